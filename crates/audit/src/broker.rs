@@ -1,0 +1,268 @@
+//! The devices that are enabled, and the rule: while there is one, a record must reach at least one.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use daypass_base::Clock;
+use parking_lot::Mutex;
+
+use crate::device::{CreateError, DEVICES_MAX, DeviceConfig, EnableError, Parsed, Prefixing, Target};
+use crate::file::{FileWriter, StdoutWriter};
+use crate::headers::HeaderRules;
+use crate::line::{Format, Salt, write_line};
+use crate::record::{Record, RequestRecord};
+use crate::sink::{DiscardSink, QueuedSink, Receipt, Sink, SinkError, SinkLimits};
+
+/// No device took the record. The request must not go on; the client learns no more than that the server failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no audit device took the record: {}", .failures.iter().map(|(path, error)| format!("{path} {error}")).collect::<Vec<_>>().join("; "))]
+pub struct AuditFailed {
+    /// Each device by its path, and what it said.
+    pub failures: Vec<(String, SinkError)>,
+}
+
+/// Why an input was not hashed. The texts are Vault's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// There is nothing to hash.
+    #[error("the \"input\" parameter is empty")]
+    EmptyInput,
+    /// No device of this path (with its slash).
+    #[error("unknown audit backend {0:?}")]
+    UnknownDevice(String),
+}
+
+/// Whether a device must take a first record before it is enabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SelfTest<'a> {
+    /// For a device that an operator enables: a record with this request id, unless the option `skip_test` says otherwise.
+    Record(&'a str),
+    /// For a device that was enabled before the server started.
+    Skip,
+}
+
+/// A device that works and is not enabled yet. Store its configuration, then hand it to [`Broker::install`]; dropped instead, it is
+/// closed and leaves at most a line behind.
+#[must_use = "a device is enabled when it is installed"]
+pub struct Prepared(Device);
+
+impl Prepared {
+    /// The configuration to store.
+    #[must_use]
+    pub fn config(&self) -> &DeviceConfig {
+        &self.0.config
+    }
+}
+
+/// All devices of this node.
+pub struct Broker {
+    devices: ArcSwap<Vec<Arc<Device>>>,
+    headers: ArcSwap<HeaderRules>,
+    clock: Arc<dyn Clock>,
+    limits: SinkLimits,
+    prefixing: Prefixing,
+    /// Held while the list changes, so that no change is lost; logging never waits for it.
+    changing: Mutex<()>,
+}
+
+struct Device {
+    config: DeviceConfig,
+    format: Format,
+    salt: Salt,
+    sink: Box<dyn Sink>,
+}
+
+impl Broker {
+    /// A broker without devices.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, limits: SinkLimits, prefixing: Prefixing) -> Self {
+        let (devices, headers) = (ArcSwap::from_pointee(Vec::new()), ArcSwap::from_pointee(HeaderRules::default()));
+        Self { devices, headers, clock, limits, prefixing, changing: Mutex::new(()) }
+    }
+
+    /// Whether any device is enabled; without one, nothing needs to be logged.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        !self.devices.load().is_empty()
+    }
+
+    /// The devices, by path.
+    #[must_use]
+    pub fn list(&self) -> Vec<DeviceConfig> {
+        self.devices.load().iter().map(|device| device.config.clone()).collect()
+    }
+
+    /// Writes `record` to every device. An error when there are devices and none took it: then the request must not go on.
+    ///
+    /// The lines are on their way when this returns; the future only waits, so dropping it takes nothing back. It waits for every
+    /// device, so that all logs are complete, but for those that missed their last deadline only if no other has the record.
+    pub fn log(&self, record: &Record<'_>) -> impl Future<Output = Result<(), AuditFailed>> + Send + use<> {
+        let (devices, headers) = (self.devices.load_full(), self.headers.load());
+        let (mut receipts, mut stalled) = (Vec::with_capacity(devices.len()), Vec::new());
+        for device in devices.iter() {
+            let receipt = device.sink.submit(write_line(record, &device.format, &device.salt, &headers));
+            let waits = if device.sink.is_stalled() { &mut stalled } else { &mut receipts };
+            waits.push((Arc::clone(device), receipt));
+        }
+        outcome(receipts, stalled)
+    }
+
+    /// Makes a device that works, without enabling it.
+    pub async fn prepare(&self, mut config: DeviceConfig, salt: Salt, test: SelfTest<'_>) -> Result<Prepared, EnableError> {
+        let parsed = config.parse(self.prefixing);
+        if !matches!(
+            parsed,
+            Err(EnableError::UnknownType(_)
+                | EnableError::EnterpriseOptions
+                | EnableError::NoPath
+                | EnableError::SkipTest
+                | EnableError::Prefix)
+        ) {
+            // Vault looks at the other devices before it makes this one.
+            self.conflict(&config)?;
+        }
+        let Parsed { format, target, skip_test } = parsed?;
+        let sink = self.open(&config, target).await?;
+        let device = Device { config, format, salt, sink };
+        if let (SelfTest::Record(id), false) = (test, skip_test) {
+            let request = RequestRecord { id, operation: "update", path: "sys/audit/test", ..RequestRecord::default() };
+            let record = Record { time: self.clock.now(), request, ..Record::default() };
+            let line = write_line(&record, &device.format, &device.salt, &self.headers.load_full());
+            device.sink.submit(line).await.map_err(EnableError::TestFailed)?;
+        }
+        Ok(Prepared(device))
+    }
+
+    /// Enables a prepared device whose configuration is stored. Fails when another took its place in the meantime.
+    pub fn install(&self, prepared: Prepared) -> Result<(), EnableError> {
+        let _changing = self.changing.lock();
+        self.conflict(prepared.config())?;
+        let mut devices = self.devices.load().to_vec();
+        devices.push(Arc::new(prepared.0));
+        devices.sort_by(|left, right| left.config.path.cmp(&right.config.path));
+        self.devices.store(Arc::new(devices));
+        Ok(())
+    }
+
+    /// Disables the device at `path`, when its configuration is no longer stored, and waits until its last line is written. `None` when there is none.
+    pub async fn disable(&self, path: &str) -> Option<DeviceConfig> {
+        let device = self.remove(path)?;
+        if let Err(error) = device.sink.close().await {
+            tracing::warn!(device = %device.config.path, %error, "audit device did not close cleanly");
+        }
+        Some(device.config.clone())
+    }
+
+    /// `input` as the device at `path` would write it, to look for a known value in its log.
+    pub fn hash(&self, path: &str, input: &str) -> Result<String, HashError> {
+        if input.is_empty() {
+            return Err(HashError::EmptyInput);
+        }
+        let path = with_slash(path);
+        let devices = self.devices.load();
+        let device = devices.iter().find(|device| device.config.path == path);
+        device.map(|device| device.salt.hash(input)).ok_or(HashError::UnknownDevice(path))
+    }
+
+    /// From now on these headers are logged.
+    pub fn set_headers(&self, rules: HeaderRules) {
+        self.headers.store(Arc::new(rules));
+    }
+
+    /// Opens every log anew, as after SIGHUP. What failed is returned by path; those devices go on as before.
+    pub async fn reopen(&self) -> Vec<(String, SinkError)> {
+        self.each(|sink| sink.reopen()).await
+    }
+
+    /// Writes what waits and closes every device, at the end of the process. Records afterwards are refused.
+    pub async fn close(&self) -> Vec<(String, SinkError)> {
+        self.each(|sink| sink.close()).await
+    }
+
+    async fn each(&self, ask: impl Fn(&dyn Sink) -> Receipt) -> Vec<(String, SinkError)> {
+        let devices = self.devices.load_full();
+        let asked: Vec<(Arc<Device>, Receipt)> = devices.iter().map(|device| (Arc::clone(device), ask(&*device.sink))).collect();
+        let mut failures = Vec::new();
+        for (device, receipt) in asked {
+            if let Err(error) = receipt.await {
+                failures.push((device.config.path.clone(), error));
+            }
+        }
+        failures
+    }
+
+    fn conflict(&self, config: &DeviceConfig) -> Result<(), EnableError> {
+        let devices = self.devices.load();
+        if devices.len() >= DEVICES_MAX {
+            return Err(EnableError::TooMany);
+        }
+        devices.iter().find_map(|device| config.conflict(&device.config)).map_or(Ok(()), Err)
+    }
+
+    fn remove(&self, path: &str) -> Option<Arc<Device>> {
+        let path = with_slash(path);
+        let _changing = self.changing.lock();
+        let mut devices = self.devices.load().to_vec();
+        let at = devices.iter().position(|device| device.config.path == path)?;
+        let removed = devices.remove(at);
+        self.devices.store(Arc::new(devices));
+        Some(removed)
+    }
+
+    async fn open(&self, config: &DeviceConfig, target: Target) -> Result<Box<dyn Sink>, EnableError> {
+        let (name, clock) = (&config.path, Arc::clone(&self.clock));
+        let (shown, queued) = match target {
+            Target::Discard => return Ok(Box::new(DiscardSink)),
+            Target::File { path, mode, durability } => {
+                let shown = path.display().to_string();
+                (shown, QueuedSink::start(name, self.limits, clock, move || FileWriter::open(&path, mode, durability)).await)
+            }
+            Target::Stdout => ("stdout".to_owned(), QueuedSink::start(name, self.limits, clock, || Ok(StdoutWriter)).await),
+        };
+        match queued {
+            Ok(sink) => Ok(Box::new(sink)),
+            Err(error) => Err(EnableError::Create(CreateError::File { path: shown, reason: error.to_string() })),
+        }
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("devices", &self.devices.load().len()).finish_non_exhaustive()
+    }
+}
+
+type Waits = Vec<(Arc<Device>, Receipt)>;
+
+/// Waits for `receipts`, and for `stalled` while none has the record. All deadlines run already, so waiting one after the other takes no
+/// longer than the longest.
+async fn outcome(receipts: Waits, stalled: Waits) -> Result<(), AuditFailed> {
+    if receipts.is_empty() && stalled.is_empty() {
+        return Ok(());
+    }
+    let mut failures = Vec::new();
+    let mut taken = false;
+    for (device, receipt) in receipts {
+        match receipt.await {
+            Ok(()) => taken = true,
+            Err(error) => failures.push((device.config.path.clone(), error)),
+        }
+    }
+    for (device, receipt) in stalled {
+        if taken {
+            break;
+        }
+        match receipt.await {
+            Ok(()) => taken = true,
+            Err(error) => failures.push((device.config.path.clone(), error)),
+        }
+    }
+    if taken { Ok(()) } else { Err(AuditFailed { failures }) }
+}
+
+fn with_slash(path: &str) -> String {
+    if path.ends_with('/') { path.to_owned() } else { format!("{path}/") }
+}
+
+#[cfg(test)]
+mod tests;

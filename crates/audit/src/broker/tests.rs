@@ -1,0 +1,233 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use daypass_base::sim::SimClock;
+use daypass_base::{Secret, SystemClock};
+use serde_json::Value;
+
+use super::*;
+
+/// A sink that answers as it is told.
+struct Scripted {
+    answer: Result<(), SinkError>,
+    stalled: bool,
+    never: bool,
+}
+
+impl Sink for Scripted {
+    fn submit(&self, _line: Vec<u8>) -> Receipt {
+        if self.never { Box::pin(std::future::pending()) } else { Box::pin(std::future::ready(self.answer.clone())) }
+    }
+
+    fn reopen(&self) -> Receipt {
+        Box::pin(std::future::ready(self.answer.clone()))
+    }
+
+    fn close(&self) -> Receipt {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+}
+
+fn broker() -> Broker {
+    Broker::new(Arc::new(SystemClock::new()), SinkLimits::default(), Prefixing::Refused)
+}
+
+fn salt() -> Salt {
+    Salt::new(&Secret::new(b"salt".to_vec()))
+}
+
+fn config(path: &str, file: &str) -> DeviceConfig {
+    let options = BTreeMap::from([("file_path".to_owned(), file.to_owned())]);
+    DeviceConfig { path: path.to_owned(), device_type: "file".to_owned(), description: String::new(), local: false, options }
+}
+
+async fn enable(broker: &Broker, path: &str, file: &Path) -> Result<(), EnableError> {
+    broker.install(broker.prepare(config(path, &file.display().to_string()), salt(), SelfTest::Record("test-id")).await?)
+}
+
+fn scripted(broker: &Broker, path: &str, sink: Scripted) {
+    let device = Device { config: config(path, path), format: Format::default(), salt: salt(), sink: Box::new(sink) };
+    broker.install(Prepared(device)).unwrap();
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn without_devices_everything_may_go_on() {
+    let broker = broker();
+    assert!(!broker.is_enabled());
+    broker.log(&Record::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn enabling_writes_a_test_record_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let broker = broker();
+    let prepared = broker.prepare(config("file", &path.display().to_string()), salt(), SelfTest::Record("test-id")).await.unwrap();
+    assert_eq!(prepared.config().path, "file/");
+    let test = &lines(&path)[0];
+    assert_eq!((&test["request"]["path"], &test["request"]["id"]), (&"sys/audit/test".into(), &"test-id".into()));
+    assert!(!broker.is_enabled(), "not before it is stored");
+    broker.install(prepared).unwrap();
+    broker.log(&Record { error: "first", ..Record::default() }).await.unwrap();
+    assert_eq!(lines(&path)[1]["error"], "first");
+    assert_eq!(broker.list()[0].options["file_path"], path.display().to_string());
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_work_is_not_enabled() {
+    let broker = broker();
+    let error = enable(&broker, "a/", Path::new("/nowhere/audit.log")).await.unwrap_err().to_string();
+    let start = "unable to create new audit backend: file sink creation failed for path \"/nowhere/audit.log\": sanity check failed; unable to open \"/nowhere/audit.log\" for writing: ";
+    assert!(error.starts_with(start), "{error}");
+    let error = enable(&broker, "a/", Path::new("/dev/full")).await.unwrap_err().to_string();
+    assert!(error.starts_with("audit backend failed test message: the line was not written: No space left"), "{error}");
+    assert!(!broker.is_enabled());
+    let mut untested = config("a/", "/dev/full");
+    untested.options.insert("skip_test".to_owned(), "1".to_owned());
+    assert!(broker.prepare(untested, salt(), SelfTest::Record("id")).await.is_ok());
+    assert!(broker.prepare(config("a/", "/dev/full"), salt(), SelfTest::Skip).await.is_ok());
+}
+
+#[tokio::test]
+async fn mistakes_come_in_vaults_order() {
+    let broker = broker();
+    enable(&broker, "a", Path::new("discard")).await.unwrap();
+    let refusal = async |config: DeviceConfig| broker.prepare(config, salt(), SelfTest::Skip).await.err().map(|error| error.to_string());
+    let with = |key: &str, value: &str| {
+        let mut config = config("b", "discard");
+        config.options.insert(key.to_owned(), value.to_owned());
+        config
+    };
+    let no_options = |device_type: &str| DeviceConfig { device_type: device_type.to_owned(), options: BTreeMap::new(), ..config("b", "") };
+    // As recorded in audit-devices.json.
+    assert_eq!(refusal(config("a", "discard")).await.unwrap(), "path already in use: invalid configuration");
+    assert_eq!(refusal(no_options("bogus")).await.unwrap(), "unknown backend type: \"bogus\": invalid configuration");
+    assert_eq!(
+        refusal(no_options("file")).await.unwrap(),
+        "unable to create new audit backend: \"file_path\" is required: invalid configuration"
+    );
+    assert_eq!(refusal(with("format", "xml")).await.unwrap(), "file_path already in use: invalid configuration");
+    assert_eq!(refusal(with("hmac_accessor", "perhaps")).await.unwrap(), "file_path already in use: invalid configuration");
+    assert_eq!(
+        refusal(no_options("socket")).await.unwrap(),
+        "unable to create new audit backend: \"address\" is required: invalid configuration"
+    );
+}
+
+#[tokio::test]
+async fn two_at_once_for_one_path_cannot_both_be_installed_nor_one_too_many() {
+    let broker = broker();
+    let prepare = || broker.prepare(config("a/", "discard"), salt(), SelfTest::Skip);
+    let (first, second) = (prepare().await.unwrap(), prepare().await.unwrap());
+    broker.install(first).unwrap();
+    assert_eq!(broker.install(second), Err(EnableError::PathInUse));
+    for number in 1..DEVICES_MAX {
+        scripted(&broker, &format!("c{number}/"), Scripted { answer: Ok(()), stalled: false, never: false });
+    }
+    assert_eq!(enable(&broker, "z/", Path::new("stdout")).await, Err(EnableError::TooMany));
+}
+
+#[tokio::test]
+async fn one_device_that_takes_the_record_is_enough_and_none_is_too_few() {
+    let broker = broker();
+    scripted(&broker, "bad/", Scripted { answer: Err(SinkError::Closed), stalled: false, never: false });
+    let failed = broker.log(&Record::default()).await.unwrap_err();
+    assert_eq!(failed.to_string(), "no audit device took the record: bad/ the audit device is closed");
+    scripted(&broker, "good/", Scripted { answer: Ok(()), stalled: false, never: false });
+    broker.log(&Record::default()).await.unwrap();
+    broker.disable("good").await.unwrap();
+    assert!(broker.log(&Record::default()).await.is_err());
+    assert_eq!(broker.disable("good").await, None);
+    broker.disable("bad/").await.unwrap();
+    broker.log(&Record::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_device_that_hangs_is_not_waited_for_when_another_has_the_record() {
+    let broker = Broker::new(Arc::new(SimClock::default()), SinkLimits::default(), Prefixing::Refused);
+    scripted(&broker, "hung/", Scripted { answer: Ok(()), stalled: true, never: true });
+    scripted(&broker, "good/", Scripted { answer: Ok(()), stalled: false, never: false });
+    broker.log(&Record::default()).await.unwrap();
+    // Alone it decides again: nothing goes on without a record.
+    broker.disable("good/").await.unwrap();
+    scripted(&broker, "bad/", Scripted { answer: Err(SinkError::Closed), stalled: false, never: false });
+    let mut log = Box::pin(broker.log(&Record::default()));
+    let polled = std::future::poll_fn(|context| std::task::Poll::Ready(log.as_mut().poll(context))).await;
+    assert!(polled.is_pending());
+}
+
+#[tokio::test]
+async fn a_log_that_is_moved_away_goes_on_in_a_new_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, moved) = (folder.path().join("audit.log"), folder.path().join("audit.log.1"));
+    let broker = broker();
+    enable(&broker, "file/", &path).await.unwrap();
+    std::fs::rename(&path, &moved).unwrap();
+    assert!(broker.reopen().await.is_empty());
+    assert!(path.exists(), "SIGHUP makes the new file at once");
+    broker.log(&Record { error: "new", ..Record::default() }).await.unwrap();
+    assert_eq!((lines(&moved).len(), lines(&path).len()), (1, 1));
+    assert!(broker.close().await.is_empty());
+    assert!(broker.log(&Record::default()).await.is_err(), "closed fails closed");
+}
+
+#[tokio::test]
+async fn a_known_value_can_be_looked_for() {
+    let broker = broker();
+    enable(&broker, "file", Path::new("discard")).await.unwrap();
+    assert_eq!(broker.hash("file", "hello").unwrap(), salt().hash("hello"));
+    assert_eq!(broker.hash("file/", "hello").unwrap(), salt().hash("hello"));
+    assert_eq!(broker.hash("file", "").unwrap_err().to_string(), "the \"input\" parameter is empty");
+    assert_eq!(broker.hash("none", "x").unwrap_err().to_string(), "unknown audit backend \"none/\"");
+}
+
+#[tokio::test]
+async fn configured_headers_are_followed_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let broker = broker();
+    enable(&broker, "file/", &path).await.unwrap();
+    broker.set_headers(HeaderRules::new(BTreeMap::from([("x-build".to_owned(), crate::HeaderRule { hmac: false })])));
+    let headers = vec![("X-Build", "17"), ("User-Agent", "curl")];
+    broker
+        .log(&Record { request: RequestRecord { headers: Some(&headers), ..RequestRecord::default() }, ..Record::default() })
+        .await
+        .unwrap();
+    assert_eq!(lines(&path)[1]["request"]["headers"], serde_json::json!({"user-agent": ["curl"], "x-build": ["17"]}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_all_get_their_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let broker = Arc::new(broker());
+    enable(&broker, "file/", &path).await.unwrap();
+    let tasks: Vec<_> = (0..50)
+        .map(|task| {
+            let broker = Arc::clone(&broker);
+            tokio::spawn(async move {
+                for round in 0..20 {
+                    let id = format!("{task}-{round}");
+                    broker
+                        .log(&Record { request: RequestRecord { id: &id, ..RequestRecord::default() }, ..Record::default() })
+                        .await
+                        .unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let ids: std::collections::BTreeSet<String> =
+        lines(&path).iter().map(|line| line["request"]["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), 1001);
+}

@@ -1,0 +1,302 @@
+//! What an operator says about a device (`sys/audit/:path`), checked with Vault's texts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::file::{Durability, FileMode, MODE_DEFAULT};
+use crate::line::Format;
+use crate::sink::SinkError;
+
+/// A device as it is stored and shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceConfig {
+    /// Where it is enabled, with a slash at the end.
+    pub path: String,
+    /// `file`, `socket` or `syslog`.
+    #[serde(rename = "type")]
+    pub device_type: String,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// Whether it is of this node alone.
+    #[serde(default)]
+    pub local: bool,
+    /// As they were given.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+/// Whether the server's configuration lets file devices have a prefix: with one, an operator of Vault alone can make a log line
+/// begin with what another program takes for a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Prefixing {
+    /// `allow_audit_log_prefixing = true`.
+    Allowed,
+    /// The default.
+    #[default]
+    Refused,
+}
+
+/// Why a device cannot be enabled. The texts are Vault's, for the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnableError {
+    /// Made of the options, it does not work.
+    #[error("unable to create new audit backend: {0}")]
+    Create(CreateError),
+    /// `fallback`, `filter` or `exclude`.
+    #[error("enterprise-only options supplied: invalid configuration")]
+    EnterpriseOptions,
+    /// Two devices on one file would each cut the other's lines when rotated.
+    #[error("file_path already in use: invalid configuration")]
+    FilePathInUse,
+    /// There is no name.
+    #[error("backend path must be specified: invalid configuration")]
+    NoPath,
+    /// Another device is there, below or above.
+    #[error("path already in use: invalid configuration")]
+    PathInUse,
+    /// A prefix on a file, and [`Prefixing::Refused`].
+    #[error("audit prefixing is not enabled in configuration, audit prefixing may not be configured for file sinks")]
+    Prefix,
+    /// `skip_test` is no boolean.
+    #[error("cannot parse supplied 'skip_test' setting: invalid configuration")]
+    SkipTest,
+    /// The first line was not taken.
+    #[error("audit backend failed test message: {0}")]
+    TestFailed(SinkError),
+    /// [`DEVICES_MAX`] is reached.
+    #[error("{DEVICES_MAX} audit devices are enabled, the most that there may be")]
+    TooMany,
+    /// No such type.
+    #[error("unknown backend type: {0:?}: invalid configuration")]
+    UnknownType(String),
+}
+
+/// Why a device cannot be made of its options.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    /// The file cannot be opened, with the operating system's reason.
+    #[error("file sink creation failed for path {path:?}: {reason}")]
+    File {
+        /// As it was given.
+        path: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A log that can be run is a way in.
+    #[error("file mode may not be executable: {0}")]
+    ModeExecutable(String),
+    /// Not octal.
+    #[error("invalid mode: {0}")]
+    ModeInvalid(String),
+    /// An option that the type cannot do without.
+    #[error("{0:?} is required: invalid configuration")]
+    Required(&'static str),
+    /// A boolean that is none.
+    #[error("unable to parse {0:?}: invalid configuration")]
+    Unparsable(&'static str),
+    /// A value that is not offered.
+    #[error("unsupported {0:?}: invalid configuration")]
+    Unsupported(&'static str),
+    /// A type that Vault has and daypass does not have yet.
+    #[error("audit devices of type {0:?} are not available; enable one of type \"file\"")]
+    UnsupportedType(String),
+}
+
+/// The most devices that can be enabled: each gets every line.
+pub const DEVICES_MAX: usize = 32;
+
+/// What a device's options say, parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parsed {
+    pub(crate) format: Format,
+    pub(crate) target: Target,
+    pub(crate) skip_test: bool,
+}
+
+/// Where a device writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    Discard,
+    File { path: PathBuf, mode: FileMode, durability: Durability },
+    Stdout,
+}
+
+impl DeviceConfig {
+    /// Puts a slash at the end of the path and checks everything that needs no look at other devices or at the file system.
+    pub(crate) fn parse(&mut self, prefixing: Prefixing) -> Result<Parsed, EnableError> {
+        if !matches!(self.device_type.as_str(), "file" | "socket" | "syslog") {
+            return Err(EnableError::UnknownType(self.device_type.clone()));
+        }
+        if ["fallback", "filter", "exclude"].iter().any(|option| self.options.contains_key(*option)) {
+            return Err(EnableError::EnterpriseOptions);
+        }
+        if !self.path.ends_with('/') {
+            self.path.push('/');
+        }
+        if self.path == "/" {
+            return Err(EnableError::NoPath);
+        }
+        let skip_test = match self.options.get("skip_test") {
+            None => false,
+            Some(text) => go_bool(text).ok_or(EnableError::SkipTest)?,
+        };
+        let is_file = self.device_type == "file";
+        if is_file && prefixing == Prefixing::Refused && self.options.get("prefix").is_some_and(|prefix| !prefix.is_empty()) {
+            return Err(EnableError::Prefix);
+        }
+        if !is_file {
+            return Err(EnableError::Create(self.unsupported()));
+        }
+        let (format, target) = self.parse_file().map_err(EnableError::Create)?;
+        Ok(Parsed { format, target, skip_test })
+    }
+
+    /// Socket and syslog: their own mistakes first, as Vault tells them.
+    fn unsupported(&self) -> CreateError {
+        if self.device_type == "socket" && !self.options.contains_key("address") {
+            return CreateError::Required("address");
+        }
+        CreateError::UnsupportedType(self.device_type.clone())
+    }
+
+    fn parse_file(&self) -> Result<(Format, Target), CreateError> {
+        let path = self.options.get("file_path").or_else(|| self.options.get("path")).ok_or(CreateError::Required("file_path"))?;
+        let format = self.parse_format()?;
+        let mode = match self.options.get("mode").map(|mode| mode.trim()) {
+            None | Some("") => FileMode::Set(MODE_DEFAULT),
+            Some(text) => parse_mode(text)?,
+        };
+        let durability = match self.options.get("fsync").map(String::as_str) {
+            None | Some("never") => Durability::Never,
+            Some("batch") => Durability::Batch,
+            Some(_) => return Err(CreateError::Unsupported("fsync")),
+        };
+        let path = path.trim();
+        let target = if path.eq_ignore_ascii_case("stdout") {
+            Target::Stdout
+        } else if path.eq_ignore_ascii_case("discard") {
+            Target::Discard
+        } else if path.is_empty() {
+            return Err(CreateError::Required("file_path"));
+        } else {
+            Target::File { path: PathBuf::from(path), mode, durability }
+        };
+        Ok((format, target))
+    }
+
+    fn parse_format(&self) -> Result<Format, CreateError> {
+        // Vault's other format, jsonx, is XML; nobody was found to read it.
+        if self.options.get("format").is_some_and(|format| !format.trim().eq_ignore_ascii_case("json")) {
+            return Err(CreateError::Unsupported("format"));
+        }
+        let flag = |name: &'static str, otherwise: bool| match self.options.get(name) {
+            None => Ok(otherwise),
+            Some(text) => go_bool(text).ok_or(CreateError::Unparsable(name)),
+        };
+        Ok(Format {
+            hmac_accessor: flag("hmac_accessor", true)?,
+            log_raw: flag("log_raw", false)?,
+            elide_list_responses: flag("elide_list_responses", false)?,
+            prefix: self.options.get("prefix").cloned().unwrap_or_default(),
+        })
+    }
+
+    /// Whether this device and `other` cannot both be enabled.
+    pub(crate) fn conflict(&self, other: &Self) -> Option<EnableError> {
+        if self.path.starts_with(&other.path) || other.path.starts_with(&self.path) {
+            return Some(EnableError::PathInUse);
+        }
+        let same_file = self.device_type == "file" && self.options.get("file_path") == other.options.get("file_path");
+        same_file.then_some(EnableError::FilePathInUse)
+    }
+}
+
+/// Octal; `0000` keeps what the file has.
+fn parse_mode(text: &str) -> Result<FileMode, CreateError> {
+    let bits = u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o7777).ok_or_else(|| CreateError::ModeInvalid(text.to_owned()))?;
+    match bits {
+        0 => Ok(FileMode::Keep),
+        bits if bits & 0o111 != 0 => Err(CreateError::ModeExecutable(text.to_owned())),
+        bits => Ok(FileMode::Set(bits)),
+    }
+}
+
+/// A boolean in one of the spellings that Go's `strconv.ParseBool` takes.
+fn go_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(device_type: &str, options: &[(&str, &str)]) -> DeviceConfig {
+        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        DeviceConfig { path: "a".to_owned(), device_type: device_type.to_owned(), description: String::new(), local: false, options }
+    }
+
+    fn refusal(device_type: &str, options: &[(&str, &str)]) -> String {
+        device(device_type, options).parse(Prefixing::Refused).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn mistakes_are_told_in_vaults_words() {
+        let discard = ("file_path", "discard");
+        // The first five from recorded answers (audit-devices.json), the others from Vault 1.21.4.
+        assert_eq!(refusal("", &[]), "unknown backend type: \"\": invalid configuration");
+        assert_eq!(refusal("bogus", &[]), "unknown backend type: \"bogus\": invalid configuration");
+        assert_eq!(refusal("file", &[]), "unable to create new audit backend: \"file_path\" is required: invalid configuration");
+        assert_eq!(refusal("socket", &[]), "unable to create new audit backend: \"address\" is required: invalid configuration");
+        assert_eq!(refusal("file", &[discard, ("filter", "x")]), "enterprise-only options supplied: invalid configuration");
+        assert_eq!(
+            refusal("file", &[discard, ("format", "xml")]),
+            "unable to create new audit backend: unsupported \"format\": invalid configuration"
+        );
+        for flag in ["hmac_accessor", "log_raw", "elide_list_responses"] {
+            let expected = format!("unable to create new audit backend: unable to parse \"{flag}\": invalid configuration");
+            assert_eq!(refusal("file", &[discard, (flag, "perhaps")]), expected);
+        }
+        assert_eq!(refusal("file", &[discard, ("mode", "rw")]), "unable to create new audit backend: invalid mode: rw");
+        assert_eq!(
+            refusal("file", &[discard, ("mode", "0755")]),
+            "unable to create new audit backend: file mode may not be executable: 0755"
+        );
+        assert_eq!(refusal("file", &[discard, ("skip_test", "x")]), "cannot parse supplied 'skip_test' setting: invalid configuration");
+        let prefix = "audit prefixing is not enabled in configuration, audit prefixing may not be configured for file sinks";
+        assert_eq!(refusal("file", &[discard, ("prefix", "x")]), prefix);
+        assert!(refusal("syslog", &[]).contains("not available"));
+        let mut nameless = DeviceConfig { path: String::new(), ..device("file", &[discard]) };
+        assert_eq!(nameless.parse(Prefixing::Refused).unwrap_err().to_string(), "backend path must be specified: invalid configuration");
+    }
+
+    #[test]
+    fn options_are_read() {
+        let mut config =
+            device("file", &[("path", " /var/log/a.log "), ("mode", "0640"), ("log_raw", "T"), ("hmac_accessor", "0"), ("prefix", "> ")]);
+        let parsed = config.parse(Prefixing::Allowed).unwrap();
+        assert_eq!(config.path, "a/");
+        let file = Target::File { path: "/var/log/a.log".into(), mode: FileMode::Set(0o640), durability: Durability::Never };
+        assert_eq!(parsed.target, file);
+        assert_eq!(parsed.format, Format { hmac_accessor: false, log_raw: true, elide_list_responses: false, prefix: "> ".to_owned() });
+        assert_eq!(device("file", &[("file_path", "STDOUT")]).parse(Prefixing::Refused).unwrap().target, Target::Stdout);
+        let keep = device("file", &[("file_path", "x"), ("mode", "0000"), ("fsync", "batch")]).parse(Prefixing::Refused).unwrap().target;
+        assert_eq!(keep, Target::File { path: "x".into(), mode: FileMode::Keep, durability: Durability::Batch });
+    }
+
+    #[test]
+    fn devices_that_overlap_are_seen() {
+        let at = |path: &str, file: &str| DeviceConfig { path: path.to_owned(), ..device("file", &[("file_path", file)]) };
+        assert_eq!(at("a/", "1").conflict(&at("a/", "2")), Some(EnableError::PathInUse));
+        assert_eq!(at("a/b/", "1").conflict(&at("a/", "2")), Some(EnableError::PathInUse));
+        assert_eq!(at("a/", "1").conflict(&at("a/b/", "2")), Some(EnableError::PathInUse));
+        assert_eq!(at("ab/", "1").conflict(&at("a/", "1")), Some(EnableError::FilePathInUse));
+        assert_eq!(at("ab/", "1").conflict(&at("a/", "2")), None);
+    }
+}

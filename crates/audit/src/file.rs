@@ -1,0 +1,238 @@
+//! Log files and standard output as [`Writer`]s.
+//!
+//! A file is opened for appending, made with mode 0600 if it is not there, and opened anew when another file has taken its place or it
+//! is gone, so that `logrotate` needs no signal; `SIGHUP` does it at once ([`crate::Broker::reopen`]). The directory is never made: a
+//! missing one is most often a volume that is not mounted.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::sink::{Unwritten, Writer};
+
+/// Permission bits of a log file that is made.
+pub const MODE_DEFAULT: u32 = 0o600;
+
+/// Which permission bits the file gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileMode {
+    /// Those that it has; it must exist.
+    Keep,
+    /// These, even if it exists with others.
+    Set(u32),
+}
+
+/// When a file is forced to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Before each batch of lines is acknowledged: survives a power failure, costs a disk write for each request that is alone.
+    Batch,
+    /// When the operating system likes, as Vault does: survives a crash of the server, not one of the machine.
+    #[default]
+    Never,
+}
+
+/// A log file.
+#[derive(Debug)]
+pub struct FileWriter {
+    path: PathBuf,
+    mode: u32,
+    durability: Durability,
+    open: Option<Open>,
+    /// Whether the file may end in a cut line, which the next line must not continue.
+    torn: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// Device and inode; `None` for what is no regular file, which is not watched.
+    identity: Option<(u64, u64)>,
+}
+
+impl FileWriter {
+    /// Opens `path`. The error is a reason for the operator.
+    pub fn open(path: &Path, mode: FileMode, durability: Durability) -> Result<Self, String> {
+        let mode = match mode {
+            FileMode::Set(mode) => mode,
+            FileMode::Keep => {
+                let found = std::fs::metadata(path).map_err(|error| format!("unable to determine existing file mode: {error}"))?;
+                found.mode() & 0o7777
+            }
+        };
+        let mut writer = Self { path: path.to_owned(), mode, durability, open: None, torn: false };
+        match writer.reopen() {
+            Ok(()) => Ok(writer),
+            Err(error) => Err(format!("sanity check failed; unable to open {:?} for writing: {error}", path.display().to_string())),
+        }
+    }
+
+    /// Opens the file anew if another one is at the path by now, or none.
+    fn follow(&mut self) -> std::io::Result<()> {
+        let stale = match &self.open {
+            None => true,
+            Some(Open { identity: None, .. }) => false,
+            Some(Open { identity, .. }) => match std::fs::metadata(&self.path) {
+                Ok(found) => Some((found.dev(), found.ino())) != *identity,
+                Err(error) if error.kind() == ErrorKind::NotFound => true,
+                // The path cannot be looked at just now; what is open is still good.
+                Err(_other) => false,
+            },
+        };
+        if stale { self.reopen() } else { Ok(()) }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Unwritten> {
+        let nothing = |source| Unwritten { written: 0, source };
+        self.follow().map_err(nothing)?;
+        let (torn, durability) = (self.torn, self.durability);
+        let file = match &mut self.open {
+            Some(open) => &mut open.file,
+            None => return Err(nothing(ErrorKind::NotFound.into())),
+        };
+        if torn {
+            file.write_all(b"\n").map_err(nothing)?;
+        }
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            match file.write(rest) {
+                Ok(0) => return Err(Unwritten { written, source: ErrorKind::WriteZero.into() }),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(source) => return Err(Unwritten { written, source }),
+            }
+        }
+        match durability {
+            // Unknown how much of it is on the disk: then none of it counts.
+            Durability::Batch => file.sync_data().map_err(nothing),
+            Durability::Never => Ok(()),
+        }
+    }
+}
+
+impl Writer for FileWriter {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Unwritten> {
+        let result = self.write(bytes);
+        match &result {
+            Ok(()) => self.torn = false,
+            Err(unwritten) => {
+                // A cut at the end of a line is none.
+                let cut = unwritten.written.checked_sub(1).and_then(|last| bytes.get(last)).map(|last| *last != b'\n');
+                self.torn = cut.unwrap_or(self.torn);
+            }
+        }
+        result
+    }
+
+    fn reopen(&mut self) -> std::io::Result<()> {
+        let file = OpenOptions::new().append(true).create(true).mode(self.mode).open(&self.path)?;
+        let found = file.metadata()?;
+        let identity = found.is_file().then(|| (found.dev(), found.ino()));
+        // Devices and pipes keep their mode: /dev/null with 0600 breaks a machine.
+        if identity.is_some() && found.mode() & 0o7777 != self.mode {
+            file.set_permissions(Permissions::from_mode(self.mode))?;
+        }
+        self.torn = identity.is_some() && found.len() > 0 && !ends_a_line(&self.path, found.len());
+        self.open = Some(Open { file, identity });
+        Ok(())
+    }
+}
+
+/// Whether the last byte is a line feed. True as well where that cannot be read, as in a file that is writable alone.
+fn ends_a_line(path: &Path, length: u64) -> bool {
+    let mut last = [b'\n'];
+    let _unreadable = File::open(path).and_then(|file| file.read_exact_at(&mut last, length.saturating_sub(1)));
+    last == [b'\n']
+}
+
+/// Standard output, for containers whose logs are collected.
+#[derive(Debug, Default)]
+pub struct StdoutWriter;
+
+impl Writer for StdoutWriter {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Unwritten> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(|source| Unwritten { written: 0, source })
+    }
+
+    fn reopen(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_new_file_is_private_and_lines_are_appended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        for line in [b"one\n", b"two\n"] {
+            FileWriter::open(&path, FileMode::Set(MODE_DEFAULT), Durability::Batch).unwrap().append(line).unwrap();
+        }
+        assert_eq!((std::fs::read(&path).unwrap().as_slice(), mode(&path)), (&b"one\ntwo\n"[..], 0o600));
+    }
+
+    #[test]
+    fn an_existing_file_gets_the_mode_asked_for_or_keeps_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        assert!(
+            FileWriter::open(&path, FileMode::Keep, Durability::Never).unwrap_err().starts_with("unable to determine existing file mode")
+        );
+        std::fs::write(&path, b"").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        FileWriter::open(&path, FileMode::Keep, Durability::Never).unwrap();
+        assert_eq!(mode(&path), 0o644);
+        FileWriter::open(&path, FileMode::Set(0o640), Durability::Never).unwrap();
+        assert_eq!(mode(&path), 0o640);
+    }
+
+    #[test]
+    fn a_device_keeps_its_mode() {
+        let before = mode(Path::new("/dev/null"));
+        FileWriter::open(Path::new("/dev/null"), FileMode::Set(0o600), Durability::Never).unwrap().append(b"x\n").unwrap();
+        assert_eq!(mode(Path::new("/dev/null")), before);
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let error = FileWriter::open(Path::new("/nowhere/at/all/audit.log"), FileMode::Set(0o600), Durability::Never).unwrap_err();
+        assert!(error.contains("\"/nowhere/at/all/audit.log\"") && error.contains("No such file or directory"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("audit.log"), folder.path().join("audit.log.1"));
+        let mut writer = FileWriter::open(&path, FileMode::Set(0o600), Durability::Never).unwrap();
+        writer.append(b"one\n").unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        writer.append(b"two\n").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, b"").unwrap();
+        writer.append(b"three\n").unwrap();
+        assert_eq!((std::fs::read(&moved).unwrap().as_slice(), std::fs::read(&path).unwrap().as_slice()), (&b"one\n"[..], &b"three\n"[..]));
+    }
+
+    #[test]
+    fn a_full_disk_is_told_and_a_cut_line_is_ended() {
+        let mut full = FileWriter::open(Path::new("/dev/full"), FileMode::Set(0o600), Durability::Never).unwrap();
+        let unwritten = full.append(b"x\n").unwrap_err();
+        assert_eq!((unwritten.written, unwritten.source.kind()), (0, ErrorKind::StorageFull));
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        std::fs::write(&path, b"{\"cut\":").unwrap();
+        let mut writer = FileWriter::open(&path, FileMode::Set(0o600), Durability::Never).unwrap();
+        writer.append(b"whole\n").unwrap();
+        writer.append(b"next\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"{\"cut\":\nwhole\nnext\n");
+    }
+}

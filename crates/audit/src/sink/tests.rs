@@ -1,0 +1,210 @@
+use std::collections::VecDeque;
+use std::io::{Error, ErrorKind};
+use std::sync::Mutex;
+
+use daypass_base::SystemClock;
+use daypass_base::sim::SimClock;
+
+use super::*;
+
+/// A place that a test controls: it fails, writes a part, or waits for a permission each time.
+#[derive(Clone, Default)]
+struct Place {
+    content: Arc<Mutex<Vec<u8>>>,
+    writes: Arc<AtomicUsize>,
+    reopens: Arc<AtomicUsize>,
+    /// What the next writes do: `Some(bytes)` writes that many and fails.
+    failures: Arc<Mutex<VecDeque<Option<usize>>>>,
+    gate: Option<Arc<Mutex<std::sync::mpsc::Receiver<()>>>>,
+}
+
+impl Writer for Place {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Unwritten> {
+        if let Some(gate) = &self.gate {
+            let _test_over = gate.lock().unwrap().recv();
+        }
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        let mut content = self.content.lock().unwrap();
+        match self.failures.lock().unwrap().pop_front().flatten() {
+            None => {
+                content.extend_from_slice(bytes);
+                Ok(())
+            }
+            Some(written) => {
+                content.extend_from_slice(&bytes[..written.min(bytes.len())]);
+                Err(Unwritten { written, source: Error::from(ErrorKind::StorageFull) })
+            }
+        }
+    }
+
+    fn reopen(&mut self) -> std::io::Result<()> {
+        self.reopens.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+impl Place {
+    fn gated() -> (Self, std::sync::mpsc::Sender<()>) {
+        let (open, gate) = std::sync::mpsc::channel();
+        (Self { gate: Some(Arc::new(Mutex::new(gate))), ..Self::default() }, open)
+    }
+
+    async fn sink(&self, limits: SinkLimits, clock: Arc<dyn Clock>) -> QueuedSink {
+        let place = self.clone();
+        QueuedSink::start("test/", limits, clock, move || Ok(place)).await.unwrap()
+    }
+
+    fn content(&self) -> String {
+        String::from_utf8(self.content.lock().unwrap().clone()).unwrap()
+    }
+}
+
+fn limits(lines: usize, bytes: usize) -> SinkLimits {
+    SinkLimits { queue_lines_max: lines, queue_bytes_max: bytes, deadline: Duration::from_secs(5) }
+}
+
+fn system() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
+}
+
+#[tokio::test]
+async fn lines_are_written_in_order_when_the_receipt_says_so() {
+    let place = Place::default();
+    let sink = place.sink(SinkLimits::default(), system()).await;
+    sink.submit(b"one\n".to_vec()).await.unwrap();
+    assert_eq!(place.content(), "one\n");
+    let receipts: Vec<Receipt> = (0..500).map(|line| sink.submit(format!("{line}\n").into_bytes())).collect();
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    let expected: Vec<String> = std::iter::once("one".to_owned()).chain((0..500).map(|line| line.to_string())).collect();
+    assert_eq!(place.content().lines().collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn lines_that_wait_share_a_write() {
+    let (place, gate) = Place::gated();
+    let sink = place.sink(SinkLimits::default(), system()).await;
+    let first = sink.submit(b"first\n".to_vec());
+    gate.send(()).unwrap();
+    first.await.unwrap();
+    // The thread takes one, hangs in it, and finds the other hundred afterwards.
+    let mut receipts = vec![sink.submit(b"head\n".to_vec())];
+    receipts.extend((0..100).map(|_| sink.submit(b"tail\n".to_vec())));
+    for _ in 0..3 {
+        gate.send(()).unwrap();
+    }
+    drop(gate);
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    assert!(place.writes.load(Ordering::SeqCst) <= 3, "one at first, the head, the rest");
+    assert_eq!(place.content().lines().count(), 102);
+}
+
+#[tokio::test]
+async fn a_hung_place_costs_the_deadline_and_recovers() {
+    let (place, gate) = Place::gated();
+    let clock = SimClock::default();
+    let sink = place.sink(SinkLimits::default(), Arc::new(clock.clone())).await;
+    let receipt = sink.submit(b"late\n".to_vec());
+    let waiting = tokio::spawn(receipt);
+    clock.advance(Duration::from_secs(4));
+    assert!(!sink.is_stalled());
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(waiting.await.unwrap(), Err(SinkError::TimedOut(Duration::from_secs(5))));
+    assert!(sink.is_stalled());
+    gate.send(()).unwrap();
+    gate.send(()).unwrap();
+    sink.submit(b"next\n".to_vec()).await.unwrap();
+    assert!(!sink.is_stalled());
+    assert_eq!(place.content(), "late\nnext\n");
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let (place, gate) = Place::gated();
+    let sink = place.sink(limits(3, 1000), Arc::new(SimClock::default())).await;
+    // The thread may have taken the first ones already; the limit holds for those that wait.
+    let mut receipts = Vec::new();
+    let refused = loop {
+        let mut receipt = sink.submit(b"x\n".to_vec());
+        match std::future::poll_fn(|context| std::task::Poll::Ready(receipt.as_mut().poll(context))).await {
+            std::task::Poll::Ready(result) => break result,
+            std::task::Poll::Pending => receipts.push(receipt),
+        }
+        assert!(receipts.len() < 20, "the queue has no end");
+    };
+    assert_eq!(refused, Err(SinkError::QueueFull { lines: 3, bytes: 1000 }));
+    drop(gate);
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    assert_eq!(sink.shared.queued_bytes.load(Ordering::Relaxed), 0, "a refused line is not counted");
+}
+
+#[tokio::test]
+async fn bytes_that_wait_are_limited_and_one_huge_line_is_not() {
+    let (place, gate) = Place::gated();
+    let sink = place.sink(limits(100, 10), Arc::new(SimClock::default())).await;
+    sink.shared.queued_bytes.store(9, Ordering::Relaxed);
+    assert_eq!(sink.submit(b"xx\n".to_vec()).await, Err(SinkError::QueueFull { lines: 100, bytes: 10 }));
+    sink.shared.queued_bytes.store(0, Ordering::Relaxed);
+    drop(gate);
+    sink.submit(vec![b'\n'; 1000]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_write_is_tried_once_more_after_opening_anew() {
+    let place = Place::default();
+    place.failures.lock().unwrap().push_back(Some(0));
+    let sink = place.sink(SinkLimits::default(), system()).await;
+    sink.submit(b"one\n".to_vec()).await.unwrap();
+    assert_eq!((place.content().as_str(), place.reopens.load(Ordering::SeqCst)), ("one\n", 1));
+}
+
+#[tokio::test]
+async fn lines_that_were_written_before_a_failure_count() {
+    let (place, gate) = Place::gated();
+    // The head goes through; of the batch of three, one whole line and a piece; then nothing.
+    place.failures.lock().unwrap().extend([None, Some(6), Some(0)]);
+    let sink = place.sink(SinkLimits::default(), system()).await;
+    let receipts: Vec<Receipt> = ["head\n", "one\n", "two\n", "three\n"].iter().map(|line| sink.submit(line.as_bytes().to_vec())).collect();
+    drop(gate);
+    let mut taken = Vec::new();
+    for receipt in receipts {
+        taken.push(receipt.await);
+    }
+    // Depending on the thread's luck, the head is in a batch of its own or shares it; either way what is in the file is what was said.
+    let whole = place.content().lines().filter(|line| ["head", "one", "two", "three"].contains(line)).count();
+    assert!(taken.iter().filter(|result| result.is_ok()).count() <= whole);
+    assert!(taken.iter().filter_map(|result| result.as_ref().err()).all(|error| matches!(error, SinkError::Write(_))));
+}
+
+#[tokio::test]
+async fn closing_writes_what_waits_and_refuses_the_rest() {
+    let place = Place::default();
+    let sink = place.sink(SinkLimits::default(), system()).await;
+    let before = sink.submit(b"before\n".to_vec());
+    sink.close().await.unwrap();
+    before.await.unwrap();
+    assert_eq!(sink.submit(b"after\n".to_vec()).await, Err(SinkError::Closed));
+    assert_eq!(place.content(), "before\n");
+}
+
+#[tokio::test]
+async fn reopening_happens_between_lines() {
+    let place = Place::default();
+    let sink = place.sink(SinkLimits::default(), system()).await;
+    let receipts = [sink.submit(b"one\n".to_vec()), sink.reopen(), sink.submit(b"two\n".to_vec())];
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    assert_eq!((place.content().as_str(), place.reopens.load(Ordering::SeqCst)), ("one\ntwo\n", 1));
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_opened_says_why() {
+    let failed = QueuedSink::start::<Place>("test/", SinkLimits::default(), system(), || Err("no such volume".to_owned())).await;
+    assert_eq!(failed.err(), Some(SinkError::Open("no such volume".to_owned())));
+}

@@ -1,0 +1,147 @@
+//! The trait and its words.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use daypass_base::{BoxFuture, Seconds, Secret, Timestamp};
+
+use crate::AwsError;
+
+/// What an AWS call gives.
+pub type Result<T> = std::result::Result<T, AwsError>;
+
+/// The AWS calls that daypass makes. [`crate::LiveAws`] makes them, [`crate::FakeAws`] plays them.
+///
+/// Every method checks its input first as AWS's SDK v1 did, so that what cannot succeed never leaves the machine
+/// (`InvalidParameter`, recorded from Vault), and fails with [`crate::ErrorKind::Unreachable`] once [`Call::deadline`] is over.
+pub trait Aws: Send + Sync + 'static {
+    /// `sts:AssumeRole`: credentials of an IAM role.
+    fn assume_role<'a>(&'a self, call: Call<'a>, input: AssumeRole) -> BoxFuture<'a, Result<Credential>>;
+    /// `sts:GetFederationToken`: credentials of a federated user; works with an IAM user's own keys only.
+    fn get_federation_token<'a>(&'a self, call: Call<'a>, input: FederationToken) -> BoxFuture<'a, Result<Credential>>;
+    /// `sts:GetSessionToken`: temporary credentials of the caller itself; works with an IAM user's own keys only.
+    fn get_session_token<'a>(&'a self, call: Call<'a>, input: SessionToken) -> BoxFuture<'a, Result<Credential>>;
+    /// `sts:GetCallerIdentity`: who the server itself is at AWS. No policy can forbid it.
+    fn get_caller_identity<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Identity>>;
+    /// `iam:ListAttachedGroupPolicies`: ARNs of the managed policies of a group.
+    fn list_attached_group_policies<'a>(&'a self, call: Call<'a>, group: &'a str) -> BoxFuture<'a, Result<Vec<String>>>;
+    /// `iam:ListGroupPolicies`: names of the inline policies of a group.
+    fn list_group_policies<'a>(&'a self, call: Call<'a>, group: &'a str) -> BoxFuture<'a, Result<Vec<String>>>;
+    /// `iam:GetGroupPolicy`: the JSON text of an inline policy.
+    fn get_group_policy<'a>(&'a self, call: Call<'a>, group: &'a str, policy: &'a str) -> BoxFuture<'a, Result<String>>;
+    /// Drops what is kept for a target: its configuration was replaced.
+    fn forget(&self, target: &Target);
+}
+
+/// Where a call goes, and how long it may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// Where it goes and whose keys sign it.
+    pub target: &'a Target,
+    /// Time for everything: finding the identity, all attempts, the waits between them.
+    pub deadline: Duration,
+}
+
+/// An AWS endpoint configuration: what `config/root` of an aws mount says. Empty (`default()`) when there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Region of IAM and STS; `None`: environment, profile, instance metadata, then `us-east-1`.
+    pub region: Option<String>,
+    /// STS endpoints in the order to try; empty for AWS's own regional one.
+    pub sts_endpoints: Vec<StsEndpoint>,
+    /// Where IAM is; `None` for AWS's own.
+    pub iam_endpoint: Option<String>,
+    /// Keys of an IAM user; `None`: the SDK's default chain.
+    pub keys: Option<StaticKeys>,
+    /// Attempts after the first one; `None`: the SDK's default.
+    pub max_retries: Option<u32>,
+}
+
+/// An STS endpoint that is not AWS's default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StsEndpoint {
+    /// Its URL.
+    pub url: String,
+    /// The region to sign for; `None`: the target's.
+    pub region: Option<String>,
+}
+
+/// Long-lived keys of an IAM user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticKeys {
+    /// `AKIA…`, not a secret.
+    pub access_key_id: String,
+    /// Its secret.
+    pub secret_access_key: Secret<String>,
+}
+
+/// Input of `sts:AssumeRole`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AssumeRole {
+    /// ARN of the IAM role.
+    pub role_arn: String,
+    /// Name of the session, 2 to 64 characters of `[\w+=,.@-]`.
+    pub session_name: String,
+    /// Lifetime: 900 s up to the role's `MaxSessionDuration`, 3600 s at most when chained.
+    pub duration: Seconds,
+    /// Session policy as JSON.
+    pub policy: Option<String>,
+    /// Managed session policies, at most 10.
+    pub policy_arns: Vec<String>,
+    /// External id that the trust policy asks for.
+    pub external_id: Option<String>,
+    /// Session tags, at most 50.
+    pub tags: BTreeMap<String, String>,
+    /// Source identity, which stays with the session through role chaining.
+    pub source_identity: Option<String>,
+}
+
+/// Input of `sts:GetFederationToken`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FederationToken {
+    /// Name of the federated user, 2 to 32 characters.
+    pub name: String,
+    /// Lifetime: 900 s to 36 h.
+    pub duration: Seconds,
+    /// Session policy as JSON.
+    pub policy: Option<String>,
+    /// Managed session policies, at most 10.
+    pub policy_arns: Vec<String>,
+}
+
+/// Input of `sts:GetSessionToken`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionToken {
+    /// Lifetime: 900 s to 36 h.
+    pub duration: Seconds,
+    /// Serial number or ARN of the MFA device.
+    pub serial_number: Option<String>,
+    /// The six digits that the device shows.
+    pub token_code: Option<String>,
+}
+
+/// A temporary AWS credential.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    /// `ASIA…`, not a secret.
+    pub access_key_id: String,
+    /// Its secret.
+    pub secret_access_key: Secret<String>,
+    /// The session token that goes with it.
+    pub session_token: Secret<String>,
+    /// When AWS stops accepting it.
+    pub expiration: Timestamp,
+    /// ARN of the assumed-role session or of the federated user; `None` for session tokens.
+    pub arn: Option<String>,
+}
+
+/// Who somebody is at AWS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Account number.
+    pub account: String,
+    /// ARN of the user or of the role session.
+    pub arn: String,
+    /// Unique id of the user or role.
+    pub user_id: String,
+}

@@ -1,0 +1,190 @@
+//! AWS from a script, for tests of everything above this crate.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use daypass_base::{BoxFuture, Clock, Seconds, Secret};
+
+use crate::api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, Target};
+use crate::{AwsError, ErrorKind};
+
+/// An AWS that issues plausible credentials, or what [`FakeAws::answer`] queued, and remembers what it was asked.
+///
+/// Inputs are checked as the live client checks them.
+pub struct FakeAws {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    answers: VecDeque<Result<Credential>>,
+    identity: Option<Result<Identity>>,
+    groups: BTreeMap<String, FakeGroup>,
+    made: Vec<Made>,
+    forgotten: usize,
+    issued: u64,
+}
+
+/// A call that was made, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// `sts:AssumeRole`.
+    AssumeRole(Target, AssumeRole),
+    /// `sts:GetFederationToken`.
+    FederationToken(Target, FederationToken),
+    /// `sts:GetSessionToken`.
+    SessionToken(Target, SessionToken),
+    /// `sts:GetCallerIdentity`.
+    CallerIdentity(Target),
+    /// One of the reads of a group's policies: the action and the group.
+    Group(&'static str, String),
+}
+
+/// An IAM group and its policies.
+#[derive(Debug, Clone, Default)]
+pub struct FakeGroup {
+    /// ARNs of managed policies.
+    pub attached: Vec<String>,
+    /// Inline policies: name and JSON text.
+    pub inline: BTreeMap<String, String>,
+}
+
+impl FakeAws {
+    /// An AWS without groups, whose caller is `arn:aws:sts::123456789012:assumed-role/daypass/task`.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, state: Mutex::default() }
+    }
+
+    /// Queues what the next credential call gives. With an empty queue, credentials are made up.
+    pub fn answer(&self, answer: Result<Credential>) {
+        self.state().answers.push_back(answer);
+    }
+
+    /// Queues a refusal with AWS's code, message and status.
+    pub fn refuse(&self, code: &str, message: &str, status: u16) {
+        self.answer(Err(AwsError::answered(Some(code), Some(message), status, Some("7a62c49f-347e-4fc4-9331-6e8eEXAMPLE"))));
+    }
+
+    /// Sets what `sts:GetCallerIdentity` gives.
+    pub fn set_identity(&self, identity: Result<Identity>) {
+        self.state().identity = Some(identity);
+    }
+
+    /// Adds a group.
+    pub fn add_group(&self, name: &str, group: FakeGroup) {
+        self.state().groups.insert(name.to_owned(), group);
+    }
+
+    /// All calls so far, oldest first.
+    pub fn made(&self) -> Vec<Made> {
+        self.state().made.clone()
+    }
+
+    /// How often [`Aws::forget`] was called.
+    pub fn forgotten(&self) -> usize {
+        self.state().forgotten
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn issue(&self, made: Made, duration: Seconds, arn: Option<String>) -> Result<Credential> {
+        let mut state = self.state();
+        state.made.push(made);
+        if let Some(answer) = state.answers.pop_front() {
+            return answer;
+        }
+        state.issued += 1;
+        let number = state.issued;
+        Ok(Credential {
+            access_key_id: format!("ASIAFAKE{number:012}"),
+            secret_access_key: Secret::new(format!("fake-secret-{number}")),
+            session_token: Secret::new(format!("fake-session-token-{number}")),
+            // AWS's times have no fractions.
+            expiration: daypass_base::Timestamp::from_seconds(self.clock.now().seconds()) + duration,
+            arn,
+        })
+    }
+
+    fn group<T>(&self, action: &'static str, name: &str, read: impl FnOnce(&FakeGroup) -> Option<T>) -> Result<T> {
+        let mut state = self.state();
+        state.made.push(Made::Group(action, name.to_owned()));
+        state.groups.get(name).and_then(read).ok_or_else(|| AwsError {
+            kind: ErrorKind::NotFound,
+            code: "NoSuchEntity".to_owned(),
+            message: format!("The group with name {name} cannot be found."),
+            status: Some(404),
+            request_id: Some("7a62c49f-347e-4fc4-9331-6e8eEXAMPLE".to_owned()),
+        })
+    }
+}
+
+/// The account number of an ARN.
+fn account(arn: &str) -> &str {
+    arn.split(':').nth(4).unwrap_or("123456789012")
+}
+
+fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
+    Box::pin(std::future::ready(value))
+}
+
+impl Aws for FakeAws {
+    fn assume_role<'a>(&'a self, call: Call<'a>, input: AssumeRole) -> BoxFuture<'a, Result<Credential>> {
+        if let Err(error) = input.check() {
+            return ready(Err(error));
+        }
+        let role = input.role_arn.rsplit('/').next().unwrap_or_default();
+        let arn = format!("arn:aws:sts::{}:assumed-role/{role}/{}", account(&input.role_arn), input.session_name);
+        let duration = input.duration;
+        ready(self.issue(Made::AssumeRole(call.target.clone(), input), duration, Some(arn)))
+    }
+
+    fn get_federation_token<'a>(&'a self, call: Call<'a>, input: FederationToken) -> BoxFuture<'a, Result<Credential>> {
+        if let Err(error) = input.check() {
+            return ready(Err(error));
+        }
+        let arn = format!("arn:aws:sts::123456789012:federated-user/{}", input.name);
+        let duration = input.duration;
+        ready(self.issue(Made::FederationToken(call.target.clone(), input), duration, Some(arn)))
+    }
+
+    fn get_session_token<'a>(&'a self, call: Call<'a>, input: SessionToken) -> BoxFuture<'a, Result<Credential>> {
+        if let Err(error) = input.check() {
+            return ready(Err(error));
+        }
+        let duration = input.duration;
+        ready(self.issue(Made::SessionToken(call.target.clone(), input), duration, None))
+    }
+
+    fn get_caller_identity<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Identity>> {
+        let mut state = self.state();
+        state.made.push(Made::CallerIdentity(call.target.clone()));
+        let identity = state.identity.clone().unwrap_or_else(|| {
+            Ok(Identity {
+                account: "123456789012".to_owned(),
+                arn: "arn:aws:sts::123456789012:assumed-role/daypass/task".to_owned(),
+                user_id: "AROAFAKE:task".to_owned(),
+            })
+        });
+        drop(state);
+        ready(identity)
+    }
+
+    fn list_attached_group_policies<'a>(&'a self, _: Call<'a>, group: &'a str) -> BoxFuture<'a, Result<Vec<String>>> {
+        ready(self.group("ListAttachedGroupPolicies", group, |group| Some(group.attached.clone())))
+    }
+
+    fn list_group_policies<'a>(&'a self, _: Call<'a>, group: &'a str) -> BoxFuture<'a, Result<Vec<String>>> {
+        ready(self.group("ListGroupPolicies", group, |group| Some(group.inline.keys().cloned().collect())))
+    }
+
+    fn get_group_policy<'a>(&'a self, _: Call<'a>, group: &'a str, policy: &'a str) -> BoxFuture<'a, Result<String>> {
+        ready(self.group("GetGroupPolicy", group, |group| group.inline.get(policy).cloned()))
+    }
+
+    fn forget(&self, _: &Target) {
+        self.state().forgotten += 1;
+    }
+}

@@ -1,0 +1,16 @@
+//! The AWS calls that daypass makes, behind one trait.
+//!
+//! [`Aws`] is what engines see; [`LiveAws`] makes the calls with the official SDK, [`FakeAws`] answers from a script.
+//! This crate decides nothing: which role, how long, for whom is the engine's business. It must never log or print a credential.
+//! Errors are sorted in one place, [`error`].
+
+mod api;
+pub mod error;
+mod fake;
+mod live;
+mod validate;
+
+pub use api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StaticKeys, StsEndpoint, Target};
+pub use error::{AwsError, ErrorKind};
+pub use fake::{FakeAws, FakeGroup, Made};
+pub use live::{ContainerEndpoint, LiveAws, Settings};

@@ -1,0 +1,72 @@
+//! From the SDK's errors to ours.
+
+use std::error::Error as StdError;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_types::request_id::RequestId;
+
+use crate::AwsError;
+
+/// Longest chain of causes that is shown, in characters.
+const DETAIL_MAX: usize = 600;
+
+/// Sorts an error of an SDK call.
+pub(crate) fn sorted<E>(error: &SdkError<E, HttpResponse>) -> AwsError
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    if let SdkError::ServiceError(service) = error {
+        let meta = service.err().meta();
+        return AwsError::answered(meta.code(), meta.message(), service.raw().status().as_u16(), meta.request_id());
+    }
+    if let SdkError::ResponseError(response) = error {
+        let status = response.raw().status().as_u16();
+        return AwsError::answered(Some("SerializationError"), Some(&causes(error)), status, None);
+    }
+    if finds::<CredentialsError>(error) {
+        return AwsError::no_identity(causes(error));
+    }
+    AwsError::unreachable(causes(error))
+}
+
+/// Whether the identity was looked for in vain: then other endpoints need not be tried.
+fn finds<T: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source()).any(|error| error.is::<T>())
+}
+
+/// The causes of an error in one line, each said once.
+pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
+    let mut out = String::new();
+    for cause in std::iter::successors(Some(error), |&error| error.source()) {
+        let text = cause.to_string();
+        if out.contains(&text) {
+            continue;
+        }
+        if !out.is_empty() {
+            out.push_str(": ");
+        }
+        out.push_str(&text);
+    }
+    match out.char_indices().nth(DETAIL_MAX) {
+        Some((at, _)) => format!("{}…", out.split_at(at).0),
+        None => out,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn causes_are_told_from_the_outside_in() {
+        let error = Outer(std::io::Error::other("x".repeat(2000)));
+        let text = causes(&error);
+        assert!(text.starts_with("outer: xxx") && text.ends_with('…') && text.chars().count() == DETAIL_MAX + 1);
+    }
+}

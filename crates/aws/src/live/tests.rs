@@ -1,0 +1,336 @@
+//! The live client against the strict fake of AWS, over loopback. Waiting is simulated where the wait is long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_base::sim::SimClock;
+use daypass_base::{Clock, Seconds, Secret, SystemClock, SystemEntropy};
+use daypass_sandbox::{Effect, Options, Rule, Running};
+
+use super::identity::Source;
+use super::{ContainerEndpoint, LiveAws, Settings};
+use crate::{AssumeRole, Aws, Call, ErrorKind, FederationToken, SessionToken, StaticKeys, StsEndpoint, Target};
+
+const STAGING: &str = "arn:aws:iam::111111111111:role/ecr-staging";
+const LOCKED: &str = "arn:aws:iam::111111111111:role/locked";
+
+async fn sandbox(clock: Arc<dyn Clock>) -> Running {
+    daypass_sandbox::start(Options::default(), clock, Arc::new(SystemEntropy)).await.unwrap()
+}
+
+fn variable(sandbox: &Running, name: &str) -> String {
+    sandbox.environment().into_iter().find(|(key, _)| key == name).unwrap().1
+}
+
+/// A client whose own identity is the sandbox's task role.
+fn task(sandbox: &Running, clock: Arc<dyn Clock>) -> LiveAws {
+    let container = ContainerEndpoint {
+        url: variable(sandbox, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        authorization: Some(Secret::new(variable(sandbox, "AWS_CONTAINER_AUTHORIZATION_TOKEN"))),
+    };
+    LiveAws::new(clock, Settings { endpoint: Some(sandbox.url()), container: Some(container), region: None })
+}
+
+fn call(target: &Target) -> Call<'_> {
+    Call { target, deadline: Duration::from_secs(30) }
+}
+
+fn wanted(role: &str) -> AssumeRole {
+    let (role_arn, session_name) = (role.to_owned(), "build-42".to_owned());
+    AssumeRole { role_arn, session_name, duration: Seconds(900), ..AssumeRole::default() }
+}
+
+fn root_keys() -> StaticKeys {
+    let secret_access_key = Secret::from("sandbox/only/never/a/real/secret/key/000");
+    StaticKeys { access_key_id: "AKIADAYPASSSANDBOX22".to_owned(), secret_access_key }
+}
+
+fn rule(action: &str, effect: Effect, times: Option<u64>) -> Rule {
+    Rule { service: None, action: Some(action.to_owned()), effect, times, rate: None, milliseconds: 0 }
+}
+
+fn calls(sandbox: &Running, action: &str) -> usize {
+    sandbox.control().calls().iter().filter(|call| call.action == action).count()
+}
+
+#[tokio::test]
+async fn the_task_role_assumes_a_role_of_another_account() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let sandbox = sandbox(Arc::clone(&clock)).await;
+    let aws = task(&sandbox, Arc::clone(&clock));
+    let target = Target::default();
+    let input = AssumeRole { tags: [("team".to_owned(), "build".to_owned())].into(), ..wanted(STAGING) };
+    let made = aws.assume_role(call(&target), input).await.unwrap();
+    assert!(made.access_key_id.starts_with("ASIA") && !made.session_token.is_empty() && !made.secret_access_key.is_empty());
+    assert_eq!(made.arn.as_deref(), Some("arn:aws:sts::111111111111:assumed-role/ecr-staging/build-42"));
+    let left = made.expiration.since(clock.now());
+    assert!(left > Duration::from_secs(890) && left <= Duration::from_secs(900), "{left:?}");
+    let own = aws.get_caller_identity(call(&target)).await.unwrap();
+    assert!(own.arn.starts_with("arn:aws:sts::999999999999:assumed-role/jenkins-task/"), "{}", own.arn);
+    assert_eq!(own.account, "999999999999");
+}
+
+#[tokio::test]
+async fn a_denial_fails_at_once_with_awss_text_and_request_id() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let sandbox = sandbox(Arc::clone(&clock)).await;
+    let aws = task(&sandbox, clock);
+    let error = aws.assume_role(call(&Target::default()), wanted(LOCKED)).await.unwrap_err();
+    assert_eq!((error.kind, error.code.as_str(), error.status), (ErrorKind::Denied, "AccessDenied", Some(403)));
+    assert!(error.message.contains("is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::111111111111:role/locked"));
+    let id = error.request_id.clone().unwrap();
+    assert!(error.sdk_text().ends_with(&format!("\n\tstatus code: 403, request id: {id}")), "{error}");
+    assert_eq!(calls(&sandbox, "AssumeRole"), 1, "denials are not repeated");
+}
+
+#[tokio::test]
+async fn chained_roles_are_capped_at_an_hour() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let sandbox = sandbox(Arc::clone(&clock)).await;
+    let aws = task(&sandbox, clock);
+    let input = AssumeRole { duration: Seconds(7200), ..wanted(STAGING) };
+    let error = aws.assume_role(call(&Target::default()), input).await.unwrap_err();
+    assert_eq!((error.kind, error.status), (ErrorKind::Malformed, Some(400)));
+    assert!(error.sdk_text().starts_with("ValidationError: The requested DurationSeconds exceeds the "), "{error}");
+}
+
+#[tokio::test]
+async fn an_identity_that_lives_20_seconds_is_fetched_again() {
+    let clock = SimClock::at(SystemClock::new().now());
+    let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+    let sandbox = sandbox(Arc::clone(&shared)).await;
+    sandbox.control().set_endpoint_lifetime(Duration::from_secs(20));
+    let aws = task(&sandbox, shared);
+    let target = Target::default();
+    let mut keys = Vec::new();
+    for step in [0, 1, 24, 25] {
+        clock.advance(Duration::from_secs(step));
+        aws.assume_role(call(&target), wanted(STAGING)).await.unwrap();
+        keys.push(sandbox.control().calls().last().unwrap().access_key_id.clone().unwrap());
+    }
+    assert_eq!(keys[0], keys[1], "kept while it is good");
+    assert!(keys[1] != keys[2] && keys[2] != keys[3], "fetched again after its end: {keys:?}");
+}
+
+#[tokio::test]
+async fn an_identity_that_is_over_for_aws_is_looked_for_again_within_the_call() {
+    let clock = SimClock::at(SystemClock::new().now());
+    let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+    let sandbox = sandbox(Arc::clone(&shared)).await;
+    // The client's clock stands still, so that it takes its credentials for good when AWS does not any more.
+    let aws = task(&sandbox, Arc::new(SimClock::at(clock.now())));
+    let target = Target::default();
+    sandbox.control().set_endpoint_lifetime(Duration::from_secs(60));
+    aws.assume_role(call(&target), wanted(STAGING)).await.unwrap();
+    clock.advance(Duration::from_secs(90));
+    aws.assume_role(call(&target), wanted(STAGING)).await.unwrap();
+    assert_eq!(calls(&sandbox, "AssumeRole"), 3, "refused once, then made with a new identity");
+}
+
+#[tokio::test]
+async fn throttling_and_failures_are_retried() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let sandbox = sandbox(Arc::clone(&clock)).await;
+    let aws = task(&sandbox, clock);
+    let target = Target { max_retries: Some(3), ..Target::default() };
+    sandbox.control().add(rule("AssumeRole", Effect::Throttle, Some(1))).unwrap();
+    sandbox.control().add(rule("AssumeRole", Effect::Unavailable, Some(1))).unwrap();
+    aws.assume_role(call(&target), wanted(STAGING)).await.unwrap();
+    assert_eq!(calls(&sandbox, "AssumeRole"), 3);
+    sandbox.control().add(rule("AssumeRole", Effect::Throttle, None)).unwrap();
+    let target = Target { max_retries: Some(0), ..Target::default() };
+    let error = aws.assume_role(call(&target), wanted(STAGING)).await.unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Throttled, "Throttling"));
+    assert_eq!(calls(&sandbox, "AssumeRole"), 4, "no retries were wanted");
+}
+
+#[tokio::test]
+async fn an_outage_is_unreachable_and_ends_with_the_deadline() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let sandbox = sandbox(Arc::clone(&clock)).await;
+    let aws = task(&sandbox, Arc::clone(&clock));
+    let nobody = StsEndpoint { url: "http://127.0.0.1:1".to_owned(), region: None };
+    let target = Target { sts_endpoints: vec![nobody], max_retries: Some(0), ..Target::default() };
+    let error = aws.assume_role(call(&target), wanted(STAGING)).await.unwrap_err();
+    assert_eq!((error.kind, error.status), (ErrorKind::Unreachable, None));
+    assert!(error.sdk_text().starts_with("RequestError: send request failed\ncaused by: "), "{error}");
+
+    sandbox.control().add(Rule { milliseconds: 60_000, ..rule("AssumeRole", Effect::Delay, None) }).unwrap();
+    let target = Target::default();
+    let hurried = Call { target: &target, deadline: Duration::from_millis(200) };
+    let error = aws.assume_role(hurried, wanted(STAGING)).await.unwrap_err();
+    assert!(error.kind == ErrorKind::Unreachable && error.message.contains("within the 200ms left"), "{error}");
+}
+
+#[tokio::test]
+async fn the_next_endpoint_is_tried_and_kept() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let sandbox = sandbox(Arc::clone(&clock)).await;
+    let aws = task(&sandbox, clock);
+    let endpoint = |url: String, region: &str| StsEndpoint { url, region: Some(region.to_owned()) };
+    let endpoints = vec![endpoint("http://127.0.0.1:1".to_owned(), "eu-west-1"), endpoint(sandbox.url(), "us-east-1")];
+    let target = Target { sts_endpoints: endpoints, max_retries: Some(0), ..Target::default() };
+    aws.assume_role(call(&target), wanted(STAGING)).await.unwrap();
+    let clients = aws.clients(&target).await;
+    assert_eq!(clients.good.load(std::sync::atomic::Ordering::Relaxed), 1);
+    let dead = vec![endpoint("http://127.0.0.1:1".to_owned(), "a"), endpoint("http://127.0.0.1:2".to_owned(), "b")];
+    let target = Target { sts_endpoints: dead, max_retries: Some(0), ..Target::default() };
+    let error = aws.assume_role(call(&target), wanted(STAGING)).await.unwrap_err();
+    assert!(error.message.starts_with("could not obtain sts client: none of 2 endpoints answers"), "{error}");
+}
+
+#[tokio::test]
+async fn an_iam_users_keys_give_federation_and_session_tokens() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let sandbox = sandbox(Arc::clone(&clock)).await;
+    let aws = LiveAws::new(clock, Settings { endpoint: Some(sandbox.url()), ..Settings::default() });
+    let target = Target { region: Some("us-east-1".to_owned()), keys: Some(root_keys()), ..Target::default() };
+    let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}"#;
+    let input =
+        FederationToken { name: "ci".to_owned(), duration: Seconds(900), policy: Some(policy.to_owned()), ..FederationToken::default() };
+    let made = aws.get_federation_token(call(&target), input).await.unwrap();
+    assert_eq!(made.arn.as_deref(), Some("arn:aws:sts::999999999999:federated-user/ci"));
+    let made = aws.get_session_token(call(&target), SessionToken { duration: Seconds(900), ..SessionToken::default() }).await.unwrap();
+    assert!(made.arn.is_none() && made.access_key_id.starts_with("ASIA"));
+    let attached = aws.list_attached_group_policies(call(&target), "deployers").await.unwrap();
+    assert_eq!(attached, ["arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser"]);
+    assert_eq!(aws.list_group_policies(call(&target), "deployers").await.unwrap(), Vec::<String>::new());
+    let error = aws.list_group_policies(call(&target), "nobody").await.unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (ErrorKind::NotFound, "NoSuchEntity"));
+}
+
+#[tokio::test]
+async fn wrong_keys_are_denied_and_forgotten_with_their_configuration() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let sandbox = sandbox(Arc::clone(&clock)).await;
+    let aws = LiveAws::new(clock, Settings { endpoint: Some(sandbox.url()), ..Settings::default() });
+    let keys = StaticKeys { secret_access_key: Secret::from("wrong"), ..root_keys() };
+    let target = Target { keys: Some(keys), ..Target::default() };
+    let error = aws.get_caller_identity(call(&target)).await.unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Denied, "SignatureDoesNotMatch"));
+    assert!(aws.kept(&target).is_some());
+    aws.forget(&target);
+    assert!(aws.kept(&target).is_none());
+}
+
+#[tokio::test]
+async fn clients_are_bounded() {
+    let aws = LiveAws::new(Arc::new(SystemClock::new()), Settings::default());
+    for number in 0..(super::CLIENTS_MAX + 10) {
+        let target = Target { region: Some(format!("r-{number}")), keys: Some(root_keys()), ..Target::default() };
+        aws.clients(&target).await;
+    }
+    assert_eq!(aws.clients.lock().unwrap().len(), super::CLIENTS_MAX);
+}
+
+/// Runs one of the tests below in a process of its own, whose environment is `environment` alone.
+async fn child(test: &str, environment: Vec<(String, String)>) {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("live::tests::{test}"), "--nocapture"]).env_clear().env("HOME", home.path());
+    command.env("DAYPASS_TEST_CHILD", "1").envs(environment);
+    let output = command.output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+fn in_child() -> bool {
+    std::env::var_os("DAYPASS_TEST_CHILD").is_some()
+}
+
+#[tokio::test]
+async fn the_environment_of_a_container_is_enough() {
+    let sandbox = sandbox(Arc::new(SystemClock::new())).await;
+    child("child_assumes_a_role", sandbox.environment()).await;
+    assert_eq!(calls(&sandbox, "AssumeRole"), 1);
+}
+
+#[tokio::test]
+async fn the_metadata_of_an_instance_is_enough_for_identity_and_region() {
+    let sandbox = sandbox(Arc::new(SystemClock::new())).await;
+    let environment = vec![
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT".to_owned(), sandbox.url()),
+        ("DAYPASS_TEST_STS".to_owned(), sandbox.url()),
+        ("DAYPASS_TEST_REGION".to_owned(), variable(&sandbox, "AWS_REGION")),
+    ];
+    child("child_assumes_a_role", environment).await;
+    assert_eq!(calls(&sandbox, "AssumeRole"), 1);
+}
+
+#[tokio::test]
+async fn keys_in_a_profile_are_found() {
+    let sandbox = sandbox(Arc::new(SystemClock::new())).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let keys = "[ci]\naws_access_key_id = AKIADAYPASSSANDBOX22\naws_secret_access_key = sandbox/only/never/a/real/secret/key/000\n";
+    std::fs::write(file.path(), keys).unwrap();
+    let environment = vec![
+        ("AWS_PROFILE".to_owned(), "ci".to_owned()),
+        ("AWS_SHARED_CREDENTIALS_FILE".to_owned(), file.path().display().to_string()),
+        ("AWS_ENDPOINT_URL_STS".to_owned(), sandbox.url()),
+        ("AWS_DEFAULT_REGION".to_owned(), "eu-west-1".to_owned()),
+        ("DAYPASS_TEST_REGION".to_owned(), "eu-west-1".to_owned()),
+    ];
+    child("child_asks_who_it_is", environment).await;
+    assert_eq!(calls(&sandbox, "GetCallerIdentity"), 1);
+}
+
+#[tokio::test]
+async fn without_an_identity_the_error_says_what_to_do() {
+    child("child_has_no_identity", vec![("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned())]).await;
+}
+
+#[tokio::test]
+async fn a_missing_ca_bundle_is_named() {
+    let environment = vec![("AWS_CA_BUNDLE".to_owned(), "/nowhere/ca.pem".to_owned())];
+    child("child_has_no_trust", environment).await;
+}
+
+#[tokio::test]
+async fn child_assumes_a_role() {
+    if !in_child() {
+        return;
+    }
+    let aws = LiveAws::new(Arc::new(SystemClock::new()), Settings::default());
+    let endpoint = std::env::var("DAYPASS_TEST_STS").ok().map(|url| StsEndpoint { url, region: None });
+    let target = Target { sts_endpoints: endpoint.into_iter().collect(), ..Target::default() };
+    let made = aws.assume_role(call(&target), wanted(STAGING)).await.unwrap();
+    assert!(made.arn.unwrap().ends_with("assumed-role/ecr-staging/build-42"));
+    if let Ok(region) = std::env::var("DAYPASS_TEST_REGION") {
+        assert_eq!(aws.base(Source::Own).await.region().unwrap().as_ref(), region);
+    }
+}
+
+#[tokio::test]
+async fn child_asks_who_it_is() {
+    if !in_child() {
+        return;
+    }
+    let aws = LiveAws::new(Arc::new(SystemClock::new()), Settings::default());
+    let own = aws.get_caller_identity(call(&Target::default())).await.unwrap();
+    assert_eq!(own.arn, "arn:aws:iam::999999999999:user/daypass-root");
+    assert_eq!(aws.base(Source::Own).await.region().unwrap().as_ref(), std::env::var("DAYPASS_TEST_REGION").unwrap());
+}
+
+#[tokio::test]
+async fn child_has_no_identity() {
+    if !in_child() {
+        return;
+    }
+    let aws = LiveAws::new(Arc::new(SystemClock::new()), Settings { endpoint: Some("http://127.0.0.1:1".to_owned()), ..Settings::default() });
+    let error = aws.get_caller_identity(call(&Target::default())).await.unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (ErrorKind::NoIdentity, "NoCredentialProviders"), "{error}");
+    assert_eq!(aws.base(Source::Own).await.region().unwrap().as_ref(), "us-east-1");
+}
+
+#[tokio::test]
+async fn child_has_no_trust() {
+    if !in_child() {
+        return;
+    }
+    let endpoint = Some("https://127.0.0.1:1".to_owned());
+    let aws = LiveAws::new(Arc::new(SystemClock::new()), Settings { endpoint, ..Settings::default() });
+    let target = Target { keys: Some(root_keys()), ..Target::default() };
+    let error = aws.get_caller_identity(call(&target)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unreachable);
+    assert!(error.message.contains("/nowhere/ca.pem") && error.message.contains("AWS_CA_BUNDLE"), "{error}");
+}

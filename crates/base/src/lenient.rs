@@ -1,0 +1,443 @@
+//! Lenient decoding of request fields, as Vault's clients rely on it: `"5"` is a number where a number is wanted, `5` a text where a
+//! text is, `"a,b"` a list, and unknown fields are no error.
+//!
+//! [`decode`] turns a JSON object into a struct by these rules, so that a handler's parameters are plain typed structs. Error texts
+//! are those that Vault's clients see (recorded fixture `bodies-and-types` and others).
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::StrDeserializer;
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Number, Value};
+
+/// A field that could not be read: which, and why in Vault's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("error converting input for field {field:?}: {detail}")]
+pub struct FieldError {
+    /// Name of the field.
+    pub field: String,
+    /// What was wrong with it. Never the value of a secret: only numbers, booleans and durations are echoed.
+    pub detail: String,
+}
+
+/// Reads a struct from request fields. Unknown fields are skipped, `null` counts as absent.
+///
+/// ```
+/// use daypass_base::lenient::{decode, CommaList};
+/// #[derive(serde::Deserialize)]
+/// struct Params { ttl: Option<daypass_base::Seconds>, #[serde(default)] arns: CommaList, uses: Option<i64> }
+/// let fields = serde_json::json!({"ttl": "60m", "arns": "a, b", "uses": "5", "other": 1});
+/// let serde_json::Value::Object(fields) = fields else { unreachable!() };
+/// let params: Params = decode(fields).unwrap();
+/// assert_eq!((params.ttl.unwrap().0, params.arns.0.len(), params.uses), (3600, 2, Some(5)));
+/// ```
+pub fn decode<P: DeserializeOwned>(fields: Map<String, Value>) -> Result<P, FieldError> {
+    P::deserialize(Fields { fields }).map_err(|error| FieldError { field: error.field, detail: error.detail })
+}
+
+/// A list that may be written `"a,b"`, `["a", "b"]` or `"a"`. Items are trimmed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CommaList(pub Vec<String>);
+
+/// A list that may be written `["a", "b"]` or `"a"`; a single text is one item and is not split at commas.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StringList(pub Vec<String>);
+
+/// Pairs that may be written `{"k": "v"}`, `["k=v"]` or `"k=v"`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct KvPairs(pub BTreeMap<String, String>);
+
+/// Whole numbers that may be written `[1, 2]`, `"1,2"`, `1` or `["1"]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CommaInts(pub Vec<i64>);
+
+impl<'de> Deserialize<'de> for CommaList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let texts = match value {
+            Value::Null => Vec::new(),
+            Value::String(text) if text.trim().is_empty() => Vec::new(),
+            Value::String(text) => text.split(',').map(|item| item.trim().to_owned()).collect(),
+            other => texts(other).map_err(de::Error::custom)?.into_iter().map(|item| item.trim().to_owned()).collect(),
+        };
+        Ok(Self(texts))
+    }
+}
+
+impl<'de> Deserialize<'de> for StringList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Null => Ok(Self::default()),
+            Value::String(text) if text.is_empty() => Ok(Self::default()),
+            other => texts(other).map(Self).map_err(de::Error::custom),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for KvPairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let pairs = match Value::deserialize(deserializer)? {
+            Value::Null => BTreeMap::new(),
+            Value::Object(map) => {
+                let pair = |(key, value)| weak_text(value).map(|text| (key, text));
+                map.into_iter().map(pair).collect::<Result<_, _>>().map_err(de::Error::custom)?
+            }
+            Value::String(text) if text.is_empty() => BTreeMap::new(),
+            other => {
+                let split = |text: String| match text.split_once('=') {
+                    Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
+                    None => Err(format!("invalid key pair {text:?}")),
+                };
+                texts(other).map_err(de::Error::custom)?.into_iter().map(split).collect::<Result<_, _>>().map_err(de::Error::custom)?
+            }
+        };
+        Ok(Self(pairs))
+    }
+}
+
+impl<'de> Deserialize<'de> for CommaInts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let items = match Value::deserialize(deserializer)? {
+            Value::Null => Vec::new(),
+            Value::Array(items) => items,
+            Value::String(text) => {
+                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(|item| Value::String(item.to_owned())).collect()
+            }
+            other => vec![other],
+        };
+        items.iter().map(weak_int).collect::<Result<_, _>>().map(Self).map_err(de::Error::custom)
+    }
+}
+
+macro_rules! schema {
+    ($($type:ident: $($json:tt)*)?) => {$(
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool { true }
+            fn schema_name() -> Cow<'static, str> { stringify!($type).into() }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema { json_schema!($($json)*) }
+        }
+    )?};
+}
+schema!(CommaList: { "type": ["array", "string"], "items": { "type": "string" }, "x-daypass-list": "comma" });
+schema!(StringList: { "type": ["array", "string"], "items": { "type": "string" } });
+schema!(KvPairs: { "type": ["object", "array", "string"], "additionalProperties": { "type": "string" } });
+schema!(CommaInts: { "type": ["array", "string", "integer"], "items": { "type": "integer" } });
+
+fn texts(value: Value) -> Result<Vec<String>, String> {
+    match value {
+        Value::Array(items) => items.into_iter().map(weak_text).collect(),
+        Value::Object(_) => Err("'' expected type 'string', got unconvertible type 'map[string]interface {}'".to_owned()),
+        other => weak_text(other).map(|text| vec![text]),
+    }
+}
+
+fn weak_text(value: Value) -> Result<String, String> {
+    Ok(match value {
+        Value::String(text) => text,
+        Value::Number(number) => number.to_string(),
+        Value::Bool(true) => "1".to_owned(),
+        Value::Bool(false) => "0".to_owned(),
+        Value::Null => String::new(),
+        Value::Array(_) => return Err("'' expected type 'string', got unconvertible type '[]interface {}'".to_owned()),
+        Value::Object(_) => return Err("'' expected type 'string', got unconvertible type 'map[string]interface {}'".to_owned()),
+    })
+}
+
+fn weak_int(value: &Value) -> Result<i64, String> {
+    let bad = |text: &str| format!("cannot parse '' as int: strconv.ParseInt: parsing {text:?}: invalid syntax");
+    match value {
+        Value::Number(number) => number.as_i64().ok_or_else(|| bad(&number.to_string())),
+        Value::String(text) if text.is_empty() => Ok(0),
+        Value::String(text) => parse_int(text).ok_or_else(|| bad(text)),
+        Value::Bool(flag) => Ok(i64::from(*flag)),
+        Value::Null => Ok(0),
+        Value::Array(_) => Err("'' expected type 'int', got unconvertible type '[]interface {}'".to_owned()),
+        Value::Object(_) => Err("'' expected type 'int', got unconvertible type 'map[string]interface {}'".to_owned()),
+    }
+}
+
+/// Go's `ParseInt` with base 0: decimal, `0x`, `0o` or leading `0`, `0b`.
+fn parse_int(text: &str) -> Option<i64> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if digits.starts_with(['+', '-']) {
+        return None;
+    }
+    let lower = digits.to_ascii_lowercase();
+    let size = if let Some(hex) = lower.strip_prefix("0x") {
+        i64::from_str_radix(hex, 16)
+    } else if let Some(binary) = lower.strip_prefix("0b") {
+        i64::from_str_radix(binary, 2)
+    } else if let Some(octal) = lower.strip_prefix("0o") {
+        i64::from_str_radix(octal, 8)
+    } else if lower.len() > 1 && lower.starts_with('0') {
+        i64::from_str_radix(&lower, 8)
+    } else {
+        lower.parse()
+    };
+    size.ok().map(|size| if negative { -size } else { size })
+}
+
+fn weak_float(value: &Value) -> Result<f64, String> {
+    let bad = |text: &str| format!("cannot parse '' as float: strconv.ParseFloat: parsing {text:?}: invalid syntax");
+    match value {
+        Value::Number(number) => number.as_f64().ok_or_else(|| bad(&number.to_string())),
+        Value::String(text) if text.is_empty() => Ok(0.0),
+        Value::String(text) => text.parse().map_err(|_not_a_number| bad(text)),
+        Value::Bool(flag) => Ok(if *flag { 1.0 } else { 0.0 }),
+        Value::Null => Ok(0.0),
+        _ => Err("'' expected type 'float64', got unconvertible type".to_owned()),
+    }
+}
+
+fn weak_bool(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Bool(flag) => Ok(*flag),
+        Value::Number(number) => Ok(number.as_f64() != Some(0.0)),
+        Value::String(text) => {
+            parse_bool(text).ok_or_else(|| format!("cannot parse '' as bool: strconv.ParseBool: parsing {text:?}: invalid syntax"))
+        }
+        Value::Null => Ok(false),
+        Value::Array(_) => Err("'' expected type 'bool', got unconvertible type '[]interface {}'".to_owned()),
+        Value::Object(_) => Err("'' expected type 'bool', got unconvertible type 'map[string]interface {}'".to_owned()),
+    }
+}
+
+/// Go's `ParseBool`, with the empty text as false.
+#[must_use]
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "" | "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[derive(Debug)]
+struct Failure {
+    field: String,
+    detail: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl de::Error for Failure {
+    fn custom<T: std::fmt::Display>(message: T) -> Self {
+        Self { field: String::new(), detail: message.to_string() }
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self { field: field.to_owned(), detail: "missing required field".to_owned() }
+    }
+}
+
+/// The request's fields as a struct.
+struct Fields {
+    fields: Map<String, Value>,
+}
+
+impl<'de> Deserializer<'de> for Fields {
+    type Error = Failure;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        visitor.visit_map(Entries { entries: self.fields.into_iter(), known: None, next: None })
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        known: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        visitor.visit_map(Entries { entries: self.fields.into_iter(), known: Some(known), next: None })
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Failure> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Failure> {
+        visitor.visit_unit()
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option seq tuple tuple_struct map
+        enum identifier ignored_any
+    }
+}
+
+struct Entries {
+    entries: serde_json::map::IntoIter,
+    known: Option<&'static [&'static str]>,
+    next: Option<(String, Value)>,
+}
+
+impl<'de> MapAccess<'de> for Entries {
+    type Error = Failure;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Failure> {
+        for (name, value) in self.entries.by_ref() {
+            let wanted = self.known.is_none_or(|known| known.contains(&name.as_str())) && !(self.known.is_some() && value.is_null());
+            if wanted {
+                let key = seed.deserialize(StrDeserializer::<Failure>::new(&name))?;
+                self.next = Some((name, value));
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Failure> {
+        let (name, value) = self.next.take().ok_or_else(|| de::Error::custom("value without a key"))?;
+        seed.deserialize(Weak(value)).map_err(|failure| Failure { field: name, detail: failure.detail })
+    }
+}
+
+/// One value, converted to what is wanted of it.
+struct Weak(Value);
+
+macro_rules! weak_ints {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+            match &self.0 {
+                Value::Number(number) if number.is_u64() => visitor.visit_u64(number.as_u64().unwrap_or_default()),
+                other => visitor.visit_i64(weak_int(other).map_err(de::Error::custom)?),
+            }
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Weak {
+    type Error = Failure;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        match self.0 {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(flag) => visitor.visit_bool(flag),
+            Value::Number(number) => visit_number(&number, visitor),
+            Value::String(text) => visitor.visit_string(text),
+            Value::Array(items) => visitor.visit_seq(Items { items: items.into_iter() }),
+            Value::Object(map) => visitor.visit_map(Entries { entries: map.into_iter(), known: None, next: None }),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        visitor.visit_bool(weak_bool(&self.0).map_err(de::Error::custom)?)
+    }
+
+    weak_ints! { deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.deserialize_f64(visitor)
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        visitor.visit_f64(weak_float(&self.0).map_err(de::Error::custom)?)
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        visitor.visit_string(weak_text(self.0).map_err(de::Error::custom)?)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Failure> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let items = match self.0 {
+            Value::Null => Vec::new(),
+            Value::Array(items) => items,
+            Value::String(text) if text.is_empty() => Vec::new(),
+            other => vec![other],
+        };
+        visitor.visit_seq(Items { items: items.into_iter() })
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let got = match self.0 {
+            Value::Object(map) => return visitor.visit_map(Entries { entries: map.into_iter(), known: None, next: None }),
+            Value::Null => return visitor.visit_map(Entries { entries: Map::new().into_iter(), known: None, next: None }),
+            Value::String(_) => "string",
+            Value::Number(_) => "json.Number",
+            Value::Bool(_) => "bool",
+            Value::Array(_) => "slice",
+        };
+        Err(de::Error::custom(format!("'' expected a map, got '{got}'")))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        known: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        match self.0 {
+            Value::Object(map) => visitor.visit_map(Entries { entries: map.into_iter(), known: Some(known), next: None }),
+            other => Self(other).deserialize_map(visitor),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        let text = weak_text(self.0).map_err(de::Error::custom)?;
+        visitor.visit_enum(StrDeserializer::<Failure>::new(&text))
+    }
+
+    serde::forward_to_deserialize_any! { i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any }
+}
+
+fn visit_number<'de, V: Visitor<'de>>(number: &Number, visitor: V) -> Result<V::Value, Failure> {
+    if let Some(value) = number.as_u64() {
+        visitor.visit_u64(value)
+    } else if let Some(value) = number.as_i64() {
+        visitor.visit_i64(value)
+    } else {
+        visitor.visit_f64(number.as_f64().unwrap_or_default())
+    }
+}
+
+struct Items {
+    items: std::vec::IntoIter<Value>,
+}
+
+impl<'de> SeqAccess<'de> for Items {
+    type Error = Failure;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Failure> {
+        self.items.next().map(|item| seed.deserialize(Weak(item))).transpose()
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.len())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{CommaInts, CommaList, KvPairs, StringList, decode};
+use crate::{Seconds, Secret};
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct Params {
+    name: Option<String>,
+    ttl: Option<Seconds>,
+    uses: Option<i64>,
+    size: Option<u32>,
+    flag: bool,
+    rate: Option<f64>,
+    list: CommaList,
+    plain: StringList,
+    meta: KvPairs,
+    versions: CommaInts,
+    password: Option<Secret<String>>,
+    data: Option<Map<String, Value>>,
+}
+
+fn read(value: Value) -> Result<Params, String> {
+    let Value::Object(map) = value else { panic!("an object is wanted") };
+    decode(map).map_err(|error| error.to_string())
+}
+
+#[test]
+fn texts_and_numbers_convert_both_ways() {
+    let params = read(json!({"name": 5, "uses": "7", "size": "0x10", "flag": "true", "rate": "1.5", "ttl": "1h"})).unwrap();
+    assert_eq!(params.name.as_deref(), Some("5"));
+    assert_eq!((params.uses, params.size, params.flag, params.rate), (Some(7), Some(16), true, Some(1.5)));
+    assert_eq!(params.ttl, Some(Seconds(3600)));
+    assert_eq!(read(json!({"name": true})).unwrap().name.as_deref(), Some("1"));
+}
+
+#[test]
+fn lists_and_pairs_take_every_form() {
+    let params = read(json!({"list": "a, b", "plain": "a,b", "meta": ["k=v"], "versions": "1,2"})).unwrap();
+    assert_eq!(params.list.0, ["a", "b"]);
+    assert_eq!(params.plain.0, ["a,b"]);
+    assert_eq!(params.meta.0.get("k").map(String::as_str), Some("v"));
+    assert_eq!(params.versions.0, [1, 2]);
+    let params = read(json!({"list": ["a"], "plain": ["x", 1], "meta": {"k": 1}, "versions": ["3", 4]})).unwrap();
+    assert_eq!((params.list.0.len(), params.plain.0.len(), params.versions.0), (1, 2, vec![3, 4]));
+}
+
+#[test]
+fn null_counts_as_absent_and_unknown_fields_are_skipped() {
+    let params = read(json!({"ttl": null, "meta": null, "strange": {"a": 1}})).unwrap();
+    assert!(params.ttl.is_none() && params.meta.0.is_empty());
+}
+
+#[test]
+fn errors_name_the_field_in_vaults_words() {
+    let cases = [
+        (
+            json!({"uses": "abc"}),
+            "error converting input for field \"uses\": cannot parse '' as int: strconv.ParseInt: parsing \"abc\": invalid syntax",
+        ),
+        (
+            json!({"uses": 2.5}),
+            "error converting input for field \"uses\": cannot parse '' as int: strconv.ParseInt: parsing \"2.5\": invalid syntax",
+        ),
+        (
+            json!({"flag": "perhaps"}),
+            "error converting input for field \"flag\": cannot parse '' as bool: strconv.ParseBool: parsing \"perhaps\": invalid syntax",
+        ),
+        (json!({"ttl": "abc"}), "error converting input for field \"ttl\": time: invalid duration \"abc\""),
+        (json!({"ttl": -5}), "error converting input for field \"ttl\": cannot provide negative value '-5'"),
+        (json!({"ttl": true}), "error converting input for field \"ttl\": could not parse duration from input"),
+        (json!({"data": "x"}), "error converting input for field \"data\": '' expected a map, got 'string'"),
+        (json!({"meta": "text"}), "error converting input for field \"meta\": invalid key pair \"text\""),
+    ];
+    for (input, text) in cases {
+        assert_eq!(read(input).unwrap_err(), text);
+    }
+    assert!(read(json!({"name": {}})).unwrap_err().contains("unconvertible type"));
+}
+
+#[test]
+fn a_bad_secret_is_not_echoed() {
+    let error = read(json!({"password": ["hunter2"]})).unwrap_err();
+    assert!(!error.contains("hunter2"), "{error}");
+}

@@ -1,0 +1,22 @@
+//! Words that every crate shares: units, time, chance, secrets, the wire envelope, lenient decoding and HCL.
+//!
+//! Owns no state and does no input or output beyond asking the operating system for time and randomness.
+//! Nothing here may know about HTTP, storage or AWS. Start at [`units`] and [`lenient`].
+
+pub mod clock;
+pub mod duration;
+pub mod entropy;
+pub mod hcl;
+pub mod lenient;
+pub mod secret;
+pub mod sim;
+pub mod units;
+pub mod wire;
+
+pub use clock::{Clock, SystemClock};
+pub use entropy::{Entropy, SystemEntropy};
+pub use secret::Secret;
+pub use units::{Seconds, Timestamp};
+
+/// A boxed future that can move between threads; what object-safe traits return here.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,0 +1,151 @@
+//! The expiry worker: revokes what has come due, in order, a bounded batch at a time; and the engines' regular work.
+//!
+//! Nothing is held in memory per lease. One node owns a shard of the index at a time, by a claim that the store fences.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use daypass_base::{Seconds, Timestamp};
+use daypass_sdk::{Request, Result, TokenId};
+use daypass_storage::{Batch, Due, Key, Space};
+use tokio::sync::watch;
+
+use crate::leases::{ATTEMPTS_MAX, Held};
+use crate::node::{Inner, Unsealed};
+use crate::stages::intent::context;
+
+/// Works until the node is sealed or gone.
+pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
+    let mut last_tick: Option<Duration> = None;
+    loop {
+        let Some(strong) = inner.upgrade() else { return };
+        let pause = strong.clock.sleep(PAUSE);
+        let Ok(unsealed) = strong.unsealed() else { return };
+        let elapsed = strong.clock.elapsed();
+        if last_tick.is_none_or(|last| elapsed.saturating_sub(last) >= TICK) {
+            last_tick = Some(elapsed);
+            tick(&strong, &unsealed).await;
+        }
+        let more = match step(&strong, &unsealed).await {
+            Ok(more) => more,
+            Err(error) => {
+                tracing::warn!(%error, "expiry could not go on; it tries again");
+                false
+            }
+        };
+        drop((strong, unsealed));
+        if more && !*stopped.borrow() {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        tokio::select! {
+            () = pause => {}
+            changed = stopped.changed() => {
+                if changed.is_err() || *stopped.borrow() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// One batch. Returns whether there may be more.
+async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<bool> {
+    let now = inner.clock.now();
+    let due = unsealed.rows.due(0, now, BATCH).await?;
+    let more = due.len() == BATCH;
+    for entry in due {
+        match entry.id.split_first() {
+            Some((b'T', id)) => token(inner, unsealed, &entry, id, now).await?,
+            Some((b'L', id)) => lease(inner, unsealed, &entry, id, now).await?,
+            Some((b'M', key)) => {
+                let marker = Key::new(Space::Lease, key.to_vec());
+                unsealed.rows.commit(Batch::new().delete(marker).not_due(entry.clone())).await?;
+            }
+            _ => drop_entry(unsealed, &entry).await?,
+        }
+    }
+    Ok(more)
+}
+
+async fn token(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: &[u8], now: Timestamp) -> Result<()> {
+    if let Ok(id) = <[u8; 16]>::try_from(id).map(TokenId)
+        && unsealed.tokens.is_over(id, now).await?
+        && let Err(error) = crate::revoke::token(inner, unsealed, id).await
+    {
+        tracing::warn!(%error, "an ended token could not be revoked; it stays unusable and is tried again");
+        return later(unsealed, entry, now + Seconds(10)).await;
+    }
+    drop_entry(unsealed, entry).await
+}
+
+async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: &[u8], now: Timestamp) -> Result<()> {
+    let Ok(id) = <[u8; 16]>::try_from(id) else { return drop_entry(unsealed, entry).await };
+    let Some(mut held) = unsealed.leases.by_internal_id(id).await? else { return drop_entry(unsealed, entry).await };
+    if held.row.expires > now && held.row.attempts == 0 {
+        // Renewed since: its new entry stands further on.
+        return drop_entry(unsealed, entry).await;
+    }
+    match crate::revoke::engine_revoke(inner, unsealed, &held.row).await {
+        Ok(()) => {
+            unsealed.leases.remove(&held).await?;
+            drop_entry(unsealed, entry).await
+        }
+        Err(error) => {
+            note_failure(&mut held, &error);
+            tracing::warn!(lease = %held.row.id, attempt = held.row.attempts, %error, "a secret could not be taken back");
+            let again = (!held.row.irrevocable()).then(|| now + backoff(held.row.attempts, inner.entropy.below(1000)));
+            unsealed.leases.postpone(&held, Some(entry), again).await
+        }
+    }
+}
+
+/// Counts a failed revocation; its text is cut as Vault does.
+pub(crate) fn note_failure(held: &mut Held, error: &daypass_sdk::Error) {
+    held.row.attempts = (held.row.attempts + 1).min(ATTEMPTS_MAX);
+    held.row.error = error.to_string().chars().take(240).collect();
+}
+
+/// 10 s, doubled each time, half more or less by chance.
+fn backoff(attempts: u32, chance_per_mille: u64) -> Duration {
+    let whole = 10_000_u64.saturating_mul(1 << attempts.saturating_sub(1).min(10));
+    Duration::from_millis(whole / 2 + whole * chance_per_mille / 1000)
+}
+
+async fn drop_entry(unsealed: &Unsealed, entry: &Due) -> Result<()> {
+    unsealed.rows.commit(Batch::new().not_due(entry.clone())).await?;
+    Ok(())
+}
+
+async fn later(unsealed: &Unsealed, entry: &Due, at: Timestamp) -> Result<()> {
+    let again = Due { at, ..entry.clone() };
+    unsealed.rows.commit(Batch::new().not_due(entry.clone()).due(again)).await?;
+    Ok(())
+}
+
+/// The engines' regular work.
+async fn tick(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
+    let table = unsealed.table.load_full();
+    for live in table.all().filter(|live| !live.row.builtin) {
+        let request = Request { id: crate::ids::uuid(&*inner.entropy), path: live.row.path.clone(), deadline: TICK, ..Request::default() };
+        if let Err(error) = live.engine.tick(context(inner, live, request)).await {
+            tracing::warn!(mount = %live.row.path, %error, "a mount's regular work failed; it is tried again in a minute");
+        }
+    }
+}
+
+const PAUSE: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_secs(60);
+const BATCH: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_wait_longer_each_time() {
+        assert_eq!(backoff(1, 0), Duration::from_secs(5));
+        assert_eq!(backoff(1, 999), Duration::from_millis(14_990));
+        assert_eq!(backoff(6, 500), Duration::from_secs(320));
+    }
+}

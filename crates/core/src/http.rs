@@ -1,0 +1,55 @@
+//! Requests and answers as the server hands them over: HTTP's nouns, without any HTTP server.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Uri};
+
+/// A request whose body has been read.
+#[derive(Debug)]
+pub struct HttpRequest {
+    /// The method, also ones that HTTP does not know, such as `LIST`.
+    pub method: Method,
+    /// Path and query as sent.
+    pub uri: Uri,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Body,
+    /// Who sent it; `None` over a unix socket.
+    pub peer: Option<SocketAddr>,
+}
+
+/// A request's body.
+#[derive(Debug)]
+pub enum Body {
+    /// All of it.
+    Read(Bytes),
+    /// It is over the limit, and what came was dropped.
+    TooLarge,
+}
+
+/// An answer, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct HttpResponse {
+    /// The status code.
+    pub status: u16,
+    /// Headers, names in lower case.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl HttpResponse {
+    /// An answer without a body, of type JSON as all of Vault's.
+    #[must_use]
+    pub fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Bytes::new() }
+    }
+
+    /// A header of the answer.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+}

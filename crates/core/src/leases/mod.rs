@@ -1,0 +1,206 @@
+//! Leases: signed ones that are stored nowhere, and stored ones that expire, renew and are revoked.
+
+pub(crate) mod ledger;
+pub(crate) mod signed;
+
+use std::sync::Arc;
+
+use daypass_base::{Clock, Entropy, Seconds, Timestamp};
+use daypass_sdk::{LeaseInfo, LeaseTerms, Result, TokenId};
+use daypass_storage::{Batch, Condition, Due, Key, Space};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ids::{self, Id};
+use crate::rows::Rows;
+use crate::tokens::{index_value, lease_index_key};
+
+/// A stored lease of a secret that its engine has to take back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LeaseRow {
+    /// The lease id: the request's path and a tail that carries the internal id.
+    pub(crate) id: String,
+    /// The mount that issued it, by accessor, so that a moved mount still revokes it.
+    pub(crate) mount_accessor: String,
+    /// The token it hangs on; `None` for batch tokens, whose end caps the lease.
+    pub(crate) token: Option<Id>,
+    pub(crate) internal: Value,
+    pub(crate) issued: Timestamp,
+    pub(crate) expires: Timestamp,
+    #[serde(default)]
+    pub(crate) last_renewal: Option<Timestamp>,
+    pub(crate) ttl: Seconds,
+    pub(crate) max_ttl: Seconds,
+    pub(crate) renewable: bool,
+    /// Failed revocations so far.
+    #[serde(default)]
+    pub(crate) attempts: u32,
+    /// Why the last revocation failed; at [`ATTEMPTS_MAX`] the lease is irrevocable and waits for a person.
+    #[serde(default)]
+    pub(crate) error: String,
+}
+
+impl LeaseRow {
+    /// The lease as its engine sees it.
+    pub(crate) fn info(&self, increment: Seconds) -> LeaseInfo {
+        LeaseInfo {
+            id: self.id.clone(),
+            internal: self.internal.clone(),
+            issued: self.issued,
+            terms: LeaseTerms { ttl: self.ttl, max_ttl: self.max_ttl, renewable: self.renewable },
+            increment,
+        }
+    }
+
+    pub(crate) fn irrevocable(&self) -> bool {
+        self.attempts >= ATTEMPTS_MAX
+    }
+}
+
+/// A stored lease and the version it was read at.
+pub(crate) struct Held {
+    pub(crate) id: Id,
+    pub(crate) row: LeaseRow,
+    pub(crate) version: u64,
+}
+
+/// The stored leases of a server.
+pub(crate) struct Leases {
+    rows: Rows,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Leases {
+    pub(crate) fn new(rows: Rows, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { rows, clock, entropy }
+    }
+
+    /// Stores a new lease at `path`. The row's `id` is filled in.
+    pub(crate) async fn create(&self, path: &str, mut row: LeaseRow, token: Option<(TokenId, u64)>) -> Result<LeaseRow> {
+        let id = ids::new_id(&*self.clock, &*self.entropy);
+        row.id = format!("{path}/{}{}", ids::encode_id(&id), self.entropy.base62(2));
+        let mut batch = Batch::new().require(lease_key(id), Condition::Absent).due(lease_due(id, row.expires));
+        batch = batch.put(lease_index_key(&row.id), index_value(b'L', id));
+        if let Some((token, _version)) = token {
+            // A token that is being revoked gets no more leases: its row is gone or going.
+            batch = batch.require(crate::tokens::token_key(token), Condition::Exists).put(of_token_key(token, id), Vec::new());
+        }
+        self.rows.commit(self.rows.put_json(batch, lease_key(id), &row)?).await?;
+        Ok(row)
+    }
+
+    /// Finds a stored lease by its id.
+    pub(crate) async fn find(&self, lease_id: &str) -> Result<Option<Held>> {
+        let Some(id) = id_of(lease_id) else { return Ok(None) };
+        let held = self.by_internal_id(id).await?;
+        Ok(held.filter(|held| held.row.id == lease_id))
+    }
+
+    pub(crate) async fn by_internal_id(&self, id: Id) -> Result<Option<Held>> {
+        let found = self.rows.get_json::<LeaseRow>(&lease_key(id)).await?;
+        Ok(found.map(|(row, version)| Held { id, row, version }))
+    }
+
+    /// Stores a changed lease, if it is still as it was read; moves its expiry entry.
+    pub(crate) async fn update(&self, held: &Held, expires_before: Timestamp) -> Result<()> {
+        let mut batch = Batch::new().require(lease_key(held.id), Condition::Version(held.version));
+        if expires_before != held.row.expires {
+            batch = batch.not_due(lease_due(held.id, expires_before)).due(lease_due(held.id, held.row.expires));
+        }
+        self.rows.commit(self.rows.put_json(batch, lease_key(held.id), &held.row)?).await?;
+        Ok(())
+    }
+
+    /// Notes a failed revocation and when to try again; the old expiry entry goes.
+    pub(crate) async fn postpone(&self, held: &Held, entry: Option<&Due>, again: Option<Timestamp>) -> Result<()> {
+        let mut batch = Batch::new().require(lease_key(held.id), Condition::Version(held.version));
+        if let Some(entry) = entry {
+            batch = batch.not_due(entry.clone());
+        }
+        if let Some(again) = again {
+            batch = batch.due(lease_due(held.id, again));
+        }
+        self.rows.commit(self.rows.put_json(batch, lease_key(held.id), &held.row)?).await?;
+        Ok(())
+    }
+
+    /// Removes a lease that was revoked.
+    pub(crate) async fn remove(&self, held: &Held) -> Result<()> {
+        let mut batch = Batch::new().delete(lease_key(held.id)).delete(lease_index_key(&held.row.id)).not_due(lease_due(held.id, held.row.expires));
+        if let Some(token) = held.row.token {
+            batch = batch.delete(of_token_key(TokenId(token), held.id));
+        }
+        self.rows.commit(batch).await?;
+        Ok(())
+    }
+
+    /// Takes a lease off its token and lets it end now.
+    pub(crate) async fn loosen(&self, token: TokenId, id: Id, now: Timestamp) -> Result<()> {
+        let mut batch = Batch::new().delete(of_token_key(token, id));
+        if let Some(mut held) = self.by_internal_id(id).await? {
+            batch = batch.require(lease_key(id), Condition::Version(held.version));
+            batch = batch.not_due(lease_due(id, held.row.expires)).due(lease_due(id, now));
+            held.row.token = None;
+            held.row.expires = held.row.expires.min(now);
+            batch = self.rows.put_json(batch, lease_key(id), &held.row)?;
+        }
+        match self.rows.commit(batch).await {
+            // Somebody else changed it at the same moment: the caller asks again for what is left.
+            Ok(_) | Err(daypass_sdk::CommitFailure::Conflict(_)) => Ok(()),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Removes an index entry whose row is gone.
+    pub(crate) async fn drop_index(&self, lease_id: &str) -> Result<()> {
+        self.rows.commit(Batch::new().delete(lease_index_key(lease_id))).await?;
+        Ok(())
+    }
+
+    /// Leases that hang on a token, a page at a time.
+    pub(crate) async fn of_token(&self, token: TokenId, limit: usize) -> Result<Vec<Id>> {
+        let prefix = Key::new(Space::Index, [b"l", token.0.as_slice()].concat());
+        let rows = self.rows.backend().scan(&prefix, None, limit).await.map_err(crate::rows::read_error)?;
+        Ok(rows.iter().filter_map(|(key, _)| key.get(17..33)?.try_into().ok()).collect())
+    }
+
+    /// Everything with a lease id below a prefix: kind (`T` token, `L` secret) and internal id, a page at a time.
+    pub(crate) async fn below(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, u8, Id)>> {
+        let after = after.map(|id| [b"p", id.as_bytes()].concat());
+        let rows = self.rows.backend().scan(&lease_index_key(prefix), after.as_deref(), limit).await.map_err(crate::rows::read_error)?;
+        let entry = |(key, row): (bytes::Bytes, daypass_storage::Row)| {
+            let id = String::from_utf8(key.get(1..)?.to_vec()).ok()?;
+            let (kind, internal) = row.value.split_first()?;
+            Some((id, *kind, internal.try_into().ok()?))
+        };
+        Ok(rows.into_iter().filter_map(entry).collect())
+    }
+
+    /// Names below a prefix of lease ids, folded at `/`.
+    pub(crate) async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<String>> {
+        let names = self.rows.list(&lease_index_key(prefix), None, limit).await?;
+        Ok(names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect())
+    }
+}
+
+/// The internal id in a stored lease's id: 22 of the 24 characters of its tail.
+fn id_of(lease_id: &str) -> Option<Id> {
+    let tail = lease_id.rsplit('/').next().filter(|tail| tail.len() == 24)?;
+    tail.get(..22).and_then(ids::decode_id)
+}
+
+fn lease_key(id: Id) -> Key {
+    Key::new(Space::Lease, [b"l", id.as_slice()].concat())
+}
+
+fn of_token_key(token: TokenId, lease: Id) -> Key {
+    Key::new(Space::Index, [b"l", token.0.as_slice(), lease.as_slice()].concat())
+}
+
+fn lease_due(id: Id, at: Timestamp) -> Due {
+    Due { shard: 0, at, id: [b"L", id.as_slice()].concat().into() }
+}
+
+/// Revocations that are tried before a lease waits for a person.
+pub(crate) const ATTEMPTS_MAX: u32 = 6;

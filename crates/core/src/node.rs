@@ -1,0 +1,496 @@
+//! A node: the store, and what is in memory while it is unsealed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use daypass_barrier::{Barrier, KeyFile, Seal, SealConfig, Share, Step, Unsealing};
+use daypass_base::{Clock, Entropy, Secret, Timestamp};
+use daypass_sdk::{Error, Kind, Mounted, Result, Store};
+use daypass_storage::{Backend, Batch, Condition, Key};
+use serde::{Deserialize, Serialize};
+
+use crate::audit::Audit;
+use crate::leases::Leases;
+use crate::leases::ledger::Ledger;
+use crate::limits::Limits;
+use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, SystemTtls, Table};
+use crate::policies::Policies;
+use crate::rows::{Rows, config_key};
+use crate::tokens::{Made, TokenRow, Tokens};
+use crate::{ids, policies, rooms, view};
+
+/// An engine type that can be mounted.
+pub use daypass_sdk::Factory;
+
+/// What the composition root decides.
+pub struct Settings {
+    /// Lifetimes that hold where a mount sets none.
+    pub ttls: SystemTtls,
+    /// Limits of requests.
+    pub limits: Limits,
+    /// The version that clients see and gate on: `1.21.4+daypass.0.1.0`.
+    pub version: String,
+    /// When this build was made, RFC 3339.
+    pub build_date: String,
+    /// A name for the cluster; made up at init when `None`.
+    pub cluster_name: Option<String>,
+    /// Where the root key is sealed.
+    pub seal: SealKind,
+    /// Where clients reach this server: `http://127.0.0.1:8200`.
+    pub api_addr: String,
+    /// The configuration as `sys/config/state/sanitized` shows it.
+    pub sanitized: serde_json::Value,
+}
+
+/// How the root key is kept.
+#[derive(Debug, Clone)]
+pub enum SealKind {
+    /// In shares that people hold.
+    Shamir,
+    /// Under a key in this file; the server unseals itself.
+    KeyFile(std::path::PathBuf),
+}
+
+/// A server's core. Cheap to clone.
+#[derive(Clone)]
+pub struct Core {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all clones share. Rooms of the core hold it weakly.
+pub(crate) struct Inner {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) settings: Settings,
+    pub(crate) factories: HashMap<(Class, &'static str), Factory>,
+    pub(crate) unsealed: ArcSwapOption<Unsealed>,
+    /// Shares handed in so far.
+    unsealing: tokio::sync::Mutex<Option<Unsealing>>,
+    /// Endpoints that answer in every state.
+    pub(crate) status_room: Arc<dyn Mounted>,
+    pub(crate) started: Timestamp,
+}
+
+/// What is in memory while the node is unsealed.
+pub(crate) struct Unsealed {
+    pub(crate) rows: Rows,
+    pub(crate) tokens: Tokens,
+    pub(crate) leases: Leases,
+    pub(crate) ledger: Ledger,
+    pub(crate) policies: Policies,
+    pub(crate) table: ArcSwap<Table>,
+    pub(crate) audit: Audit,
+    pub(crate) cluster: Cluster,
+    /// One change of the mount table at a time.
+    pub(crate) mounting: tokio::sync::Mutex<()>,
+    /// Tells the background work to stop.
+    pub(crate) stop: tokio::sync::watch::Sender<bool>,
+    pub(crate) background: parking_lot::Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+/// The cluster's name and id, made at init.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Cluster {
+    pub(crate) name: String,
+    pub(crate) id: String,
+}
+
+/// How far unsealing is, and with what seal: `sys/seal-status`.
+#[derive(Debug, Clone, Default)]
+pub struct SealStatus {
+    /// `shamir` or `keyfile`.
+    pub kind: String,
+    /// Whether `sys/init` was done.
+    pub initialised: bool,
+    /// Whether it does not serve.
+    pub sealed: bool,
+    /// Shares needed.
+    pub threshold: u8,
+    /// Shares made.
+    pub shares: u8,
+    /// Shares handed in.
+    pub progress: usize,
+    /// Names the attempt.
+    pub nonce: String,
+}
+
+/// What `sys/init` hands out, once.
+#[derive(Debug)]
+pub struct Initialised {
+    /// For the people; with a key file none.
+    pub shares: Vec<Share>,
+    /// The first root token.
+    pub root_token: Secret<String>,
+}
+
+impl Core {
+    /// A core over a store, sealed.
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        settings: Settings,
+        factories: Vec<Factory>,
+    ) -> Self {
+        let factories = factories.into_iter().map(|factory| ((class_of(&factory), factory.kind), factory)).collect();
+        let started = clock.now();
+        let inner = Arc::new_cyclic(|weak: &Weak<Inner>| Inner {
+            backend,
+            clock,
+            entropy,
+            settings,
+            factories,
+            unsealed: ArcSwapOption::empty(),
+            unsealing: tokio::sync::Mutex::new(None),
+            status_room: rooms::status::room(weak.clone()),
+            started,
+        });
+        Self { inner }
+    }
+
+    /// How far unsealing is.
+    pub async fn seal_status(&self) -> Result<SealStatus> {
+        self.inner.seal_status().await
+    }
+
+    /// Sets the server up: keys, the first root token, the built-in mounts and policies, in one atomic step.
+    /// Errors: `BadRequest` when that was done before or the numbers make no sense.
+    pub async fn initialise(&self, shares: i64, threshold: i64) -> Result<Initialised> {
+        self.inner.initialise(shares, threshold).await
+    }
+
+    /// Takes a share. Returns whether the node is now unsealed. Errors: `BadRequest` with Vault's texts.
+    pub async fn unseal(&self, share: Share) -> Result<bool> {
+        self.inner.unseal(share).await
+    }
+
+    /// Unseals with the key file. `false` when the seal is not of that kind or nothing is initialised.
+    pub async fn unseal_by_file(&self) -> Result<bool> {
+        self.inner.unseal_by_file().await
+    }
+
+    /// Forgets every key; requests are refused from here on.
+    pub async fn seal(&self) {
+        self.inner.seal().await;
+    }
+
+    /// Reopens audit files, after a log rotation.
+    pub async fn reopen_audit(&self) {
+        if let Some(unsealed) = self.inner.unsealed.load_full() {
+            unsealed.audit.reopen().await;
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn unsealed(&self) -> Result<Arc<Unsealed>> {
+        self.unsealed.load_full().ok_or_else(|| Error::new(Kind::Sealed, "Vault is sealed"))
+    }
+
+    async fn stored(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let key = config_key(key);
+        let read = self.backend.get(&key).await.map_err(crate::rows::read_error)?;
+        Ok(read.found.map(|row| row.value.to_vec()))
+    }
+
+    async fn seal_config(&self) -> Result<Option<SealConfig>> {
+        let Some(json) = self.stored(SEAL_CONFIG).await? else { return Ok(None) };
+        SealConfig::from_json(&json).map(Some).map_err(|error| Error::internal("the stored seal configuration is not readable").because(error))
+    }
+
+    pub(crate) async fn seal_status(&self) -> Result<SealStatus> {
+        let kind = match self.settings.seal {
+            SealKind::Shamir => "shamir",
+            SealKind::KeyFile(_) => "keyfile",
+        };
+        let Some(config) = self.seal_config().await? else {
+            return Ok(SealStatus { kind: kind.to_owned(), sealed: true, ..SealStatus::default() });
+        };
+        let progress = self.unsealing.lock().await.as_ref().map(Unsealing::progress);
+        Ok(SealStatus {
+            kind: config.seal_type().name().to_owned(),
+            initialised: true,
+            sealed: self.unsealed.load().is_none(),
+            threshold: config.threshold(),
+            shares: config.shares(),
+            progress: progress.as_ref().map_or(0, |progress| progress.progress),
+            nonce: progress.map(|progress| progress.nonce).unwrap_or_default(),
+        })
+    }
+
+    pub(crate) async fn initialise(&self, shares: i64, threshold: i64) -> Result<Initialised> {
+        let _one_at_a_time = self.unsealing.lock().await;
+        if self.seal_config().await?.is_some() {
+            return Err(Error::bad_request("Vault is already initialized"));
+        }
+        let seal = match &self.settings.seal {
+            SealKind::Shamir => {
+                Seal::Shamir(SealConfig::shamir(shares, threshold).map_err(|error| Error::bad_request(format!("invalid seal configuration: {error}")))?)
+            }
+            SealKind::KeyFile(path) => Seal::KeyFile(KeyFile::at(path.clone())),
+        };
+        let made = daypass_barrier::initialise(&seal, Arc::clone(&self.entropy), self.clock.now())
+            .map_err(|error| Error::bad_request(format!("the keys could not be made: {error}")))?;
+        let rows = Rows::new(Arc::clone(&self.backend), made.barrier.clone());
+        let tokens = Tokens::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        // Written last in the order of decisions, first in the store: all of it is one batch.
+        let mut batch = Batch::new()
+            .require(config_key(SEAL_CONFIG), Condition::Absent)
+            .put(config_key(SEAL_CONFIG), made.config.to_json())
+            .put(config_key(SEALED_ROOT), made.sealed_root)
+            .put(config_key(SEALED_KEYRING), made.sealed_keyring)
+            .config_change();
+        batch = rows.put_json(batch, config_key(MOUNTS), &self.builtin_mounts())?;
+        batch = rows.put_json(batch, policies::key("default"), &policies::default_row())?;
+        batch = rows.put_json(batch, config_key(CLUSTER), &self.new_cluster())?;
+        let (root, batch) = tokens.root(batch, self.root_row())?;
+        rows.commit(batch).await?;
+        Ok(Initialised { shares: made.shares, root_token: root.text })
+    }
+
+    fn new_cluster(&self) -> Cluster {
+        let hex = data_encoding::HEXLOWER.encode(&self.entropy.bytes::<4>());
+        let name = self.settings.cluster_name.clone().unwrap_or_else(|| format!("vault-cluster-{hex}"));
+        Cluster { name, id: ids::uuid(&*self.entropy) }
+    }
+
+    pub(crate) fn root_row(&self) -> TokenRow {
+        crate::tokens::row(vec!["root".to_owned()], "auth/token/root", "root", self.clock.now())
+    }
+
+    fn builtin_mounts(&self) -> Vec<MountRow> {
+        let mount = |path: &str, class, kind: &str, description: &str, local, seal_wrap, headers: Option<&str>| MountRow {
+            path: path.to_owned(),
+            class,
+            kind: kind.to_owned(),
+            description: description.to_owned(),
+            uuid: ids::uuid(&*self.entropy),
+            accessor: self.new_accessor(class, kind),
+            local,
+            seal_wrap,
+            external_entropy_access: false,
+            options: None,
+            config: MountConfig { passthrough_request_headers: headers.map(|name| vec![name.to_owned()]), ..MountConfig::default() },
+            builtin: true,
+            tainted: false,
+        };
+        vec![
+            mount("sys/", Class::Secret, "system", "system endpoints used for control, policy and debugging", false, true, Some("Accept")),
+            mount("cubbyhole/", Class::Secret, "cubbyhole", "per-token private secret storage", true, false, None),
+            mount("identity/", Class::Secret, "identity", "identity store", false, false, Some("Authorization")),
+            mount("auth/token/", Class::Auth, "token", "token based credentials", false, false, None),
+        ]
+    }
+
+    pub(crate) fn new_accessor(&self, class: Class, kind: &str) -> String {
+        let hex = data_encoding::HEXLOWER.encode(&self.entropy.bytes::<4>());
+        match class {
+            Class::Auth => format!("auth_{kind}_{hex}"),
+            Class::Secret => format!("{kind}_{hex}"),
+        }
+    }
+
+    pub(crate) async fn unseal(self: &Arc<Self>, share: Share) -> Result<bool> {
+        let mut unsealing = self.unsealing.lock().await;
+        if self.unsealed.load().is_some() {
+            return Ok(true);
+        }
+        let Some(config) = self.seal_config().await? else { return Err(Error::bad_request("Vault is not initialized")) };
+        if unsealing.is_none() {
+            let root = self.stored(SEALED_ROOT).await?.ok_or_else(|| Error::internal("the sealed root key is missing from the store"))?;
+            *unsealing = Some(Unsealing::new(&config, root));
+        }
+        let Some(state) = unsealing.as_mut() else { return Ok(false) };
+        match state.submit(share, &*self.entropy).map_err(|error| Error::bad_request(error.to_string()))? {
+            Step::Progress(_) | Step::Repeated(_) => Ok(false),
+            Step::Ready(root) => {
+                self.open(root).await?;
+                *unsealing = None;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Forgets the shares handed in. Errors: `BadRequest` when there is nothing to forget.
+    pub(crate) async fn reset_unseal(&self) -> Result<()> {
+        if self.unsealed.load().is_some() {
+            return Err(Error::bad_request("vault is unsealed"));
+        }
+        if let Some(state) = self.unsealing.lock().await.as_mut() {
+            state.reset();
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn unseal_by_file(self: &Arc<Self>) -> Result<bool> {
+        let SealKind::KeyFile(path) = &self.settings.seal else { return Ok(false) };
+        if self.seal_config().await?.is_none() || self.unsealed.load().is_some() {
+            return Ok(false);
+        }
+        let key = KeyFile::at(path.clone()).read().map_err(|error| Error::bad_request(error.to_string()))?;
+        let sealed = self.stored(SEALED_ROOT).await?.ok_or_else(|| Error::internal("the sealed root key is missing from the store"))?;
+        let root = daypass_barrier::open_root(&sealed, &key).map_err(|error| Error::bad_request(error.to_string()))?;
+        self.open(root).await?;
+        Ok(true)
+    }
+
+    async fn open(self: &Arc<Self>, root: daypass_barrier::RootKey) -> Result<()> {
+        let keyring = self.stored(SEALED_KEYRING).await?.ok_or_else(|| Error::internal("the keyring is missing from the store"))?;
+        let barrier = Barrier::open_keyring(&keyring, root, Arc::clone(&self.entropy))
+            .map_err(|error| Error::internal("the keyring does not open").because(error))?;
+        let rows = Rows::new(Arc::clone(&self.backend), barrier);
+        let (cluster, _) = rows.get_json::<Cluster>(&config_key(CLUSTER)).await?.ok_or_else(|| Error::internal("the cluster's id is missing"))?;
+        let table = self.read_table(&rows).await?;
+        let audit = Audit::load(&rows, Arc::clone(&self.clock)).await?;
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let unsealed = Arc::new(Unsealed {
+            tokens: Tokens::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy)),
+            leases: Leases::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy)),
+            ledger: Ledger::new(self.settings.limits.sts_leases_listed),
+            policies: Policies::new(rows.clone(), self.settings.limits.policy_sets_cached),
+            table: ArcSwap::from_pointee(table),
+            audit,
+            cluster,
+            mounting: tokio::sync::Mutex::new(()),
+            stop,
+            background: parking_lot::Mutex::new(None),
+            rows,
+        });
+        self.unsealed.store(Some(Arc::clone(&unsealed)));
+        let work = tokio::spawn(crate::expiry::run(Arc::downgrade(self), stopped));
+        *unsealed.background.lock() = Some(work);
+        Ok(())
+    }
+
+    pub(crate) async fn seal(&self) {
+        let Some(unsealed) = self.unsealed.swap(None) else { return };
+        let _nobody_listens = unsealed.stop.send(true);
+        let work = unsealed.background.lock().take();
+        if let Some(work) = work
+            && let Err(error) = work.await
+        {
+            tracing::error!(%error, "the background work ended badly");
+        }
+        unsealed.audit.close().await;
+    }
+
+    /// Reads the mount table from the store and builds its engines.
+    async fn read_table(self: &Arc<Self>, rows: &Rows) -> Result<Table> {
+        let (plain, config_version) = rows.get(&config_key(MOUNTS)).await?;
+        let plain = plain.ok_or_else(|| Error::internal("the mount table is missing"))?;
+        let stored: Vec<MountRow> = crate::rows::parse(&config_key(MOUNTS), &plain.value)?;
+        let mounts = stored.into_iter().map(|row| self.mounted(row, rows)).collect::<Result<Vec<_>>>()?;
+        Ok(Table::new(mounts, Some(plain.version), config_version))
+    }
+
+    /// Reloads what is cached when the store's configuration is newer than the node's.
+    pub(crate) async fn refresh(self: &Arc<Self>, unsealed: &Unsealed, config_version: u64) -> Result<()> {
+        if unsealed.table.load().config_version >= config_version {
+            return Ok(());
+        }
+        let _one_at_a_time = unsealed.mounting.lock().await;
+        if unsealed.table.load().config_version >= config_version {
+            return Ok(());
+        }
+        self.reload_table(unsealed).await
+    }
+
+    pub(crate) async fn reload_table(self: &Arc<Self>, unsealed: &Unsealed) -> Result<()> {
+        let (plain, config_version) = unsealed.rows.get(&config_key(MOUNTS)).await?;
+        let plain = plain.ok_or_else(|| Error::internal("the mount table is missing"))?;
+        let old = unsealed.table.load_full();
+        let unchanged = old.row_version == Some(plain.version);
+        let stored: Vec<MountRow> = crate::rows::parse(&config_key(MOUNTS), &plain.value)?;
+        let mut mounts = Vec::with_capacity(stored.len());
+        for row in stored {
+            // Engines of mounts that did not change keep what they hold in memory.
+            let kept = old.exact(&row.path).filter(|live| unchanged || (live.row.uuid == row.uuid && live.row.options == row.options));
+            let engine = kept.map(|live| Arc::clone(&live.engine));
+            mounts.push(match engine {
+                Some(engine) => self.live(row, engine, &unsealed.rows),
+                None => self.mounted(row, &unsealed.rows)?,
+            });
+        }
+        unsealed.table.store(Arc::new(Table::new(mounts, Some(plain.version), config_version)));
+        Ok(())
+    }
+
+    /// Stores a changed mount table and takes it into use. The caller holds `mounting`.
+    pub(crate) async fn change_mounts(self: &Arc<Self>, unsealed: &Unsealed, change: impl FnOnce(&mut Vec<MountRow>) -> Result<()>) -> Result<()> {
+        let key = config_key(MOUNTS);
+        let (mut stored, version) = unsealed.rows.get_json::<Vec<MountRow>>(&key).await?.ok_or_else(|| Error::internal("the mount table is missing"))?;
+        change(&mut stored)?;
+        let batch = Batch::new().require(key.clone(), Condition::Version(version)).config_change();
+        unsealed.rows.commit(unsealed.rows.put_json(batch, key, &stored)?).await?;
+        self.reload_table(unsealed).await
+    }
+
+    fn mounted(self: &Arc<Self>, row: MountRow, rows: &Rows) -> Result<LiveMount> {
+        let engine = self.build(&row)?;
+        Ok(self.live(row, engine, rows))
+    }
+
+    fn live(&self, row: MountRow, engine: Arc<dyn Mounted>, rows: &Rows) -> LiveMount {
+        let mount = Arc::new(row.mount(self.settings.ttls));
+        let store: Store = view::store(rows, view::mount_prefix(&row.uuid));
+        LiveMount { row, mount, engine, store }
+    }
+
+    /// Builds the engine of a mount. Errors: `BadRequest` when its type is unknown.
+    pub(crate) fn build(self: &Arc<Self>, row: &MountRow) -> Result<Arc<dyn Mounted>> {
+        if row.builtin
+            && let Some(engine) = rooms::builtin(&row.kind, Arc::downgrade(self))
+        {
+            return Ok(engine);
+        }
+        let factory = self
+            .factories
+            .iter()
+            .find(|((class, kind), _)| *class == row.class && *kind == row.kind)
+            .map(|(_, factory)| factory)
+            .ok_or_else(|| Error::bad_request(format!("plugin not found in the catalog: {}", row.kind)))?;
+        (factory.build)(&row.options.clone().unwrap_or_default())
+    }
+
+    /// `running_plugin_version` of every mount.
+    pub(crate) fn engine_version(&self) -> String {
+        let version = self.settings.version.split('+').next().unwrap_or_default();
+        format!("v{version}+builtin.vault")
+    }
+
+    /// Types that can be mounted, by class.
+    pub(crate) fn catalog(&self) -> BTreeMap<&'static str, Vec<&'static str>> {
+        let mut out: BTreeMap<&'static str, Vec<&'static str>> = BTreeMap::new();
+        for (class, kind) in self.factories.keys() {
+            let name = if *class == Class::Auth { "auth" } else { "secret" };
+            out.entry(name).or_default().push(kind);
+        }
+        out.values_mut().for_each(|kinds| kinds.sort_unstable());
+        out
+    }
+}
+
+fn class_of(factory: &Factory) -> Class {
+    if factory.auth { Class::Auth } else { Class::Secret }
+}
+
+impl Tokens {
+    /// The first root token, in the batch of the whole initialisation.
+    fn root(&self, batch: Batch, row: TokenRow) -> Result<(Made, Batch)> {
+        self.in_batch(batch, row)
+    }
+}
+
+/// Keys of rows that are stored in clear or under the seal, and of the core's own settings.
+pub(crate) const SEAL_CONFIG: &str = "core/seal-config";
+const SEALED_ROOT: &str = "core/root-key";
+const SEALED_KEYRING: &str = "core/keyring";
+const MOUNTS: &str = "core/mounts";
+const CLUSTER: &str = "core/cluster";
+
+/// A key of the core's own configuration.
+pub(crate) fn core_key(name: &str) -> Key {
+    config_key(format!("core/{name}"))
+}

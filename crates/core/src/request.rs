@@ -1,0 +1,112 @@
+//! THE PIPELINE: every request takes these steps, in this order, and no other way.
+//!
+//! ```text
+//! parse > find door > identify caller > intent > judge > audit request > run > bind > wrap > audit response > respond
+//! ```
+//!
+//! Each step returns a value that only its module can make and that a later step demands: leaving one out does not compile.
+//! Logins take the same way; their endpoints are declared public. Revocation and renewal by the engine are methods of
+//! `Engine`, so no request can name them.
+
+use std::sync::Arc;
+
+use daypass_sdk::{Error, Operation};
+
+use crate::http::{HttpRequest, HttpResponse};
+use crate::node::{Core, Inner, Unsealed};
+use crate::respond::{Answer, refusal, write};
+use crate::stages::parse::{Outcome, Parsed, parse};
+use crate::stages::record::Exchange;
+use crate::stages::wrap::Wrapped;
+use crate::stages::{bind, door, identify, intent, judge, record, run, wrap};
+use crate::{revoke, rooms};
+
+impl Core {
+    /// Answers a request.
+    pub async fn handle(&self, request: HttpRequest) -> HttpResponse {
+        let inner = &self.inner;
+        let parsed = match parse(request, &inner.settings.limits, &*inner.entropy) {
+            Outcome::Parsed(parsed) => *parsed,
+            Outcome::Answer(answer) => return answer,
+        };
+        if let Some(answer) = rooms::status::answer(inner, &parsed).await {
+            return write(answer);
+        }
+        let unsealed = match inner.unsealed() {
+            Ok(unsealed) => unsealed,
+            Err(error) => return write(refusal(&error, &parsed.id)),
+        };
+        write(serve(inner, &unsealed, &parsed).await)
+    }
+}
+
+async fn serve(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed) -> Answer {
+    let routed = door::find(parsed, &unsealed.table.load());
+    let engine_version = inner.engine_version();
+    let (identified, refused) = match identify::identify(inner, unsealed, parsed, &routed).await {
+        Ok(identified) => (identified, None),
+        Err(error) => (identify::Identified::nobody(), Some(error)),
+    };
+    // Identifying may have found that the configuration changed: the way is looked up again, in the new one.
+    let routed = if refused.is_none() { door::find(parsed, &unsealed.table.load()) } else { routed };
+    let exchange = |operation| Exchange { parsed, routed: &routed, identified: &identified, operation, engine_version: &engine_version };
+    let (operation, result) = match refused {
+        Some(error) => {
+            let on_record = record::request(unsealed, &*inner.clock, &exchange(parsed.operation), Err(&error)).await;
+            (parsed.operation, Err(on_record.err().unwrap_or(error)))
+        }
+        None => work(inner, unsealed, parsed, &routed, &identified, &engine_version).await,
+    };
+    let (wrapped, failure) = match result {
+        Ok(wrapped) => (wrapped, None),
+        Err(error) => (Wrapped::refusal(refusal(&error, &parsed.id)), Some(error)),
+    };
+    log_failure(parsed, failure.as_ref());
+    let written = record::response(unsealed, &*inner.clock, &exchange(operation), &wrapped.answer, failure.as_ref()).await;
+    if identified.last_use()
+        && let Some(known) = &identified.known
+        && let Err(error) = revoke::token(inner, unsealed, known.id).await
+    {
+        tracing::warn!(request = %parsed.id, error = %error, "a used-up token could not be revoked; it stays unusable and is tried again");
+    }
+    match written {
+        Ok(()) => wrapped.answer,
+        Err(error) => refusal(&error, &parsed.id),
+    }
+}
+
+/// From intent to wrapping: the part that needs a caller. Returns the operation that it turned out to be.
+async fn work(
+    inner: &Arc<Inner>,
+    unsealed: &Arc<Unsealed>,
+    parsed: &Parsed,
+    routed: &door::Routed,
+    identified: &identify::Identified,
+    engine_version: &str,
+) -> (Operation, Result<Wrapped, Error>) {
+    let intended = intent::decide(inner, parsed, routed, identified).await;
+    let operation = intended.operation;
+    let judged = judge::judge(parsed, routed, identified, intended);
+    let exchange = Exchange { parsed, routed, identified, operation, engine_version };
+    let on_record = record::request(unsealed, &*inner.clock, &exchange, judged.as_ref()).await;
+    let result = async {
+        let recorded = on_record?;
+        let ran = run::run(inner, parsed, routed, judged?, &recorded).await?;
+        let bound = bind::bind(inner, unsealed, parsed, routed, identified, ran).await?;
+        wrap::wrap(inner, unsealed, parsed, bound).await
+    };
+    (operation, result.await)
+}
+
+/// What a client learns only as a request id stands in the log with its causes.
+fn log_failure(parsed: &Parsed, failure: Option<&Error>) {
+    let Some(error) = failure.filter(|error| matches!(error.kind, daypass_sdk::Kind::Internal | daypass_sdk::Kind::StoreFull)) else { return };
+    let mut causes = String::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        causes.push_str(": ");
+        causes.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    tracing::error!(request = %parsed.id, path = %parsed.path, "{error}{causes}");
+}

@@ -1,0 +1,132 @@
+//! The one place where outcomes become statuses and bodies.
+
+use bytes::Bytes;
+use daypass_base::wire::{Auth, Envelope, Errors, WrapInfo};
+use daypass_sdk::{Error, Kind};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::http::HttpResponse;
+
+/// A finished answer, before it is written: what audit and wrapping work on.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content: Content,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    /// Names below `data` that are repeated at the top level, for old clients.
+    pub(crate) top_level: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) enum Content {
+    /// Bare JSON.
+    Bare(Value),
+    /// No body.
+    #[default]
+    Empty,
+    /// The envelope.
+    Envelope(Box<Envelope>),
+    /// A body as it is.
+    Raw(&'static str, Bytes),
+    /// A refusal.
+    Refused(Errors),
+}
+
+impl Answer {
+    pub(crate) fn envelope(status: u16, envelope: Envelope) -> Self {
+        Self { status, content: Content::Envelope(Box::new(envelope)), ..Self::default() }
+    }
+
+    pub(crate) fn empty(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    pub(crate) fn refused(status: u16, errors: Vec<String>) -> Self {
+        Self { status, content: Content::Refused(Errors { errors, data: None }), ..Self::default() }
+    }
+}
+
+/// An envelope with data and nothing else.
+pub(crate) fn data_envelope(request_id: &str, mount_type: &str, data: Option<Map<String, Value>>) -> Envelope {
+    Envelope {
+        request_id: request_id.to_owned(),
+        mount_type: mount_type.to_owned(),
+        data: data.map(Value::Object),
+        ..Envelope::default()
+    }
+}
+
+/// An envelope that says where the real answer was put.
+pub(crate) fn wrap_envelope(info: WrapInfo) -> Envelope {
+    Envelope { wrap_info: Some(info), ..Envelope::default() }
+}
+
+/// An envelope around a token.
+pub(crate) fn auth_envelope(request_id: &str, mount_type: &str, auth: Auth) -> Envelope {
+    Envelope { request_id: request_id.to_owned(), mount_type: mount_type.to_owned(), auth: Some(auth), ..Envelope::default() }
+}
+
+/// What a failure looks like to the client.
+pub(crate) fn refusal(error: &Error, request_id: &str) -> Answer {
+    let wrapped = |text: &str| if error.bare { text.to_owned() } else { format!("1 error occurred:\n\t* {text}\n\n") };
+    let (status, text) = match error.kind {
+        Kind::BadRequest | Kind::Upstream | Kind::WrappingToken => (400, Some(error.message.clone())),
+        Kind::InvalidRequest => (400, Some(wrapped(&error.message))),
+        Kind::Denied => (403, Some(error.message.clone())),
+        Kind::Failed => (500, Some(wrapped(&error.message))),
+        Kind::Internal => (500, Some(format!("internal error (request {request_id})"))),
+        Kind::NotFound => (404, None),
+        Kind::NoSuchPath if error.message == "unsupported path" => (404, Some(wrapped(&error.message))),
+        Kind::NoSuchPath => (404, Some(error.message.clone())),
+        Kind::StoreFull => (503, Some(error.message.clone())),
+        Kind::Sealed | Kind::Standby => (503, Some(error.message.clone())),
+        Kind::TooMany => (429, Some(error.message.clone())),
+        Kind::UpstreamThrottled => (502, Some(error.message.clone())),
+        Kind::WrongOperation => (405, Some(wrapped(&error.message))),
+    };
+    if status == 404 && text.is_none() && !error.warnings.is_empty() {
+        let envelope = Envelope { request_id: request_id.to_owned(), warnings: Some(error.warnings.clone()), ..Envelope::default() };
+        return Answer::envelope(404, envelope);
+    }
+    let errors = Errors { errors: text.into_iter().collect(), data: error.data.as_deref().cloned() };
+    Answer { status, content: Content::Refused(errors), ..Answer::default() }
+}
+
+/// Writes an answer.
+pub(crate) fn write(answer: Answer) -> HttpResponse {
+    let (kind, body) = match &answer.content {
+        Content::Empty => ("application/json", Bytes::new()),
+        Content::Bare(value) => ("application/json", json(value)),
+        Content::Envelope(envelope) if answer.top_level => ("application/json", json(&spread(envelope))),
+        Content::Envelope(envelope) => ("application/json", json(envelope)),
+        Content::Refused(errors) => ("application/json", json(errors)),
+        Content::Raw(kind, body) => (*kind, body.clone()),
+    };
+    let mut headers = answer.headers;
+    headers.push(("content-type", kind.to_owned()));
+    HttpResponse { status: answer.status, headers, body }
+}
+
+/// The body of an envelope as it will be sent: what wrapping stores.
+pub(crate) fn envelope_bytes(envelope: &Envelope) -> Vec<u8> {
+    serde_json::to_vec(envelope).unwrap_or_default()
+}
+
+/// The envelope with the keys of `data` repeated at the top, as the oldest paths of the API have it.
+fn spread(envelope: &Envelope) -> Value {
+    let mut out = Map::new();
+    if let Some(Value::Object(data)) = &envelope.data {
+        out.extend(data.clone());
+    }
+    if let Ok(Value::Object(own)) = serde_json::to_value(envelope) {
+        out.extend(own);
+    }
+    Value::Object(out)
+}
+
+fn json(value: &impl Serialize) -> Bytes {
+    let mut bytes = serde_json::to_vec(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes.into()
+}

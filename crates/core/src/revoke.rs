@@ -1,0 +1,142 @@
+//! Revocation: of tokens with all that hangs on them, of leases, and of everything below a prefix.
+//!
+//! Every step can be done twice. A revocation that was begun is finished by the expiry worker, should the process stop half-way.
+
+use std::sync::Arc;
+
+use daypass_sdk::{Error, Request, Result, Seconds, TokenId};
+
+use crate::leases::{Held, LeaseRow, signed};
+use crate::node::{Inner, Unsealed};
+use crate::rows::config_key;
+use crate::stages::intent::context;
+
+/// Revokes a token, its children first, and sets its leases to end now. One that is gone already is no error.
+pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) -> Result<()> {
+    let mut stack = vec![id];
+    while let Some(id) = stack.last().copied() {
+        let Some(row) = unsealed.tokens.begin_revocation(id).await? else {
+            stack.pop();
+            continue;
+        };
+        let children = unsealed.tokens.children(id, PAGE).await?;
+        if children.is_empty() {
+            stack.pop();
+            loosen_leases(inner, unsealed, id).await?;
+            unsealed.rows.clear(&config_key(cubbyhole_prefix(id))).await?;
+            unsealed.tokens.finish_revocation(id, &row).await?;
+            continue;
+        }
+        if stack.len() + children.len() > DEPTH_MAX {
+            return Err(Error::failed(format!("a token has more than {DEPTH_MAX} descendants in one line")));
+        }
+        for child in children {
+            if unsealed.tokens.is_stored(child).await? {
+                stack.push(child);
+            } else {
+                // An edge whose child is gone: left by a crash between two steps.
+                unsealed.tokens.drop_edge(id, child).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Revokes a token but spares its children: they become orphans.
+pub(crate) async fn token_only(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) -> Result<()> {
+    unsealed.tokens.orphan_children(id).await?;
+    token(inner, unsealed, id).await
+}
+
+/// Sets the leases of a token to end now: the expiry worker revokes them at once, with retries, so that a token with many
+/// leases, or an AWS that does not answer, does not hold up the request.
+async fn loosen_leases(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) -> Result<()> {
+    loop {
+        let leases = unsealed.leases.of_token(id, PAGE).await?;
+        if leases.is_empty() {
+            return Ok(());
+        }
+        for lease in leases {
+            unsealed.leases.loosen(id, lease, inner.clock.now()).await?;
+        }
+    }
+}
+
+/// Revokes one lease by its id, of whichever kind. One that does not exist is no error.
+pub(crate) async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id: &str) -> Result<()> {
+    if let Some(signed) = signed::read(lease_id, unsealed.rows.barrier()) {
+        unsealed.ledger.remove(lease_id);
+        if signed.expires() > inner.clock.now() {
+            signed::revoke(&signed, &unsealed.rows).await?;
+        }
+        return Ok(());
+    }
+    if let Some(id) = crate::tokens::id_of_lease(lease_id, &unsealed.rows) {
+        return token(inner, unsealed, id).await;
+    }
+    match unsealed.leases.find(lease_id).await? {
+        Some(held) => stored(inner, unsealed, &held).await,
+        None => Ok(()),
+    }
+}
+
+/// Revokes a stored lease: first the engine takes the secret back, then the lease goes.
+pub(crate) async fn stored(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, held: &Held) -> Result<()> {
+    engine_revoke(inner, unsealed, &held.row).await?;
+    unsealed.leases.remove(held).await
+}
+
+/// Has the engine take a secret back. A mount that is gone has nothing left to take back.
+pub(crate) async fn engine_revoke(inner: &Arc<Inner>, unsealed: &Unsealed, row: &LeaseRow) -> Result<()> {
+    let table = unsealed.table.load_full();
+    let Some(live) = table.by_accessor(&row.mount_accessor) else { return Ok(()) };
+    let request = Request {
+        id: crate::ids::uuid(&*inner.entropy),
+        path: row.id.clone(),
+        deadline: inner.settings.limits.request_seconds.duration(),
+        ..Request::default()
+    };
+    live.engine.revoke(context(inner, live, request), row.info(Seconds::ZERO)).await
+}
+
+/// Revokes every lease and token below a prefix of lease ids. With `force`, what the engine cannot take back is forgotten.
+pub(crate) async fn prefix(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str, force: bool) -> Result<()> {
+    let prefix = crate::mounts::with_slash(prefix);
+    unsealed.ledger.remove_below(&prefix);
+    signed::revoke_prefix(&prefix, inner.clock.now(), &unsealed.rows).await?;
+    loop {
+        let page = unsealed.leases.below(&prefix, None, PAGE).await?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        for (lease_id, kind, id) in page {
+            if kind == b'T' {
+                if unsealed.tokens.is_stored(TokenId(id)).await? {
+                    token(inner, unsealed, TokenId(id)).await?;
+                } else {
+                    unsealed.leases.drop_index(&lease_id).await?;
+                }
+                continue;
+            }
+            match unsealed.leases.by_internal_id(id).await? {
+                None => unsealed.leases.drop_index(&lease_id).await?,
+                Some(held) => match engine_revoke(inner, unsealed, &held.row).await {
+                    Ok(()) => unsealed.leases.remove(&held).await?,
+                    Err(error) if force => {
+                        tracing::warn!(lease = %lease_id, %error, "a secret could not be taken back; its lease is removed by force");
+                        unsealed.leases.remove(&held).await?;
+                    }
+                    Err(error) => return Err(Error::bad_request(format!("failed to revoke {lease_id:?}: {error}")).because(error)),
+                },
+            }
+        }
+    }
+}
+
+/// Where a token's cubbyhole lies.
+pub(crate) fn cubbyhole_prefix(id: TokenId) -> String {
+    format!("cubbyhole/{}/", data_encoding::HEXLOWER.encode(&id.0))
+}
+
+const PAGE: usize = 500;
+const DEPTH_MAX: usize = 1_000_000;

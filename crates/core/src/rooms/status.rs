@@ -1,0 +1,299 @@
+//! Endpoints that answer in every state, without a token and in bare JSON: health, init, seal status, unseal, leader.
+//! Also `sys/seal`, which is asked with a token while unsealed, belongs to `rooms/sys`.
+
+use std::sync::{Arc, Weak};
+
+use daypass_barrier::shamir;
+use daypass_base::Secret;
+use daypass_sdk::{Cx, Endpoint, Engine, Error, Input, Kind, Mounted, Operation, Outcome, Reply, Request, Result, Room};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Way;
+use crate::node::Inner;
+use crate::respond::{Answer, Content, refusal};
+use crate::stages::parse::Parsed;
+
+/// The room of the status endpoints.
+pub(crate) struct Status {
+    way: Way,
+}
+
+/// The room, mounted at `sys/` before everything else.
+pub(crate) fn room(inner: Weak<Inner>) -> Arc<dyn Mounted> {
+    Arc::new(Room::new()).mount(Status { way: Way::new(inner) })
+}
+
+/// Answers a request if it is for one of these endpoints.
+pub(crate) async fn answer(inner: &Arc<Inner>, parsed: &Parsed) -> Option<Answer> {
+    let below = parsed.path.strip_prefix("sys/")?;
+    let found = inner.status_room.find(below)?;
+    if parsed.operation == Operation::Help {
+        return None;
+    }
+    let operation = if parsed.operation == Operation::List { return Some(Answer::refused(405, Vec::new())) } else { parsed.operation };
+    if !inner.status_room.support(&found, operation).operation {
+        return Some(Answer::refused(405, Vec::new()));
+    }
+    let request = Request { id: parsed.id.clone(), path: parsed.path.clone(), below: below.to_owned(), ..Request::default() };
+    let cx = Cx {
+        request: Arc::new(request),
+        mount: Arc::default(),
+        store: daypass_sdk::Store::new(Arc::new(NoStore)),
+        clock: Arc::clone(&inner.clock),
+        entropy: Arc::clone(&inner.entropy),
+    };
+    let fields = parsed.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
+    let input = Input { fields, captures: found.captures.clone() };
+    Some(match inner.status_room.run(&found, cx, operation, input).await {
+        Ok(Reply { outcome: Outcome::Bare(status, value), .. }) => Answer { status, content: Content::Bare(value), ..Answer::default() },
+        Ok(_) => Answer::empty(204),
+        Err(error) => refusal(&error, &parsed.id),
+    })
+}
+
+impl Engine for Status {
+    const SUMMARY: &'static str = "The state of the server.";
+
+    fn endpoints() -> Vec<Endpoint<Self>> {
+        vec![
+            Endpoint::at(["health"])
+                .summary("Check the health status of the server.")
+                .public()
+                .on(Operation::Read, health)
+                .on(Operation::Header, health),
+            Endpoint::at(["init"])
+                .summary("Initialize the server, or tell whether it is.")
+                .public()
+                .on(Operation::Read, is_initialised)
+                .on(Operation::Update, initialise),
+            Endpoint::at(["seal-status"]).summary("Check the seal status of the server.").public().on(Operation::Read, seal_status),
+            Endpoint::at(["seal-backend-status"]).summary("Check the health of the seal.").public().on(Operation::Read, seal_backend),
+            Endpoint::at(["unseal"]).summary("Enter a share of the root key.").public().on(Operation::Update, unseal),
+            Endpoint::at(["leader"]).summary("Check the high availability status of the server.").public().on(Operation::Read, leader),
+        ]
+    }
+}
+
+/// Nothing to say.
+#[derive(Deserialize, JsonSchema)]
+struct Nothing {}
+
+/// Which status codes stand for which state.
+#[derive(Deserialize, JsonSchema)]
+struct HealthParams {
+    /// Code for an active node; 200 unless given.
+    activecode: Option<String>,
+    /// Code for a sealed node; 503 unless given.
+    sealedcode: Option<String>,
+    /// Code for a node that is not initialized; 501 unless given.
+    uninitcode: Option<String>,
+    /// Code for a standby node; every daypass node is active.
+    standbycode: Option<String>,
+    /// Count a standby node as active.
+    #[serde(default)]
+    #[expect(dead_code, reason = "every node is active; the parameter is known")]
+    standbyok: Option<String>,
+    /// Count a performance standby as active.
+    #[serde(default)]
+    #[expect(dead_code, reason = "every node is active; the parameter is known")]
+    perfstandbyok: Option<String>,
+}
+
+async fn health(status: Arc<Status>, cx: Cx, params: HealthParams) -> Result<Reply> {
+    let inner = status.way.inner()?;
+    let code = |given: &Option<String>, usual: u16| match given.as_deref() {
+        None => Ok(usual),
+        Some(text) => text.parse::<u16>().ok().filter(|code| (100..1000).contains(code)).ok_or(()),
+    };
+    let codes = (code(&params.activecode, 200), code(&params.sealedcode, 503), code(&params.uninitcode, 501), code(&params.standbycode, 429));
+    let (Ok(active), Ok(sealed), Ok(uninitialised), Ok(_standby)) = codes else {
+        return Ok(Outcome::Bare(400, json!({ "errors": [] })).into());
+    };
+    let state = inner.seal_status().await?;
+    let unsealed = inner.unsealed.load_full();
+    let status = match (state.initialised, state.sealed) {
+        (false, _) => uninitialised,
+        (true, true) => sealed,
+        (true, false) => active,
+    };
+    let mode = if state.sealed { "unknown" } else { "disabled" };
+    let mut body = json!({
+        "initialized": state.initialised,
+        "sealed": state.sealed,
+        "standby": state.sealed,
+        "performance_standby": false,
+        "replication_performance_mode": mode,
+        "replication_dr_mode": mode,
+        "server_time_utc": cx.clock.now().seconds(),
+        "version": inner.settings.version,
+        "enterprise": false,
+        "echo_duration_ms": 0,
+        "clock_skew_ms": 0,
+        "replication_primary_canary_age_ms": 0,
+    });
+    if let (Some(unsealed), Some(object)) = (unsealed, body.as_object_mut()) {
+        object.insert("cluster_name".to_owned(), unsealed.cluster.name.clone().into());
+        object.insert("cluster_id".to_owned(), unsealed.cluster.id.clone().into());
+    }
+    Ok(Outcome::Bare(status, body).into())
+}
+
+async fn is_initialised(status: Arc<Status>, _: Cx, _: Nothing) -> Result<Reply> {
+    let state = status.way.inner()?.seal_status().await?;
+    Ok(Outcome::Bare(200, json!({ "initialized": state.initialised })).into())
+}
+
+/// How the root key is split.
+#[derive(Deserialize, JsonSchema)]
+struct InitParams {
+    /// Shares to make, 1 to 255.
+    #[serde(default)]
+    secret_shares: i64,
+    /// Shares that open the seal, at most as many.
+    #[serde(default)]
+    secret_threshold: i64,
+    /// PGP keys for the shares; not offered.
+    #[serde(default)]
+    pgp_keys: Option<Value>,
+    /// A PGP key for the root token; not offered.
+    #[serde(default)]
+    root_token_pgp_key: Option<String>,
+    /// 0 or 1, without meaning.
+    #[serde(default)]
+    #[expect(dead_code, reason = "sent by clients; without meaning")]
+    stored_shares: i64,
+    /// Recovery shares, for seals that unseal themselves.
+    #[serde(default)]
+    #[expect(dead_code, reason = "sent by clients for any seal; a key file has no recovery shares")]
+    recovery_shares: i64,
+    /// Recovery threshold, for seals that unseal themselves.
+    #[serde(default)]
+    #[expect(dead_code, reason = "sent by clients for any seal; a key file has no recovery shares")]
+    recovery_threshold: i64,
+}
+
+async fn initialise(status: Arc<Status>, _: Cx, params: InitParams) -> Result<Reply> {
+    let inner = status.way.inner()?;
+    let pgp = params.pgp_keys.is_some_and(|keys| !matches!(&keys, Value::Null) && keys.as_array().is_none_or(|keys| !keys.is_empty()));
+    if pgp || params.root_token_pgp_key.is_some_and(|key| !key.is_empty()) {
+        return Err(Error::bad_request("shares cannot be encrypted with PGP here: leave pgp_keys and root_token_pgp_key out and hand the shares out over a safe channel"));
+    }
+    let made = inner.initialise(params.secret_shares, params.secret_threshold).await?;
+    // Exposed to be handed to the people, once: this answer is the only place where the shares and the root token ever stand.
+    let hex: Vec<String> = made.shares.iter().map(|share| shamir::encode_hex(share).expose().clone()).collect();
+    let base64: Vec<String> = made.shares.iter().map(|share| shamir::encode_base64(share).expose().clone()).collect();
+    inner.unseal_by_file().await?;
+    Ok(Outcome::Bare(200, json!({ "keys": hex, "keys_base64": base64, "root_token": made.root_token.expose() })).into())
+}
+
+async fn seal_status(status: Arc<Status>, _: Cx, _: Nothing) -> Result<Reply> {
+    Ok(Outcome::Bare(200, seal_status_body(&status.way.inner()?).await?).into())
+}
+
+async fn seal_status_body(inner: &Arc<Inner>) -> Result<Value> {
+    let state = inner.seal_status().await?;
+    let mut body = Map::from_iter([
+        ("type".to_owned(), json!(state.kind)),
+        ("initialized".to_owned(), json!(state.initialised)),
+        ("sealed".to_owned(), json!(state.sealed)),
+        ("t".to_owned(), json!(state.threshold)),
+        ("n".to_owned(), json!(state.shares)),
+        ("progress".to_owned(), json!(state.progress)),
+        ("nonce".to_owned(), json!(state.nonce)),
+        ("version".to_owned(), json!(inner.settings.version)),
+        ("build_date".to_owned(), json!(inner.settings.build_date)),
+        ("migration".to_owned(), json!(false)),
+        ("recovery_seal".to_owned(), json!(state.initialised && state.kind != "shamir")),
+        ("storage_type".to_owned(), json!(inner.backend.kind())),
+    ]);
+    if let Some(unsealed) = inner.unsealed.load_full() {
+        body.insert("cluster_name".to_owned(), json!(unsealed.cluster.name));
+        body.insert("cluster_id".to_owned(), json!(unsealed.cluster.id));
+    }
+    Ok(Value::Object(body))
+}
+
+async fn seal_backend(status: Arc<Status>, _: Cx, _: Nothing) -> Result<Reply> {
+    let state = status.way.inner()?.seal_status().await?;
+    let backend = json!({ "name": state.kind, "healthy": true });
+    Ok(Outcome::Bare(200, json!({ "healthy": true, "backends": [backend], "fully_wrapped": true })).into())
+}
+
+/// A share.
+#[derive(Deserialize, JsonSchema)]
+struct UnsealParams {
+    /// The share, in hex or base64.
+    key: Option<Secret<String>>,
+    /// Forget the shares handed in so far.
+    #[serde(default)]
+    reset: bool,
+    /// Move to another seal; not offered.
+    #[serde(default)]
+    migrate: bool,
+}
+
+async fn unseal(status: Arc<Status>, _: Cx, params: UnsealParams) -> Result<Reply> {
+    let inner = status.way.inner()?;
+    if params.migrate {
+        return Err(Error::bad_request("can't perform a seal migration, no migration seal found"));
+    }
+    if params.reset {
+        inner.reset_unseal().await?;
+        return Ok(Outcome::Bare(200, seal_status_body(&inner).await?).into());
+    }
+    let key = params.key.filter(|key| !key.is_empty());
+    let key = key.ok_or_else(|| Error::bad_request("'key' must be specified in request body as JSON, or 'reset' set to true"))?;
+    // Exposed to be decoded; what comes out is a secret again.
+    let share = shamir::decode_share(key.expose(), daypass_barrier::seal::SHARE_BYTES_MIN, daypass_barrier::seal::SHARE_BYTES_MAX)
+        .map_err(|_not_a_share| Error::bad_request("'key' must be a valid hex or base64 string"))?;
+    inner.unseal(share).await?;
+    Ok(Outcome::Bare(200, seal_status_body(&inner).await?).into())
+}
+
+async fn leader(_: Arc<Status>, _: Cx, _: Nothing) -> Result<Reply> {
+    // No node leads: each answers every request. Clients know this as "HA is off".
+    let body = json!({
+        "ha_enabled": false,
+        "is_self": false,
+        "active_time": "0001-01-01T00:00:00Z",
+        "leader_address": "",
+        "leader_cluster_address": "",
+        "performance_standby": false,
+        "performance_standby_last_remote_wal": 0,
+    });
+    Ok(Outcome::Bare(200, body).into())
+}
+
+/// The status endpoints have no storage of their own.
+struct NoStore;
+
+fn no_store<T>() -> daypass_sdk::BoxFuture<'static, Result<T>>
+where
+    T: Send + 'static,
+{
+    Box::pin(std::future::ready(Err(Error::new(Kind::Internal, "status endpoints have no storage"))))
+}
+
+impl daypass_sdk::Storage for NoStore {
+    fn get<'a>(&'a self, _: &'a str) -> daypass_sdk::BoxFuture<'a, Result<Option<daypass_sdk::Entry>>> {
+        no_store()
+    }
+
+    fn get_many<'a>(&'a self, _: &'a [String]) -> daypass_sdk::BoxFuture<'a, Result<Vec<Option<daypass_sdk::Entry>>>> {
+        no_store()
+    }
+
+    fn list<'a>(&'a self, _: &'a str, _: Option<&'a str>, _: usize) -> daypass_sdk::BoxFuture<'a, Result<Vec<String>>> {
+        no_store()
+    }
+
+    fn commit(&self, _: daypass_sdk::Changes) -> daypass_sdk::BoxFuture<'_, Result<(), daypass_sdk::CommitFailure>> {
+        Box::pin(std::future::ready(Err(daypass_sdk::CommitFailure::Error(Error::internal("status endpoints have no storage")))))
+    }
+
+    fn clear<'a>(&'a self, _: &'a str) -> daypass_sdk::BoxFuture<'a, Result<()>> {
+        no_store()
+    }
+}

@@ -1,0 +1,9 @@
+//! sys/audit
+
+use daypass_sdk::Endpoint;
+
+use super::Sys;
+
+pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
+    Vec::new()
+}

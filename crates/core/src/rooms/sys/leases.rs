@@ -1,0 +1,264 @@
+//! `sys/leases/*` and its older names: look up, list, renew and revoke leases, of tokens as well as of secrets.
+
+use std::sync::Arc;
+
+use daypass_base::{Seconds, Timestamp};
+use daypass_sdk::{Cx, Endpoint, Error, Keys, Operation, Outcome, Reply, Result};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Sys;
+use crate::leases::signed;
+use crate::node::{Inner, Unsealed};
+use crate::stages::intent::context;
+use crate::ttl::{self, Wish};
+use crate::{revoke, tokens};
+
+pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
+    vec![
+        Endpoint::at(["leases/lookup"]).summary("View or list lease metadata.").on(Operation::Update, lookup),
+        Endpoint::at(["leases/lookup/{prefix..?}"]).summary("List leases below a prefix.").sudo().on(Operation::List, list),
+        Endpoint::at(["leases/renew", "renew", "leases/renew/{url_lease_id..}", "renew/{url_lease_id..}"])
+            .summary("Renew a lease on a secret.")
+            .on(Operation::Update, renew),
+        Endpoint::at(["leases/revoke", "revoke", "leases/revoke/{url_lease_id..}", "revoke/{url_lease_id..}"])
+            .summary("Revoke a leased secret immediately.")
+            .on(Operation::Update, revoke_one),
+        Endpoint::at(["leases/revoke-prefix/{prefix..?}", "revoke-prefix/{prefix..?}"])
+            .summary("Revoke all secrets generated in a given prefix.")
+            .sudo()
+            .on(Operation::Update, revoke_prefix),
+        Endpoint::at(["leases/revoke-force/{prefix..?}", "revoke-force/{prefix..?}"])
+            .summary("Revoke all secrets generated in a given prefix, ignoring errors of the engines.")
+            .sudo()
+            .on(Operation::Update, revoke_force),
+        Endpoint::at(["leases/tidy"]).summary("Clean up what is left of leases.").on(Operation::Update, tidy),
+        Endpoint::at(["leases/count"]).summary("Count leases of a kind.").on(Operation::Read, count),
+        Endpoint::at(["leases"]).summary("List irrevocable leases.").sudo().on(Operation::Read, irrevocable),
+    ]
+}
+
+/// A lease.
+#[derive(Deserialize, JsonSchema)]
+struct LeaseParams {
+    /// The lease id.
+    #[serde(default)]
+    lease_id: String,
+    /// The lease id in the path, as older clients send it.
+    #[serde(default)]
+    url_lease_id: String,
+    /// Lifetime wanted from now on, in seconds or as a duration; zero asks for the usual one again.
+    #[serde(default)]
+    increment: Seconds,
+    /// Wait until it is done.
+    sync: Option<bool>,
+}
+
+/// A prefix of lease ids.
+#[derive(Deserialize, JsonSchema)]
+struct PrefixParams {
+    /// The prefix: a mount, or a role's path.
+    #[serde(default)]
+    prefix: String,
+    /// Wait until it is done.
+    sync: Option<bool>,
+}
+
+/// A kind of lease.
+#[derive(Deserialize, JsonSchema)]
+struct KindParams {
+    /// Only `irrevocable` is counted and listed.
+    #[serde(default)]
+    r#type: String,
+    /// The most leases to list; 10,000 unless given.
+    #[serde(default)]
+    #[expect(dead_code, reason = "irrevocable leases are few; the list is bounded anyway")]
+    limit: Option<Value>,
+}
+
+impl LeaseParams {
+    fn id(&self) -> Result<&str> {
+        let id = if self.lease_id.is_empty() { &self.url_lease_id } else { &self.lease_id };
+        if id.is_empty() { Err(Error::bad_request("lease_id must be specified")) } else { Ok(id) }
+    }
+}
+
+async fn lookup(sys: Arc<Sys>, cx: Cx, params: LeaseParams) -> Result<Reply> {
+    let (_, unsealed) = sys.way.open()?;
+    let (id, now) = (params.id()?.to_owned(), cx.clock.now());
+    let invalid = || Error::bad_request("invalid lease");
+    if let Some(signed) = signed::read(&id, unsealed.rows.barrier()) {
+        if !signed_lives(&unsealed, &signed, now).await? {
+            return Err(invalid());
+        }
+        return Ok(shown(&id, signed.issued, None, Some(signed.expires()), false, now));
+    }
+    if let Some(token) = tokens::id_of_lease(&id, &unsealed.rows) {
+        let known = unsealed.tokens.by_id(token).await?.ok_or_else(invalid)?;
+        let row = &known.row;
+        return Ok(shown(&id, row.created, row.last_renewal, row.expires, row.renewable, now));
+    }
+    let held = unsealed.leases.find(&id).await?.ok_or_else(invalid)?;
+    Ok(shown(&id, held.row.issued, held.row.last_renewal, Some(held.row.expires), held.row.renewable, now))
+}
+
+/// Whether a signed lease still stands: not ended, not revoked, and its parent alive.
+async fn signed_lives(unsealed: &Unsealed, signed: &signed::Signed, now: Timestamp) -> Result<bool> {
+    if signed.expires() <= now || signed::revoked(signed, &unsealed.rows).await? {
+        return Ok(false);
+    }
+    Ok(signed.token.0 == [0; 16] || unsealed.tokens.lives(signed.token).await?)
+}
+
+fn shown(id: &str, issued: Timestamp, renewed: Option<Timestamp>, expires: Option<Timestamp>, renewable: bool, now: Timestamp) -> Reply {
+    let ttl = expires.map_or(Seconds::ZERO, |end| Seconds::from(end.since(now)));
+    Reply::json(json!({
+        "id": id,
+        "issue_time": issued,
+        "expire_time": expires,
+        "last_renewal": renewed,
+        "renewable": renewable,
+        "ttl": ttl,
+    }))
+}
+
+async fn list(sys: Arc<Sys>, cx: Cx, params: PrefixParams) -> Result<Keys> {
+    let (inner, unsealed) = sys.way.open()?;
+    let prefix = if params.prefix.is_empty() { String::new() } else { crate::mounts::with_slash(&params.prefix) };
+    let mut names = unsealed.leases.list(&prefix, inner.settings.limits.list_names).await?;
+    names.extend(unsealed.ledger.list(&prefix, cx.clock.now()));
+    names.sort_unstable();
+    names.dedup();
+    Ok(Keys(names))
+}
+
+async fn renew(sys: Arc<Sys>, cx: Cx, params: LeaseParams) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
+    let (id, now) = (params.id()?.to_owned(), cx.clock.now());
+    if let Some(signed) = signed::read(&id, unsealed.rows.barrier()) {
+        let lives = signed_lives(&unsealed, &signed, now).await?;
+        return Err(Error::bad_request(if lives { "lease is not renewable" } else { "lease not found" }));
+    }
+    if tokens::id_of_lease(&id, &unsealed.rows).is_some() {
+        return Err(Error::bad_request("tokens cannot be renewed through this endpoint"));
+    }
+    let mut held = unsealed.leases.find(&id).await?.ok_or_else(|| Error::bad_request("lease not found"))?;
+    if held.row.expires <= now {
+        return Err(Error::bad_request("lease expired"));
+    }
+    if held.row.irrevocable() {
+        return Err(Error::bad_request("lease is expired and has failed previous revocation attempts"));
+    }
+    if !held.row.renewable {
+        return Err(Error::bad_request("lease is not renewable"));
+    }
+    let granted = ask_engine(&inner, &unsealed, &mut held, params.increment, now).await?;
+    let before = held.row.expires;
+    held.row.expires = now + granted.ttl;
+    held.row.last_renewal = Some(now);
+    unsealed.leases.update(&held, before).await?;
+    let reply = Reply::from(Outcome::RenewedLease { id, renewable: held.row.renewable, ttl: granted.ttl });
+    Ok(granted.warning.into_iter().fold(reply, Reply::warn))
+}
+
+async fn ask_engine(
+    inner: &Arc<Inner>,
+    unsealed: &Arc<Unsealed>,
+    held: &mut crate::leases::Held,
+    increment: Seconds,
+    now: Timestamp,
+) -> Result<ttl::Grant> {
+    let table = unsealed.table.load_full();
+    let live = table.by_accessor(&held.row.mount_accessor).ok_or_else(|| Error::bad_request("lease not found"))?;
+    let request = daypass_sdk::Request {
+        id: crate::ids::uuid(&*inner.entropy),
+        path: held.row.id.clone(),
+        deadline: inner.settings.limits.request_seconds.duration(),
+        ..daypass_sdk::Request::default()
+    };
+    let renewal = live.engine.renew(context(inner, live, request), held.row.info(increment)).await?;
+    held.row.renewable = renewal.terms.renewable;
+    held.row.max_ttl = renewal.terms.max_ttl;
+    held.row.ttl = renewal.terms.ttl;
+    if let Some(internal) = renewal.internal {
+        held.row.internal = internal;
+    }
+    let wish = Wish {
+        issued: held.row.issued,
+        now,
+        mount_default: live.mount.default_lease_ttl,
+        mount_max: live.mount.max_lease_ttl,
+        ttl: renewal.terms.ttl,
+        max_ttl: renewal.terms.max_ttl,
+        explicit_max: Seconds::ZERO,
+        period: renewal.period,
+        increment,
+    };
+    ttl::grant(&wish).map_err(|_past| Error::bad_request("past the max TTL, cannot renew"))
+}
+
+async fn revoke_one(sys: Arc<Sys>, _: Cx, params: LeaseParams) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
+    let id = params.id()?;
+    let result = revoke::lease(&inner, &unsealed, id).await;
+    if params.sync == Some(false) {
+        // It is done at once all the same; a failure is retried by the expiry worker when the lease ends.
+        if let Err(error) = result {
+            tracing::warn!(lease = %id, %error, "a secret could not be taken back when asked to; its lease stays until its end");
+        }
+        return Ok(Outcome::Accepted.into());
+    }
+    result.map_err(|error| Error::bad_request(format!("failed to revoke entry: resp: (*logical.Response)(nil) err: {error}")).because(error))?;
+    Ok(Reply::nothing())
+}
+
+async fn revoke_prefix(sys: Arc<Sys>, _: Cx, params: PrefixParams) -> Result<Reply> {
+    below(sys, params, false).await
+}
+
+async fn revoke_force(sys: Arc<Sys>, _: Cx, params: PrefixParams) -> Result<Reply> {
+    below(sys, params, true).await
+}
+
+async fn below(sys: Arc<Sys>, params: PrefixParams, force: bool) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
+    if params.prefix.trim_matches('/').is_empty() {
+        return Err(Error::no_such_path());
+    }
+    if params.sync == Some(false) {
+        let prefix = params.prefix.clone();
+        tokio::spawn(async move {
+            if let Err(error) = revoke::prefix(&inner, &unsealed, &prefix, force).await {
+                tracing::warn!(%prefix, %error, "the revocation of a prefix did not finish");
+            }
+        });
+        return Ok(Outcome::Accepted.into());
+    }
+    revoke::prefix(&inner, &unsealed, &params.prefix, force).await?;
+    Ok(Reply::nothing())
+}
+
+/// Nothing to say.
+#[derive(Deserialize, JsonSchema)]
+struct Nothing {}
+
+async fn tidy(_: Arc<Sys>, _: Cx, _: Nothing) -> Result<Reply> {
+    // The expiry index needs no tidying; clients get the answer that they wait for.
+    let text = "Tidy operation successfully started. Any information from the operation will be printed to Vault's server logs.";
+    Ok(Reply { outcome: Outcome::Accepted, warnings: vec![text.to_owned()], ..Reply::default() })
+}
+
+async fn count(_: Arc<Sys>, _: Cx, params: KindParams) -> Result<Reply> {
+    if params.r#type != "irrevocable" {
+        return Err(Error::not_found());
+    }
+    Ok(Reply::json(json!({ "lease_count": 0, "counts": {} })))
+}
+
+async fn irrevocable(_: Arc<Sys>, _: Cx, params: KindParams) -> Result<Reply> {
+    if params.r#type != "irrevocable" {
+        return Err(Error::not_found());
+    }
+    Ok(Reply::json(json!({ "lease_count": 0, "leases": [] })))
+}

@@ -1,0 +1,48 @@
+//! `sys/`: the server's own administration. This file is the table of contents.
+
+mod audit;
+mod auth;
+mod capabilities;
+mod config;
+mod internal;
+mod leases;
+mod mounts;
+mod password_policies;
+mod policies;
+mod remount;
+mod tools;
+mod wrapping;
+
+use daypass_sdk::{Endpoint, Engine};
+
+use super::Way;
+
+/// The room behind `sys/`.
+pub(crate) struct Sys {
+    pub(crate) way: Way,
+}
+
+impl Engine for Sys {
+    const SUMMARY: &'static str = "The system backend is built-in and cannot be remounted. It contains the paths that are used to configure \
+                                   the server itself: mounts, policies, leases, audit devices and keys.";
+
+    fn endpoints() -> Vec<Endpoint<Self>> {
+        [
+            audit::endpoints(),
+            auth::endpoints(),
+            capabilities::endpoints(),
+            config::endpoints(),
+            internal::endpoints(),
+            leases::endpoints(),
+            mounts::endpoints(),
+            password_policies::endpoints(),
+            policies::endpoints(),
+            remount::endpoints(),
+            tools::endpoints(),
+            wrapping::endpoints(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}

@@ -1,0 +1,240 @@
+//! `sys/mounts`: secrets engines, where they are mounted and how they are tuned. `sys/auth` shares what is here, see [`super::auth`].
+//!
+//! A removal can be interrupted at any moment and is finished later: the mount is first marked so that no request reaches it, then its
+//! leases and tokens are revoked and its data goes, then its row.
+
+use std::sync::Arc;
+
+use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result};
+use serde_json::{Map, Value};
+
+use super::Sys;
+use super::mount_fields::{MountPath, Tuning, Wanted, check_plugin_version};
+use crate::mounts::{Class, MountRow, normal_path, with_slash};
+use crate::node::{Inner, Unsealed};
+use crate::rows::config_key;
+use crate::{ids, revoke, view};
+
+pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
+    vec![
+        Endpoint::at(["mounts"]).summary("List the mounted secrets engines.").on(Operation::Read, list),
+        Endpoint::at(["mounts/{path..}"])
+            .summary("Mount, show or remove a secrets engine.")
+            .help("Paths may have several segments. Removing a mount revokes every lease below it and erases its data.")
+            .on(Operation::Read, show)
+            .on(Operation::Update, enable_engine)
+            .on(Operation::Delete, disable_engine),
+        Endpoint::at(["mounts/{path..}/tune"])
+            .summary("Show or change the settings of a mount.")
+            .help("Fields that are not given keep their value. Auth methods are reached as auth/<path>.")
+            .on(Operation::Read, show_tuning)
+            .on(Operation::Update, tune_engine),
+    ]
+}
+
+/// No fields.
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+pub(super) struct Nothing {}
+
+async fn list(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
+    Ok(Reply::data(listed(&inner, &unsealed, Class::Secret)).at_top_level())
+}
+
+/// Errors: `BadRequest` when nothing is mounted there.
+async fn show(sys: Arc<Sys>, _cx: Cx, params: MountPath) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
+    let path = given_path(&params.path);
+    let live = unsealed.table.load().covering(&path).ok_or_else(|| Error::bad_request(format!("No secret engine mount at {path}")))?;
+    Ok(Reply::json(live.row.listed(&inner.engine_version())).at_top_level())
+}
+
+/// Errors: `BadRequest` when the path is taken or protected, the type unknown or a setting makes no sense.
+async fn enable_engine(sys: Arc<Sys>, _cx: Cx, wanted: Wanted) -> Result<()> {
+    let (inner, unsealed) = sys.way.open()?;
+    let path = normal_path(&wanted.path)?;
+    enable(&inner, &unsealed, Class::Secret, path, wanted).await
+}
+
+/// Errors: `BadRequest` for built-in mounts.
+async fn disable_engine(sys: Arc<Sys>, _cx: Cx, params: MountPath) -> Result<()> {
+    let (inner, unsealed) = sys.way.open()?;
+    let path = normal_path(&params.path)?;
+    if protected(&path) {
+        return Err(Error::bad_request(format!("cannot unmount {path:?}")));
+    }
+    disable(&inner, &unsealed, &path).await
+}
+
+async fn show_tuning(sys: Arc<Sys>, _cx: Cx, params: MountPath) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
+    tuning_of(&inner, &unsealed, &given_path(&params.path))
+}
+
+async fn tune_engine(sys: Arc<Sys>, _cx: Cx, tuning: Tuning) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
+    let path = given_path(&tuning.path);
+    tune(&inner, &unsealed, &path, tuning).await
+}
+
+/// All mounts of a class as they are listed, by the path that the class's endpoints use.
+pub(super) fn listed(inner: &Inner, unsealed: &Unsealed, class: Class) -> Map<String, Value> {
+    let version = inner.engine_version();
+    let table = unsealed.table.load();
+    let mounts = table.all().filter(|live| live.row.class == class);
+    mounts.map(|live| (live.row.short_path().to_owned(), live.row.listed(&version))).collect()
+}
+
+/// Settings of the mount that covers `path`. Errors: `BadRequest` when there is none.
+pub(super) fn tuning_of(inner: &Inner, unsealed: &Unsealed, path: &str) -> Result<Reply> {
+    let live = unsealed
+        .table
+        .load()
+        .covering(path)
+        .ok_or_else(|| Error::bad_request(format!("cannot fetch sysview for path {path:?}")))?;
+    Ok(Reply::data(live.row.tuned(inner.settings.ttls)).at_top_level())
+}
+
+/// Changes settings of the mount that covers `path`. Errors: `BadRequest` with Vault's texts.
+pub(super) async fn tune(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: &str, tuning: Tuning) -> Result<Reply> {
+    if UNTUNABLE.iter().any(|prefix| path.starts_with(prefix)) {
+        return Err(Error::bad_request(format!("cannot tune {path:?}")));
+    }
+    let missing = || Error::bad_request(format!("tune of path {path:?} failed: no mount entry found"));
+    let _one_at_a_time = unsealed.mounting.lock().await;
+    let uuid = unsealed.table.load().covering(path).ok_or_else(missing)?.row.uuid.clone();
+    let version = inner.engine_version();
+    let mut remarks = Vec::new();
+    let change = |rows: &mut Vec<MountRow>| {
+        let row = rows.iter_mut().find(|row| row.uuid == uuid && !row.tainted).ok_or_else(missing)?;
+        remarks = tuning.apply(row, &version)?;
+        // An engine that cannot be built with the new options would stop the next unseal.
+        inner.build(row).map(drop)
+    };
+    inner.change_mounts(unsealed, change).await?;
+    Ok(remarks.into_iter().fold(Reply::nothing(), Reply::warn))
+}
+
+/// Mounts an engine or a method at `path` (normal form, with `auth/` for methods). Errors: `BadRequest` with Vault's texts.
+pub(super) async fn enable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, class: Class, path: String, mut wanted: Wanted) -> Result<()> {
+    let config = std::mem::take(&mut wanted.config).read(class, inner.settings.ttls)?;
+    wanted.resolve_kind()?;
+    if class == Class::Secret && protected(&path) {
+        return Err(Error::bad_request(format!("cannot mount {path:?}")));
+    }
+    if class == Class::Secret && SINGLETONS.contains(&wanted.kind.as_str()) {
+        return Err(Error::bad_request(format!("mount type of {:?} is not mountable", wanted.kind)));
+    }
+    if class == Class::Auth && wanted.kind == "token" {
+        return Err(Error::bad_request("token credential backend cannot be instantiated"));
+    }
+    let version = inner.engine_version();
+    let asked = config.plugin_version.as_deref().unwrap_or(&wanted.plugin_version);
+    check_plugin_version(&wanted.kind, asked, &version)?;
+    let row = MountRow {
+        path,
+        class,
+        accessor: inner.new_accessor(class, &wanted.kind),
+        kind: wanted.kind,
+        description: wanted.description,
+        uuid: ids::uuid(&*inner.entropy),
+        local: wanted.local,
+        seal_wrap: wanted.seal_wrap,
+        external_entropy_access: wanted.external_entropy_access,
+        options: Some(wanted.options.0),
+        config,
+        builtin: false,
+        tainted: false,
+    };
+    inner.build(&row)?;
+    let most = inner.settings.limits.mounts;
+    let _one_at_a_time = unsealed.mounting.lock().await;
+    let change = |rows: &mut Vec<MountRow>| {
+        check_free(rows, &row.path)?;
+        if rows.len() >= most {
+            return Err(Error::bad_request(format!("{} mounts exist, the limit is {most}", rows.len())));
+        }
+        rows.push(row);
+        Ok(())
+    };
+    inner.change_mounts(unsealed, change).await
+}
+
+/// Errors: `BadRequest` when a mount is at the path, below or above.
+pub(super) fn check_free(rows: &[MountRow], path: &str) -> Result<()> {
+    let conflict = rows.iter().find(|row| row.path.starts_with(path) || path.starts_with(&row.path));
+    conflict.map_or(Ok(()), |row| Err(Error::bad_request(format!("path is already in use at {}", row.short_path()))))
+}
+
+/// Removes the mount at `path`, with everything that it issued and stored. One that does not exist is no error.
+/// Errors: `BadRequest` when the path lies below a mount; whatever an engine says that cannot take its secrets back: the mount then stays
+/// closed, and removing it again goes on where this stopped.
+pub(super) async fn disable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: &str) -> Result<()> {
+    let mut found = None;
+    {
+        let _one_at_a_time = unsealed.mounting.lock().await;
+        let close = |rows: &mut Vec<MountRow>| {
+            let Some(row) = rows.iter_mut().find(|row| row.path == path) else {
+                let covered = rows.iter().any(|row| path.starts_with(&row.path));
+                return if covered { Err(Error::bad_request("no matching mount")) } else { Ok(()) };
+            };
+            row.tainted = true;
+            found = Some(row.clone());
+            Ok(())
+        };
+        let (exact, covered) = {
+            let table = unsealed.table.load();
+            (table.exact(path).is_some(), table.covering(path).is_some())
+        };
+        // Nothing to do is found out without a write; a removal that was interrupted is only in the stored rows.
+        if exact || covered || stored_rows(unsealed).await?.iter().any(|row| row.path == path) {
+            inner.change_mounts(unsealed, close).await?;
+        }
+    }
+    match found {
+        Some(row) => finish_removal(inner, unsealed, &row).await,
+        None => Ok(()),
+    }
+}
+
+/// Finishes removals that a crash or a failure interrupted. Called after unsealing; what fails is left for the next time.
+pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<()> {
+    for row in stored_rows(unsealed).await?.into_iter().filter(|row| row.tainted) {
+        if let Err(error) = finish_removal(inner, unsealed, &row).await {
+            tracing::warn!(mount = %row.path, %error, "a mount could not be removed completely; it stays closed");
+        }
+    }
+    Ok(())
+}
+
+/// What is left of a mount that no request reaches any more. Every step may be repeated.
+async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow) -> Result<()> {
+    revoke::prefix(inner, unsealed, &row.path, false).await?;
+    unsealed.rows.clear(&config_key(view::mount_prefix(&row.uuid))).await?;
+    let _one_at_a_time = unsealed.mounting.lock().await;
+    let change = |rows: &mut Vec<MountRow>| {
+        rows.retain(|other| other.uuid != row.uuid);
+        Ok(())
+    };
+    inner.change_mounts(unsealed, change).await
+}
+
+async fn stored_rows(unsealed: &Unsealed) -> Result<Vec<MountRow>> {
+    let key = crate::node::core_key("mounts");
+    Ok(unsealed.rows.get_json::<Vec<MountRow>>(&key).await?.map(|(rows, _)| rows).unwrap_or_default())
+}
+
+/// A path as callers give it, for look-ups that answer with it.
+pub(super) fn given_path(path: &str) -> String {
+    with_slash(path.trim_start_matches('/'))
+}
+
+/// Whether a path belongs to the core, so that nothing can be mounted there, moved or removed.
+pub(super) fn protected(path: &str) -> bool {
+    PROTECTED.iter().any(|prefix| path.starts_with(prefix))
+}
+
+const PROTECTED: [&str; 5] = ["audit/", "auth/", "cubbyhole/", "identity/", "sys/"];
+const UNTUNABLE: [&str; 4] = ["audit/", "cubbyhole/", "identity/", "sys/"];
+/// Types of which there is one mount, made at init.
+const SINGLETONS: [&str; 7] = ["cubbyhole", "identity", "ns_cubbyhole", "ns_identity", "ns_system", "system", "token"];

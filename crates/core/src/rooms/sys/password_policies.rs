@@ -1,0 +1,9 @@
+//! sys/password_policies
+
+use daypass_sdk::Endpoint;
+
+use super::Sys;
+
+pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
+    Vec::new()
+}

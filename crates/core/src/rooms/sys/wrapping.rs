@@ -1,0 +1,83 @@
+//! `sys/wrapping/*`: put an answer away, look at it from outside, fetch it, or wrap it anew. See `crate::wrapping`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use daypass_base::Secret;
+use daypass_base::wire::Envelope;
+use daypass_sdk::{Cx, Endpoint, Error, Kind, Operation, Outcome, Reply, Result};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Sys;
+use crate::wrapping;
+
+pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
+    vec![
+        Endpoint::at(["wrapping/wrap"]).summary("Response-wrap any JSON object.").on(Operation::Update, wrap).on(Operation::Read, wrap),
+        // The wrapping token is the right to these; no other is needed.
+        Endpoint::at(["wrapping/unwrap"]).summary("Unwrap a response-wrapping token.").public().on(Operation::Update, unwrap),
+        Endpoint::at(["wrapping/lookup"])
+            .summary("Look up the properties of a response-wrapped token.")
+            .public()
+            .on(Operation::Update, lookup)
+            .on(Operation::Read, lookup),
+        Endpoint::at(["wrapping/rewrap"]).summary("Rotate a response-wrapped token.").public().on(Operation::Update, rewrap),
+    ]
+}
+
+/// Any fields: they are what is wrapped.
+#[derive(Deserialize, JsonSchema)]
+struct Anything {
+    /// The object to wrap.
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+}
+
+/// A wrapping token.
+#[derive(Deserialize, JsonSchema)]
+struct TokenParams {
+    /// The wrapping token; the request's own token when left out.
+    token: Option<Secret<String>>,
+}
+
+async fn wrap(_: Arc<Sys>, cx: Cx, anything: Anything) -> Result<Reply> {
+    if cx.request.wrap_ttl.is_none() {
+        return Err(Error::bad_request("endpoint requires response wrapping to be used"));
+    }
+    Ok(Reply::data(anything.fields).at_top_level())
+}
+
+async fn unwrap(sys: Arc<Sys>, cx: Cx, params: TokenParams) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
+    let token = wanted(&cx, params)?;
+    let body = wrapping::unwrap(&inner, &unsealed, &token).await?;
+    Ok(Outcome::Raw(200, "application/json", Bytes::from(body)).into())
+}
+
+async fn lookup(sys: Arc<Sys>, cx: Cx, params: TokenParams) -> Result<Reply> {
+    let (_, unsealed) = sys.way.open()?;
+    let token = params.token.filter(|token| !token.is_empty()).or_else(|| cx.request.presented.clone());
+    let token = token.ok_or_else(|| Error::bad_request("missing \"token\" value in input"))?;
+    let (_, info) = wrapping::find(&unsealed, &token).await?;
+    let data = json!({ "creation_ttl": info.creation_ttl, "creation_time": info.creation_time, "creation_path": info.creation_path });
+    let envelope = Envelope { request_id: cx.request.id.clone(), data: Some(data), ..Envelope::default() };
+    // As recorded: this answer names no mount.
+    let body = serde_json::to_vec(&envelope).map_err(|error| Error::internal("an answer cannot be written").because(error))?;
+    Ok(Outcome::Raw(200, "application/json", Bytes::from(body)).into())
+}
+
+async fn rewrap(sys: Arc<Sys>, cx: Cx, params: TokenParams) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
+    let token = wanted(&cx, params)?;
+    let info = wrapping::rewrap(&inner, &unsealed, &token).await?;
+    let envelope = Envelope { wrap_info: Some(info), ..Envelope::default() };
+    let body = serde_json::to_vec(&envelope).map_err(|error| Error::internal("an answer cannot be written").because(error))?;
+    Ok(Outcome::Raw(200, "application/json", Bytes::from(body)).into())
+}
+
+fn wanted(cx: &Cx, params: TokenParams) -> Result<Secret<String>> {
+    let token = params.token.filter(|token| !token.is_empty()).or_else(|| cx.request.presented.clone());
+    token.ok_or_else(|| Error::new(Kind::Denied, "error validating wrapping token: token is empty"))
+}

@@ -1,0 +1,134 @@
+//! `renew`, `renew-self`, `renew-accessor`.
+
+use std::sync::Arc;
+
+use daypass_base::{Seconds, Secret};
+use daypass_sdk::{CommitFailure, Cx, Error, Outcome, Renewal, Reply, Request, Result};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{TokenRoom, caller, of_accessor, open};
+use crate::logins::auth_of_row;
+use crate::node::{Inner, Unsealed};
+use crate::stages::intent::context;
+use crate::tokens::{Known, TokenRow};
+use crate::ttl::{self, Wish};
+
+/// A token to renew.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct RenewParams {
+    /// The token.
+    token: Option<Secret<String>>,
+    /// Lifetime wanted from now on, in seconds or as a duration; zero asks for the last one again.
+    #[serde(default)]
+    increment: Seconds,
+}
+
+/// The asking token itself.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct RenewSelfParams {
+    /// Ignored: the token is the one that asks.
+    #[expect(dead_code, reason = "older clients send it; it has no meaning")]
+    token: Option<Secret<String>>,
+    /// Lifetime wanted from now on, in seconds or as a duration; zero asks for the last one again.
+    #[serde(default)]
+    increment: Seconds,
+}
+
+/// A token by its accessor.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct RenewAccessorParams {
+    /// The accessor.
+    #[serde(default)]
+    accessor: String,
+    /// Lifetime wanted from now on, in seconds or as a duration; zero asks for the last one again.
+    #[serde(default)]
+    increment: Seconds,
+}
+
+pub(super) async fn renew(room: Arc<TokenRoom>, _: Cx, params: RenewParams) -> Result<Reply> {
+    let (inner, unsealed) = open(&room).await?;
+    let token = params.token.filter(|token| !token.is_empty()).ok_or_else(|| Error::bad_request("missing token ID"))?;
+    let known = unsealed.tokens.find(&token).await?.0.ok_or_else(|| Error::bad_request("token not found"))?;
+    renewed(&inner, &unsealed, known, params.increment, Some(token)).await
+}
+
+pub(super) async fn renew_self(room: Arc<TokenRoom>, cx: Cx, params: RenewSelfParams) -> Result<Reply> {
+    let (inner, unsealed) = open(&room).await?;
+    let (token, known) = caller(&cx, &unsealed).await?;
+    renewed(&inner, &unsealed, known, params.increment, Some(token)).await
+}
+
+pub(super) async fn renew_accessor(room: Arc<TokenRoom>, _: Cx, params: RenewAccessorParams) -> Result<Reply> {
+    let (inner, unsealed) = open(&room).await?;
+    let known = of_accessor(&params.accessor, &unsealed).await?;
+    renewed(&inner, &unsealed, known, params.increment, None).await
+}
+
+async fn renewed(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, mut known: Known, increment: Seconds, token: Option<Secret<String>>) -> Result<Reply> {
+    if known.batch {
+        return Err(Error::bad_request("batch tokens cannot be renewed"));
+    }
+    for _ in 0..CONFLICTS_MAX {
+        let now = inner.clock.now();
+        if !known.row.renewable || known.row.expires.is_none() {
+            return Err(Error::bad_request("lease is not renewable"));
+        }
+        let before = known.row.expires;
+        let granted = grant(inner, unsealed, &mut known.row, increment).await?;
+        known.row.expires = Some(now + granted.ttl);
+        known.row.renewed_ttl = granted.ttl;
+        known.row.last_renewal = Some(now);
+        match unsealed.tokens.update(&known, before).await {
+            Ok(()) => {
+                let mut auth = auth_of_row(&known.row, now, false);
+                if let Some(token) = token {
+                    auth.client_token = token;
+                }
+                let reply = Reply::from(Outcome::Token(Box::new(auth)));
+                return Ok(granted.warning.into_iter().fold(reply, Reply::warn));
+            }
+            Err(CommitFailure::Conflict(_)) => {
+                known = unsealed.tokens.by_id(known.id).await?.ok_or_else(|| Error::bad_request("lease expired"))?;
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+    Err(Error::failed("the token is used by too many requests at once; try again"))
+}
+
+/// How long it may live on. A login's method is asked first: its role may have changed or gone.
+async fn grant(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &mut TokenRow, increment: Seconds) -> Result<ttl::Grant> {
+    let table = unsealed.table.load_full();
+    let live = match row.mount_accessor.as_str() {
+        "" => table.exact("auth/token/").cloned(),
+        accessor => table.by_accessor(accessor).cloned(),
+    };
+    let live = live.ok_or_else(|| Error::bad_request("lease not found"))?;
+    let last = row.renewed_ttl.set().unwrap_or(row.creation_ttl);
+    let mut wish = Wish {
+        issued: row.created,
+        now: inner.clock.now(),
+        mount_default: live.mount.default_lease_ttl,
+        mount_max: live.mount.max_lease_ttl,
+        ttl: last,
+        max_ttl: Seconds::ZERO,
+        explicit_max: row.explicit_max_ttl,
+        period: row.period,
+        increment,
+    };
+    if let Some(internal) = row.internal.clone() {
+        let request = Request { id: crate::ids::uuid(&*inner.entropy), path: row.path.clone(), ..Request::default() };
+        let Renewal { terms, period, internal } = live.engine.renew_login(context(inner, &live, request), internal).await?;
+        wish.ttl = terms.ttl.set().unwrap_or(last);
+        wish.max_ttl = terms.max_ttl;
+        wish.period = period;
+        row.period = period;
+        if internal.is_some() {
+            row.internal = internal;
+        }
+    }
+    ttl::grant(&wish).map_err(|_past| Error::bad_request("past the max TTL, cannot renew"))
+}
+
+const CONFLICTS_MAX: usize = 100;

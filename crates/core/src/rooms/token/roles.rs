@@ -1,0 +1,323 @@
+//! `roles`: limits and settings of tokens that are made through a role.
+
+use std::sync::Arc;
+
+use daypass_base::Seconds;
+use daypass_base::lenient::CommaList;
+use daypass_sdk::{Cx, Error, Keys, Reply, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, json};
+
+use super::TokenRoom;
+use crate::logins::normal_policies;
+use crate::tokens::{Known, is_network};
+
+/// A role as it is stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Role {
+    pub(super) allowed_policies: Vec<String>,
+    pub(super) disallowed_policies: Vec<String>,
+    pub(super) allowed_policies_glob: Vec<String>,
+    pub(super) disallowed_policies_glob: Vec<String>,
+    pub(super) allowed_entity_aliases: Option<Vec<String>>,
+    pub(super) orphan: bool,
+    pub(super) renewable: bool,
+    pub(super) path_suffix: String,
+    pub(super) token_period: Seconds,
+    pub(super) token_explicit_max_ttl: Seconds,
+    pub(super) token_bound_cidrs: Vec<String>,
+    pub(super) token_type: String,
+    pub(super) token_num_uses: i64,
+    pub(super) token_no_default_policy: bool,
+    /// Set under its older name, which is then shown, too.
+    #[serde(default)]
+    legacy_cidrs: bool,
+}
+
+impl Default for Role {
+    fn default() -> Self {
+        Self {
+            allowed_policies: Vec::new(),
+            disallowed_policies: Vec::new(),
+            allowed_policies_glob: Vec::new(),
+            disallowed_policies_glob: Vec::new(),
+            allowed_entity_aliases: None,
+            orphan: false,
+            renewable: true,
+            path_suffix: String::new(),
+            token_period: Seconds::ZERO,
+            token_explicit_max_ttl: Seconds::ZERO,
+            token_bound_cidrs: Vec::new(),
+            token_type: "default-service".to_owned(),
+            token_num_uses: 0,
+            token_no_default_policy: false,
+            legacy_cidrs: false,
+        }
+    }
+}
+
+impl Role {
+    /// Whether the role itself says which policies its tokens may have.
+    pub(super) fn restricts_policies(&self) -> bool {
+        let lists = [&self.allowed_policies, &self.disallowed_policies, &self.allowed_policies_glob, &self.disallowed_policies_glob];
+        lists.iter().any(|list| !list.is_empty())
+    }
+}
+
+/// What may be set on a role. What is left out keeps its value.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct RoleParams {
+    /// The role's name.
+    role_name: String,
+    /// Policies that its tokens may have; without any list, the caller's own limits hold.
+    allowed_policies: Option<CommaList>,
+    /// Policies that its tokens may not have.
+    disallowed_policies: Option<CommaList>,
+    /// Patterns of policies that its tokens may have.
+    allowed_policies_glob: Option<CommaList>,
+    /// Patterns of policies that its tokens may not have.
+    disallowed_policies_glob: Option<CommaList>,
+    /// Patterns of entity aliases that its tokens may have.
+    allowed_entity_aliases: Option<CommaList>,
+    /// Whether its tokens outlive their makers.
+    orphan: Option<bool>,
+    /// Whether its tokens can be renewed.
+    renewable: Option<bool>,
+    /// Appended to the path of its tokens' leases, so that they can be revoked by prefix.
+    path_suffix: Option<String>,
+    /// Every renewal sets the lifetime to this, without an end. In seconds or as a duration.
+    token_period: Option<Seconds>,
+    /// Older name of `token_period`.
+    period: Option<Seconds>,
+    /// A limit that renewals cannot move, in seconds or as a duration.
+    token_explicit_max_ttl: Option<Seconds>,
+    /// Older name of `token_explicit_max_ttl`.
+    explicit_max_ttl: Option<Seconds>,
+    /// Networks that its tokens may be used from.
+    token_bound_cidrs: Option<CommaList>,
+    /// Older name of `token_bound_cidrs`.
+    bound_cidrs: Option<CommaList>,
+    /// `service`, `batch`, `default-service` or `default-batch`.
+    token_type: Option<String>,
+    /// Requests that its tokens are good for; 0 is without limit.
+    token_num_uses: Option<i64>,
+    /// Leave out the `default` policy.
+    token_no_default_policy: Option<bool>,
+}
+
+/// A role's name.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct NameParams {
+    /// The role's name.
+    role_name: String,
+}
+
+/// Nothing to say.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct Nothing {}
+
+pub(super) async fn find(cx: &Cx, name: &str) -> Result<Option<Role>> {
+    cx.store.get_json(&key(name)).await
+}
+
+pub(super) async fn exists(_: Arc<TokenRoom>, cx: Cx, params: RoleParams) -> Result<bool> {
+    Ok(find(&cx, &params.role_name).await?.is_some())
+}
+
+pub(super) async fn list(_: Arc<TokenRoom>, cx: Cx, _: Nothing) -> Result<Keys> {
+    Ok(Keys(cx.store.list("roles/").await?))
+}
+
+pub(super) async fn delete(_: Arc<TokenRoom>, cx: Cx, params: NameParams) -> Result<()> {
+    cx.store.delete(&key(&params.role_name)).await
+}
+
+pub(super) async fn read(_: Arc<TokenRoom>, cx: Cx, params: NameParams) -> Result<Reply> {
+    let role = find(&cx, &params.role_name).await?.ok_or_else(Error::not_found)?;
+    let mut data = Map::from_iter([
+        ("name".to_owned(), json!(params.role_name)),
+        ("orphan".to_owned(), json!(role.orphan)),
+        ("renewable".to_owned(), json!(role.renewable)),
+        ("path_suffix".to_owned(), json!(role.path_suffix)),
+        ("token_type".to_owned(), json!(role.token_type)),
+        ("period".to_owned(), json!(role.token_period)),
+        ("token_period".to_owned(), json!(role.token_period)),
+        ("explicit_max_ttl".to_owned(), json!(role.token_explicit_max_ttl)),
+        ("token_explicit_max_ttl".to_owned(), json!(role.token_explicit_max_ttl)),
+        ("allowed_policies".to_owned(), json!(role.allowed_policies)),
+        ("disallowed_policies".to_owned(), json!(role.disallowed_policies)),
+        ("allowed_policies_glob".to_owned(), json!(role.allowed_policies_glob)),
+        ("disallowed_policies_glob".to_owned(), json!(role.disallowed_policies_glob)),
+        ("allowed_entity_aliases".to_owned(), json!(role.allowed_entity_aliases)),
+        ("token_no_default_policy".to_owned(), json!(role.token_no_default_policy)),
+    ]);
+    if !role.token_bound_cidrs.is_empty() {
+        data.insert("token_bound_cidrs".to_owned(), json!(role.token_bound_cidrs));
+        if role.legacy_cidrs {
+            data.insert("bound_cidrs".to_owned(), json!(role.token_bound_cidrs));
+        }
+    }
+    if role.token_num_uses > 0 {
+        data.insert("token_num_uses".to_owned(), json!(role.token_num_uses));
+    }
+    Ok(Reply::data(data))
+}
+
+pub(super) async fn write(_: Arc<TokenRoom>, cx: Cx, params: RoleParams) -> Result<Reply> {
+    let before = cx.store.get(&key(&params.role_name)).await?;
+    let role: Role = match &before {
+        Some(entry) => daypass_sdk::from_json(&params.role_name, &entry.value)?,
+        None => Role::default(),
+    };
+    let name = params.role_name.clone();
+    let (role, warnings) = changed(role, params, cx.mount.max_lease_ttl)?;
+    let changes = daypass_sdk::Changes::new().unchanged(key(&name), before.as_ref()).put_json(key(&name), &role)?;
+    cx.store.commit(changes).await?;
+    Ok(warnings.into_iter().fold(Reply::nothing(), Reply::warn))
+}
+
+/// The role with what the request sets. Pure.
+fn changed(mut role: Role, params: RoleParams, max_ttl: Seconds) -> Result<(Role, Vec<String>)> {
+    let mut warnings = Vec::new();
+    let names = |list: CommaList| normal_policies(&list.0);
+    if let Some(list) = params.allowed_policies {
+        role.allowed_policies = names(list);
+    }
+    if let Some(list) = params.disallowed_policies {
+        role.disallowed_policies = names(list);
+    }
+    if let Some(list) = params.allowed_policies_glob {
+        role.allowed_policies_glob = names(list);
+    }
+    if let Some(list) = params.disallowed_policies_glob {
+        role.disallowed_policies_glob = names(list);
+    }
+    if let Some(list) = params.allowed_entity_aliases {
+        role.allowed_entity_aliases = Some(list.0);
+    }
+    role.orphan = params.orphan.unwrap_or(role.orphan);
+    role.renewable = params.renewable.unwrap_or(role.renewable);
+    role.path_suffix = params.path_suffix.unwrap_or(role.path_suffix);
+    if let Some(list) = params.token_bound_cidrs.or_else(|| params.bound_cidrs.clone()) {
+        if let Some(bad) = list.0.iter().find(|network| !is_network(network)) {
+            let text = format!(
+                "error parsing role fields: error parsing address {bad:?}: Unable to convert {bad:?} to an IPv4 or IPv6 address, or a UNIX Socket"
+            );
+            return Err(Error::bad_request(text));
+        }
+        role.legacy_cidrs = params.bound_cidrs.is_some();
+        role.token_bound_cidrs = list.0;
+    }
+    role.token_period = newer(params.token_period, params.period, "period", &mut warnings).unwrap_or(role.token_period);
+    role.token_explicit_max_ttl =
+        newer(params.token_explicit_max_ttl, params.explicit_max_ttl, "explicit_max_ttl", &mut warnings).unwrap_or(role.token_explicit_max_ttl);
+    if role.token_explicit_max_ttl > max_ttl {
+        warnings.push(format!(
+            "Given explicit max TTL of {} is greater than system/mount allowed value of {} seconds; until this is fixed attempting to create tokens against this role will result in an error",
+            role.token_explicit_max_ttl.0, max_ttl.0
+        ));
+    }
+    if let Some(uses) = params.token_num_uses {
+        if uses < 0 {
+            return Err(Error::bad_request("'token_num_uses' cannot be negative"));
+        }
+        role.token_num_uses = uses;
+    }
+    role.token_no_default_policy = params.token_no_default_policy.unwrap_or(role.token_no_default_policy);
+    if let Some(kind) = params.token_type {
+        role.token_type = match kind.as_str() {
+            "" | "default" | "default-service" => "default-service".to_owned(),
+            "service" | "batch" | "default-batch" => kind,
+            _ => return Err(Error::bad_request(format!("invalid 'token_type' value {kind:?}"))),
+        };
+    }
+    check_batch(&role)?;
+    Ok((role, warnings))
+}
+
+fn check_batch(role: &Role) -> Result<()> {
+    if role.token_type != "batch" {
+        return Ok(());
+    }
+    let problem = if !role.orphan {
+        "non-orphan tokens"
+    } else if !role.token_period.is_zero() {
+        "periodic tokens"
+    } else if role.renewable {
+        "renewable tokens"
+    } else if !role.token_explicit_max_ttl.is_zero() {
+        "tokens with an explicit max TTL"
+    } else {
+        return Ok(());
+    };
+    Err(Error::bad_request(format!("'token_type' cannot be 'batch' when role is set to generate {problem}")))
+}
+
+fn newer(new: Option<Seconds>, old: Option<Seconds>, name: &str, warnings: &mut Vec<String>) -> Option<Seconds> {
+    if new.is_some() && old.is_some() {
+        warnings.push(format!("Both 'token_{name}' and deprecated '{name}' value supplied, ignoring the deprecated value"));
+    }
+    new.or(old)
+}
+
+/// The policies of a token that is made through a role with lists of its own. Errors: `BadRequest` with Vault's texts.
+pub(super) fn policies(role: &Role, asked: Vec<String>, no_default: bool, parent: &Known) -> Result<Vec<String>> {
+    let no_default = no_default || role.token_no_default_policy;
+    let allow_lists = !role.allowed_policies.is_empty() || !role.allowed_policies_glob.is_empty();
+    let mut policies = if asked.is_empty() && !role.allowed_policies.is_empty() {
+        role.allowed_policies.clone()
+    } else if asked.is_empty() && !allow_lists {
+        parent.row.policies.clone()
+    } else {
+        asked
+    };
+    let default_banned = role.disallowed_policies.iter().any(|name| name == "default");
+    if !no_default && !default_banned && !policies.iter().any(|name| name == "default" || name == "root") {
+        policies.push("default".to_owned());
+    }
+    policies = normal_policies(&policies);
+    if allow_lists {
+        let mut allowed = role.allowed_policies.clone();
+        if !no_default && !default_banned {
+            allowed.push("default".to_owned());
+        }
+        let allowed = normal_policies(&allowed);
+        let fits = |name: &String| allowed.contains(name) || role.allowed_policies_glob.iter().any(|pattern| glob(pattern, name));
+        if !policies.iter().all(fits) {
+            return Err(Error::bad_request(format!(
+                "token policies ({}) must be subset of the role's allowed policies ({}) or glob policies ({})",
+                quoted(&policies),
+                quoted(&allowed),
+                quoted(&role.allowed_policies_glob)
+            )));
+        }
+    }
+    let banned = |name: &&String| {
+        role.disallowed_policies.contains(name) || role.disallowed_policies_glob.iter().any(|pattern| glob(pattern, name))
+    };
+    if let Some(bad) = policies.iter().find(banned) {
+        return Err(Error::bad_request(format!("token policy {bad:?} is disallowed by this role")));
+    }
+    Ok(policies)
+}
+
+/// A pattern with `*` at its ends.
+pub(super) fn glob(pattern: &str, text: &str) -> bool {
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(_), Some(_)) => pattern.len() < 2 || text.contains(pattern.trim_matches('*')),
+        (Some(end), None) => text.ends_with(end),
+        (None, Some(start)) => text.starts_with(start),
+        (None, None) => pattern == text,
+    }
+}
+
+/// As Go prints a list of quoted texts.
+fn quoted(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    format!("[{}]", quoted.join(" "))
+}
+
+fn key(name: &str) -> String {
+    format!("roles/{name}")
+}

@@ -1,0 +1,178 @@
+//! Rows as the core sees them: values sealed by the barrier, each bound to its own key.
+//!
+//! The one place where clear values become stored ones. A row that was moved to another key, or altered, does not open.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use daypass_barrier::Barrier;
+use daypass_sdk::{CommitFailure, Error, Kind, Result};
+use daypass_storage::{Backend, Batch, CommitError, Condition, Due, Key, ReadError, Space};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+/// Sealed access to the store. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Rows {
+    backend: Arc<dyn Backend>,
+    barrier: Barrier,
+}
+
+/// A row in clear.
+pub(crate) struct Plain {
+    pub(crate) value: Zeroizing<Vec<u8>>,
+    pub(crate) version: u64,
+}
+
+impl Rows {
+    pub(crate) fn new(backend: Arc<dyn Backend>, barrier: Barrier) -> Self {
+        Self { backend, barrier }
+    }
+
+    pub(crate) fn barrier(&self) -> &Barrier {
+        &self.barrier
+    }
+
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// Reads one row, and the configuration version in force at that moment.
+    pub(crate) async fn get(&self, key: &Key) -> Result<(Option<Plain>, u64)> {
+        let read = self.backend.get(key).await.map_err(read_error)?;
+        let plain = read.found.map(|row| self.open(key, &row.value, row.version)).transpose()?;
+        Ok((plain, read.config_version))
+    }
+
+    /// Reads several rows from one state of the store.
+    pub(crate) async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Plain>>> {
+        let read = self.backend.get_many(keys).await.map_err(read_error)?;
+        keys.iter().zip(read.found).map(|(key, row)| row.map(|row| self.open(key, &row.value, row.version)).transpose()).collect()
+    }
+
+    /// Reads JSON and its version.
+    pub(crate) async fn get_json<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<(T, u64)>> {
+        let (plain, _) = self.get(key).await?;
+        plain.map(|plain| Ok((parse(key, &plain.value)?, plain.version))).transpose()
+    }
+
+    /// Names below a prefix.
+    pub(crate) async fn list(&self, prefix: &Key, after: Option<&[u8]>, limit: usize) -> Result<Vec<Bytes>> {
+        self.backend.list(prefix, after, limit).await.map_err(read_error)
+    }
+
+    /// Keys and clear values below a prefix.
+    pub(crate) async fn scan(&self, prefix: &Key, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Key, Plain)>> {
+        let rows = self.backend.scan(prefix, after, limit).await.map_err(read_error)?;
+        let open = |(bytes, row): (Bytes, daypass_storage::Row)| {
+            let key = Key::new(prefix.space, bytes);
+            let plain = self.open(&key, &row.value, row.version)?;
+            Ok((key, plain))
+        };
+        rows.into_iter().map(open).collect()
+    }
+
+    /// Entries that are due.
+    pub(crate) async fn due(&self, shard: u8, until: daypass_base::Timestamp, limit: usize) -> Result<Vec<Due>> {
+        self.backend.due(shard, until, limit).await.map_err(read_error)
+    }
+
+    /// Adds a sealed value to a batch.
+    pub(crate) fn put(&self, mut batch: Batch, key: Key, plain: &[u8]) -> Result<Batch> {
+        let sealed = self
+            .barrier
+            .seal(&binding(&key), plain)
+            .map_err(|error| Error::internal(format!("a value for {} could not be sealed", shown(&key))).because(error))?;
+        batch.puts.push((key, Bytes::from(sealed)));
+        Ok(batch)
+    }
+
+    /// Adds a sealed JSON value to a batch.
+    pub(crate) fn put_json(&self, batch: Batch, key: Key, value: &impl Serialize) -> Result<Batch> {
+        let plain = serde_json::to_vec(value).map(Zeroizing::new).map_err(|error| Error::internal("a value cannot be stored as JSON").because(error))?;
+        self.put(batch, key, &plain)
+    }
+
+    /// Applies a batch. Returns the configuration version after it.
+    pub(crate) async fn commit(&self, batch: Batch) -> Result<u64, CommitFailure> {
+        self.backend.commit(batch).await.map_err(commit_failure)
+    }
+
+    /// Removes all rows below a prefix, a bounded batch at a time.
+    pub(crate) async fn clear(&self, prefix: &Key) -> Result<()> {
+        loop {
+            let rows = self.backend.scan(prefix, None, CLEAR_STEP).await.map_err(read_error)?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let batch = rows.into_iter().fold(Batch::new(), |batch, (bytes, _)| batch.delete(Key::new(prefix.space, bytes)));
+            self.commit(batch).await?;
+        }
+    }
+
+    fn open(&self, key: &Key, sealed: &[u8], version: u64) -> Result<Plain> {
+        let value = self
+            .barrier
+            .open(&binding(key), sealed)
+            .map_err(|error| Error::internal(format!("the stored row {} does not open", shown(key))).because(error))?;
+        Ok(Plain { value, version })
+    }
+}
+
+/// Reads stored JSON.
+pub(crate) fn parse<T: DeserializeOwned>(key: &Key, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| Error::internal(format!("the stored row {} is not readable", shown(key))).because(error))
+}
+
+/// A key of the configuration space.
+pub(crate) fn config_key(path: impl Into<String>) -> Key {
+    Key::new(Space::Config, path.into().into_bytes())
+}
+
+/// That a row still is as it was read.
+pub(crate) fn unchanged(key: Key, version: Option<u64>) -> (Key, Condition) {
+    (key, version.map_or(Condition::Absent, Condition::Version))
+}
+
+/// A failed read as the client sees it: the log has the rest.
+pub(crate) fn read_error(error: ReadError) -> Error {
+    Error::internal("the store cannot be read").because(error)
+}
+
+/// A failed commit as engines see it.
+pub(crate) fn commit_failure(error: CommitError) -> CommitFailure {
+    match error {
+        CommitError::Conflict(index) => CommitFailure::Conflict(index),
+        CommitError::TooLarge(text) => CommitFailure::Error(Error::bad_request(text)),
+        CommitError::Full(_) => {
+            let text = "the store is full: nothing was changed; free space on its disk, reads go on meanwhile";
+            CommitFailure::Error(Error::new(Kind::StoreFull, text).because(error))
+        }
+        other => CommitFailure::Error(Error::internal("the store did not take a write").because(other)),
+    }
+}
+
+/// What a value is bound to: its space and its key.
+fn binding(key: &Key) -> Vec<u8> {
+    let space = match key.space {
+        Space::Config => b'c',
+        Space::Token => b't',
+        Space::Lease => b'l',
+        Space::Index => b'i',
+    };
+    let mut out = Vec::with_capacity(key.bytes.len() + 1);
+    out.push(space);
+    out.extend_from_slice(&key.bytes);
+    out
+}
+
+/// A key for the log: ids as hex, paths as text. Keys hold no secrets.
+fn shown(key: &Key) -> String {
+    match std::str::from_utf8(&key.bytes) {
+        Ok(text) if text.chars().all(|c| !c.is_control()) => format!("{:?} {text:?}", key.space),
+        _ => format!("{:?} {}", key.space, data_encoding::HEXLOWER.encode(&key.bytes)),
+    }
+}
+
+const CLEAR_STEP: usize = 500;

@@ -1,0 +1,185 @@
+//! Bind: a secret gets its lease, a login its token; every other answer its envelope.
+
+use std::sync::Arc;
+
+use daypass_base::wire::{Auth, Envelope};
+use daypass_base::{Seconds, duration};
+use daypass_sdk::{Error, Leased, Login, Operation, Outcome, Reply, Result, TokenId};
+use serde_json::{Map, Value};
+
+use crate::leases::{LeaseRow, signed};
+use crate::logins;
+use crate::node::{Inner, Unsealed};
+use crate::respond::{Answer, Content, auth_envelope, data_envelope};
+use crate::stages::door::Routed;
+use crate::stages::identify::Identified;
+use crate::stages::parse::Parsed;
+use crate::stages::run::Ran;
+
+/// An answer with its lease or token.
+pub(crate) struct Bound {
+    answer: Answer,
+    _proof: (),
+}
+
+impl Bound {
+    pub(crate) fn into_answer(self) -> Answer {
+        self.answer
+    }
+}
+
+pub(crate) async fn bind(
+    inner: &Arc<Inner>,
+    unsealed: &Arc<Unsealed>,
+    parsed: &Parsed,
+    routed: &Routed,
+    identified: &Identified,
+    ran: Ran,
+) -> Result<Bound> {
+    let Reply { outcome, warnings, headers, top_level, keep_for } = ran.reply;
+    let kind = routed.mount_type();
+    let (mut answer, more) = match outcome {
+        Outcome::Leased(leased) => lease(inner, unsealed, parsed, routed, identified, *leased).await?,
+        Outcome::Login(login) => {
+            let (auth, warnings) = log_in(inner, unsealed, parsed, routed, *login).await?;
+            (Answer::envelope(200, auth_envelope(&parsed.id, kind, auth)), warnings)
+        }
+        other => (plain(other, parsed, kind, ran.operation, !warnings.is_empty())?, Vec::new()),
+    };
+    if let Content::Envelope(envelope) = &mut answer.content {
+        let all: Vec<String> = more.into_iter().chain(warnings).collect();
+        envelope.warnings = (!all.is_empty()).then_some(all);
+        if let Some(keep_for) = keep_for.set() {
+            envelope.lease_duration = keep_for.0;
+        }
+        if answer.status != 200 {
+            envelope.mount_type.clear();
+        }
+    }
+    answer.top_level = top_level;
+    answer.headers.extend(headers);
+    Ok(Bound { answer, _proof: () })
+}
+
+fn plain(outcome: Outcome, parsed: &Parsed, kind: &str, operation: Operation, warned: bool) -> Result<Answer> {
+    let envelope = |data: Option<Map<String, Value>>| data_envelope(&parsed.id, kind, data);
+    Ok(match outcome {
+        Outcome::Accepted if warned => Answer::envelope(202, envelope(None)),
+        Outcome::Accepted => Answer::empty(202),
+        Outcome::Bare(status, value) => Answer { status, content: Content::Bare(value), ..Answer::default() },
+        Outcome::Data(data) if operation == Operation::List && !data.contains_key("keys") && !warned && data.is_empty() => {
+            if parsed.wrap_ttl.is_some() {
+                return Err(Error::new(daypass_sdk::Kind::NoSuchPath, "unsupported path").bare());
+            }
+            return Err(Error::not_found());
+        }
+        Outcome::Data(data) => Answer::envelope(200, envelope(Some(data))),
+        Outcome::Missing(data) => Answer::envelope(404, envelope(Some(data))),
+        Outcome::Nothing => Answer::empty(204),
+        Outcome::NullData => Answer::envelope(200, envelope(None)),
+        Outcome::Raw(status, kind, body) => Answer { status, content: Content::Raw(kind, body), ..Answer::default() },
+        Outcome::RenewedLease { id, renewable, ttl } => {
+            let lease = Envelope { lease_id: id, renewable, lease_duration: ttl.0, ..envelope(None) };
+            Answer::envelope(200, lease)
+        }
+        Outcome::Token(auth) => Answer::envelope(200, auth_envelope(&parsed.id, kind, *auth)),
+        Outcome::Leased(_) | Outcome::Login(_) => return Err(Error::internal("a lease or login was not bound")),
+    })
+}
+
+/// Gives a secret its lease: signed and stored nowhere, or stored when the engine has to take the secret back.
+async fn lease(
+    inner: &Arc<Inner>,
+    unsealed: &Arc<Unsealed>,
+    parsed: &Parsed,
+    routed: &Routed,
+    identified: &Identified,
+    leased: Leased,
+) -> Result<(Answer, Vec<String>)> {
+    let (Some(live), Some(known)) = (&routed.live, &identified.known) else {
+        return Err(Error::internal("a public endpoint handed out a leased secret"));
+    };
+    if identified.last_use() {
+        if let Some(internal) = leased.internal {
+            let row = lease_row(live, None, internal, &leased.terms, inner.clock.now(), leased.terms.ttl);
+            crate::revoke::engine_revoke(inner, unsealed, &row).await?;
+        }
+        return Err(Error::bad_request(
+            "Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.",
+        ));
+    }
+    let now = inner.clock.now();
+    let (mut ttl, warnings) = effective_ttl(&leased, live);
+    if let (true, Some(end)) = (known.batch, known.row.expires) {
+        // Nobody could take it back with the batch token's end: it must end by itself before.
+        ttl = ttl.min(Seconds::from(end.since(now)));
+    }
+    let (id, renewable) = match leased.internal {
+        None => {
+            let token = if known.batch { known.row.parent.map_or(TokenId([0; 16]), TokenId) } else { known.id };
+            let id = signed::issue(&parsed.path, token, now, ttl, unsealed.rows.barrier(), &*inner.entropy);
+            unsealed.ledger.add(&id, now + ttl, now);
+            (id, false)
+        }
+        Some(internal) => {
+            let token = (!known.batch).then_some((known.id, known.version));
+            let row = lease_row(live, token.map(|(id, _)| id), internal, &leased.terms, now, ttl);
+            match unsealed.leases.create(&parsed.path, row.clone(), token).await {
+                Ok(stored) => (stored.id, leased.terms.renewable),
+                Err(error) => {
+                    // The secret exists beyond daypass, its lease does not: take it back at once.
+                    crate::revoke::engine_revoke(inner, unsealed, &row).await?;
+                    return Err(error);
+                }
+            }
+        }
+    };
+    let envelope = Envelope {
+        lease_id: id,
+        renewable,
+        lease_duration: ttl.0,
+        ..data_envelope(&parsed.id, routed.mount_type(), Some(leased.data))
+    };
+    Ok((Answer::envelope(200, envelope), warnings))
+}
+
+fn effective_ttl(leased: &Leased, live: &crate::mounts::Live) -> (Seconds, Vec<String>) {
+    let asked = leased.terms.ttl.set().unwrap_or(live.mount.default_lease_ttl);
+    let max = leased.terms.max_ttl.set().unwrap_or(live.mount.max_lease_ttl).min(live.mount.max_lease_ttl);
+    if asked <= max {
+        return (asked, Vec::new());
+    }
+    let short = |seconds: Seconds| duration::short_string(seconds.duration());
+    let warning =
+        format!("TTL of \"{}\" exceeded the effective max_ttl of \"{}\"; TTL value is capped accordingly", short(asked), short(max));
+    (max, vec![warning])
+}
+
+fn lease_row(
+    live: &crate::mounts::Live,
+    token: Option<TokenId>,
+    internal: Value,
+    terms: &daypass_sdk::LeaseTerms,
+    now: daypass_base::Timestamp,
+    ttl: Seconds,
+) -> LeaseRow {
+    LeaseRow {
+        id: String::new(),
+        mount_accessor: live.row.accessor.clone(),
+        token: token.map(|token| token.0),
+        internal,
+        issued: now,
+        expires: now + ttl,
+        last_renewal: None,
+        ttl,
+        max_ttl: terms.max_ttl,
+        renewable: terms.renewable,
+        attempts: 0,
+        error: String::new(),
+    }
+}
+
+async fn log_in(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, login: Login) -> Result<(Auth, Vec<String>)> {
+    let Some(live) = &routed.live else { return Err(Error::internal("a login without a mount")) };
+    logins::make_token(inner, unsealed, live, &parsed.path, parsed.peer.map(|peer| peer.ip()), login).await
+}

@@ -1,0 +1,42 @@
+//! Find door: which mount and which of its endpoints a path leads to. Asks nobody and tells nobody: strangers learn nothing from it,
+//! because what it found is used only after the caller was judged.
+
+use std::sync::Arc;
+
+use daypass_sdk::{Found, Operation, Support};
+
+use crate::mounts::{Live, Table};
+use crate::stages::parse::Parsed;
+
+/// A request whose way is known, also if it leads nowhere.
+#[derive(Clone)]
+pub(crate) struct Routed {
+    /// The mount; `None` when no mount has the path.
+    pub(crate) live: Option<Arc<Live>>,
+    /// The path below the mount.
+    pub(crate) below: String,
+    /// The endpoint; `None` when the engine has none for the path.
+    pub(crate) found: Option<Found>,
+    /// What the endpoint says of itself.
+    pub(crate) support: Support,
+    _proof: (),
+}
+
+impl Routed {
+    /// The mount's type, as answers name it.
+    pub(crate) fn mount_type(&self) -> &str {
+        self.live.as_ref().map_or("", |live| live.row.kind.as_str())
+    }
+}
+
+pub(crate) fn find(parsed: &Parsed, table: &Table) -> Routed {
+    let door = table.find(&parsed.path);
+    let nothing = Support { public: false, sudo: false, operation: false, existence_check: false };
+    let Some(door) = door else {
+        return Routed { live: None, below: String::new(), found: None, support: nothing, _proof: () };
+    };
+    let found = door.live.engine.find(&door.below);
+    let operation = if parsed.operation == Operation::Header { Operation::Header } else { parsed.operation };
+    let support = found.as_ref().map_or(nothing, |found| door.live.engine.support(found, operation));
+    Routed { live: Some(door.live), below: door.below, found, support, _proof: () }
+}

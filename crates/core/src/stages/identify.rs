@@ -1,0 +1,103 @@
+//! Identify caller: from a presented token to what it may do. Everything that makes a token unusable is found here: unknown, ended, used
+//! up, or used from elsewhere.
+
+use std::sync::Arc;
+
+use daypass_base::Secret;
+use daypass_policy::Acl;
+use daypass_sdk::{Caller, Error, Result};
+
+use crate::node::{Inner, Unsealed};
+use crate::stages::door::Routed;
+use crate::stages::parse::Parsed;
+use crate::tokens::{Known, SPENT, in_networks};
+
+/// Who sent a request.
+pub(crate) struct Identified {
+    /// The token; `None` on public endpoints without a valid one.
+    pub(crate) known: Option<Known>,
+    /// What it may do; `None` on public endpoints.
+    pub(crate) acl: Option<Arc<Acl>>,
+    /// The caller as engines see it.
+    pub(crate) caller: Caller,
+    _proof: (),
+}
+
+impl Identified {
+    /// Nobody: for the audit record of a request that failed before anybody was known.
+    pub(crate) fn nobody() -> Self {
+        Self { known: None, acl: None, caller: Caller::default(), _proof: () }
+    }
+
+    /// Whether this request is the last that the token is good for.
+    pub(crate) fn last_use(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.row.num_uses == SPENT)
+    }
+}
+
+/// Errors: `Denied` with the text that fits.
+pub(crate) async fn identify(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, routed: &Routed) -> Result<Identified> {
+    let Some(token) = &parsed.token else {
+        return if routed.support.public { Ok(Identified::nobody()) } else { Err(denied()) };
+    };
+    let (known, config_version) = unsealed.tokens.find(token).await?;
+    // The first read tells how new the configuration is: no decision is made on an older one.
+    inner.refresh(unsealed, config_version).await?;
+    let remote = parsed.peer.map(|peer| peer.ip());
+    let known = known.filter(|known| routed.support.public || in_networks(&known.row.bound_cidrs, remote) || !known.row.bound_cidrs.is_empty());
+    let Some(known) = known else {
+        return if routed.support.public { Ok(Identified::nobody()) } else { Err(invalid_token()) };
+    };
+    if !in_networks(&known.row.bound_cidrs, remote) {
+        return if routed.support.public { Ok(Identified::nobody()) } else { Err(denied()) };
+    }
+    if routed.support.public {
+        // A token on a public endpoint is neither needed nor spent.
+        let caller = caller(inner, unsealed, &known);
+        return Ok(Identified { known: Some(known), acl: None, caller, _proof: () });
+    }
+    let known = if known.row.num_uses == 0 { Some(known) } else { unsealed.tokens.spend(known).await? };
+    let Some(known) = known else { return Err(invalid_token()) };
+    let acl = unsealed.policies.acl(&known.row.policies, &known.row.entity_id, config_version).await?;
+    let caller = caller(inner, unsealed, &known);
+    Ok(Identified { known: Some(known), acl: Some(acl), caller, _proof: () })
+}
+
+fn caller(_inner: &Inner, unsealed: &Unsealed, known: &Known) -> Caller {
+    let row = &known.row;
+    Caller {
+        display_name: row.display_name.clone(),
+        entity_id: row.entity_id.clone(),
+        policies: row.policies.clone(),
+        metadata: row.meta.clone().unwrap_or_default(),
+        token_type: if known.batch { "batch" } else { "service" },
+        accessor: row.accessor.clone(),
+        token: (!known.batch).then_some(known.id),
+        expires: row.expires,
+        client_id: client_id(unsealed, known),
+    }
+}
+
+/// The entity, or a hash over the policies that stands for callers without one.
+fn client_id(unsealed: &Unsealed, known: &Known) -> String {
+    if !known.row.entity_id.is_empty() {
+        return known.row.entity_id.clone();
+    }
+    let message = known.row.policies.join("\n");
+    data_encoding::BASE64.encode(&unsealed.rows.barrier().mac(daypass_barrier::Purpose::Accessor, message.as_bytes()))
+}
+
+/// No token, or not from here.
+pub(crate) fn denied() -> Error {
+    Error::new(daypass_sdk::Kind::Denied, "permission denied")
+}
+
+/// A token that is of no use.
+pub(crate) fn invalid_token() -> Error {
+    Error::new(daypass_sdk::Kind::Denied, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
+}
+
+/// The presented token for a core room: the only way it travels further.
+pub(crate) fn presented(parsed: &Parsed) -> Option<Secret<String>> {
+    parsed.token.clone()
+}

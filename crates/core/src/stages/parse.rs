@@ -1,0 +1,330 @@
+//! Parse: from HTTP to path, operation, fields and token.
+//!
+//! Path cleaning follows Go's mux (a redirect to the clean path), because clients rely on it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use daypass_base::{Entropy, Seconds, Secret, duration, lenient};
+use daypass_sdk::Operation;
+use http::HeaderMap;
+use serde_json::{Map, Value};
+
+use crate::http::{Body, HttpRequest, HttpResponse};
+use crate::limits::Limits;
+use crate::respond::{Answer, Content, write};
+use crate::{ids, json};
+
+/// A request that can be understood.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    /// UUIDv4.
+    pub(crate) id: String,
+    /// Without `/v1/`, decoded.
+    pub(crate) path: String,
+    /// `Update` for every write; whether it is a create is found out later.
+    pub(crate) operation: Operation,
+    pub(crate) fields: Map<String, Value>,
+    pub(crate) token: Option<Secret<String>>,
+    pub(crate) wrap_ttl: Option<Seconds>,
+    pub(crate) wrap_jwt: bool,
+    pub(crate) peer: Option<SocketAddr>,
+    /// The peer's address as text, for audit; empty over a unix socket.
+    pub(crate) remote: String,
+    pub(crate) headers: HeaderMap,
+    /// As sent, for audit.
+    pub(crate) uri: String,
+    _proof: (),
+}
+
+/// What a request turned out to be.
+pub(crate) enum Outcome {
+    /// Understood.
+    Parsed(Box<Parsed>),
+    /// Answered already: a redirect or a refusal.
+    Answer(HttpResponse),
+}
+
+pub(crate) fn parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Outcome {
+    match try_parse(request, limits, entropy) {
+        Ok(parsed) => Outcome::Parsed(Box::new(parsed)),
+        Err(answer) => Outcome::Answer(*answer),
+    }
+}
+
+fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Result<Parsed, Box<HttpResponse>> {
+    let HttpRequest { method, uri, headers, body, peer } = request;
+    let path = logical_path(uri.path(), uri.query(), limits)?;
+    let query = query_fields(uri.query().unwrap_or_default(), limits)?;
+    let operation = operation(method.as_str(), &query, &headers)?;
+    let fields = match operation {
+        Operation::Update | Operation::Patch => body_fields(body, &headers, limits)?,
+        _ => plain_query(query, operation),
+    };
+    let path = if operation == Operation::List && !path.ends_with('/') && !path.is_empty() { format!("{path}/") } else { path };
+    let (wrap_ttl, wrap_jwt) = wrapping(&headers)?;
+    Ok(Parsed {
+        id: ids::uuid(entropy),
+        path,
+        operation,
+        fields,
+        token: token(&headers),
+        wrap_ttl,
+        wrap_jwt,
+        remote: peer.map(|peer| peer.ip().to_string()).unwrap_or_default(),
+        peer,
+        uri: uri.to_string(),
+        headers,
+        _proof: (),
+    })
+}
+
+/// The path below `/v1/`, decoded and clean.
+fn logical_path(raw: &str, query: Option<&str>, limits: &Limits) -> Result<String, Box<HttpResponse>> {
+    let clean = clean(raw);
+    if clean != raw || raw == "/v1" {
+        return Err(Box::new(redirect(&clean, query)));
+    }
+    let decoded = percent_decode(raw).ok_or_else(|| plain(400, "400 Bad Request"))?;
+    let text = String::from_utf8(decoded).map_err(|_not_text| refused(400, vec!["the path is not valid UTF-8".to_owned()]))?;
+    if text.chars().any(char::is_control) {
+        return Err(Box::new(write(Answer::empty(400))));
+    }
+    if text.len() > limits.path_bytes || text.split('/').count() > limits.path_segments {
+        let message = format!("the path is over the limit of {} bytes or {} segments", limits.path_bytes, limits.path_segments);
+        return Err(refused(400, vec![message]));
+    }
+    // A parent that hides behind an escape was decoded just now and is seen here.
+    match text.strip_prefix("/v1/") {
+        Some(path) if path.split('/').any(|segment| segment == "..") => {
+            Err(refused(400, vec!["path cannot contain parent references".to_owned()]))
+        }
+        Some(path) => Ok(path.to_owned()),
+        None if query.is_some_and(|query| query.split('&').any(|pair| pair == "help" || pair.starts_with("help="))) => {
+            let text = "Missing /v1/ prefix in path. Use vault path-help command to retrieve API help for paths";
+            Err(refused(404, vec![text.to_owned()]))
+        }
+        None => Err(refused(404, Vec::new())),
+    }
+}
+
+/// As Go's `path.Clean` with the mux's rule that a trailing slash stays.
+fn clean(path: &str) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            other => segments.push(other),
+        }
+    }
+    let mut out = format!("/{}", segments.join("/"));
+    if (path.ends_with('/') || path.ends_with("/.") || path.ends_with("/..")) && out.len() > 1 && path.ends_with('/') {
+        out.push('/');
+    }
+    if out == "/v1" {
+        out.push('/');
+    }
+    out
+}
+
+fn redirect(location: &str, query: Option<&str>) -> HttpResponse {
+    let target = query.map_or_else(|| location.to_owned(), |query| format!("{location}?{query}"));
+    let body = Bytes::from(format!("<a href=\"{location}\">Temporary Redirect</a>.\n\n"));
+    let mut response = write(Answer { status: 307, content: Content::Raw("text/html; charset=utf-8", body), ..Answer::default() });
+    response.headers.push(("location", target));
+    response
+}
+
+fn operation(method: &str, query: &[(String, String)], headers: &HeaderMap) -> Result<Operation, Box<HttpResponse>> {
+    let wants_help = query.iter().any(|(name, _)| name == "help");
+    Ok(match method {
+        "GET" if wants_help => Operation::Help,
+        "GET" => match query.iter().find(|(name, _)| name == "list") {
+            Some((_, value)) => match lenient::parse_bool(value) {
+                Some(true) => Operation::List,
+                Some(false) if !value.is_empty() => Operation::Read,
+                _ => return Err(refused(400, Vec::new())),
+            },
+            None => Operation::Read,
+        },
+        "LIST" => Operation::List,
+        "POST" | "PUT" => Operation::Update,
+        "PATCH" => {
+            check_patch_type(headers)?;
+            Operation::Patch
+        }
+        "DELETE" => Operation::Delete,
+        "HEAD" => Operation::Header,
+        // Reaches routing, where nothing takes it.
+        "OPTIONS" => Operation::Header,
+        "HELP" => Operation::Help,
+        _ => return Err(refused(405, Vec::new())),
+    })
+}
+
+fn check_patch_type(headers: &HeaderMap) -> Result<(), Box<HttpResponse>> {
+    let Some(given) = headers.get("content-type").and_then(|value| value.to_str().ok()) else {
+        return Err(refused(400, vec!["mime: no media type".to_owned()]));
+    };
+    let media = given.split(';').next().unwrap_or_default().trim();
+    if !media.contains('/') {
+        return Err(refused(400, vec!["mime: expected slash after first token".to_owned()]));
+    }
+    if !media.eq_ignore_ascii_case("application/merge-patch+json") {
+        let text = format!("PATCH requires Content-Type of application/merge-patch+json, provided {media}");
+        return Err(refused(415, vec![text]));
+    }
+    Ok(())
+}
+
+fn body_fields(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<Map<String, Value>, Box<HttpResponse>> {
+    let bytes = match body {
+        Body::TooLarge => return Err(refused(413, vec!["http: request body too large".to_owned()])),
+        Body::Read(bytes) if bytes.len() > limits.body_bytes => return Err(refused(413, vec!["http: request body too large".to_owned()])),
+        Body::Read(bytes) => bytes,
+    };
+    let form = headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    // Java's and curl's default type is the form's, whatever the body is: the first byte decides.
+    if form && first.is_some_and(|byte| !matches!(byte, b'{' | b'[')) {
+        let text = String::from_utf8_lossy(&bytes);
+        let mut fields = Map::new();
+        for (name, value) in query_fields(&text, limits)? {
+            match fields.get_mut(&name) {
+                Some(Value::String(joined)) => {
+                    joined.push(',');
+                    joined.push_str(&value);
+                }
+                _ => {
+                    fields.insert(name, Value::String(value));
+                }
+            }
+        }
+        return Ok(fields);
+    }
+    json::read_object(&bytes, limits).map_err(|text| refused(400, vec![text]))
+}
+
+/// Query parameters as fields: one value is a text, several are a list.
+fn plain_query(query: Vec<(String, String)>, operation: Operation) -> Map<String, Value> {
+    let mut fields = Map::new();
+    for (name, value) in query {
+        if name == "help" || (name == "list" && operation == Operation::List) {
+            continue;
+        }
+        match fields.get_mut(&name) {
+            Some(Value::Array(values)) => values.push(Value::String(value)),
+            Some(first) => *first = Value::Array(vec![first.take(), Value::String(value)]),
+            None => {
+                fields.insert(name, Value::String(value));
+            }
+        }
+    }
+    fields
+}
+
+fn query_fields(query: &str, limits: &Limits) -> Result<Vec<(String, String)>, Box<HttpResponse>> {
+    let mut fields = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decode = |text: &str| {
+            let decoded = percent_decode(&text.replace('+', " ")).and_then(|bytes| String::from_utf8(bytes).ok());
+            decoded.ok_or_else(|| refused(400, vec![format!("invalid URL escape in the query parameter {text:?}")]))
+        };
+        fields.push((decode(name)?, decode(value)?));
+        if fields.len() > limits.query_parameters {
+            return Err(refused(400, vec![format!("more than {} query parameters", limits.query_parameters)]));
+        }
+    }
+    Ok(fields)
+}
+
+/// `X-Vault-Token`, or a bearer token when that is absent.
+fn token(headers: &HeaderMap) -> Option<Secret<String>> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let found = text("x-vault-token")
+        .filter(|token| !token.is_empty())
+        .or_else(|| text("authorization").and_then(|value| value.strip_prefix("Bearer ")).filter(|token| !token.is_empty()));
+    if found.is_none() && headers.get("x-vault-token").is_some_and(|raw| !raw.is_empty()) {
+        // Not text, so no token of ours: it is still a token that was presented, and wrong.
+        return Some(Secret::from("\u{0}"));
+    }
+    found.map(|token| Secret::new(token.to_owned()))
+}
+
+fn wrapping(headers: &HeaderMap) -> Result<(Option<Seconds>, bool), Box<HttpResponse>> {
+    let jwt = headers.get("x-vault-wrap-format").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"jwt"));
+    let Some(value) = headers.get("x-vault-wrap-ttl") else { return Ok((None, jwt)) };
+    let text = value.to_str().unwrap_or("?");
+    let signed = duration::parse(text).map_err(|error| refused(400, vec![format!("error parsing X-Vault-Wrap-TTL header: {error}")]))?;
+    if signed.negative && !signed.size.is_zero() {
+        return Err(refused(400, vec!["error parsing X-Vault-Wrap-TTL header: requested wrap ttl cannot be negative".to_owned()]));
+    }
+    Ok((Seconds::from(signed.size).set(), jwt))
+}
+
+/// Headers named by a mount or an engine, names in lower case, values that are text.
+pub(crate) fn named_headers(headers: &HeaderMap, names: &[String]) -> BTreeMap<String, String> {
+    let pick = |name: &String| {
+        let lower = name.to_ascii_lowercase();
+        let value = headers.get(&lower)?.to_str().ok()?.to_owned();
+        Some((lower, value))
+    };
+    names.iter().filter_map(pick).collect()
+}
+
+fn percent_decode(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let high = char::from(bytes.next()?).to_digit(16)?;
+            let low = char::from(bytes.next()?).to_digit(16)?;
+            out.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    Some(out)
+}
+
+fn refused(status: u16, errors: Vec<String>) -> Box<HttpResponse> {
+    Box::new(write(Answer::refused(status, errors)))
+}
+
+fn plain(status: u16, text: &'static str) -> Box<HttpResponse> {
+    let content = Content::Raw("text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()));
+    Box::new(write(Answer { status, content, ..Answer::default() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cleaned_as_gos_mux_does() {
+        for (given, wanted) in [
+            ("/v1/a//b", "/v1/a/b"),
+            ("/v1/a/./b", "/v1/a/b"),
+            ("/v1/x/../a", "/v1/a"),
+            ("/v1/../x", "/x"),
+            ("/v1/a/..", "/v1/"),
+            ("/v1/a/.", "/v1/a"),
+            ("/v1/a/", "/v1/a/"),
+            ("/v1/", "/v1/"),
+        ] {
+            assert_eq!(clean(given), wanted, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_query_with_one_value_is_a_text_and_with_several_a_list() {
+        let query = query_fields("a=1&b=x&b=y&list=true&c=%20+", &Limits::default()).unwrap();
+        let fields = plain_query(query, Operation::List);
+        assert_eq!(Value::Object(fields), serde_json::json!({"a": "1", "b": ["x", "y"], "c": "  "}));
+    }
+}

@@ -1,0 +1,165 @@
+//! Audit: what was asked, before it runs; what is answered, before it is sent. Fails closed: a request that no enabled device could
+//! record does not run, and an answer that none could record is not sent.
+
+use daypass_audit::{AuthRecord, GrantingPolicy, MountRecord, Pairs, PolicyResults, Record, RecordType, RequestRecord, ResponseRecord, WrapRecord};
+use daypass_base::wire::Auth;
+use daypass_base::{Clock, Seconds};
+use daypass_sdk::{Error, Operation, Result};
+use http::HeaderMap;
+use serde_json::{Map, Value};
+
+use crate::node::Unsealed;
+use crate::respond::{Answer, Content};
+use crate::stages::door::Routed;
+use crate::stages::identify::Identified;
+use crate::stages::judge::Judged;
+use crate::stages::parse::Parsed;
+
+/// The request is on record, or no device is enabled.
+pub(crate) struct Recorded {
+    _proof: (),
+}
+
+/// What is known of an exchange.
+pub(crate) struct Exchange<'a> {
+    pub(crate) parsed: &'a Parsed,
+    pub(crate) routed: &'a Routed,
+    pub(crate) identified: &'a Identified,
+    pub(crate) operation: Operation,
+    pub(crate) engine_version: &'a str,
+}
+
+/// Records the request with the judge's verdict. Errors: `Internal` when every device failed.
+pub(crate) async fn request(unsealed: &Unsealed, clock: &dyn Clock, exchange: &Exchange<'_>, verdict: Result<&Judged, &Error>) -> Result<Recorded> {
+    let audit = &unsealed.audit;
+    if !audit.is_enabled() {
+        return Ok(Recorded { _proof: () });
+    }
+    let error = verdict.err().map(ToString::to_string).unwrap_or_default();
+    let granting: Vec<GrantingPolicy<'_>> = verdict
+        .map(|judged| judged.granting.iter().map(|name| GrantingPolicy { name, policy_type: if name == "root" { "" } else { "acl" } }).collect())
+        .unwrap_or_default();
+    let results = PolicyResults { allowed: error.is_empty(), granting_policies: &granting };
+    let headers = Headers(&exchange.parsed.headers);
+    let mut record = record(exchange, &headers, Some(results));
+    record.time = clock.now();
+    record.error = &error;
+    audit.log(&record).await?;
+    Ok(Recorded { _proof: () })
+}
+
+/// Records an answer. Errors: `Internal` when every device failed.
+pub(crate) async fn response(unsealed: &Unsealed, clock: &dyn Clock, exchange: &Exchange<'_>, answer: &Answer, failure: Option<&Error>) -> Result<()> {
+    let audit = &unsealed.audit;
+    if !audit.is_enabled() {
+        return Ok(());
+    }
+    let error = failure.map(ToString::to_string).unwrap_or_default();
+    let headers = Headers(&exchange.parsed.headers);
+    let mut record = record(exchange, &headers, None);
+    record.record_type = RecordType::Response;
+    record.time = clock.now();
+    record.error = &error;
+    let empty = Map::new();
+    record.response = Some(match &answer.content {
+        Content::Envelope(envelope) => ResponseRecord {
+            auth: envelope.auth.as_ref().map(token_record),
+            data: envelope.data.as_ref().and_then(Value::as_object),
+            lease_id: &envelope.lease_id,
+            warnings: envelope.warnings.as_ref().map(|warnings| warnings as _),
+            wrap_info: envelope.wrap_info.as_ref().map(|info| WrapRecord {
+                accessor: &info.accessor,
+                creation_path: &info.creation_path,
+                creation_time: info.creation_time,
+                // Exposed to be hashed by the device.
+                token: info.token.expose(),
+                ttl: Seconds(info.ttl),
+                wrapped_accessor: &info.wrapped_accessor,
+            }),
+            ..ResponseRecord::default()
+        },
+        Content::Bare(Value::Object(data)) => ResponseRecord { data: Some(data), ..ResponseRecord::default() },
+        _ => ResponseRecord { data: Some(&empty), ..ResponseRecord::default() },
+    });
+    audit.log(&record).await
+}
+
+fn record<'a>(exchange: &'a Exchange<'a>, headers: &'a Headers<'a>, results: Option<PolicyResults<'a>>) -> Record<'a> {
+    let Exchange { parsed, routed, identified, operation, engine_version } = exchange;
+    let known = identified.known.as_ref();
+    // Exposed to be hashed by the device.
+    let token = parsed.token.as_ref().map_or("", |token| token.expose().as_str());
+    let config = routed.live.as_ref().map(|live| &live.row.config);
+    let auth = known.map(|known| AuthRecord {
+        client_token: token,
+        accessor: &known.row.accessor,
+        display_name: &known.row.display_name,
+        entity_id: &known.row.entity_id,
+        metadata: known.row.meta.as_ref().map(|meta| meta as _),
+        policies: Some(&known.row.policies),
+        token_policies: Some(&known.row.policies),
+        policy_results: results,
+        remaining_uses: u64::try_from(known.row.num_uses).unwrap_or(0),
+        token_issue_time: Some(known.row.created),
+        token_ttl: known.row.creation_ttl,
+        token_type: if known.batch { "batch" } else { "service" },
+        ..AuthRecord::default()
+    });
+    Record {
+        auth: auth.or_else(|| results.map(|results| AuthRecord { policy_results: Some(results), ..AuthRecord::default() })),
+        request: RequestRecord {
+            client_id: &identified.caller.client_id,
+            client_token: token,
+            client_token_accessor: known.map_or("", |known| &known.row.accessor),
+            data: (!parsed.fields.is_empty()).then_some(&parsed.fields),
+            headers: Some(headers),
+            id: &parsed.id,
+            mount: routed.live.as_ref().map_or_else(MountRecord::default, |live| MountRecord {
+                accessor: &live.row.accessor,
+                class: if live.row.class == crate::mounts::Class::Auth { "auth" } else { "secret" },
+                point: &live.row.path,
+                running_version: engine_version,
+                mount_type: &live.row.kind,
+            }),
+            operation: operation.name(),
+            path: &parsed.path,
+            remote_address: &parsed.remote,
+            remote_port: parsed.peer.map_or(0, |peer| peer.port()),
+            request_uri: &parsed.uri,
+            wrap_ttl: parsed.wrap_ttl.unwrap_or_default(),
+            ..RequestRecord::default()
+        },
+        non_hmac_request_keys: config.and_then(|config| config.audit_non_hmac_request_keys.as_deref()).unwrap_or_default(),
+        non_hmac_response_keys: config.and_then(|config| config.audit_non_hmac_response_keys.as_deref()).unwrap_or_default(),
+        ..Record::default()
+    }
+}
+
+fn token_record(auth: &Auth) -> AuthRecord<'_> {
+    AuthRecord {
+        // Exposed to be hashed by the device.
+        client_token: auth.client_token.expose(),
+        accessor: &auth.accessor,
+        entity_id: &auth.entity_id,
+        metadata: auth.metadata.as_ref().map(|meta| meta as _),
+        policies: Some(&auth.policies),
+        token_policies: Some(&auth.token_policies),
+        num_uses: u64::try_from(auth.num_uses).unwrap_or(0),
+        token_ttl: Seconds(auth.lease_duration),
+        token_type: &auth.token_type,
+        ..AuthRecord::default()
+    }
+}
+
+/// The request's headers as audit reads them.
+struct Headers<'a>(&'a HeaderMap);
+
+impl Pairs for Headers<'_> {
+    fn each(&self, visit: &mut dyn FnMut(&str, &str)) {
+        for (name, value) in self.0 {
+            if let Ok(value) = value.to_str() {
+                visit(name.as_str(), value);
+            }
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! Tokens: their texts, their rows, and the life between creation and revocation.
+//!
+//! A token's row holds a keyed hash of its secret, never the secret. Rows are keyed by internal id, which is in the token's text, so
+//! that look-ups need no index and tokens that are made together lie together.
+
+mod batch;
+mod text;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use daypass_barrier::Purpose;
+use daypass_base::{Clock, Entropy, Seconds, Secret, Timestamp};
+use daypass_sdk::{CommitFailure, Error, Result, TokenId};
+use daypass_storage::{Batch, Condition, Due, Key, Space};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use subtle::ConstantTimeEq;
+
+use crate::ids::{self, Id};
+use crate::rows::Rows;
+
+pub(crate) use text::{Presented, present};
+
+/// A service token as it is stored, or a batch token as it is sealed into its own text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct TokenRow {
+    /// Keyed hash of the secret part; empty for batch tokens.
+    #[serde(default, rename = "m")]
+    pub(crate) mac: Vec<u8>,
+    /// The accessor; empty for batch tokens.
+    #[serde(rename = "a")]
+    pub(crate) accessor: String,
+    #[serde(rename = "p")]
+    pub(crate) policies: Vec<String>,
+    /// Where it was made: `auth/approle/login`. Also the front of its lease id.
+    #[serde(rename = "at")]
+    pub(crate) path: String,
+    #[serde(default, rename = "md", skip_serializing_if = "Option::is_none")]
+    pub(crate) meta: Option<BTreeMap<String, String>>,
+    #[serde(default, rename = "dn")]
+    pub(crate) display_name: String,
+    /// Requests left; 0 is without limit, [`SPENT`] has none left.
+    #[serde(default, rename = "n", skip_serializing_if = "is_zero")]
+    pub(crate) num_uses: i64,
+    /// The parent; `None` for orphans.
+    #[serde(default, rename = "up", skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<Id>,
+    #[serde(rename = "t0")]
+    pub(crate) created: Timestamp,
+    #[serde(rename = "ct")]
+    pub(crate) creation_ttl: Seconds,
+    /// The lifetime of the last renewal, which the next one gets again unless it asks for another; zero before the first.
+    #[serde(default, rename = "tl", skip_serializing_if = "Seconds::is_zero")]
+    pub(crate) renewed_ttl: Seconds,
+    /// `None` never ends.
+    #[serde(default, rename = "end")]
+    pub(crate) expires: Option<Timestamp>,
+    #[serde(default, rename = "em", skip_serializing_if = "Seconds::is_zero")]
+    pub(crate) explicit_max_ttl: Seconds,
+    #[serde(default, rename = "pd", skip_serializing_if = "Seconds::is_zero")]
+    pub(crate) period: Seconds,
+    #[serde(default, rename = "rn")]
+    pub(crate) renewable: bool,
+    #[serde(default, rename = "lr", skip_serializing_if = "Option::is_none")]
+    pub(crate) last_renewal: Option<Timestamp>,
+    #[serde(default, rename = "e", skip_serializing_if = "String::is_empty")]
+    pub(crate) entity_id: String,
+    /// The token role it was made through.
+    #[serde(default, rename = "r", skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<String>,
+    #[serde(default, rename = "ip", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) bound_cidrs: Vec<String>,
+    /// What the auth method wants to see again at renewal; `None` for tokens of the token store.
+    #[serde(default, rename = "in", skip_serializing_if = "Option::is_none")]
+    pub(crate) internal: Option<Value>,
+    /// The mount that made it, by accessor, so that a moved mount still renews it.
+    #[serde(default, rename = "ma", skip_serializing_if = "String::is_empty")]
+    pub(crate) mount_accessor: String,
+    /// Revocation has begun: nothing may be done with it or added to it.
+    #[serde(default, rename = "x", skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) revoking: bool,
+}
+
+/// `num_uses` of a token whose last use is running or done.
+pub(crate) const SPENT: i64 = -1;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(value: &i64) -> bool {
+    *value == 0
+}
+
+impl TokenRow {
+    pub(crate) fn ttl(&self, now: Timestamp) -> Seconds {
+        self.expires.map_or(Seconds::ZERO, |end| Seconds::from(end.since(now)))
+    }
+
+    pub(crate) fn is_root(&self) -> bool {
+        self.policies.iter().any(|policy| policy == "root")
+    }
+
+    fn ended(&self, now: Timestamp) -> bool {
+        self.revoking || self.expires.is_some_and(|end| end <= now)
+    }
+}
+
+/// A token that may be used: found, its secret proved, not over.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) id: TokenId,
+    pub(crate) row: TokenRow,
+    /// Version of the stored row; 0 for batch tokens.
+    pub(crate) version: u64,
+    pub(crate) batch: bool,
+}
+
+/// A token and its row, just made.
+pub(crate) struct Made {
+    pub(crate) text: Secret<String>,
+    pub(crate) id: TokenId,
+    pub(crate) row: TokenRow,
+}
+
+/// All tokens of a server.
+pub(crate) struct Tokens {
+    rows: Rows,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Tokens {
+    pub(crate) fn new(rows: Rows, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { rows, clock, entropy }
+    }
+
+    /// Finds the token that a client presented. Also returns the configuration version at that moment.
+    /// `None`: unknown, wrong, ended or revoked; the caller learns no more.
+    pub(crate) async fn find(&self, presented: &Secret<String>) -> Result<(Option<Known>, u64)> {
+        match present(presented, self.rows.barrier()) {
+            Presented::Batch(row) => {
+                let known = Known { id: TokenId([0; 16]), row: *row, version: 0, batch: true };
+                self.find_batch(known).await
+            }
+            Presented::Service { id, secret } => {
+                let (plain, config_version) = self.rows.get(&token_key(id)).await?;
+                let Some(plain) = plain else { return Ok((None, config_version)) };
+                let row: TokenRow = crate::rows::parse(&token_key(id), &plain.value)?;
+                let mac = self.rows.barrier().mac(Purpose::Token, secret.expose());
+                let genuine: bool = mac.as_slice().ct_eq(&row.mac).into();
+                let alive = genuine && !row.ended(self.clock.now());
+                Ok((alive.then_some(Known { id, row, version: plain.version, batch: false }), config_version))
+            }
+            Presented::Nonsense => Ok((None, self.config_version().await?)),
+        }
+    }
+
+    /// A batch token lives as long as it says, and as long as its parent.
+    async fn find_batch(&self, known: Known) -> Result<(Option<Known>, u64)> {
+        let now = self.clock.now();
+        let Some(parent) = known.row.parent else {
+            let config_version = self.config_version().await?;
+            return Ok(((!known.row.ended(now)).then_some(known), config_version));
+        };
+        let (plain, config_version) = self.rows.get(&token_key(TokenId(parent))).await?;
+        let Some(plain) = plain else { return Ok((None, config_version)) };
+        let parent: TokenRow = crate::rows::parse(&token_key(TokenId(parent)), &plain.value)?;
+        Ok(((!known.row.ended(now) && !parent.ended(now)).then_some(known), config_version))
+    }
+
+    async fn config_version(&self) -> Result<u64> {
+        let read = self.rows.backend().get(&Key::new(Space::Config, "config-version")).await.map_err(crate::rows::read_error)?;
+        Ok(read.config_version)
+    }
+
+    /// The row of a live token, by id.
+    pub(crate) async fn by_id(&self, id: TokenId) -> Result<Option<Known>> {
+        let Some((row, version)) = self.rows.get_json::<TokenRow>(&token_key(id)).await? else { return Ok(None) };
+        Ok((!row.ended(self.clock.now())).then_some(Known { id, row, version, batch: false }))
+    }
+
+    /// The row of a live token, by accessor.
+    pub(crate) async fn by_accessor(&self, accessor: &str) -> Result<Option<Known>> {
+        let Some(id) = accessor.get(..22).and_then(ids::decode_id) else { return Ok(None) };
+        let known = self.by_id(TokenId(id)).await?;
+        Ok(known.filter(|known| known.row.accessor.as_bytes().ct_eq(accessor.as_bytes()).into()))
+    }
+
+    /// Whether a token of this id lives: what a signed lease asks of its parent.
+    pub(crate) async fn lives(&self, id: TokenId) -> Result<bool> {
+        Ok(self.by_id(id).await?.is_some())
+    }
+
+    /// Spends one use of a limited token. `None`: none was left, also when others took it at the same moment.
+    pub(crate) async fn spend(&self, mut known: Known) -> Result<Option<Known>> {
+        for _ in 0..CONFLICTS_MAX {
+            match known.row.num_uses {
+                0 => return Ok(Some(known)),
+                uses if uses < 0 => return Ok(None),
+                1 => known.row.num_uses = SPENT,
+                _ => known.row.num_uses -= 1,
+            }
+            let key = token_key(known.id);
+            let batch = Batch::new().require(key.clone(), Condition::Version(known.version));
+            match self.rows.commit(self.rows.put_json(batch, key, &known.row)?).await {
+                Ok(_) => {
+                    known.version += 1;
+                    return Ok(Some(known));
+                }
+                Err(CommitFailure::Conflict(_)) => match self.by_id(known.id).await? {
+                    Some(again) => known = again,
+                    None => return Ok(None),
+                },
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Err(Error::failed("the token is used by too many requests at once; try again"))
+    }
+
+    /// Makes and stores a service token, with the first contents of its cubbyhole. `wanted` is a text of the caller's own choice.
+    pub(crate) async fn create(&self, mut row: TokenRow, wanted: Option<Secret<String>>, cubbyhole: &[(&str, Vec<u8>)]) -> Result<Made> {
+        let fresh = match wanted {
+            Some(text) => text::custom(text, self.rows.barrier()),
+            None if row.is_root() => text::root(&*self.entropy, self.rows.barrier()),
+            None => text::service(&*self.clock, &*self.entropy),
+        };
+        let id = fresh.id;
+        // Hashed, to be compared with what clients present.
+        row.mac = self.rows.barrier().mac(Purpose::Token, fresh.secret.expose()).to_vec();
+        row.accessor = format!("{}{}", ids::encode_id(&id.0), self.entropy.base62(2));
+        loop {
+            let mut batch = Batch::new().require(token_key(id), Condition::Absent);
+            if let Some(parent) = row.parent {
+                // The parent must still be as it was when it was seen alive: a parent that is being revoked gets no more children.
+                let Some(parent) = self.by_id(TokenId(parent)).await? else {
+                    return Err(Error::bad_request("parent token lookup failed: no parent found"));
+                };
+                batch = batch.require(token_key(parent.id), Condition::Version(parent.version));
+                batch = batch.put(child_key(parent.id, id), Vec::new());
+            }
+            batch = self.rows.put_json(batch, token_key(id), &row)?;
+            for (name, value) in cubbyhole {
+                batch = self.rows.put(batch, crate::rows::config_key(format!("{}{name}", crate::revoke::cubbyhole_prefix(id))), value)?;
+            }
+            if let Some(end) = row.expires {
+                batch = batch.due(token_due(id, end)).put(lease_index_key(&token_lease_id(&row.path, id, &self.rows)), index_value(b'T', id.0));
+            }
+            match self.rows.commit(batch).await {
+                Ok(_) => return Ok(Made { text: fresh.text, id, row }),
+                Err(CommitFailure::Conflict(0)) => return Err(Error::bad_request("cannot create a token with a duplicate ID")),
+                Err(CommitFailure::Conflict(_)) => {}
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+    }
+
+    /// Makes a batch token: sealed, stored nowhere.
+    pub(crate) fn create_batch(&self, row: TokenRow) -> Result<Made> {
+        let text = batch::seal(&row, self.rows.barrier())?;
+        Ok(Made { text, id: TokenId([0; 16]), row })
+    }
+
+    /// Stores a changed row, if it is still as it was read; moves its expiry entry.
+    pub(crate) async fn update(&self, known: &Known, before: Option<Timestamp>) -> Result<(), CommitFailure> {
+        let key = token_key(known.id);
+        let mut batch = Batch::new().require(key.clone(), Condition::Version(known.version));
+        if before != known.row.expires {
+            if let Some(end) = before {
+                batch = batch.not_due(token_due(known.id, end));
+            }
+            if let Some(end) = known.row.expires {
+                batch = batch.due(token_due(known.id, end));
+            }
+        }
+        let batch = self.rows.put_json(batch, key, &known.row).map_err(CommitFailure::Error)?;
+        self.rows.commit(batch).await.map(|_config_version| ())
+    }
+
+    /// The lease id that stands for a token in `sys/leases`.
+    pub(crate) fn lease_id(&self, known: &Known) -> String {
+        token_lease_id(&known.row.path, known.id, &self.rows)
+    }
+
+    /// Children of a token, a page at a time.
+    pub(crate) async fn children(&self, id: TokenId, limit: usize) -> Result<Vec<TokenId>> {
+        let prefix = Key::new(Space::Index, [b"c", id.0.as_slice()].concat());
+        let rows = self.rows.backend().scan(&prefix, None, limit).await.map_err(crate::rows::read_error)?;
+        Ok(rows.iter().filter_map(|(key, _)| key.get(17..33)).filter_map(|child| <[u8; 16]>::try_from(child).ok()).map(TokenId).collect())
+    }
+
+    /// Marks a token as being revoked: from here on nobody can use it or add to it. Returns the row, or `None` when it is gone.
+    pub(crate) async fn begin_revocation(&self, id: TokenId) -> Result<Option<TokenRow>> {
+        for _ in 0..CONFLICTS_MAX {
+            let Some((mut row, version)) = self.rows.get_json::<TokenRow>(&token_key(id)).await? else { return Ok(None) };
+            if row.revoking {
+                return Ok(Some(row));
+            }
+            row.revoking = true;
+            let batch = Batch::new().require(token_key(id), Condition::Version(version));
+            // Due at once: should the process stop half-way, the expiry worker finishes the revocation.
+            let batch = batch.due(token_due(id, self.clock.now()));
+            match self.rows.commit(self.rows.put_json(batch, token_key(id), &row)?).await {
+                Ok(_) => return Ok(Some(row)),
+                Err(CommitFailure::Conflict(_)) => {}
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Err(Error::failed("the token is used by too many requests at once; try again"))
+    }
+
+    /// Removes what is left of a token: its row, its entries, and its place under its parent.
+    pub(crate) async fn finish_revocation(&self, id: TokenId, row: &TokenRow) -> Result<()> {
+        let mut batch = Batch::new().delete(token_key(id)).delete(lease_index_key(&token_lease_id(&row.path, id, &self.rows)));
+        if let Some(parent) = row.parent {
+            batch = batch.delete(child_key(TokenId(parent), id));
+        }
+        if let Some(end) = row.expires {
+            batch = batch.not_due(token_due(id, end));
+        }
+        self.rows.commit(batch).await?;
+        Ok(())
+    }
+
+    /// Whether a row of this id exists, live or not.
+    pub(crate) async fn is_stored(&self, id: TokenId) -> Result<bool> {
+        Ok(self.rows.get(&token_key(id)).await?.0.is_some())
+    }
+
+    /// Whether a stored token has ended or its revocation has begun.
+    pub(crate) async fn is_over(&self, id: TokenId, now: Timestamp) -> Result<bool> {
+        Ok(self.rows.get_json::<TokenRow>(&token_key(id)).await?.is_some_and(|(row, _)| row.ended(now)))
+    }
+
+    /// Removes an edge to a child that is gone.
+    pub(crate) async fn drop_edge(&self, parent: TokenId, child: TokenId) -> Result<()> {
+        self.rows.commit(Batch::new().delete(child_key(parent, child))).await?;
+        Ok(())
+    }
+
+    /// Adds a new root token to a batch.
+    pub(crate) fn in_batch(&self, batch: Batch, mut row: TokenRow) -> Result<(Made, Batch)> {
+        let fresh = text::root(&*self.entropy, self.rows.barrier());
+        // Hashed, to be compared with what clients present.
+        row.mac = self.rows.barrier().mac(Purpose::Token, fresh.secret.expose()).to_vec();
+        row.accessor = format!("{}{}", ids::encode_id(&fresh.id.0), self.entropy.base62(2));
+        let batch = self.rows.put_json(batch, token_key(fresh.id), &row)?;
+        Ok((Made { text: fresh.text, id: fresh.id, row }, batch))
+    }
+
+    /// Makes orphans of a token's children: the edges go, the children stay.
+    pub(crate) async fn orphan_children(&self, id: TokenId) -> Result<()> {
+        loop {
+            let children = self.children(id, PAGE).await?;
+            if children.is_empty() {
+                return Ok(());
+            }
+            for child in children {
+                let mut batch = Batch::new().delete(child_key(id, child));
+                if let Some((mut row, version)) = self.rows.get_json::<TokenRow>(&token_key(child)).await? {
+                    row.parent = None;
+                    batch = batch.require(token_key(child), Condition::Version(version));
+                    batch = self.rows.put_json(batch, token_key(child), &row)?;
+                }
+                match self.rows.commit(batch).await {
+                    Ok(_) | Err(CommitFailure::Conflict(_)) => {}
+                    Err(failure) => return Err(failure.into()),
+                }
+            }
+        }
+    }
+
+    /// Accessors of all live tokens, in the order in which they were made.
+    pub(crate) async fn accessors(&self, limit: usize) -> Result<Vec<String>> {
+        let (mut out, mut after): (Vec<String>, Option<Vec<u8>>) = (Vec::new(), None);
+        let everything = Key::new(Space::Token, Vec::new());
+        loop {
+            let page = self.rows.scan(&everything, after.as_deref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(out) };
+            after = Some(last.bytes.to_vec());
+            for (key, plain) in page {
+                let row: TokenRow = crate::rows::parse(&key, &plain.value)?;
+                if !row.ended(self.clock.now()) {
+                    out.push(row.accessor);
+                }
+            }
+            if out.len() >= limit {
+                out.truncate(limit);
+                return Ok(out);
+            }
+        }
+    }
+}
+
+/// A row with these facts and nothing else set: an orphan that never ends.
+pub(crate) fn row(policies: Vec<String>, path: &str, display_name: &str, now: Timestamp) -> TokenRow {
+    TokenRow {
+        mac: Vec::new(),
+        accessor: String::new(),
+        policies,
+        path: path.to_owned(),
+        meta: None,
+        display_name: display_name.to_owned(),
+        num_uses: 0,
+        parent: None,
+        created: now,
+        creation_ttl: Seconds::ZERO,
+        renewed_ttl: Seconds::ZERO,
+        expires: None,
+        explicit_max_ttl: Seconds::ZERO,
+        period: Seconds::ZERO,
+        renewable: false,
+        last_renewal: None,
+        entity_id: String::new(),
+        role: None,
+        bound_cidrs: Vec::new(),
+        internal: None,
+        mount_accessor: String::new(),
+        revoking: false,
+    }
+}
+
+/// Whether an address lies in one of the networks; an empty list allows all, an unknown address only that.
+pub(crate) fn in_networks(networks: &[String], remote: Option<IpAddr>) -> bool {
+    networks.is_empty() || remote.is_some_and(|remote| networks.iter().any(|network| contains(network, remote)))
+}
+
+/// Whether the text is an address or a network in CIDR form.
+pub(crate) fn is_network(text: &str) -> bool {
+    split_network(text).is_some()
+}
+
+fn split_network(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address.parse::<IpAddr>().ok()?, Some(bits.parse::<u8>().ok()?)),
+        None => (text.parse::<IpAddr>().ok()?, None),
+    };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let bits = bits.unwrap_or(most);
+    (bits <= most).then_some((address, bits))
+}
+
+fn contains(network: &str, remote: IpAddr) -> bool {
+    let Some((address, bits)) = split_network(network) else { return false };
+    let (left, right, width) = match (address, remote.to_canonical()) {
+        (IpAddr::V4(left), IpAddr::V4(right)) => (u128::from(u32::from(left)), u128::from(u32::from(right)), 32),
+        (IpAddr::V6(left), IpAddr::V6(right)) => (u128::from(left), u128::from(right), 128),
+        _ => return false,
+    };
+    let drop = u32::from(width - bits);
+    left.checked_shr(drop).unwrap_or(0) == right.checked_shr(drop).unwrap_or(0)
+}
+
+pub(crate) fn token_key(id: TokenId) -> Key {
+    Key::new(Space::Token, id.0.to_vec())
+}
+
+fn child_key(parent: TokenId, child: TokenId) -> Key {
+    Key::new(Space::Index, [b"c", parent.0.as_slice(), child.0.as_slice()].concat())
+}
+
+/// The index of everything that has a lease id, by that id: for listings and prefix revocation.
+pub(crate) fn lease_index_key(lease_id: &str) -> Key {
+    Key::new(Space::Index, [b"p", lease_id.as_bytes()].concat())
+}
+
+/// What the lease index says of an entry: token or secret, and its internal id. No secret, so it is not sealed.
+pub(crate) fn index_value(kind: u8, id: Id) -> Vec<u8> {
+    [&[kind], id.as_slice()].concat()
+}
+
+fn token_due(id: TokenId, at: Timestamp) -> Due {
+    Due { shard: 0, at, id: [b"T", id.0.as_slice()].concat().into() }
+}
+
+/// `<path>/h<64 hex digits>`: the id, so that the row is found, and a keyed hash, so that it cannot be made up.
+fn token_lease_id(path: &str, id: TokenId, rows: &Rows) -> String {
+    let mac = rows.barrier().mac(Purpose::LeaseMac, &id.0);
+    let tail = mac.get(..16).unwrap_or_default();
+    format!("{path}/h{}{}", data_encoding::HEXLOWER.encode(&id.0), data_encoding::HEXLOWER.encode(tail))
+}
+
+/// Reads the id out of a token's lease id.
+pub(crate) fn id_of_lease(lease_id: &str, rows: &Rows) -> Option<TokenId> {
+    let (path, tail) = lease_id.rsplit_once('/')?;
+    let hex = tail.strip_prefix('h')?.get(..32)?;
+    let id = TokenId(data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?.try_into().ok()?);
+    let genuine: bool = token_lease_id(path, id, rows).as_bytes().ct_eq(lease_id.as_bytes()).into();
+    genuine.then_some(id)
+}
+
+const CONFLICTS_MAX: usize = 1_000;
+const PAGE: usize = 500;

@@ -1,0 +1,112 @@
+//! What the auth methods need to know of a person, and what they say about it.
+
+/// How a login with a method looks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    /// The user name goes into the path, not into the body.
+    pub(super) names_user: bool,
+    /// What to ask for when it is not given: the field, and its name for people.
+    pub(super) asks_for: Option<(&'static str, &'static str)>,
+}
+
+/// The shape of a method's login; methods that are not known here take what they are given.
+pub(super) fn shape(method: &str) -> Shape {
+    match method {
+        "userpass" | "ldap" | "radius" | "okta" => Shape { names_user: true, asks_for: Some(("password", "Password")) },
+        "github" => Shape { names_user: false, asks_for: Some(("token", "GitHub Personal Access Token")) },
+        "approle" => Shape { names_user: false, asks_for: Some(("secret_id", "Secret id")) },
+        "jwt" => Shape { names_user: false, asks_for: Some(("jwt", "JWT")) },
+        _ => Shape { names_user: false, asks_for: None },
+    }
+}
+
+/// How to log in with a method that this program knows.
+pub(in crate::cli) fn method_help(method: &str, program: &str) -> Option<String> {
+    let text = match method {
+        "token" => {
+            "Usage: daypass login TOKEN
+
+  Logs in with a token that was made elsewhere.
+
+      $ daypass login - < token
+
+Configuration:
+
+  token=<string>
+      The token. Asked for when not given.
+
+  lookup=<bool>
+      Whether to ask the server about the token first. The default is true."
+        }
+        "userpass" | "ldap" | "radius" | "okta" => {
+            "Usage: daypass login -method=userpass username=NAME
+
+  Logs in with a user name and a password.
+
+      $ daypass login -method=userpass username=sally
+      Password (will be hidden):
+
+Configuration:
+
+  username=<string>
+      The user's name.
+
+  password=<string>
+      The password. Asked for when not given."
+        }
+        "approle" => {
+            "Usage: daypass login -method=approle role_id=ID secret_id=@FILE
+
+  Logs in a machine with the id of a role and a secret id.
+
+      $ daypass login -method=approle role_id=d7c0... secret_id=@/run/secret-id
+
+Configuration:
+
+  role_id=<string>
+      The id of the role.
+
+  secret_id=<string>
+      A secret id of the role. Asked for when not given."
+        }
+        "jwt" => {
+            "Usage: daypass login -method=jwt role=NAME jwt=@FILE
+
+  Logs in with a token of another issuer, such as a build server.
+
+      $ daypass login -method=jwt role=deploy jwt=@/run/id-token
+
+Configuration:
+
+  role=<string>
+      The role to log in to.
+
+  jwt=<string>
+      The issuer's token. Asked for when not given."
+        }
+        "github" => {
+            "Usage: daypass login -method=github
+
+  Logs in with a personal access token of GitHub.
+
+Configuration:
+
+  token=<string>
+      The access token. Asked for when not given."
+        }
+        _ => return None,
+    };
+    Some(text.replace("-method=userpass", &format!("-method={method}")).replace("daypass", program))
+}
+
+/// How to log in with a method that only the server knows.
+pub(in crate::cli) fn generic_help(method: &str, path: &str, program: &str) -> String {
+    format!(
+        "Usage: {program} login -method={method} -path={} [K=V...]
+
+  Sends the given pairs to auth/{path}login. What that wants is told by
+
+      $ {program} path-help auth/{path}login",
+        path.trim_end_matches('/')
+    )
+}

@@ -1,0 +1,147 @@
+//! `policy`: write, read, list, delete and tidy policies.
+
+mod layout;
+
+use http::Method;
+
+use super::settings::{Ctx, Http, Output};
+use super::{Failure, Outcome, data, exactly};
+use crate::client::Call;
+use crate::show::value::Value;
+use crate::show::{self, Format};
+
+/// Write, read, list, delete and tidy policies
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    Write(WriteArgs),
+    /// Show a policy
+    #[command(after_help = "Examples:
+
+  $ daypass policy read jenkins")]
+    Read(NameArgs),
+    List(ListArgs),
+    /// Delete a policy; tokens that have it lose what it gave
+    #[command(after_help = "Examples:
+
+  $ daypass policy delete jenkins")]
+    Delete(NameArgs),
+    Fmt(FmtArgs),
+}
+
+/// Write a policy
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+
+  $ daypass policy write jenkins ./jenkins.hcl
+  $ daypass policy write jenkins - <<< 'path \"aws/sts/ci\" { capabilities = [\"read\"] }'")]
+pub(crate) struct WriteArgs {
+    /// Its name, then the file it is in, or - for stdin
+    #[arg(value_name = "NAME FILE")]
+    arguments: Vec<String>,
+    #[command(flatten)]
+    http: Http,
+}
+
+/// One policy, by its name
+#[derive(Debug, clap::Args)]
+pub(crate) struct NameArgs {
+    /// The policy's name
+    #[arg(value_name = "NAME")]
+    arguments: Vec<String>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    http: Http,
+}
+
+/// List the names of all policies
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+
+  $ daypass policy list")]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    http: Http,
+}
+
+/// Lay out a policy file in the usual way, in place
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+
+  $ daypass policy fmt jenkins.hcl")]
+pub(crate) struct FmtArgs {
+    /// The file
+    #[arg(value_name = "FILE")]
+    arguments: Vec<String>,
+}
+
+/// Runs one of the verbs.
+pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
+    match verb {
+        Verb::Write(args) => write(args, ctx),
+        Verb::Read(args) => read(args, ctx),
+        Verb::List(args) => list(args, ctx),
+        Verb::Delete(args) => {
+            let [name] = exactly(&args.arguments)?;
+            let name = name.trim().to_lowercase();
+            let call = Call::new(Method::DELETE, format!("sys/policies/acl/{name}"));
+            ctx.client(&args.http)?.call(&call).map_err(|error| Failure::api(&format!("Error deleting {name}"), error))?;
+            show::out(&format!("Success! Deleted policy: {name}"));
+            Ok(0)
+        }
+        Verb::Fmt(args) => fmt(args),
+    }
+}
+
+fn write(args: &WriteArgs, ctx: &Ctx) -> Outcome {
+    let [name, file] = exactly(&args.arguments)?;
+    let name = name.trim().to_lowercase();
+    let text = data::text_of(file, &mut std::io::stdin())
+        .map_err(|why| Failure::server(format!("Error opening policy file: {}", why.trim_start_matches("error reading file: "))))?;
+    let call = Call::new(Method::PUT, format!("sys/policies/acl/{name}")).body(Value::map([("policy", Value::Text(text))]));
+    let answer = ctx.client(&args.http)?.ask(&call).map_err(|error| Failure::api("Error uploading policy", error))?;
+    answer.iter().for_each(show::warnings);
+    show::out(&format!("Success! Uploaded policy: {name}"));
+    Ok(0)
+}
+
+fn read(args: &NameArgs, ctx: &Ctx) -> Outcome {
+    let [name] = exactly(&args.arguments)?;
+    let format = ctx.format_but_raw(&args.output)?;
+    let name = name.trim().to_lowercase();
+    let failed = |error| Failure::api(&format!("Error reading policy named {name}"), error);
+    let answer = ctx.client(&args.http)?.read(&format!("sys/policies/acl/{name}"), &[]).map_err(failed)?;
+    let answer = answer.ok_or_else(|| Failure::server(format!("No policy named: {name}")))?;
+    let text = answer.data.get("policy").or_else(|| answer.data.get("rules")).and_then(Value::as_text).unwrap_or_default();
+    match format {
+        Format::Table | Format::Raw => show::out(text.trim()),
+        _ => show::document(format, &Value::map([("policy", Value::text(text))])),
+    }
+    Ok(0)
+}
+
+fn list(args: &ListArgs, ctx: &Ctx) -> Outcome {
+    let format = ctx.format_but_raw(&args.output)?;
+    let answer = ctx.client(&args.http)?.list("sys/policies/acl").map_err(|error| Failure::api("Error listing policies", error))?;
+    let data = answer.map_or(Value::Null, |answer| answer.data);
+    let names = data.texts_at("keys");
+    match format {
+        Format::Table | Format::Raw => names.iter().for_each(|name| show::out(name)),
+        _ => show::document(format, &Value::texts(names)),
+    }
+    Ok(0)
+}
+
+fn fmt(args: &FmtArgs) -> Outcome {
+    let [file] = exactly(&args.arguments)?;
+    let failed = |error: std::io::Error| Failure::usage(format!("Error formatting policy: open {file}: {}", data::plain(&error)));
+    let text = std::fs::read_to_string(file).map_err(failed)?;
+    let tidy = layout::tidy(&text).map_err(|why| Failure::usage(format!("Error formatting policy {file}: {why}")))?;
+    if tidy != text {
+        std::fs::write(file, tidy).map_err(failed)?;
+    }
+    show::out(&format!("Success! Formatted policy: {file}"));
+    Ok(0)
+}

@@ -1,0 +1,16 @@
+//! daypass: a server that speaks Vault's HTTP API and hands out AWS credentials, and the command line that goes with it.
+//!
+//! [`cli`] is what a person types, [`client`] speaks to a server, [`show`] prints, `serve` puts a server together.
+//! Called `vault` (a link to this file will do), it behaves the same and says so in its texts.
+
+mod cli;
+mod client;
+mod config;
+mod serve;
+mod show;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main(std::env::args_os().collect())
+}

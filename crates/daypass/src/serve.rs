@@ -1,0 +1,227 @@
+//! The composition root: puts store, core, engines and listeners together, and ends them in order.
+
+mod bridge;
+mod dev;
+mod listen;
+mod process;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_aws::{ContainerEndpoint, LiveAws, Settings as AwsSettings};
+use daypass_base::{Clock, Entropy, Seconds, Secret, SystemClock, SystemEntropy};
+use daypass_core::{Core, Limits, SealKind, Settings, SystemTtls};
+use daypass_engines::registry::{self, Outside};
+use daypass_sandbox::Running;
+use daypass_server::Server;
+use daypass_storage::Backend;
+use daypass_storage::memory::MemoryBackend;
+use daypass_storage::sqlite::{SqliteBackend, SqliteOptions};
+
+use crate::cli::server::ServerArgs;
+use crate::config::{self, Config, Seal, Storage};
+use crate::show;
+
+/// Runs a server until it is told to stop.
+pub(crate) fn run(args: &ServerArgs) -> ExitCode {
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            show::note(&problem);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &ServerArgs) -> Result<(), String> {
+    if args.config.is_empty() && !args.dev {
+        return Err("Must specify at least one config path using -config, or -dev for a server in memory.".to_owned());
+    }
+    let (config, warnings) = if args.config.is_empty() {
+        (Config::default(), Vec::new())
+    } else {
+        config::load(&args.config).map_err(|errors| errors.to_string())?
+    };
+    process::start_log(args, &config)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    process::harden(config.disable_mlock || args.dev);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("The runtime cannot start: {error}"))?;
+    runtime.block_on(serve(args, config))
+}
+
+/// Everything that is running, in the order in which it ends.
+struct Parts {
+    server: Server,
+    core: Core,
+    backend: Arc<dyn Backend>,
+    sandbox: Option<Running>,
+}
+
+async fn serve(args: &ServerArgs, config: Config) -> Result<(), String> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let sandbox = dev::start_sandbox(args, &clock, &entropy).await?;
+    let backend = open_store(args, &config)?;
+    let bound = listen::bind(args, &config).await?;
+    let reloaders = bound.reloaders;
+    let scheme = if reloaders.is_empty() { "http" } else { "https" };
+    let listening = bound.addresses.first().map_or("127.0.0.1:8200", String::as_str);
+    let api_addr = config.api_addr.clone().unwrap_or_else(|| format!("{scheme}://{listening}"));
+    let settings = settings(args, &config, &api_addr, backend.kind());
+    let aws = Arc::new(LiveAws::new(Arc::clone(&clock), aws_settings(sandbox.as_ref())));
+    let factories = registry::all(&Outside { aws });
+    let core = Core::new(Arc::clone(&backend), Arc::clone(&clock), entropy, settings, factories);
+    let dev = if args.dev { Some(dev::set_up(args, &core).await?) } else { None };
+    if !args.dev {
+        unseal_by_file(&core, &config).await?;
+    }
+    let server = Server::start(bound.listeners, Arc::new(bridge::Bridge::new(core.clone())), Arc::clone(&clock));
+    let _pid_file = config.pid_file.as_deref().map(process::PidFile::write).transpose()?;
+    announce(&bound.addresses, scheme, backend.kind(), &config);
+    if let Some(dev) = dev {
+        dev::announce(args, &dev, &api_addr, sandbox.as_ref())?;
+    }
+    process::notify_ready();
+    let hooks = process::Hooks { reloaders, core: core.clone() };
+    process::wait(&hooks).await?;
+    finish(Parts { server, core, backend, sandbox }).await;
+    Ok(())
+}
+
+/// Ends everything: no new requests, those in flight finish, keys are forgotten, the store is closed.
+async fn finish(parts: Parts) {
+    tracing::info!("shutting down: requests in flight may finish");
+    let cut = parts.server.shutdown(GRACE).await;
+    if cut > 0 {
+        tracing::warn!(connections = cut, "connections were cut off after {} seconds", GRACE.as_secs());
+    }
+    parts.core.seal().await;
+    parts.backend.close().await;
+    if let Some(sandbox) = parts.sandbox {
+        sandbox.stop().await;
+    }
+    tracing::info!("stopped");
+}
+
+fn open_store(args: &ServerArgs, config: &Config) -> Result<Arc<dyn Backend>, String> {
+    let path = match (&config.storage, args.dev) {
+        (Some(Storage::Sqlite { path }), _) => path,
+        (Some(Storage::Memory), _) | (None, true) => return Ok(Arc::new(MemoryBackend::new())),
+        (None, false) => {
+            return Err(
+                "The configuration has no storage. Add for example:\n\n    storage \"sqlite\" { path = \"/var/lib/daypass/daypass.db\" }"
+                    .to_owned(),
+            );
+        }
+    };
+    let store =
+        SqliteBackend::open(path, SqliteOptions::default()).map_err(|error| format!("The store {} cannot be opened: {error}", path.display()))?;
+    Ok(store)
+}
+
+async fn unseal_by_file(core: &Core, config: &Config) -> Result<(), String> {
+    let Seal::KeyFile { path } = &config.seal else {
+        return Ok(());
+    };
+    let status = core.seal_status().await.map_err(|error| error.to_string())?;
+    if !status.initialised {
+        create_key_file(path)?;
+        return Ok(());
+    }
+    core.unseal_by_file().await.map_err(|error| format!("The server cannot unseal itself with {}: {error}", path.display()))?;
+    Ok(())
+}
+
+/// A key for a server that has never been initialised: without it `operator init` could not seal anything.
+fn create_key_file(path: &Path) -> Result<(), String> {
+    if path.exists() {
+        return Ok(());
+    }
+    daypass_barrier::KeyFile::at(path).create(&SystemEntropy).map_err(|error| error.to_string())?;
+    tracing::warn!(path = %path.display(), "a new seal key was written; keep a copy of it in a safe place: without it the data cannot be read");
+    Ok(())
+}
+
+fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str) -> Settings {
+    let defaults = SystemTtls::default();
+    let max = config.max_lease_ttl.unwrap_or(defaults.max);
+    let ttls = SystemTtls { default: config.default_lease_ttl.unwrap_or_else(|| defaults.default.min(max)), max };
+    let seal = match &config.seal {
+        Seal::KeyFile { path } if !args.dev => SealKind::KeyFile(path.clone()),
+        _ => SealKind::Shamir,
+    };
+    let longest = config.listeners.iter().filter_map(|listener| listener.max_request_duration).max();
+    let limits = Limits { request_seconds: longest.filter(|limit| !limit.is_zero()).unwrap_or(Seconds(90)), ..Limits::default() };
+    Settings {
+        ttls,
+        limits,
+        version: wire_version(),
+        build_date: BUILD_DATE.to_owned(),
+        cluster_name: config.cluster_name.clone(),
+        seal,
+        api_addr: api_addr.to_owned(),
+        sanitized: sanitized(config, api_addr, storage, ttls),
+    }
+}
+
+/// The configuration without anything secret, as `sys/config/state/sanitized` shows it.
+fn sanitized(config: &Config, api_addr: &str, storage: &str, ttls: SystemTtls) -> serde_json::Value {
+    serde_json::json!({
+        "api_addr": api_addr,
+        "cluster_addr": config.cluster_addr.clone().unwrap_or_default(),
+        "cluster_name": config.cluster_name.clone().unwrap_or_default(),
+        "default_lease_ttl": ttls.default,
+        "max_lease_ttl": ttls.max,
+        "disable_mlock": config.disable_mlock,
+        "enable_ui": config.ui,
+        "listeners": config.listeners.iter().map(|listener| serde_json::json!({ "type": listener.kind(), "config": null })).collect::<Vec<_>>(),
+        "log_level": config.log.level.clone().unwrap_or_else(|| "info".to_owned()),
+        "raw_storage_endpoint": config.raw_storage_endpoint,
+        "seals": [{ "type": match config.seal { Seal::KeyFile { .. } => "keyfile", Seal::Shamir => "shamir" }, "disabled": false }],
+        "storage": { "type": storage, "disable_clustering": true },
+    })
+}
+
+/// What clients see and gate on: a Vault version that is a semantic version, with ours behind the plus sign.
+pub(crate) fn wire_version() -> String {
+    format!("{VAULT_VERSION}+daypass.{}", env!("CARGO_PKG_VERSION"))
+}
+
+fn aws_settings(sandbox: Option<&Running>) -> AwsSettings {
+    let Some(sandbox) = sandbox else { return AwsSettings::default() };
+    let environment = sandbox.environment();
+    let value = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let container = value("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+        .map(|url| ContainerEndpoint { url, authorization: value("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(Secret::new) });
+    AwsSettings { endpoint: value("AWS_ENDPOINT_URL"), container, region: value("AWS_REGION") }
+}
+
+fn announce(addresses: &[String], scheme: &str, storage: &str, config: &Config) {
+    let mut lines = vec![
+        format!("==> {} server configuration:\n", "daypass"),
+        format!("{:>17}: {}", "Version", env!("CARGO_PKG_VERSION")),
+        format!("{:>17}: Vault {VAULT_VERSION}", "Speaks"),
+        format!("{:>17}: {storage}", "Storage"),
+        format!("{:>17}: {}", "Log Level", config.log.level.as_deref().unwrap_or("info")),
+    ];
+    lines.extend(
+        addresses.iter().enumerate().map(|(number, address)| format!("{:>17}: {scheme} ({address})", format!("Listener {}", number + 1))),
+    );
+    lines.push("\n==> daypass server started! Log data will stream in below:\n".to_owned());
+    show::out(&lines.join("\n"));
+}
+
+/// Vault's version whose API this is.
+pub(crate) const VAULT_VERSION: &str = "1.21.4";
+/// When this version was made; releases set it.
+const BUILD_DATE: &str = match option_env!("DAYPASS_BUILD_DATE") {
+    Some(date) => date,
+    None => "2026-11-23T00:00:00Z",
+};
+/// How long requests in flight may take after SIGTERM.
+const GRACE: Duration = Duration::from_secs(30);

@@ -1,0 +1,109 @@
+//! `server -dev`: in memory, initialised, unsealed, with a KV store and, if asked for, the AWS sandbox.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use daypass_barrier::shamir;
+use daypass_base::{Clock, Entropy, Secret};
+use daypass_core::{Body, Core, HttpRequest};
+use daypass_sandbox::{Options, Running};
+use http::{HeaderMap, HeaderValue, Method, Uri};
+use serde_json::{Value, json};
+
+use crate::cli::server::ServerArgs;
+use crate::show;
+
+/// What a dev server tells its user.
+pub(super) struct Dev {
+    unseal_key: Secret<String>,
+    root_token: Secret<String>,
+}
+
+pub(super) async fn start_sandbox(
+    args: &ServerArgs,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<Option<Running>, String> {
+    if !args.dev_aws_sandbox {
+        return Ok(None);
+    }
+    let address = args.dev_aws_sandbox_address.as_deref().unwrap_or("127.0.0.1:0");
+    let listen = address.parse().map_err(|error| format!("-dev-aws-sandbox-address {address:?} is no address with a port: {error}"))?;
+    let options = Options { listen, allow_short_sessions: args.dev_aws_sandbox_short_sessions, ..Options::default() };
+    let running = daypass_sandbox::start(options, Arc::clone(clock), Arc::clone(entropy)).await;
+    running.map(Some).map_err(|error| format!("The AWS sandbox cannot start: {error}"))
+}
+
+/// Initialises, unseals, and makes what `vault server -dev` makes.
+pub(super) async fn set_up(args: &ServerArgs, core: &Core) -> Result<Dev, String> {
+    let text = |error: daypass_sdk::Error| error.to_string();
+    let made = core.initialise(1, 1).await.map_err(text)?;
+    let share = made.shares.into_iter().next().ok_or("no share was made")?;
+    let unseal_key = shamir::encode_base64(&share);
+    core.unseal(share).await.map_err(text)?;
+    let mut root_token = made.root_token;
+    if let Some(wanted) = &args.dev_root_token_id {
+        // Exposed to be sent in the request that makes it.
+        let body = json!({ "id": wanted.expose(), "policies": ["root"], "no_parent": true, "no_default_policy": true });
+        ask(core, &root_token, "auth/token/create", &body).await?;
+        ask(core, &root_token, "auth/token/revoke-self", &json!({})).await?;
+        root_token = wanted.clone();
+    }
+    if !args.dev_no_kv {
+        let body = json!({ "type": "kv", "description": "key/value secret storage", "options": { "version": "2" } });
+        ask(core, &root_token, "sys/mounts/secret", &body).await?;
+    }
+    if !args.dev_no_store_token {
+        crate::cli::token_file::store(&root_token).map_err(|error| format!("The root token cannot be stored: {error}"))?;
+    }
+    Ok(Dev { unseal_key, root_token })
+}
+
+/// Asks the core as any client would: a dev server has no back door.
+async fn ask(core: &Core, token: &Secret<String>, path: &str, body: &Value) -> Result<(), String> {
+    let mut headers = HeaderMap::new();
+    // Exposed to be sent.
+    let value = HeaderValue::from_str(token.expose())
+        .map_err(|_not_a_header| "the root token holds characters that no header can carry".to_owned())?;
+    headers.insert("x-vault-token", value);
+    let uri: Uri = format!("/v1/{path}").parse().map_err(|_not_a_path| format!("{path:?} is no path"))?;
+    let request = HttpRequest { method: Method::PUT, uri, headers, body: Body::Read(Bytes::from(body.to_string())), peer: None };
+    let answer = core.handle(request).await;
+    if answer.status < 300 {
+        return Ok(());
+    }
+    Err(format!("setting up the dev server failed at {path}: {} {}", answer.status, String::from_utf8_lossy(&answer.body)))
+}
+
+/// Prints how to use it, in the words that scripts look for.
+pub(super) fn announce(args: &ServerArgs, dev: &Dev, address: &str, sandbox: Option<&Running>) -> Result<(), String> {
+    let mut text = format!(
+        "WARNING! dev mode is enabled! In this mode, Vault runs entirely in-memory\n\
+         and starts unsealed with a single unseal key. The root token is already\n\
+         authenticated to the CLI, so you can immediately begin using Vault.\n\n\
+         You may need to set the following environment variables:\n\n    \
+         $ export VAULT_ADDR='{address}'\n\n\
+         The unseal key and root token are displayed below in case you want to\n\
+         seal/unseal the Vault or re-authenticate.\n\n\
+         Unseal Key: {}\nRoot Token: {}\n\n",
+        // Exposed to the person who started a dev server: that is what it is for.
+        dev.unseal_key.expose(),
+        dev.root_token.expose()
+    );
+    if let Some(sandbox) = sandbox {
+        text.push_str(&format!(
+            "AWS Sandbox: {}\n\nAWS calls of this server go to the sandbox. To point other programs there:\n\n",
+            sandbox.url()
+        ));
+        for (name, value) in
+            sandbox.environment().into_iter().filter(|(name, _)| matches!(name.as_str(), "AWS_ENDPOINT_URL" | "AWS_REGION"))
+        {
+            text.push_str(&format!("    $ export {name}={value}\n"));
+        }
+        text.push('\n');
+    }
+    let _ = args;
+    text.push_str("Development mode should NOT be used in production installations!\n");
+    show::out(&text);
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! Listeners as the configuration names them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use daypass_server::listener::UnixAccess;
+use daypass_server::tls::{ClientCertificates, MinVersion};
+use daypass_server::{Bound, Limits, Listener, Reloader, TlsFiles};
+
+use crate::cli::server::ServerArgs;
+use crate::config::Config;
+use crate::config::listener::{self, Place, TlsVersion};
+
+/// What was bound.
+pub(super) struct Listeners {
+    pub(super) listeners: Vec<Bound>,
+    /// Certificates that SIGHUP reads again.
+    pub(super) reloaders: Vec<Arc<Reloader>>,
+    /// Where they listen, ports filled in.
+    pub(super) addresses: Vec<String>,
+}
+
+/// Binds every listener. Errors say which and why.
+pub(super) async fn bind(args: &ServerArgs, config: &Config) -> Result<Listeners, String> {
+    let mut out = Listeners { listeners: Vec::new(), reloaders: Vec::new(), addresses: Vec::new() };
+    if args.dev {
+        let address = args.dev_listen_address.as_deref().unwrap_or("127.0.0.1:8200");
+        let tls = if args.dev_tls { Some(dev_tls(args, address)?) } else { None };
+        out.add(tcp(address).await?, tls, Limits::default())?;
+    }
+    for listener in &config.listeners {
+        let bound = match &listener.place {
+            Place::Tcp(address) => tcp(address).await?,
+            Place::Unix { path, access } => unix(path, access).await?,
+        };
+        out.add(bound, listener.tls.as_ref().map(tls_files).transpose()?, limits(listener))?;
+    }
+    if out.listeners.is_empty() {
+        return Err("The configuration has no listener. Add for example:\n\n    listener \"tcp\" { address = \"127.0.0.1:8200\" tls_cert_file = \"cert.pem\" tls_key_file = \"key.pem\" }".to_owned());
+    }
+    Ok(out)
+}
+
+impl Listeners {
+    fn add(&mut self, listener: Listener, tls: Option<TlsFiles>, limits: Limits) -> Result<(), String> {
+        let tls = tls.map(|files| Reloader::load(files).map_err(|error| error.to_string())).transpose()?;
+        self.addresses.push(listener.address());
+        self.reloaders.extend(tls.clone());
+        self.listeners.push(Bound { listener, tls, limits });
+        Ok(())
+    }
+}
+
+async fn tcp(address: &str) -> Result<Listener, String> {
+    let resolved: Vec<SocketAddr> = tokio::net::lookup_host(address)
+        .await
+        .map_err(|error| format!("The listener address {address:?} is not usable: {error}"))?
+        .collect();
+    let first = resolved.first().ok_or_else(|| format!("The listener address {address:?} names no host"))?;
+    Listener::tcp(*first).await.map_err(|error| format!("Cannot listen on {address}: {error}"))
+}
+
+async fn unix(path: &Path, access: &listener::UnixAccess) -> Result<Listener, String> {
+    let number = |name: &Option<String>, what: &str| -> Result<Option<u32>, String> {
+        let parse = |text: &String| {
+            text.parse().map_err(|_not_a_number| format!("socket_{what} {text:?} of {}: give the number of the {what}", path.display()))
+        };
+        name.as_ref().filter(|name| !name.is_empty()).map(parse).transpose()
+    };
+    let access =
+        UnixAccess { mode: access.mode.unwrap_or(0o600), user: number(&access.user, "user")?, group: number(&access.group, "group")? };
+    Listener::unix(path, access).await.map_err(|error| format!("Cannot listen on {}: {error}", path.display()))
+}
+
+fn limits(listener: &listener::Listener) -> Limits {
+    let defaults = Limits::default();
+    let body = match listener.max_request_size {
+        None => defaults.body_bytes_max,
+        Some(0) => defaults.all_bodies_bytes_max,
+        Some(size) => usize::try_from(size).unwrap_or(usize::MAX),
+    };
+    let timeouts = &listener.timeouts;
+    Limits {
+        body_bytes_max: body,
+        all_bodies_bytes_max: defaults.all_bodies_bytes_max.max(body),
+        header_timeout: timeouts.read_header.map_or(defaults.header_timeout, daypass_base::Seconds::duration),
+        body_timeout: timeouts.read.map_or(defaults.body_timeout, daypass_base::Seconds::duration),
+        idle_timeout: timeouts.idle.map_or(defaults.idle_timeout, daypass_base::Seconds::duration),
+        ..defaults
+    }
+}
+
+fn tls_files(tls: &listener::Tls) -> Result<TlsFiles, String> {
+    let client_certificates = match &tls.client_certificates {
+        listener::ClientCertificates::Any => ClientCertificates::Ask,
+        listener::ClientCertificates::Checked(file) => ClientCertificates::Verify { issuers: file.clone() },
+        listener::ClientCertificates::Required(Some(file)) => ClientCertificates::Require { issuers: file.clone() },
+        listener::ClientCertificates::Required(None) => {
+            return Err(
+                "tls_require_and_verify_client_cert needs tls_client_ca_file: name the authority that signs the clients' certificates"
+                    .to_owned(),
+            );
+        }
+    };
+    let min_version = match tls.min_version {
+        TlsVersion::Tls12 => MinVersion::Tls12,
+        TlsVersion::Tls13 => MinVersion::Tls13,
+    };
+    Ok(TlsFiles { certificate: tls.cert_file.clone(), key: tls.key_file.clone(), client_certificates, min_version })
+}
+
+/// A certificate of a new authority, made for this run.
+fn dev_tls(args: &ServerArgs, address: &str) -> Result<TlsFiles, String> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    let problem = |what: &dyn std::fmt::Display| format!("-dev-tls cannot make a certificate: {what}");
+    let directory = match &args.dev_tls_cert_dir {
+        Some(directory) => directory.clone(),
+        None => std::env::temp_dir().join(format!("daypass-tls-{}", std::process::id())),
+    };
+    std::fs::create_dir_all(&directory).map_err(|error| problem(&error))?;
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), host.to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).map_err(|error| problem(&error))?;
+    let certificate = directory.join("vault-cert.pem");
+    let key = directory.join("vault-key.pem");
+    let write = |path: &PathBuf, text: String| std::fs::write(path, text).map_err(|error| problem(&error));
+    write(&directory.join("vault-ca.pem"), made.cert.pem())?;
+    write(&certificate, made.cert.pem())?;
+    write(&key, made.signing_key.serialize_pem())?;
+    crate::show::out(&format!(
+        "The certificate of -dev-tls is {}; clients need it as VAULT_CACERT.\n",
+        directory.join("vault-ca.pem").display()
+    ));
+    Ok(TlsFiles { certificate, key, client_certificates: ClientCertificates::Ignore, min_version: MinVersion::Tls12 })
+}

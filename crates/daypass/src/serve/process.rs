@@ -1,0 +1,132 @@
+//! The process: its log, its memory, its signals.
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use daypass_core::Core;
+use daypass_server::Reloader;
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use crate::cli::server::ServerArgs;
+use crate::config::Config;
+
+/// Starts the log. The command line wins over the file.
+pub(super) fn start_log(args: &ServerArgs, config: &Config) -> Result<(), String> {
+    let level = args.log_level.as_deref().or(config.log.level.as_deref()).unwrap_or("info").to_ascii_lowercase();
+    let level = match level.as_str() {
+        "trace" | "debug" | "info" | "warn" | "error" => level,
+        "warning" => "warn".to_owned(),
+        "err" => "error".to_owned(),
+        "notice" => "info".to_owned(),
+        _ => return Err(format!("unknown log level {level:?}; use trace, debug, info, warn or error")),
+    };
+    let json = match args.log_format.as_deref() {
+        Some("json") => true,
+        Some("standard" | "") => false,
+        Some(other) => return Err(format!("unknown log format {other:?}; use standard or json")),
+        None => config.log.json.unwrap_or(false),
+    };
+    // Libraries below stay at warnings: at their debug levels, some write headers.
+    let filter = EnvFilter::new(format!(
+        "warn,daypass={level},daypass_core={level},daypass_server={level},daypass_storage={level},daypass_engines={level},daypass_aws={level},daypass_audit={level},daypass_sandbox={level}"
+    ));
+    let writer = match args.log_file.as_ref().or(config.log.file.as_ref()) {
+        None => BoxMakeWriter::new(std::io::stderr),
+        Some(path) => {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            BoxMakeWriter::new(Mutex::new(file.map_err(|error| format!("The log file {} cannot be opened: {error}", path.display()))?))
+        }
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false).with_ansi(false);
+    let started = if json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
+    started.map_err(|error| format!("The log cannot start: {error}"))
+}
+
+/// No core dumps, no debugger, no swap: what can be had of it.
+pub(super) fn harden(leave_memory: bool) {
+    if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "core dumps cannot be switched off");
+    }
+    if let Err(error) = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(%error, "the limit on core dumps cannot be set");
+    }
+    if leave_memory {
+        return;
+    }
+    // With a limit in force, locking what will be mapped later would make ordinary allocations fail.
+    let unlimited = rustix::process::getrlimit(Resource::Memlock).current.is_none() || rustix::process::geteuid().is_root();
+    if !unlimited {
+        tracing::warn!(
+            "memory is not locked: the limit on locked memory is too low (LimitMEMLOCK=infinity lifts it; disable_mlock=true silences this)"
+        );
+        return;
+    }
+    let flags = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE | rustix::mm::MlockAllFlags::ONFAULT;
+    if let Err(error) = rustix::mm::mlockall(flags) {
+        tracing::warn!(%error, "memory cannot be locked: secrets may be written to swap; switch swap off or encrypt it");
+    }
+}
+
+/// The process id in a file, for as long as the process lives.
+pub(super) struct PidFile {
+    path: PathBuf,
+}
+
+impl PidFile {
+    pub(super) fn write(path: &Path) -> Result<Self, String> {
+        std::fs::write(path, format!("{}\n", std::process::id()))
+            .map_err(|error| format!("The pid file {} cannot be written: {error}", path.display()))?;
+        Ok(Self { path: path.to_owned() })
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the pid file cannot be removed");
+        }
+    }
+}
+
+/// What signals act on.
+pub(super) struct Hooks {
+    pub(super) reloaders: Vec<Arc<Reloader>>,
+    pub(super) core: Core,
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP reads certificates again and reopens audit files.
+pub(super) async fn wait(hooks: &Hooks) -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("Signals cannot be watched: {error}"));
+    let (mut term, mut interrupt, mut hangup) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    loop {
+        tokio::select! {
+            _ = term.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => reload(hooks).await,
+        }
+    }
+}
+
+async fn reload(hooks: &Hooks) {
+    tracing::info!("SIGHUP: certificates are read again, audit files reopened");
+    for reloader in &hooks.reloaders {
+        if let Err(error) = reloader.reload() {
+            tracing::error!(%error, "new certificates cannot be used; the old ones stay");
+        }
+    }
+    hooks.core.reopen_audit().await;
+}
+
+/// Tells a service manager that waits for it that the server serves.
+pub(super) fn notify_ready() {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let told = std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1", path));
+    if let Err(error) = told {
+        tracing::warn!(%error, "the service manager cannot be told that the server is ready");
+    }
+}

@@ -1,0 +1,331 @@
+//! The binary against a scripted server: exit codes, what goes to stdout, what goes to stderr, what is sent.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test may panic")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// A server that answers by method and path, and remembers what it was sent.
+struct Server {
+    address: String,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+type Route = (&'static str, u16, &'static str);
+
+impl Server {
+    fn start(routes: &'static [Route]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let log = Arc::clone(&log);
+                std::thread::spawn(move || serve(stream, routes, &log));
+            }
+        });
+        Self { address, seen }
+    }
+
+    fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn serve(mut stream: TcpStream, routes: &[Route], log: &Mutex<Vec<String>>) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    loop {
+        head.clear();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut byte) {
+                Ok(1) => head.push(byte[0]),
+                _ => return,
+            }
+        }
+        let text = String::from_utf8(head.clone()).unwrap();
+        let header = |name: &str| {
+            text.lines()
+                .find_map(|line| line.split_once(": ").filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()))
+        };
+        let mut body = vec![0; header("content-length").map_or(0, |length| length.parse().unwrap())];
+        stream.read_exact(&mut body).unwrap();
+        let line = text.lines().next().unwrap().trim_end_matches(" HTTP/1.1").to_owned();
+        let token = header("x-vault-token").unwrap_or_default();
+        log.lock().unwrap().push(format!("{line} {} [{token}]", String::from_utf8(body).unwrap()));
+        let (status, answer) =
+            routes.iter().find(|(route, ..)| *route == line).map_or((404, r#"{"errors":[]}"#), |(_, status, answer)| (*status, *answer));
+        let answer = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+        stream.write_all(answer.as_bytes()).unwrap();
+    }
+}
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// Runs the binary as `program` in an empty home with an empty environment but for these variables.
+fn run_as(program: &str, home: &std::path::Path, variables: &[(&str, &str)], arguments: &[&str], stdin: &str) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_daypass"))
+        .arg0(program)
+        .args(arguments)
+        .env_clear()
+        .env("HOME", home)
+        .env("VAULT_MAX_RETRIES", "0")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that does not read its input may be gone already.
+    let _unread = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Ran {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn run(server: &Server, arguments: &[&str]) -> Ran {
+    let home = tempfile::tempdir().unwrap();
+    run_as("daypass", home.path(), &[("VAULT_ADDR", &server.address), ("VAULT_TOKEN", "root")], arguments, "")
+}
+
+const SECRET: Route = (
+    "GET /v1/aws/sts/deploy?ttl=15m",
+    200,
+    r#"{"request_id":"r","lease_id":"aws/sts/deploy/abc","renewable":false,"lease_duration":899,"data":{"access_key":"ASIA","secret_key":"s","security_token":"t","ttl":899},"warnings":["a remark"],"auth":null,"wrap_info":null,"mount_type":"aws"}"#,
+);
+
+#[test]
+fn a_table_goes_to_stdout_and_warnings_to_stderr() {
+    let server = Server::start(&[SECRET]);
+    let ran = run(&server, &["read", "aws/sts/deploy", "ttl=15m"]);
+    let wanted = "Key                Value\n---                -----\nlease_id           aws/sts/deploy/abc\nlease_duration     14m59s\nlease_renewable    false\naccess_key         ASIA\nsecret_key         s\nsecurity_token     t\nttl                14m59s\n";
+    assert_eq!((ran.code, ran.out.as_str()), (0, wanted));
+    assert_eq!(ran.err, "WARNING! The following warnings were returned from Vault:\n\n  * a remark\n\n");
+    assert_eq!(server.seen(), ["GET /v1/aws/sts/deploy?ttl=15m  [root]"]);
+}
+
+#[test]
+fn json_is_whole_and_a_field_is_bare() {
+    let server = Server::start(&[SECRET]);
+    let ran = run(&server, &["read", "-format=json", "aws/sts/deploy", "ttl=15m"]);
+    assert!(ran.out.contains("\"warnings\": [\n    \"a remark\"\n  ],\n  \"mount_type\": \"aws\"\n}\n"), "{}", ran.out);
+    assert_eq!(ran.err, "");
+    let ran = run(&server, &["read", "-field=access_key", "aws/sts/deploy", "ttl=15m"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "ASIA", ""));
+    let ran = run(&server, &["read", "-field=nope", "aws/sts/deploy", "ttl=15m"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (1, "", "Field \"nope\" not present in secret\n"));
+}
+
+#[test]
+fn writes_are_put_and_force_sends_no_body() {
+    let server = Server::start(&[("PUT /v1/a/b", 204, "")]);
+    let ran = run(&server, &["write", "a/b", "ttl=60m", "n=1"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "Success! Data written to: a/b\n", ""));
+    assert_eq!(run(&server, &["write", "-f", "a/b"]).code, 0);
+    assert_eq!(server.seen(), [r#"PUT /v1/a/b {"n":"1","ttl":"60m"} [root]"#, "PUT /v1/a/b  [root]"]);
+    let ran = run(&server, &["write", "a/b"]);
+    assert_eq!((ran.code, ran.err.as_str()), (1, "Must supply data or use -force\n"));
+}
+
+#[test]
+fn refusals_and_nothing_found_end_with_two() {
+    let server = Server::start(&[("GET /v1/x", 403, r#"{"errors":["permission denied"]}"#)]);
+    let ran = run(&server, &["read", "x"]);
+    let wanted = format!(
+        "Error reading x: Error making API request.\n\nURL: GET {}/v1/x\nCode: 403. Errors:\n\n* permission denied\n",
+        server.address
+    );
+    assert_eq!((ran.code, ran.out.as_str(), ran.err), (2, "", wanted));
+    let ran = run(&server, &["read", "y"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (2, "", "No value found at y\n"));
+    let ran = run(&server, &["list", "-format=json", "y"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (2, "{}\n", ""));
+}
+
+#[test]
+fn wrong_use_ends_with_one_and_an_unknown_verb_with_127() {
+    let server = Server::start(&[]);
+    for (arguments, code, text) in [
+        (&["read"][..], 1, "Not enough arguments (expected 1, got 0)\n"),
+        (&["read", "-bogus", "x"], 1, "flag provided but not defined: -bogus\nhint: -help lists the flags of \"read\"\n"),
+        (&["read", "-formta=json", "x"], 1, "flag provided but not defined: -formta\nhint: did you mean -format?\n"),
+        (&["read", "-format=xml", "x"], 1, "Invalid output format: xml\nhint: the formats are table, json and yaml\n"),
+    ] {
+        let ran = run(&server, arguments);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (code, "", text));
+    }
+    let ran = run(&server, &["raed", "x"]);
+    assert_eq!(ran.code, 127);
+    assert!(ran.err.starts_with("Unknown command: \"raed\"\n") && ran.err.ends_with("hint: did you mean \"read\"?\n"), "{}", ran.err);
+    assert!(server.seen().is_empty());
+}
+
+#[test]
+fn status_tells_by_its_exit_code() {
+    const LEADER: Route = ("GET /v1/sys/leader", 200, r#"{"ha_enabled":false}"#);
+    let open =
+        Server::start(&[("GET /v1/sys/seal-status", 200, r#"{"type":"shamir","initialized":true,"sealed":false,"t":1,"n":1}"#), LEADER]);
+    assert_eq!(run(&open, &["status"]).code, 0);
+    let sealed = Server::start(&[
+        ("GET /v1/sys/seal-status", 200, r#"{"type":"shamir","initialized":true,"sealed":true,"t":3,"n":5,"progress":1}"#),
+        LEADER,
+    ]);
+    let ran = run(&sealed, &["status"]);
+    assert!(ran.code == 2 && ran.out.contains("Unseal Progress    1/3\n"), "{}", ran.out);
+    let home = tempfile::tempdir().unwrap();
+    let ran = run_as("daypass", home.path(), &[("VAULT_ADDR", "http://127.0.0.1:1")], &["status"], "");
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.contains("connect: connection refused\nhint: nothing listens at 127.0.0.1:1"), "{}", ran.err);
+}
+
+#[test]
+fn a_login_is_kept_in_a_private_file_and_used_afterwards() {
+    let server = Server::start(&[
+        (
+            "PUT /v1/auth/userpass/login/bob",
+            200,
+            r#"{"auth":{"client_token":"hvs.new","accessor":"a","policies":["default"],"token_policies":["default"],"lease_duration":60,"renewable":true,"metadata":{"username":"bob"}}}"#,
+        ),
+        ("GET /v1/x", 200, r#"{"data":{"k":"v"}}"#),
+    ]);
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join(".vault-token");
+    std::fs::write(&file, "old").unwrap();
+    let address = [("DAYPASS_ADDR", server.address.as_str())];
+    let ran = run_as("daypass", home.path(), &address, &["login", "-method=userpass", "username=bob", "password=-"], "pw");
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert!(
+        ran.out.starts_with("Success! You are now authenticated.") && ran.out.contains("token                  hvs.new\n"),
+        "{}",
+        ran.out
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "hvs.new");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(run_as("daypass", home.path(), &address, &["read", "x"], "").code, 0);
+    assert_eq!(run_as("daypass", home.path(), &address, &["print", "token"], "").out, "hvs.new\n");
+    assert_eq!(server.seen(), [r#"PUT /v1/auth/userpass/login/bob {"password":"pw"} []"#, "GET /v1/x  [hvs.new]"]);
+}
+
+#[test]
+fn a_token_that_is_only_wanted_is_not_kept() {
+    let server = Server::start(&[(
+        "GET /v1/auth/token/lookup-self",
+        200,
+        r#"{"data":{"id":"t","policies":["root"],"ttl":0,"renewable":false,"accessor":"a"}}"#,
+    )]);
+    let home = tempfile::tempdir().unwrap();
+    let variables = [("VAULT_ADDR", server.address.as_str())];
+    let ran = run_as("vault", home.path(), &variables, &["login", "-token-only", "-"], "t\n");
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "t", ""));
+    let ran = run_as("vault", home.path(), &variables, &["login", "-no-store", "-"], "t\n");
+    assert!(
+        ran.code == 0 && ran.out.contains("token_duration       ∞\n") && ran.err.starts_with("The token was not stored"),
+        "{}{}",
+        ran.out,
+        ran.err
+    );
+    assert!(!home.path().join(".vault-token").exists());
+    let ran = run_as("vault", home.path(), &variables, &["login"], "");
+    assert!(ran.code == 2 && ran.err.contains("not a terminal\nhint: "), "{}", ran.err);
+}
+
+#[test]
+fn kv_asks_about_the_mount_first() {
+    let server = Server::start(&[
+        ("GET /v1/sys/internal/ui/mounts/secret", 200, r#"{"data":{"path":"secret/","type":"kv","options":{"version":"2"}}}"#),
+        (
+            "PUT /v1/secret/data/app",
+            200,
+            r#"{"data":{"version":1,"created_time":"2026-01-02T03:04:05Z","deletion_time":"","destroyed":false,"custom_metadata":null}}"#,
+        ),
+    ]);
+    let ran = run(&server, &["kv", "put", "-mount=secret", "app", "k=v"]);
+    let wanted = "= Secret Path =\nsecret/data/app\n\n======= Metadata =======\nKey                Value\n---                -----\ncreated_time       2026-01-02T03:04:05Z\ncustom_metadata    <nil>\ndeletion_time      n/a\ndestroyed          false\nversion            1\n";
+    assert_eq!((ran.code, ran.out.as_str()), (0, wanted));
+    assert_eq!(
+        server.seen(),
+        ["GET /v1/sys/internal/ui/mounts/secret  [root]", r#"PUT /v1/secret/data/app {"data":{"k":"v"},"options":{}} [root]"#]
+    );
+}
+
+#[test]
+fn kv_patch_falls_back_to_read_and_write() {
+    let server = Server::start(&[
+        ("GET /v1/sys/internal/ui/mounts/secret/app", 200, r#"{"data":{"path":"secret/","options":{"version":"2"}}}"#),
+        ("PATCH /v1/secret/data/app", 405, r#"{"errors":[]}"#),
+        ("GET /v1/secret/data/app", 200, r#"{"data":{"data":{"a":"1","b":"2"},"metadata":{"version":4}}}"#),
+        ("PUT /v1/secret/data/app", 200, r#"{"data":{"version":5}}"#),
+    ]);
+    let ran = run(&server, &["kv", "patch", "-field=version", "-remove-data=a", "secret/app", "b=3"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "5", ""));
+    assert_eq!(server.seen().last().unwrap(), r#"PUT /v1/secret/data/app {"data":{"b":"3"},"options":{"cas":4}} [root]"#);
+}
+
+#[test]
+fn called_vault_it_says_vault() {
+    let home = tempfile::tempdir().unwrap();
+    let ran = run_as("/usr/local/bin/vault", home.path(), &[], &["version"], "");
+    assert_eq!(ran.out, format!("Vault v1.21.4+daypass.{}\n", env!("CARGO_PKG_VERSION")));
+    let ran = run_as("daypass", home.path(), &[], &["-version"], "");
+    assert_eq!(ran.out, format!("daypass v{} (speaks Vault 1.21.4)\n", env!("CARGO_PKG_VERSION")));
+    let ran = run_as("vault", home.path(), &[], &["kv", "get", "-help"], "");
+    assert!(ran.code == 0 && ran.out.contains("$ vault kv get") && ran.out.contains("-address <URL>"), "{}", ran.out);
+}
+
+#[test]
+fn a_missing_token_is_pointed_out() {
+    let server = Server::start(&[("GET /v1/x", 403, r#"{"errors":["permission denied"]}"#)]);
+    let home = tempfile::tempdir().unwrap();
+    let ran = run_as("daypass", home.path(), &[("VAULT_ADDR", &server.address)], &["read", "x"], "");
+    assert!(ran.code == 2 && ran.err.ends_with("hint: no token was sent: log in first, or set VAULT_TOKEN\n"), "{}", ran.err);
+}
+
+#[test]
+fn secrets_stay_out_of_errors() {
+    let server = Server::start(&[]);
+    for arguments in [&["write", "a/b", "hunter2"][..], &["login", "-method=userpass", "hunter2"], &["kv", "put", "a/b", "k=v", "hunter2"]]
+    {
+        let ran = run(&server, arguments);
+        assert!(ran.code == 1 && !ran.err.contains("hunter2") && !ran.out.contains("hunter2"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_unix_socket_is_spoken_to() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("d.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 4096];
+        let _whole = stream.read(&mut request).unwrap();
+        stream.write_all(b"HTTP/1.1 200 X\r\nContent-Length: 20\r\n\r\n{\"data\":{\"k\":\"v\"}}\n\n").unwrap();
+    });
+    let address = format!("unix://{}", path.display());
+    let ran = run_as("daypass", home.path(), &[("VAULT_ADDR", &address), ("VAULT_TOKEN", "t")], &["read", "-field=k", "x"], "");
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "v", ""));
+    let gone = run_as("daypass", home.path(), &[("VAULT_ADDR", "unix:///no/such.sock")], &["read", "x"], "");
+    assert!(gone.code == 2 && gone.err.contains("dial unix /no/such.sock: connect: no such file or directory\nhint: "), "{}", gone.err);
+}
+
+#[test]
+fn completion_scripts_know_the_verbs() {
+    let home = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = run_as("daypass", home.path(), &[], &["completion", shell], "");
+        assert!(ran.code == 0 && ran.out.contains("path-help") && ran.out.contains("daypass"), "{shell}");
+    }
+    let ran = run_as("daypass", home.path(), &[], &["completion", "tcl"], "");
+    assert!(ran.code == 1 && ran.err.contains("tcl"), "{}", ran.err);
+}

@@ -1,0 +1,7 @@
+//! Auth methods: what turns a proof of identity into a token. The methods prove; the core makes the token, counts failed logins and
+//! locks out ([`daypass_sdk::Engine::login_alias`], [`daypass_sdk::Error::wrong_credentials`]).
+
+pub mod approle;
+mod cidr;
+mod token_fields;
+pub mod userpass;

@@ -1,0 +1,189 @@
+//! Hashes of passwords: argon2id for those that are made here, bcrypt for those that are brought along.
+//!
+//! Hashing is slow and takes memory on purpose. It happens off the runtime, and only so many at a time; more callers wait their turn.
+
+use std::fmt;
+use std::sync::Arc;
+
+use argon2::password_hash::{PasswordHash, SaltString};
+use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use data_encoding::{Encoding, Specification};
+use daypass_sdk::{Cx, Error, Result, Secret};
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+/// The means to hash and verify; one per mount.
+pub(super) struct Hashing {
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Hashing {
+    fn default() -> Self {
+        Self { turns: Arc::new(Semaphore::new(AT_ONCE_MAX)) }
+    }
+}
+
+impl Hashing {
+    /// Hashes a new password. Errors: `BadRequest` over the length limit.
+    pub(super) async fn hash(&self, cx: &Cx, password: &Secret<String>) -> Result<Secret<String>> {
+        if password.expose().len() > PASSWORD_BYTES_MAX {
+            // Only its length is looked at.
+            let length = password.expose().len();
+            return Err(Error::bad_request(format!("the password is {length} bytes long; at most {PASSWORD_BYTES_MAX} are allowed")));
+        }
+        let salt = SaltString::encode_b64(&cx.entropy.bytes::<16>()).map_err(|error| internal(&error))?;
+        let password = password.clone();
+        self.off_the_runtime(move || {
+            // Into the hash function.
+            let hash = argon2id()?.hash_password(password.expose().as_bytes(), &salt).map_err(|error| internal(&error))?;
+            Ok(Secret::new(hash.to_string()))
+        })
+        .await
+    }
+
+    /// Whether the password fits the hash. Without a hash (no such user) it takes as long and says no.
+    pub(super) async fn verify(&self, hash: Option<Secret<String>>, password: &Secret<String>) -> Result<bool> {
+        let password = password.clone();
+        self.off_the_runtime(move || {
+            // Both go into the hash function and nowhere else.
+            let password = password.expose().as_bytes();
+            match hash {
+                _ if password.len() > PASSWORD_BYTES_MAX => Ok(false),
+                None => pretend(password),
+                Some(hash) if hash.expose().starts_with("$2") => Ok(Bcrypt::parse(hash.expose())?.verify(password)),
+                Some(hash) => {
+                    let hash = PasswordHash::new(hash.expose()).map_err(|error| internal(&error))?;
+                    Ok(argon2id()?.verify_password(password, &hash).is_ok())
+                }
+            }
+        })
+        .await
+    }
+
+    async fn off_the_runtime<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = turn.map_err(|error| Error::internal("password hashing was shut down").because(error))?;
+        // The turn ends with the work, even when the caller has given up meanwhile.
+        let work = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(turn);
+            result
+        });
+        work.await.map_err(|error| Error::internal("password hashing ended early").because(error))?
+    }
+}
+
+/// Checks a hash that an operator brings along. Errors: `Failed` with Vault's text for a wrong length, `BadRequest` for other mistakes.
+pub(super) fn check_brought(hash: &Secret<String>) -> Result<()> {
+    // Looked at, and echoed in no error.
+    Bcrypt::parse(hash.expose()).map(|_| ())
+}
+
+/// The parts of a bcrypt hash in its usual form: `$2b$12$` with 22 characters of salt and 31 of hash.
+struct Bcrypt {
+    cost: u32,
+    salt: [u8; 16],
+    hash: Zeroizing<[u8; 23]>,
+}
+
+impl Bcrypt {
+    fn parse(text: &str) -> Result<Self> {
+        if text.len() != 60 {
+            return Err(Error::failed("password hash has incorrect length"));
+        }
+        let refuse = |what: &str| Error::bad_request(format!("password_hash is no bcrypt hash: {what}"));
+        let mut parts = text.split('$').skip(1);
+        let (version, cost, rest) = (parts.next(), parts.next(), parts.next().unwrap_or_default());
+        if !matches!(version, Some("2a" | "2b" | "2y")) || parts.next().is_some() {
+            return Err(refuse("it must start with $2a$, $2b$ or $2y$"));
+        }
+        let cost: u32 = cost.and_then(|cost| cost.parse().ok()).ok_or_else(|| refuse("its cost is no number"))?;
+        if !(BCRYPT_COST_MIN..=BCRYPT_COST_MAX).contains(&cost) {
+            return Err(refuse(&format!("its cost is {cost} and must be {BCRYPT_COST_MIN} to {BCRYPT_COST_MAX}")));
+        }
+        let encoding = bcrypt_encoding()?;
+        let decode = |text: Option<&str>| encoding.decode(text.unwrap_or_default().as_bytes()).ok();
+        let salt = decode(rest.get(..22)).and_then(|salt| salt.try_into().ok()).ok_or_else(|| refuse("its salt is damaged"))?;
+        let hash: Option<[u8; 23]> = decode(rest.get(22..)).and_then(|hash| hash.try_into().ok());
+        Ok(Self { cost, salt, hash: Zeroizing::new(hash.ok_or_else(|| refuse("its hash is damaged"))?) })
+    }
+
+    fn verify(&self, password: &[u8]) -> bool {
+        // bcrypt takes the password with a zero at its end, and no more than 72 bytes of it.
+        let mut input = Zeroizing::new([password, &[0]].concat());
+        input.truncate(72);
+        let made = Zeroizing::new(bcrypt::bcrypt(self.cost, self.salt, &input));
+        made.iter().take(23).copied().collect::<Zeroizing<Vec<u8>>>().ct_eq(self.hash.as_slice()).into()
+    }
+}
+
+impl fmt::Debug for Bcrypt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bcrypt(cost {})", self.cost)
+    }
+}
+
+/// What a verification costs, without a hash to compare with.
+fn pretend(password: &[u8]) -> Result<bool> {
+    let mut out = Zeroizing::new([0; 32]);
+    argon2id()?.hash_password_into(password, &[0x5a; 16], out.as_mut_slice()).map_err(|error| Error::internal(format!("argon2: {error}")))?;
+    Ok(false)
+}
+
+fn argon2id() -> Result<Argon2<'static>> {
+    let params = Params::new(MEMORY_KIB, PASSES, 1, None).map_err(|error| Error::internal(format!("argon2: {error}")))?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+fn bcrypt_encoding() -> Result<Encoding> {
+    let mut specification = Specification::new();
+    specification.symbols.push_str("./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789");
+    // Implementations leave different bits in the last character.
+    specification.check_trailing_bits = false;
+    specification.encoding().map_err(|error| Error::internal("bcrypt's alphabet").because(error))
+}
+
+fn internal(error: &argon2::password_hash::Error) -> Error {
+    Error::internal(format!("argon2: {error}"))
+}
+
+/// Hashes at once per mount: each takes its memory.
+const AT_ONCE_MAX: usize = 4;
+/// The least that OWASP's password storage page asks of argon2id: 19 MiB and two passes.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+/// Longer passwords are refused, so that no one can make the server hash megabytes.
+const PASSWORD_BYTES_MAX: usize = 4096;
+const BCRYPT_COST_MIN: u32 = 4;
+/// A cost of 16 takes seconds already; each step doubles it.
+const BCRYPT_COST_MAX: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bcrypt_hashes_from_elsewhere_verify() {
+        // Published test vectors of the crypt_blowfish and jBCrypt suites.
+        for (password, hash) in [
+            ("U*U", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
+            ("", "$2a$06$DCq7YPn5Rq63x1Lad4cll.TV4S6ytwfsfvkY8jIucDrjc8deX1s."),
+        ] {
+            assert!(Bcrypt::parse(hash).unwrap().verify(password.as_bytes()), "{password:?}");
+            assert!(!Bcrypt::parse(hash).unwrap().verify(b"other"));
+        }
+        let long = "x".repeat(100);
+        assert!(!Bcrypt::parse("$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW").unwrap().verify(long.as_bytes()));
+    }
+
+    #[test]
+    fn what_is_no_bcrypt_hash_is_refused_without_echoing_it() {
+        let good = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+        assert_eq!(Bcrypt::parse("notahash").unwrap_err().message, "password hash has incorrect length");
+        for bad in [good.replace("$2a$", "$3a$"), good.replace("$05$", "$31$"), good.replace("$05$", "$x5$"), good.replace("CCCC", "C*CC")] {
+            let message = Bcrypt::parse(&bad).unwrap_err().message;
+            assert!(message.starts_with("password_hash is no bcrypt hash: ") && !message.contains("YPO9"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The secrets engines and auth methods that daypass carries: one folder each, one file per path group.
+//!
+//! An engine sees `daypass_sdk` alone: never another engine's state, a token, the barrier, HTTP or the disk.
+
+pub mod auth;
+pub mod secrets;
+
+#[cfg(test)]
+mod testing;

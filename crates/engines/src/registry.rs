@@ -1,0 +1,52 @@
+//! The only list of rooms: every engine and method that can be mounted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use daypass_sdk::{Engine, Error, Factory, Mounted, Result, Room};
+
+use crate::auth::approle::AppRole;
+use crate::auth::userpass::Userpass;
+use crate::secrets::aws::Aws;
+use crate::secrets::kv1::Kv1;
+use crate::secrets::kv2::Kv2;
+
+/// What engines need from outside.
+pub struct Outside {
+    /// The AWS calls.
+    pub aws: Arc<dyn daypass_aws::Aws>,
+}
+
+/// All types, each with the room that its mounts share.
+#[must_use]
+pub fn all(outside: &Outside) -> Vec<Factory> {
+    let aws = Arc::clone(&outside.aws);
+    vec![
+        secret("aws", "AWS credentials that end by themselves", move || Aws::new(Arc::clone(&aws))),
+        kv(),
+        auth("approle", "Logins of machines with a role id and a secret id", AppRole::default),
+        auth("userpass", "Logins of people with a name and a password", Userpass::default),
+    ]
+}
+
+fn secret<E: Engine>(kind: &'static str, summary: &'static str, make: impl Fn() -> E + Send + Sync + 'static) -> Factory {
+    let room = Arc::new(Room::new());
+    Factory { kind, auth: false, summary, build: Box::new(move |_| Ok(room.mount(make()))) }
+}
+
+fn auth<E: Engine>(kind: &'static str, summary: &'static str, make: impl Fn() -> E + Send + Sync + 'static) -> Factory {
+    Factory { auth: true, ..secret(kind, summary, make) }
+}
+
+/// One type, two engines: the option `version` says which.
+fn kv() -> Factory {
+    let (first, second) = (Arc::new(Room::new()), Arc::new(Room::new()));
+    let build = move |options: &BTreeMap<String, String>| -> Result<Arc<dyn Mounted>> {
+        match options.get("version").map(String::as_str) {
+            None | Some("" | "1") => Ok(first.mount(Kv1)),
+            Some("2") => Ok(second.mount(Kv2::default())),
+            Some(_) => Err(Error::bad_request("nil backend of type \"kv\" returned from factory")),
+        }
+    };
+    Factory { kind: "kv", auth: false, summary: "Any JSON object at any path", build: Box::new(build) }
+}

@@ -1,0 +1,294 @@
+//! `config/root` and `config/rotate-root`: how this mount reaches AWS.
+//!
+//! A mount works without it: then the server's own identity and AWS's own endpoints are used.
+
+use std::sync::Arc;
+
+use daypass_aws::{StaticKeys, StsEndpoint, Target};
+use daypass_base::lenient::CommaList;
+use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Result, Seconds, Secret};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
+
+use super::Aws;
+use super::names::{self, DEFAULT_TEMPLATE};
+
+pub(super) const KEY: &str = "config/root";
+/// Most fallback endpoints.
+const FALLBACKS_MAX: usize = 10;
+
+pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
+    vec![
+        Endpoint::at([KEY])
+            .summary("Configure the root credentials that are used to manage IAM.")
+            .help(HELP)
+            .on(Operation::Read, read_root)
+            .on(Operation::Update, write_root)
+            .exists(root_exists),
+        Endpoint::at(["config/rotate-root"])
+            .summary("Request to rotate the AWS credentials used by the server.")
+            .help(ROTATE_HELP)
+            .on(Operation::Update, rotate_root),
+    ]
+}
+
+/// What is stored. Empty texts mean "not set".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RootConfig {
+    access_key: String,
+    #[serde(serialize_with = "into_the_sealed_store")]
+    secret_key: Secret<String>,
+    region: String,
+    iam_endpoint: String,
+    sts_endpoint: String,
+    sts_region: String,
+    sts_fallback_endpoints: Vec<String>,
+    sts_fallback_regions: Vec<String>,
+    max_retries: i64,
+    pub(super) username_template: String,
+    role_arn: String,
+    identity_token_audience: String,
+    identity_token_ttl: Seconds,
+    rotation_period: Seconds,
+    rotation_schedule: String,
+    rotation_window: Seconds,
+    disable_automated_rotation: bool,
+}
+
+impl Default for RootConfig {
+    fn default() -> Self {
+        Self {
+            access_key: String::new(),
+            secret_key: Secret::default(),
+            region: String::new(),
+            iam_endpoint: String::new(),
+            sts_endpoint: String::new(),
+            sts_region: String::new(),
+            sts_fallback_endpoints: Vec::new(),
+            sts_fallback_regions: Vec::new(),
+            max_retries: -1,
+            username_template: DEFAULT_TEMPLATE.to_owned(),
+            role_arn: String::new(),
+            identity_token_audience: String::new(),
+            identity_token_ttl: Seconds::ZERO,
+            rotation_period: Seconds::ZERO,
+            rotation_schedule: String::new(),
+            rotation_window: Seconds::ZERO,
+            disable_automated_rotation: false,
+        }
+    }
+}
+
+/// The store seals what it is given, so this is where the secret may go.
+fn into_the_sealed_store<S: Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose())
+}
+
+impl RootConfig {
+    /// Where AWS calls of this mount go.
+    pub(super) fn target(&self) -> Target {
+        let mut sts_endpoints = Vec::new();
+        if let Some(url) = set(&self.sts_endpoint) {
+            sts_endpoints.push(StsEndpoint { url, region: set(&self.sts_region) });
+            let fallbacks = self.sts_fallback_endpoints.iter().zip(&self.sts_fallback_regions);
+            sts_endpoints.extend(fallbacks.map(|(url, region)| StsEndpoint { url: url.clone(), region: set(region) }));
+        }
+        let keys = (self.has_keys())
+            .then(|| StaticKeys { access_key_id: self.access_key.clone(), secret_access_key: self.secret_key.clone() });
+        Target {
+            region: set(&self.region),
+            sts_endpoints,
+            iam_endpoint: set(&self.iam_endpoint),
+            keys,
+            max_retries: u32::try_from(self.max_retries).ok(),
+        }
+    }
+
+    fn has_keys(&self) -> bool {
+        !self.access_key.is_empty() && !self.secret_key.is_empty()
+    }
+
+    fn shown(&self) -> Value {
+        json!({
+            "access_key": self.access_key,
+            "region": self.region,
+            "iam_endpoint": self.iam_endpoint,
+            "sts_endpoint": self.sts_endpoint,
+            "sts_region": self.sts_region,
+            "sts_fallback_endpoints": self.sts_fallback_endpoints,
+            "sts_fallback_regions": self.sts_fallback_regions,
+            "max_retries": self.max_retries,
+            "username_template": self.username_template,
+            "role_arn": self.role_arn,
+            "identity_token_audience": self.identity_token_audience,
+            "identity_token_ttl": self.identity_token_ttl,
+            "rotation_period": self.rotation_period,
+            "rotation_schedule": self.rotation_schedule,
+            "rotation_window": self.rotation_window,
+            "disable_automated_rotation": self.disable_automated_rotation,
+        })
+    }
+
+    /// Refuses what cannot work, in Vault's words. Errors: `BadRequest`.
+    fn checked(&self) -> Result<()> {
+        let refusal = if !self.rotation_schedule.is_empty() && !self.rotation_period.is_zero() {
+            "mutually exclusive fields rotation_schedule and rotation_period were both specified; only one of them can be provided"
+        } else if !self.rotation_window.is_zero() && !self.rotation_period.is_zero() {
+            "rotation_window does not apply to period"
+        } else if !self.rotation_window.is_zero() && self.rotation_schedule.is_empty() {
+            "cannot use rotation_window without rotation_schedule"
+        } else if !self.identity_token_audience.is_empty() && !self.access_key.is_empty() {
+            "only one of 'access_key' or 'identity_token_audience' can be set"
+        } else if !self.identity_token_audience.is_empty() && self.role_arn.is_empty() {
+            "missing required 'role_arn' when 'identity_token_audience' is set"
+        } else if !self.identity_token_audience.is_empty() {
+            "plugin workload identity not supported in Vault community edition"
+        } else if self.sts_fallback_endpoints.len() != self.sts_fallback_regions.len() {
+            "fallback endpoints and fallback regions must be the same length"
+        } else if !self.rotation_period.is_zero() || !self.rotation_schedule.is_empty() {
+            "error registering rotation job: error registering rotation job: rotation manager capabilities not supported in Vault community \
+             edition"
+        } else {
+            return self.bounded();
+        };
+        Err(Error::bad_request(refusal))
+    }
+
+    fn bounded(&self) -> Result<()> {
+        let fallbacks = self.sts_fallback_endpoints.len();
+        if fallbacks > FALLBACKS_MAX {
+            return Err(Error::bad_request(format!("sts_fallback_endpoints has {fallbacks} entries, over the limit of {FALLBACKS_MAX}")));
+        }
+        let urls = [("iam_endpoint", &self.iam_endpoint), ("sts_endpoint", &self.sts_endpoint)].into_iter();
+        let fallbacks = self.sts_fallback_endpoints.iter().map(|url| ("sts_fallback_endpoints", url));
+        for (field, url) in urls.chain(fallbacks) {
+            if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
+                return Err(Error::bad_request(format!("{field} {url:?} is no URL: it must start with https:// or http://")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn set(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// No fields.
+#[derive(Deserialize, JsonSchema)]
+struct Nothing {}
+
+/// The fields of `config/root`. Those that are left out keep what is stored, but `username_template`, which falls back to the default.
+#[derive(Deserialize, JsonSchema)]
+struct Fields {
+    /// Access key id of an IAM user; leave it out to use the server's own AWS identity. Example: `AKIAIOSFODNN7EXAMPLE`.
+    access_key: Option<String>,
+    /// Secret of `access_key`. It is never shown again.
+    secret_key: Option<Secret<String>>,
+    /// Region of IAM and STS; else `AWS_REGION`, `AWS_DEFAULT_REGION`, the instance's own, `us-east-1`. Example: `eu-west-1`.
+    region: Option<String>,
+    /// URL of IAM, when it is not AWS's. Example: `https://iam.amazonaws.com`.
+    iam_endpoint: Option<String>,
+    /// URL of STS, when it is not AWS's regional one. Example: `https://sts.eu-west-1.amazonaws.com`.
+    sts_endpoint: Option<String>,
+    /// Region to sign STS requests for; only together with `sts_endpoint`. Example: `eu-west-1`.
+    sts_region: Option<String>,
+    /// URLs of STS to try in this order when `sts_endpoint` does not answer.
+    sts_fallback_endpoints: Option<CommaList>,
+    /// Regions of `sts_fallback_endpoints`, one for each.
+    sts_fallback_regions: Option<CommaList>,
+    /// Attempts after the first one when AWS throttles or fails; -1 for the SDK's default. Example: `3`.
+    max_retries: Option<i64>,
+    /// Template of user and session names. Example: `{{ .DisplayName }}-{{ unix_time }}`.
+    username_template: Option<String>,
+    /// IAM role for workload identity federation.
+    role_arn: Option<String>,
+    /// Audience of identity tokens for workload identity federation.
+    identity_token_audience: Option<String>,
+    /// Lifetime of identity tokens, in seconds or as a duration. Example: `1h`.
+    identity_token_ttl: Option<Seconds>,
+    /// Time between rotations of `access_key`, in seconds or as a duration. Example: `24h`.
+    rotation_period: Option<Seconds>,
+    /// When to rotate `access_key`, as a cron line. Example: `0 0 * * SUN`.
+    rotation_schedule: Option<String>,
+    /// How long after `rotation_schedule` a rotation may start, in seconds or as a duration. Example: `1h`.
+    rotation_window: Option<Seconds>,
+    /// Stops automatic rotation.
+    disable_automated_rotation: Option<bool>,
+}
+
+async fn read_root(_: Arc<Aws>, cx: Cx, _: Nothing) -> Result<Json<Value>> {
+    let config: RootConfig = cx.store.get_json(KEY).await?.ok_or_else(Error::not_found)?;
+    Ok(Json(config.shown()))
+}
+
+async fn root_exists(_: Arc<Aws>, cx: Cx, _: Fields) -> Result<bool> {
+    Ok(cx.store.get(KEY).await?.is_some())
+}
+
+async fn write_root(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<()> {
+    let read = cx.store.get(KEY).await?;
+    let stored: RootConfig = match &read {
+        Some(entry) => daypass_sdk::from_json(KEY, &entry.value)?,
+        None => RootConfig::default(),
+    };
+    let old = stored.target();
+    let config = params.over(stored);
+    config.checked()?;
+    names::check(&cx, &config.username_template)?;
+    let changes = daypass_sdk::Changes::new().unchanged(KEY, read.as_ref()).put_json(KEY, &config)?;
+    cx.store.commit(changes).await?;
+    engine.aws.forget(&old);
+    Ok(())
+}
+
+impl Fields {
+    fn over(self, mut config: RootConfig) -> RootConfig {
+        fn put<T>(field: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *field = value;
+            }
+        }
+        put(&mut config.access_key, self.access_key);
+        put(&mut config.secret_key, self.secret_key);
+        put(&mut config.region, self.region);
+        put(&mut config.iam_endpoint, self.iam_endpoint);
+        put(&mut config.sts_endpoint, self.sts_endpoint);
+        put(&mut config.sts_region, self.sts_region);
+        put(&mut config.sts_fallback_endpoints, self.sts_fallback_endpoints.map(|list| list.0));
+        put(&mut config.sts_fallback_regions, self.sts_fallback_regions.map(|list| list.0));
+        put(&mut config.max_retries, self.max_retries);
+        // Vault forgets the template when a write leaves it out (fixture aws-config); clients that send all fields rely on neither.
+        let template = self.username_template.filter(|template| !template.is_empty());
+        config.username_template = template.unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned());
+        put(&mut config.role_arn, self.role_arn);
+        put(&mut config.identity_token_audience, self.identity_token_audience);
+        put(&mut config.identity_token_ttl, self.identity_token_ttl);
+        put(&mut config.rotation_period, self.rotation_period);
+        put(&mut config.rotation_schedule, self.rotation_schedule);
+        put(&mut config.rotation_window, self.rotation_window);
+        put(&mut config.disable_automated_rotation, self.disable_automated_rotation);
+        config
+    }
+}
+
+async fn rotate_root(_: Arc<Aws>, cx: Cx, _: Nothing) -> Result<()> {
+    let config: Option<RootConfig> = cx.store.get_json(KEY).await?;
+    let config = config.ok_or_else(|| Error::failed("no configuration found for config/root"))?;
+    if !config.has_keys() {
+        return Err(Error::bad_request("Cannot call config/rotate-root when either access_key or secret_key is empty"));
+    }
+    Err(Error::bad_request(
+        "config/rotate-root is not in this version yet: make a new access key in IAM, write it to config/root, then delete the old one",
+    ))
+}
+
+const HELP: &str = "Without this configuration the server uses its own AWS identity: environment, profile, web identity, container role or
+instance profile. Set access_key and secret_key only where there is none, or for roles of type federation_token and
+session_token, which AWS gives to IAM users alone.
+
+No AWS call is made when it is written, so wrong keys are noticed when the first credential is asked for.";
+
+const ROTATE_HELP: &str = "Replaces access_key by a new key of the same IAM user. This version does not have it yet.";

@@ -1,0 +1,71 @@
+//! Session policies out of IAM groups.
+
+use daypass_aws::{Aws, Call};
+use daypass_sdk::{Error, Result};
+use serde_json::{Value, json};
+
+use super::creds::upstream;
+use super::text::quoted;
+
+/// Adds what the groups may do to a session policy and its managed policies. Errors: `Upstream` when IAM does not tell;
+/// `Failed` when a policy is no JSON.
+pub(super) async fn extend(
+    aws: &dyn Aws,
+    call: Call<'_>,
+    groups: &[String],
+    policy: &mut Option<String>,
+    policy_arns: &mut Vec<String>,
+) -> Result<()> {
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let mut documents = Vec::new();
+    for group in groups {
+        let failed = |error: daypass_aws::AwsError| {
+            upstream(format!("Error reading the policies of IAM group {}: {}", quoted(group), error.sdk_text()), error)
+        };
+        policy_arns.extend(aws.list_attached_group_policies(call, group).await.map_err(failed)?);
+        for name in aws.list_group_policies(call, group).await.map_err(failed)? {
+            documents.push(aws.get_group_policy(call, group, &name).await.map_err(failed)?);
+        }
+    }
+    documents.extend(policy.take());
+    *policy = combined(&documents)?;
+    Ok(())
+}
+
+/// One document with the statements of all.
+fn combined(documents: &[String]) -> Result<Option<String>> {
+    let [first, others @ ..] = documents else { return Ok(None) };
+    if others.is_empty() {
+        return Ok(Some(first.clone()));
+    }
+    let mut statements = Vec::new();
+    for document in documents {
+        let parsed: Value = serde_json::from_str(document)
+            .map_err(|error| Error::failed("a policy of an IAM group is no JSON document and cannot be combined").because(error))?;
+        match parsed.get("Statement") {
+            Some(Value::Array(items)) => statements.extend(items.iter().cloned()),
+            Some(one) => statements.push(one.clone()),
+            None => {}
+        }
+    }
+    Ok(Some(json!({ "Version": "2012-10-17", "Statement": statements }).to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_put_together() {
+        let one = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"s3:*","Resource":"*"}}"#.to_owned();
+        let two = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"iam:*","Resource":"*"}]}"#.to_owned();
+        assert_eq!(combined(&[]).unwrap(), None);
+        assert_eq!(combined(std::slice::from_ref(&one)).unwrap(), Some(one.clone()));
+        let both: Value = serde_json::from_str(&combined(&[one, two]).unwrap().unwrap()).unwrap();
+        assert_eq!(both.pointer("/Version").and_then(Value::as_str), Some("2012-10-17"));
+        assert_eq!(both.pointer("/Statement/1/Effect").and_then(Value::as_str), Some("Deny"));
+        assert!(combined(&["x".to_owned(), "y".to_owned()]).is_err());
+    }
+}

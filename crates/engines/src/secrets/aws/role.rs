@@ -1,0 +1,305 @@
+//! A role: what it holds, when it is valid, and what it grants. Nothing here does input or output.
+
+use std::collections::BTreeMap;
+
+use daypass_sdk::{Error, Result, Seconds};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::text::{compact_json, errors, quoted};
+
+/// The kinds of credential that a role gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CredentialType {
+    /// A session of an IAM role.
+    AssumedRole,
+    /// A federated user.
+    FederationToken,
+    /// An IAM user made for the lease.
+    IamUser,
+    /// Temporary credentials of the configured IAM user itself.
+    SessionToken,
+}
+
+impl CredentialType {
+    const ALL: [Self; 4] = [Self::AssumedRole, Self::FederationToken, Self::IamUser, Self::SessionToken];
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::AssumedRole => "assumed_role",
+            Self::FederationToken => "federation_token",
+            Self::IamUser => "iam_user",
+            Self::SessionToken => "session_token",
+        }
+    }
+}
+
+/// A stored role.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Role {
+    /// One; two only in roles written with the legacy `policy`.
+    pub(super) credential_types: Vec<CredentialType>,
+    pub(super) role_arns: Vec<String>,
+    pub(super) policy_arns: Vec<String>,
+    /// Compact JSON, or empty.
+    pub(super) policy_document: String,
+    pub(super) iam_groups: Vec<String>,
+    pub(super) iam_tags: BTreeMap<String, String>,
+    pub(super) session_tags: BTreeMap<String, String>,
+    pub(super) external_id: String,
+    pub(super) default_sts_ttl: Seconds,
+    pub(super) max_sts_ttl: Seconds,
+    pub(super) user_path: String,
+    pub(super) permissions_boundary_arn: String,
+    pub(super) mfa_serial_number: String,
+    /// Written with the legacy fields: `creds/` and `sts/` are not the same for it.
+    pub(super) legacy: bool,
+}
+
+/// Where a credential was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    /// `creds/<role>`.
+    Creds,
+    /// `sts/<role>`.
+    Sts,
+}
+
+/// AWS's floor for STS credentials; a role whose longest lifetime is below can never give one.
+const STS_TTL_MIN: Seconds = Seconds(900);
+/// Lifetime when neither request nor role says one.
+const STS_TTL_DEFAULT: Seconds = Seconds(3600);
+/// Most entries of a list of a role.
+const LIST_MAX: usize = 1000;
+/// Most tags: AWS's limit for users and for sessions.
+const TAGS_MAX: usize = 50;
+/// Longest policy document, in bytes: ten times what AWS takes anywhere.
+const POLICY_BYTES_MAX: usize = 64 * 1024;
+/// What `user_path` must match, as Vault's text shows it.
+const USER_PATH: &str = r"^\/([\x21-\x7F]{0,510}\/)?$";
+/// Longest `user_path`: two slashes and 510 characters.
+const USER_PATH_SIZE_MAX: usize = 512;
+
+impl Role {
+    /// A role from the legacy `policy` or `arn`, which replace everything else. `None`: neither JSON nor a known ARN.
+    pub(super) fn from_legacy(text: &str) -> Option<Self> {
+        let base = Self { legacy: true, ..Self::default() };
+        if !text.starts_with("arn:") {
+            let credential_types = vec![CredentialType::IamUser, CredentialType::FederationToken];
+            return Some(Self { credential_types, policy_document: compact_json(text)?, ..base });
+        }
+        let arn = Arn::parse(text).ok()?;
+        match arn.resource.split('/').next() {
+            Some("role") => Some(Self { credential_types: vec![CredentialType::AssumedRole], role_arns: vec![text.to_owned()], ..base }),
+            Some("policy") => Some(Self { credential_types: vec![CredentialType::IamUser], policy_arns: vec![text.to_owned()], ..base }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is(&self, kind: CredentialType) -> bool {
+        self.credential_types.contains(&kind)
+    }
+
+    /// Everything that is wrong, in Vault's words and order. `unknown` is a credential type that nobody knows.
+    pub(super) fn problems(&self, unknown: Option<&str>) -> Vec<String> {
+        let mut problems = Vec::new();
+        match unknown {
+            Some(name) => problems.push(format!("unrecognized credential type: {name}")),
+            None if self.credential_types.is_empty() => problems.push("did not supply credential_type".to_owned()),
+            None => {}
+        }
+        let gives_sts = self.credential_types.iter().any(|kind| *kind != CredentialType::IamUser);
+        for (field, ttl) in [("default_sts_ttl", self.default_sts_ttl), ("max_sts_ttl", self.max_sts_ttl)] {
+            if !ttl.is_zero() && !gives_sts {
+                let types = "assumed_role, federation_token, and session_token";
+                problems.push(format!("{field} parameter only valid for {types} credential types"));
+            }
+        }
+        if self.max_sts_ttl.set().is_some_and(|most| self.default_sts_ttl > most) {
+            problems.push("\"default_sts_ttl\" value must be less than or equal to \"max_sts_ttl\" value".to_owned());
+        }
+        self.user_problems(&mut problems);
+        if self.is(CredentialType::SessionToken) && !(self.policy_document.is_empty() && self.policy_arns.is_empty()) {
+            problems.push("cannot supply a policy or role when using credential_type session_token".to_owned());
+        }
+        let for_assumed_role = [
+            ("role_arns", self.role_arns.is_empty()),
+            ("session_tags", self.session_tags.is_empty()),
+            ("external_id", self.external_id.is_empty()),
+        ];
+        for (field, empty) in for_assumed_role {
+            if !empty && !self.is(CredentialType::AssumedRole) {
+                problems.push(format!("cannot supply {field} when credential_type isn't assumed_role"));
+            }
+        }
+        self.size_problems(&mut problems);
+        problems
+    }
+
+    fn user_problems(&self, problems: &mut Vec<String>) {
+        let is_user = self.is(CredentialType::IamUser);
+        if !self.user_path.is_empty() {
+            if !is_user {
+                problems.push("user_path parameter only valid for iam_user credential type".to_owned());
+            }
+            if !is_user_path(&self.user_path) {
+                problems.push(format!("the specified value for user_path is invalid. It must match {} regexp", quoted(USER_PATH)));
+            }
+        }
+        if !self.permissions_boundary_arn.is_empty() {
+            if !is_user {
+                problems.push("cannot supply permissions_boundary_arn when credential_type isn't iam_user".to_owned());
+            }
+            if let Err(problem) = boundary(&self.permissions_boundary_arn) {
+                problems.push(format!("invalid permissions_boundary_arn parameter: {problem}"));
+            }
+        }
+    }
+
+    fn size_problems(&self, problems: &mut Vec<String>) {
+        for (field, list) in [("role_arns", &self.role_arns), ("policy_arns", &self.policy_arns), ("iam_groups", &self.iam_groups)] {
+            if list.len() > LIST_MAX {
+                problems.push(format!("{field} has {} entries, over the limit of {LIST_MAX}", list.len()));
+            }
+        }
+        for (field, tags) in [("iam_tags", &self.iam_tags), ("session_tags", &self.session_tags)] {
+            if tags.len() > TAGS_MAX {
+                problems.push(format!("{field} has {} tags, over AWS's limit of {TAGS_MAX}", tags.len()));
+            }
+        }
+        if self.policy_document.len() > POLICY_BYTES_MAX {
+            let length = self.policy_document.len();
+            problems.push(format!("policy_document is {length} bytes long, over the limit of {POLICY_BYTES_MAX}"));
+        }
+    }
+
+    /// Refuses a role that is not valid. Errors: `BadRequest` with all problems, Go-quoted as Vault does.
+    pub(super) fn checked(&self, unknown: Option<&str>) -> Result<()> {
+        let problems = self.problems(unknown);
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::bad_request(format!("error(s) validating supplied role data: {}", quoted(&errors(&problems)))))
+    }
+
+    /// Remarks on a valid role that will not do what its writer hopes.
+    pub(super) fn remarks(&self) -> Vec<String> {
+        let too_short = |(field, ttl): (&str, Seconds)| {
+            let useless = ttl.set().is_some_and(|ttl| ttl < STS_TTL_MIN);
+            useless.then(|| format!("{field} {}s is under AWS's minimum of {}s: AWS refuses such requests", ttl.0, STS_TTL_MIN.0))
+        };
+        [("default_sts_ttl", self.default_sts_ttl), ("max_sts_ttl", self.max_sts_ttl)].into_iter().filter_map(too_short).collect()
+    }
+
+    /// What `GET roles/<name>` shows. Lists that are empty are null, as in Vault.
+    pub(super) fn shown(&self) -> Value {
+        let types: Vec<&str> = self.credential_types.iter().map(|kind| kind.name()).collect();
+        json!({
+            "credential_type": types.join(","),
+            "policy_arns": or_null(&self.policy_arns, self.policy_arns.is_empty()),
+            "role_arns": or_null(&self.role_arns, self.role_arns.is_empty()),
+            "policy_document": self.policy_document,
+            "iam_groups": or_null(&self.iam_groups, self.iam_groups.is_empty()),
+            "iam_tags": or_null(&self.iam_tags, self.iam_tags.is_empty()),
+            "session_tags": or_null(&self.session_tags, self.session_tags.is_empty()),
+            "external_id": self.external_id,
+            "default_sts_ttl": self.default_sts_ttl,
+            "max_sts_ttl": self.max_sts_ttl,
+            "user_path": self.user_path,
+            "permissions_boundary_arn": self.permissions_boundary_arn,
+            "mfa_serial_number": self.mfa_serial_number,
+        })
+    }
+
+    /// Which kind of credential this door gives. Errors: `BadRequest` where a legacy role has no such thing behind it.
+    pub(super) fn kind_at(&self, door: Door) -> Result<CredentialType> {
+        let kind = match (self.credential_types.as_slice(), door) {
+            ([only], _) => *only,
+            ([], _) => return Err(Error::failed("the stored role has no credential type; write it again")),
+            (_, Door::Creds) => CredentialType::IamUser,
+            (_, Door::Sts) => CredentialType::FederationToken,
+        };
+        let refused = match door {
+            Door::Creds => kind != CredentialType::IamUser,
+            Door::Sts => kind == CredentialType::IamUser,
+        };
+        if self.legacy && refused {
+            let path = if door == Door::Creds { "creds" } else { "sts" };
+            return Err(Error::bad_request(format!(
+                "attempted to retrieve {} credentials through the {path} path; this is not allowed for legacy roles",
+                kind.name()
+            )));
+        }
+        Ok(kind)
+    }
+
+    /// How long a credential shall live: what is asked, else the role's default, else an hour; never longer than the role's
+    /// maximum, else the mount's. As in Vault it is lowered without a word.
+    pub(super) fn lifetime(&self, asked: Option<Seconds>, mount_max: Seconds) -> Seconds {
+        let wanted = asked.or(self.default_sts_ttl.set()).unwrap_or(STS_TTL_DEFAULT);
+        match self.max_sts_ttl.set().or(mount_max.set()) {
+            Some(most) => wanted.min(most),
+            None => wanted,
+        }
+    }
+
+    /// The IAM role to assume. `asked` empty is "not given": Terraform always sends the field. Errors: `BadRequest`.
+    pub(super) fn iam_role<'a>(&'a self, name: &str, asked: &'a str) -> Result<&'a str> {
+        if asked.is_empty() {
+            return match self.role_arns.as_slice() {
+                [only] => Ok(only),
+                _ => Err(Error::bad_request("did not supply a role_arn parameter and unable to determine one")),
+            };
+        }
+        if self.role_arns.iter().any(|arn| arn == asked) {
+            return Ok(asked);
+        }
+        Err(Error::bad_request(format!("role_arn {} not in allowed role arns for Vault role {}", quoted(asked), quoted(name))))
+    }
+}
+
+fn or_null(value: impl Serialize, empty: bool) -> Value {
+    if empty { Value::Null } else { json!(value) }
+}
+
+fn is_user_path(path: &str) -> bool {
+    let inner = path.bytes().all(|byte| (0x21..=0x7f).contains(&byte));
+    inner && path.starts_with('/') && path.ends_with('/') && path.len() <= USER_PATH_SIZE_MAX
+}
+
+/// The part of an ARN that is looked at.
+struct Arn<'a> {
+    service: &'a str,
+    resource: &'a str,
+}
+
+impl<'a> Arn<'a> {
+    /// Parses `arn:partition:service:region:account:resource`, with the texts of AWS's Go SDK.
+    fn parse(text: &'a str) -> Result<Self, &'static str> {
+        let rest = text.strip_prefix("arn:").ok_or("arn: invalid prefix")?;
+        let mut parts = rest.splitn(5, ':');
+        let (_partition, service) = (parts.next(), parts.next());
+        let (_region, _account) = (parts.next(), parts.next());
+        match (service, parts.next()) {
+            (Some(service), Some(resource)) => Ok(Self { service, resource }),
+            _ => Err("arn: not enough sections"),
+        }
+    }
+}
+
+fn boundary(text: &str) -> Result<(), String> {
+    let arn = Arn::parse(text)?;
+    if arn.service != "iam" {
+        return Err(format!("expected a service of iam but got {}", arn.service));
+    }
+    if !arn.resource.starts_with("policy/") {
+        return Err(format!("expected a resource of policy but got {}", arn.resource));
+    }
+    Ok(())
+}

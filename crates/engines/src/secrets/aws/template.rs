@@ -1,0 +1,182 @@
+//! The part of Go's template language that `username_template` needs.
+//!
+//! Text, `{{ pipeline }}`, `{{ if }} … {{ else if }} … {{ else }} … {{ end }}`, comments and trim marks; fields `.Type`,
+//! `.DisplayName`, `.PolicyName`; the functions of Vault's username templates (Vault docs, "Username Templating"). Variables, `range`,
+//! `with` and nested templates are refused when the template is written, not when it is used.
+
+use std::sync::Arc;
+
+use daypass_base::{Clock, Entropy};
+
+mod call;
+mod layout;
+mod parse;
+
+use call::Function;
+
+/// A parsed template.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Template {
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Node {
+    Text(String),
+    Show(Pipeline),
+    If { arms: Vec<(Pipeline, Vec<Node>)>, otherwise: Vec<Node> },
+}
+
+/// Commands joined by `|`; each takes the one before as its last argument.
+#[derive(Debug, Clone, PartialEq)]
+struct Pipeline(Vec<Command>);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Command {
+    Value(Term),
+    Call(Function, Vec<Term>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Term {
+    Bool(bool),
+    Field(Field),
+    Group(Pipeline),
+    Number(i64),
+    Text(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    DisplayName,
+    PolicyName,
+    Type,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Value {
+    Bool(bool),
+    Number(i64),
+    Text(String),
+}
+
+/// What a template is filled with.
+pub(crate) struct Facts<'a> {
+    /// `.Type`: `IAM` or `STS`.
+    pub(crate) kind: &'static str,
+    /// `.DisplayName`.
+    pub(crate) display_name: &'a str,
+    /// `.PolicyName`.
+    pub(crate) policy_name: &'a str,
+    /// For the times.
+    pub(crate) clock: &'a Arc<dyn Clock>,
+    /// For `random` and `uuid`.
+    pub(crate) entropy: &'a Arc<dyn Entropy>,
+}
+
+/// Longest template, in bytes.
+const TEMPLATE_BYTES_MAX: usize = 4096;
+/// Longest text that a template or a step of it makes, in bytes.
+const OUTPUT_BYTES_MAX: usize = 4096;
+
+impl Template {
+    /// Parses a template. The error says what is wrong with it and where.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > TEMPLATE_BYTES_MAX {
+            return Err(format!("the template is {} bytes long, over the limit of {TEMPLATE_BYTES_MAX}", text.len()));
+        }
+        parse::nodes(text).map(|nodes| Self { nodes })
+    }
+
+    /// Fills the template.
+    pub(crate) fn fill(&self, facts: &Facts<'_>) -> Result<String, String> {
+        let mut out = String::new();
+        fill(&self.nodes, facts, &mut out)?;
+        Ok(out)
+    }
+}
+
+fn fill(nodes: &[Node], facts: &Facts<'_>, out: &mut String) -> Result<(), String> {
+    for node in nodes {
+        match node {
+            Node::Text(text) => out.push_str(text),
+            Node::Show(pipeline) => out.push_str(&pipeline.value(facts)?.into_text()),
+            Node::If { arms, otherwise } => {
+                let mut chosen = otherwise;
+                for (condition, body) in arms {
+                    if condition.value(facts)?.is_true() {
+                        chosen = body;
+                        break;
+                    }
+                }
+                fill(chosen, facts, out)?;
+            }
+        }
+        bounded(out)?;
+    }
+    Ok(())
+}
+
+/// Refuses a text that grew too long.
+fn bounded(text: &str) -> Result<(), String> {
+    if text.len() > OUTPUT_BYTES_MAX {
+        return Err(format!("the template makes more than {OUTPUT_BYTES_MAX} bytes"));
+    }
+    Ok(())
+}
+
+impl Pipeline {
+    fn value(&self, facts: &Facts<'_>) -> Result<Value, String> {
+        let mut last: Option<Value> = None;
+        for command in &self.0 {
+            last = Some(match command {
+                Command::Value(term) => term.value(facts)?,
+                Command::Call(function, terms) => {
+                    let mut arguments = terms.iter().map(|term| term.value(facts)).collect::<Result<Vec<_>, _>>()?;
+                    arguments.extend(last);
+                    function.call(arguments, facts)?
+                }
+            });
+            if let Some(Value::Text(text)) = &last {
+                bounded(text)?;
+            }
+        }
+        last.ok_or_else(|| "missing value for command".to_owned())
+    }
+}
+
+impl Term {
+    fn value(&self, facts: &Facts<'_>) -> Result<Value, String> {
+        Ok(match self {
+            Self::Bool(flag) => Value::Bool(*flag),
+            Self::Field(Field::DisplayName) => Value::Text(facts.display_name.to_owned()),
+            Self::Field(Field::PolicyName) => Value::Text(facts.policy_name.to_owned()),
+            Self::Field(Field::Type) => Value::Text(facts.kind.to_owned()),
+            Self::Group(pipeline) => pipeline.value(facts)?,
+            Self::Number(number) => Value::Number(*number),
+            Self::Text(text) => Value::Text(text.clone()),
+        })
+    }
+}
+
+impl Value {
+    /// Go's truth: not empty, not zero.
+    fn is_true(&self) -> bool {
+        match self {
+            Self::Bool(flag) => *flag,
+            Self::Number(number) => *number != 0,
+            Self::Text(text) => !text.is_empty(),
+        }
+    }
+
+    fn into_text(self) -> String {
+        match self {
+            Self::Bool(flag) => flag.to_string(),
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => text,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

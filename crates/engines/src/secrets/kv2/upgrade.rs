@@ -1,0 +1,71 @@
+//! Taking over the rows of KV version 1 when a mount is upgraded (`options.version` tuned from 1 to 2).
+//!
+//! It runs once per mounted engine, before its first request, and costs one look-up where there is nothing to take over. Each secret
+//! moves in one commit, so a crash in the middle leaves the rest for the next start, and two nodes that do it at once do no harm.
+
+use daypass_sdk::{Changes, CommitFailure, Cx, Error, Result, from_json};
+use serde_json::value::to_raw_value;
+use serde_json::{Map, Value};
+
+use super::Kv2;
+use super::config::Config;
+use super::key::{Author, Key};
+use super::rows;
+use crate::secrets::kv1;
+
+impl Kv2 {
+    /// Makes sure that the rows of version 1 were taken over. Errors: `Internal` when the store fails; the next request tries again.
+    pub(super) async fn ready(&self, cx: &Cx) -> Result<()> {
+        if self.upgraded.initialized() {
+            return Ok(());
+        }
+        self.upgraded.get_or_try_init(|| take_over(cx)).await.map(|()| ())
+    }
+}
+
+async fn take_over(cx: &Cx) -> Result<()> {
+    let mut folders = vec![kv1::ROWS.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let mut after: Option<String> = None;
+        loop {
+            let page = cx.store.list_page(&folder, after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.clone());
+            for name in page {
+                let below = format!("{folder}{name}");
+                if name.ends_with('/') { folders.push(below) } else { take(cx, &below).await? }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Moves one secret. A secret that exists in version 2 already wins: it was written later.
+async fn take(cx: &Cx, old: &str) -> Result<()> {
+    let path = old.strip_prefix(kv1::ROWS).unwrap_or(old);
+    for _ in 0..rows::ATTEMPTS_MAX {
+        let Some(entry) = cx.store.get(old).await? else { return Ok(()) };
+        let row = rows::key_row(path);
+        let remove = Changes::new().unchanged(old, Some(&entry)).delete(old);
+        let changes = if cx.store.get(&row).await?.is_some() {
+            remove
+        } else {
+            let data: Map<String, Value> = from_json(old, &entry.value)?;
+            let raw = to_raw_value(&data).map_err(|error| Error::internal("data cannot be stored as JSON").because(error))?;
+            let now = cx.clock.now();
+            let mut key = Key::new(now);
+            let added = key.add(&Config::default(), raw, Author::doing(cx, "create"), now);
+            let changes = remove.unchanged(&row, None).put_json(&row, &key)?;
+            added.put.into_iter().fold(changes, |changes, (number, data)| changes.put(rows::data_row(path, number), data.get().into()))
+        };
+        match cx.store.commit(changes).await {
+            Ok(()) => return Ok(()),
+            Err(CommitFailure::Conflict(_)) => {}
+            Err(CommitFailure::Error(error)) => return Err(error),
+        }
+    }
+    Err(rows::busy())
+}
+
+/// Names per look at a folder.
+const PAGE: usize = 1000;

@@ -1,0 +1,6 @@
+//! Secrets engines.
+
+pub mod aws;
+pub mod kv1;
+pub mod kv2;
+mod kv_path;

@@ -1,0 +1,273 @@
+//! What a token may do: the patterns of all its policies, arranged so that the one that counts is found quickly.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use daypass_base::Seconds;
+use serde_json::{Map, Value, json};
+
+use crate::parameters::{is_allowed, is_denied, lower};
+use crate::pattern::{Class, PrefixIndex, Rank, Segments, class};
+use crate::verdict::{Grant, Reason, Rule, Verdict};
+use crate::{Capabilities, Capability, Identity, Operation, Permissions, Policy};
+
+/// A request as policies see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The path without `v1/`. Slashes in front of it are ignored.
+    pub path: &'a str,
+    /// What it wants to do.
+    pub operation: Operation,
+    /// What it sends: the body, or the query of a GET.
+    pub data: Option<&'a Map<String, Value>>,
+    /// How long the answer is to be wrapped, when it is.
+    pub wrap_ttl: Option<Seconds>,
+    /// Whether the path is protected for root, so that `sudo` is needed too.
+    pub sudo_path: bool,
+    /// Names of the endpoint's fields that read a text as a list (`a,b`): there each part is judged.
+    pub comma_lists: &'a [&'a str],
+}
+
+impl<'a> Question<'a> {
+    /// A request without data and wrapping on a path that is not protected for root.
+    #[must_use]
+    pub fn new(path: &'a str, operation: Operation) -> Self {
+        Self { path, operation, data: None, wrap_ttl: None, sudo_path: false, comma_lists: &[] }
+    }
+}
+
+/// The compiled policies of a token.
+///
+/// ```
+/// use std::sync::Arc;
+/// use daypass_policy::{Acl, Identity, Operation, Policy, Question};
+/// let policy = Policy::parse("ci", "path \"aws/sts/*\" { capabilities = [\"read\"] }").unwrap();
+/// let acl = Acl::compile(&[Arc::new(policy)], &Identity::default());
+/// let verdict = acl.judge(&Question::new("aws/sts/deploy", Operation::Read));
+/// assert!(verdict.allowed);
+/// assert_eq!(verdict.to_string(), "allowed by \"aws/sts/*\" of policy ci: granted");
+/// assert_eq!(acl.capabilities("aws/sts/deploy"), ["read"]);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Acl {
+    root: bool,
+    exact: PrefixIndex<Rule>,
+    /// By the text before the `*`.
+    prefixes: PrefixIndex<(Rank, Rule)>,
+    /// Patterns with `+` segments by the text before the first of them; each list best first.
+    segments: PrefixIndex<Vec<(Segments, Rule)>>,
+}
+
+impl Acl {
+    /// Arranges the policies of a token for whoever it belongs to. Policies with templates are filled in here, once;
+    /// without them the result is the same for every identity. The root policy among them permits everything.
+    #[must_use]
+    pub fn compile(policies: &[Arc<Policy>], identity: &Identity) -> Self {
+        let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
+        for policy in policies {
+            for stanza in &policy.stanzas {
+                let Some(filled) = stanza.template.fill(identity) else { continue };
+                let pattern = filled.strip_prefix('/').unwrap_or(&filled);
+                let grant = Grant { policy: policy.name.clone(), capabilities: stanza.permissions.capabilities, line: stanza.line };
+                if let Some(rule) = rules.get_mut(pattern) {
+                    Arc::make_mut(&mut rule.permissions).merge(&stanza.permissions);
+                    rule.grants.push(grant);
+                } else {
+                    let rule =
+                        Rule { pattern: pattern.into(), permissions: stanza.permissions.clone(), grants: smallvec::smallvec![grant] };
+                    rules.insert(pattern.to_owned(), rule);
+                }
+            }
+        }
+        Self::arrange(rules, policies.iter().any(|policy| policy.root))
+    }
+
+    fn arrange(rules: BTreeMap<String, Rule>, root: bool) -> Self {
+        let mut exact = Vec::new();
+        // Sorted by themselves: without its `*` a pattern may sort elsewhere.
+        let mut prefixes = BTreeMap::new();
+        let mut segments: BTreeMap<String, Vec<(Segments, Rule)>> = BTreeMap::new();
+        for (pattern, rule) in rules {
+            match class(&pattern) {
+                Class::Exact => exact.push((pattern, rule)),
+                Class::Prefix => {
+                    let stem = pattern.strip_suffix('*').unwrap_or(&pattern);
+                    prefixes.insert(stem.to_owned(), (Rank::of_prefix(stem), rule));
+                }
+                Class::Segments => segments.entry(Segments::head(&pattern).to_owned()).or_default().push((Segments::new(&pattern), rule)),
+            }
+        }
+        for group in segments.values_mut() {
+            group.sort_by(|(a, _), (b, _)| b.rank().cmp(a.rank()));
+        }
+        Self { root, exact: PrefixIndex::new(exact), prefixes: PrefixIndex::new(prefixes), segments: PrefixIndex::new(segments) }
+    }
+
+    /// Whether the root policy is among the policies.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.root
+    }
+
+    /// Whether a request may go on. Exactly one rule decides: see [`Acl::rule_for`].
+    #[must_use]
+    pub fn judge<'a>(&'a self, question: &Question<'a>) -> Verdict<'a> {
+        let asked = question.operation.needs();
+        let verdict = |allowed, reason, rule| Verdict { allowed, reason, rule, asked };
+        if self.root {
+            return verdict(true, Reason::Root, None);
+        }
+        let Some(needed) = asked else { return verdict(true, Reason::Help, None) };
+        let Some(rule) = self.rule_for(question.path, question.operation) else { return verdict(false, Reason::NoPattern, None) };
+        match refusal(&rule.permissions, question, needed) {
+            Some(reason) => verdict(false, reason, Some(rule)),
+            None => verdict(true, Reason::Granted, Some(rule)),
+        }
+    }
+
+    /// The rule that decides about a path: an exact pattern; for a list also one without the final slash; then the best
+    /// pattern with wildcards, for a list first without the final slash.
+    #[must_use]
+    pub fn rule_for<'a>(&'a self, path: &'a str, operation: Operation) -> Option<&'a Rule> {
+        let path = path.trim_start_matches('/');
+        let bare = if operation == Operation::List { path.strip_suffix('/') } else { None };
+        self.exact
+            .get(path)
+            .or_else(|| bare.and_then(|bare| self.exact.get(bare)))
+            .or_else(|| bare.and_then(|bare| self.best_wildcard(bare)))
+            .or_else(|| self.best_wildcard(path))
+    }
+
+    /// The names of what may be done on a path, sorted, as `sys/capabilities` answers them: `["root"]` for root,
+    /// `["deny"]` for nothing. Like Vault it looks for the rule as a list would.
+    #[must_use]
+    pub fn capabilities(&self, path: &str) -> Vec<&'static str> {
+        if self.root {
+            return vec!["root"];
+        }
+        self.capability_set(path).names()
+    }
+
+    /// Whether anything is granted on a path that ends in `/` or below it: is the mount to be shown?
+    #[must_use]
+    pub fn has_any_below(&self, prefix: &str) -> bool {
+        let prefix = prefix.trim_start_matches('/');
+        let grants = |rule: &Rule| rule.permissions.capabilities.grants();
+        self.root
+            || self.capability_set(prefix).grants()
+            || self.exact.below(prefix).any(grants)
+            || self.prefixes.below(prefix).any(|(_, rule)| grants(rule))
+            // Of the prefixes that cover the whole mount the longest counts. (Vault looks at the path of the mount alone,
+            // where another rule may decide, and then hides mounts that can be used.)
+            || self.prefixes.chain(prefix).next().is_some_and(|(_, rule)| grants(rule))
+            || self.segments.iter().flat_map(|(_, group)| group).any(|(segments, rule)| grants(rule) && segments.reaches_below(prefix))
+    }
+
+    /// All patterns with what they permit, in the shape of `sys/internal/ui/resultant-acl`. Prefixes stand there without
+    /// their `*`, patterns with `+` as they are written.
+    #[must_use]
+    pub fn resultant_acl(&self) -> Map<String, Value> {
+        let mut data = Map::from_iter([("root".to_owned(), json!(self.root)), ("chroot_namespace".to_owned(), json!(""))]);
+        if self.root {
+            return data;
+        }
+        let exact: Map<String, Value> = self.exact.iter().map(|(path, rule)| (path.to_owned(), described(&rule.permissions))).collect();
+        let mut glob: Map<String, Value> =
+            self.prefixes.iter().map(|(stem, (_, rule))| (stem.to_owned(), described(&rule.permissions))).collect();
+        for (_, rule) in self.segments.iter().flat_map(|(_, group)| group) {
+            glob.insert(rule.pattern.to_string(), described(&rule.permissions));
+        }
+        data.insert("exact_paths".to_owned(), exact.into());
+        data.insert("glob_paths".to_owned(), glob.into());
+        data
+    }
+
+    /// All rules, sorted by class and pattern, for whoever explains a token's rights.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        let exact = self.exact.iter().map(|(_, rule)| rule);
+        let prefixes = self.prefixes.iter().map(|(_, (_, rule))| rule);
+        exact.chain(prefixes).chain(self.segments.iter().flat_map(|(_, group)| group).map(|(_, rule)| rule))
+    }
+
+    fn capability_set(&self, path: &str) -> Capabilities {
+        self.rule_for(path, Operation::List).map_or(Capabilities::NONE, |rule| rule.permissions.capabilities)
+    }
+
+    fn best_wildcard<'a>(&'a self, path: &'a str) -> Option<&'a Rule> {
+        let prefix = self.prefixes.chain(path).next().map(|(rank, rule)| (rank, rule));
+        let segments = self.segments.chain(path).filter_map(|group| group.iter().find(|(segments, _)| segments.matches(path)));
+        let candidates = prefix.into_iter().chain(segments.map(|(segments, rule)| (segments.rank(), rule)));
+        candidates.max_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, rule)| rule)
+    }
+}
+
+/// Why these permissions do not allow the request.
+fn refusal<'a>(permissions: &'a Permissions, question: &Question<'a>, needed: Capability) -> Option<Reason<'a>> {
+    if permissions.capabilities.denies() {
+        return Some(Reason::Denied);
+    }
+    if !permissions.capabilities.has(needed) {
+        return Some(Reason::MissingCapability(needed));
+    }
+    let (min, max) = (permissions.wrapping_min, permissions.wrapping_max);
+    // Merging may leave a minimum over the maximum; then nothing fits.
+    let limited = min.set().is_some() || max.set().is_some();
+    let fits = question.wrap_ttl.is_some_and(|ttl| ttl >= min && max.set().is_none_or(|max| ttl <= max));
+    if limited && !fits {
+        return Some(Reason::WrapTtl { min, max });
+    }
+    if question.operation.takes_parameters()
+        && let Some(reason) = parameter_refusal(permissions, question)
+    {
+        return Some(reason);
+    }
+    (question.sudo_path && !permissions.capabilities.has(Capability::Sudo)).then_some(Reason::MissingCapability(Capability::Sudo))
+}
+
+fn parameter_refusal<'a>(permissions: &'a Permissions, question: &Question<'a>) -> Option<Reason<'a>> {
+    // The names that a policy requires are lower case, and those sent must be as well: Vault's rule.
+    let missing = permissions.required.iter().find(|name| !question.data.is_some_and(|data| data.contains_key(name.as_str())));
+    if let Some(name) = missing {
+        return Some(Reason::MissingParameter(name));
+    }
+    let data = question.data?;
+    let is_comma_list = |name: &str| question.comma_lists.contains(&lower(name).as_ref());
+    for (name, value) in data {
+        let denied = permissions.denied.values(name).is_some_and(|listed| is_denied(value, listed, is_comma_list(name)));
+        if denied || permissions.denied.has_all() {
+            return Some(Reason::DeniedParameter(name));
+        }
+    }
+    if permissions.allowed.is_empty() {
+        return None;
+    }
+    for (name, value) in data {
+        let allowed = match permissions.allowed.values(name) {
+            Some(listed) => is_allowed(value, listed, is_comma_list(name)),
+            None => permissions.allowed.has_all(),
+        };
+        if !allowed {
+            return Some(Reason::ParameterNotAllowed(name));
+        }
+    }
+    None
+}
+
+fn described(permissions: &Permissions) -> Value {
+    let mut data = Map::from_iter([("capabilities".to_owned(), json!(permissions.capabilities.names()))]);
+    let mut add = |name: &str, value: Value, present: bool| {
+        if present {
+            data.insert(name.to_owned(), value);
+        }
+    };
+    let parameters = |all: &crate::Parameters| all.iter().map(|(name, values)| (name.to_owned(), json!(values))).collect::<Map<_, _>>();
+    add("min_wrapping_ttl", json!(permissions.wrapping_min), !permissions.wrapping_min.is_zero());
+    add("max_wrapping_ttl", json!(permissions.wrapping_max), !permissions.wrapping_max.is_zero());
+    add("allowed_parameters", parameters(&permissions.allowed).into(), !permissions.allowed.is_empty());
+    add("denied_parameters", parameters(&permissions.denied).into(), !permissions.denied.is_empty());
+    add("required_parameters", json!(permissions.required), !permissions.required.is_empty());
+    Value::Object(data)
+}
+
+#[cfg(test)]
+mod tests;

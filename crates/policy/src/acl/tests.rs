@@ -1,0 +1,263 @@
+use crate::{Alias, Entity};
+
+use super::*;
+
+fn acl(texts: &[&str]) -> Acl {
+    let policies: Vec<Arc<Policy>> =
+        texts.iter().enumerate().map(|(index, text)| Arc::new(Policy::parse(&format!("p{index}"), text).unwrap())).collect();
+    Acl::compile(&policies, &Identity::default())
+}
+
+fn allows(acl: &Acl, operation: Operation, path: &str) -> bool {
+    acl.judge(&Question::new(path, operation)).allowed
+}
+
+fn sends(acl: &Acl, path: &str, data: Value) -> bool {
+    let data = data.as_object().unwrap();
+    acl.judge(&Question { data: Some(data), ..Question::new(path, Operation::Update) }).allowed
+}
+
+/// The stanzas and answers of the recorded scenario acl-precedence.
+#[test]
+fn precedence_is_the_recorded_one() {
+    use Operation::{Create, Delete, List, Read, Update};
+    let acl = acl(&[r#"
+        path "m/*" { capabilities = ["read"] }
+        path "m/secret/*" { capabilities = ["deny"] }
+        path "m/secret/open" { capabilities = ["read"] }
+        path "m/+/plus" { capabilities = ["create", "update"] }
+        path "m/team-*" { capabilities = ["create", "read", "update"] }
+        path "m/team-a/exact" { capabilities = ["delete"] }
+        path "m/+/+/two" { capabilities = ["update", "create"] }
+        path "m/x/+/two" { capabilities = ["read"] }
+        path "m/only-create" { capabilities = ["create"] }
+        path "m/only-update" { capabilities = ["update"] }
+        path "m/listed/" { capabilities = ["list"] }
+        path "m/listed2" { capabilities = ["list"] }"#]);
+    for (operation, path, expected) in [
+        (Read, "m/any", true),
+        (Read, "m/secret/open", true),
+        (Read, "m/secret/closed", false),
+        (Read, "m/a/plus", false),
+        (Read, "m/a/b/plus", true),
+        (Read, "m/team-a/k", true),
+        (Read, "m/team-a/exact", false),
+        (Read, "m/x/y/two", true),
+        (Read, "m/q/y/two", false),
+        (Update, "m/a/plus", true),
+        (Update, "m/a/b/plus", false),
+        (Create, "m/team-a/new", true),
+        (Update, "m/x/y/two", false),
+        (Update, "m/q/y/two", true),
+        (Create, "m/only-create", true),
+        (Update, "m/only-create", false),
+        (List, "m/listed/", true),
+        (List, "m/listed2/", true),
+        (List, "m/team-a/", false),
+        (List, "m/", false),
+        (Delete, "m/team-a/exact", true),
+        (Delete, "m/team-a/k", false),
+        (Read, "other/any", false),
+    ] {
+        assert_eq!(allows(&acl, operation, path), expected, "{operation:?} {path}");
+    }
+}
+
+/// The stanzas and answers of the recorded scenario capabilities.
+#[test]
+fn capabilities_are_the_recorded_ones() {
+    let acl = acl(&[r#"
+        path "i/a" { capabilities = ["read", "update"] }
+        path "i/b/*" { capabilities = ["list", "create", "delete"] }
+        path "i/c" { capabilities = ["deny"] }
+        path "i/d/+/e" { capabilities = ["patch"] }
+        path "i/f" { capabilities = ["sudo", "read"] }"#]);
+    for (path, expected) in [
+        ("i/a", vec!["read", "update"]),
+        ("i/b", vec!["deny"]),
+        ("i/b/", vec!["create", "delete", "list"]),
+        ("i/b/x/y", vec!["create", "delete", "list"]),
+        ("i/c", vec!["deny"]),
+        ("i/d/1/e", vec!["patch"]),
+        ("i/d/1/2/e", vec!["deny"]),
+        ("i/f", vec!["read", "sudo"]),
+        ("i/zzz", vec!["deny"]),
+    ] {
+        assert_eq!(acl.capabilities(path), expected, "{path}");
+    }
+}
+
+/// The stanzas and answers of the recorded scenario acl-parameters.
+#[test]
+fn parameters_are_judged_as_recorded() {
+    let acl = acl(&[r#"
+        path "required" { capabilities = ["update"]  required_parameters = ["bar", "baz"] }
+        path "allowed" { capabilities = ["update"]  allowed_parameters = { "bar" = ["one", "pre-*"]  "foo" = [] } }
+        path "allowed-any" { capabilities = ["update"]  allowed_parameters = { "bar" = ["one"]  "*" = [] } }
+        path "denied" { capabilities = ["update"]  denied_parameters = { "bar" = ["one", "pre-*"]  "gone" = [] } }
+        path "denied-all" { capabilities = ["update"]  denied_parameters = { "*" = [] } }
+        path "both" { capabilities = ["update"]  allowed_parameters = { "*" = [] }  denied_parameters = { "bar" = ["bad"] } }"#]);
+    for (path, data, expected) in [
+        ("required", json!({}), false),
+        ("required", json!({"bar": "1"}), false),
+        ("required", json!({"bar": "1", "baz": "2"}), true),
+        ("required", json!({"bar": "", "baz": ""}), true),
+        ("required", json!({"BAR": "1", "baz": "2"}), false),
+        ("allowed", json!({"bar": "one"}), true),
+        ("allowed", json!({"BAR": "two"}), false),
+        ("allowed", json!({"bar": "pre-x"}), true),
+        ("allowed", json!({"foo": [1]}), true),
+        ("allowed", json!({"other": "1"}), false),
+        ("allowed", json!({}), true),
+        ("allowed", json!({"bar": "one", "other": "1"}), false),
+        ("allowed", json!({"bar": 1}), false),
+        ("allowed-any", json!({"bar": "two"}), false),
+        ("allowed-any", json!({"other": "x"}), true),
+        ("denied", json!({"bar": "one"}), false),
+        ("denied", json!({"bar": "pre-z"}), false),
+        ("denied", json!({"Gone": "1"}), false),
+        ("denied", json!({"bar": "two", "other": "x"}), true),
+        ("denied-all", json!({}), true),
+        ("denied-all", json!({"a": "1"}), false),
+        ("both", json!({"bar": "bad"}), false),
+        ("both", json!({"bar": "good", "x": "1"}), true),
+    ] {
+        assert_eq!(sends(&acl, path, data.clone()), expected, "{path} {data}");
+    }
+}
+
+/// The stanzas and answers of the recorded scenario acl-wrapping-ttl.
+#[test]
+fn wrapping_limits_are_the_recorded_ones() {
+    let acl = acl(&[r#"
+        path "min" { capabilities = ["read"]  min_wrapping_ttl = "60s" }
+        path "max" { capabilities = ["read"]  max_wrapping_ttl = "120s" }
+        path "both" { capabilities = ["read"]  min_wrapping_ttl = 60  max_wrapping_ttl = 120 }"#]);
+    for (path, ttl, expected) in [
+        ("min", None, false),
+        ("max", None, false),
+        ("both", None, false),
+        ("min", Some(30), false),
+        ("min", Some(60), true),
+        ("max", Some(120), true),
+        ("max", Some(300), false),
+        ("both", Some(90), true),
+        ("both", Some(300), false),
+    ] {
+        let verdict = acl.judge(&Question { wrap_ttl: ttl.map(Seconds), ..Question::new(path, Operation::Read) });
+        assert_eq!(verdict.allowed, expected, "{path} {ttl:?}");
+    }
+}
+
+#[test]
+fn same_pattern_of_two_policies_unites() {
+    let one = r#"path "a" { capabilities = ["read"] min_wrapping_ttl = 60 allowed_parameters = { x = ["1"] y = [] } required_parameters = ["r"] }"#;
+    let two = r#"path "/a" { capabilities = ["list"] min_wrapping_ttl = 30 allowed_parameters = { x = ["2"] z = ["3"] y = ["4"] } required_parameters = ["s"] }"#;
+    let united = acl(&[one, two]);
+    let rule = united.rule_for("a", Operation::Read).unwrap();
+    let permissions = rule.permissions();
+    assert_eq!(permissions.capabilities.names(), ["list", "read"]);
+    assert_eq!(permissions.wrapping_min, Seconds(30));
+    assert_eq!(permissions.allowed.values("x").unwrap(), [json!("1"), json!("2")]);
+    assert_eq!(permissions.allowed.values("y"), Some(&[][..]));
+    assert_eq!(permissions.required, ["r", "s"]);
+    assert_eq!(rule.grants().len(), 2);
+    let denied = acl(&[one, r#"path "a" { capabilities = ["deny"] }"#, two]);
+    assert_eq!(denied.capabilities("a"), ["deny"]);
+    let verdict = denied.judge(&Question::new("a", Operation::Read));
+    assert_eq!((verdict.reason, verdict.granting().collect::<Vec<_>>()), (Reason::Denied, vec!["p1"]));
+}
+
+#[test]
+fn verdicts_name_the_policies_that_grant() {
+    let acl = acl(&[r#"path "a/*" { capabilities = ["read"] }"#, r#"path "a/*" { capabilities = ["update"] }"#]);
+    let verdict = acl.judge(&Question::new("a/b", Operation::Update));
+    assert_eq!(verdict.granting().collect::<Vec<_>>(), ["p1"]);
+    assert_eq!(verdict.to_string(), "allowed by \"a/*\" of policies p0, p1: granted");
+    let verdict = acl.judge(&Question::new("a/b", Operation::Delete));
+    assert_eq!(verdict.to_string(), "denied by \"a/*\" of policies p0, p1: capability \"delete\" is not granted");
+    assert_eq!(acl.judge(&Question::new("b", Operation::Read)).to_string(), "denied: no pattern matches");
+}
+
+#[test]
+fn root_and_help_pass_and_sudo_paths_need_sudo() {
+    let root = Acl::compile(&[Arc::new(Policy::root())], &Identity::default());
+    assert!(root.judge(&Question { sudo_path: true, ..Question::new("sys/raw/x", Operation::Delete) }).allowed);
+    assert_eq!(root.capabilities("x"), ["root"]);
+    assert_eq!(root.judge(&Question::new("x", Operation::Read)).granting().collect::<Vec<_>>(), ["root"]);
+    assert_eq!(Value::from(root.resultant_acl()), json!({"root": true, "chroot_namespace": ""}));
+    let plain = acl(&[r#"path "*" { capabilities = ["read"] }"#, r#"path "sys/seal" { capabilities = ["update", "sudo"] }"#]);
+    assert!(allows(&plain, Operation::Help, "sys/raw/x") && allows(&plain, Operation::Read, "//x"));
+    let verdict = plain.judge(&Question { sudo_path: true, ..Question::new("sys/audit", Operation::Read) });
+    assert_eq!(verdict.reason, Reason::MissingCapability(Capability::Sudo));
+    assert!(plain.judge(&Question { sudo_path: true, ..Question::new("sys/seal", Operation::Update) }).allowed);
+}
+
+#[test]
+fn templates_are_filled_per_caller() {
+    let text = r#"path "kv/{{identity.entity.name}}/*" { capabilities = ["read"] }
+        path "kv/{{identity.entity.aliases.acc.name}}*" { capabilities = ["read", "delete"] }"#;
+    let policy = Arc::new(Policy::parse("p", text).unwrap());
+    let alias = Alias { mount_accessor: "acc".into(), name: "*".into(), ..Alias::default() };
+    let identity = Identity { entity: Some(Entity { name: "ada".into(), aliases: vec![alias], ..Entity::default() }), groups: Vec::new() };
+    let acl = Acl::compile(std::slice::from_ref(&policy), &identity);
+    assert!(allows(&acl, Operation::Read, "kv/ada/x"));
+    assert!(!allows(&acl, Operation::Read, "kv/bob/x"), "a star in a name must not widen the pattern");
+    assert!(!allows(&Acl::compile(&[policy], &Identity::default()), Operation::Read, "kv/ada/x"));
+}
+
+#[test]
+fn mounts_show_where_anything_below_is_granted() {
+    let acl = acl(&[r#"
+        path "a/b/c" { capabilities = ["read"] }
+        path "d/*" { capabilities = ["deny"] }
+        path "e/f*" { capabilities = ["list"] }
+        path "x/+/h" { capabilities = ["list"] }
+        path "i/+/secret" { capabilities = ["deny"] }"#]);
+    for (mount, expected) in [
+        ("a/", true),
+        ("a/b/", true),
+        ("b/", false),
+        ("d/", false),
+        ("e/", true),
+        ("x/g/", true),
+        ("x/", true),
+        ("y/g/", false),
+        ("i/j/", false),
+    ] {
+        assert_eq!(acl.has_any_below(mount), expected, "{mount}");
+    }
+}
+
+#[test]
+fn resultant_acl_has_vaults_shape() {
+    let acl = acl(&[r#"
+        path "a" { capabilities = ["update", "read"] max_wrapping_ttl = "1h" }
+        path "b/*" { capabilities = ["deny"] }
+        path "c/+/d*" { capabilities = ["list"] allowed_parameters = { "x" = ["1"] } }"#]);
+    assert_eq!(
+        Value::from(acl.resultant_acl()),
+        json!({
+            "root": false,
+            "chroot_namespace": "",
+            "exact_paths": {"a": {"capabilities": ["read", "update"], "max_wrapping_ttl": 3600}},
+            "glob_paths": {"b/": {"capabilities": ["deny"]}, "c/+/d*": {"capabilities": ["list"], "allowed_parameters": {"x": ["1"]}}},
+        })
+    );
+}
+
+#[test]
+fn default_policy_lets_a_token_look_after_itself() {
+    let policy = Arc::new(Policy::parse("default", crate::DEFAULT_POLICY).unwrap());
+    let identity = Identity { entity: Some(Entity { id: "e1".into(), name: "ada".into(), ..Entity::default() }), groups: Vec::new() };
+    let acl = Acl::compile(&[policy], &identity);
+    assert_eq!(acl.capabilities("auth/token/lookup-self"), ["read"]);
+    assert_eq!(acl.capabilities("sys/capabilities-self"), ["update"]);
+    assert_eq!(acl.capabilities("cubbyhole/x"), ["create", "delete", "list", "read", "update"]);
+    assert_eq!(acl.capabilities("identity/entity/id/e1"), ["read"]);
+    assert_eq!(acl.capabilities("identity/entity/name/bob"), ["deny"]);
+    assert_eq!(acl.capabilities("identity/oidc/provider/p/authorize"), ["read", "update"]);
+    for path in ["sys/leases/revoke", "auth/token/create", "sys/mounts", "secret/x"] {
+        assert_eq!(acl.capabilities(path), ["deny"], "{path}");
+    }
+}

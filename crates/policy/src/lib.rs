@@ -1,0 +1,29 @@
+//! ACL policies: what a token may do.
+//!
+//! A policy is parsed once ([`Policy::parse`]). The policies of a token and who it belongs to ([`Identity`]) are compiled
+//! once into an [`Acl`], which then judges every request ([`Acl::judge`]) without parsing or allocating again.
+//! Nothing here knows tokens, mounts or storage, and nothing here does input or output.
+//!
+//! Rules and texts are Vault 1.21's (Vault documentation, "Policies"); the tests hold them against a slow model of those rules.
+//! Different on purpose: a stanza whose template yields nothing, or a text with `*`, `+`, `/` or `,` in it, is left out,
+//! so that no name of an entity can widen a pattern.
+
+mod acl;
+mod builtin;
+mod capability;
+mod parameters;
+mod parse;
+mod pattern;
+mod permissions;
+mod policy;
+mod template;
+mod verdict;
+
+pub use acl::{Acl, Question};
+pub use builtin::{DEFAULT_POLICY, RESPONSE_WRAPPING_POLICY};
+pub use capability::{Capabilities, Capability, Operation};
+pub use parameters::Parameters;
+pub use permissions::Permissions;
+pub use policy::{Mistake, Policy, PolicyError, Stanza, limits};
+pub use template::{Alias, Entity, Group, Identity};
+pub use verdict::{Grant, Reason, Rule, Verdict};

@@ -1,0 +1,156 @@
+//! `allowed_parameters` and `denied_parameters`: names with the values that count.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// Names, lower case, each with the values that it stands for; no values means any value. `*` stands for all other names.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Parameters(BTreeMap<String, Vec<Value>>);
+
+impl Parameters {
+    /// Whether no name is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many names are in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The names with their values, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[Value])> {
+        self.0.iter().map(|(name, values)| (name.as_str(), values.as_slice()))
+    }
+
+    /// Adds a name, in lower case, as it is read from a stanza: written twice, the values add up.
+    pub fn add(&mut self, name: &str, values: Vec<Value>) {
+        self.0.entry(name.to_lowercase()).or_default().extend(values);
+    }
+
+    /// Unites with those of another stanza: "any value" on either side wins.
+    pub fn merge(&mut self, other: &Self) {
+        for (name, values) in &other.0 {
+            match self.0.get_mut(name) {
+                None => {
+                    self.0.insert(name.clone(), values.clone());
+                }
+                Some(own) if own.is_empty() || values.is_empty() => own.clear(),
+                Some(own) => own.extend(values.iter().filter(|value| !own.contains(value)).cloned().collect::<Vec<_>>()),
+            }
+        }
+    }
+
+    /// Whether `*` is in it.
+    #[must_use]
+    pub fn has_all(&self) -> bool {
+        self.0.contains_key("*")
+    }
+
+    /// The values of a name, whatever case it is sent in.
+    #[must_use]
+    pub fn values(&self, name: &str) -> Option<&[Value]> {
+        self.0.get(lower(name).as_ref()).map(Vec::as_slice)
+    }
+}
+
+/// Whether a value sent is one that an allow list has. Of a list each entry must be; of a text that the endpoint reads as a
+/// list (`comma_list`) each part must be.
+pub(crate) fn is_allowed(sent: &Value, listed: &[Value], comma_list: bool) -> bool {
+    if listed.is_empty() || is_listed(sent, listed) {
+        return true;
+    }
+    match sent {
+        Value::Array(entries) => entries.iter().all(|entry| is_listed(entry, listed)),
+        Value::String(text) if comma_list => text.split(',').all(|part| is_text_listed(part.trim(), listed)),
+        _ => false,
+    }
+}
+
+/// Whether a value sent is one that a deny list has. Of a list one such entry is enough.
+pub(crate) fn is_denied(sent: &Value, listed: &[Value], comma_list: bool) -> bool {
+    if listed.is_empty() || is_listed(sent, listed) {
+        return true;
+    }
+    match sent {
+        Value::Array(entries) => entries.iter().any(|entry| is_listed(entry, listed)),
+        Value::String(text) if comma_list => text.split(',').any(|part| is_text_listed(part.trim(), listed)),
+        _ => false,
+    }
+}
+
+/// The name in lower case, without a copy where it is already.
+pub(crate) fn lower(name: &str) -> Cow<'_, str> {
+    if name.chars().any(char::is_uppercase) { name.to_lowercase().into() } else { name.into() }
+}
+
+fn is_listed(sent: &Value, listed: &[Value]) -> bool {
+    match sent {
+        Value::String(text) => is_text_listed(text, listed),
+        Value::Number(number) => listed.iter().any(|value| matches!(value, Value::Number(own) if same_number(own, number))),
+        other => listed.contains(other),
+    }
+}
+
+fn is_text_listed(text: &str, listed: &[Value]) -> bool {
+    listed.iter().any(|value| matches!(value, Value::String(pattern) if text_matches(pattern, text)))
+}
+
+/// `*` counts at either end only, and a lone `*` is itself.
+fn text_matches(pattern: &str, text: &str) -> bool {
+    if pattern.len() < 2 {
+        return pattern == text;
+    }
+    let (head, tail) = (pattern.strip_prefix('*'), pattern.strip_suffix('*'));
+    match (head, tail) {
+        (Some(head), Some(_)) => text.contains(head.strip_suffix('*').unwrap_or(head)),
+        (Some(head), None) => text.ends_with(head),
+        (None, Some(tail)) => text.starts_with(tail),
+        (None, None) => pattern == text,
+    }
+}
+
+fn same_number(a: &serde_json::Number, b: &serde_json::Number) -> bool {
+    // `900` and `900.0` are one number to whoever wrote the policy.
+    a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a.to_bits() == b.to_bits())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn texts_match_with_stars_at_their_ends() {
+        for (pattern, text, expected) in [
+            ("*", "anything", false),
+            ("*", "*", true),
+            ("", "", true),
+            ("**", "anything", true),
+            ("pre-*", "pre-x", true),
+            ("pre-*", "pre", false),
+            ("*-post", "x-post", true),
+            ("*mid*", "a mid b", true),
+            ("a*b", "axb", false),
+        ] {
+            assert_eq!(text_matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn lists_are_judged_by_entry() {
+        let listed = [json!("a"), json!("b*"), json!(5), json!(true), json!(null)];
+        assert!(is_allowed(&json!(["a", "bb", 5.0, true, null]), &listed, false));
+        assert!(!is_allowed(&json!(["a", "c"]), &listed, false));
+        assert!(is_denied(&json!(["c", "a"]), &listed, false));
+        assert!(!is_denied(&json!(["c", "6", 6, false]), &listed, false));
+        assert!(is_allowed(&json!("a, bx"), &listed, true) && !is_allowed(&json!("a,c"), &listed, true));
+        assert!(is_denied(&json!("c, a"), &listed, true) && !is_denied(&json!("c, a"), &listed, false));
+        assert!(!is_allowed(&json!("5"), &listed, false));
+    }
+}

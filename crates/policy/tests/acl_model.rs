@@ -1,0 +1,303 @@
+//! The compiled [`Acl`] judges as a slow model does that is written straight from the rules of the Vault documentation:
+//! it keeps a flat list of stanzas and tries every one on every request.
+//!
+//! `DAYPASS_CASES` sets how many policy sets are tried.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test helpers may fail loudly")]
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use daypass_base::Seconds;
+use daypass_policy::{Acl, Identity, Operation, Policy, Question};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use serde_json::{Map, Value, json};
+
+/// A stanza as the generator makes it.
+#[derive(Debug, Clone, Default)]
+struct Stanza {
+    pattern: String,
+    words: BTreeSet<&'static str>,
+    allowed: BTreeMap<&'static str, Vec<&'static str>>,
+    denied: BTreeMap<&'static str, Vec<&'static str>>,
+    required: BTreeSet<&'static str>,
+    min: u64,
+    max: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Request {
+    path: String,
+    operation: Operation,
+    data: Map<String, Value>,
+    wrap: Option<u64>,
+    sudo: bool,
+}
+
+impl Stanza {
+    fn text(&self) -> String {
+        let list = |words: &[&str]| format!("[{}]", words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "));
+        let map = |map: &BTreeMap<&str, Vec<&str>>| {
+            format!("{{ {} }}", map.iter().map(|(k, v)| format!("{k:?} = {}", list(v))).collect::<Vec<_>>().join("\n"))
+        };
+        let words: Vec<&str> = self.words.iter().copied().collect();
+        let required: Vec<&str> = self.required.iter().copied().collect();
+        format!(
+            "path {:?} {{\n capabilities = {}\n allowed_parameters = {}\n denied_parameters = {}\n required_parameters = {}\n min_wrapping_ttl = {}\n max_wrapping_ttl = {}\n}}\n",
+            self.pattern,
+            list(&words),
+            map(&self.allowed),
+            map(&self.denied),
+            list(&required),
+            self.min,
+            self.max
+        )
+    }
+
+    /// Same pattern in two places: everything unites, a deny wins.
+    fn unite(&mut self, other: &Self) {
+        if self.words.contains("deny") || other.words.contains("deny") {
+            self.words = BTreeSet::from(["deny"]);
+            return;
+        }
+        self.words.extend(&other.words);
+        self.required.extend(&other.required);
+        for (mine, theirs) in [(&mut self.allowed, &other.allowed), (&mut self.denied, &other.denied)] {
+            for (name, values) in theirs {
+                match mine.get_mut(name) {
+                    Some(own) if own.is_empty() || values.is_empty() => own.clear(),
+                    Some(own) => own.extend(values),
+                    None => drop(mine.insert(name, values.clone())),
+                }
+            }
+        }
+        for (mine, theirs) in [(&mut self.min, other.min), (&mut self.max, other.max)] {
+            *mine = [*mine, theirs].into_iter().filter(|ttl| *ttl > 0).min().unwrap_or(0);
+        }
+    }
+}
+
+fn has_plus_segment(pattern: &str) -> bool {
+    pattern == "+" || pattern.starts_with("+/") || pattern.contains("/+")
+}
+
+fn is_exact(pattern: &str) -> bool {
+    !has_plus_segment(pattern) && !pattern.ends_with('*')
+}
+
+fn matches(pattern: &[&str], path: &[&str], open: bool) -> bool {
+    match (pattern, path) {
+        ([], []) => true,
+        ([last], [part, ..]) if open && part.starts_with(last) => true,
+        ([first, pattern @ ..], [part, path @ ..]) => {
+            (*first == "+" || first == part) && (matches(pattern, path, open) || (open && pattern.is_empty()))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a pattern with a wildcard matches.
+fn wildcard_matches(pattern: &str, path: &str) -> bool {
+    let stem = pattern.strip_suffix('*').unwrap_or(pattern);
+    if !has_plus_segment(pattern) {
+        return path.starts_with(stem);
+    }
+    let (segments, parts): (Vec<&str>, Vec<&str>) = (stem.split('/').collect(), path.split('/').collect());
+    matches(&segments, &parts, stem.len() < pattern.len())
+}
+
+/// The documented order: greater counts.
+fn by_precedence(a: &str, b: &str) -> Ordering {
+    let stem = |pattern: &str| pattern.strip_suffix('*').unwrap_or(pattern).to_owned();
+    let first = |pattern: &str| pattern.find('+').filter(|_| has_plus_segment(pattern)).unwrap_or(stem(pattern).len());
+    let pluses =
+        |pattern: &str| if has_plus_segment(pattern) { stem(pattern).split('/').filter(|segment| *segment == "+").count() } else { 0 };
+    first(a)
+        .cmp(&first(b))
+        .then(b.ends_with('*').cmp(&a.ends_with('*')))
+        .then(pluses(b).cmp(&pluses(a)))
+        .then(stem(a).len().cmp(&stem(b).len()))
+        .then(stem(a).cmp(&stem(b)))
+}
+
+struct Model(Vec<Stanza>);
+
+impl Model {
+    fn new(policies: &[Vec<Stanza>]) -> Self {
+        let mut all: Vec<Stanza> = Vec::new();
+        for stanza in policies.iter().flatten() {
+            let mut stanza = stanza.clone();
+            stanza.pattern = stanza.pattern.strip_prefix('/').map_or(stanza.pattern.clone(), str::to_owned);
+            match all.iter_mut().find(|other| other.pattern == stanza.pattern) {
+                Some(other) => other.unite(&stanza),
+                None => all.push(stanza),
+            }
+        }
+        Self(all)
+    }
+
+    fn deciding(&self, path: &str, listing: bool) -> Option<&Stanza> {
+        let bare = path.strip_suffix('/').filter(|_| listing);
+        let exact = |path: &str| self.0.iter().find(|stanza| is_exact(&stanza.pattern) && stanza.pattern == path);
+        let best = |path: &str| {
+            let found = self.0.iter().filter(|stanza| !is_exact(&stanza.pattern) && wildcard_matches(&stanza.pattern, path));
+            found.max_by(|a, b| by_precedence(&a.pattern, &b.pattern))
+        };
+        exact(path).or_else(|| bare.and_then(exact)).or_else(|| bare.and_then(best)).or_else(|| best(path))
+    }
+
+    fn allows(&self, request: &Request) -> bool {
+        let word = match request.operation {
+            Operation::Help => return true,
+            Operation::Create => "create",
+            Operation::Delete => "delete",
+            Operation::List => "list",
+            Operation::Patch => "patch",
+            Operation::Read => "read",
+            Operation::Recover => "recover",
+            Operation::Update => "update",
+        };
+        let Some(stanza) = self.deciding(&request.path, word == "list") else { return false };
+        if stanza.words.contains("deny") || !stanza.words.contains(word) || (request.sudo && !stanza.words.contains("sudo")) {
+            return false;
+        }
+        let wrap = request.wrap;
+        if (stanza.max > 0 && wrap.is_none_or(|ttl| ttl > stanza.max)) || (stanza.min > 0 && wrap.is_none_or(|ttl| ttl < stanza.min)) {
+            return false;
+        }
+        if word == "list" || word == "delete" {
+            return true;
+        }
+        if !stanza.required.iter().all(|name| request.data.contains_key(*name)) {
+            return false;
+        }
+        request.data.iter().all(|(name, value)| {
+            let (name, listed) = (name.to_lowercase(), |values: &[&str]| values.is_empty() || Self::listed(value, values));
+            let denied = stanza.denied.contains_key("*") || stanza.denied.get(name.as_str()).is_some_and(|values| listed(values));
+            let allowed = match stanza.allowed.get(name.as_str()) {
+                Some(values) => listed(values),
+                None => stanza.allowed.is_empty() || stanza.allowed.contains_key("*"),
+            };
+            !denied && allowed
+        })
+    }
+
+    fn listed(value: &Value, values: &[&str]) -> bool {
+        let Some(text) = value.as_str() else { return false };
+        values.iter().any(|value| match *value {
+            "x*" => text.starts_with('x'),
+            "*y" => text.ends_with('y'),
+            other => other == text,
+        })
+    }
+
+    fn capabilities(&self, path: &str) -> Vec<&'static str> {
+        let words: Vec<&str> = self.deciding(path, true).map(|stanza| stanza.words.iter().copied().collect()).unwrap_or_default();
+        if words.is_empty() || words.contains(&"deny") { vec!["deny"] } else { words }
+    }
+}
+
+const WORDS: [&str; 9] = ["create", "read", "update", "patch", "delete", "list", "sudo", "recover", "subscribe"];
+
+fn segment() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["a", "b", "ab", "a", "b", "c", "+", "+", "+", "+a", "a+", ""])
+}
+
+fn pattern() -> impl Strategy<Value = String> {
+    (
+        prop::collection::vec(segment(), 1..5),
+        prop::sample::select(vec!["", "", "*", "/*", "a*", "/", "**"]),
+        prop::sample::select(vec!["", "", "", "/"]),
+    )
+        // `+*` is forbidden.
+        .prop_map(|(segments, end, begin)| format!("{begin}{}{end}", segments.join("/")).replace("+*", "+/a*"))
+}
+
+fn parameters() -> impl Strategy<Value = BTreeMap<&'static str, Vec<&'static str>>> {
+    let values = prop::collection::vec(prop::sample::select(vec!["x", "x*", "*y", "z", "*"]), 0..3);
+    prop_oneof![3 => Just(BTreeMap::new()), 1 => prop::collection::btree_map(prop::sample::select(vec!["p", "q", "*"]), values, 0..3)]
+}
+
+fn stanza() -> impl Strategy<Value = Stanza> {
+    let words =
+        prop_oneof![9 => prop::collection::btree_set(prop::sample::select(WORDS.to_vec()), 0..6), 1 => Just(BTreeSet::from(["deny"]))];
+    let required = prop_oneof![5 => Just(BTreeSet::new()), 1 => prop::collection::btree_set(prop::sample::select(vec!["p", "q"]), 0..2)];
+    let ttl = prop_oneof![8 => Just((0, 0)), 1 => (0_u64..4, 4_u64..8), 1 => (1_u64..4).prop_map(|ttl| (ttl, 0))];
+    (pattern(), words, parameters(), parameters(), required, ttl)
+        .prop_map(|(pattern, words, allowed, denied, required, (min, max))| Stanza { pattern, words, allowed, denied, required, min, max })
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let part = prop::sample::select(vec!["a", "b", "ab", "a", "b", "c", "aa", "+", "+a", "a+", "", "*"]);
+    let path = (prop::collection::vec(part, 1..6), prop::sample::select(vec!["", "", "/"])).prop_map(|(parts, end)| {
+        // Slashes in front are dropped before anything is compared, which the patterns know nothing of.
+        format!("{}{end}", parts.join("/")).trim_start_matches('/').to_owned()
+    });
+    let operation = prop::sample::select(vec![
+        Operation::Read,
+        Operation::List,
+        Operation::List,
+        Operation::Create,
+        Operation::Update,
+        Operation::Patch,
+        Operation::Delete,
+        Operation::Recover,
+        Operation::Help,
+    ]);
+    let value = prop::sample::select(vec![json!("x"), json!("xy"), json!("z"), json!("*"), json!(1), json!(null)]);
+    let data =
+        prop_oneof![1 => Just(Vec::new()), 1 => prop::collection::vec((prop::sample::select(vec!["p", "q", "P", "r"]), value), 0..3)];
+    (path, operation, data, prop::option::of(0_u64..9), prop::bool::weighted(0.1)).prop_map(|(path, operation, data, wrap, sudo)| Request {
+        path,
+        operation,
+        data: data.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        wrap,
+        sudo,
+    })
+}
+
+#[test]
+fn compiled_policies_judge_as_the_rules_say() {
+    let cases = std::env::var("DAYPASS_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000);
+    let config = Config { cases, max_shrink_iters: 50_000, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let policies = prop::collection::vec(prop::collection::vec(stanza(), 1..6), 1..4);
+    let (allowed, decided) = (std::cell::Cell::new(0_u32), std::cell::Cell::new(0_u32));
+    let result = runner.run(&(policies, prop::collection::vec(request(), 8)), |(policies, requests)| {
+        let compiled: Vec<Arc<Policy>> = policies
+            .iter()
+            .enumerate()
+            .map(|(index, stanzas)| {
+                Arc::new(Policy::parse(&format!("p{index}"), &stanzas.iter().map(Stanza::text).collect::<String>()).unwrap())
+            })
+            .collect();
+        let (acl, model) = (Acl::compile(&compiled, &Identity::default()), Model::new(&policies));
+        for request in &requests {
+            let question = Question {
+                data: Some(&request.data),
+                wrap_ttl: request.wrap.map(Seconds),
+                sudo_path: request.sudo,
+                ..Question::new(&request.path, request.operation)
+            };
+            let verdict = acl.judge(&question);
+            if request.operation != Operation::Help {
+                let pattern = model.deciding(&request.path, request.operation == Operation::List).map(|stanza| stanza.pattern.as_str());
+                prop_assert_eq!(verdict.rule.map(daypass_policy::Rule::pattern), pattern, "who decides about {:?}", request);
+                decided.set(decided.get() + u32::from(pattern.is_some()));
+            }
+            prop_assert_eq!(verdict.allowed, model.allows(request), "{:?}: {}", request, verdict);
+            prop_assert_eq!(acl.capabilities(&request.path), model.capabilities(&request.path), "{:?}", request);
+            // Whatever is granted on a path must make its mount visible.
+            if let Some((mount, _)) = request.path.split_once('/').filter(|_| acl.capabilities(&request.path) != ["deny"]) {
+                prop_assert!(acl.has_any_below(&format!("{mount}/")), "{:?}", request);
+            }
+            allowed.set(allowed.get() + u32::from(verdict.allowed));
+        }
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+    assert!(decided.get() > cases && allowed.get() > cases / 10, "{} decided, {} allowed", decided.get(), allowed.get());
+}

@@ -1,0 +1,106 @@
+//! What a handler is told: the request, who sent it, the mount, and the means to act.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_base::{Clock, Entropy, Seconds, Secret};
+
+use crate::{Operation, Store};
+
+/// Everything that a handler may use. Cheap to clone.
+#[derive(Clone)]
+pub struct Cx {
+    /// The request.
+    pub request: Arc<Request>,
+    /// The mount that serves it.
+    pub mount: Arc<Mount>,
+    /// The mount's own storage.
+    pub store: Store,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// A request as an engine sees it.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// UUIDv4, also in the answer and in the audit record.
+    pub id: String,
+    /// The whole path without `/v1/`: `aws/sts/deploy`.
+    pub path: String,
+    /// The path below the mount: `sts/deploy`.
+    pub below: String,
+    /// What is to be done; create or update is already decided.
+    pub operation: Option<Operation>,
+    /// Who asks. Empty on public endpoints.
+    pub caller: Caller,
+    /// Where the request came from, as far as it is known.
+    pub remote: Option<IpAddr>,
+    /// Headers that the mount's `passthrough_request_headers` names, and those that a core room needs; names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The answer is to be wrapped for so long.
+    pub wrap_ttl: Option<Seconds>,
+    /// The token as it was presented: filled for the core's own rooms, never for engines.
+    pub presented: Option<Secret<String>>,
+    /// Time left until the request is given up; every outside call has to end before.
+    pub deadline: Duration,
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// Name from the login: `approle`, `userpass-bob`, `token-terraform`, `root`.
+    pub display_name: String,
+    /// Entity, or empty.
+    pub entity_id: String,
+    /// Names of all policies in force.
+    pub policies: Vec<String>,
+    /// What the login proved.
+    pub metadata: BTreeMap<String, String>,
+    /// `service`, `batch`, or empty without a token.
+    pub token_type: &'static str,
+    /// Accessor of the token; empty for batch tokens. Engines may log it.
+    pub accessor: String,
+    /// Internal id of the token: names it, gives none of its rights.
+    pub token: Option<TokenId>,
+    /// When the token ends, if it does.
+    pub expires: Option<daypass_base::Timestamp>,
+    /// A stable id of the client for usage counts: the entity, or a hash that stands for it.
+    pub client_id: String,
+}
+
+/// The internal id of a token: shard, milliseconds, random. Not a secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenId(pub [u8; 16]);
+
+impl std::fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenId(")?;
+        for byte in self.0 {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// A mount as its engine sees it.
+#[derive(Debug, Clone, Default)]
+pub struct Mount {
+    /// Where it is mounted, with a slash at the end: `cdp/aws/staging/`, `auth/approle/`.
+    pub path: String,
+    /// Its type: `aws`, `kv`.
+    pub kind: String,
+    /// Its accessor: `aws_1a2b3c4d`.
+    pub accessor: String,
+    /// Effective default lifetime of leases and tokens.
+    pub default_lease_ttl: Seconds,
+    /// Effective longest lifetime of leases and tokens.
+    pub max_lease_ttl: Seconds,
+    /// Options of the mount, such as `version`.
+    pub options: BTreeMap<String, String>,
+    /// `token_type` of an auth mount.
+    pub token_type: String,
+}

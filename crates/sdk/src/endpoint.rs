@@ -1,0 +1,256 @@
+//! An endpoint, declared once: path, fields, operations. Routing, validation, warnings, help and OpenAPI come from it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+
+use daypass_base::{BoxFuture, lenient};
+use schemars::{JsonSchema, Schema, generate::SchemaSettings};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::path::{Captures, Pattern};
+use crate::{Cx, Error, Operation, Outcome, Reply, Result};
+
+/// The fields of a request before they are read: the body or the query, and what the path captured.
+#[derive(Debug, Clone, Default)]
+pub struct Input {
+    /// Body fields of writes, query fields of reads, lists and deletes.
+    pub fields: Map<String, Value>,
+    /// What the path captured; it wins over the body.
+    pub captures: Captures,
+}
+
+/// One path (or several names of it) and what can be done there.
+pub struct Endpoint<E> {
+    pub(crate) patterns: Vec<Pattern>,
+    pub(crate) summary: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) actions: Vec<Action<E>>,
+    exists: Option<Handler<E, bool>>,
+    body_apart: bool,
+    pub(crate) public: bool,
+    pub(crate) sudo: bool,
+    pub(crate) deprecated: Option<&'static str>,
+}
+
+pub(crate) struct Action<E> {
+    pub(crate) operation: Operation,
+    handler: Handler<E, Reply>,
+    pub(crate) params: Params,
+}
+
+type Handler<E, T> = Box<dyn Fn(Arc<E>, Cx, Map<String, Value>) -> BoxFuture<'static, Result<T>> + Send + Sync>;
+
+/// The schema of an action's fields, made when first asked for: start-up does not pay for documentation.
+pub(crate) struct Params {
+    make: fn() -> Schema,
+    schema: OnceLock<Schema>,
+    known: OnceLock<(BTreeSet<String>, bool)>,
+    comma_lists: OnceLock<Vec<String>>,
+}
+
+impl<E: Send + Sync + 'static> Endpoint<E> {
+    /// An endpoint at these patterns (see [`Pattern`]); the first is its name in documents.
+    #[must_use]
+    pub fn at(patterns: impl IntoIterator<Item = &'static str>) -> Self {
+        Self {
+            patterns: patterns.into_iter().map(Pattern::new).collect(),
+            summary: "",
+            help: "",
+            actions: Vec::new(),
+            exists: None,
+            body_apart: false,
+            public: false,
+            sudo: false,
+            deprecated: None,
+        }
+    }
+
+    /// One sentence for lists and OpenAPI.
+    #[must_use]
+    pub fn summary(mut self, text: &'static str) -> Self {
+        self.summary = text;
+        self
+    }
+
+    /// The page that `path-help` prints.
+    #[must_use]
+    pub fn help(mut self, text: &'static str) -> Self {
+        self.help = text;
+        self
+    }
+
+    /// What an operation does. `Update` also serves `Create` unless that is declared itself.
+    #[must_use]
+    pub fn on<P, R, F, Fut>(mut self, operation: Operation, handler: F) -> Self
+    where
+        P: DeserializeOwned + JsonSchema + Send + 'static,
+        R: Into<Reply>,
+        F: Fn(Arc<E>, Cx, P) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R>> + Send + 'static,
+    {
+        let handler: Handler<E, Reply> = Box::new(move |engine, cx, fields| {
+            let future = lenient::decode::<P>(fields)
+                .map_err(|error| Error::bad_request(format!("Field validation failed: {error}")))
+                .map(|params| handler(engine, cx, params));
+            Box::pin(async move { future?.await.map(Into::into) })
+        });
+        let params = Params { make: schema_of::<P>, schema: OnceLock::new(), known: OnceLock::new(), comma_lists: OnceLock::new() };
+        self.actions.push(Action { operation, handler, params });
+        self
+    }
+
+    /// Tells whether the thing exists already, so that a write is `create` or `update`. Without it every write is `update`.
+    #[must_use]
+    pub fn exists<P, F, Fut>(mut self, check: F) -> Self
+    where
+        P: DeserializeOwned + JsonSchema + Send + 'static,
+        F: Fn(Arc<E>, Cx, P) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<bool>> + Send + 'static,
+    {
+        self.exists = Some(Box::new(move |engine, cx, fields| {
+            let future =
+                lenient::decode::<P>(fields).map_err(|error| Error::bad_request(error.to_string())).map(|params| check(engine, cx, params));
+            Box::pin(async move { future?.await })
+        }));
+        self
+    }
+
+    /// The body is the caller's own data, of which nothing may be lost (KV v1, cubbyhole): what the path captured is not put into it.
+    /// Handlers take the whole body and read the path from [`crate::Request::below`].
+    #[must_use]
+    pub fn body_apart(mut self) -> Self {
+        self.body_apart = true;
+        self
+    }
+
+    /// Needs no token: logins and status pages.
+    #[must_use]
+    pub fn public(mut self) -> Self {
+        self.public = true;
+        self
+    }
+
+    /// Needs the `sudo` capability besides the operation's own.
+    #[must_use]
+    pub fn sudo(mut self) -> Self {
+        self.sudo = true;
+        self
+    }
+
+    /// Still works; documents say what to use instead.
+    #[must_use]
+    pub fn deprecated(mut self, instead: &'static str) -> Self {
+        self.deprecated = Some(instead);
+        self
+    }
+
+    pub(crate) fn action(&self, operation: Operation) -> Option<&Action<E>> {
+        let exact = self.actions.iter().find(|action| action.operation == operation);
+        match operation {
+            Operation::Create => exact.or_else(|| self.actions.iter().find(|action| action.operation == Operation::Update)),
+            Operation::Update => exact.or_else(|| self.actions.iter().find(|action| action.operation == Operation::Create)),
+            _ => exact,
+        }
+    }
+
+    fn merged(&self, input: Input) -> (Map<String, Value>, Vec<String>) {
+        if self.body_apart { (input.fields, Vec::new()) } else { merged(input) }
+    }
+
+    pub(crate) fn has_existence_check(&self) -> bool {
+        self.exists.is_some()
+    }
+
+    pub(crate) fn check_exists(&self, engine: Arc<E>, cx: Cx, input: Input) -> Option<BoxFuture<'static, Result<bool>>> {
+        let check = self.exists.as_ref()?;
+        Some(check(engine, cx, self.merged(input).0))
+    }
+
+    pub(crate) fn run(&self, engine: Arc<E>, cx: Cx, operation: Operation, input: Input) -> BoxFuture<'static, Result<Reply>> {
+        let Some(action) = self.action(operation) else {
+            return Box::pin(std::future::ready(Err(Error::wrong_operation())));
+        };
+        let captured: Vec<&'static str> = input.captures.iter().map(|(name, _)| *name).collect();
+        let sent: Vec<String> = input.fields.keys().cloned().collect();
+        let (fields, replaced) = self.merged(input);
+        let remarks = action.params.remarks(&sent, &captured, replaced);
+        let future = (action.handler)(engine, cx, fields);
+        if remarks.is_empty() {
+            return future;
+        }
+        Box::pin(async move {
+            let mut reply = future.await?;
+            if reply.has_envelope() && !matches!(reply.outcome, Outcome::Accepted) {
+                reply.warnings.extend(remarks);
+            }
+            Ok(reply)
+        })
+    }
+}
+
+impl Params {
+    pub(crate) fn schema(&self) -> &Schema {
+        self.schema.get_or_init(self.make)
+    }
+
+    /// Names, in lower case, of the fields that read a text as a list.
+    pub(crate) fn comma_lists(&self) -> &[String] {
+        self.comma_lists.get_or_init(|| {
+            let schema = self.schema();
+            let is_list = |field: &Value| {
+                let own = |field: &Value| field.get("x-daypass-list").is_some();
+                own(field) || field.get("anyOf").and_then(Value::as_array).is_some_and(|any| any.iter().any(own))
+            };
+            let fields = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+            fields.filter(|(_, field)| is_list(field)).map(|(name, _)| name.to_lowercase()).collect()
+        })
+    }
+
+    /// Names of the fields, and whether any other field is taken too.
+    fn known(&self) -> &(BTreeSet<String>, bool) {
+        self.known.get_or_init(|| {
+            let schema = self.schema();
+            let names = schema.get("properties").and_then(Value::as_object).map(|map| map.keys().cloned().collect()).unwrap_or_default();
+            let open = schema.get("additionalProperties").is_some_and(|more| *more != Value::Bool(false));
+            (names, open)
+        })
+    }
+
+    fn remarks(&self, sent: &[String], captured: &[&'static str], replaced: Vec<String>) -> Vec<String> {
+        if sent.is_empty() {
+            return Vec::new();
+        }
+        let (known, open) = self.known();
+        let mut remarks = Vec::new();
+        let unknown: Vec<&str> =
+            sent.iter().map(String::as_str).filter(|name| !known.contains(*name) && !captured.contains(name)).collect();
+        if !open && !unknown.is_empty() {
+            remarks.push(format!("Endpoint ignored these unrecognized parameters: [{}]", unknown.join(" ")));
+        }
+        if !open && !replaced.is_empty() {
+            remarks.push(format!(
+                "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: [{}]",
+                replaced.join(" ")
+            ));
+        }
+        remarks
+    }
+}
+
+/// Body and captures in one; also the names that the path took over the body's.
+fn merged(input: Input) -> (Map<String, Value>, Vec<String>) {
+    let mut fields = input.fields;
+    let mut replaced = Vec::new();
+    for (name, value) in input.captures {
+        if fields.insert(name.to_owned(), Value::String(value)).is_some() {
+            replaced.push(name.to_owned());
+        }
+    }
+    replaced.sort_unstable();
+    (fields, replaced)
+}
+
+fn schema_of<P: JsonSchema>() -> Schema {
+    SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator().into_root_schema_for::<P>()
+}

@@ -1,0 +1,28 @@
+//! All that an engine may see: how it declares its endpoints, what a request tells it, what it may answer, and its own storage.
+//!
+//! An engine cannot see another engine, a token, the barrier, HTTP or the disk. Start at [`Engine`] and [`Endpoint`];
+//! a whole engine is shown in the docs of [`Engine`].
+
+mod cx;
+mod endpoint;
+mod engine;
+mod error;
+mod operation;
+mod path;
+mod reply;
+mod room;
+pub mod sim;
+pub mod spec;
+mod store;
+
+pub use cx::{Caller, Cx, Mount, Request, TokenId};
+pub use endpoint::{Endpoint, Input};
+pub use engine::{Engine, Factory, LeaseInfo, Renewal};
+pub use error::{Error, Kind, Result};
+pub use operation::Operation;
+pub use path::{Captures, Pattern};
+pub use reply::{Json, Keys, LeaseTerms, Leased, Login, Outcome, Reply, reveal};
+pub use room::{Found, Mounted, Room, Support};
+pub use store::{Changes, CommitFailure, Entry, Expect, LIST_MAX, Storage, Store, from_json};
+
+pub use daypass_base::{BoxFuture, Clock, Entropy, Seconds, Secret, Timestamp};

@@ -1,0 +1,188 @@
+//! An engine's own storage: values at keys, sealed and kept apart from every other mount's.
+
+use std::sync::Arc;
+
+use daypass_base::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Error, Result};
+
+/// A stored value and how often it was put since it last was absent (first put: 1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The value in clear.
+    pub value: Vec<u8>,
+    /// For [`Expect::Version`].
+    pub version: u64,
+}
+
+/// What must hold for changes to be applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// The key has no value.
+    Absent,
+    /// The key has a value.
+    Exists,
+    /// The key has a value of this version.
+    Version(u64),
+}
+
+/// Changes that are applied together or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// All must hold.
+    pub expectations: Vec<(String, Expect)>,
+    /// New values.
+    pub puts: Vec<(String, Vec<u8>)>,
+    /// Keys to remove.
+    pub deletes: Vec<String>,
+}
+
+impl Changes {
+    /// No changes yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a condition.
+    #[must_use]
+    pub fn expect(mut self, key: impl Into<String>, expect: Expect) -> Self {
+        self.expectations.push((key.into(), expect));
+        self
+    }
+
+    /// Adds a condition that a key still is as it was read: absent, or this version.
+    #[must_use]
+    pub fn unchanged(self, key: impl Into<String>, read: Option<&Entry>) -> Self {
+        self.expect(key, read.map_or(Expect::Absent, |entry| Expect::Version(entry.version)))
+    }
+
+    /// Adds a value as bytes.
+    #[must_use]
+    pub fn put(mut self, key: impl Into<String>, value: Vec<u8>) -> Self {
+        self.puts.push((key.into(), value));
+        self
+    }
+
+    /// Adds a value as JSON. Errors: `Internal` when it does not serialise.
+    pub fn put_json(self, key: impl Into<String>, value: &impl Serialize) -> Result<Self> {
+        Ok(self.put(key, to_json(value)?))
+    }
+
+    /// Adds a removal.
+    #[must_use]
+    pub fn delete(mut self, key: impl Into<String>) -> Self {
+        self.deletes.push(key.into());
+        self
+    }
+}
+
+/// Why changes were not applied.
+#[derive(Debug)]
+pub enum CommitFailure {
+    /// The expectation with this index did not hold: read again and decide again.
+    Conflict(usize),
+    /// Anything else, ready to be returned.
+    Error(Error),
+}
+
+impl From<CommitFailure> for Error {
+    fn from(failure: CommitFailure) -> Self {
+        match failure {
+            CommitFailure::Conflict(_) => Self::failed("the value was changed by another request at the same moment; try again"),
+            CommitFailure::Error(error) => error,
+        }
+    }
+}
+
+/// What the core provides per mount. Engines use [`Store`].
+pub trait Storage: Send + Sync + 'static {
+    /// Reads one key.
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>>>;
+    /// Reads several keys from one state, in the order asked.
+    fn get_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Option<Entry>>>>;
+    /// Names below a prefix, folded at `/`, after `after`, at most `limit`.
+    fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<String>>>;
+    /// Applies changes, atomically and durably.
+    fn commit(&self, changes: Changes) -> BoxFuture<'_, Result<(), CommitFailure>>;
+    /// Removes everything below a prefix, in steps.
+    fn clear<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<()>>;
+}
+
+/// A mount's storage. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<dyn Storage>,
+}
+
+impl Store {
+    /// Storage over what the core provides.
+    pub fn new(inner: Arc<dyn Storage>) -> Self {
+        Self { inner }
+    }
+
+    /// Reads bytes. Errors: `Internal` when the store fails, as for every call here.
+    pub async fn get(&self, key: &str) -> Result<Option<Entry>> {
+        self.inner.get(key).await
+    }
+
+    /// Reads several keys from one state of the store.
+    pub async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
+        self.inner.get_many(keys).await
+    }
+
+    /// Reads JSON.
+    pub async fn get_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        Ok(self.get_json_versioned(key).await?.map(|(value, _)| value))
+    }
+
+    /// Reads JSON together with the entry's version.
+    pub async fn get_json_versioned<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, u64)>> {
+        let Some(entry) = self.inner.get(key).await? else { return Ok(None) };
+        Ok(Some((from_json(key, &entry.value)?, entry.version)))
+    }
+
+    /// Writes JSON, whatever was there.
+    pub async fn put_json(&self, key: &str, value: &impl Serialize) -> Result<()> {
+        self.commit(Changes::new().put_json(key, value)?).await.map_err(Error::from)
+    }
+
+    /// Removes a key; one that is absent is no error.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        self.commit(Changes::new().delete(key)).await.map_err(Error::from)
+    }
+
+    /// All names below a prefix, folded at `/` (folders keep it), in byte order; at most [`LIST_MAX`].
+    pub async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        self.inner.list(prefix, None, LIST_MAX).await
+    }
+
+    /// A page of the same.
+    pub async fn list_page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+        self.inner.list(prefix, after, limit.min(LIST_MAX)).await
+    }
+
+    /// Applies changes, atomically and durably.
+    pub async fn commit(&self, changes: Changes) -> Result<(), CommitFailure> {
+        self.inner.commit(changes).await
+    }
+
+    /// Removes everything below a prefix.
+    pub async fn clear(&self, prefix: &str) -> Result<()> {
+        self.inner.clear(prefix).await
+    }
+}
+
+/// The longest list that one answer carries: names.
+pub const LIST_MAX: usize = 500_000;
+
+/// Reads stored JSON. Errors: `Internal`.
+pub fn from_json<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| Error::internal(format!("the stored value of {key:?} is not readable")).because(error))
+}
+
+fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::internal("a value cannot be stored as JSON").because(error))
+}

@@ -1,0 +1,128 @@
+//! Listeners: TCP and unix sockets, TLS, HTTP/1.1 and HTTP/2, limits, and a graceful end. The only user of the HTTP server crates.
+//!
+//! Turns bytes into a [`ServerRequest`], hands it to a [`Service`], and turns its [`ServerResponse`] into bytes. It knows no path, no token
+//! and no JSON: percent-decoding, routing and the text of every error are the service's.
+//!
+//! - [`listener`] binds. [`tls`] reads certificates and reads them again. [`limits`] has every number.
+//! - [`accept`] takes connections and ends them. [`connection`] drives one, with [`pace`] as its watch.
+//! - [`request`] reads a body within its limits and calls the service.
+//!
+//! A connection that waits for its next request holds about 2 KB: after a moment HTTP's buffers are given back, and only the socket is kept.
+
+pub mod accept;
+mod connection;
+pub mod limits;
+pub mod listener;
+mod pace;
+mod request;
+#[cfg(test)]
+mod tests;
+pub mod tls;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use daypass_base::BoxFuture;
+use http::{HeaderMap, Method, StatusCode, Uri};
+use rustls_pki_types::CertificateDer;
+use tokio::sync::mpsc;
+
+pub use accept::{Bound, Server};
+pub use limits::Limits;
+pub use listener::Listener;
+pub use tls::{Reloader, TlsFiles};
+
+/// Answers requests.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request.
+    ///
+    /// The future is always run to its end: when the client goes away it is finished apart from the connection, so that nothing is
+    /// left half done. A panic in it is answered with status 500.
+    fn handle(&self, request: ServerRequest) -> BoxFuture<'static, ServerResponse>;
+}
+
+/// A request as it came in.
+#[derive(Debug)]
+pub struct ServerRequest {
+    /// Any method, `LIST` included.
+    pub method: Method,
+    /// As sent: percent-encoded, not cleaned. Raw UTF-8 may be in it; other raw bytes were refused with 400.
+    pub uri: Uri,
+    /// As sent.
+    pub headers: HeaderMap,
+    /// The body, or why there is none.
+    pub body: RequestBody,
+    /// Who sent it.
+    pub peer: Peer,
+    /// What the TLS handshake showed; `None` when the listener has no TLS.
+    pub tls: Option<Arc<TlsFacts>>,
+}
+
+/// The body of a request, read to its end before the service is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestBody {
+    /// The connection broke off, or its framing is wrong; mostly nobody is left to read the answer.
+    Broken(String),
+    /// All bodies that are being read have used up [`Limits::all_bodies_bytes_max`]. Worth a 503.
+    NoRoom,
+    /// It did not come in within [`Limits::body_timeout`].
+    TooSlow,
+    /// It is longer than [`Limits::body_bytes_max`].
+    TooLarge {
+        /// That limit, in bytes.
+        limit: usize,
+        /// What was read of it: nothing when its length was announced.
+        read: Bytes,
+    },
+    /// All of it; empty when there was none.
+    Whole(Bytes),
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Over TCP, from this address.
+    Tcp(SocketAddr),
+    /// Over a unix socket: a process on this machine.
+    Unix,
+}
+
+/// What a TLS handshake showed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsFacts {
+    /// The client's certificate first, then those that it sent along; empty when it sent none. Whether anybody vouches for it depends on
+    /// [`tls::ClientCertificates`].
+    pub client_chain: Vec<CertificateDer<'static>>,
+    /// The name that the client asked for.
+    pub server_name: Option<String>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct ServerResponse {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers. `Date` and `Content-Length` are added.
+    pub headers: HeaderMap,
+    /// Its body. For a HEAD request only its length is sent.
+    pub body: Body,
+}
+
+impl ServerResponse {
+    /// An answer without headers.
+    #[must_use]
+    pub fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Body::Full(body.into()) }
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum Body {
+    /// All at once.
+    Full(Bytes),
+    /// Piece by piece, until the sender is dropped. The sender's `send` fails once the client is gone.
+    Stream(mpsc::Receiver<Bytes>),
+}

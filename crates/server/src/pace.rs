@@ -1,0 +1,206 @@
+//! Where a connection stands, and how long it may stand there.
+//!
+//! One time stamp and one phase per connection, changed by whoever moves it on (bytes read, request begun, answer done) and looked at
+//! by the connection's own task. That costs a keep-alive request two looks at the clock and no timer of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use daypass_base::Clock;
+
+use crate::Limits;
+
+/// The state of one connection.
+pub(crate) struct Pace {
+    clock: Arc<dyn Clock>,
+    /// Requests whose answer is not yet handed to HTTP in full.
+    in_flight: AtomicU32,
+    phase: AtomicU8,
+    /// Since when that phase lasts, on the clock's monotonic time.
+    since_ms: AtomicU64,
+    /// Bytes were given to the socket's writer and not yet flushed.
+    unflushed: AtomicBool,
+    /// A body was left unread: the client may still be sending.
+    unread: AtomicBool,
+}
+
+/// What a connection is waiting for while no request is in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Its first request.
+    First,
+    /// The rest of a request's head.
+    Head,
+    /// Its next request.
+    Idle,
+}
+
+/// What is to be done with a connection now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// A request is in flight; its own limits hold.
+    Busy,
+    /// It took too long.
+    Cut,
+    /// Its buffers can be given back.
+    Park,
+    /// Look again at this time.
+    Wait(Duration),
+}
+
+impl Pace {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let since_ms = AtomicU64::new(millis(clock.elapsed()));
+        Self {
+            clock,
+            in_flight: AtomicU32::new(0),
+            phase: AtomicU8::new(Phase::First as u8),
+            since_ms,
+            unflushed: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Bytes of a request came in over HTTP/1. Over HTTP/2 they may as well be a ping, so this is not called there.
+    pub(crate) fn bytes_read(&self) {
+        if self.in_flight.load(Ordering::Relaxed) == 0 && self.phase() != Phase::Head {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// Bytes of an answer went out: a slow reader that reads is no idle one.
+    pub(crate) fn bytes_written(&self) {
+        self.unflushed.store(true, Ordering::Relaxed);
+        if self.phase() == Phase::Idle {
+            self.enter(Phase::Idle);
+        }
+    }
+
+    /// Bytes wait to go out, and no time is granted for that.
+    pub(crate) fn write_blocked(&self) {
+        self.unflushed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn flushed(&self) {
+        self.unflushed.store(false, Ordering::Relaxed);
+    }
+
+    /// Marks a body that will not be read to its end.
+    pub(crate) fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn left_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is read of a request and nothing is left to write: closing now disturbs nobody.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) == 0 && self.phase() != Phase::Head && !self.unflushed.load(Ordering::Relaxed)
+    }
+
+    /// How much longer a connection may wait for its next byte.
+    pub(crate) fn patience(&self, limits: &Limits) -> Duration {
+        self.cut_at(limits).saturating_sub(self.clock.elapsed())
+    }
+
+    fn cut_at(&self, limits: &Limits) -> Duration {
+        let allowed = if self.phase() == Phase::Idle { limits.idle_timeout } else { limits.header_timeout };
+        self.since() + allowed
+    }
+
+    fn since(&self) -> Duration {
+        Duration::from_millis(self.since_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn verdict(&self, limits: &Limits) -> Verdict {
+        if self.in_flight.load(Ordering::Relaxed) > 0 {
+            return Verdict::Busy;
+        }
+        let now = self.clock.elapsed();
+        let cut = self.cut_at(limits);
+        if now >= cut {
+            return Verdict::Cut;
+        }
+        if self.phase() != Phase::Idle || self.unflushed.load(Ordering::Relaxed) {
+            return Verdict::Wait(cut);
+        }
+        let park = self.since() + limits.park_after;
+        if now >= park { Verdict::Park } else { Verdict::Wait(park.min(cut)) }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::First,
+            1 => Phase::Head,
+            _ => Phase::Idle,
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.since_ms.store(millis(self.clock.elapsed()), Ordering::Relaxed);
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+}
+
+/// A request in flight, from its head to the last byte of its answer that the service gives.
+pub(crate) struct InFlight {
+    pace: Arc<Pace>,
+}
+
+impl InFlight {
+    pub(crate) fn begin(pace: &Arc<Pace>) -> Self {
+        pace.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { pace: Arc::clone(pace) }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        // The phase first: whoever sees no request in flight must see when that began.
+        self.pace.enter(Phase::Idle);
+        self.pace.in_flight.fetch_sub(1, Ordering::Release);
+    }
+}
+
+fn millis(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use daypass_base::sim::SimClock;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_judged_by_what_it_waits_for() {
+        let clock = SimClock::default();
+        let limits = Limits::default();
+        let pace = Arc::new(Pace::new(Arc::new(clock.clone())));
+        let after = |seconds| {
+            clock.advance(Duration::from_secs(seconds));
+            pace.verdict(&limits)
+        };
+        assert_eq!(after(9), Verdict::Wait(Duration::from_secs(10)), "no first request yet");
+        pace.bytes_read();
+        assert_eq!(after(9), Verdict::Wait(Duration::from_secs(19)), "its head has 10 s of its own");
+        pace.bytes_read();
+        assert_eq!(after(1), Verdict::Cut, "more bytes of the same head buy no time");
+        let request = InFlight::begin(&pace);
+        assert_eq!(after(1_000), Verdict::Busy);
+        drop(request);
+        assert!(matches!(after(1), Verdict::Wait(_)));
+        assert_eq!(after(1), Verdict::Park);
+        pace.bytes_written();
+        assert!(matches!(after(299), Verdict::Wait(_)) && !pace.is_quiet(), "a slow reader keeps its buffers");
+        assert_eq!(after(1), Verdict::Cut);
+        pace.flushed();
+        assert!(pace.is_quiet());
+    }
+}

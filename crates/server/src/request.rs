@@ -1,0 +1,311 @@
+//! One request: its body within the limits, the service's answer, and HTTP's rules for the answer's body.
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use daypass_base::BoxFuture;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::pace::{InFlight, Pace};
+use crate::wire::Protocol;
+use crate::{Body, Limits, Peer, RequestBody, ServerRequest, ServerResponse, Service, TlsFacts};
+
+/// What all connections of a listener share.
+pub(crate) struct Shared {
+    pub(crate) service: Arc<dyn Service>,
+    pub(crate) limits: Limits,
+    /// Bounds [`Limits::all_bodies_bytes_max`], in KiB.
+    pub(crate) bodies: Arc<Semaphore>,
+    pub(crate) running: Arc<Running>,
+}
+
+/// What all requests of a connection share.
+pub(crate) struct Session {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) peer: Peer,
+    pub(crate) tls: Option<Arc<TlsFacts>>,
+    pub(crate) protocol: Protocol,
+}
+
+/// [`Session`] as hyper wants it.
+#[derive(Clone)]
+pub(crate) struct Handler(pub(crate) Arc<Session>);
+
+impl hyper::service::Service<Request<Incoming>> for Handler {
+    type Response = Response<Answer>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Answer>, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let in_flight = InFlight::begin(&self.0.pace);
+        Box::pin(Arc::clone(&self.0).answer(request, in_flight))
+    }
+}
+
+impl Session {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, in_flight: InFlight) -> Result<Response<Answer>, Infallible> {
+        let (head, incoming) = request.into_parts();
+        let is_head = head.method == Method::HEAD;
+        let (body, permit) = self.read_body(incoming).await;
+        let request =
+            ServerRequest { method: head.method, uri: head.uri, headers: head.headers, body, peer: self.peer, tls: self.tls.clone() };
+        let finish = Finish { future: Some(self.shared.service.handle(request)), running: Arc::clone(&self.shared.running), permit };
+        Ok(self.render(finish.await, is_head, in_flight))
+    }
+
+    /// Reads a body to its end. With it comes its share of the room for bodies.
+    async fn read_body(&self, incoming: Incoming) -> (RequestBody, Option<OwnedSemaphorePermit>) {
+        if incoming.is_end_stream() {
+            return (RequestBody::Whole(Bytes::new()), None);
+        }
+        let mut room = Room { bodies: &self.shared.bodies, permit: None, bytes: 0 };
+        let body = self.collect(incoming, &mut room).await;
+        if !matches!(body, RequestBody::Whole(_)) {
+            self.pace.leave_unread();
+        }
+        (body, room.permit)
+    }
+
+    async fn collect(&self, mut incoming: Incoming, room: &mut Room<'_>) -> RequestBody {
+        let limit = self.shared.limits.body_bytes_max;
+        let announced = incoming.size_hint();
+        let expected = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
+        if expected > limit {
+            return RequestBody::TooLarge { limit, read: Bytes::new() };
+        }
+        if !room.grow_to(expected) {
+            return RequestBody::NoRoom;
+        }
+        let mut late: Option<BoxFuture<'static, ()>> = None;
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        loop {
+            let frame = match self.next_frame(&mut incoming, &mut late).await {
+                Next::Frame(frame) => frame,
+                Next::End => return RequestBody::Whole(join(first, rest)),
+                Next::Late => return RequestBody::TooSlow,
+                Next::Broken(error) => return RequestBody::Broken(error.to_string()),
+            };
+            // Trailers say nothing that is of use here.
+            let Ok(data) = frame.into_data() else { continue };
+            let read = first.len() + rest.len() + data.len();
+            if read > limit {
+                return RequestBody::TooLarge { limit, read: join(first, rest) };
+            }
+            if !room.grow_to(read) {
+                return RequestBody::NoRoom;
+            }
+            // Most bodies come in one piece, which then needs no copy.
+            if first.is_empty() && rest.is_empty() {
+                first = data;
+                continue;
+            }
+            if rest.is_empty() {
+                rest.reserve(expected.max(read));
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            rest.extend_from_slice(&data);
+        }
+    }
+
+    /// The timer starts when the body first lets wait: a body that is there already costs none.
+    async fn next_frame(&self, incoming: &mut Incoming, late: &mut Option<BoxFuture<'static, ()>>) -> Next {
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(next) = Pin::new(&mut *incoming).poll_frame(cx) {
+                return Poll::Ready(match next {
+                    None => Next::End,
+                    Some(Ok(frame)) => Next::Frame(frame),
+                    Some(Err(error)) => Next::Broken(error),
+                });
+            }
+            let late = late.get_or_insert_with(|| self.pace.clock().sleep(self.shared.limits.body_timeout));
+            late.as_mut().poll(cx).map(|()| Next::Late)
+        })
+        .await
+    }
+
+    fn render(&self, answer: ServerResponse, is_head: bool, in_flight: InFlight) -> Response<Answer> {
+        let ServerResponse { status, mut headers, body } = answer;
+        let body = match body {
+            Body::Full(bytes) if is_head => {
+                headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(bytes.len()));
+                Content::Full(None)
+            }
+            Body::Stream(_) if is_head => Content::Full(None),
+            Body::Full(bytes) => Content::Full(Some(bytes).filter(|bytes| !bytes.is_empty())),
+            Body::Stream(pieces) => Content::Stream(pieces),
+        };
+        if self.protocol == Protocol::Http1 && self.pace.left_unread() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let mut response = Response::new(Answer { content: body, _in_flight: in_flight });
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+enum Next {
+    Broken(hyper::Error),
+    End,
+    Frame(Frame<Bytes>),
+    Late,
+}
+
+fn join(first: Bytes, rest: BytesMut) -> Bytes {
+    if rest.is_empty() { first } else { rest.freeze() }
+}
+
+/// A request's share of the room for bodies; small bodies are not counted.
+struct Room<'a> {
+    bodies: &'a Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+    bytes: usize,
+}
+
+impl Room<'_> {
+    /// Never waits: bodies that wait for each other's room would all stand still.
+    fn grow_to(&mut self, bytes: usize) -> bool {
+        if bytes <= UNCOUNTED_BYTES || bytes <= self.bytes {
+            return true;
+        }
+        // In steps, so that a body in many small pieces does not ask each time.
+        let target = bytes.next_multiple_of(UNCOUNTED_BYTES);
+        let more = u32::try_from((target - self.bytes) / 1024).unwrap_or(u32::MAX);
+        let Ok(permit) = Arc::clone(self.bodies).try_acquire_many_owned(more) else { return false };
+        match &mut self.permit {
+            Some(have) => have.merge(permit),
+            none => *none = Some(permit),
+        }
+        self.bytes = target;
+        true
+    }
+}
+
+/// How many handlers run, those whose client has gone included.
+#[derive(Default)]
+pub(crate) struct Running {
+    apart: AtomicUsize,
+    ended: Notify,
+}
+
+impl Running {
+    /// Resolves when no handler runs apart from its connection.
+    pub(crate) async fn none_apart(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.apart.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// Runs a handler to its end, wherever that is: dropped early, it goes on in a task of its own, and no work is left half done.
+struct Finish {
+    future: Option<BoxFuture<'static, ServerResponse>>,
+    running: Arc<Running>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Future for Finish {
+    type Output = ServerResponse;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ServerResponse> {
+        let Some(future) = &mut self.future else { return Poll::Ready(broken_handler()) };
+        let response = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(polled) => ready!(polled),
+            Err(_panic) => {
+                tracing::error!("a request handler ended in a panic");
+                broken_handler()
+            }
+        };
+        self.future = None;
+        self.permit = None;
+        Poll::Ready(response)
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        let Some(future) = self.future.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let apart = Apart::begin(&self.running);
+        let permit = self.permit.take();
+        // Owned by `Server::shutdown`, which waits for `Running`.
+        drop(runtime.spawn(async move {
+            let _nobody_reads_it = future.await;
+            drop((permit, apart));
+        }));
+    }
+}
+
+struct Apart(Arc<Running>);
+
+impl Apart {
+    fn begin(running: &Arc<Running>) -> Self {
+        running.apart.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(running))
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.0.apart.fetch_sub(1, Ordering::AcqRel);
+        self.0.ended.notify_waiters();
+    }
+}
+
+fn broken_handler() -> ServerResponse {
+    let mut response = ServerResponse::new(StatusCode::INTERNAL_SERVER_ERROR, r#"{"errors":["internal error"]}"#);
+    response.headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The body of an answer. Its request is in flight until this is dropped.
+pub(crate) struct Answer {
+    content: Content,
+    _in_flight: InFlight,
+}
+
+enum Content {
+    Full(Option<Bytes>),
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match &mut self.content {
+            Content::Full(bytes) => bytes.take(),
+            Content::Stream(pieces) => ready!(pieces.poll_recv(cx)),
+        };
+        Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.content, Content::Full(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0))),
+            Content::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// Bodies up to this size are bounded by the number of connections alone.
+const UNCOUNTED_BYTES: usize = 64 * 1024;

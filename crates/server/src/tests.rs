@@ -1,0 +1,159 @@
+//! Over loopback, with clients that write their own bytes. Time is simulated: no test waits for it.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use daypass_base::Clock;
+use daypass_base::sim::SimClock;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
+
+use super::*;
+
+mod bodies;
+mod endings;
+mod tls;
+mod wire;
+
+/// Answers by path; `/echo` is the default.
+#[derive(Default)]
+struct Echo {
+    /// `/slow` waits for this.
+    gate: Notify,
+    started: AtomicUsize,
+    finished: AtomicBool,
+    seen: parking_lot::Mutex<Vec<ServerRequest>>,
+}
+
+struct Test {
+    service: Arc<Echo>,
+    clock: SimClock,
+    server: Server,
+    address: SocketAddr,
+}
+
+impl Service for Arc<Echo> {
+    fn handle(&self, request: ServerRequest) -> BoxFuture<'static, ServerResponse> {
+        let service = Self::clone(self);
+        Box::pin(async move {
+            service.started.fetch_add(1, Ordering::SeqCst);
+            match request.uri.path() {
+                "/slow" => {
+                    service.gate.notified().await;
+                    service.finished.store(true, Ordering::SeqCst);
+                    ServerResponse::new(StatusCode::OK, "at last")
+                }
+                "/panic" => panic!("as planned"),
+                "/empty" => ServerResponse::new(StatusCode::NO_CONTENT, ""),
+                "/large" => ServerResponse::new(StatusCode::OK, vec![b'x'; 8 * 1024 * 1024]),
+                "/stream" => stream(),
+                _ => echo(&service, request),
+            }
+        })
+    }
+}
+
+fn stream() -> ServerResponse {
+    let (sender, pieces) = mpsc::channel(1);
+    drop(tokio::spawn(async move {
+        for piece in ["one ", "two ", "three"] {
+            sender.send(Bytes::from(piece)).await.unwrap();
+        }
+    }));
+    ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(pieces) }
+}
+
+fn echo(service: &Echo, request: ServerRequest) -> ServerResponse {
+    let (status, body) = match &request.body {
+        RequestBody::Whole(bytes) => (StatusCode::OK, format!("{} {} {}", request.method, request.uri, String::from_utf8_lossy(bytes))),
+        RequestBody::TooLarge { limit, read } => (StatusCode::PAYLOAD_TOO_LARGE, format!("over {limit}, read {}", read.len())),
+        RequestBody::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too slow".to_owned()),
+        RequestBody::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, "no room".to_owned()),
+        RequestBody::Broken(why) => (StatusCode::BAD_REQUEST, why.clone()),
+    };
+    service.seen.lock().push(request);
+    ServerResponse::new(status, body)
+}
+
+async fn start(limits: Limits) -> Test {
+    let listener = Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let address = listener.tcp_address().unwrap();
+    serve(Bound { listener, tls: None, limits }, address)
+}
+
+fn serve(bound: Bound, address: SocketAddr) -> Test {
+    let service = Arc::new(Echo::default());
+    let clock = SimClock::default();
+    let server = Server::start(vec![bound], Arc::new(Arc::clone(&service)), Arc::new(clock.clone()));
+    Test { service, clock, server, address }
+}
+
+impl Test {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends bytes on a new connection and reads until the server closes it.
+    async fn exchange(&self, request: impl AsRef<[u8]>) -> String {
+        let mut stream = self.connect().await;
+        stream.write_all(request.as_ref()).await.unwrap();
+        read_all(&mut stream).await
+    }
+
+    /// Moves the clock until `done` is; returns how long that took on the clock.
+    async fn advance_until<T>(&self, done: impl Future<Output = T>) -> (T, Duration) {
+        let begin = self.clock.elapsed();
+        let mut done = std::pin::pin!(done);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut done => return (result, self.clock.elapsed().saturating_sub(begin)),
+                () = settle() => self.clock.advance(Duration::from_millis(500)),
+            }
+        }
+    }
+
+    /// Waits until `count` requests have reached the service.
+    async fn started(&self, count: usize) {
+        while self.service.started.load(Ordering::SeqCst) < count {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Lets every other task run, those that wait for loopback included.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn read_all(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut all = Vec::new();
+    let _reset = stream.read_to_end(&mut all).await;
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// One answer with a `Content-Length`, on a connection that stays open.
+async fn read_answer(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while !answer.ends_with(b"\r\n\r\n") {
+        assert_eq!(stream.read(&mut byte).await.unwrap(), 1, "closed after {:?}", String::from_utf8_lossy(&answer));
+        answer.push(byte[0]);
+    }
+    let head = String::from_utf8(answer).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    head + &String::from_utf8(body).unwrap()
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")
+}
+
+fn get_and_close(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+}

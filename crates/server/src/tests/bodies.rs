@@ -1,0 +1,110 @@
+//! Bodies: within the limit, over it, too slow, too many.
+
+use super::*;
+
+const MIB: usize = 1024 * 1024;
+
+fn post(length: usize) -> String {
+    format!("POST /body HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_of_the_very_limit_is_whole_and_one_of_33_mib_is_refused_with_an_answer() {
+    let test = start(Limits::default()).await;
+    let mut stream = test.connect().await;
+    stream.write_all(post(32 * MIB).as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; 32 * MIB]).await.unwrap();
+    assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+    // The client writes all of it before it reads, as most do.
+    let mut stream = test.connect().await;
+    stream.write_all(post(33 * MIB).as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; 33 * MIB]).await.unwrap();
+    let answer = read_all(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("connection: close"), "{answer}");
+    assert!(answer.ends_with(&format!("over {}, read 0", 32 * MIB)), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_without_an_announced_length_is_read_up_to_the_limit() {
+    let test = start(Limits { body_bytes_max: 3 * MIB, ..Limits::default() }).await;
+    let mut stream = test.connect().await;
+    stream.write_all(b"POST /body HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    for _ in 0..4 {
+        stream.write_all(format!("{MIB:x}\r\n").as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; MIB]).await.unwrap();
+        stream.write_all(b"\r\n").await.unwrap();
+    }
+    let answer = read_all(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let read: usize = answer.rsplit("read ").next().unwrap().parse().unwrap();
+    assert!((2 * MIB..=3 * MIB).contains(&read), "{read}");
+}
+
+#[tokio::test]
+async fn bodies_arrive_whole_however_they_are_cut() {
+    let test = start(Limits::default()).await;
+    let mut stream = test.connect().await;
+    stream.write_all(post(6).as_bytes()).await.unwrap();
+    for piece in ["ab", "c", "def"] {
+        settle().await;
+        stream.write_all(piece.as_bytes()).await.unwrap();
+    }
+    assert!(read_answer(&mut stream).await.ends_with("POST /body abcdef"));
+    stream.write_all(b"PUT /body HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n").await.unwrap();
+    assert!(read_answer(&mut stream).await.ends_with("PUT /body abcde"));
+}
+
+#[tokio::test]
+async fn a_client_that_asks_first_is_told_to_go_on() {
+    let test = start(Limits::default()).await;
+    let mut stream = test.connect().await;
+    stream.write_all(b"POST /body HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n").await.unwrap();
+    assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 100"));
+    stream.write_all(b"ok").await.unwrap();
+    assert!(read_answer(&mut stream).await.ends_with("POST /body ok"));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let test = start(Limits::default()).await;
+    let mut stream = test.connect().await;
+    stream.write_all((post(10) + "half").as_bytes()).await.unwrap();
+    settle().await;
+    let (answer, took) = test.advance_until(read_all(&mut stream)).await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.ends_with("too slow"), "{answer}");
+    assert!(took >= Duration::from_secs(30), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_told_apart_from_a_whole_one() {
+    let test = start(Limits::default()).await;
+    let answer = test.exchange("POST /body HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n").await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let seen = test.service.seen.lock();
+    assert!(matches!(seen[0].body, RequestBody::Broken(_)), "{seen:?}");
+}
+
+#[tokio::test]
+async fn large_bodies_share_one_room() {
+    let limits = Limits { body_bytes_max: MIB, all_bodies_bytes_max: 0, ..Limits::default() };
+    let test = start(limits).await;
+    // The room is never below two bodies; these two have taken it.
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut stream = test.connect().await;
+        stream.write_all(post(MIB).as_bytes()).await.unwrap();
+        settle().await;
+        waiting.push(stream);
+    }
+    let refused = test.exchange(post(MIB)).await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(test.exchange(get_and_close("/small")).await.starts_with("HTTP/1.1 200"));
+    for mut stream in waiting {
+        stream.write_all(&vec![b'x'; MIB]).await.unwrap();
+        assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+    }
+    let mut stream = test.connect().await;
+    stream.write_all(post(MIB).as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; MIB]).await.unwrap();
+    assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 200"), "there is room again");
+}

@@ -1,0 +1,247 @@
+//! TLS: versions, protocols, reload, client certificates.
+
+use std::path::Path;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{PrivateKeyDer, ServerName};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::*;
+use crate::tls::{ClientCertificates, MinVersion, TlsError};
+
+/// An issuer, and certificates from it.
+struct Issuer(CertifiedIssuer<'static, KeyPair>);
+
+impl Issuer {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn issue(&self) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
+        (certificate, key)
+    }
+
+    /// Writes a new pair to `cert.pem` and `key.pem`, and returns the certificate.
+    fn write_pair(&self, into: &Path) -> CertificateDer<'static> {
+        let (certificate, key) = self.issue();
+        std::fs::write(into.join("cert.pem"), certificate.pem()).unwrap();
+        std::fs::write(into.join("key.pem"), key.serialize_pem()).unwrap();
+        certificate.der().clone()
+    }
+}
+
+fn files(root: &Path) -> TlsFiles {
+    TlsFiles {
+        certificate: root.join("cert.pem"),
+        key: root.join("key.pem"),
+        client_certificates: ClientCertificates::Ignore,
+        min_version: MinVersion::Tls12,
+    }
+}
+
+async fn start_tls(reloader: &Arc<Reloader>) -> Test {
+    let listener = Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let address = listener.tcp_address().unwrap();
+    serve(Bound { listener, tls: Some(Arc::clone(reloader)), limits: Limits::default() }, address)
+}
+
+static TLS12_ALONE: [&rustls::SupportedProtocolVersion; 1] = [&rustls::version::TLS12];
+
+struct Client<'a> {
+    issuer: &'a Issuer,
+    own: Option<(rcgen::Certificate, KeyPair)>,
+    protocols: &'a [&'a [u8]],
+    versions: &'static [&'static rustls::SupportedProtocolVersion],
+}
+
+impl<'a> Client<'a> {
+    fn of(issuer: &'a Issuer) -> Self {
+        Self { issuer, own: None, protocols: &[], versions: rustls::ALL_VERSIONS }
+    }
+
+    async fn connect(self, test: &Test) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.0.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_protocol_versions(self.versions).unwrap().with_root_certificates(roots);
+        let mut config = match self.own {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+                builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
+            }
+        };
+        config.alpn_protocols = self.protocols.iter().map(|name| name.to_vec()).collect();
+        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), test.connect().await).await
+    }
+}
+
+fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+async fn ask(mut stream: TlsStream<TcpStream>) -> String {
+    stream.write_all(get_and_close("/tls").as_bytes()).await.unwrap();
+    read_all(&mut stream).await
+}
+
+#[tokio::test]
+async fn certificates_are_read_again_and_a_broken_pair_leaves_the_old_one() {
+    let root = tempfile::tempdir().unwrap();
+    let issuer = Issuer::new();
+    let first = issuer.write_pair(root.path());
+    let reloader = Reloader::load(files(root.path())).unwrap();
+    let test = start_tls(&reloader).await;
+    let mut kept = Client::of(&issuer).connect(&test).await.unwrap();
+    assert_eq!(shown(&kept), first);
+    let second = issuer.write_pair(root.path());
+    assert_eq!(shown(&Client::of(&issuer).connect(&test).await.unwrap()), first, "files alone change nothing");
+    reloader.reload().unwrap();
+    assert_eq!(shown(&Client::of(&issuer).connect(&test).await.unwrap()), second);
+    kept.write_all(get("/").as_bytes()).await.unwrap();
+    assert!(read_answer(&mut kept).await.starts_with("HTTP/1.1 200"), "an older connection goes on");
+    let other_key = issuer.issue().1.serialize_pem();
+    for (file, content) in
+        [("key.pem", other_key.as_str()), ("key.pem", "nonsense"), ("cert.pem", ""), ("cert.pem", "-----BEGIN CERTIFICATE-----")]
+    {
+        std::fs::write(root.path().join(file), content).unwrap();
+        let error = reloader.reload().unwrap_err().to_string();
+        assert!(error.contains(file), "{error}");
+        assert_eq!(shown(&Client::of(&issuer).connect(&test).await.unwrap()), second);
+    }
+    std::fs::remove_file(root.path().join("cert.pem")).unwrap();
+    assert!(matches!(reloader.reload(), Err(TlsError::File { .. })));
+    let third = issuer.write_pair(root.path());
+    reloader.reload().unwrap();
+    let stream = Client::of(&issuer).connect(&test).await.unwrap();
+    assert_eq!(shown(&stream), third);
+    assert!(ask(stream).await.contains("GET /tls"));
+    assert_eq!(test.service.seen.lock().last().unwrap().tls.as_ref().unwrap().server_name.as_deref(), Some("localhost"));
+}
+
+#[tokio::test]
+async fn the_oldest_version_is_as_configured() {
+    let root = tempfile::tempdir().unwrap();
+    let issuer = Issuer::new();
+    issuer.write_pair(root.path());
+    for (min_version, welcome) in [(MinVersion::Tls12, true), (MinVersion::Tls13, false)] {
+        let reloader = Reloader::load(TlsFiles { min_version, ..files(root.path()) }).unwrap();
+        let test = start_tls(&reloader).await;
+        let old = Client { versions: &TLS12_ALONE, ..Client::of(&issuer) };
+        assert_eq!(old.connect(&test).await.is_ok(), welcome, "{min_version:?}");
+        assert!(Client::of(&issuer).connect(&test).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn http2_serves_many_requests_at_once_and_ends_gracefully() {
+    let root = tempfile::tempdir().unwrap();
+    let issuer = Issuer::new();
+    issuer.write_pair(root.path());
+    let test = start_tls(&Reloader::load(files(root.path())).unwrap()).await;
+    let stream = Client { protocols: &[b"h2", b"http/1.1"], ..Client::of(&issuer) }.connect(&test).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut request = |method: &str, path: &str, body: Vec<u8>| {
+        let uri = format!("https://localhost{path}");
+        let request = http::Request::builder().method(method).uri(uri).body(http_body_util::Full::<Bytes>::from(body)).unwrap();
+        sender.send_request(request)
+    };
+    let slow = tokio::spawn(request("GET", "/slow", Vec::new()));
+    let body_of = async |answer: http::Response<hyper::body::Incoming>| {
+        let bytes = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    };
+    let answer = request("LIST", "/v1/x", b"body".to_vec()).await.unwrap();
+    assert!(body_of(answer).await.starts_with("LIST https://localhost/v1/x body"));
+    let answer = request("HEAD", "/v1/x", Vec::new()).await.unwrap();
+    assert!(answer.headers().contains_key("content-length"));
+    assert_eq!(body_of(answer).await, "");
+    let large = request("POST", "/v1/x", vec![b'x'; 33 * 1024 * 1024]).await.unwrap();
+    assert_eq!(large.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    // More than all timeouts: a request in flight keeps the connection.
+    for _ in 0..20 {
+        settle().await;
+        test.clock.advance(Duration::from_mins(1));
+    }
+    assert!(!slow.is_finished());
+    let ending = tokio::spawn(test.server.shutdown(Duration::from_secs(30)));
+    settle().await;
+    test.service.gate.notify_one();
+    assert_eq!(body_of(slow.await.unwrap().unwrap()).await, "at last");
+    assert_eq!(ending.await.unwrap(), 0);
+    let _gone = connection.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_is_cut() {
+    let root = tempfile::tempdir().unwrap();
+    let issuer = Issuer::new();
+    issuer.write_pair(root.path());
+    let test = start_tls(&Reloader::load(files(root.path())).unwrap()).await;
+    let stream = Client { protocols: &[b"h2"], ..Client::of(&issuer) }.connect(&test).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get("https://localhost/").body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    sender.send_request(request).await.unwrap();
+    settle().await;
+    let (_, took) = test.advance_until(connection).await;
+    assert!(took >= Duration::from_secs(299), "{took:?}");
+}
+
+#[tokio::test]
+async fn client_certificates_are_handled_as_configured() {
+    let root = tempfile::tempdir().unwrap();
+    let (issuer, stranger) = (Issuer::new(), Issuer::new());
+    issuer.write_pair(root.path());
+    let issuers = root.path().join("ca.pem");
+    std::fs::write(&issuers, issuer.0.pem()).unwrap();
+    let ways = [
+        (ClientCertificates::Ignore, [Some(0), Some(0), Some(0)]),
+        (ClientCertificates::Ask, [Some(0), Some(1), Some(1)]),
+        (ClientCertificates::Verify { issuers: issuers.clone() }, [Some(0), Some(1), None]),
+        (ClientCertificates::Require { issuers }, [None, Some(1), None]),
+    ];
+    for (client_certificates, expected) in ways {
+        let what = format!("{client_certificates:?}");
+        let test = start_tls(&Reloader::load(TlsFiles { client_certificates, ..files(root.path()) }).unwrap()).await;
+        for (own, expected) in [None, Some(issuer.issue()), Some(stranger.issue())].into_iter().zip(expected) {
+            // TLS 1.3 clients learn of a refusal only when they read.
+            let answer = match (Client { own, ..Client::of(&issuer) }).connect(&test).await {
+                Ok(mut stream) => {
+                    let _refused = stream.write_all(get_and_close("/").as_bytes()).await;
+                    read_all(&mut stream).await
+                }
+                Err(_) => String::new(),
+            };
+            let seen = test.service.seen.lock().pop().map(|request| request.tls.unwrap().client_chain.len());
+            assert_eq!(seen, expected, "{what}");
+            assert_eq!(answer.starts_with("HTTP/1.1 200"), expected.is_some(), "{what}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn plain_http_on_a_tls_port_is_told_so_and_silence_is_cut() {
+    let root = tempfile::tempdir().unwrap();
+    let issuer = Issuer::new();
+    issuer.write_pair(root.path());
+    let test = start_tls(&Reloader::load(files(root.path())).unwrap()).await;
+    let answer = test.exchange(get("/")).await;
+    assert!(answer.contains("Client sent an HTTP request to an HTTPS server."), "{answer}");
+    test.exchange(b"\x16\x03\x01\x00\x05hello").await;
+    let mut silent = test.connect().await;
+    settle().await;
+    let (_, took) = test.advance_until(read_all(&mut silent)).await;
+    assert!(took >= Duration::from_secs(10), "{took:?}");
+    assert_eq!(test.service.started.load(Ordering::SeqCst), 0);
+}

@@ -1,0 +1,208 @@
+//! Requests as clients write them: kept alive, slow, odd and broken.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[tokio::test]
+async fn a_connection_is_kept_and_taken_up_again_after_it_was_parked() {
+    let test = start(Limits::default()).await;
+    let mut stream = test.connect().await;
+    for round in 0..5 {
+        stream.write_all(get(&format!("/{round}")).as_bytes()).await.unwrap();
+        let answer = read_answer(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(&format!("GET /{round} ")), "{answer}");
+        if round > 1 {
+            for _ in 0..10 {
+                test.clock.advance(Duration::from_secs(1));
+                settle().await;
+            }
+        }
+    }
+    assert_eq!(test.service.started.load(Ordering::SeqCst), 5);
+}
+
+#[tokio::test]
+async fn requests_sent_at_once_are_answered_in_order() {
+    let test = start(Limits::default()).await;
+    let answer = test.exchange(get("/1") + &get("/2") + &get_and_close("/3")).await;
+    let places: Vec<_> = ["GET /1", "GET /2", "GET /3"].iter().map(|text| answer.find(text).unwrap()).collect();
+    assert!(places.is_sorted(), "{answer}");
+}
+
+#[tokio::test]
+async fn half_a_request_is_cut_after_the_header_timeout() {
+    let test = start(Limits::default()).await;
+    let mut stream = test.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
+    settle().await;
+    let begin = test.clock.elapsed();
+    // One more byte each second: a slow trickle buys no time.
+    let mut seconds = 0;
+    loop {
+        test.clock.advance(Duration::from_secs(1));
+        settle().await;
+        seconds += 1;
+        let mut nothing = [0];
+        tokio::select! {
+            biased;
+            read = stream.read(&mut nothing) => break assert_eq!(read.unwrap_or(0), 0, "closed without an answer"),
+            () = settle() => {}
+        }
+        let _closed = stream.write_all(b"o").await;
+        assert!(seconds < 100, "never cut");
+    }
+    assert!(test.clock.elapsed().saturating_sub(begin) >= Duration::from_secs(9), "cut too early");
+    assert_eq!(test.service.started.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn silent_connections_are_cut_each_after_its_own_time() {
+    let test = start(Limits::default()).await;
+    let mut silent = test.connect().await;
+    settle().await;
+    let (_, took) = test.advance_until(read_all(&mut silent)).await;
+    assert!(took >= Duration::from_secs(10) && took < Duration::from_mins(1), "no first request: {took:?}");
+    let mut idle = test.connect().await;
+    idle.write_all(get("/").as_bytes()).await.unwrap();
+    read_answer(&mut idle).await;
+    let (_, took) = test.advance_until(read_all(&mut idle)).await;
+    assert!(took >= Duration::from_secs(299), "no second request: {took:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answer_is_cut() {
+    let test = start(Limits::default()).await;
+    let mut stream = test.connect().await;
+    stream.write_all(get("/large").as_bytes()).await.unwrap();
+    test.started(1).await;
+    for _ in 0..320 {
+        settle().await;
+        test.clock.advance(Duration::from_secs(1));
+    }
+    settle().await;
+    let (answer, _) = test.advance_until(read_all(&mut stream)).await;
+    assert!(answer.len() < 8 * 1024 * 1024, "{} bytes", answer.len());
+}
+
+#[tokio::test]
+async fn odd_methods_and_paths_reach_the_service_as_sent() {
+    let test = start(Limits::default()).await;
+    for method in ["LIST", "PATCH", "PUT", "DELETE", "PROPFIND"] {
+        let request = format!("{method} /v1/sys/mounts HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        assert!(test.exchange(request).await.contains(&format!("{method} /v1/sys/mounts")));
+    }
+    for path in ["/v1/a%2Fb", "/v1/%ff%00", "/v1/a//b/../c", "/v1/secret/käse", "/v1/a?list=true&x=%zz", "/v1/{{a}}", "/v1/a|b"] {
+        assert!(test.exchange(get_and_close(path)).await.contains(&format!("GET {path} ")), "{path}");
+    }
+    let raw = [b"GET /v1/\xff\xfe HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".as_slice()].concat();
+    assert!(test.exchange(raw).await.starts_with("HTTP/1.1 400"));
+}
+
+#[tokio::test]
+async fn head_has_the_length_but_no_body() {
+    let test = start(Limits::default()).await;
+    let answer = test.exchange("HEAD /abc HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.contains("content-length: 10\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    let empty = test.exchange(get_and_close("/empty")).await;
+    assert!(empty.starts_with("HTTP/1.1 204") && empty.ends_with("\r\n\r\n"), "{empty}");
+}
+
+#[tokio::test]
+async fn a_stream_arrives_whole() {
+    let test = start(Limits::default()).await;
+    let answer = test.exchange(get_and_close("/stream")).await;
+    assert!(answer.contains("transfer-encoding: chunked") && answer.contains("one ") && answer.contains("three"), "{answer}");
+}
+
+#[tokio::test]
+async fn long_headers_are_refused() {
+    let test = start(Limits { header_bytes_max: 16 * 1024, ..Limits::default() }).await;
+    let long = |bytes| format!("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX-Long: {}\r\n\r\n", "x".repeat(bytes));
+    assert!(test.exchange(long(12 * 1024)).await.starts_with("HTTP/1.1 200"));
+    assert!(test.exchange(long(20 * 1024)).await.starts_with("HTTP/1.1 431"));
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_and_the_next_request_is_served() {
+    let test = start(Limits::default()).await;
+    assert!(test.exchange(get_and_close("/panic")).await.starts_with("HTTP/1.1 500"));
+    assert!(test.exchange(get_and_close("/")).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_full_house_lets_further_connections_wait() {
+    let test = start(Limits { connections_max: 1, ..Limits::default() }).await;
+    let mut first = test.connect().await;
+    first.write_all(get("/").as_bytes()).await.unwrap();
+    read_answer(&mut first).await;
+    let mut second = test.connect().await;
+    second.write_all(get_and_close("/").as_bytes()).await.unwrap();
+    settle().await;
+    assert_eq!(test.service.started.load(Ordering::SeqCst), 1);
+    drop(first);
+    assert!(read_all(&mut second).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_sending_half_gets_its_answer() {
+    let test = start(Limits::default()).await;
+    let mut stream = test.connect().await;
+    stream.write_all(get("/slow").as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    test.started(1).await;
+    settle().await;
+    test.service.gate.notify_one();
+    assert!(read_all(&mut stream).await.ends_with("at last"));
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_served() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("daypass.sock");
+    let listener = Listener::unix(&path, listener::UnixAccess::default()).await.unwrap();
+    let test = serve(Bound { listener, tls: None, limits: Limits::default() }, SocketAddr::from(([0, 0, 0, 0], 0)));
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    stream.write_all(get_and_close("/over/unix").as_bytes()).await.unwrap();
+    assert!(read_all(&mut stream).await.contains("GET /over/unix"));
+    assert_eq!(test.service.seen.lock()[0].peer, Peer::Unix);
+    assert_eq!(test.server.shutdown(Duration::ZERO).await, 0);
+    assert!(!path.exists());
+}
+
+/// Bytes that look a little like HTTP.
+fn nonsense() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = prop_oneof![
+        Just(b"GET / HTTP/1.1\r\n".to_vec()),
+        Just(b"POST /x HTTP/1.1\r\nHost: a\r\n".to_vec()),
+        Just(b"Content-Length: 99999999999999999999\r\n".to_vec()),
+        Just(b"Content-Length: 5\r\n".to_vec()),
+        Just(b"Content-Length: -1\r\n".to_vec()),
+        Just(b"Transfer-Encoding: chunked\r\n".to_vec()),
+        Just(b"Expect: 100-continue\r\n".to_vec()),
+        Just(b"fffffffffffffffff\r\n".to_vec()),
+        Just(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
+        Just(b"\r\n".to_vec()),
+        Just(b"\r\n\r\n".to_vec()),
+        prop::collection::vec(any::<u8>(), 0..64),
+    ];
+    prop::collection::vec(pieces, 0..8).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nonsense_never_stops_the_server(bytes in nonsense()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let test = start(Limits { linger: Duration::ZERO, ..Limits::default() }).await;
+            let mut stream = test.connect().await;
+            let _closed_early = stream.write_all(&bytes).await;
+            let _closed_early = stream.shutdown().await;
+            let (answer, _) = test.advance_until(read_all(&mut stream)).await;
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1."), "{answer}");
+            assert!(test.exchange(get_and_close("/")).await.starts_with("HTTP/1.1 200"));
+        });
+    }
+}

@@ -1,0 +1,156 @@
+//! The bytes of a connection, plain or TLS, with a watch on what goes in and out.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+use crate::pace::Pace;
+
+/// Anything that HTTP can be spoken over.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync {
+    /// Ready when the socket has bytes or has ended. Only right after a read that had to wait: TLS may hold bytes that the socket has not.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Transport for TcpStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            if !is_mistaken(self.try_io(Interest::READABLE, || peek(self))) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl Transport for UnixStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            if !is_mistaken(self.try_io(Interest::READABLE, || peek(self))) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+/// tokio takes a new socket for readable until a read says otherwise; believing it would give every silent connection its buffers.
+fn peek(socket: impl AsFd) -> io::Result<()> {
+    rustix::net::recv(socket, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+    Ok(())
+}
+
+/// Any other error is for the reader to find.
+fn is_mistaken(peeked: io::Result<()>) -> bool {
+    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+impl<T: Transport> Transport for TlsStream<T> {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_ref().0.poll_readable(cx)
+    }
+}
+
+impl Transport for Box<dyn Transport> {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_readable(cx)
+    }
+}
+
+/// A transport that tells its [`Pace`] what it does.
+pub(crate) struct Wire {
+    transport: Box<dyn Transport>,
+    /// Read earlier, to be read again.
+    ahead: Bytes,
+    pace: Arc<Pace>,
+    protocol: Protocol,
+}
+
+/// What is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Wire {
+    pub(crate) fn new(transport: Box<dyn Transport>, protocol: Protocol, pace: Arc<Pace>) -> Self {
+        Self { transport, ahead: Bytes::new(), pace, protocol }
+    }
+
+    /// Puts back what was read too far.
+    pub(crate) fn put_back(&mut self, ahead: Bytes) {
+        self.ahead = ahead;
+    }
+
+    /// Resolves when there is something to read.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        if self.ahead.is_empty() { std::future::poll_fn(|cx| self.transport.poll_readable(cx)).await } else { Ok(()) }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            let before = into.filled().len();
+            ready!(Pin::new(&mut self.transport).poll_read(cx, into))?;
+            if self.protocol == Protocol::Http1 && into.filled().len() > before {
+                self.pace.bytes_read();
+            }
+        } else {
+            let take = self.ahead.len().min(into.remaining());
+            if let Some(bytes) = self.ahead.get(..take) {
+                into.put_slice(bytes);
+            }
+            self.ahead.advance(take);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.transport).poll_write(cx, from);
+        self.watch(&written);
+        written
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.transport).poll_write_vectored(cx, from);
+        self.watch(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
+        self.pace.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+}
+
+impl Wire {
+    fn watch(&self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Ready(Ok(_)) => self.pace.bytes_written(),
+            // Something waits to be written, which is as good as unflushed.
+            Poll::Pending => self.pace.write_blocked(),
+            Poll::Ready(Err(_)) => {}
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! A store that fails on purpose, at the call that a test names: what [`Backend`] allows to go wrong, and nothing else.
+//!
+//! Deterministic: the same faults and the same calls give the same run. It holds no data; a "restart" is a new wrapper, or
+//! [`EvilBackend::restart`], around the same inner store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use daypass_base::{BoxFuture, Clock, Timestamp};
+use parking_lot::Mutex;
+
+use crate::{Backend, Batch, Claim, CommitError, Due, Key, Read, ReadError, Row};
+
+/// Wraps a store and fails where told.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use daypass_base::sim::SimClock;
+/// # use daypass_storage::evil::{EvilBackend, Fault, Step};
+/// # use daypass_storage::{Backend, Batch, CommitError, MemoryBackend};
+/// # tokio_test(async {
+/// let evil = EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(SimClock::default()));
+/// evil.at(Step::Write(2), Fault::LoseAnswer);
+/// assert!(evil.commit(Batch::new()).await.is_ok());
+/// assert!(matches!(evil.commit(Batch::new()).await, Err(CommitError::Unknown(_))));
+/// # });
+/// # fn tokio_test(f: impl Future<Output = ()>) { tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(f) }
+/// ```
+pub struct EvilBackend<B: ?Sized> {
+    inner: Arc<B>,
+    clock: Arc<dyn Clock>,
+    plan: Mutex<Plan>,
+}
+
+/// Which call; each kind is counted from 1, since the wrapper was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// The n-th call of any kind (but `kind` and `close`).
+    Call(u64),
+    /// The n-th `get`, `get_many`, `list`, `scan` or `due`.
+    Read(u64),
+    /// The n-th `commit` or `claim`.
+    Write(u64),
+}
+
+/// What goes wrong at a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The process dies after the call took effect: a write is applied, nothing is answered but `Unknown`, and every later call fails.
+    CrashAfter,
+    /// The process dies before the call takes effect; every later call fails.
+    CrashBefore,
+    /// The call waits that long on the clock first, then goes through.
+    Delay(Duration),
+    /// The call fails, and nothing was changed.
+    Fail,
+    /// From this write on the medium is full, until [`EvilBackend::heal`]. Reads go on.
+    Full,
+    /// A write is applied, but its answer is lost: `Unknown`. A read just fails.
+    LoseAnswer,
+}
+
+/// How many calls there were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Calls {
+    /// Of any kind.
+    pub all: u64,
+    /// Reads alone.
+    pub reads: u64,
+    /// Writes alone.
+    pub writes: u64,
+}
+
+impl<B: Backend + ?Sized> EvilBackend<B> {
+    /// A wrapper that fails nowhere yet.
+    pub fn new(inner: Arc<B>, clock: Arc<dyn Clock>) -> Self {
+        Self { inner, clock, plan: Mutex::new(Plan::default()) }
+    }
+
+    /// Plans a fault. One step has one fault; a later one takes its place.
+    pub fn at(&self, step: Step, fault: Fault) {
+        self.plan.lock().faults.insert(step, fault);
+    }
+
+    /// Plans a fault for the next write, whatever its number.
+    pub fn at_next_write(&self, fault: Fault) {
+        let mut plan = self.plan.lock();
+        let step = Step::Write(plan.calls.writes + 1);
+        plan.faults.insert(step, fault);
+    }
+
+    /// How many calls there were so far, failed ones included.
+    pub fn calls(&self) -> Calls {
+        self.plan.lock().calls
+    }
+
+    /// Whether a crash has struck.
+    pub fn crashed(&self) -> bool {
+        self.plan.lock().crashed
+    }
+
+    /// There is room again, and no more faults are planned.
+    pub fn heal(&self) {
+        let mut plan = self.plan.lock();
+        plan.full = false;
+        plan.faults.clear();
+    }
+
+    /// The process starts again on what the store holds. Counts and planned faults stay.
+    pub fn restart(&self) {
+        self.plan.lock().crashed = false;
+    }
+
+    /// The store itself, past all faults.
+    pub fn inner(&self) -> &Arc<B> {
+        &self.inner
+    }
+
+    async fn write<T>(&self, write: impl Future<Output = Result<T, CommitError>>) -> Result<T, CommitError> {
+        let verdict = self.plan.lock().next(Access::Write);
+        if let Some(delay) = verdict.delay {
+            self.clock.sleep(delay).await;
+        }
+        match verdict.end {
+            End::Normal => write.await,
+            End::FailBefore(reason) => Err(CommitError::Failed(reason.to_owned())),
+            End::Full => Err(CommitError::Full("no room, as planned".to_owned())),
+            // The crash itself answers nobody; the caller cannot tell it from a lost answer.
+            End::CrashBefore => Err(CommitError::Unknown("crashed, as planned".to_owned())),
+            End::LoseAnswer => match write.await {
+                Ok(_lost) => Err(CommitError::Unknown("answer lost, as planned".to_owned())),
+                Err(error) => Err(CommitError::Unknown(error.to_string())),
+            },
+        }
+    }
+
+    async fn read<T>(&self, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
+        let verdict = self.plan.lock().next(Access::Read);
+        if let Some(delay) = verdict.delay {
+            self.clock.sleep(delay).await;
+        }
+        match verdict.end {
+            End::Normal | End::Full => read.await,
+            End::FailBefore(reason) => Err(ReadError::Failed(reason.to_owned())),
+            End::CrashBefore | End::LoseAnswer => Err(ReadError::Failed("failed, as planned".to_owned())),
+        }
+    }
+}
+
+impl<B: Backend + ?Sized> Backend for EvilBackend<B> {
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<u64, CommitError>> {
+        Box::pin(self.write(self.inner.commit(batch)))
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Read<Option<Row>>, ReadError>> {
+        Box::pin(self.read(self.inner.get(key)))
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Read<Vec<Option<Row>>>, ReadError>> {
+        Box::pin(self.read(self.inner.get_many(keys)))
+    }
+
+    fn list<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<Bytes>, ReadError>> {
+        Box::pin(self.read(self.inner.list(prefix, after, limit)))
+    }
+
+    fn scan<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<(Bytes, Row)>, ReadError>> {
+        Box::pin(self.read(self.inner.scan(prefix, after, limit)))
+    }
+
+    fn due(&self, shard: u8, until: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, ReadError>> {
+        Box::pin(self.read(self.inner.due(shard, until, limit)))
+    }
+
+    fn claim<'a>(
+        &'a self,
+        shard: u8,
+        owner: &'a str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> BoxFuture<'a, Result<Option<Claim>, CommitError>> {
+        Box::pin(self.write(self.inner.claim(shard, owner, now, until)))
+    }
+
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
+    }
+}
+
+#[derive(Default)]
+struct Plan {
+    faults: BTreeMap<Step, Fault>,
+    calls: Calls,
+    crashed: bool,
+    full: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Access {
+    Read,
+    Write,
+}
+
+struct Verdict {
+    delay: Option<Duration>,
+    end: End,
+}
+
+enum End {
+    CrashBefore,
+    FailBefore(&'static str),
+    Full,
+    LoseAnswer,
+    Normal,
+}
+
+impl Plan {
+    /// Counts a call and says how it ends.
+    fn next(&mut self, access: Access) -> Verdict {
+        self.calls.all += 1;
+        let own = match access {
+            Access::Read => {
+                self.calls.reads += 1;
+                Step::Read(self.calls.reads)
+            }
+            Access::Write => {
+                self.calls.writes += 1;
+                Step::Write(self.calls.writes)
+            }
+        };
+        if self.crashed {
+            return Verdict { delay: None, end: End::FailBefore("crashed before") };
+        }
+        let fault = self.faults.remove(&own).or_else(|| self.faults.remove(&Step::Call(self.calls.all)));
+        let mut delay = None;
+        let end = match fault {
+            Some(Fault::CrashAfter) => {
+                self.crashed = true;
+                End::LoseAnswer
+            }
+            Some(Fault::CrashBefore) => {
+                self.crashed = true;
+                End::CrashBefore
+            }
+            Some(Fault::Fail) => End::FailBefore("failed, as planned"),
+            Some(Fault::LoseAnswer) => End::LoseAnswer,
+            Some(Fault::Full) => {
+                self.full = true;
+                End::Normal
+            }
+            Some(Fault::Delay(by)) => {
+                delay = Some(by);
+                End::Normal
+            }
+            None => End::Normal,
+        };
+        let end = if self.full && matches!((access, &end), (Access::Write, End::Normal)) { End::Full } else { end };
+        Verdict { delay, end }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daypass_base::sim::SimClock;
+
+    use super::*;
+    use crate::{MemoryBackend, Space};
+
+    fn evil() -> (EvilBackend<MemoryBackend>, SimClock) {
+        let clock = SimClock::default();
+        (EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(clock.clone())), clock)
+    }
+
+    fn put(name: &'static str) -> Batch {
+        Batch::new().put(key(name), "value")
+    }
+
+    fn key(name: &'static str) -> Key {
+        Key::new(Space::Config, name)
+    }
+
+    async fn holds(evil: &EvilBackend<MemoryBackend>, name: &'static str) -> bool {
+        evil.inner().get(&key(name)).await.unwrap().found.is_some()
+    }
+
+    #[tokio::test]
+    async fn without_faults_it_keeps_the_contract() {
+        let make = || async { Arc::new(evil().0) as Arc<dyn Backend> };
+        crate::contract::suite(make).await;
+    }
+
+    #[tokio::test]
+    async fn each_fault_strikes_at_its_call_and_only_there() {
+        let (evil, _) = evil();
+        evil.at(Step::Write(2), Fault::Fail);
+        evil.at(Step::Call(3), Fault::LoseAnswer);
+        evil.at(Step::Read(1), Fault::Fail);
+        assert!(evil.commit(put("1")).await.is_ok());
+        assert!(matches!(evil.commit(put("2")).await, Err(CommitError::Failed(_))));
+        assert!(matches!(evil.commit(put("3")).await, Err(CommitError::Unknown(_))));
+        assert!(evil.get(&key("1")).await.is_err());
+        assert!(evil.get(&key("1")).await.is_ok());
+        assert_eq!((holds(&evil, "1").await, holds(&evil, "2").await, holds(&evil, "3").await), (true, false, true));
+        assert_eq!(evil.calls(), Calls { all: 5, reads: 2, writes: 3 });
+    }
+
+    #[tokio::test]
+    async fn a_full_medium_stays_full_until_healed_and_can_be_read() {
+        let (evil, _) = evil();
+        evil.at_next_write(Fault::Full);
+        assert!(matches!(evil.commit(put("1")).await, Err(CommitError::Full(_))));
+        assert!(matches!(evil.commit(put("2")).await, Err(CommitError::Full(_))));
+        assert!(evil.get(&key("1")).await.unwrap().found.is_none());
+        evil.heal();
+        assert!(evil.commit(put("3")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn after_a_crash_nothing_goes_until_a_restart() {
+        for (fault, applied) in [(Fault::CrashBefore, false), (Fault::CrashAfter, true)] {
+            let (evil, _) = evil();
+            evil.at_next_write(fault);
+            assert!(matches!(evil.commit(put("1")).await, Err(CommitError::Unknown(_))));
+            assert!(evil.crashed() && evil.get(&key("1")).await.is_err());
+            assert!(matches!(evil.commit(put("2")).await, Err(CommitError::Failed(_))));
+            evil.restart();
+            assert_eq!(evil.get(&key("1")).await.unwrap().found.is_some(), applied);
+            assert!(!holds(&evil, "2").await);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_delayed_call_waits_for_the_clock() {
+        let (evil, clock) = evil();
+        evil.at_next_write(Fault::Delay(Duration::from_secs(5)));
+        let evil = Arc::new(evil);
+        let waiting = tokio::spawn({
+            let evil = Arc::clone(&evil);
+            async move { evil.commit(put("1")).await }
+        });
+        while evil.calls().writes == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!holds(&evil, "1").await && !waiting.is_finished());
+        clock.advance(Duration::from_secs(5));
+        waiting.await.unwrap().unwrap();
+        assert!(holds(&evil, "1").await);
+    }
+}

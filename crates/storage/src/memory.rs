@@ -1,0 +1,190 @@
+//! A store in memory, for `-dev` and tests: the same meaning as the embedded store, gone with the process.
+//!
+//! It must not become a cache in front of another store, and it shares nothing with another process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use bytes::Bytes;
+use daypass_base::{BoxFuture, Timestamp};
+use parking_lot::Mutex;
+
+use crate::rules::{self, Holder, Name};
+use crate::{Backend, Batch, Claim, CommitError, Condition, Due, Key, Read, ReadError, Row};
+
+/// Everything in ordered maps under one lock.
+pub struct MemoryBackend {
+    state: Mutex<State>,
+}
+
+impl MemoryBackend {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { state: Mutex::new(State::default()) }
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T, ReadError> {
+        let state = self.state.lock();
+        if state.closed { Err(ReadError::Failed(CLOSED.to_owned())) } else { Ok(look(&state)) }
+    }
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Backend for MemoryBackend {
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<u64, CommitError>> {
+        Box::pin(async move {
+            rules::check_batch(&batch)?;
+            self.state.lock().apply(batch)
+        })
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Read<Option<Row>>, ReadError>> {
+        Box::pin(async move { self.read(|state| Read { found: state.rows.get(key).cloned(), config_version: state.config_version }) })
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Read<Vec<Option<Row>>>, ReadError>> {
+        Box::pin(async move {
+            self.read(|state| Read {
+                found: keys.iter().map(|key| state.rows.get(key).cloned()).collect(),
+                config_version: state.config_version,
+            })
+        })
+    }
+
+    fn list<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<Bytes>, ReadError>> {
+        Box::pin(async move { self.read(|state| state.list(prefix, after, limit)) })
+    }
+
+    fn scan<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<(Bytes, Row)>, ReadError>> {
+        Box::pin(async move {
+            let start = Key::new(prefix.space, rules::scan_start(&prefix.bytes, after));
+            self.read(|state| {
+                let rows = state.rows.range(start..);
+                let below = rows.take_while(|(key, _)| key.space == prefix.space && key.bytes.starts_with(&prefix.bytes));
+                below.take(limit).map(|(key, row)| (key.bytes.clone(), row.clone())).collect()
+            })
+        })
+    }
+
+    fn due(&self, shard: u8, until: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, ReadError>> {
+        Box::pin(async move {
+            let first = Due { shard, at: Timestamp::from_nanos(i64::MIN), id: Bytes::new() };
+            self.read(|state| {
+                let entries = state.due.range(first..).take_while(|due| due.shard == shard && due.at <= until);
+                entries.take(limit).cloned().collect()
+            })
+        })
+    }
+
+    fn claim<'a>(
+        &'a self,
+        shard: u8,
+        owner: &'a str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> BoxFuture<'a, Result<Option<Claim>, CommitError>> {
+        Box::pin(async move {
+            rules::check_owner(owner)?;
+            let mut state = self.state.lock();
+            state.check_open()?;
+            let holder = rules::next_holder(state.claims.get(&shard).cloned(), owner, now, until);
+            Ok(holder.map(|holder| {
+                let claim = Claim { shard, epoch: holder.epoch };
+                state.claims.insert(shard, holder);
+                claim
+            }))
+        })
+    }
+
+    fn kind(&self) -> &'static str {
+        "inmem"
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move { self.state.lock().closed = true })
+    }
+}
+
+#[derive(Default)]
+struct State {
+    rows: BTreeMap<Key, Row>,
+    due: BTreeSet<Due>,
+    claims: BTreeMap<u8, Holder>,
+    config_version: u64,
+    closed: bool,
+}
+
+impl State {
+    fn check_open(&self) -> Result<(), CommitError> {
+        if self.closed { Err(CommitError::Failed(CLOSED.to_owned())) } else { Ok(()) }
+    }
+
+    /// Checks everything first, so that nothing needs to be taken back.
+    fn apply(&mut self, batch: Batch) -> Result<u64, CommitError> {
+        self.check_open()?;
+        if let Some(claim) = batch.claim
+            && self.claims.get(&claim.shard).is_none_or(|holder| holder.epoch != claim.epoch)
+        {
+            return Err(CommitError::Fenced(claim));
+        }
+        if let Some(failed) = batch.conditions.iter().position(|(key, condition)| !self.holds(key, *condition)) {
+            return Err(CommitError::Conflict(failed));
+        }
+        for key in &batch.deletes {
+            self.rows.remove(key);
+        }
+        for due in &batch.due_remove {
+            self.due.remove(due);
+        }
+        for (key, value) in batch.puts {
+            let version = self.rows.get(&key).map_or(1, |row| row.version + 1);
+            self.rows.insert(key, Row { value, version });
+        }
+        self.due.extend(batch.due_add);
+        self.config_version += u64::from(batch.config_changed);
+        Ok(self.config_version)
+    }
+
+    fn holds(&self, key: &Key, condition: Condition) -> bool {
+        let version = self.rows.get(key).map(|row| row.version);
+        match condition {
+            Condition::Absent => version.is_none(),
+            Condition::Exists => version.is_some(),
+            Condition::Version(wanted) => version == Some(wanted),
+        }
+    }
+
+    fn list(&self, prefix: &Key, after: Option<&[u8]>, limit: usize) -> Vec<Bytes> {
+        let mut names: Vec<Bytes> = Vec::new();
+        let mut start = rules::list_start(&prefix.bytes, after);
+        while names.len() < limit {
+            let from = Key::new(prefix.space, start);
+            let next = self.rows.range((Bound::Included(from), Bound::Unbounded)).next();
+            let Some((key, _)) = next.filter(|(key, _)| key.space == prefix.space) else { break };
+            let Some(Name::Folder(name) | Name::Leaf(name)) = rules::list_name(&prefix.bytes, &key.bytes) else { break };
+            start = rules::list_start(&prefix.bytes, Some(name));
+            names.push(Bytes::copy_from_slice(name));
+        }
+        names
+    }
+}
+
+const CLOSED: &str = "it is closed";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn memory_keeps_the_contract() {
+        crate::contract::suite(|| async { Arc::new(MemoryBackend::new()) as Arc<dyn Backend> }).await;
+    }
+}

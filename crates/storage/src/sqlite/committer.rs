@@ -1,0 +1,435 @@
+//! The only writer: a thread that applies all batches that wait in one transaction, syncs once, and answers them all.
+//!
+//! It never waits for more batches to come: a lone writer pays for one sync and nothing else, and while that sync runs the
+//! next group gathers by itself. No answer leaves before COMMIT has returned.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use daypass_base::Timestamp;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, ffi, params};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::place::Place;
+use super::schema::{self, CLAIM_READ, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_REMOVE, SpaceSql};
+use super::{Shared, SqliteOptions};
+use crate::rules::{self, Holder};
+use crate::{Batch, Claim, CommitError, Condition, Due, Key};
+
+/// What the committer is asked to do.
+pub(super) enum Job {
+    /// A batch or a claim. The permit is given back when it is done with.
+    Work { work: Work, bytes: usize, permit: OwnedSemaphorePermit },
+    /// Finish what came before this, and end.
+    Close { answer: Option<oneshot::Sender<()>> },
+}
+
+/// Something that is written, and who waits for it.
+pub(super) enum Work {
+    Commit { batch: Batch, answer: oneshot::Sender<Result<u64, CommitError>> },
+    Claim { shard: u8, owner: String, now: Timestamp, until: Timestamp, answer: oneshot::Sender<Result<Option<Claim>, CommitError>> },
+}
+
+/// What became of a [`Work`], kept back until COMMIT has returned.
+enum Outcome {
+    Committed(u64),
+    Claimed(Option<Claim>),
+    Refused(CommitError),
+}
+
+pub(super) struct Committer {
+    connection: Connection,
+    queue: Receiver<Job>,
+    shared: Arc<Shared>,
+    options: SqliteOptions,
+    /// Bytes left on the file system, when they are fewer than the reserve.
+    low: Option<u64>,
+    /// Why nothing is written any more, once a sync has failed.
+    stopped: Option<String>,
+    closing: Option<Job>,
+    /// Given up last, after the connection is closed.
+    place: Place,
+}
+
+/// Whether the file may have space to give back.
+#[derive(Clone, Copy)]
+enum Tidy {
+    Done,
+    /// After this much time without work.
+    After(Duration),
+}
+
+impl Committer {
+    pub(super) fn new(connection: Connection, queue: Receiver<Job>, shared: Arc<Shared>, options: SqliteOptions, place: Place) -> Self {
+        Self { connection, queue, shared, options, low: None, stopped: None, closing: None, place }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut tidy = Tidy::After(self.options.idle_before_reclaim);
+        while self.closing.is_none() {
+            match self.next_job(tidy) {
+                Ok(Some(job)) => {
+                    let group = self.gather(job);
+                    self.settle(group);
+                    tidy = Tidy::After(self.options.idle_before_reclaim);
+                }
+                Ok(None) => tidy = self.reclaim(),
+                Err(_all_gone) => break,
+            }
+        }
+        self.close();
+    }
+
+    /// The next job, or nothing when it is time to tidy. With nothing to tidy the thread sleeps until there is work.
+    fn next_job(&self, tidy: Tidy) -> Result<Option<Job>, std::sync::mpsc::RecvError> {
+        match tidy {
+            Tidy::Done => self.queue.recv().map(Some),
+            Tidy::After(pause) => match self.queue.recv_timeout(pause) {
+                Ok(job) => Ok(Some(job)),
+                Err(RecvTimeoutError::Timeout) => Ok(None),
+                Err(RecvTimeoutError::Disconnected) => Err(std::sync::mpsc::RecvError),
+            },
+        }
+    }
+
+    /// `first` and what waits behind it, up to the size of a group.
+    fn gather(&mut self, first: Job) -> Vec<(Work, OwnedSemaphorePermit)> {
+        let mut group = Vec::new();
+        let mut group_bytes = 0;
+        let mut next = Some(first);
+        while let Some(job) = next.take() {
+            match job {
+                Job::Work { work, bytes, permit } => {
+                    group_bytes += bytes;
+                    group.push((work, permit));
+                }
+                close @ Job::Close { .. } => {
+                    self.closing = Some(close);
+                    break;
+                }
+            }
+            if group.len() < GROUP_BATCHES_MAX && group_bytes < GROUP_BYTES_MAX {
+                next = self.queue.try_recv().ok();
+            }
+        }
+        group
+    }
+
+    /// Applies a group and answers it.
+    ///
+    /// Conditions are checked before a batch changes anything, so a batch that is refused leaves nothing to take back. An error
+    /// *while* changing (no room, a failed write) is rare and mostly strikes the transaction as a whole: it is rolled back, and each
+    /// batch is tried alone. That gives what a savepoint per batch gives, for nothing on the way that is always taken.
+    fn settle(&mut self, group: Vec<(Work, OwnedSemaphorePermit)>) {
+        if group.is_empty() {
+            return;
+        }
+        match self.transact(&group) {
+            Ok(outcomes) => {
+                for ((work, _permit), outcome) in group.into_iter().zip(outcomes) {
+                    work.answer(outcome);
+                }
+            }
+            Err(CommitError::Unknown(reason)) => {
+                for (work, _permit) in group {
+                    work.answer(Outcome::Refused(CommitError::Unknown(reason.clone())));
+                }
+            }
+            Err(_) if group.len() > 1 => {
+                for one in group {
+                    self.settle(vec![one]);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store refused a write");
+                for (work, _permit) in group {
+                    work.answer(Outcome::Refused(repeat(&error)));
+                }
+            }
+        }
+    }
+
+    /// One transaction. An error means that nothing was changed, but for `Unknown`.
+    fn transact(&mut self, group: &[(Work, OwnedSemaphorePermit)]) -> Result<Vec<Outcome>, CommitError> {
+        if let Some(reason) = &self.stopped {
+            return Err(CommitError::Failed(reason.clone()));
+        }
+        self.low = self.place.free_bytes().filter(|free| *free < self.options.reserve_bytes);
+        let mut config_version = self.shared.config_version.load(Ordering::Acquire);
+        let applied = self.apply_all(group, &mut config_version);
+        let outcomes = match applied {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                self.roll_back();
+                return Err(self.classify(&error));
+            }
+        };
+        if let Err(error) = run(&self.connection, "COMMIT") {
+            return Err(self.commit_failed(&error));
+        }
+        self.shared.config_version.store(config_version, Ordering::Release);
+        self.shared.transactions.fetch_add(1, Ordering::Relaxed);
+        self.shared.batches.fetch_add(u64::try_from(group.len()).unwrap_or(0), Ordering::Relaxed);
+        Ok(outcomes)
+    }
+
+    fn apply_all(&self, group: &[(Work, OwnedSemaphorePermit)], config_version: &mut u64) -> rusqlite::Result<Vec<Outcome>> {
+        let before = *config_version;
+        run(&self.connection, "BEGIN IMMEDIATE")?;
+        let mut outcomes = Vec::with_capacity(group.len());
+        for (work, _permit) in group {
+            outcomes.push(match work {
+                Work::Commit { batch, .. } => {
+                    if let Some(refusal) = self.refusal(batch)? {
+                        Outcome::Refused(refusal)
+                    } else {
+                        self.apply(batch)?;
+                        *config_version += u64::from(batch.config_changed);
+                        Outcome::Committed(*config_version)
+                    }
+                }
+                Work::Claim { shard, owner, now, until, .. } => Outcome::Claimed(self.claim(*shard, owner, *now, *until)?),
+            });
+        }
+        if *config_version != before {
+            self.connection.prepare_cached(CONFIG_VERSION_WRITE)?.execute([to_i64(*config_version)])?;
+        }
+        Ok(outcomes)
+    }
+
+    /// The first thing that does not hold.
+    fn refusal(&self, batch: &Batch) -> rusqlite::Result<Option<CommitError>> {
+        if let Some(claim) = batch.claim
+            && self.holder(claim.shard)?.is_none_or(|holder| holder.epoch != claim.epoch)
+        {
+            return Ok(Some(CommitError::Fenced(claim)));
+        }
+        for (index, (key, condition)) in batch.conditions.iter().enumerate() {
+            let version = self.version(key)?;
+            let holds = match condition {
+                Condition::Absent => version.is_none(),
+                Condition::Exists => version.is_some(),
+                Condition::Version(wanted) => version == Some(*wanted),
+            };
+            if !holds {
+                return Ok(Some(CommitError::Conflict(index)));
+            }
+        }
+        match self.low {
+            Some(free) if self.grows(batch)? => Ok(Some(CommitError::Full(format!(
+                "{free} bytes are left where {} lies, and {} are kept for revocations: make room",
+                self.place.path.display(),
+                self.options.reserve_bytes
+            )))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a batch adds a row or makes the expiry index longer.
+    fn grows(&self, batch: &Batch) -> rusqlite::Result<bool> {
+        if batch.due_add.len() > batch.due_remove.len() {
+            return Ok(true);
+        }
+        for (key, _) in &batch.puts {
+            if self.version(key)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn version(&self, key: &Key) -> rusqlite::Result<Option<u64>> {
+        let mut statement = self.connection.prepare_cached(SpaceSql::of(key.space).version)?;
+        statement.query_row([&*key.bytes], |row| row.get::<_, i64>(0)).optional().map(|found| found.map(i64::unsigned_abs))
+    }
+
+    /// Removals first; see [`Batch`].
+    fn apply(&self, batch: &Batch) -> rusqlite::Result<()> {
+        for key in &batch.deletes {
+            self.connection.prepare_cached(SpaceSql::of(key.space).delete)?.execute([&*key.bytes])?;
+        }
+        for due in &batch.due_remove {
+            self.change_due(DUE_REMOVE, due)?;
+        }
+        for (key, value) in &batch.puts {
+            self.connection.prepare_cached(SpaceSql::of(key.space).put)?.execute([&*key.bytes, &**value])?;
+        }
+        for due in &batch.due_add {
+            self.change_due(DUE_ADD, due)?;
+        }
+        Ok(())
+    }
+
+    fn change_due(&self, sql: &str, due: &Due) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute(params![due.shard, due.at.nanos(), &*due.id]).map(|_rows| ())
+    }
+
+    fn claim(&self, shard: u8, owner: &str, now: Timestamp, until: Timestamp) -> rusqlite::Result<Option<Claim>> {
+        let Some(holder) = rules::next_holder(self.holder(shard)?, owner, now, until) else { return Ok(None) };
+        let mut statement = self.connection.prepare_cached(CLAIM_WRITE)?;
+        statement.execute(params![shard, holder.owner, to_i64(holder.epoch), holder.until.nanos()])?;
+        Ok(Some(Claim { shard, epoch: holder.epoch }))
+    }
+
+    fn holder(&self, shard: u8) -> rusqlite::Result<Option<Holder>> {
+        let mut statement = self.connection.prepare_cached(CLAIM_READ)?;
+        let read = |row: &rusqlite::Row<'_>| {
+            let epoch: i64 = row.get(1)?;
+            Ok(Holder { owner: row.get(0)?, epoch: epoch.unsigned_abs(), until: Timestamp::from_nanos(row.get(2)?) })
+        };
+        statement.query_row([shard], read).optional()
+    }
+
+    /// When the sync fails, nobody can say what is on the disk: the kernel drops the pages that it could not write, and the next sync
+    /// may succeed without them. So nothing is written from then on; a restart reads what is really there. A write that fails
+    /// before the sync leaves no commit record behind, and the transaction is simply gone.
+    fn commit_failed(&mut self, error: &rusqlite::Error) -> CommitError {
+        self.roll_back();
+        let classified = self.classify(error);
+        if is_sync_failure(error) {
+            tracing::error!(%error, "a sync of the store failed: no more writes until a restart");
+            self.stopped = Some(format!("a sync failed earlier ({error}), writes stay off until a restart: check the disk first"));
+            return CommitError::Unknown(error.to_string());
+        }
+        classified
+    }
+
+    fn roll_back(&self) {
+        // SQLite has rolled back by itself after some errors.
+        if !self.connection.is_autocommit()
+            && let Err(error) = run(&self.connection, "ROLLBACK")
+        {
+            tracing::error!(%error, "a rollback failed");
+        }
+    }
+
+    fn classify(&self, error: &rusqlite::Error) -> CommitError {
+        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+            CommitError::Full(format!("no room left for {}: {error}", self.place.path.display()))
+        } else {
+            CommitError::Failed(error.to_string())
+        }
+    }
+
+    /// One small step of giving free pages back to the file system; says when to come again.
+    fn reclaim(&self) -> Tidy {
+        let free = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
+        let spare = i64::from(self.options.spare_pages);
+        let (step, next) = match free {
+            Ok(free) if free > spare => {
+                (format!("PRAGMA incremental_vacuum({})", RECLAIM_PAGES.min(free - spare)), Tidy::After(RECLAIM_PAUSE))
+            }
+            // Nothing more to free: what was freed leaves the file once the WAL is written back.
+            _ => ("PRAGMA wal_checkpoint(TRUNCATE)".to_owned(), Tidy::Done),
+        };
+        if let Err(error) = schema::run_through(&self.connection, &step) {
+            tracing::warn!(%error, step, "the store could not give space back; it tries again after the next write");
+            return Tidy::Done;
+        }
+        next
+    }
+
+    /// Refuses what came too late, writes the WAL back, and gives the file up before anyone is told.
+    fn close(mut self) {
+        let closing = self.closing.take();
+        while let Ok(job) = self.queue.try_recv() {
+            if let Job::Work { work, .. } = job {
+                work.answer(Outcome::Refused(CommitError::Failed("it is closed".to_owned())));
+            }
+        }
+        if self.stopped.is_none()
+            && let Err(error) = schema::run_through(&self.connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+        {
+            tracing::warn!(%error, "the last checkpoint failed; the next start does it");
+        }
+        if let Err((_connection, error)) = self.connection.close() {
+            tracing::warn!(%error, "the store did not close cleanly");
+        }
+        drop(self.place);
+        if let Some(Job::Close { answer: Some(answer) }) = closing {
+            let _nobody_waits = answer.send(());
+        }
+    }
+}
+
+impl Work {
+    /// Tells whoever waits; one that has stopped waiting is no error.
+    fn answer(self, outcome: Outcome) {
+        match (self, outcome) {
+            (Self::Commit { answer, .. }, Outcome::Committed(version)) => drop(answer.send(Ok(version))),
+            (Self::Commit { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
+            (Self::Claim { answer, .. }, Outcome::Claimed(claim)) => drop(answer.send(Ok(claim))),
+            (Self::Claim { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
+            // `apply_all` pairs them; a dropped sender reads as `Unknown`.
+            (Self::Commit { .. }, Outcome::Claimed(_)) | (Self::Claim { .. }, Outcome::Committed(_)) => {}
+        }
+    }
+}
+
+fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(|_rows| ())
+}
+
+fn to_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn is_sync_failure(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| matches!(error.extended_code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
+}
+
+fn repeat(error: &CommitError) -> CommitError {
+    match error {
+        CommitError::Full(reason) => CommitError::Full(reason.clone()),
+        CommitError::Failed(reason) => CommitError::Failed(reason.clone()),
+        other => CommitError::Failed(other.to_string()),
+    }
+}
+
+/// The most batches in one transaction.
+const GROUP_BATCHES_MAX: usize = 512;
+/// Once a group has this many bytes it takes no further batch.
+const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Pages (4 KiB each) given back in one step: a batch that comes meanwhile waits some milliseconds at most.
+const RECLAIM_PAGES: i64 = 256;
+/// Between two such steps.
+const RECLAIM_PAUSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    fn committer(root: &tempfile::TempDir) -> Committer {
+        let place = super::super::place::take(&root.path().join("store.db")).unwrap();
+        let options = SqliteOptions::default();
+        let (connection, _) = schema::open_writer(&place.path, &options).unwrap();
+        let (_, queue) = std::sync::mpsc::channel();
+        Committer::new(connection, queue, Arc::default(), options, place)
+    }
+
+    #[test]
+    fn after_a_failed_sync_nothing_is_promised_or_written_any_more() {
+        let root = tempfile::tempdir().unwrap();
+        let mut committer = committer(&root);
+        run(&committer.connection, "BEGIN IMMEDIATE").unwrap();
+        assert!(matches!(committer.commit_failed(&failure(ffi::SQLITE_IOERR_FSYNC)), CommitError::Unknown(_)));
+        assert!(committer.connection.is_autocommit(), "the transaction was ended");
+        let later = committer.transact(&[]).err().unwrap();
+        assert!(matches!(&later, CommitError::Failed(text) if text.contains("restart")), "{later}");
+    }
+
+    #[test]
+    fn a_write_that_fails_before_the_sync_changed_nothing_and_the_next_may_succeed() {
+        let root = tempfile::tempdir().unwrap();
+        let mut committer = committer(&root);
+        assert!(matches!(committer.commit_failed(&failure(ffi::SQLITE_IOERR_WRITE)), CommitError::Failed(_)));
+        assert!(matches!(committer.commit_failed(&failure(ffi::SQLITE_FULL)), CommitError::Full(_)));
+        assert!(committer.transact(&[]).is_ok());
+    }
+}

@@ -1,0 +1,301 @@
+//! The embedded store: one SQLite file in WAL mode, written by one thread, read by a few connections.
+//!
+//! - [`place`] finds out whether the file may be used at all: directory, permissions, file system, lock.
+//! - [`schema`] has the tables, the pragmas and every statement.
+//! - [`committer`] is the only writer: it takes all batches that wait, applies them in one transaction with one sync, and answers.
+//! - [`readers`] never wait for the writer.
+//!
+//! **Reads run on the caller's thread.** A row whose page is cached takes about 10 µs, a hop to another thread and back takes more than
+//! that and wakes a core. A page that is not cached costs a disk read, some 100 µs, for which a runtime thread stands still; leases
+//! are read in the order in which they were written, so such reads come seldom and lie together. Long lists are read in pieces,
+//! with a yield between them.
+//!
+//! Nothing but the committer may write or checkpoint: two connections doing so at once is how SQLite's WAL-reset bug (fixed in
+//! 3.51.3) was reached.
+
+mod committer;
+mod place;
+mod readers;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use daypass_base::{BoxFuture, Timestamp};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, oneshot};
+
+use self::committer::{Committer, Job, Work};
+use self::readers::Readers;
+use crate::{Backend, Batch, Claim, CommitError, Due, Key, Read, ReadError, Row, rules};
+
+/// The embedded store. Dropping it finishes what was handed over, as [`Backend::close`] does, but blocks while it does so.
+pub struct SqliteBackend {
+    readers: Readers,
+    jobs: mpsc::Sender<Job>,
+    /// Bounds what waits for the committer, in units of [`PERMIT_BYTES`].
+    room: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    closing: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How the store uses memory and disk. The defaults are what a server should run with.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    /// Connections for reading, opened when first needed; at least one per runtime thread is best.
+    pub readers_max: usize,
+    /// Page cache of the writing connection, in KiB.
+    pub writer_cache_kib: u32,
+    /// Page cache of each reading connection, in KiB.
+    pub reader_cache_kib: u32,
+    /// The most bytes that the file may take; from there on commits answer [`CommitError::Full`]. `None`: as much as the disk has.
+    pub file_bytes_max: Option<u64>,
+    /// Bytes of the file system that new rows may not take. With less room than this a batch is answered [`CommitError::Full`] if it adds a
+    /// row or makes the expiry index longer, while one that changes or removes rows goes on: leases can be revoked on a full disk.
+    /// SQLite itself needs room to delete.
+    pub reserve_bytes: u64,
+    /// How long nothing must have been written before free pages are given back to the file system.
+    pub idle_before_reclaim: Duration,
+    /// Free pages (4 KiB each) that are kept for new rows and never given back.
+    pub spare_pages: u32,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self {
+            readers_max: std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16),
+            writer_cache_kib: 8 * 1024,
+            reader_cache_kib: 1024,
+            file_bytes_max: None,
+            reserve_bytes: 16 * 1024 * 1024,
+            idle_before_reclaim: Duration::from_secs(2),
+            spare_pages: 256,
+        }
+    }
+}
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{path} is in use by another process{holder}: stop that one first, or give this one another path")]
+    InUse {
+        /// The store's file.
+        path: PathBuf,
+        /// ` (process 123)`, or empty when that is not known.
+        holder: String,
+    },
+    /// A file or directory could not be made or opened.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It lies on a file system whose locks and shared memory do not hold between machines.
+    #[error(
+        "{path} lies on {filesystem}, a network file system, where SQLite can lose data: use a local disk, or storage \"postgresql\" for several nodes"
+    )]
+    NetworkFilesystem {
+        /// The store's file.
+        path: PathBuf,
+        /// Its name, such as `NFS`.
+        filesystem: &'static str,
+    },
+    /// A newer daypass wrote it.
+    #[error("{path} has storage format {found}, this daypass knows up to {supported}: use the daypass that wrote it, or a newer one")]
+    Newer {
+        /// The store's file.
+        path: PathBuf,
+        /// The format of the file.
+        found: i64,
+        /// The newest format that this program knows.
+        supported: i64,
+    },
+    /// It is some other program's file, or damaged at its very start.
+    #[error("{path} is not a daypass store ({reason}): give a path to a new file")]
+    NotDaypass {
+        /// The file.
+        path: PathBuf,
+        /// What gave it away.
+        reason: String,
+    },
+    /// SQLite refused.
+    #[error("cannot open the store {path}: {source}")]
+    Sqlite {
+        /// The store's file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+/// What the committer tells the rest.
+#[derive(Default)]
+struct Shared {
+    /// Set after a COMMIT has returned and before anyone is told of it.
+    config_version: AtomicU64,
+    batches: AtomicU64,
+    transactions: AtomicU64,
+}
+
+/// How well the group commit works, since the store was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Batches and claims that were answered.
+    pub batches: u64,
+    /// Transactions, each with at most one sync, that this took.
+    pub transactions: u64,
+}
+
+impl SqliteBackend {
+    /// Opens the store at `path`, or makes a new one there: the directory with mode 0700, the file with mode 0600.
+    pub fn open(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, OpenError> {
+        let place = place::take(path)?;
+        let (connection, config_version) = schema::open_writer(&place.path, &options)?;
+        let shared = Arc::new(Shared::default());
+        shared.config_version.store(config_version, Ordering::Release);
+        let readers = Readers::new(place.path.clone(), &options);
+        let (jobs, queue) = mpsc::channel();
+        let file = place.path.clone();
+        let committer = Committer::new(connection, queue, Arc::clone(&shared), options, place);
+        let thread = std::thread::Builder::new()
+            .name("store-commit".to_owned())
+            .spawn(move || committer.run())
+            .map_err(|source| OpenError::Io { action: "start the writing thread of", path: file, source })?;
+        Ok(Arc::new(Self {
+            readers,
+            jobs,
+            room: Arc::new(Semaphore::new(ROOM_PERMITS)),
+            shared,
+            closing: AtomicBool::new(false),
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    /// How well the group commit works.
+    pub fn counts(&self) -> Counts {
+        Counts { batches: self.shared.batches.load(Ordering::Relaxed), transactions: self.shared.transactions.load(Ordering::Relaxed) }
+    }
+
+    /// Hands work to the committer, once there is room, and waits for its answer.
+    async fn submit<T>(&self, bytes: usize, work: impl FnOnce(oneshot::Sender<Result<T, CommitError>>) -> Work) -> Result<T, CommitError> {
+        let weight = u32::try_from(1 + bytes / PERMIT_BYTES).unwrap_or(u32::MAX);
+        let closed = || CommitError::Failed("it is closed".to_owned());
+        let permit = Arc::clone(&self.room).acquire_many_owned(weight).await.map_err(|_closed| closed())?;
+        if self.closing.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job::Work { work: work(answer), bytes, permit }).map_err(|_gone| closed())?;
+        answered.await.unwrap_or_else(|_gone| Err(CommitError::Unknown("the writing thread ended without an answer".to_owned())))
+    }
+
+    /// Read together with what is found *before* the read begins: the rows are then of this configuration version or a newer one,
+    /// never older. The other way round, a node could take an old row for one that was read under the new configuration. This way
+    /// a node may, during the commit alone, see a new row and reload one request later; whoever starts after the commit was answered
+    /// sees the new version, since it is set before the answer.
+    fn config_version(&self) -> u64 {
+        self.shared.config_version.load(Ordering::Acquire)
+    }
+}
+
+impl Backend for SqliteBackend {
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<u64, CommitError>> {
+        Box::pin(async move {
+            let bytes = rules::check_batch(&batch)?;
+            self.submit(bytes, |answer| Work::Commit { batch, answer }).await
+        })
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Read<Option<Row>>, ReadError>> {
+        Box::pin(async move {
+            let config_version = self.config_version();
+            Ok(Read { found: self.readers.get(key)?, config_version })
+        })
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Read<Vec<Option<Row>>>, ReadError>> {
+        Box::pin(async move {
+            let config_version = self.config_version();
+            Ok(Read { found: self.readers.get_many(keys)?, config_version })
+        })
+    }
+
+    fn list<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<Bytes>, ReadError>> {
+        Box::pin(self.readers.list(prefix, after, limit))
+    }
+
+    fn scan<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<(Bytes, Row)>, ReadError>> {
+        Box::pin(self.readers.scan(prefix, after, limit))
+    }
+
+    fn due(&self, shard: u8, until: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, ReadError>> {
+        Box::pin(self.readers.due(shard, until, limit))
+    }
+
+    fn claim<'a>(
+        &'a self,
+        shard: u8,
+        owner: &'a str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> BoxFuture<'a, Result<Option<Claim>, CommitError>> {
+        Box::pin(async move {
+            rules::check_owner(owner)?;
+            let owner = owner.to_owned();
+            self.submit(owner.len(), |answer| Work::Claim { shard, owner, now, until, answer }).await
+        })
+    }
+
+    fn kind(&self) -> &'static str {
+        "sqlite"
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.closing.store(true, Ordering::Release);
+            let (answer, closed) = oneshot::channel();
+            // Readers first: the last connection to go takes the WAL with it, and only the writer may write.
+            self.readers.close();
+            // Both fail only when the committer has ended already, which is what is wanted.
+            if self.jobs.send(Job::Close { answer: Some(answer) }).is_ok() {
+                let _ended = closed.await;
+            }
+            self.join();
+        })
+    }
+}
+
+impl SqliteBackend {
+    fn join(&self) {
+        let thread = self.thread.lock().take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the store's writing thread ended in a panic");
+        }
+    }
+}
+
+impl Drop for SqliteBackend {
+    fn drop(&mut self) {
+        self.readers.close();
+        let _ended = self.jobs.send(Job::Close { answer: None });
+        self.join();
+    }
+}
+
+/// Bytes of waiting batches that one permit stands for.
+const PERMIT_BYTES: usize = 4096;
+/// What may wait for the committer: 65,536 small batches, or 256 MiB.
+const ROOM_PERMITS: usize = 65_536;

@@ -1,0 +1,173 @@
+//! Tables, pragmas and statements of the embedded store, and opening a connection to it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::{OpenError, SqliteOptions};
+use crate::Space;
+
+/// Opens the writing connection, makes the tables if the file is new, and returns the configuration version in the file.
+pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<(Connection, u64), OpenError> {
+    let sqlite = |source: rusqlite::Error| match source.sqlite_error_code() {
+        Some(code @ (ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)) => {
+            OpenError::NotDaypass { path: path.to_owned(), reason: format!("{code:?}") }
+        }
+        _ => OpenError::Sqlite { path: path.to_owned(), source },
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    connection.busy_timeout(BUSY_WAIT).map_err(sqlite)?;
+    match state_of(&connection).map_err(sqlite)? {
+        FileState::New => make(&connection).map_err(sqlite)?,
+        FileState::Foreign(reason) => return Err(OpenError::NotDaypass { path: path.to_owned(), reason }),
+        FileState::Ours(found) if found > FORMAT => return Err(OpenError::Newer { path: path.to_owned(), found, supported: FORMAT }),
+        FileState::Ours(_) => {}
+    }
+    set_up_writer(&connection, options).map_err(sqlite)?;
+    let config_version = meta(&connection, "config_version").map_err(sqlite)?;
+    Ok((connection, u64::try_from(config_version).unwrap_or(0)))
+}
+
+/// Opens a connection that cannot write.
+pub(super) fn open_reader(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_WAIT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection
+        .execute_batch(&format!("PRAGMA cache_size=-{cache_kib}; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY; PRAGMA query_only=1;"))?;
+    Ok(connection)
+}
+
+/// Runs a statement to its end, whatever rows it gives.
+pub(super) fn run_through(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
+enum FileState {
+    New,
+    Ours(i64),
+    Foreign(String),
+}
+
+fn state_of(connection: &Connection) -> rusqlite::Result<FileState> {
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let id: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    Ok(match (tables, id) {
+        (0, 0) => FileState::New,
+        (_, APPLICATION_ID) => FileState::Ours(meta(connection, "format")?),
+        _ => FileState::Foreign(format!("application id {id:#x} instead of {APPLICATION_ID:#x}")),
+    })
+}
+
+/// One transaction makes it all, so that a kill leaves an empty file or a whole one. What comes before it shapes the file and
+/// cannot be changed later.
+fn make(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL;")?;
+    let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+    tracing::debug!(mode, "new store");
+    connection.execute_batch(&format!(
+        "PRAGMA synchronous=FULL;
+         BEGIN IMMEDIATE;
+         CREATE TABLE kv(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+         CREATE TABLE tok(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+         CREATE TABLE lease(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+         CREATE TABLE idx(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+         CREATE TABLE exp(shard INTEGER NOT NULL, at INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY(shard, at, id)) WITHOUT ROWID;
+         CREATE TABLE claim(shard INTEGER PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL, until INTEGER NOT NULL);
+         CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+         INSERT INTO meta VALUES('format', {FORMAT}), ('config_version', 0);
+         PRAGMA application_id={APPLICATION_ID};
+         COMMIT;"
+    ))
+}
+
+fn set_up_writer(connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // A file system without shared memory would answer `delete` here; the readers could then block the writer.
+    let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(rusqlite::Error::InvalidParameterName(format!("journal mode {mode} instead of wal")));
+    }
+    connection.execute_batch(&format!(
+        "PRAGMA synchronous=FULL; PRAGMA cache_size=-{}; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=0;",
+        options.writer_cache_kib
+    ))?;
+    run_through(connection, "PRAGMA wal_autocheckpoint=1000")?;
+    run_through(connection, "PRAGMA journal_size_limit=67108864")?;
+    if let Some(bytes) = options.file_bytes_max {
+        run_through(connection, &format!("PRAGMA max_page_count={}", (bytes / PAGE_BYTES).clamp(1, PAGES_MAX)))?;
+    }
+    Ok(())
+}
+
+fn meta(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+}
+
+/// The statements on one space's table. `ver` comes before `v`: reading it then never walks the pages of a long value.
+pub(super) struct SpaceSql {
+    pub(super) get: &'static str,
+    pub(super) version: &'static str,
+    pub(super) put: &'static str,
+    pub(super) delete: &'static str,
+    pub(super) keys_from: &'static str,
+    pub(super) rows_from: &'static str,
+}
+
+impl SpaceSql {
+    pub(super) fn of(space: Space) -> &'static Self {
+        match space {
+            Space::Config => &CONFIG,
+            Space::Token => &TOKEN,
+            Space::Lease => &LEASE,
+            Space::Index => &INDEX,
+        }
+    }
+}
+
+macro_rules! space_sql {
+    ($table:literal) => {
+        SpaceSql {
+            get: concat!("SELECT ver, v FROM ", $table, " WHERE k = ?1"),
+            version: concat!("SELECT ver FROM ", $table, " WHERE k = ?1"),
+            put: concat!(
+                "INSERT INTO ",
+                $table,
+                "(k, ver, v) VALUES(?1, 1, ?2) ON CONFLICT(k) DO UPDATE SET ver = ver + 1, v = excluded.v"
+            ),
+            delete: concat!("DELETE FROM ", $table, " WHERE k = ?1"),
+            keys_from: concat!("SELECT k FROM ", $table, " WHERE k >= ?1 ORDER BY k"),
+            rows_from: concat!("SELECT k, ver, v FROM ", $table, " WHERE k >= ?1 ORDER BY k"),
+        }
+    };
+}
+
+const CONFIG: SpaceSql = space_sql!("kv");
+const TOKEN: SpaceSql = space_sql!("tok");
+const LEASE: SpaceSql = space_sql!("lease");
+const INDEX: SpaceSql = space_sql!("idx");
+
+pub(super) const DUE_ADD: &str = "INSERT OR IGNORE INTO exp(shard, at, id) VALUES(?1, ?2, ?3)";
+pub(super) const DUE_REMOVE: &str = "DELETE FROM exp WHERE shard = ?1 AND at = ?2 AND id = ?3";
+pub(super) const DUE_FROM: &str = "SELECT at, id FROM exp WHERE shard = ?1 AND (at, id) >= (?2, ?3) AND at <= ?4 ORDER BY at, id LIMIT ?5";
+pub(super) const CLAIM_READ: &str = "SELECT owner, epoch, until FROM claim WHERE shard = ?1";
+pub(super) const CLAIM_WRITE: &str = "INSERT OR REPLACE INTO claim(shard, owner, epoch, until) VALUES(?1, ?2, ?3, ?4)";
+pub(super) const CONFIG_VERSION_WRITE: &str = "UPDATE meta SET value = ?1 WHERE name = 'config_version'";
+
+/// The storage format that this program writes.
+pub(super) const FORMAT: i64 = 1;
+/// `dayp`: what file(1) and SQLite's tools see in the file's header.
+const APPLICATION_ID: i64 = 0x6461_7970;
+/// How long to wait for another connection: a backup tool, or recovery after a crash. No daypass connection holds one that long.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+const PAGE_BYTES: u64 = 4096;
+/// SQLite's own limit.
+const PAGES_MAX: u64 = 4_294_967_294;
+/// More than there are statements.
+const STATEMENTS_MAX: usize = 64;

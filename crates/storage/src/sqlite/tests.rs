@@ -1,0 +1,260 @@
+use std::path::Path;
+
+use super::*;
+use crate::{Condition, MemoryBackend, Space};
+
+mod property;
+
+fn open(path: &Path) -> Arc<SqliteBackend> {
+    SqliteBackend::open(path, SqliteOptions::default()).unwrap()
+}
+
+fn refused(path: &Path) -> OpenError {
+    SqliteBackend::open(path, SqliteOptions::default()).err().unwrap()
+}
+
+fn key(name: &str) -> Key {
+    Key::new(Space::Config, name.as_bytes().to_vec())
+}
+
+fn number(connection: &rusqlite::Connection, sql: &str) -> i64 {
+    connection.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract() {
+    let root = tempfile::tempdir().unwrap();
+    let made = AtomicU64::new(0);
+    crate::contract::suite(|| async {
+        let path = root.path().join(format!("{}.db", made.fetch_add(1, Ordering::Relaxed)));
+        open(&path) as Arc<dyn Backend>
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn everything_is_there_after_closing_and_opening() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    let at = Timestamp::from_seconds(5);
+    let due = Due { shard: 1, at, id: Bytes::from("x") };
+    let store = open(&path);
+    store.commit(Batch::new().put(key("a"), "1").put(key("a"), "2").due(due.clone()).config_change()).await.unwrap();
+    store.claim(1, "me", at, at + Duration::from_secs(15)).await.unwrap();
+    store.close().await;
+    assert!(!root.path().join("store.db-wal").exists(), "a clean close leaves no WAL behind");
+    let store = open(&path);
+    let read = store.get(&key("a")).await.unwrap();
+    assert_eq!((read.found.unwrap().version, read.config_version), (2, 1));
+    assert_eq!(store.due(1, at, 9).await.unwrap(), [due]);
+    assert_eq!(store.claim(1, "other", at, at).await.unwrap(), None);
+    assert_eq!(store.commit(Batch::new().config_change()).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn dropping_the_store_finishes_and_frees_the_file() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    let store = open(&path);
+    store.commit(Batch::new().put(key("a"), "1")).await.unwrap();
+    drop(store);
+    assert!(open(&path).get(&key("a")).await.unwrap().found.is_some());
+}
+
+#[tokio::test]
+async fn batches_handed_over_before_a_close_are_answered_and_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    let store = open(&path);
+    let mut waiting: Vec<_> = (0..100).map(|number| store.commit(Batch::new().put(key(&number.to_string()), "1"))).collect();
+    // Polled once each: now they are with the committer.
+    for future in &mut waiting {
+        assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await);
+    }
+    store.close().await;
+    for future in waiting {
+        future.await.unwrap();
+    }
+    drop(store);
+    assert_eq!(open(&path).scan(&key(""), None, 999).await.unwrap().len(), 100);
+}
+
+#[tokio::test]
+async fn waiting_batches_share_a_transaction() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(&root.path().join("store.db"));
+    let tasks: Vec<_> = (0..256)
+        .map(|number| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.commit(Batch::new().put(key(&number.to_string()), "1")).await.unwrap() })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let counts = store.counts();
+    assert_eq!(counts.batches, 256);
+    assert!(counts.transactions < 256, "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_second_open_is_refused_until_the_first_closes() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    let store = open(&path);
+    let text = refused(&path).to_string();
+    assert!(text.contains("in use by another process") && text.contains("store.db"), "{text}");
+    store.close().await;
+    open(&path);
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_format_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    open(&path).close().await;
+    rusqlite::Connection::open(&path).unwrap().execute("UPDATE meta SET value = 99 WHERE name = 'format'", []).unwrap();
+    let error = refused(&path);
+    assert!(matches!(error, OpenError::Newer { found: 99, supported: schema::FORMAT, .. }), "{error}");
+    assert!(error.to_string().contains("format 99"), "{error}");
+}
+
+#[test]
+fn files_of_others_are_refused_and_left_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let text = root.path().join("notes.txt");
+    std::fs::write(&text, "shopping list, long enough to be no empty file ".repeat(100)).unwrap();
+    assert!(matches!(refused(&text), OpenError::NotDaypass { .. }));
+    assert!(std::fs::read_to_string(&text).unwrap().starts_with("shopping"));
+    let foreign = root.path().join("foreign.db");
+    rusqlite::Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t(x)").unwrap();
+    assert!(matches!(refused(&foreign), OpenError::NotDaypass { .. }));
+    let directory = refused(root.path()).to_string();
+    assert!(directory.contains("is a directory"), "{directory}");
+}
+
+#[tokio::test]
+async fn the_file_is_set_up_as_decided() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    let store = open(&path);
+    store.commit(Batch::new().put(key("a"), "1")).await.unwrap();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    assert_eq!(number(&connection, "PRAGMA page_size"), 4096);
+    assert_eq!(number(&connection, "PRAGMA auto_vacuum"), 2);
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+    assert_eq!(mode, "wal");
+    let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", schema::DUE_FROM)).unwrap();
+    let plan: String = plan.query_row(rusqlite::params![0, 0, [0_u8], 0, 0], |row| row.get(3)).unwrap();
+    assert!(plan.starts_with("SEARCH exp USING PRIMARY KEY (shard=?"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_full_store_says_so_reads_on_and_recovers() {
+    let root = tempfile::tempdir().unwrap();
+    let options = SqliteOptions { file_bytes_max: Some(512 * 1024), ..SqliteOptions::default() };
+    let store = SqliteBackend::open(&root.path().join("store.db"), options).unwrap();
+    let mut stored = 0;
+    let full = loop {
+        match store.commit(Batch::new().put(key(&format!("{stored:04}")), vec![1; 8 * 1024]).config_change()).await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&full, CommitError::Full(text) if text.contains("store.db")), "{full}");
+    let read = store.get(&key("0000")).await.unwrap();
+    assert_eq!(read.config_version, stored, "what was refused has raised nothing");
+    assert_eq!(store.scan(&key(""), None, 999).await.unwrap().len(), usize::try_from(stored).unwrap());
+    store.commit(Batch::new().delete(key("0000")).delete(key("0001"))).await.unwrap();
+    store.commit(Batch::new().put(key("new"), vec![2; 8 * 1024])).await.unwrap();
+}
+
+#[tokio::test]
+async fn with_little_room_rows_can_change_and_go_but_not_come() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    let entry = |at| Due { shard: 0, at: Timestamp::from_seconds(at), id: Bytes::from("a") };
+    let store = open(&path);
+    store.commit(Batch::new().put(key("a"), "1").due(entry(1))).await.unwrap();
+    store.close().await;
+    let options = SqliteOptions { reserve_bytes: u64::MAX, ..SqliteOptions::default() };
+    let store = SqliteBackend::open(&path, options).unwrap();
+    for grows in [Batch::new().put(key("b"), "1"), Batch::new().due(entry(2)), Batch::new().put(key("b"), "1").delete(key("a"))] {
+        let full = store.commit(grows).await.unwrap_err();
+        assert!(matches!(&full, CommitError::Full(text) if text.contains("make room")), "{full}");
+    }
+    store.commit(Batch::new().put(key("a"), "revoking").not_due(entry(1)).due(entry(2)).config_change()).await.unwrap();
+    store.claim(0, "me", Timestamp::default(), Timestamp::from_seconds(1)).await.unwrap().unwrap();
+    store.commit(Batch::new().delete(key("a")).not_due(entry(2))).await.unwrap();
+    assert_eq!(store.get(&key("a")).await.unwrap().found, None);
+}
+
+#[tokio::test]
+async fn a_batch_that_does_not_fit_takes_no_other_with_it() {
+    let root = tempfile::tempdir().unwrap();
+    let options = SqliteOptions { file_bytes_max: Some(512 * 1024), ..SqliteOptions::default() };
+    let store = SqliteBackend::open(&root.path().join("store.db"), options).unwrap();
+    let small = |number: u32| store.commit(Batch::new().put(key(&number.to_string()), "small"));
+    let large = store.commit(Batch::new().put(key("part"), "x").put(key("large"), vec![1; 1024 * 1024]));
+    let mut all = vec![small(0), small(1), large, small(2), small(3)];
+    for future in &mut all {
+        assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await);
+    }
+    let mut ended = Vec::new();
+    for future in all {
+        ended.push(future.await);
+    }
+    assert!(matches!(ended.remove(2), Err(CommitError::Full(_))));
+    assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+    assert_eq!(store.list(&key(""), None, 99).await.unwrap(), ["0", "1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn reads_go_on_while_another_connection_writes() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    let store = open(&path);
+    store.commit(Batch::new().put(key("a"), "1")).await.unwrap();
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE; UPDATE kv SET ver = 9").unwrap();
+    let waiting = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.commit(Batch::new().put(key("b"), "1")).await }
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(store.get(&key("a")).await.unwrap().found.unwrap().version, 1);
+    other.execute_batch("ROLLBACK").unwrap();
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn free_pages_are_given_back_when_idle() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    let options = SqliteOptions { idle_before_reclaim: Duration::ZERO, spare_pages: 16, ..SqliteOptions::default() };
+    let store = SqliteBackend::open(&path, options).unwrap();
+    for number in 0..8 {
+        store.commit(Batch::new().put(key(&number.to_string()), vec![1; 1024 * 1024])).await.unwrap();
+    }
+    let gone = (0..8).fold(Batch::new(), |batch, number| batch.delete(key(&number.to_string())));
+    store.commit(gone).await.unwrap();
+    let watcher = rusqlite::Connection::open(&path).unwrap();
+    let mut looks = 0;
+    while number(&watcher, "PRAGMA page_count") > 200 {
+        looks += 1;
+        assert!(looks < 1_000_000, "nothing was given back");
+        tokio::task::yield_now().await;
+    }
+    let free = number(&watcher, "PRAGMA freelist_count");
+    assert!(free >= 16, "{free} spare pages");
+}
+
+#[tokio::test]
+async fn a_dropped_request_does_not_disturb_the_others() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(&root.path().join("store.db"));
+    let mut dropped = store.commit(Batch::new().put(key("a"), "1"));
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(dropped.as_mut().poll(cx).is_pending())).await);
+    drop(dropped);
+    store.commit(Batch::new().require(key("a"), Condition::Exists).put(key("b"), "1")).await.unwrap();
+}

@@ -1,0 +1,3 @@
+//! The storage of a mount, in memory.
+
+pub use daypass_sdk::sim::MemoryStorage;

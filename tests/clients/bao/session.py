@@ -1,0 +1,189 @@
+"""A session with the `bao` CLI, which is Vault's CLI by another name: what an operator and a pipeline type."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from proof import SANDBOX, SERVER, TOKEN, Proof  # noqa: E402
+
+BAO = os.environ.get("BAO", "bao")
+prove = Proof()
+
+
+def bao(*arguments, token=TOKEN, stdin="", **variables):
+    env = {**os.environ, "BAO_ADDR": SERVER, "BAO_TOKEN": token or "", "VAULT_TOKEN": token or "", "NO_COLOR": "1", **variables}
+    if token is None:
+        env.pop("BAO_TOKEN")
+        env.pop("VAULT_TOKEN")
+    done = subprocess.run([BAO, *arguments], env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    return done
+
+
+def answer(done):
+    try:
+        return json.loads(done.stdout)
+    except json.JSONDecodeError:
+        return {}
+
+
+def status():
+    done = bao("status", "-format=json")
+    said = answer(done)
+    prove("status: initialised, unsealed, exit code 0", done.returncode == 0 and said.get("sealed") is False and said.get("initialized") is True, done)
+    prove("the version is a semantic version", said.get("version", "").count(".") >= 2, said)
+
+
+def login():
+    created = bao("token", "create", "-policy=default", "-ttl=10m", "-format=json")
+    token = prove.secret(answer(created).get("auth", {}).get("client_token", ""))
+    done = bao("login", "-", token=None, stdin=token)
+    prove("login with a token from stdin", done.returncode == 0 and "Success! You are now authenticated" in done.stdout, done.stdout + done.stderr)
+    kept = Path(os.environ["HOME"], ".vault-token")
+    prove("the token is kept at home, for this user alone", kept.read_text() == token and kept.stat().st_mode & 0o077 == 0, kept)
+    done = bao("token", "lookup", "-format=json", token=None)
+    prove("the kept token is used from then on", answer(done).get("data", {}).get("id") == token, done.stderr)
+    done = bao("login", "-", token=None, stdin="s.wrong")
+    prove("a wrong token is refused with exit code 2", done.returncode == 2 and "permission denied" in done.stderr, done.stderr)
+
+
+def policies():
+    rules = 'path "secret/data/ci/*" { capabilities = ["create", "read", "update", "patch"] }'
+    done = bao("policy", "write", "ci", "-", stdin=rules)
+    prove("policy write from stdin", done.returncode == 0 and "Success! Uploaded policy: ci" in done.stdout, done.stderr)
+    prove("policy read prints it as written", bao("policy", "read", "ci").stdout.strip() == rules)
+    prove("policy list names it", "ci" in bao("policy", "list").stdout.split())
+    done = bao("policy", "write", "broken", "-", stdin='path "x" { capabilities = ["fly"] }')
+    prove("a policy with an unknown capability is refused", done.returncode == 2 and "fly" in done.stderr, done.stderr)
+    prove("policy delete", bao("policy", "write", "gone", "-", stdin=rules).returncode == 0 and bao("policy", "delete", "gone").returncode == 0)
+    done = bao("policy", "read", "gone")
+    prove("and then it is not there, exit code 2", done.returncode == 2 and "No policy named: gone" in done.stderr, done.stderr)
+
+
+def kv2():
+    done = bao("kv", "put", "-format=json", "-mount=secret", "ci/app", "user=robot", "password=first")
+    prove("kv put makes version 1", answer(done).get("data", {}).get("version") == 1, done.stderr)
+    done = bao("kv", "put", "-format=json", "secret/ci/app", "user=robot", "password=second")
+    prove("kv put by path makes version 2", answer(done).get("data", {}).get("version") == 2, done.stderr)
+    prove("kv get -field", bao("kv", "get", "-mount=secret", "-field=password", "ci/app").stdout == "second")
+    prove("kv get -version", bao("kv", "get", "-mount=secret", "-version=1", "-field=password", "ci/app").stdout == "first")
+    done = bao("kv", "put", "-mount=secret", "-cas=1", "ci/app", "user=late")
+    prove("check-and-set with an old version is refused", done.returncode == 2 and "check-and-set" in done.stderr, done.stderr)
+    done = bao("kv", "patch", "-mount=secret", "ci/app", "password=third")
+    fields = answer(bao("kv", "get", "-format=json", "-mount=secret", "ci/app")).get("data", {}).get("data")
+    prove("kv patch changes one field and keeps the other", fields == {"user": "robot", "password": "third"}, done.stderr)
+    bao("kv", "delete", "-mount=secret", "ci/app")
+    prove("after kv delete the secret is not there, exit code 2", bao("kv", "get", "-mount=secret", "-field=user", "ci/app").returncode == 2)
+    bao("kv", "undelete", "-mount=secret", "-versions=3", "ci/app")
+    prove("kv undelete brings it back", bao("kv", "get", "-mount=secret", "-field=user", "ci/app").stdout == "robot")
+    bao("kv", "destroy", "-mount=secret", "-versions=1", "ci/app")
+    meta = answer(bao("kv", "metadata", "get", "-format=json", "-mount=secret", "ci/app")).get("data", {})
+    prove("kv destroy shows in the metadata", meta.get("versions", {}).get("1", {}).get("destroyed") is True, meta)
+    prove("kv list", answer(bao("kv", "list", "-format=json", "-mount=secret", "ci")) == ["app"])
+    prove("kv metadata delete", bao("kv", "metadata", "delete", "-mount=secret", "ci/app").returncode == 0)
+    prove("a list of nothing ends with exit code 2", bao("kv", "list", "-format=json", "-mount=secret", "ci").returncode == 2)
+
+
+def kv1():
+    prove("secrets enable -version=1", bao("secrets", "enable", "-path=plain", "-version=1", "kv").returncode == 0)
+    prove("write", "Success! Data written to: plain/a" in bao("write", "plain/a", "one=1", "two=2").stdout)
+    prove("read -format=json", answer(bao("read", "-format=json", "plain/a")).get("data") == {"one": "1", "two": "2"})
+    prove("kv get finds out the version by itself", bao("kv", "get", "-field=one", "plain/a").stdout == "1")
+    prove("list", answer(bao("list", "-format=json", "plain")) == ["a"])
+    done = bao("write", "plain/b", "-", stdin='{"deep": {"list": [1, "two", null, 1.5]}}')
+    deep = answer(bao("read", "-format=json", "plain/b")).get("data", {}).get("deep")
+    prove("JSON from stdin keeps its types", done.returncode == 0 and deep == {"list": [1, "two", None, 1.5]}, deep)
+    prove("secrets move", bao("secrets", "move", "plain/", "moved/deep/").returncode == 0 and bao("read", "-field=two", "moved/deep/a").stdout == "2")
+    prove("secrets tune", bao("secrets", "tune", "-default-lease-ttl=30m", "moved/deep/").returncode == 0)
+    mounts = answer(bao("secrets", "list", "-format=json", "-detailed"))
+    prove("secrets list shows it tuned", mounts.get("moved/deep/", {}).get("config", {}).get("default_lease_ttl") == 1800, mounts.get("moved/deep/"))
+    prove("secrets disable", bao("secrets", "disable", "moved/deep/").returncode == 0 and bao("read", "moved/deep/a").returncode == 2)
+
+
+def tokens():
+    done = bao("token", "create", "-policy=ci", "-ttl=20m", "-format=json", "-metadata=build=77", "-display-name=job")
+    auth = answer(done).get("auth", {})
+    job = prove.secret(auth.get("client_token", ""))
+    prove("token create with a policy and a ttl", auth.get("policies") == ["ci", "default"] and auth.get("lease_duration") == 1200, done.stderr)
+    prove("the job writes what its policy allows", bao("kv", "put", "-mount=secret", "ci/job", "a=1", token=job).returncode == 0)
+    done = bao("kv", "put", "-mount=secret", "other", "a=1", token=job)
+    prove("and nothing else: exit code 2, permission denied", done.returncode == 2 and "permission denied" in done.stderr, done.stderr)
+    prove("token capabilities", bao("token", "capabilities", "secret/data/ci/x", token=job).stdout.strip() == "create, patch, read, update")
+    seen = answer(bao("token", "lookup", "-format=json", token=job)).get("data", {})
+    prove("lookup tells metadata and display name", seen.get("meta") == {"build": "77"} and seen.get("display_name") == "token-job", seen.keys())
+    done = bao("token", "renew", "-increment=10m", "-format=json", token=job)
+    prove("renew", 590 <= answer(done).get("auth", {}).get("lease_duration", 0) <= 1200, done.stderr)
+    accessor = seen.get("accessor", "")
+    prove("lookup by accessor", answer(bao("token", "lookup", "-format=json", "-accessor", accessor)).get("data", {}).get("accessor") == accessor)
+    prove("revoke by accessor", bao("token", "revoke", "-accessor", accessor).returncode == 0)
+    prove("a revoked token is denied", bao("token", "lookup", token=job).returncode == 2)
+    one = prove.secret(bao("token", "create", "-policy=default", "-use-limit=1", "-field=token").stdout.strip())
+    prove("a token for one use works once", bao("token", "lookup", token=one).returncode == 0 and bao("token", "lookup", token=one).returncode == 2)
+    batch = prove.secret(bao("token", "create", "-policy=default", "-type=batch", "-ttl=5m", "-field=token").stdout.strip())
+    seen = answer(bao("token", "lookup", "-format=json", token=batch)).get("data", {})
+    prove("a batch token looks itself up and cannot be renewed", seen.get("type") == "batch" and seen.get("renewable") is False, seen)
+
+
+def wrapping():
+    done = bao("token", "create", "-policy=default", "-wrap-ttl=2m", "-format=json")
+    wrapped = prove.secret(answer(done).get("wrap_info", {}).get("token", ""))
+    done = bao("unwrap", "-format=json", wrapped)
+    prove("a wrapped answer is unwrapped once", "client_token" in (answer(done).get("auth") or {}), done.stderr)
+    prove("and not twice", bao("unwrap", wrapped).returncode == 2)
+
+
+def aws():
+    mount = "cdp/aws/staging"
+    prove("enable the AWS engine at a deep path", bao("secrets", "enable", f"-path={mount}", "aws").returncode == 0)
+    role = "arn:aws:iam::111111111111:role/ecr-staging"
+    done = bao("write", f"{mount}/roles/ecr-staging", "credential_type=assumed_role", f"role_arns={role}")
+    prove("write a role", done.returncode == 0, done.stderr)
+    prove("read the role", answer(bao("read", "-format=json", f"{mount}/roles/ecr-staging")).get("data", {}).get("role_arns") == [role])
+    prove("list roles", answer(bao("list", "-format=json", f"{mount}/roles")) == ["ecr-staging"])
+    leases = []
+    for verb, arguments in (("write", ("write", "-format=json", f"{mount}/sts/ecr-staging", "ttl=60m")),
+                            ("write -f", ("write", "-f", "-format=json", f"{mount}/sts/ecr-staging")),
+                            ("read", ("read", "-format=json", f"{mount}/sts/ecr-staging")),
+                            ("read creds/ with a ttl", ("read", "-format=json", f"{mount}/creds/ecr-staging", "ttl=15m"))):
+        done = bao(*arguments)
+        said = answer(done)
+        data = said.get("data") or {}
+        prove.secret(data.get("secret_key"))
+        prove.secret(data.get("security_token"))
+        whole = data.get("access_key", "").startswith("ASIA") and data.get("secret_key") and data.get("security_token") == data.get("session_token")
+        prove(f"{verb} mints a credential", bool(whole) and f"{mount}/" in said.get("lease_id", ""), done.stderr or sorted(data))
+        leases.append((said.get("lease_id", ""), said.get("lease_duration", 0), said.get("renewable")))
+    prove("leases tell their true length and are not renewable",
+          [3590 <= d <= 3600 and r is False for _, d, r in leases[:3]] == [True] * 3 and 890 <= leases[3][1] <= 900, leases)
+    done = bao("write", f"{mount}/sts/ecr-staging", "ttl=1m")
+    prove("a ttl under AWS's floor is refused", done.returncode == 2 and "900" in done.stderr, done.stderr)
+    done = bao("read", f"{mount}/sts/nobody")
+    prove("an unknown role is refused by name", done.returncode == 2 and "nobody" in done.stderr, done.stderr)
+    return leases[0][0]
+
+
+def lease(lease_id):
+    done = bao("lease", "lookup", "-format=json", lease_id)
+    seen = answer(done).get("data", {})
+    prove("lease lookup tells the time left", 3500 <= seen.get("ttl", 0) <= 3600 and seen.get("renewable") is False, done.stderr or seen)
+    done = bao("lease", "renew", lease_id)
+    prove("lease renew is refused", done.returncode == 2 and "not renewable" in done.stderr, done.stderr)
+    prove("lease revoke", bao("lease", "revoke", lease_id).returncode == 0)
+    prove("a revoked lease is not found", bao("lease", "lookup", lease_id).returncode == 2)
+    prove("lease revoke -prefix", bao("lease", "revoke", "-prefix", "cdp/aws/staging").returncode == 0)
+    done = bao("lease", "lookup", "cdp/aws/staging/sts/ecr-staging/forged")
+    prove("a lease id that was never given is not found", done.returncode == 2, done.stderr)
+
+
+status()
+login()
+policies()
+kv2()
+kv1()
+tokens()
+wrapping()
+if SANDBOX:
+    lease(aws())
+prove.end()

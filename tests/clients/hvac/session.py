@@ -1,0 +1,115 @@
+"""A session with hvac, Python's client, which Ansible and many build scripts use."""
+
+import sys
+from pathlib import Path
+
+import hvac
+from hvac import exceptions
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from proof import SANDBOX, SERVER, TOKEN, Proof  # noqa: E402
+
+prove = Proof()
+root = hvac.Client(url=SERVER, token=TOKEN)
+
+
+def login():
+    prove("the client finds itself authenticated", root.is_authenticated())
+    prove("health answers 200 to its HEAD", root.sys.read_health_status().status_code == 200)
+    prove("the server is neither sealed nor new", not root.sys.is_sealed() and root.sys.is_initialized())
+    prove("a wrong token is not authenticated", not hvac.Client(url=SERVER, token="s.wrong").is_authenticated())
+
+
+def policies():
+    root.sys.create_or_update_policy("reader", 'path "secret/data/app" { capabilities = ["read"] }')
+    prove("a policy is written and listed", "reader" in root.sys.list_policies()["data"]["policies"])
+    prove("and read back", "secret/data/app" in root.sys.read_policy("reader")["data"]["rules"])
+    prove.raises("a policy that does not parse is refused", exceptions.InvalidRequest, lambda: root.sys.create_or_update_policy("bad", "path {"))
+    root.sys.create_or_update_policy("gone", 'path "x" { capabilities = ["read"] }')
+    root.sys.delete_policy("gone")
+    prove.raises("a deleted policy is not found", exceptions.InvalidPath, lambda: root.sys.read_policy("gone"))
+
+
+def kv2():
+    kv = root.secrets.kv.v2
+    prove("KV 2: create", kv.create_or_update_secret("app", {"user": "robot", "n": 5})["data"]["version"] == 1)
+    prove("read keeps types", kv.read_secret_version("app", raise_on_deleted_version=True)["data"]["data"] == {"user": "robot", "n": 5})
+    prove("patch", kv.patch("app", {"n": 6})["data"]["version"] == 2)
+    prove("read an old version", kv.read_secret_version("app", version=1, raise_on_deleted_version=True)["data"]["data"]["n"] == 5)
+    prove.raises("check-and-set with an old version is refused", exceptions.InvalidRequest, lambda: kv.create_or_update_secret("app", {}, cas=1))
+    kv.update_metadata("app", max_versions=3, custom_metadata={"team": "ci"})
+    prove("metadata", kv.read_secret_metadata("app")["data"]["custom_metadata"] == {"team": "ci"})
+    prove("list", kv.list_secrets("")["data"]["keys"] == ["app"])
+    kv.delete_latest_version_of_secret("app")
+    prove.raises("a deleted version is not found", exceptions.InvalidPath, lambda: kv.read_secret_version("app", raise_on_deleted_version=True))
+    kv.undelete_secret_versions("app", [2])
+    prove("undelete", kv.read_secret_version("app", raise_on_deleted_version=True)["data"]["data"]["n"] == 6)
+    kv.destroy_secret_versions("app", [1])
+    prove("destroy", kv.read_secret_metadata("app")["data"]["versions"]["1"]["destroyed"] is True)
+
+
+def kv1():
+    root.sys.enable_secrets_engine("kv", path="plain", options={"version": "1"})
+    kv = root.secrets.kv.v1
+    kv.create_or_update_secret("a/b", {"x": "y"}, mount_point="plain")
+    prove("KV 1: write and read", kv.read_secret("a/b", mount_point="plain")["data"] == {"x": "y"})
+    prove("list shows the folder", kv.list_secrets("", mount_point="plain")["data"]["keys"] == ["a/"])
+    kv.delete_secret("a/b", mount_point="plain")
+    prove.raises("delete", exceptions.InvalidPath, lambda: kv.read_secret("a/b", mount_point="plain"))
+    mounts = root.sys.list_mounted_secrets_engines()["data"]
+    prove("mounts are listed with their version", mounts["plain/"]["options"] == {"version": "1"} and mounts["secret/"]["options"]["version"] == "2")
+    root.sys.disable_secrets_engine("plain")
+    prove("and disabled", "plain/" not in root.sys.list_mounted_secrets_engines()["data"])
+
+
+def tokens():
+    made = root.auth.token.create(policies=["reader"], ttl="10m", display_name="job", meta={"build": "9"})["auth"]
+    job = hvac.Client(url=SERVER, token=prove.secret(made["client_token"]))
+    prove("a token with a policy", made["policies"] == ["default", "reader"] and made["lease_duration"] == 600, made["policies"])
+    prove("reads what it may", job.secrets.kv.v2.read_secret_version("app", raise_on_deleted_version=True)["data"]["data"]["n"] == 6)
+    prove.raises("writes nothing", exceptions.Forbidden, lambda: job.secrets.kv.v2.create_or_update_secret("app", {}))
+    prove("looks itself up", job.auth.token.lookup_self()["data"]["meta"] == {"build": "9"})
+    prove("renews itself", 290 <= job.auth.token.renew_self(increment="5m")["auth"]["lease_duration"] <= 600)
+    prove("capabilities", root.sys.get_capabilities(["secret/data/app"], token=made["client_token"])["data"]["secret/data/app"] == ["read"])
+    root.auth.token.revoke_accessor(made["accessor"])
+    prove.raises("a revoked token is denied", exceptions.Forbidden, job.auth.token.lookup_self)
+    root.auth.token.create_or_update_role("ci", allowed_policies="reader", orphan=True, path_suffix="builds")
+    made = root.auth.token.create(role_name="ci", policies=["reader"])["auth"]
+    prove.secret(made["client_token"])
+    prove("a token by a role is an orphan", made["orphan"] is True)
+    prove("token roles are listed", root.auth.token.list_roles()["data"]["keys"] == ["ci"])
+    wrapped = root.auth.token.create(policies=["default"], wrap_ttl="60s")["wrap_info"]["token"]
+    prove("a wrapped answer is unwrapped", "client_token" in root.sys.unwrap(prove.secret(wrapped))["auth"])
+
+
+def aws():
+    mount = "cdp/aws/staging"
+    root.sys.enable_secrets_engine("aws", path=mount)
+    engine = root.secrets.aws
+    # hvac gives an ARN as a plain string where the API takes a list; both must do.
+    engine.create_or_update_role("ecr-staging", "assumed_role", role_arns="arn:aws:iam::111111111111:role/ecr-staging", mount_point=mount)
+    prove("AWS: the role is read back", engine.read_role("ecr-staging", mount_point=mount)["data"]["credential_type"] == "assumed_role")
+    prove("and listed", engine.list_roles(mount_point=mount)["data"]["keys"] == ["ecr-staging"])
+    minted = engine.generate_credentials("ecr-staging", ttl="60m", endpoint="sts", mount_point=mount)
+    data = minted["data"]
+    prove.secret(data["secret_key"])
+    prove.secret(data["security_token"])
+    prove("sts/ mints a credential", data["access_key"].startswith("ASIA") and data["arn"].startswith("arn:aws:sts::111111111111:assumed-role/ecr-staging/"))
+    prove("its lease tells the truth", 3590 <= minted["lease_duration"] <= 3600 and minted["renewable"] is False, minted["lease_duration"])
+    wrong = lambda: engine.generate_credentials("ecr-staging", endpoint="sts", role_arn="arn:aws:iam::222222222222:role/other", mount_point=mount)
+    prove.raises("another account's role is refused", exceptions.InvalidRequest, wrong)
+    lease = minted["lease_id"]
+    prove("lease lookup", 3500 <= root.sys.read_lease(lease)["data"]["ttl"] <= 3600)
+    prove.raises("lease renew is refused", exceptions.InvalidRequest, lambda: root.sys.renew_lease(lease))
+    root.sys.revoke_lease(lease)
+    prove.raises("a revoked lease is not found", exceptions.InvalidRequest, lambda: root.sys.read_lease(lease))
+
+
+login()
+policies()
+kv2()
+kv1()
+tokens()
+if SANDBOX:
+    aws()
+prove.end()

@@ -1,0 +1,31 @@
+//! One Python environment for all clients and tools from PyPI: `target/xtask/venv`, by `tests/clients/requirements.txt`.
+
+use super::{debian, is_stamped, put_stamp, unreachable};
+use crate::process::Log;
+use crate::project::Project;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// The environment's `bin` folder, with everything installed that the requirements name.
+pub(crate) fn ensure(project: &Project, log: &mut Log) -> Result<PathBuf, String> {
+    let requirements = project.read("tests/clients/requirements.txt")?;
+    let venv = project.work.join("venv");
+    let bin = venv.join("bin");
+    let stamp = venv.join("installed.txt");
+    if is_stamped(&stamp, &requirements) {
+        return Ok(bin);
+    }
+    debian::ensure(log, &[("python3", "python3")])?;
+    // Debian splits this off; other builds of Python carry it.
+    let whole = Command::new("python3").args(["-c", "import venv, ensurepip"]).stderr(Stdio::null()).status();
+    if !whole.is_ok_and(|s| s.success()) {
+        debian::install(log, &["python3-venv"])?;
+    }
+    log.step("making a Python environment with the clients from PyPI (about a minute)");
+    log.run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    let mut pip = Command::new(bin.join("pip"));
+    pip.args(["install", "--disable-pip-version-check", "--no-input", "-r"]).arg(project.root.join("tests/clients/requirements.txt"));
+    log.run(&mut pip).map_err(|e| unreachable("the Python packages", "PyPI", &e))?;
+    put_stamp(&stamp, &requirements)?;
+    Ok(bin)
+}

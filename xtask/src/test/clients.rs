@@ -1,0 +1,107 @@
+//! Real clients, unmodified, each in a session of its own: log in, policies, tokens, KV, leases, AWS credentials.
+//!
+//! A session is a program in `tests/clients/NAME`. It finds the server in VAULT_ADDR and VAULT_TOKEN, and the fake AWS in
+//! AWS_SANDBOX. It prints one line for each thing that it proves, then `N passed, N failed`.
+
+use super::{Tally, Verdict};
+use crate::install::{go as go_modules, java as maven, node as npm, python, rust};
+use crate::process::Log;
+use crate::project::Project;
+use crate::server::{ROOT_TOKEN, Server};
+use std::process::Command;
+use std::time::Duration;
+
+pub(super) fn bao(project: &Project, log: &mut Log) -> Result<Verdict, String> {
+    let bin = python::ensure(project, log)?;
+    let mut command = Command::new(bin.join("python"));
+    command.arg("-B").arg(project.root.join("tests/clients/bao/session.py")).env("BAO", bin.join("bao"));
+    session(project, log, "bao", &mut command)
+}
+
+pub(super) fn hvac(project: &Project, log: &mut Log) -> Result<Verdict, String> {
+    let bin = python::ensure(project, log)?;
+    session(project, log, "hvac", Command::new(bin.join("python")).arg("-B").arg(project.root.join("tests/clients/hvac/session.py")))
+}
+
+pub(super) fn aws(project: &Project, log: &mut Log) -> Result<Verdict, String> {
+    let bin = python::ensure(project, log)?;
+    let binary = project.daypass(log)?;
+    let mut command = Command::new(bin.join("python"));
+    command.arg("-B").arg(project.root.join("tests/clients/aws/session.py")).env("AWS", bin.join("aws")).env("DAYPASS_BIN", binary);
+    session(project, log, "aws", &mut command)
+}
+
+pub(super) fn go(project: &Project, log: &mut Log) -> Result<Verdict, String> {
+    log.step("building the session with the official Go client");
+    let program = go_modules::build(project, log, &project.root.join("tests/clients/go"), "clients", "go-session")?;
+    session(project, log, "go", &mut Command::new(program))
+}
+
+pub(super) fn java(project: &Project, log: &mut Log) -> Result<Verdict, String> {
+    let jar = maven::jar(project, log, "io.github.jopenlibs:vault-java-driver:6.2.0")?;
+    let source = project.root.join("tests/clients/java/Session.java");
+    // One file needs no build step: java compiles it in memory.
+    session(project, log, "java", Command::new("java").arg("-cp").arg(jar).arg(source))
+}
+
+pub(super) fn node(project: &Project, log: &mut Log) -> Result<Verdict, String> {
+    let source = project.root.join("tests/clients/node");
+    let folder = npm::ensure(project, log, &source, "node-vault")?;
+    session(project, log, "node", Command::new("node").arg(source.join("session.js")).env("NODE_PATH", folder.join("node_modules")))
+}
+
+pub(super) fn vaultrs(project: &Project, log: &mut Log) -> Result<Verdict, String> {
+    let program = rust::build(project, log, &project.root.join("tests/clients/vaultrs"), "vaultrs-session")?;
+    session(project, log, "vaultrs", &mut Command::new(program))
+}
+
+/// What Terraform's Vault provider said, word for word, where the provider itself cannot be installed.
+pub(super) fn replay(project: &Project, log: &mut Log) -> Result<Verdict, String> {
+    let Some(recorded) = project.beside("DAYPASS_RECORDED_CLIENTS", "recorded-clients") else {
+        return Ok(Verdict::Skipped(
+            "the recorded sessions lie outside this repository; DAYPASS_RECORDED_CLIENTS may name their folder".to_owned(),
+        ));
+    };
+    let bin = python::ensure(project, log)?;
+    let mut command = Command::new(bin.join("python"));
+    command.arg("-B").arg(project.root.join("tests/clients/replay/replay.py")).arg(recorded);
+    session(project, log, "replay", &mut command)
+}
+
+/// One session against a server of its own, so that no session sees what another left.
+fn session(project: &Project, log: &mut Log, name: &str, command: &mut Command) -> Result<Verdict, String> {
+    let binary = project.daypass(log)?;
+    let server = Server::dev(project, &binary, &format!("clients/{name}-server"))?;
+    for variable in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "VAULT_NAMESPACE"] {
+        command.env_remove(variable);
+    }
+    command.current_dir(&project.work).env("VAULT_ADDR", format!("http://{}", server.address)).env("VAULT_TOKEN", ROOT_TOKEN);
+    command.env("HOME", home(project, name)?).env("AWS_REGION", "us-east-1").env("AWS_EC2_METADATA_DISABLED", "true");
+    if let Some(sandbox) = server.sandbox {
+        command.env("AWS_SANDBOX", format!("http://{sandbox}"));
+    }
+    log.limit(Duration::from_mins(3));
+    let (status, text) = log.finish(command)?;
+    let mut tally = Tally::read(&text);
+    for line in text.lines().filter(|l| l.starts_with("FAIL")) {
+        println!("        {line}");
+    }
+    if !status.success() && tally.failed == 0 {
+        tally.failed = 1;
+        println!("{}\n        and the server's last words:\n{}", crate::process::last_lines(&text, 15), server.last_words());
+    }
+    if tally.passed + tally.failed == 0 {
+        return Err("the session proved nothing: it printed no `N passed, N failed`".to_owned());
+    }
+    Ok(Verdict::Ran(tally))
+}
+
+/// An empty home, so that no token or profile of the developer is found, nor overwritten.
+fn home(project: &Project, name: &str) -> Result<std::path::PathBuf, String> {
+    let home = project.work.join("homes").join(name);
+    if home.exists() {
+        std::fs::remove_dir_all(&home).map_err(|e| format!("{}: {e}", home.display()))?;
+    }
+    std::fs::create_dir_all(&home).map_err(|e| format!("{}: {e}", home.display()))?;
+    Ok(home)
+}

@@ -1,0 +1,71 @@
+//! Each fuzz target for some seconds: enough to catch what a change broke. `DAYPASS_FUZZ_SECONDS` gives it longer.
+
+use super::{Tally, Verdict};
+use crate::process::{Log, last_lines};
+use crate::project::{Project, cargo};
+use std::path::Path;
+use std::process::Command;
+
+/// Coverage counters by stable compiler flags, so that the pinned compiler does and no nightly one is needed. What they
+/// leave out against `cargo fuzz` is the address sanitizer, which code without `unsafe` can do without.
+const FLAGS: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
+
+pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
+    let seconds = std::env::var("DAYPASS_FUZZ_SECONDS").ok().and_then(|s| s.parse::<u64>().ok()).unwrap_or(10);
+    let folder = project.work.join("fuzz");
+    log.step("building the fuzz targets");
+    let mut build = cargo();
+    build.current_dir(project.root.join("fuzz")).args(["build", "--bins", "--locked", "--target", TARGET, "--target-dir"]).arg(&folder);
+    build.env("RUSTFLAGS", FLAGS);
+    log.run(&mut build)?;
+    let mut tally = Tally::default();
+    for name in targets(&project.root)? {
+        match fuzz(project, log, &folder, &name, seconds) {
+            Ok(runs) => {
+                println!("        {name}: {runs} inputs in {seconds} s");
+                tally.passed += 1;
+            }
+            Err(message) => {
+                println!("        {name}: {message}");
+                tally.failed += 1;
+            }
+        }
+    }
+    Ok(Verdict::Ran(tally))
+}
+
+/// The flags are for the targets alone, not for build scripts; cargo keeps them apart when a target is named.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+fn targets(root: &Path) -> Result<Vec<String>, String> {
+    let folder = root.join("fuzz/fuzz_targets");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))? {
+        let name = entry.map_err(|e| e.to_string())?.file_name().to_string_lossy().into_owned();
+        names.extend(name.strip_suffix(".rs").map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The number of inputs tried, or the failing input and how to try it again.
+fn fuzz(project: &Project, log: &mut Log, folder: &Path, name: &str, seconds: u64) -> Result<String, String> {
+    let corpus = project.root.join("fuzz/corpus").join(name);
+    let artifacts = folder.join("artifacts");
+    for path in [&corpus, &artifacts] {
+        std::fs::create_dir_all(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    let program = folder.join(TARGET).join("debug").join(name);
+    let mut command = Command::new(&program);
+    command.arg(&corpus).arg(project.root.join("fuzz/seeds").join(name));
+    command.arg(format!("-max_total_time={seconds}")).args(["-timeout=5", "-rss_limit_mb=2048", "-max_len=8192", "-print_final_stats=1"]);
+    command.arg(format!("-artifact_prefix={}/{name}-", artifacts.display()));
+    let (status, text) = log.finish(&mut command)?;
+    let line = |start: &str| text.lines().find_map(|l| l.split_once(start)).map(|(_, rest)| rest.trim().to_owned());
+    if status.success() {
+        return line("stat::number_of_executed_units:").ok_or_else(|| format!("no figures\n{}", last_lines(&text, 10)));
+    }
+    let input = line("Test unit written to ").unwrap_or_default();
+    Err(format!("failed; again with: {} {input}\n{}", program.display(), last_lines(&text, 15)))
+}
