@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_as_the_go_sdk_prints_it() {
-        let message = "User: arn:aws:sts::1:assumed-role/a/b is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::1:role/x";
+        let message =
+            "User: arn:aws:sts::1:assumed-role/a/b is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::1:role/x";
         let error = AwsError::answered(Some("AccessDenied"), Some(message), 403, Some("5f0a"));
         assert_eq!(error.kind, ErrorKind::Denied);
         assert_eq!(error.sdk_text(), format!("AccessDenied: {message}\n\tstatus code: 403, request id: 5f0a"));

@@ -68,7 +68,7 @@ impl LiveAws {
     /// AWS as `settings` and the environment say it is to be reached.
     pub fn new(clock: Arc<dyn Clock>, settings: Settings) -> Self {
         let http = Http::new(SdkClock(Arc::clone(&clock)));
-        Self { clock, settings, http, own: Default::default(), bare: Default::default(), clients: Mutex::default() }
+        Self { clock, settings, http, own: tokio::sync::Mutex::default(), bare: tokio::sync::Mutex::default(), clients: Mutex::default() }
     }
 
     async fn base(&self, source: Source) -> Arc<SdkConfig> {
@@ -80,7 +80,8 @@ impl LiveAws {
         if let Some(config) = kept.as_ref() {
             return Arc::clone(config);
         }
-        let config = Arc::new(identity::load(&self.http, &self.clock, self.settings.container.as_ref(), source).await);
+        let loading = Box::pin(identity::load(&self.http, &self.clock, self.settings.container.as_ref(), source));
+        let config = Arc::new(loading.await);
         *kept = Some(Arc::clone(&config));
         config
     }
@@ -144,7 +145,8 @@ impl LiveAws {
         if let Some(url) = target.iam_endpoint.as_ref().or(self.settings.endpoint.as_ref()) {
             iam = iam.endpoint_url(url);
         }
-        let sts = if target.sts_endpoints.is_empty() { vec![sts(None)] } else { target.sts_endpoints.iter().map(|e| sts(Some(e))).collect() };
+        let sts =
+            if target.sts_endpoints.is_empty() { vec![sts(None)] } else { target.sts_endpoints.iter().map(|e| sts(Some(e))).collect() };
         Clients { sts, iam: aws_sdk_iam::Client::from_conf(iam.build()), good: AtomicUsize::new(0) }
     }
 
@@ -185,7 +187,8 @@ impl LiveAws {
         for step in 0..clients.sts.len() {
             let at = (start + step) % clients.sts.len().max(1);
             let Some(client) = clients.sts.get(at) else { break };
-            match make(client.clone()).await {
+            // Boxed: the SDK's futures are tens of kilobytes large, and this one would be held twice.
+            match Box::pin(make(client.clone())).await {
                 Err(error) if error.kind == ErrorKind::Unreachable => last = error,
                 answer => {
                     clients.good.store(at, Ordering::Relaxed);

@@ -4,12 +4,14 @@
 //! tokens, leases, policies and audit devices. `rooms/` are the core's own endpoints, of the same shape as engines.
 
 mod audit;
+mod cors;
 mod expiry;
 pub mod http;
 mod ids;
 mod json;
 mod leases;
 pub mod limits;
+mod lockout;
 mod logins;
 pub mod mounts;
 pub mod node;

@@ -11,9 +11,11 @@ use daypass_storage::{Backend, Batch, Condition, Key};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Audit;
+use crate::cors::Cors;
 use crate::leases::Leases;
 use crate::leases::ledger::Ledger;
 use crate::limits::Limits;
+use crate::lockout::Lockouts;
 use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, SystemTtls, Table};
 use crate::policies::Policies;
 use crate::rows::{Rows, config_key};
@@ -79,6 +81,8 @@ pub(crate) struct Unsealed {
     pub(crate) tokens: Tokens,
     pub(crate) leases: Leases,
     pub(crate) ledger: Ledger,
+    pub(crate) lockouts: Lockouts,
+    pub(crate) cors: Cors,
     pub(crate) policies: Policies,
     pub(crate) table: ArcSwap<Table>,
     pub(crate) audit: Audit,
@@ -348,6 +352,8 @@ impl Inner {
         let unsealed = Arc::new(Unsealed {
             tokens: Tokens::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy)),
             leases: Leases::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy)),
+            lockouts: Lockouts::new(LOCKOUT_ALIASES_MAX),
+            cors: Cors::load(&rows).await?,
             ledger: Ledger::new(self.settings.limits.sts_leases_listed),
             policies: Policies::new(rows.clone(), self.settings.limits.policy_sets_cached),
             table: ArcSwap::from_pointee(table),
@@ -381,7 +387,7 @@ impl Inner {
         let (plain, config_version) = rows.get(&config_key(MOUNTS)).await?;
         let plain = plain.ok_or_else(|| Error::internal("the mount table is missing"))?;
         let stored: Vec<MountRow> = crate::rows::parse(&config_key(MOUNTS), &plain.value)?;
-        let mounts = stored.into_iter().map(|row| self.mounted(row, rows)).collect::<Result<Vec<_>>>()?;
+        let mounts = stored.into_iter().filter(|row| !row.tainted).map(|row| self.mounted(row, rows)).collect::<Result<Vec<_>>>()?;
         Ok(Table::new(mounts, Some(plain.version), config_version))
     }
 
@@ -400,11 +406,12 @@ impl Inner {
     pub(crate) async fn reload_table(self: &Arc<Self>, unsealed: &Unsealed) -> Result<()> {
         let (plain, config_version) = unsealed.rows.get(&config_key(MOUNTS)).await?;
         let plain = plain.ok_or_else(|| Error::internal("the mount table is missing"))?;
+        unsealed.cors.reload(&unsealed.rows).await?;
         let old = unsealed.table.load_full();
         let unchanged = old.row_version == Some(plain.version);
         let stored: Vec<MountRow> = crate::rows::parse(&config_key(MOUNTS), &plain.value)?;
         let mut mounts = Vec::with_capacity(stored.len());
-        for row in stored {
+        for row in stored.into_iter().filter(|row| !row.tainted) {
             // Engines of mounts that did not change keep what they hold in memory.
             let kept = old.exact(&row.path).filter(|live| unchanged || (live.row.uuid == row.uuid && live.row.options == row.options));
             let engine = kept.map(|live| Arc::clone(&live.engine));
@@ -488,6 +495,8 @@ pub(crate) const SEAL_CONFIG: &str = "core/seal-config";
 const SEALED_ROOT: &str = "core/root-key";
 const SEALED_KEYRING: &str = "core/keyring";
 const MOUNTS: &str = "core/mounts";
+/// Aliases with failed logins that are remembered at one time.
+const LOCKOUT_ALIASES_MAX: usize = 100_000;
 const CLUSTER: &str = "core/cluster";
 
 /// A key of the core's own configuration.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use daypass_sdk::{Error, Operation};
 
+use crate::cors::Decision;
 use crate::http::{HttpRequest, HttpResponse};
 use crate::node::{Core, Inner, Unsealed};
 use crate::respond::{Answer, refusal, write};
@@ -24,6 +25,19 @@ use crate::{revoke, rooms};
 impl Core {
     /// Answers a request.
     pub async fn handle(&self, request: HttpRequest) -> HttpResponse {
+        let inner = &self.inner;
+        let cors = match inner.unsealed.load_full().map(|unsealed| unsealed.cors.decide(&request.method, &request.headers)) {
+            None => Vec::new(),
+            Some(Decision::Pass(headers)) => headers,
+            Some(Decision::Preflight(status, headers)) => return write(Answer { status, headers, ..Answer::default() }),
+            Some(Decision::Refused) => return write(Answer::refused(403, vec!["origin not allowed".to_owned()])),
+        };
+        let mut response = self.answer(request).await;
+        response.headers.extend(cors);
+        response
+    }
+
+    async fn answer(&self, request: HttpRequest) -> HttpResponse {
         let inner = &self.inner;
         let parsed = match parse(request, &inner.settings.limits, &*inner.entropy) {
             Outcome::Parsed(parsed) => *parsed,
@@ -91,7 +105,7 @@ async fn work(
     let on_record = record::request(unsealed, &*inner.clock, &exchange, judged.as_ref()).await;
     let result = async {
         let recorded = on_record?;
-        let ran = run::run(inner, parsed, routed, judged?, &recorded).await?;
+        let ran = run::run(inner, unsealed, parsed, routed, judged?, &recorded).await?;
         let bound = bind::bind(inner, unsealed, parsed, routed, identified, ran).await?;
         wrap::wrap(inner, unsealed, parsed, bound).await
     };

@@ -19,6 +19,7 @@ use listener::Listener;
 
 /// What the files say together.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "the file's switches, one each")]
 pub(crate) struct Config {
     /// Where to listen, in the order of the files.
     pub(crate) listeners: Vec<Listener>,
@@ -168,7 +169,11 @@ pub(crate) fn load_with(paths: &[PathBuf], variable: impl Fn(&str) -> Option<Str
     for path in paths {
         for file in files(path, &mut findings) {
             match std::fs::read_to_string(&file) {
-                Ok(text) => config.merge(read::document(&file, &text, &environment, &mut findings)),
+                Ok(text) => {
+                    let mut found = Findings::default();
+                    config.merge(read::document(&file, &text, &environment, &mut found));
+                    findings.append(found);
+                }
                 Err(error) => findings.mistake(&file, 0, format!("cannot be read: {error}")),
             }
         }
@@ -185,6 +190,14 @@ struct Findings {
 }
 
 impl Findings {
+    /// Adds what was found in one file, in the order of its lines.
+    fn append(&mut self, mut found: Self) {
+        found.mistakes.sort_by_key(|mistake| mistake.line);
+        found.warnings.sort_by_key(|warning| warning.line);
+        self.mistakes.append(&mut found.mistakes);
+        self.warnings.append(&mut found.warnings);
+    }
+
     fn mistake(&mut self, file: &Path, line: u32, text: impl Into<String>) {
         self.mistakes.push(Mistake { file: file.to_owned(), line, text: text.into() });
     }

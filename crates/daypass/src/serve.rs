@@ -21,6 +21,7 @@ use daypass_storage::memory::MemoryBackend;
 use daypass_storage::sqlite::{SqliteBackend, SqliteOptions};
 
 use crate::cli::server::ServerArgs;
+use crate::config::listener::Place;
 use crate::config::{self, Config, Seal, Storage};
 use crate::show;
 
@@ -179,12 +180,19 @@ fn sanitized(config: &Config, api_addr: &str, storage: &str, ttls: SystemTtls) -
         "max_lease_ttl": ttls.max,
         "disable_mlock": config.disable_mlock,
         "enable_ui": config.ui,
-        "listeners": config.listeners.iter().map(|listener| serde_json::json!({ "type": listener.kind(), "config": null })).collect::<Vec<_>>(),
+        "listeners": config.listeners.iter().map(|listener| serde_json::json!({ "type": listener_type(&listener.place), "config": null })).collect::<Vec<_>>(),
         "log_level": config.log.level.clone().unwrap_or_else(|| "info".to_owned()),
         "raw_storage_endpoint": config.raw_storage_endpoint,
         "seals": [{ "type": match config.seal { Seal::KeyFile { .. } => "keyfile", Seal::Shamir => "shamir" }, "disabled": false }],
         "storage": { "type": storage, "disable_clustering": true },
     })
+}
+
+fn listener_type(place: &Place) -> &'static str {
+    match place {
+        Place::Tcp(_) => "tcp",
+        Place::Unix { .. } => "unix",
+    }
 }
 
 /// What clients see and gate on: a Vault version that is a semantic version, with ours behind the plus sign.

@@ -137,7 +137,7 @@ impl Bench {
             Outcome::Missing(data) => Answer { status: 404, body: envelope(&json!(data), warnings, 0, Value::Null, "") },
             Outcome::NullData => Answer { status: 200, body: envelope(&Value::Null, warnings, 0, Value::Null, kind) },
             Outcome::Accepted if warnings.is_null() => Answer { status: 202, body: Value::Null },
-            Outcome::Accepted => Answer { status: 202, body: envelope(&Value::Null, warnings, 0, Value::Null, kind) },
+            Outcome::Accepted => Answer { status: 202, body: envelope(&Value::Null, warnings, 0, Value::Null, "") },
             Outcome::Nothing => Answer { status: 204, body: Value::Null },
             Outcome::Raw(status, _, bytes) => Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) },
             Outcome::Bare(status, body) => Answer { status, body },
@@ -146,7 +146,7 @@ impl Bench {
                 body["lease_id"] = "<lease id>".into();
                 Answer { status: 200, body }
             }
-            Outcome::Login(login) => Answer { status: 200, body: envelope(&Value::Null, warnings, 0, self.auth(&login), kind) },
+            Outcome::Login(login) => Answer { status: 200, body: envelope(&Value::Null, warnings, 0, self.auth(&login), "") },
             other => panic!("no engine here answers {other:?}"),
         }
     }
@@ -188,7 +188,7 @@ fn envelope(data: &Value, warnings: Value, lease_duration: u64, auth: Value, mou
 fn error_answer(error: &Error) -> Answer {
     let (status, wrapped) = match error.kind {
         Kind::BadRequest | Kind::Upstream => (400, false),
-        Kind::Denied => (403, true),
+        Kind::Denied => (403, false),
         Kind::Failed | Kind::Internal => (500, true),
         Kind::InvalidRequest => (400, true),
         Kind::NotFound => (404, false),
@@ -206,7 +206,7 @@ fn error_answer(error: &Error) -> Answer {
         return Answer { status, body };
     }
     let mut message = String::new();
-    if wrapped {
+    if wrapped && !error.bare {
         write!(message, "1 error occurred:\n\t* {}\n\n", error.message).unwrap();
     } else {
         message.clone_from(&error.message);

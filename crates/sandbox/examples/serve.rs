@@ -14,7 +14,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         options.world = World::from_json(&tokio::fs::read_to_string(file).await?)?;
     }
     let mut out = std::io::stdout();
-    writeln!(out, "{}", options.world.describe().lines().map(|line| format!("# {line}\n")).collect::<String>())?;
+    for line in options.world.describe().lines() {
+        writeln!(out, "# {line}")?;
+    }
     let running = start(options, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).await?;
     for (name, value) in running.environment() {
         writeln!(out, "export {name}={value}")?;

@@ -30,7 +30,10 @@ pub(crate) struct Xml {
 
 impl Xml {
     pub(crate) fn field(&mut self, tag: &str, value: &str) -> &mut Self {
-        let clean: String = value.chars().filter(|c| matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)).collect();
+        let clean: String = value
+            .chars()
+            .filter(|c| matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..))
+            .collect();
         // Writing to a String cannot fail.
         let _always_fits = write!(self.text, "<{tag}>{}</{tag}>", escape(&clean));
         self
@@ -95,12 +98,19 @@ pub(crate) fn fault(dialect: Dialect, fault: &Fault, request_id: &str) -> Reply 
         Dialect::Json => {
             // JSON services answer 400 where the query protocol says 403.
             let status = if fault.status >= 500 { fault.status } else { 400 };
-            reply(status, "application/x-amz-json-1.1", json!({"__type": fault.json_code(), "message": fault.message}).to_string(), request_id)
+            reply(
+                status,
+                "application/x-amz-json-1.1",
+                json!({"__type": fault.json_code(), "message": fault.message}).to_string(),
+                request_id,
+            )
         }
         Dialect::Xml(namespace) => {
             let mut body = Xml::default();
             body.within("Error", |xml| {
-                xml.field("Type", if fault.status >= 500 { "Receiver" } else { "Sender" }).field("Code", fault.code).field("Message", &fault.message);
+                xml.field("Type", if fault.status >= 500 { "Receiver" } else { "Sender" })
+                    .field("Code", fault.code)
+                    .field("Message", &fault.message);
             });
             let text = format!("<ErrorResponse xmlns=\"{namespace}\">{}<RequestId>{request_id}</RequestId></ErrorResponse>", body.text);
             reply(fault.status, "text/xml", text, request_id)

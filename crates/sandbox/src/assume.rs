@@ -99,7 +99,12 @@ impl Wish {
 
     /// Web identities bring tags and source identity inside their token.
     pub(crate) fn take_claims(&mut self, token: &Token<'_>) -> Result<()> {
-        let texts = |value: &serde_json::Value| value.as_array().map(|list| list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect::<Vec<_>>()).unwrap_or_default();
+        let texts = |value: &serde_json::Value| {
+            value
+                .as_array()
+                .map(|list| list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect::<Vec<_>>())
+                .unwrap_or_default()
+        };
         self.tags.clear();
         self.transitive.clear();
         self.source_identity = token.text("https://aws.amazon.com/source_identity").map(str::to_owned);
@@ -143,7 +148,9 @@ impl Wish {
 
 /// Decides about `AssumeRole` by an authenticated caller. A role that does not exist is refused in the same words as one that does not trust.
 pub(crate) fn decide<'a>(state: &'a State, call: &Call<'_>, caller: &Caller, wish: &Wish, mfa: bool) -> Result<Granted<'a>> {
-    let refused = |action: &str, tail: &str| Fault::access_denied(format!("User: {} is not authorized to perform: {action} on resource: {}{tail}", caller.arn, wish.role_arn));
+    let refused = |action: &str, tail: &str| {
+        Fault::access_denied(format!("User: {} is not authorized to perform: {action} on resource: {}{tail}", caller.arn, wish.role_arn))
+    };
     let Some((account, role)) = state.role_by_arn(&wish.role_arn) else { return Err(refused("sts:AssumeRole", "")) };
     let previous = caller.session.as_deref();
     let inherited = previous.map(|session| session.transitive.as_slice()).unwrap_or_default();
@@ -152,7 +159,16 @@ pub(crate) fn decide<'a>(state: &'a State, call: &Call<'_>, caller: &Caller, wis
         extra.push(("aws:multifactorauthpresent".to_owned(), vec!["true".to_owned()]));
     }
     extra.push(("aws:resourceaccount".to_owned(), vec![account.to_owned()]));
-    let facts = RequestFacts { state, caller: Some(caller), now: call.now, source_ip: Some(call.request.peer), region: call.region, extra, request_tags: &wish.tags, resource_tags: Some(&role.tags) };
+    let facts = RequestFacts {
+        state,
+        caller: Some(caller),
+        now: call.now,
+        source_ip: Some(call.request.peer),
+        region: call.region,
+        extra,
+        request_tags: &wish.tags,
+        resource_tags: Some(&role.tags),
+    };
     let asker = Asker::Aws { account: &caller.account, arn: &caller.arn, principal_arn: &caller.principal_arn };
     for action in wish.actions("sts:AssumeRole", inherited) {
         let trust = trust::evaluate(&role.trust.document, asker, action, &facts);
@@ -167,10 +183,10 @@ pub(crate) fn decide<'a>(state: &'a State, call: &Call<'_>, caller: &Caller, wis
             return Err(refused(action, ""));
         }
     }
-    if let (Some(before), Some(wanted)) = (previous.and_then(|session| session.source_identity.as_deref()), wish.source_identity.as_deref()) {
-        if before != wanted {
-            return Err(refused("sts:SetSourceIdentity", ""));
-        }
+    if let (Some(before), Some(wanted)) = (previous.and_then(|session| session.source_identity.as_deref()), wish.source_identity.as_deref())
+        && before != wanted
+    {
+        return Err(refused("sts:SetSourceIdentity", ""));
     }
     grant(state, account, role, wish, previous.filter(|_| matches!(caller.kind, CallerKind::Role { .. })))
 }
@@ -178,11 +194,10 @@ pub(crate) fn decide<'a>(state: &'a State, call: &Call<'_>, caller: &Caller, wis
 /// Both sides must agree across accounts; within one, a role may name the caller directly.
 fn suffices(trust: Trust, own: Own, same_account: bool) -> bool {
     match (trust, own) {
-        (Trust::Denied | Trust::None, _) | (_, Own::Denied(_)) => false,
+        (Trust::Denied | Trust::None, _) | (_, Own::Denied(_)) | (Trust::Account, Own::Lacking(_)) => false,
         (_, Own::Allowed) => true,
         (Trust::Session, Own::Lacking(_)) => same_account,
         (Trust::Principal, Own::Lacking(source)) => same_account && source == Source::Identity,
-        (Trust::Account, Own::Lacking(_)) => false,
     }
 }
 
@@ -190,7 +205,9 @@ fn suffices(trust: Trust, own: Own, same_account: bool) -> bool {
 pub(crate) fn grant<'a>(state: &State, account: &'a str, role: &'a Role, wish: &Wish, chained: Option<&Session>) -> Result<Granted<'a>> {
     let seconds = wish.seconds.unwrap_or(CHAINED_MAX);
     if chained.is_some() && seconds > CHAINED_MAX {
-        return Err(Fault::validation("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining."));
+        return Err(Fault::validation(
+            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.",
+        ));
     }
     if seconds > role.max_session && wish.seconds.is_some() {
         return Err(Fault::validation("The requested DurationSeconds exceeds the MaxSessionDuration set for this role."));
@@ -200,7 +217,11 @@ pub(crate) fn grant<'a>(state: &State, account: &'a str, role: &'a Role, wish: &
     let mut transitive = wish.transitive.clone();
     for key in chained.map(|session| session.transitive.as_slice()).unwrap_or_default() {
         if wish.tags.iter().any(|(name, _)| name.eq_ignore_ascii_case(key)) {
-            return Err(Fault::new(400, "InvalidParameterValue", "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from the calling session."));
+            return Err(Fault::new(
+                400,
+                "InvalidParameterValue",
+                "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from the calling session.",
+            ));
         }
         if let Some(value) = chained.and_then(|session| session.tags.get(key)) {
             tags.insert(key.clone(), value.clone());
@@ -217,7 +238,13 @@ pub(crate) fn account_of_role(arn: &str) -> Result<&str> {
     let mut parts = arn.splitn(6, ':');
     let mut next = || parts.next().unwrap_or_default();
     let (head, partition, service, region, account, resource) = (next(), next(), next(), next(), next(), next());
-    let fits = head == "arn" && partition.starts_with("aws") && service == "iam" && region.is_empty() && trust::is_account(account) && resource.len() > 5 && resource.starts_with("role/");
+    let fits = head == "arn"
+        && partition.starts_with("aws")
+        && service == "iam"
+        && region.is_empty()
+        && trust::is_account(account)
+        && resource.len() > 5
+        && resource.starts_with("role/");
     if fits { Ok(account) } else { Err(Fault::validation("Request ARN is invalid")) }
 }
 
@@ -288,7 +315,11 @@ pub(crate) fn packed_percent(policy: Option<&str>, arns: &[String], tags: &[(Str
         return Ok(percent);
     }
     let (what, advice) = if tag_bytes > policy_bytes + arn_bytes { ("session tags", "tags") } else { ("session policy", "policy") };
-    Err(Fault::new(400, "PackedPolicyTooLarge", format!("Packed size of {what} consumes {percent}% of allotted space, please use smaller {advice}.")))
+    Err(Fault::new(
+        400,
+        "PackedPolicyTooLarge",
+        format!("Packed size of {what} consumes {percent}% of allotted space, please use smaller {advice}."),
+    ))
 }
 
 /// Seconds: the longest session that any role allows.

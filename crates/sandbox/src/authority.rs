@@ -45,7 +45,10 @@ pub(crate) fn own(state: &State, caller: &Caller, action: &str, resource: &str, 
     let session = session_verdict(state, caller, action, resource, facts);
     let (identity, boundary) = match &caller.kind {
         CallerKind::Role { role } => match state.role(&caller.account, role) {
-            Some(role) => (grants(state, &caller.account, &role.grants, action, resource, facts), boundary(state, &caller.account, role.boundary.as_deref(), action, resource, facts)),
+            Some(role) => (
+                grants(state, &caller.account, &role.grants, action, resource, facts),
+                boundary(state, &caller.account, role.boundary.as_deref(), action, resource, facts),
+            ),
             None => (Verdict::Silent, None),
         },
         CallerKind::Federated { user } | CallerKind::User { user } => user_verdict(state, &caller.account, user, action, resource, facts),
@@ -84,7 +87,8 @@ fn user_verdict(state: &State, account: &str, name: &str, action: &str, resource
 }
 
 fn grants(state: &State, account: &str, grants: &Grants, action: &str, resource: &str, facts: &dyn Facts) -> Verdict {
-    let inline = grants.inline.values().fold(Verdict::Silent, |verdict, policy| verdict.and_also(policy.document.judge(action, resource, facts)));
+    let inline =
+        grants.inline.values().fold(Verdict::Silent, |verdict, policy| verdict.and_also(policy.document.judge(action, resource, facts)));
     grants.attached.iter().fold(inline, |verdict, arn| verdict.and_also(managed(state, account, arn, action, resource, facts)))
 }
 
@@ -104,7 +108,12 @@ fn session_verdict(state: &State, caller: &Caller, action: &str, resource: &str,
         return None;
     }
     let inline = session.document.as_ref().map_or(Verdict::Silent, |document| document.judge(action, resource, facts));
-    Some(session.policy_arns.iter().fold(inline, |verdict, arn| verdict.and_also(managed(state, &caller.account, arn, action, resource, facts))))
+    Some(
+        session
+            .policy_arns
+            .iter()
+            .fold(inline, |verdict, arn| verdict.and_also(managed(state, &caller.account, arn, action, resource, facts))),
+    )
 }
 
 /// What a request offers to conditions and policy variables.
@@ -129,7 +138,13 @@ impl Facts for RequestFacts<'_> {
             return values.clone();
         }
         if let Some(tag) = key.strip_prefix("aws:requesttag/") {
-            return self.request_tags.iter().find(|(name, _)| name.eq_ignore_ascii_case(tag)).map(|(_, value)| value.clone()).into_iter().collect();
+            return self
+                .request_tags
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(tag))
+                .map(|(_, value)| value.clone())
+                .into_iter()
+                .collect();
         }
         if let Some(tag) = key.strip_prefix("aws:resourcetag/").or_else(|| key.strip_prefix("iam:resourcetag/")) {
             return self.resource_tags.and_then(|tags| tag_of(tags, tag)).into_iter().collect();

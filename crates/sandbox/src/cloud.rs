@@ -126,7 +126,11 @@ impl Cloud {
     pub(crate) fn register(&self, account: &str, seed: &ProviderSeed) -> std::result::Result<(), String> {
         let (name, provider) = seed.build()?;
         let mut state = self.state.write();
-        let providers = state.accounts.get_mut(account).map(|account| &mut account.providers).ok_or_else(|| format!("account {account:?} is not in this world"))?;
+        let providers = state
+            .accounts
+            .get_mut(account)
+            .map(|account| &mut account.providers)
+            .ok_or_else(|| format!("account {account:?} is not in this world"))?;
         if providers.len() >= quota::PROVIDERS && !providers.contains_key(&name) {
             return Err(format!("the account has {} providers, which is the limit", quota::PROVIDERS));
         }
@@ -188,12 +192,13 @@ impl Cloud {
 
     /// The session of a token, which must belong to the key that came with it.
     fn session(&self, key_id: &str, token: &str) -> Result<Arc<Session>> {
-        if let Some((known, session)) = self.sessions.lock().get(key_id) {
-            if constant_time::verify_slices_are_equal(known.as_bytes(), token.as_bytes()).is_ok() {
-                return Ok(session.clone());
-            }
+        if let Some((known, session)) = self.sessions.lock().get(key_id)
+            && constant_time::verify_slices_are_equal(known.as_bytes(), token.as_bytes()).is_ok()
+        {
+            return Ok(session.clone());
         }
-        let session = Session::open(&self.sealer, token).filter(|session| session.key_id == key_id).map(Arc::new).ok_or_else(Fault::invalid_key)?;
+        let session =
+            Session::open(&self.sealer, token).filter(|session| session.key_id == key_id).map(Arc::new).ok_or_else(Fault::invalid_key)?;
         let mut sessions = self.sessions.lock();
         if sessions.len() >= CACHE_MAX {
             sessions.clear();
@@ -256,7 +261,8 @@ fn identify(request: &Request, presented: Option<&Presented>) -> Result<(Service
         return Ok((service, Params::default(), action.chars().take(ACTION_MAX).collect()));
     }
     let params = request.params()?;
-    let action = params.get("Action").ok_or_else(|| Fault::new(400, "MissingAction", "The request is missing an action or a required parameter."));
+    let action =
+        params.get("Action").ok_or_else(|| Fault::new(400, "MissingAction", "The request is missing an action or a required parameter."));
     if presented.is_none() && action.is_err() {
         return Err(Fault::missing_token());
     }
@@ -299,7 +305,10 @@ pub(crate) fn is_region(text: &str) -> bool {
     let mut parts = text.rsplit('-');
     let number = parts.next().is_some_and(|number| number.len() == 1 && number.bytes().all(|byte| byte.is_ascii_digit()));
     let words: Vec<&str> = parts.collect();
-    number && (2..=3).contains(&words.len()) && words.last().is_some_and(|area| area.len() == 2) && words.iter().all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
+    number
+        && (2..=3).contains(&words.len())
+        && words.last().is_some_and(|area| area.len() == 2)
+        && words.iter().all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
 }
 
 /// How to word a refusal before the service is known.
@@ -324,4 +333,4 @@ const CACHE_MAX: usize = 4096;
 const ACTION_MAX: usize = 80;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -70,7 +70,8 @@ impl Condition {
             (Quantifier::Single, name)
         };
         let (if_exists, operator_name) = rest.strip_suffix("IfExists").map_or((false, rest), |operator| (true, operator));
-        let (operator, negated) = operator(operator_name).ok_or_else(|| Fault::malformed_policy(format!("Invalid Condition type : {name}.")))?;
+        let (operator, negated) =
+            operator(operator_name).ok_or_else(|| Fault::malformed_policy(format!("Invalid Condition type : {name}.")))?;
         let values = match values {
             Value::Array(list) => list.iter().map(scalar).collect::<Result<_>>()?,
             single => vec![scalar(single)?],
@@ -91,10 +92,9 @@ impl Condition {
         let one_fits = |have: &String| self.values.iter().any(|value| self.operator.fits(&fill(value), have)) != self.negated;
         match self.quantifier {
             Quantifier::AllValues => found.iter().all(one_fits),
-            Quantifier::AnyValue => found.iter().any(one_fits),
             // A negated operator on a key with several values holds only when none of them fits.
             Quantifier::Single if self.negated => found.iter().all(one_fits),
-            Quantifier::Single => found.iter().any(one_fits),
+            Quantifier::AnyValue | Quantifier::Single => found.iter().any(one_fits),
         }
     }
 }
@@ -138,7 +138,9 @@ impl Operator {
             Self::Date(order) => moment(wanted).zip(moment(have)).is_some_and(|(wanted, have)| order.fits(&have, &wanted)),
             Self::Ip => in_network(wanted, have),
             Self::Null => false,
-            Self::Number(order) => wanted.parse::<f64>().ok().zip(have.parse::<f64>().ok()).is_some_and(|(wanted, have)| order.fits(&have, &wanted)),
+            Self::Number(order) => {
+                wanted.parse::<f64>().ok().zip(have.parse::<f64>().ok()).is_some_and(|(wanted, have)| order.fits(&have, &wanted))
+            }
             Self::Text => wanted == have,
             Self::TextLike => like(wanted, have),
         }

@@ -200,7 +200,9 @@ impl Control {
             return Disturbance::None;
         }
         let mut rules = self.shared.rules.lock();
-        let fits = |rule: &Rule| rule.service.as_deref().is_none_or(|wanted| wanted == service) && rule.action.as_deref().is_none_or(|wanted| wanted == action);
+        let fits = |rule: &Rule| {
+            rule.service.as_deref().is_none_or(|wanted| wanted == service) && rule.action.as_deref().is_none_or(|wanted| wanted == action)
+        };
         let lot = |rule: &Rule| rule.rate.is_none_or(|rate| chance(entropy) < rate);
         let Some(index) = rules.iter().position(|rule| fits(rule) && lot(rule)) else { return Disturbance::None };
         let Some(rule) = rules.get_mut(index) else { return Disturbance::None };
@@ -215,14 +217,27 @@ impl Control {
         match effect {
             Effect::Delay => Disturbance::Delay(wait),
             Effect::Drop => Disturbance::Drop,
-            Effect::InternalFailure => Disturbance::Refuse(Fault::new(500, "InternalFailure", "The request processing has failed because of an unknown error, exception or failure.")),
+            Effect::InternalFailure => Disturbance::Refuse(Fault::new(
+                500,
+                "InternalFailure",
+                "The request processing has failed because of an unknown error, exception or failure.",
+            )),
             Effect::Throttle => Disturbance::Refuse(Fault::throttled()),
             Effect::Unavailable => Disturbance::Refuse(Fault::unavailable()),
         }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one line of the log, from one place")]
-    pub(crate) fn note(&self, at: Timestamp, request_id: &str, service: &str, action: &str, caller: Option<&Caller>, params: &Params, fault: Option<&Fault>) {
+    pub(crate) fn note(
+        &self,
+        at: Timestamp,
+        request_id: &str,
+        service: &str,
+        action: &str,
+        caller: Option<&Caller>,
+        params: &Params,
+        fault: Option<&Fault>,
+    ) {
         let param = |name: &str| params.get(name).map(|value| value.chars().take(256).collect::<String>());
         let call = Call {
             at,

@@ -38,11 +38,13 @@ pub(crate) fn perform(cloud: &Cloud, call: &Call<'_>, caller: &Caller, service: 
     let body: Value = if call.request.body.is_empty() {
         json!({})
     } else {
-        serde_json::from_slice(&call.request.body).map_err(|_syntax| Fault::new(400, "SerializationException", "Start of structure or map found where not expected."))?
+        serde_json::from_slice(&call.request.body)
+            .map_err(|_syntax| Fault::new(400, "SerializationException", "Start of structure or map found where not expected."))?
     };
     let public = service == Service::EcrPublic;
     let state = cloud.state.read();
-    let actions: &[&str] = if public { &["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"] } else { &["ecr:GetAuthorizationToken"] };
+    let actions: &[&str] =
+        if public { &["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"] } else { &["ecr:GetAuthorizationToken"] };
     for action in actions {
         let facts = facts(&state, caller, call);
         let own = authority::own(&state, caller, action, "*", &facts);
@@ -80,7 +82,11 @@ fn registries(body: &Value, own: &str) -> Result<Vec<String>> {
         Some(_) => vec![String::new()],
     };
     if ids.len() > 10 || ids.iter().any(|id| !is_account(id)) {
-        return Err(Fault::new(400, "InvalidParameterException", "Invalid parameter at 'registryIds' failed to satisfy constraint: 'must satisfy regular expression '[0-9]{12}''"));
+        return Err(Fault::new(
+            400,
+            "InvalidParameterException",
+            "Invalid parameter at 'registryIds' failed to satisfy constraint: 'must satisfy regular expression '[0-9]{12}''",
+        ));
     }
     Ok(if ids.is_empty() { vec![own.to_owned()] } else { ids })
 }
@@ -99,7 +105,10 @@ fn password(cloud: &Cloud, login: &Login) -> Result<String> {
 pub(crate) fn verify(cloud: &Cloud, request: &Request) -> Reply {
     let refuse = |why: &str| {
         let mut reply = answer::text(401, why);
-        reply.headers_mut().insert(http::header::WWW_AUTHENTICATE, http::HeaderValue::from_static("Basic realm=\"https://ecr.sandbox/\",service=\"ecr.amazonaws.com\""));
+        reply.headers_mut().insert(
+            http::header::WWW_AUTHENTICATE,
+            http::HeaderValue::from_static("Basic realm=\"https://ecr.sandbox/\",service=\"ecr.amazonaws.com\""),
+        );
         reply
     };
     let Some(login) = request.header("authorization").and_then(|header| login_of(cloud, header)) else {
@@ -109,7 +118,11 @@ pub(crate) fn verify(cloud: &Cloud, request: &Request) -> Reply {
         return refuse("Your authorization token has expired. Reauthenticate and try again.");
     }
     let Ok(params) = request.params() else { return answer::text(400, "the query string is malformed") };
-    if ["account", "region"].iter().zip([&login.account, &login.region]).any(|(name, own)| params.get(name).is_some_and(|wanted| wanted != own)) {
+    if ["account", "region"]
+        .iter()
+        .zip([&login.account, &login.region])
+        .any(|(name, own)| params.get(name).is_some_and(|wanted| wanted != own))
+    {
         return answer::text(403, "the password is for another account or region");
     }
     if let Some(refused) = refused_action(cloud, &login, &params) {
@@ -140,7 +153,11 @@ fn refused_action(cloud: &Cloud, login: &Login, params: &Params) -> Option<Strin
     let caller = match (&login.session, &login.user) {
         (Some(session), _) => {
             let mut session = session.clone();
-            session.document = session.policy.as_deref().and_then(|text| crate::policy::Document::parse(text, crate::policy::Use::Identity).ok()).map(std::sync::Arc::new);
+            session.document = session
+                .policy
+                .as_deref()
+                .and_then(|text| crate::policy::Document::parse(text, crate::policy::Use::Identity).ok())
+                .map(std::sync::Arc::new);
             caller_of_session(&state, std::sync::Arc::new(session)).ok()
         }
         (None, Some(user)) => Some(Caller {
@@ -155,13 +172,31 @@ fn refused_action(cloud: &Cloud, login: &Login, params: &Params) -> Option<Strin
         (None, None) => None,
     };
     let Some(caller) = caller else { return Some("the principal behind the password is gone".to_owned()) };
-    let facts = RequestFacts { state: &state, caller: Some(&caller), now: cloud.clock.now(), source_ip: None, region: &login.region, extra: Vec::new(), request_tags: &[], resource_tags: None };
+    let facts = RequestFacts {
+        state: &state,
+        caller: Some(&caller),
+        now: cloud.clock.now(),
+        source_ip: None,
+        region: &login.region,
+        extra: Vec::new(),
+        request_tags: &[],
+        resource_tags: None,
+    };
     let own = authority::own(&state, &caller, action, &resource, &facts);
     (own != Own::Allowed).then(|| authority::refusal(&caller, action, &resource, own).message)
 }
 
 fn facts<'a>(state: &'a State, caller: &'a Caller, call: &'a Call<'_>) -> RequestFacts<'a> {
-    RequestFacts { state, caller: Some(caller), now: call.now, source_ip: Some(call.request.peer), region: call.region, extra: Vec::new(), request_tags: &[], resource_tags: None }
+    RequestFacts {
+        state,
+        caller: Some(caller),
+        now: call.now,
+        source_ip: Some(call.request.peer),
+        region: call.region,
+        extra: Vec::new(),
+        request_tags: &[],
+        resource_tags: None,
+    }
 }
 
 /// Seconds that a registry password lives.

@@ -46,13 +46,20 @@ struct Registration {
 /// Answers `/_sandbox/…`.
 pub(crate) fn answer(cloud: &Cloud, request: &Request) -> Reply {
     match (request.method.as_str(), request.path.as_str()) {
-        ("GET" | "HEAD", "/_sandbox/health") => answer::json(200, &json!({"status": "ok", "services": ["sts", "iam", "ecr", "ecr-public"]})),
+        ("GET" | "HEAD", "/_sandbox/health") => {
+            answer::json(200, &json!({"status": "ok", "services": ["sts", "iam", "ecr", "ecr-public"]}))
+        }
         ("GET", "/_sandbox/ecr/verify") => ecr::verify(cloud, request),
-        (_, "/_sandbox/calls" | "/_sandbox/control") if !request.peer.is_loopback() => answer::json(403, &json!({"error": "only callers on this machine may do this"})),
+        (_, "/_sandbox/calls" | "/_sandbox/control") if !request.peer.is_loopback() => {
+            answer::json(403, &json!({"error": "only callers on this machine may do this"}))
+        }
         ("GET", "/_sandbox/calls") => answer::json(200, &json!({"calls": cloud.control.calls()})),
         ("GET", "/_sandbox/control") => answer::json(200, &json!({"rules": cloud.control.rules()})),
         ("POST", "/_sandbox/control") => control(cloud, request),
-        _ => answer::json(404, &json!({"error": "known are GET /_sandbox/health, /_sandbox/calls, /_sandbox/ecr/verify, and GET and POST /_sandbox/control"})),
+        _ => answer::json(
+            404,
+            &json!({"error": "known are GET /_sandbox/health, /_sandbox/calls, /_sandbox/ecr/verify, and GET and POST /_sandbox/control"}),
+        ),
     }
 }
 

@@ -16,7 +16,10 @@ pub(crate) struct VerifyingKey {
 enum KeyKind {
     /// `0x04`, x, y.
     Es256([u8; 65]),
-    Rs256 { n: Vec<u8>, e: Vec<u8> },
+    Rs256 {
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
 }
 
 /// One key of a JSON Web Key Set; unknown members are ignored, as RFC 7517 wants.
@@ -39,7 +42,11 @@ pub(crate) struct Jwk {
 impl VerifyingKey {
     /// Says what is wrong with the key.
     pub(crate) fn from_jwk(jwk: &Jwk) -> Result<Self, String> {
-        let part = |name: &str, text: &str| BASE64URL_NOPAD.decode(text.trim_end_matches('=').as_bytes()).map_err(|error| format!("member {name} of a key is no base64url: {error}"));
+        let part = |name: &str, text: &str| {
+            BASE64URL_NOPAD
+                .decode(text.trim_end_matches('=').as_bytes())
+                .map_err(|error| format!("member {name} of a key is no base64url: {error}"))
+        };
         let kind = match (jwk.kty.as_str(), jwk.crv.as_str()) {
             ("RSA", _) => KeyKind::Rs256 { n: part("n", &jwk.n)?, e: part("e", &jwk.e)? },
             ("EC", "P-256") => {
@@ -55,7 +62,9 @@ impl VerifyingKey {
 
     fn verifies(&self, algorithm: &str, message: &[u8], signature: &[u8]) -> bool {
         match (&self.kind, algorithm) {
-            (KeyKind::Rs256 { n, e }, "RS256") => RsaPublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).is_ok(),
+            (KeyKind::Rs256 { n, e }, "RS256") => {
+                RsaPublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).is_ok()
+            }
             (KeyKind::Es256(point), "ES256") => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature).is_ok(),
             _ => false,
         }

@@ -41,7 +41,12 @@ impl Metadata {
     pub(crate) fn new(region: &str, task_role: Option<&str>, instance_role: Option<&str>, entropy: &dyn Entropy) -> Self {
         let hex = |bytes: &[u8]| HEXLOWER.encode(bytes);
         let instance_id = format!("i-{}", hex(&entropy.bytes::<9>()).get(..17).unwrap_or_default());
-        let identity = |role: Option<&str>, service, session_name: &str| Identity { role_arn: role.map(str::to_owned), service, session_name: session_name.to_owned(), current: Mutex::new(None) };
+        let identity = |role: Option<&str>, service, session_name: &str| Identity {
+            role_arn: role.map(str::to_owned),
+            service,
+            session_name: session_name.to_owned(),
+            current: Mutex::new(None),
+        };
         Self {
             region: region.to_owned(),
             credentials_id: hex(&entropy.bytes::<16>()),
@@ -59,7 +64,8 @@ impl Metadata {
 
     /// `GET /v2/credentials/<id>` with the authorization token.
     pub(crate) fn container(&self, cloud: &Cloud, request: &Request) -> Reply {
-        let refuse = |status, code: &str, message: &str| answer::json(status, &json!({"code": code, "message": message, "HTTPErrorCode": status}));
+        let refuse =
+            |status, code: &str, message: &str| answer::json(status, &json!({"code": code, "message": message, "HTTPErrorCode": status}));
         if request.method != Method::GET {
             return refuse(405, "MethodNotAllowed", "only GET is known here");
         }
@@ -139,7 +145,10 @@ impl Metadata {
     fn profile(&self, cloud: &Cloud) -> Reply {
         let Some(arn) = &self.instance.role_arn else { return answer::text(404, "Not Found") };
         let updated = Timestamp::from_seconds(cloud.clock.now().seconds()).to_string();
-        answer::json(200, &json!({"Code": "Success", "LastUpdated": updated, "InstanceProfileArn": arn.replacen(":role/", ":instance-profile/", 1), "InstanceProfileId": "AIPASANDBOXSANDBOXSAN"}))
+        answer::json(
+            200,
+            &json!({"Code": "Success", "LastUpdated": updated, "InstanceProfileArn": arn.replacen(":role/", ":instance-profile/", 1), "InstanceProfileId": "AIPASANDBOXSANDBOXSAN"}),
+        )
     }
 
     fn identity_document(&self) -> Reply {
@@ -183,11 +192,15 @@ fn metadata_token(cloud: &Cloud, request: &Request) -> Reply {
     if request.headers.contains_key("x-forwarded-for") {
         return answer::text(403, "Forbidden");
     }
-    let Some(seconds) = request.header(TTL_HEADER).and_then(|text| text.parse::<i64>().ok()).filter(|seconds| (1..=21_600).contains(seconds)) else {
+    let Some(seconds) =
+        request.header(TTL_HEADER).and_then(|text| text.parse::<i64>().ok()).filter(|seconds| (1..=21_600).contains(seconds))
+    else {
         return answer::text(400, "Bad Request");
     };
     let expires = cloud.clock.now().seconds().saturating_add(seconds);
-    let Some(token) = cloud.sealer.seal(Purpose::Metadata, &expires.to_be_bytes()) else { return answer::text(500, "Internal Server Error") };
+    let Some(token) = cloud.sealer.seal(Purpose::Metadata, &expires.to_be_bytes()) else {
+        return answer::text(500, "Internal Server Error");
+    };
     let mut reply = answer::text(200, token);
     reply.headers_mut().insert(TTL_HEADER, http::HeaderValue::from(seconds));
     reply

@@ -29,10 +29,8 @@ mod tests {
     #[test]
     fn codes_are_those_of_rfc_6238() {
         // Appendix B, the last six digits.
-        for (seconds, shown) in [(59, "287082"), (1_111_111_109, "081804"), (20_000_000_000, "353130")] {
-            if seconds < 9_000_000_000 {
-                assert_eq!(code(b"12345678901234567890", Timestamp::from_seconds(seconds)), shown);
-            }
+        for (seconds, shown) in [(59, "287082"), (1_111_111_109, "081804"), (2_000_000_000, "279037")] {
+            assert_eq!(code(b"12345678901234567890", Timestamp::from_seconds(seconds)), shown);
         }
         assert!(fits(b"12345678901234567890", "287082", Timestamp::from_seconds(85)));
         assert!(!fits(b"12345678901234567890", "287082", Timestamp::from_seconds(125)));

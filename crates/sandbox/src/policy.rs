@@ -158,7 +158,7 @@ impl Document {
                 // ${*} means the plain character, but is taken for the wildcard here: a known difference from AWS.
                 ("*" | "?" | "$", _) => out.push_str(name),
                 (_, [value]) => out.push_str(value),
-                _ => out.push_str(&format!("${{{name}}}")),
+                _ => out.extend(["${", name, "}"]),
             }
         }
         out.push_str(rest);
@@ -175,7 +175,8 @@ impl Statement {
             Some("Deny") => Effect::Deny,
             _ => return Err(syntax()),
         };
-        let mut actions = Patterns::parse(fields, "Action", "NotAction")?.ok_or_else(|| Fault::malformed_policy("Policy statement must contain actions."))?;
+        let mut actions = Patterns::parse(fields, "Action", "NotAction")?
+            .ok_or_else(|| Fault::malformed_policy("Policy statement must contain actions."))?;
         // Actions are compared without regard to case.
         actions.list.iter_mut().for_each(|action| action.make_ascii_lowercase());
         if actions.list.is_empty() {
@@ -187,7 +188,9 @@ impl Statement {
         let resources = Patterns::parse(fields, "Resource", "NotResource")?;
         let principals = Principals::parse(fields)?;
         match used {
-            Use::Identity if resources.as_ref().is_none_or(|resources| resources.list.is_empty()) => return Err(Fault::malformed_policy("Policy statement must contain resources.")),
+            Use::Identity if resources.as_ref().is_none_or(|resources| resources.list.is_empty()) => {
+                return Err(Fault::malformed_policy("Policy statement must contain resources."));
+            }
             Use::Trust if principals.is_none() => return Err(Fault::malformed_policy("Missing required field Principal")),
             Use::Trust if actions.list.iter().any(|action| !action.starts_with("sts:")) => {
                 return Err(Fault::malformed_policy("AssumeRole policy may only specify STS AssumeRole actions."));
@@ -209,7 +212,9 @@ fn check_elements(fields: &Map<String, Value>, used: Use) -> Result<()> {
             ("Sid" | "Effect" | "Action" | "NotAction" | "Condition", _)
             | ("Principal" | "NotPrincipal", Use::Trust)
             | ("Resource" | "NotResource", Use::Identity) => {}
-            ("Principal" | "NotPrincipal", Use::Identity) => return Err(Fault::malformed_policy("Policy document should not specify a principal.")),
+            ("Principal" | "NotPrincipal", Use::Identity) => {
+                return Err(Fault::malformed_policy("Policy document should not specify a principal."));
+            }
             ("Resource" | "NotResource", Use::Trust) => return Err(Fault::malformed_policy("Has prohibited field Resource")),
             _ => return Err(syntax()),
         }

@@ -88,7 +88,10 @@ impl Params {
 
     /// `Name.member.1`, `Name.member.2`, … in the order of their numbers.
     pub(crate) fn list(&self, name: &str) -> Vec<&str> {
-        self.members(name).into_values().filter_map(|fields| fields.into_iter().find(|(field, _)| field.is_empty()).map(|(_, value)| value)).collect()
+        self.members(name)
+            .into_values()
+            .filter_map(|fields| fields.into_iter().find(|(field, _)| field.is_empty()).map(|(_, value)| value))
+            .collect()
     }
 
     /// `Name.member.1.Key`, `Name.member.1.Value`, …: the fields of each member in the order of their numbers.
@@ -106,7 +109,8 @@ impl Params {
 
     /// `Tags.member.N.Key` and `.Value` as pairs.
     pub(crate) fn tags(&self, name: &str) -> Vec<(String, String)> {
-        let field = |fields: &[(&str, &str)], wanted: &str| fields.iter().find(|(field, _)| *field == wanted).map(|(_, value)| (*value).to_owned());
+        let field =
+            |fields: &[(&str, &str)], wanted: &str| fields.iter().find(|(field, _)| *field == wanted).map(|(_, value)| (*value).to_owned());
         self.members(name)
             .into_values()
             .map(|fields| (field(&fields, "Key").unwrap_or_default(), field(&fields, "Value").unwrap_or_default()))
@@ -161,7 +165,13 @@ mod tests {
 
     #[test]
     fn members_come_in_the_order_of_their_numbers() {
-        let params = Params::of(&[("Tags.member.2.Key", "b"), ("Tags.member.10.Key", "c"), ("Tags.member.1.Key", "a"), ("Tags.member.1.Value", "1"), ("L.member.1", "x")]);
+        let params = Params::of(&[
+            ("Tags.member.2.Key", "b"),
+            ("Tags.member.10.Key", "c"),
+            ("Tags.member.1.Key", "a"),
+            ("Tags.member.1.Value", "1"),
+            ("L.member.1", "x"),
+        ]);
         assert_eq!(params.tags("Tags"), [("a", "1"), ("b", ""), ("c", "")].map(|(k, v)| (k.to_owned(), v.to_owned())));
         assert_eq!(params.list("L"), ["x"]);
         assert!(params.required("RoleArn").unwrap_err().message.contains("Value null at 'roleArn'"));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
-use daypass_base::Entropy;
 use data_encoding::BASE64;
+use daypass_base::Entropy;
 
 /// What a sealed text is for; one purpose's text does not open as another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,8 +100,7 @@ pub(crate) fn new_id(entropy: &dyn Entropy, kind: IdKind, account: &str) -> Stri
     if keyed {
         // 80 bits: one set bit, 40 of the account, 39 random ones.
         let account = account.parse::<u128>().unwrap_or(0) & ((1 << 40) - 1);
-        let [a, b, c, d, e, ..] = random;
-        let low = u128::from(u64::from_be_bytes([0, 0, 0, a, b, c, d, e])) & ((1 << 39) - 1);
+        let low = random.iter().take(5).fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte)) & ((1 << 39) - 1);
         let bits = (1_u128 << 79) | (account << 39) | low;
         for (to, from) in random.iter_mut().zip(bits.to_be_bytes().into_iter().skip(6)) {
             *to = from;

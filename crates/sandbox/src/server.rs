@@ -40,7 +40,12 @@ pub struct Options {
 impl Default for Options {
     /// Loopback on a port of the system's choice, strict, with the default world.
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), allow_short_sessions: false, endpoint_lifetime: Duration::from_secs(900), world: World::default() }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            allow_short_sessions: false,
+            endpoint_lifetime: Duration::from_mins(15),
+            world: World::default(),
+        }
     }
 }
 
@@ -212,17 +217,26 @@ async fn connection(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>, watche
 /// An error makes hyper close the connection, which is how an injected outage looks.
 async fn answer(shared: &Shared, peer: IpAddr, request: http::Request<Incoming>) -> Result<Reply, Dropped> {
     let (head, body) = request.into_parts();
+    // The body first, and the timer only when that has to wait: nearly every body is there already.
     let read = tokio::select! {
         biased;
         read = Limited::new(body, BODY_BYTES_MAX).collect() => read,
-        () = shared.clock.sleep(READ_WAIT) => return Ok(answer::text(408, "the request's body did not arrive in time")),
+        () = async { shared.clock.sleep(READ_WAIT).await } => return Ok(answer::text(408, "the request's body did not arrive in time")),
     };
     let body = match read {
         Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Ok(answer::text(413, format!("the request's body is longer than {BODY_BYTES_MAX} bytes"))),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Ok(answer::text(413, format!("the request's body is longer than {BODY_BYTES_MAX} bytes")));
+        }
         Err(_broken) => return Err(Dropped),
     };
-    let host = head.uri.authority().map(http::uri::Authority::as_str).or_else(|| head.headers.get(http::header::HOST).and_then(|value| value.to_str().ok())).unwrap_or_default().to_owned();
+    let host = head
+        .uri
+        .authority()
+        .map(http::uri::Authority::as_str)
+        .or_else(|| head.headers.get(http::header::HOST).and_then(|value| value.to_str().ok()))
+        .unwrap_or_default()
+        .to_owned();
     let request = Request {
         method: head.method,
         path: head.uri.path().to_owned(),

@@ -105,7 +105,8 @@ impl Session {
 
     /// The credential for this session.
     pub(crate) fn credential(&self, sealer: &Sealer) -> Result<Credential> {
-        let broken = || Fault::new(500, "InternalFailure", "The request processing has failed because of an unknown error, exception or failure.");
+        let broken =
+            || Fault::new(500, "InternalFailure", "The request processing has failed because of an unknown error, exception or failure.");
         let plain = serde_json::to_vec(self).map_err(|_never| broken())?;
         let token = sealer.seal(Purpose::Session, &plain).ok_or_else(broken)?;
         Ok(Credential {

@@ -39,15 +39,21 @@ pub(crate) fn read(request: &Request) -> Result<Option<Presented>> {
     let get = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let Some(algorithm) = get("X-Amz-Algorithm") else { return Ok(None) };
     if algorithm != ALGORITHM {
-        return Err(Fault::incomplete(format!("AWS query-string parameters must include an algorithm that is supported, not '{}'.", cut(algorithm))));
+        return Err(Fault::incomplete(format!(
+            "AWS query-string parameters must include an algorithm that is supported, not '{}'.",
+            cut(algorithm)
+        )));
     }
-    let required = |name: &str| get(name).ok_or_else(|| Fault::incomplete(format!("AWS query-string parameters must include '{name}'. Re-examine the query-string parameters.")));
+    let required = |name: &str| {
+        get(name).ok_or_else(|| {
+            Fault::incomplete(format!("AWS query-string parameters must include '{name}'. Re-examine the query-string parameters."))
+        })
+    };
     let expires = required("X-Amz-Expires")?;
-    let expires = expires
-        .parse()
-        .ok()
-        .filter(|seconds| (1..=604_800).contains(seconds))
-        .ok_or_else(|| Fault::incomplete(format!("X-Amz-Expires must be a number of seconds from 1 to 604800, not '{}'.", cut(expires))))?;
+    let expires =
+        expires.parse().ok().filter(|seconds| (1..=604_800).contains(seconds)).ok_or_else(|| {
+            Fault::incomplete(format!("X-Amz-Expires must be a number of seconds from 1 to 604800, not '{}'.", cut(expires)))
+        })?;
     let (signed_headers, signature) = (required("X-Amz-SignedHeaders")?, required("X-Amz-Signature")?);
     let mut presented = scope(required("X-Amz-Credential")?)?;
     presented.signed_headers = signed_headers.split(';').map(str::to_owned).collect();
@@ -68,7 +74,12 @@ fn read_header(request: &Request, header: &str) -> Result<Presented> {
             Some(("Credential", value)) => credential.replace(value),
             Some(("SignedHeaders", value)) => signed_headers.replace(value),
             Some(("Signature", value)) => signature.replace(value),
-            _ => return Err(Fault::incomplete(format!("'{}' not a valid key=value pair (missing equal-sign) in Authorization header.", cut(part)))),
+            _ => {
+                return Err(Fault::incomplete(format!(
+                    "'{}' not a valid key=value pair (missing equal-sign) in Authorization header.",
+                    cut(part)
+                )));
+            }
         };
         if slot.is_some() {
             return Err(Fault::incomplete("Authorization header names a parameter twice."));
@@ -76,7 +87,9 @@ fn read_header(request: &Request, header: &str) -> Result<Presented> {
     }
     let stamp = request.header("x-amz-date").or_else(|| request.header("date"));
     let mut lacking = String::new();
-    for (there, name) in [(credential.is_some(), "Credential"), (signature.is_some(), "Signature"), (signed_headers.is_some(), "SignedHeaders")] {
+    for (there, name) in
+        [(credential.is_some(), "Credential"), (signature.is_some(), "Signature"), (signed_headers.is_some(), "SignedHeaders")]
+    {
         if !there {
             let _always_fits = write!(lacking, "Authorization header requires '{name}' parameter. ");
         }
@@ -98,7 +111,10 @@ fn read_header(request: &Request, header: &str) -> Result<Presented> {
 fn scope(credential: &str) -> Result<Presented> {
     let parts: Vec<&str> = credential.split('/').collect();
     let [key_id, date, region, service, end] = parts.as_slice() else {
-        return Err(Fault::incomplete(format!("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '{}'", cut(credential))));
+        return Err(Fault::incomplete(format!(
+            "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '{}'",
+            cut(credential)
+        )));
     };
     if *end != "aws4_request" {
         return Err(Fault::signature(format!("Credential should be scoped with a valid terminator: 'aws4_request', not '{}'.", cut(end))));
@@ -135,7 +151,12 @@ pub(crate) fn verify(request: &Request, presented: &Presented, signing_key: &hma
 
 fn check_time(presented: &Presented, now: Timestamp) -> Result<()> {
     let stamp = &presented.stamp;
-    let signed_at = parse_stamp(stamp).ok_or_else(|| Fault::incomplete(format!("Date must be in ISO-8601 'basic format'. Got '{}'. See http://en.wikipedia.org/wiki/ISO_8601", cut(stamp))))?;
+    let signed_at = parse_stamp(stamp).ok_or_else(|| {
+        Fault::incomplete(format!(
+            "Date must be in ISO-8601 'basic format'. Got '{}'. See http://en.wikipedia.org/wiki/ISO_8601",
+            cut(stamp)
+        ))
+    })?;
     if stamp.get(..8) != Some(presented.date.as_str()) {
         return Err(Fault::signature(format!(
             "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '{}' != '{}', from '{stamp}'.",
@@ -168,10 +189,10 @@ fn check_headers(request: &Request, presented: &Presented) -> Result<()> {
             return Err(Fault::signature(format!("'{name}' must be a 'SignedHeader' in the AWS Authorization.")));
         }
     }
-    if let Some(claimed) = request.header("x-amz-content-sha256") {
-        if claimed != hash(&request.body) {
-            return Err(Fault::signature("The value of 'x-amz-content-sha256' is not the SHA-256 hash of the request's payload."));
-        }
+    if let Some(claimed) = request.header("x-amz-content-sha256")
+        && claimed != hash(&request.body)
+    {
+        return Err(Fault::signature("The value of 'x-amz-content-sha256' is not the SHA-256 hash of the request's payload."));
     }
     Ok(())
 }
@@ -218,7 +239,8 @@ fn header_value(request: &Request, name: &str) -> Result<String> {
     let mut out = String::new();
     let mut found = false;
     for value in request.headers.get_all(name) {
-        let text = std::str::from_utf8(value.as_bytes()).map_err(|_not_text| Fault::incomplete(format!("Header '{}' is no text.", cut(name))))?;
+        let text =
+            std::str::from_utf8(value.as_bytes()).map_err(|_not_text| Fault::incomplete(format!("Header '{}' is no text.", cut(name))))?;
         if found {
             out.push(',');
         }
@@ -255,7 +277,8 @@ fn canonical_path(raw: &str) -> String {
 /// Decoded names and values of a raw query.
 fn query_pairs(query: &str) -> Result<Vec<(String, String)>> {
     let broken = || Fault::new(400, "MalformedQueryString", "The query string contains a syntax error.");
-    let decode = |text: &str| percent_decode(text.as_bytes(), Plus::Itself).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(broken);
+    let decode =
+        |text: &str| percent_decode(text.as_bytes(), Plus::Itself).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(broken);
     let mut pairs = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         if pairs.len() >= QUERY_PAIRS_MAX {

@@ -78,7 +78,8 @@ pub(crate) fn web_identity(cloud: &Cloud, call: &Call<'_>) -> Result<Reply> {
     let mut constraints = Constraints::default();
     constraints.length("webIdentityToken", &text.chars().take(20_001).collect::<String>(), 4, 20_000);
     constraints.check()?;
-    let token = Token::parse(text).ok_or_else(|| invalid_token("The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"))?;
+    let token = Token::parse(text)
+        .ok_or_else(|| invalid_token("The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"))?;
     let state = cloud.state.read();
     let proof = prove(&state, assume::account_of_role(&wish.role_arn)?, &token, call.now)?;
     wish.take_claims(&token)?;
@@ -88,7 +89,16 @@ pub(crate) fn web_identity(cloud: &Cloud, call: &Call<'_>) -> Result<Reply> {
     let prefix = proof.issuer.to_ascii_lowercase();
     extra.push((format!("{prefix}:sub"), vec![proof.subject.clone()]));
     extra.push((format!("{prefix}:aud"), vec![proof.audience.clone()]));
-    let facts = RequestFacts { state: &state, caller: None, now: call.now, source_ip: Some(call.request.peer), region: call.region, extra, request_tags: &wish.tags, resource_tags: Some(&role.tags) };
+    let facts = RequestFacts {
+        state: &state,
+        caller: None,
+        now: call.now,
+        source_ip: Some(call.request.peer),
+        region: call.region,
+        extra,
+        request_tags: &wish.tags,
+        resource_tags: Some(&role.tags),
+    };
     let asker = Asker::Federated { provider_arn: &proof.provider_arn, host: &proof.issuer };
     for action in wish.actions("sts:AssumeRoleWithWebIdentity", &[]) {
         if trust::evaluate(&role.trust.document, asker, action, &facts) < Trust::Account {
@@ -123,9 +133,13 @@ fn prove(state: &State, account: &str, token: &Token<'_>, now: Timestamp) -> Res
         .account(account)
         .and_then(|account| account.providers.get(name))
         .filter(|provider| provider.issuer.trim_end_matches('/') == issuer)
-        .ok_or_else(|| invalid_token(format!("No OpenIDConnect provider found in your account for {}", issuer.chars().take(256).collect::<String>())))?;
+        .ok_or_else(|| {
+            invalid_token(format!("No OpenIDConnect provider found in your account for {}", issuer.chars().take(256).collect::<String>()))
+        })?;
     if !token.is_signed_by(&provider.keys) {
-        return Err(invalid_token("Couldn't retrieve verification key from your identity provider,  please reference AssumeRoleWithWebIdentity documentation for requirements"));
+        return Err(invalid_token(
+            "Couldn't retrieve verification key from your identity provider,  please reference AssumeRoleWithWebIdentity documentation for requirements",
+        ));
     }
     let known = |audience: &&str| provider.audiences.iter().any(|known| known == audience);
     let audience = token.audiences().into_iter().find(known).ok_or_else(|| invalid_token("Incorrect token audience"))?;
@@ -149,7 +163,11 @@ fn role_session(cloud: &Cloud, now: Timestamp, granted: Granted<'_>, wish: Wish)
 fn check_token_time(token: &Token<'_>, now: Timestamp) -> Result<()> {
     let expires = token.time("exp").ok_or_else(|| invalid_token("Missing a required claim: exp"))?;
     if expires <= now.seconds() {
-        return Err(Fault::new(400, "ExpiredTokenException", format!("Token expired: current date/time {} must be before the expiration date/time {expires}", now.seconds())));
+        return Err(Fault::new(
+            400,
+            "ExpiredTokenException",
+            format!("Token expired: current date/time {} must be before the expiration date/time {expires}", now.seconds()),
+        ));
     }
     // A minute of grace for clocks that are ahead.
     if ["nbf", "iat"].iter().filter_map(|claim| token.time(claim)).any(|from| from > now.seconds().saturating_add(60)) {
@@ -169,7 +187,12 @@ fn access_key_info(state: &State, params: &Params) -> Result<Xml> {
     let mut constraints = Constraints::default();
     constraints.length("accessKeyId", id, 16, 128);
     constraints.check()?;
-    let account = state.keys.get(id).map(|(account, _)| account.clone()).or_else(|| account_of_key(id)).ok_or_else(|| Fault::validation(format!("Invalid access key id {id}")))?;
+    let account = state
+        .keys
+        .get(id)
+        .map(|(account, _)| account.clone())
+        .or_else(|| account_of_key(id))
+        .ok_or_else(|| Fault::validation(format!("Invalid access key id {id}")))?;
     let mut xml = Xml::default();
     xml.field("Account", &account);
     Ok(xml)
@@ -193,7 +216,16 @@ fn federation_token(cloud: &Cloud, call: &Call<'_>, caller: &Caller) -> Result<X
     }
     assume::check_policy_arns(&state, &caller.account, &policy_arns)?;
     let arn = format!("arn:aws:sts::{}:federated-user/{name}", caller.account);
-    let facts = RequestFacts { state: &state, caller: Some(caller), now: call.now, source_ip: Some(call.request.peer), region: call.region, extra: Vec::new(), request_tags: &tags, resource_tags: None };
+    let facts = RequestFacts {
+        state: &state,
+        caller: Some(caller),
+        now: call.now,
+        source_ip: Some(call.request.peer),
+        region: call.region,
+        extra: Vec::new(),
+        request_tags: &tags,
+        resource_tags: None,
+    };
     let actions: &[&str] = if tags.is_empty() { &["sts:GetFederationToken"] } else { &["sts:GetFederationToken", "sts:TagSession"] };
     for action in actions {
         let own = authority::own(&state, caller, action, &arn, &facts);
@@ -257,7 +289,9 @@ fn check_mfa(user: &User, params: &Params, now: Timestamp) -> Result<bool> {
             Err(Fault::access_denied(if device.is_some() {
                 "MultiFactorAuthentication failed with invalid MFA one time pass code. ".to_owned()
             } else {
-                format!("MultiFactorAuthentication failed, unable to validate MFA code.  Please verify your MFA serial number is valid and associated with this user: {serial}")
+                format!(
+                    "MultiFactorAuthentication failed, unable to validate MFA code.  Please verify your MFA serial number is valid and associated with this user: {serial}"
+                )
             }))
         }
         _ => Err(Fault::access_denied("MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code. ")),
@@ -271,11 +305,27 @@ pub(crate) fn lifetime(cloud: &Cloud, now: Timestamp, seconds: i64) -> Timestamp
 }
 
 /// A session that no STS call made: what the credentials endpoints give out for a role. The role must trust `service`.
-pub(crate) fn service_session(cloud: &Cloud, role_arn: &str, service: &str, name: &str, now: Timestamp, seconds: i64) -> Result<(Arc<Session>, Credential)> {
+pub(crate) fn service_session(
+    cloud: &Cloud,
+    role_arn: &str,
+    service: &str,
+    name: &str,
+    now: Timestamp,
+    seconds: i64,
+) -> Result<(Arc<Session>, Credential)> {
     let state = cloud.state.read();
     let denied = || Fault::access_denied(format!("{service} is not authorized to perform: sts:AssumeRole on resource: {role_arn}"));
     let (account, role) = state.role_by_arn(role_arn).ok_or_else(denied)?;
-    let facts = RequestFacts { state: &state, caller: None, now, source_ip: None, region: "us-east-1", extra: Vec::new(), request_tags: &[], resource_tags: Some(&role.tags) };
+    let facts = RequestFacts {
+        state: &state,
+        caller: None,
+        now,
+        source_ip: None,
+        region: "us-east-1",
+        extra: Vec::new(),
+        request_tags: &[],
+        resource_tags: Some(&role.tags),
+    };
     if trust::evaluate(&role.trust.document, Asker::Service { name: service }, "sts:AssumeRole", &facts) < Trust::Account {
         return Err(denied());
     }
@@ -298,7 +348,8 @@ fn credentials_xml(xml: &mut Xml, credential: &Credential) {
 fn assumed_role_xml(xml: &mut Xml, session: &Session, packed: i64) {
     let Bearer::Role { role, role_id, name } = &session.bearer else { return };
     xml.within("AssumedRoleUser", |xml| {
-        xml.field("AssumedRoleId", &format!("{role_id}:{name}")).field("Arn", &format!("arn:aws:sts::{}:assumed-role/{role}/{name}", session.account));
+        xml.field("AssumedRoleId", &format!("{role_id}:{name}"))
+            .field("Arn", &format!("arn:aws:sts::{}:assumed-role/{role}/{name}", session.account));
     });
     if packed > 0 {
         xml.field("PackedPolicySize", &packed.to_string());

@@ -68,15 +68,18 @@ fn naming(principals: &Principals, asker: Asker<'_>, effect: Effect) -> Trust {
             if fits { Trust::Principal } else { Trust::None }
         }
         Asker::Service { name } => {
-            if principals.service.iter().any(|service| service == name) { Trust::Principal } else { Trust::None }
+            if principals.service.iter().any(|service| service == name) {
+                Trust::Principal
+            } else {
+                Trust::None
+            }
         }
     };
     match (principals.negated, effect) {
         (false, _) => named,
-        // AWS forbids NotPrincipal with Allow nearly everywhere, since it would trust strangers; here it trusts nobody.
-        (true, Effect::Allow) => Trust::None,
+        // With Allow it would trust strangers; AWS forbids that nearly everywhere, and here it trusts nobody.
         (true, Effect::Deny) if named == Trust::None => Trust::Principal,
-        (true, Effect::Deny) => Trust::None,
+        (true, _) => Trust::None,
     }
 }
 

@@ -201,7 +201,8 @@ impl World {
         for account in &self.accounts {
             lines.push(format!("account {} ({})", account.id, if account.alias.is_empty() { "no alias" } else { &account.alias }));
             for role in &account.roles {
-                let note = if Some(role_arn(account, role).as_str()) == self.task_role() { ", given out by the container endpoint" } else { "" };
+                let note =
+                    if Some(role_arn(account, role).as_str()) == self.task_role() { ", given out by the container endpoint" } else { "" };
                 lines.push(format!("  role   {} (sessions up to {} s{note})", role_arn(account, role), role.max_session_duration));
             }
             for user in &account.users {
@@ -279,7 +280,8 @@ impl Builder<'_> {
             self.user(&seed.id, user)?;
         }
         for provider in &seed.oidc_providers {
-            let (name, provider) = provider.build().map_err(|problem| bad(&format!("account {}, oidc provider {}", seed.id, provider.url), problem))?;
+            let (name, provider) =
+                provider.build().map_err(|problem| bad(&format!("account {}, oidc provider {}", seed.id, provider.url), problem))?;
             self.account.providers.insert(name, provider);
         }
         Ok(())
@@ -289,7 +291,11 @@ impl Builder<'_> {
         if name.is_empty() || name.len() > 64 || !name.chars().all(crate::fault::name_character) {
             return Err(bad(place, "the name must be 1 to 64 of the characters A-Z a-z 0-9 _ + = , . @ -"));
         }
-        if self.account.names.insert(format!("{kind}/{}", name.to_ascii_lowercase())) { Ok(()) } else { Err(bad(place, "the name is given twice")) }
+        if self.account.names.insert(format!("{kind}/{}", name.to_ascii_lowercase())) {
+            Ok(())
+        } else {
+            Err(bad(place, "the name is given twice"))
+        }
     }
 
     fn group(&mut self, account: &str, seed: &GroupSeed) -> Result<(), WorldError> {
@@ -308,7 +314,10 @@ impl Builder<'_> {
         self.claim(&place, "role", &seed.name)?;
         check_path(&place, &seed.path)?;
         if !(self.session_max..=43_200).contains(&seed.max_session_duration) {
-            return Err(bad(&place, format!("max_session_duration {} is outside {} to 43200 seconds", seed.max_session_duration, self.session_max)));
+            return Err(bad(
+                &place,
+                format!("max_session_duration {} is outside {} to 43200 seconds", seed.max_session_duration, self.session_max),
+            ));
         }
         let role = Role {
             name: seed.name.clone(),
@@ -332,16 +341,25 @@ impl Builder<'_> {
         check_path(&place, &seed.path)?;
         let mut keys = Vec::new();
         for key in &seed.keys {
-            let well_formed = (16..=128).contains(&key.id.len()) && key.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) && key.id.starts_with("AKIA");
-            if !well_formed || keys.len() >= quota::KEYS_PER_USER || self.keys.insert(key.id.clone(), (account.to_owned(), seed.name.clone())).is_some() {
-                return Err(bad(&place, format!("access key id {:?}: it must be AKIA and capitals or digits, unique, and at most two for one user", key.id)));
+            let well_formed =
+                (16..=128).contains(&key.id.len()) && key.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) && key.id.starts_with("AKIA");
+            if !well_formed
+                || keys.len() >= quota::KEYS_PER_USER
+                || self.keys.insert(key.id.clone(), (account.to_owned(), seed.name.clone())).is_some()
+            {
+                return Err(bad(
+                    &place,
+                    format!("access key id {:?}: it must be AKIA and capitals or digits, unique, and at most two for one user", key.id),
+                ));
             }
             keys.push(AccessKey { id: key.id.clone(), secret: key.secret.clone(), active: true, created: self.now, usable_from: self.now });
         }
         let mut mfa = Vec::new();
         for device in &seed.mfa {
             // The seed goes into the device, to check codes with.
-            let seed = data_encoding::BASE32_NOPAD.decode(device.seed.expose().trim_end_matches('=').as_bytes()).map_err(|error| bad(&place, format!("the seed of MFA device {} is no base32: {error}", device.serial)))?;
+            let seed = data_encoding::BASE32_NOPAD
+                .decode(device.seed.expose().trim_end_matches('=').as_bytes())
+                .map_err(|error| bad(&place, format!("the seed of MFA device {} is no base32: {error}", device.serial)))?;
             mfa.push(Mfa { serial: device.serial.clone(), seed: Secret::new(seed), enabled: self.now });
         }
         if let Some(group) = seed.groups.iter().find(|group| !self.account.groups.contains_key(*group)) {
@@ -372,7 +390,11 @@ impl ProviderSeed {
         struct KeySet {
             keys: Vec<Jwk>,
         }
-        let name = self.url.strip_prefix("https://").or_else(|| self.url.strip_prefix("http://")).ok_or_else(|| format!("url {:?} must begin with https://", self.url))?;
+        let name = self
+            .url
+            .strip_prefix("https://")
+            .or_else(|| self.url.strip_prefix("http://"))
+            .ok_or_else(|| format!("url {:?} must begin with https://", self.url))?;
         let set: KeySet = serde_json::from_value(self.jwks.clone()).map_err(|error| format!("jwks is no JSON Web Key Set: {error}"))?;
         if set.keys.len() > 20 || self.audiences.len() > 100 {
             return Err("at most 20 keys and 100 audiences".to_owned());
@@ -389,7 +411,10 @@ fn managed(entropy: &dyn Entropy, account: &str, name: &str, created: Timestamp,
 }
 
 fn grants(place: &str, inline: &BTreeMap<String, Value>, attached: &[String]) -> Result<Grants, WorldError> {
-    let inline = inline.iter().map(|(name, document)| Ok((name.clone(), policy_text(&format!("{place}, policy {name}"), &document.to_string(), Use::Identity)?))).collect::<Result<_, _>>()?;
+    let inline = inline
+        .iter()
+        .map(|(name, document)| Ok((name.clone(), policy_text(&format!("{place}, policy {name}"), &document.to_string(), Use::Identity)?)))
+        .collect::<Result<_, _>>()?;
     Ok(Grants { inline, attached: attached.to_vec() })
 }
 
@@ -436,14 +461,35 @@ const DEFAULT_WORLD: &str = include_str!("default_world.json");
 /// The policies of AWS that pipelines use, cut down to what matters to the services played here.
 const AWS_POLICIES: [(&str, &str); 9] = [
     ("AdministratorAccess", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#),
-    ("AmazonEC2ContainerRegistryFullAccess", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ecr:*","cloudtrail:LookupEvents"],"Resource":"*"}]}"#),
-    ("AmazonEC2ContainerRegistryPowerUser", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ecr:GetAuthorizationToken","ecr:BatchCheckLayerAvailability","ecr:GetDownloadUrlForLayer","ecr:GetRepositoryPolicy","ecr:DescribeRepositories","ecr:ListImages","ecr:DescribeImages","ecr:BatchGetImage","ecr:InitiateLayerUpload","ecr:UploadLayerPart","ecr:CompleteLayerUpload","ecr:PutImage"],"Resource":"*"}]}"#),
-    ("AmazonEC2ContainerRegistryReadOnly", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ecr:GetAuthorizationToken","ecr:BatchCheckLayerAvailability","ecr:GetDownloadUrlForLayer","ecr:DescribeRepositories","ecr:ListImages","ecr:DescribeImages","ecr:BatchGetImage"],"Resource":"*"}]}"#),
-    ("AmazonS3ReadOnlyAccess", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:Get*","s3:List*"],"Resource":"*"}]}"#),
+    (
+        "AmazonEC2ContainerRegistryFullAccess",
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ecr:*","cloudtrail:LookupEvents"],"Resource":"*"}]}"#,
+    ),
+    (
+        "AmazonEC2ContainerRegistryPowerUser",
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ecr:GetAuthorizationToken","ecr:BatchCheckLayerAvailability","ecr:GetDownloadUrlForLayer","ecr:GetRepositoryPolicy","ecr:DescribeRepositories","ecr:ListImages","ecr:DescribeImages","ecr:BatchGetImage","ecr:InitiateLayerUpload","ecr:UploadLayerPart","ecr:CompleteLayerUpload","ecr:PutImage"],"Resource":"*"}]}"#,
+    ),
+    (
+        "AmazonEC2ContainerRegistryReadOnly",
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ecr:GetAuthorizationToken","ecr:BatchCheckLayerAvailability","ecr:GetDownloadUrlForLayer","ecr:DescribeRepositories","ecr:ListImages","ecr:DescribeImages","ecr:BatchGetImage"],"Resource":"*"}]}"#,
+    ),
+    (
+        "AmazonS3ReadOnlyAccess",
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:Get*","s3:List*"],"Resource":"*"}]}"#,
+    ),
     ("IAMFullAccess", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:*","Resource":"*"}]}"#),
-    ("IAMReadOnlyAccess", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iam:Get*","iam:List*","iam:Simulate*"],"Resource":"*"}]}"#),
-    ("PowerUserAccess", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","NotAction":["iam:*","organizations:*","account:*"],"Resource":"*"}]}"#),
-    ("ReadOnlyAccess", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ecr:Batch*","ecr:Describe*","ecr:Get*","ecr:List*","iam:Get*","iam:List*","s3:Get*","s3:List*","sts:GetCallerIdentity"],"Resource":"*"}]}"#),
+    (
+        "IAMReadOnlyAccess",
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iam:Get*","iam:List*","iam:Simulate*"],"Resource":"*"}]}"#,
+    ),
+    (
+        "PowerUserAccess",
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","NotAction":["iam:*","organizations:*","account:*"],"Resource":"*"}]}"#,
+    ),
+    (
+        "ReadOnlyAccess",
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ecr:Batch*","ecr:Describe*","ecr:Get*","ecr:List*","iam:Get*","iam:List*","s3:Get*","s3:List*","sts:GetCallerIdentity"],"Resource":"*"}]}"#,
+    ),
 ];
 
 #[cfg(test)]
@@ -476,7 +522,10 @@ mod tests {
             ("{", "EOF"),
             (r#"{"accounts":[{"id":"1"}]}"#, "account 1: the id must be twelve digits"),
             (r#"{"accounts":[{"id":"111111111111","rolls":[]}]}"#, "unknown field `rolls`"),
-            (r#"{"accounts":[{"id":"111111111111","roles":[{"name":"a","trust":{"Statement":[]},"max_session_duration":60}]}]}"#, "role a: max_session_duration 60"),
+            (
+                r#"{"accounts":[{"id":"111111111111","roles":[{"name":"a","trust":{"Statement":[]},"max_session_duration":60}]}]}"#,
+                "role a: max_session_duration 60",
+            ),
             (r#"{"accounts":[{"id":"111111111111","roles":[{"name":"a","trust":{}}]}]}"#, "role a, trust: Syntax errors"),
             (r#"{"accounts":[{"id":"111111111111","users":[{"name":"u","keys":[{"id":"x","secret":"y"}]}]}]}"#, "access key id \"x\""),
             (r#"{"accounts":[],"task_role":"arn:aws:iam::1:role/x"}"#, "is the ARN of no role"),

@@ -223,8 +223,9 @@ impl Params {
         }
         let (known, open) = self.known();
         let mut remarks = Vec::new();
-        let unknown: Vec<&str> =
+        let mut unknown: Vec<&str> =
             sent.iter().map(String::as_str).filter(|name| !known.contains(*name) && !captured.contains(name)).collect();
+        unknown.sort_unstable();
         if !open && !unknown.is_empty() {
             remarks.push(format!("Endpoint ignored these unrecognized parameters: [{}]", unknown.join(" ")));
         }

@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_connection_is_judged_by_what_it_waits_for() {
         let clock = SimClock::default();
-        let limits = Limits::default();
+        let limits = Limits { park_after: Duration::from_secs(2), ..Limits::default() };
         let pace = Arc::new(Pace::new(Arc::new(clock.clone())));
         let after = |seconds| {
             clock.advance(Duration::from_secs(seconds));

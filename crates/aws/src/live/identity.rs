@@ -97,8 +97,13 @@ async fn region(provider: &ProviderConfig, clock: &Arc<dyn Clock>, ask_metadata:
 
 /// Whether asking the instance metadata would only cost time: the endpoint is given, or the identity is not the instance's.
 fn region_is_indifferent() -> bool {
-    let names =
-        ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS", "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
+    let names = [
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_STS",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
     names.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
 

@@ -33,7 +33,7 @@ where
 
 /// Whether the identity was looked for in vain: then other endpoints need not be tried.
 fn finds<T: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
-    std::iter::successors(Some(error), |&error| error.source()).any(|error| error.is::<T>())
+    std::iter::successors(Some(error), |&error| error.source()).any(<dyn StdError>::is::<T>)
 }
 
 /// The causes of an error in one line, each said once.

@@ -12,6 +12,7 @@ use super::{Findings, known};
 
 /// One place to listen, with its rules.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "the file's switches, one each")]
 pub(crate) struct Listener {
     /// Where.
     pub(crate) place: Place,
@@ -138,6 +139,7 @@ pub(crate) struct Timeouts {
 
 /// Limits on the shape of a JSON body; absent means Vault's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_field_names, reason = "the unit stands before `max`, as everywhere")]
 pub(crate) struct JsonLimits {
     /// Nesting; 300.
     pub(crate) depth_max: Option<u64>,
@@ -188,14 +190,18 @@ impl Cidr {
     }
 }
 
-/// Reads one block. `None` when something is missing without which there is no listener; then it is noted.
+/// Reads one block. `None` when its type is not known, which is noted.
 pub(super) fn read(block: &Block<'_>, file: &std::path::Path, findings: &mut Findings) -> Option<Listener> {
     let kind = block.labels.first().copied().unwrap_or_default();
     let mut section = Section::new(file, format!("listener {kind:?}"), block.items, block.at.line);
     let place = place(kind, &mut section, findings);
-    let tls = tls(&mut section, findings);
+    if !matches!(kind, "tcp" | "unix") {
+        return None;
+    }
+    let tls = tls(kind, &mut section, findings);
     let listener = Listener {
-        place: place?,
+        // A wrong address is noted already; the rest is read for its own mistakes.
+        place: place.unwrap_or(Place::Tcp(String::new())),
         tls,
         forwarded_for: forwarded_for(&mut section, findings),
         max_request_size: section.number("max_request_size", findings),
@@ -229,14 +235,12 @@ fn place(kind: &str, section: &mut Section<'_>, findings: &mut Findings) -> Opti
     match kind {
         "tcp" => {
             let address = address.unwrap_or_else(|| "127.0.0.1:8200".to_owned());
-            match address_with_port(&address) {
-                Some(address) => Some(Place::Tcp(address)),
-                None => {
-                    let wrong = format!("{address:?} is no address; write host and port, such as \"0.0.0.0:8200\"");
-                    section.wrong(section.line_of("address"), "address", &wrong, findings);
-                    None
-                }
+            let place = address_with_port(&address).map(Place::Tcp);
+            if place.is_none() {
+                let wrong = format!("{address:?} is no address; write host and port, such as \"0.0.0.0:8200\"");
+                section.wrong(section.line_of("address"), "address", &wrong, findings);
             }
+            place
         }
         "unix" => {
             let mode = section.text("socket_mode", findings);
@@ -283,7 +287,7 @@ fn socket_mode(text: &str, section: &Section<'_>, findings: &mut Findings) -> Op
     }
 }
 
-fn tls(section: &mut Section<'_>, findings: &mut Findings) -> Option<Tls> {
+fn tls(kind: &str, section: &mut Section<'_>, findings: &mut Findings) -> Option<Tls> {
     let disabled = section.flag("tls_disable", findings).unwrap_or_default();
     let (cert_file, key_file) = (section.path("tls_cert_file", findings), section.path("tls_key_file", findings));
     let min_version = min_version(section, findings);
@@ -299,6 +303,10 @@ fn tls(section: &mut Section<'_>, findings: &mut Findings) -> Option<Tls> {
     }
     if let (Some(cert_file), Some(key_file)) = (&cert_file, &key_file) {
         return Some(Tls { cert_file: cert_file.clone(), key_file: key_file.clone(), min_version, client_certificates });
+    }
+    // A socket file has its mode for protection.
+    if kind == "unix" && cert_file.is_none() && key_file.is_none() {
+        return None;
     }
     for (key, missing) in [("tls_cert_file", cert_file.is_none()), ("tls_key_file", key_file.is_none())] {
         if missing {

@@ -170,30 +170,25 @@ telemetry = 5
     assert_eq!(
         read(&[text]).unwrap_err(),
         [
-            "0.hcl:13: listener \"tcp\": tls_min_version: \"ssl3\" is not known; write \"tls12\" or \"tls13\"",
+            "0.hcl:2: defaut_lease_ttl: nobody knows this key; did you mean default_lease_ttl?",
+            "0.hcl:3: max_lease_ttl: time: invalid duration \"soon\"; write seconds, or a duration such as \"90s\" or \"1h\"",
+            "0.hcl:4: ui: true or false was expected, not \"perhaps\"",
+            "0.hcl:5: api_addr: \"vault.example.com\" is no URL; write it as \"https://vault.example.com:8200\"",
+            "0.hcl:6: log_level: \"loud\" is not known; write trace, debug, info, warn or error",
+            "0.hcl:7: log_format: \"5\" is not known; write standard or json",
+            "0.hcl:8: storage \"sqlit\" is not known; did you mean \"sqlite\"?",
+            "0.hcl:9: seal \"awskms\" is one of Vault's that this server cannot use; write seal \"keyfile\" { path = \"...\" }, or none for shares",
             "0.hcl:10: listener \"tcp\": tls_key_file: missing; name a PEM file, or set tls_disable = true to listen without TLS",
+            "0.hcl:11: listener \"tcp\": adress: nobody knows this key; did you mean address?",
+            "0.hcl:13: listener \"tcp\": tls_min_version: \"ssl3\" is not known; write \"tls12\" or \"tls13\"",
             "0.hcl:14: listener \"tcp\": x_forwarded_for_authorized_addrs: \"10.0.0.0/40\" is no address or block such as \"10.0.0.0/8\"",
             "0.hcl:15: listener \"tcp\": max_request_size: -1 is below zero",
             "0.hcl:16: listener \"tcp\": custom_response_headers: \"6xx\" is no status; write \"default\", \"2xx\" or \"301\"",
             "0.hcl:16: listener \"tcp\": custom_response_headers: X-Vault-Token: X-Vault headers cannot be set",
-            "0.hcl:11: listener \"tcp\": adress: nobody knows this key; did you mean address?",
             "0.hcl:18: listener \"udp\": only \"tcp\" and \"unix\" are known",
-        ]
-        .into_iter()
-        .chain([
             "0.hcl:19: listener: its type is missing; write listener \"type\" { ... }",
-            "0.hcl:8: storage \"sqlit\" is not known; did you mean \"sqlite\"?",
-            "0.hcl:9: seal \"awskms\" is one of Vault's that this server cannot use; write seal \"keyfile\" { path = \"...\" }, or none for shares",
-            "0.hcl:5: api_addr: \"vault.example.com\" is no URL; write it as \"https://vault.example.com:8200\"",
-            "0.hcl:3: max_lease_ttl: time: invalid duration \"soon\"; write seconds, or a duration such as \"90s\" or \"1h\"",
-            "0.hcl:6: log_level: \"loud\" is not known; write trace, debug, info, warn or error",
-            "0.hcl:7: log_format: \"5\" is not known; write standard or json",
-            "0.hcl:4: ui: true or false was expected, not \"perhaps\"",
             "0.hcl:20: telemetry: a block was expected, not 5",
-            "0.hcl:2: defaut_lease_ttl: nobody knows this key; did you mean default_lease_ttl?",
-        ])
-        .map(str::to_owned)
-        .collect::<Vec<_>>()
+        ]
     );
 }
 
@@ -223,16 +218,16 @@ ui = false
     assert_eq!(
         warnings,
         [
-            "0.hcl:17: ui is set twice; the later one counts",
-            "0.hcl:12: listener \"tcp\": tls_min_version: tls10 is not spoken; the oldest version accepted is tls12",
-            "0.hcl:13: listener \"tcp\": cluster_address has no effect on this server: nodes share a store; there is no cluster port",
-            "0.hcl:5: storage \"raft\": path: taken as the embedded store at /data/daypass.db; data that Vault left there is not read",
-            "0.hcl:7: storage \"raft\": node_id has no effect on this server: the embedded store is one file without raft",
-            "0.hcl:8: storage \"raft\": retry_join has no effect on this server: the embedded store is one file without raft",
-            "0.hcl:15: telemetry: statsd_address has no effect on this server: metrics are read at sys/metrics, not sent anywhere",
             "0.hcl:2: plugin_directory has no effect on this server: engines and methods are built in; there are no plugins",
             "0.hcl:3: cache_size has no effect on this server: what is cached is kept by the store",
             "0.hcl:4: service_registration has no effect on this server: nodes are not registered anywhere; point a load balancer at sys/health",
+            "0.hcl:5: storage \"raft\": path: taken as the embedded store at /data/daypass.db; data that Vault left there is not read",
+            "0.hcl:7: storage \"raft\": node_id has no effect on this server: the embedded store is one file without raft",
+            "0.hcl:8: storage \"raft\": retry_join has no effect on this server: the embedded store is one file without raft",
+            "0.hcl:12: listener \"tcp\": tls_min_version: tls10 is not spoken; the oldest version accepted is tls12",
+            "0.hcl:13: listener \"tcp\": cluster_address has no effect on this server: nodes share a store; there is no cluster port",
+            "0.hcl:15: telemetry: statsd_address has no effect on this server: metrics are read at sys/metrics, not sent anywhere",
+            "0.hcl:17: ui is set twice; the later one counts",
         ]
     );
 }

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde_json::{Value, json};
 
 use crate::cli::server::ServerArgs;
+use crate::cli::token_file::TokenFile;
 use crate::show;
 
 /// What a dev server tells its user.
@@ -54,7 +55,10 @@ pub(super) async fn set_up(args: &ServerArgs, core: &Core) -> Result<Dev, String
         ask(core, &root_token, "sys/mounts/secret", &body).await?;
     }
     if !args.dev_no_store_token {
-        crate::cli::token_file::store(&root_token).map_err(|error| format!("The root token cannot be stored: {error}"))?;
+        match std::env::var("HOME") {
+            Ok(home) => TokenFile::in_home(&home).store(&root_token).map_err(|error| format!("The root token cannot be stored: {error}"))?,
+            Err(_no_home) => tracing::warn!("HOME is not set: the root token is not stored"),
+        }
     }
     Ok(Dev { unseal_key, root_token })
 }

@@ -46,6 +46,7 @@ enum TokenKind {
 /// The fields as a request names them; what is absent stays as it is.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[expect(clippy::struct_field_names, reason = "the fields carry the names that requests use")]
 pub(super) struct TokenParams {
     /// Networks that may log in and use the token; empty for all.
     pub(super) token_bound_cidrs: Option<CommaList>,
@@ -308,11 +309,19 @@ mod tests {
 
     #[test]
     fn own_and_token_fields_are_read_leniently_side_by_side() {
-        let both = read(json!({"uses": "5", "token_ttl": "60m", "name": 7, "token_policies": "a, b", "other": {"x": 1}, "token_num_uses": null})).unwrap();
+        let both =
+            read(json!({"uses": "5", "token_ttl": "60m", "name": 7, "token_policies": "a, b", "other": {"x": 1}, "token_num_uses": null}))
+                .unwrap();
         assert_eq!((both.own.uses, both.own.name.as_str()), (Some(5), "7"));
-        assert_eq!((both.token.token_ttl, both.token.token_policies.unwrap().0), (Some(Seconds(3600)), vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(
+            (both.token.token_ttl, both.token.token_policies.unwrap().0),
+            (Some(Seconds(3600)), vec!["a".to_owned(), "b".to_owned()])
+        );
         assert_eq!(both.token.token_num_uses, None);
-        assert_eq!(read(json!({"token_ttl": "abc"})).err().unwrap(), "error converting input for field \"token_ttl\": time: invalid duration \"abc\"");
+        assert_eq!(
+            read(json!({"token_ttl": "abc"})).err().unwrap(),
+            "error converting input for field \"token_ttl\": time: invalid duration \"abc\""
+        );
         assert!(read(json!({"uses": "abc"})).err().unwrap().starts_with("error converting input for field \"uses\""));
     }
 

@@ -88,7 +88,11 @@ pub(super) fn attach(cx: &Cx<'_>, account: &mut Account, index: &Index<'_>, owne
 pub(super) fn detach(cx: &Cx<'_>, account: &mut Account, owner: Owner) -> Result<Xml> {
     let arn = cx.params.required("PolicyArn")?;
     let grants = owner.grants_mut(cx, account)?;
-    let at = grants.attached.iter().position(|attached| attached == arn).ok_or_else(|| no_such(format!("Policy {} was not found.", arn.chars().take(256).collect::<String>())))?;
+    let at = grants
+        .attached
+        .iter()
+        .position(|attached| attached == arn)
+        .ok_or_else(|| no_such(format!("Policy {} was not found.", arn.chars().take(256).collect::<String>())))?;
     grants.attached.remove(at);
     Ok(Xml::default())
 }
@@ -115,7 +119,11 @@ pub(super) fn put_inline(cx: &Cx<'_>, account: &mut Account, owner: Owner) -> Re
     let others: usize = grants.inline.iter().filter(|(other, _)| *other != name).map(|(_, policy)| size(&policy.text)).sum();
     if others + size(text) > owner.inline_quota() {
         let who = cx.params.get(owner.param()).unwrap_or_default();
-        return Err(Fault::new(409, "LimitExceeded", format!("Maximum policy size of {} bytes exceeded for {} {who}", owner.inline_quota(), owner.noun())));
+        return Err(Fault::new(
+            409,
+            "LimitExceeded",
+            format!("Maximum policy size of {} bytes exceeded for {} {who}", owner.inline_quota(), owner.noun()),
+        ));
     }
     grants.inline.insert(name.to_owned(), Arc::new(Policy { text: text.to_owned(), document }));
     Ok(Xml::default())

@@ -36,7 +36,8 @@ pub(super) fn read(cx: &Cx<'_>, state: &State) -> Result<Xml> {
 
 pub(super) fn list(cx: &Cx<'_>, state: &State) -> Result<Xml> {
     let prefix = cx.params.get("PathPrefix").unwrap_or("/");
-    let groups = state.account(cx.account).into_iter().flat_map(|account| &account.groups).filter(|(_, group)| group.path.starts_with(prefix));
+    let groups =
+        state.account(cx.account).into_iter().flat_map(|account| &account.groups).filter(|(_, group)| group.path.starts_with(prefix));
     listing(cx, groups)
 }
 

@@ -57,7 +57,10 @@ pub(super) fn read_version(cx: &Cx<'_>, state: &State) -> Result<Xml> {
     let managed = state.managed(cx.account, arn).filter(|_| version == "v1").ok_or_else(|| missing(arn))?;
     let mut xml = Xml::default();
     xml.within("PolicyVersion", |xml| {
-        xml.field("Document", &percent_encode(&managed.policy.text)).field("VersionId", "v1").field("IsDefaultVersion", "true").field("CreateDate", &date(managed.created));
+        xml.field("Document", &percent_encode(&managed.policy.text))
+            .field("VersionId", "v1")
+            .field("IsDefaultVersion", "true")
+            .field("CreateDate", &date(managed.created));
     });
     Ok(xml)
 }

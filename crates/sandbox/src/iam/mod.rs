@@ -122,7 +122,14 @@ pub(crate) fn perform(cloud: &Cloud, call: &Call<'_>, caller: &Caller, action: &
         return Err(Fault::invalid_key());
     }
     let usable = call.now + cloud.control.key_delay();
-    let cx = Cx { params: call.params, caller, account: &caller.account, now: call.now, entropy: cloud.sealer.entropy(), keys_usable_from: usable };
+    let cx = Cx {
+        params: call.params,
+        caller,
+        account: &caller.account,
+        now: call.now,
+        entropy: cloud.sealer.entropy(),
+        keys_usable_from: usable,
+    };
     let xml = match handler {
         Handler::Read(read) => {
             let state = cloud.state.read();
@@ -151,7 +158,16 @@ fn authorize(cx: &Cx<'_>, call: &Call<'_>, state: &State, action: &str) -> Resul
         }
     }
     let request_tags = cx.params.tags("Tags");
-    let facts = RequestFacts { state, caller: Some(cx.caller), now: cx.now, source_ip: Some(call.request.peer), region: call.region, extra, request_tags: &request_tags, resource_tags };
+    let facts = RequestFacts {
+        state,
+        caller: Some(cx.caller),
+        now: cx.now,
+        source_ip: Some(call.request.peer),
+        region: call.region,
+        extra,
+        request_tags: &request_tags,
+        resource_tags,
+    };
     match authority::own(state, cx.caller, &name, &resource, &facts) {
         Own::Allowed => Ok(()),
         own => Err(authority::refusal(cx.caller, &name, &resource, own)),
@@ -164,13 +180,20 @@ fn resource<'s>(cx: &Cx<'_>, state: &'s State) -> (String, Option<&'s BTreeMap<S
     let made = |kind: &str, name: &str| format!("arn:aws:iam::{}:{kind}{}{name}", cx.account, cx.params.get("Path").unwrap_or("/"));
     // Group first: adding a user to a group is an action on the group.
     if let Some(name) = cx.params.get("GroupName") {
-        return (account.and_then(|account| account.groups.get(name)).map_or_else(|| made("group", name), |group| group.arn(cx.account)), None);
+        return (
+            account.and_then(|account| account.groups.get(name)).map_or_else(|| made("group", name), |group| group.arn(cx.account)),
+            None,
+        );
     }
     if let Some(name) = cx.params.get("RoleName") {
         let role = account.and_then(|account| account.roles.get(name));
         return (role.map_or_else(|| made("role", name), |role| role.arn(cx.account)), role.map(|role| &role.tags));
     }
-    if let Some(name) = cx.params.get("UserName").or_else(|| cx.caller.user().filter(|_| cx.params.get("PolicySourceArn").or(cx.params.get("PolicyName")).is_none())) {
+    if let Some(name) = cx
+        .params
+        .get("UserName")
+        .or_else(|| cx.caller.user().filter(|_| cx.params.get("PolicySourceArn").or(cx.params.get("PolicyName")).is_none()))
+    {
         let user = account.and_then(|account| account.users.get(name));
         return (user.map_or_else(|| made("user", name), |user| user.arn(cx.account)), user.map(|user| &user.tags));
     }
@@ -181,7 +204,10 @@ fn resource<'s>(cx: &Cx<'_>, state: &'s State) -> (String, Option<&'s BTreeMap<S
 impl Cx<'_> {
     /// The user that the request names, or the caller's own.
     fn user_name(&self) -> Result<&str> {
-        self.params.get("UserName").or_else(|| self.caller.user()).ok_or_else(|| Fault::validation("Must specify userName when calling with non-User credentials"))
+        self.params
+            .get("UserName")
+            .or_else(|| self.caller.user())
+            .ok_or_else(|| Fault::validation("Must specify userName when calling with non-User credentials"))
     }
 
     /// A name to be given to something new.
@@ -194,7 +220,9 @@ impl Cx<'_> {
         if name.chars().all(name_character) {
             return Ok(name);
         }
-        Err(Fault::validation(format!("The specified value for {member} is invalid. It must contain only alphanumeric characters and/or the following: +=,.@_-")))
+        Err(Fault::validation(format!(
+            "The specified value for {member} is invalid. It must contain only alphanumeric characters and/or the following: +=,.@_-"
+        )))
     }
 
     fn path(&self) -> Result<&str> {
@@ -202,7 +230,9 @@ impl Cx<'_> {
         if is_path(path) {
             return Ok(path);
         }
-        Err(Fault::validation("The specified value for path is invalid. It must begin and end with / and contain only alphanumeric characters and/or / characters."))
+        Err(Fault::validation(
+            "The specified value for path is invalid. It must begin and end with / and contain only alphanumeric characters and/or / characters.",
+        ))
     }
 
     /// `Tags` of the request, checked.
@@ -281,7 +311,11 @@ fn no_such(message: String) -> Fault {
 
 /// `/` or `/a/b/`, visible ASCII, at most 512 characters.
 pub(crate) fn is_path(path: &str) -> bool {
-    path.len() <= 512 && path.starts_with('/') && path.ends_with('/') && path.bytes().all(|byte| (0x21..0x7f).contains(&byte)) && (path.len() == 1 || path.len() > 2)
+    path.len() <= 512
+        && path.starts_with('/')
+        && path.ends_with('/')
+        && path.bytes().all(|byte| (0x21..0x7f).contains(&byte))
+        && (path.len() == 1 || path.len() > 2)
 }
 
 #[cfg(test)]

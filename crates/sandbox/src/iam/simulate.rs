@@ -17,11 +17,24 @@ pub(super) fn principal(cx: &Cx<'_>, state: &State) -> Result<Xml> {
     }
     if actions.is_empty() || actions.len() * resources.len() > RESULTS_MAX {
         let mut constraints = Constraints::default();
-        constraints.fail("actionNames", &format!("[{} names]", actions.len()), &format!("There must be from 1 to {RESULTS_MAX} pairs of action and resource"));
+        constraints.fail(
+            "actionNames",
+            &format!("[{} names]", actions.len()),
+            &format!("There must be from 1 to {RESULTS_MAX} pairs of action and resource"),
+        );
         constraints.check()?;
     }
     let extra = context(cx);
-    let facts = RequestFacts { state, caller: Some(&principal), now: cx.now, source_ip: None, region: "us-east-1", extra, request_tags: &[], resource_tags: None };
+    let facts = RequestFacts {
+        state,
+        caller: Some(&principal),
+        now: cx.now,
+        source_ip: None,
+        region: "us-east-1",
+        extra,
+        request_tags: &[],
+        resource_tags: None,
+    };
     let mut xml = Xml::default();
     let pairs = actions.iter().flat_map(|action| resources.iter().map(move |resource| (*action, *resource)));
     xml.list("EvaluationResults", pairs, |xml, (action, resource)| {
@@ -39,7 +52,13 @@ pub(super) fn principal(cx: &Cx<'_>, state: &State) -> Result<Xml> {
 
 fn named(cx: &Cx<'_>, state: &State, arn: &str) -> Result<Caller> {
     let missing = || no_such(format!("The entity with ARN {} cannot be found.", arn.chars().take(256).collect::<String>()));
-    let rest = arn.strip_prefix(&format!("arn:aws:iam::{}:", cx.account)).ok_or_else(|| Fault::new(400, "InvalidInput", format!("Invalid Entity Arn: {} does not clearly define entity type and name.", arn.chars().take(256).collect::<String>())))?;
+    let rest = arn.strip_prefix(&format!("arn:aws:iam::{}:", cx.account)).ok_or_else(|| {
+        Fault::new(
+            400,
+            "InvalidInput",
+            format!("Invalid Entity Arn: {} does not clearly define entity type and name.", arn.chars().take(256).collect::<String>()),
+        )
+    })?;
     let name = rest.rsplit('/').next().unwrap_or_default();
     let (kind, user_id) = if rest.starts_with("role/") {
         let role = state.role(cx.account, name).ok_or_else(missing)?;
@@ -50,7 +69,15 @@ fn named(cx: &Cx<'_>, state: &State, arn: &str) -> Result<Caller> {
     } else {
         return Err(missing());
     };
-    Ok(Caller { account: cx.account.to_owned(), kind, arn: arn.to_owned(), principal_arn: arn.to_owned(), user_id, key_id: String::new(), session: None })
+    Ok(Caller {
+        account: cx.account.to_owned(),
+        kind,
+        arn: arn.to_owned(),
+        principal_arn: arn.to_owned(),
+        user_id,
+        key_id: String::new(),
+        session: None,
+    })
 }
 
 /// `ContextEntries.member.N.ContextKeyName` and `.ContextKeyValues.member.M`.
@@ -58,7 +85,11 @@ fn context(cx: &Cx<'_>) -> Vec<(String, Vec<String>)> {
     let mut entries = Vec::new();
     for fields in cx.params.members("ContextEntries").into_values() {
         let Some((_, name)) = fields.iter().find(|(field, _)| *field == "ContextKeyName") else { continue };
-        let values = fields.iter().filter(|(field, _)| field.starts_with("ContextKeyValues.member.")).map(|(_, value)| (*value).to_owned()).collect();
+        let values = fields
+            .iter()
+            .filter(|(field, _)| field.starts_with("ContextKeyValues.member."))
+            .map(|(_, value)| (*value).to_owned())
+            .collect();
         entries.push((name.to_ascii_lowercase(), values));
     }
     entries

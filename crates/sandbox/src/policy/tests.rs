@@ -110,7 +110,11 @@ fn malformed_documents_are_refused_in_the_words_of_aws() {
         (allow(r#","Action":"sts:AssumeRole""#), Use::Trust, "Missing required field Principal"),
         (allow(r#","Action":"sts:AssumeRole","Principal":"*","Resource":"*""#), Use::Trust, "Has prohibited field Resource"),
         (allow(r#","Action":"s3:*","Principal":"*""#), Use::Trust, "may only specify STS AssumeRole actions"),
-        (allow(r#","Action":"s3:*","Resource":"*","Condition":{"StringSimilar":{"a":"b"}}"#), Use::Identity, "Invalid Condition type : StringSimilar."),
+        (
+            allow(r#","Action":"s3:*","Resource":"*","Condition":{"StringSimilar":{"a":"b"}}"#),
+            Use::Identity,
+            "Invalid Condition type : StringSimilar.",
+        ),
         (allow(r#","Action":"s3:*","Resource":"*","Extra":1"#), Use::Identity, "Syntax errors"),
     ] {
         let fault = Document::parse(&text, used).unwrap_err();

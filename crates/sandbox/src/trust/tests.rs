@@ -14,7 +14,11 @@ impl Facts for Pairs {
     }
 }
 
-const TASK: Asker<'_> = Asker::Aws { account: "999999999999", arn: "arn:aws:sts::999999999999:assumed-role/task/s1", principal_arn: "arn:aws:iam::999999999999:role/task" };
+const TASK: Asker<'_> = Asker::Aws {
+    account: "999999999999",
+    arn: "arn:aws:sts::999999999999:assumed-role/task/s1",
+    principal_arn: "arn:aws:iam::999999999999:role/task",
+};
 
 fn trust(statements: Value, asker: Asker<'_>, facts: &[(&'static str, &str)]) -> Trust {
     let document = Document::from_value(&json!({"Version": "2012-10-17", "Statement": statements}), Use::Trust).unwrap();
@@ -43,7 +47,10 @@ fn principals_are_named_in_every_documented_way() {
     ] {
         assert_eq!(trust(allow(principal.clone()), TASK, &[]), expected, "{principal}");
     }
-    assert_eq!(trust(allow(json!({"Service": "ecs-tasks.amazonaws.com"})), Asker::Service { name: "ecs-tasks.amazonaws.com" }, &[]), Trust::Principal);
+    assert_eq!(
+        trust(allow(json!({"Service": "ecs-tasks.amazonaws.com"})), Asker::Service { name: "ecs-tasks.amazonaws.com" }, &[]),
+        Trust::Principal
+    );
     let federated = Asker::Federated { provider_arn: "arn:aws:iam::1:oidc-provider/i", host: "i" };
     assert_eq!(trust(allow(json!({"Federated": "arn:aws:iam::1:oidc-provider/i"})), federated, &[]), Trust::Principal);
     assert_eq!(trust(allow(json!("*")), federated, &[]), Trust::None);
@@ -53,7 +60,8 @@ fn principals_are_named_in_every_documented_way() {
 fn external_id_and_other_conditions_are_required() {
     let statement = json!([{"Effect": "Allow", "Principal": {"AWS": "999999999999"}, "Action": "sts:AssumeRole", "Condition": {
         "StringEquals": {"sts:ExternalId": "ext-1"}, "ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/task"}, "StringLike": {"sts:RoleSessionName": "vault-*"}}}]);
-    let good = [("sts:externalid", "ext-1"), ("aws:principalarn", "arn:aws:iam::999999999999:role/task"), ("sts:rolesessionname", "vault-x")];
+    let good =
+        [("sts:externalid", "ext-1"), ("aws:principalarn", "arn:aws:iam::999999999999:role/task"), ("sts:rolesessionname", "vault-x")];
     assert_eq!(trust(statement.clone(), TASK, &good), Trust::Account);
     assert_eq!(trust(statement.clone(), TASK, &good[1..]), Trust::None);
     let wrong = [("sts:externalid", "ext-2"), good[1], good[2]];
@@ -81,22 +89,36 @@ fn denials_win_and_not_principal_denies_the_others() {
 
 #[test]
 fn principals_of_impossible_form_are_found() {
-    for (name, good) in [("*", true), ("123456789012", true), ("arn:aws:iam::1:role/x", true), ("AROAX", true), ("12345", false), ("bob", false), ("arn:aws:iam::1:role/*", false)] {
+    for (name, good) in [
+        ("*", true),
+        ("123456789012", true),
+        ("arn:aws:iam::1:role/x", true),
+        ("AROAX", true),
+        ("12345", false),
+        ("bob", false),
+        ("arn:aws:iam::1:role/*", false),
+    ] {
         assert_eq!(well_formed(name), good, "{name}");
     }
 }
 
 fn statement() -> impl Strategy<Value = Value> {
-    let names = prop::sample::select(vec!["*", "999999999999", "111111111111", "arn:aws:iam::999999999999:role/task", "arn:aws:iam::999999999999:role/other", "arn:aws:sts::999999999999:assumed-role/task/s1"]);
+    let names = prop::sample::select(vec![
+        "*",
+        "999999999999",
+        "111111111111",
+        "arn:aws:iam::999999999999:role/task",
+        "arn:aws:iam::999999999999:role/other",
+        "arn:aws:sts::999999999999:assumed-role/task/s1",
+    ]);
     let actions = prop::sample::select(vec!["sts:AssumeRole", "sts:*", "sts:TagSession"]);
-    (any::<bool>(), prop::collection::vec(names, 1..3), actions, prop::option::of("[ab]"))
-        .prop_map(|(allow, names, action, external)| {
-            let mut statement = json!({"Effect": if allow { "Allow" } else { "Deny" }, "Principal": {"AWS": names}, "Action": action});
-            if let Some(id) = external {
-                statement["Condition"] = json!({"StringEquals": {"sts:ExternalId": id}});
-            }
-            statement
-        })
+    (any::<bool>(), prop::collection::vec(names, 1..3), actions, prop::option::of("[ab]")).prop_map(|(allow, names, action, external)| {
+        let mut statement = json!({"Effect": if allow { "Allow" } else { "Deny" }, "Principal": {"AWS": names}, "Action": action});
+        if let Some(id) = external {
+            statement["Condition"] = json!({"StringEquals": {"sts:ExternalId": id}});
+        }
+        statement
+    })
 }
 
 proptest! {

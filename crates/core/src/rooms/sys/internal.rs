@@ -1,9 +1,167 @@
-//! sys/internal
+//! `sys/internal`: what user interfaces and the `vault kv` commands ask about mounts and rights, the OpenAPI document, and counters.
+//!
+//! Some of these need no token and show less without one. They check a presented token themselves: a token that is no good is refused,
+//! where other public endpoints ignore it.
 
-use daypass_sdk::Endpoint;
+use std::sync::Arc;
+
+use daypass_policy::Acl;
+use daypass_sdk::{Cx, Endpoint, Error, Keys, Kind, Operation, Outcome, Reply, Result, spec};
+use serde_json::{Map, Value, json};
 
 use super::Sys;
+use super::mount_fields::MountPath;
+use super::mounts::{Nothing, given_path};
+use crate::mounts::{Class, Live};
+use crate::node::Unsealed;
+use crate::stages::identify::{denied, invalid_token};
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
-    Vec::new()
+    vec![
+        Endpoint::at(["internal/ui/mounts"])
+            .summary("List the mounts that the caller may see.")
+            .help("With a token: every mount below which it has any right. Without: the mounts whose listing_visibility is unauth.")
+            .public()
+            .on(Operation::Read, visible_mounts),
+        Endpoint::at(["internal/ui/mounts/{path..}"])
+            .summary("Show the mount that serves a path.")
+            .help("Any right below the mount is enough. The vault kv commands ask this before they do anything.")
+            .public()
+            .on(Operation::Read, mount_of_path),
+        Endpoint::at(["internal/ui/resultant-acl"]).summary("Show what the caller may do.").on(Operation::Read, resultant_acl),
+        Endpoint::at(["internal/ui/namespaces"]).summary("List the caller's namespaces.").public().on(Operation::Read, namespaces),
+        Endpoint::at(["internal/ui/feature-flags"]).summary("List feature flags.").public().on(Operation::Read, feature_flags),
+        Endpoint::at(["internal/ui/authenticated-messages/?", "internal/ui/unauthenticated-messages/?"])
+            .summary("List the messages of the day.")
+            .public()
+            .on(Operation::Read, no_keys)
+            .on(Operation::List, no_keys),
+        Endpoint::at(["internal/specs/openapi"])
+            .summary("Show the OpenAPI document of the mounts that the caller may see.")
+            .public()
+            .on(Operation::Read, openapi)
+            .on(Operation::Update, openapi),
+        Endpoint::at(["internal/counters/requests"]).summary("Gone in Vault, too.").on(Operation::Read, gone),
+        Endpoint::at(["internal/counters/entities"]).summary("Count the entities.").on(Operation::Read, entities),
+        Endpoint::at(["internal/counters/tokens"]).summary("Count the service tokens.").on(Operation::Read, tokens),
+        Endpoint::at(["internal/counters/activity", "internal/counters/activity/monthly"])
+            .summary("Count clients; nothing is counted.")
+            .on(Operation::Read, no_content),
+    ]
+}
+
+async fn visible_mounts(sys: Arc<Sys>, cx: Cx, _params: Nothing) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
+    let acl = acl(&unsealed, &cx).await?;
+    let version = inner.engine_version();
+    let (mut auth, mut secret) = (Map::new(), Map::new());
+    for live in unsealed.table.load().all() {
+        let shown = match &acl {
+            Some(acl) if acl.has_any_below(&live.row.path) => live.row.listed_for_ui(&version, inner.settings.ttls),
+            None if is_listed_to_all(live) => {
+                json!({ "type": live.row.kind, "description": live.row.description, "options": live.row.options })
+            }
+            _ => continue,
+        };
+        let group = if live.row.class == Class::Auth { &mut auth } else { &mut secret };
+        group.insert(live.row.short_path().to_owned(), shown);
+    }
+    Ok(Reply::json(json!({ "auth": auth, "secret": secret })))
+}
+
+/// Errors: `Denied` without rights below the mount and where nothing is mounted: the answers do not differ.
+async fn mount_of_path(sys: Arc<Sys>, cx: Cx, params: MountPath) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
+    let acl = acl(&unsealed, &cx).await?.ok_or_else(denied)?;
+    let path = given_path(&params.path);
+    let live = unsealed.table.load().covering(&path).filter(|live| acl.has_any_below(&live.row.path));
+    let live = live.ok_or_else(|| {
+        let text = format!("preflight capability check returned 403, please ensure client's policies grant access to path {path:?}");
+        Error::new(Kind::Denied, text)
+    })?;
+    let mut shown = live.row.listed_for_ui(&inner.engine_version(), inner.settings.ttls);
+    if let Some(shown) = shown.as_object_mut() {
+        shown.insert("path".to_owned(), live.row.short_path().into());
+    }
+    Ok(Reply::json(shown))
+}
+
+async fn resultant_acl(sys: Arc<Sys>, cx: Cx, _params: Nothing) -> Result<Reply> {
+    let (_, unsealed) = sys.way.open()?;
+    let acl = acl(&unsealed, &cx).await?.ok_or_else(denied)?;
+    Ok(Reply::data(acl.resultant_acl()))
+}
+
+async fn namespaces(sys: Arc<Sys>, cx: Cx, _params: Nothing) -> Result<Reply> {
+    let (_, unsealed) = sys.way.open()?;
+    if cx.request.presented.is_none() {
+        return Err(Error::failed("client token empty").bare());
+    }
+    acl(&unsealed, &cx).await?;
+    Ok(Reply::json(json!({ "keys": [""] })))
+}
+
+async fn feature_flags(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
+    Ok(Outcome::Bare(200, json!({ "feature_flags": null })).into())
+}
+
+async fn no_keys(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Keys> {
+    Err(Error::not_found())
+}
+
+/// What the document is to be like.
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+struct Document {
+    /// Kept for Vault's clients: mount paths are always written out.
+    #[serde(default)]
+    #[expect(dead_code, reason = "known, so that no warning is given")]
+    generic_mount_paths: bool,
+}
+
+async fn openapi(sys: Arc<Sys>, cx: Cx, _params: Document) -> Result<Reply> {
+    let (_, unsealed) = sys.way.open()?;
+    let acl = acl(&unsealed, &cx).await?;
+    let mut items: Vec<(String, Value)> = Vec::new();
+    for live in unsealed.table.load().all() {
+        let visible = acl.as_ref().map_or_else(|| is_listed_to_all(live), |acl| acl.has_any_below(&live.row.path));
+        if visible {
+            items.extend(live.engine.spec(&live.row.path));
+        }
+    }
+    Ok(Outcome::Bare(200, spec::document("", items)).into())
+}
+
+async fn gone(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<()> {
+    Err(Error::new(Kind::NoSuchPath, "The functionality has been removed on this path"))
+}
+
+async fn entities(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
+    Ok(Reply::json(json!({ "counters": { "entities": { "total": 0 } } })))
+}
+
+async fn tokens(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
+    let total = unsealed.tokens.accessors(inner.settings.limits.list_names).await?.len();
+    Ok(Reply::json(json!({ "counters": { "service_tokens": { "total": total } } })))
+}
+
+async fn no_content(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<()> {
+    Ok(())
+}
+
+/// The rights of the presented token; `None` when none was presented. Errors: `Denied` for a token that is no good.
+async fn acl(unsealed: &Unsealed, cx: &Cx) -> Result<Option<Arc<Acl>>> {
+    if cx.request.presented.is_none() {
+        return Ok(None);
+    }
+    let caller = &cx.request.caller;
+    if caller.token_type.is_empty() {
+        return Err(invalid_token());
+    }
+    let config_version = unsealed.table.load().config_version;
+    unsealed.policies.acl(&caller.policies, &caller.entity_id, config_version).await.map(Some)
+}
+
+fn is_listed_to_all(live: &Live) -> bool {
+    live.row.config.listing_visibility.as_deref() == Some("unauth")
 }

@@ -6,7 +6,10 @@ mod capabilities;
 mod config;
 mod internal;
 mod leases;
-mod mounts;
+mod locked_users;
+mod misc;
+mod mount_fields;
+pub(crate) mod mounts;
 mod password_policies;
 mod policies;
 mod remount;
@@ -34,6 +37,8 @@ impl Engine for Sys {
             config::endpoints(),
             internal::endpoints(),
             leases::endpoints(),
+            locked_users::endpoints(),
+            misc::endpoints(),
             mounts::endpoints(),
             password_policies::endpoints(),
             policies::endpoints(),

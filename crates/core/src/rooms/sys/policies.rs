@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Sys;
+use super::misc::enterprise;
 use super::mounts::Nothing;
 use crate::node::{Inner, Unsealed};
 
@@ -123,10 +124,6 @@ async fn delete(sys: Arc<Sys>, _cx: Cx, params: Name) -> Result<()> {
         return Err(Error::bad_request(format!("cannot delete {name:?} policy")));
     }
     unsealed.policies.delete(&name).await
-}
-
-async fn enterprise(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<()> {
-    Err(super::enterprise_only())
 }
 
 async fn names(inner: &Inner, unsealed: &Unsealed) -> Result<Vec<String>> {

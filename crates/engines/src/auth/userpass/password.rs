@@ -114,7 +114,7 @@ impl Bcrypt {
         let mut input = Zeroizing::new([password, &[0]].concat());
         input.truncate(72);
         let made = Zeroizing::new(bcrypt::bcrypt(self.cost, self.salt, &input));
-        made.iter().take(23).copied().collect::<Zeroizing<Vec<u8>>>().ct_eq(self.hash.as_slice()).into()
+        made.split_last().is_some_and(|(_, made)| made.ct_eq(self.hash.as_slice()).into())
     }
 }
 
@@ -127,7 +127,9 @@ impl fmt::Debug for Bcrypt {
 /// What a verification costs, without a hash to compare with.
 fn pretend(password: &[u8]) -> Result<bool> {
     let mut out = Zeroizing::new([0; 32]);
-    argon2id()?.hash_password_into(password, &[0x5a; 16], out.as_mut_slice()).map_err(|error| Error::internal(format!("argon2: {error}")))?;
+    argon2id()?
+        .hash_password_into(password, &[0x5a; 16], out.as_mut_slice())
+        .map_err(|error| Error::internal(format!("argon2: {error}")))?;
     Ok(false)
 }
 
@@ -165,10 +167,11 @@ mod tests {
 
     #[test]
     fn bcrypt_hashes_from_elsewhere_verify() {
-        // Published test vectors of the crypt_blowfish and jBCrypt suites.
+        // Published test vectors of crypt_blowfish.
         for (password, hash) in [
             ("U*U", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
-            ("", "$2a$06$DCq7YPn5Rq63x1Lad4cll.TV4S6ytwfsfvkY8jIucDrjc8deX1s."),
+            ("U*U*", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.VGOzA784oUp/Z0DY336zx7pLYAy0lwK"),
+            ("", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.7uG0VCzI2bS7j6ymqJi9CdcdxiRTWNy"),
         ] {
             assert!(Bcrypt::parse(hash).unwrap().verify(password.as_bytes()), "{password:?}");
             assert!(!Bcrypt::parse(hash).unwrap().verify(b"other"));
@@ -181,7 +184,8 @@ mod tests {
     fn what_is_no_bcrypt_hash_is_refused_without_echoing_it() {
         let good = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
         assert_eq!(Bcrypt::parse("notahash").unwrap_err().message, "password hash has incorrect length");
-        for bad in [good.replace("$2a$", "$3a$"), good.replace("$05$", "$31$"), good.replace("$05$", "$x5$"), good.replace("CCCC", "C*CC")] {
+        for bad in [good.replace("$2a$", "$3a$"), good.replace("$05$", "$31$"), good.replace("$05$", "$x5$"), good.replace("CCCC", "C*CC")]
+        {
             let message = Bcrypt::parse(&bad).unwrap_err().message;
             assert!(message.starts_with("password_hash is no bcrypt hash: ") && !message.contains("YPO9"), "{message}");
         }

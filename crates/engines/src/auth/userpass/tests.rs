@@ -19,7 +19,7 @@ fn password(text: &str) -> Value {
 async fn recorded_answers_come_back() {
     let none = || Body(Value::Null);
     let mut sends = vec![none(), none()];
-    sends.push(Body(json!({"password": "s3cret", "token_policies": "default,{{id}}-p", "token_ttl": "10m", "token_max_ttl": "1h"})));
+    sends.push(Body(json!({"password": "s3cret", "token_policies": "default,a-p", "token_ttl": "10m", "token_max_ttl": "1h"})));
     sends.extend([none(), none()]);
     sends.extend((0..3).map(|_| Body(password("s3cret"))));
     sends.extend([Body(password("wrong")), Body(password("")), Body(json!({})), Body(json!({"password": 5})), Body(password("x"))]);
@@ -39,7 +39,9 @@ async fn recorded_answers_come_back() {
     }
     sends.extend([none(), none(), none(), Body(password("changed"))]);
     sends.extend([Core, Core]); // a login by GET and one without a name: refused before any engine is asked
-    replay(&bench(), include_str!("../../../../testkit/recorded/userpass-flow.json"), "auth/{{id}}/", sends).await;
+    // The recording's own policy sorted before `default`.
+    let recorded = include_str!("../../../../testkit/recorded/userpass-flow.json").replace("{{id}}-p", "a-p");
+    replay(&bench(), &recorded, "auth/{{id}}/", sends).await;
 }
 
 #[tokio::test]
@@ -56,7 +58,9 @@ async fn a_brought_bcrypt_hash_logs_in() {
 #[tokio::test]
 async fn the_older_names_of_fields_work_and_are_shown_again() {
     let bench = bench();
-    bench.call("POST", "users/u", json!({"password": "x", "policies": "a,b", "ttl": "1h", "max_ttl": "2h", "bound_cidrs": "10.0.0.0/8"})).await;
+    bench
+        .call("POST", "users/u", json!({"password": "x", "policies": "a,b", "ttl": "1h", "max_ttl": "2h", "bound_cidrs": "10.0.0.0/8"}))
+        .await;
     let shown = bench.call("GET", "users/U", Value::Null).await.body["data"].clone();
     assert_eq!((&shown["policies"], &shown["token_policies"]), (&json!(["a", "b"]), &json!(["a", "b"])));
     assert_eq!((&shown["ttl"], &shown["token_ttl"], &shown["max_ttl"]), (&json!(3600), &json!(3600), &json!(7200)));

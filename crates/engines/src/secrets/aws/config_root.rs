@@ -95,8 +95,8 @@ impl RootConfig {
             let fallbacks = self.sts_fallback_endpoints.iter().zip(&self.sts_fallback_regions);
             sts_endpoints.extend(fallbacks.map(|(url, region)| StsEndpoint { url: url.clone(), region: set(region) }));
         }
-        let keys = (self.has_keys())
-            .then(|| StaticKeys { access_key_id: self.access_key.clone(), secret_access_key: self.secret_key.clone() });
+        let keys =
+            (self.has_keys()).then(|| StaticKeys { access_key_id: self.access_key.clone(), secret_access_key: self.secret_key.clone() });
         Target {
             region: set(&self.region),
             sts_endpoints,

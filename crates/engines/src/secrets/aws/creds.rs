@@ -118,11 +118,9 @@ fn grant(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted, door: Door)
             policy,
             policy_arns: role.policy_arns.clone(),
         }),
-        CredentialType::SessionToken => Grant::Session(SessionToken {
-            duration,
-            serial_number: some(&role.mfa_serial_number),
-            token_code: some(&wanted.mfa_code),
-        }),
+        CredentialType::SessionToken => {
+            Grant::Session(SessionToken { duration, serial_number: some(&role.mfa_serial_number), token_code: some(&wanted.mfa_code) })
+        }
         CredentialType::IamUser => {
             return Err(Error::bad_request(format!(
                 "role {:?} is of type iam_user, which this version does not issue yet; use assumed_role, federation_token or session_token",
@@ -187,6 +185,9 @@ impl Aws {
                 text.push_str("\n\tthe server itself is ");
                 text.push_str(&identity.arn);
             }
+        }
+        if error.kind == ErrorKind::ExpiredIdentity {
+            text.push_str("\n\tthese are the credentials of the server itself: see that its AWS identity is renewed");
         }
         upstream(text, error)
     }

@@ -43,7 +43,8 @@ impl Aws {
 }
 
 impl Engine for Aws {
-    const SUMMARY: &'static str = "The AWS backend generates short-lived AWS credentials: sessions of IAM roles, federated users and session tokens.
+    const SUMMARY: &'static str =
+        "The AWS backend generates short-lived AWS credentials: sessions of IAM roles, federated users and session tokens.
 
 Write a role to roles/<name>, then read credentials from sts/<name>. The server's own AWS identity is used
 unless config/root has keys.";

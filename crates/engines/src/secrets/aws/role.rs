@@ -45,7 +45,7 @@ impl CredentialType {
 pub(super) struct Role {
     /// One; two only in roles written with the legacy `policy`.
     pub(super) credential_types: Vec<CredentialType>,
-    pub(super) role_arns: Vec<String>,
+    pub(super) iam_role_arns: Vec<String>,
     pub(super) policy_arns: Vec<String>,
     /// Compact JSON, or empty.
     pub(super) policy_document: String,
@@ -96,7 +96,9 @@ impl Role {
         }
         let arn = Arn::parse(text).ok()?;
         match arn.resource.split('/').next() {
-            Some("role") => Some(Self { credential_types: vec![CredentialType::AssumedRole], role_arns: vec![text.to_owned()], ..base }),
+            Some("role") => {
+                Some(Self { credential_types: vec![CredentialType::AssumedRole], iam_role_arns: vec![text.to_owned()], ..base })
+            }
             Some("policy") => Some(Self { credential_types: vec![CredentialType::IamUser], policy_arns: vec![text.to_owned()], ..base }),
             _ => None,
         }
@@ -129,7 +131,7 @@ impl Role {
             problems.push("cannot supply a policy or role when using credential_type session_token".to_owned());
         }
         let for_assumed_role = [
-            ("role_arns", self.role_arns.is_empty()),
+            ("role_arns", self.iam_role_arns.is_empty()),
             ("session_tags", self.session_tags.is_empty()),
             ("external_id", self.external_id.is_empty()),
         ];
@@ -163,7 +165,7 @@ impl Role {
     }
 
     fn size_problems(&self, problems: &mut Vec<String>) {
-        for (field, list) in [("role_arns", &self.role_arns), ("policy_arns", &self.policy_arns), ("iam_groups", &self.iam_groups)] {
+        for (field, list) in [("role_arns", &self.iam_role_arns), ("policy_arns", &self.policy_arns), ("iam_groups", &self.iam_groups)] {
             if list.len() > LIST_MAX {
                 problems.push(format!("{field} has {} entries, over the limit of {LIST_MAX}", list.len()));
             }
@@ -203,7 +205,7 @@ impl Role {
         json!({
             "credential_type": types.join(","),
             "policy_arns": or_null(&self.policy_arns, self.policy_arns.is_empty()),
-            "role_arns": or_null(&self.role_arns, self.role_arns.is_empty()),
+            "role_arns": or_null(&self.iam_role_arns, self.iam_role_arns.is_empty()),
             "policy_document": self.policy_document,
             "iam_groups": or_null(&self.iam_groups, self.iam_groups.is_empty()),
             "iam_tags": or_null(&self.iam_tags, self.iam_tags.is_empty()),
@@ -252,12 +254,12 @@ impl Role {
     /// The IAM role to assume. `asked` empty is "not given": Terraform always sends the field. Errors: `BadRequest`.
     pub(super) fn iam_role<'a>(&'a self, name: &str, asked: &'a str) -> Result<&'a str> {
         if asked.is_empty() {
-            return match self.role_arns.as_slice() {
+            return match self.iam_role_arns.as_slice() {
                 [only] => Ok(only),
                 _ => Err(Error::bad_request("did not supply a role_arn parameter and unable to determine one")),
             };
         }
-        if self.role_arns.iter().any(|arn| arn == asked) {
+        if self.iam_role_arns.iter().any(|arn| arn == asked) {
             return Ok(asked);
         }
         Err(Error::bad_request(format!("role_arn {} not in allowed role arns for Vault role {}", quoted(asked), quoted(name))))

@@ -114,12 +114,11 @@ async fn write_role(_: Arc<Aws>, cx: Cx, params: Fields) -> Result<Reply> {
 impl Fields {
     /// The stored role with these fields over it, checked, and what its writer should know.
     fn applied_to(&self, stored: Role) -> Result<(Role, Vec<String>)> {
-        let (role, unknown, mut warnings) = match self.legacy()? {
-            Some(role) => (role, None, vec![LEGACY_WARNING.to_owned()]),
-            None => {
-                let (role, unknown) = self.merged_into(stored)?;
-                (role, unknown, Vec::new())
-            }
+        let (role, unknown, mut warnings) = if let Some(role) = self.legacy()? {
+            (role, None, vec![LEGACY_WARNING.to_owned()])
+        } else {
+            let (role, unknown) = self.merged_into(stored)?;
+            (role, unknown, Vec::new())
         };
         role.checked(unknown.as_deref())?;
         warnings.extend(role.remarks());
@@ -159,9 +158,11 @@ impl Fields {
             }
             role.credential_types = kind.into_iter().collect();
         }
-        for (field, value) in
-            [(&mut role.role_arns, &self.role_arns), (&mut role.policy_arns, &self.policy_arns), (&mut role.iam_groups, &self.iam_groups)]
-        {
+        for (field, value) in [
+            (&mut role.iam_role_arns, &self.role_arns),
+            (&mut role.policy_arns, &self.policy_arns),
+            (&mut role.iam_groups, &self.iam_groups),
+        ] {
             if let Some(CommaList(list)) = value {
                 field.clone_from(list);
             }

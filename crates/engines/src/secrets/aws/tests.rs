@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::{Aws, names, text};
 use crate::testing::{Answer, Bench};
 
+mod live;
+
 const ROLE: &str = "arn:aws:iam::123456789012:role/deploy";
 
 /// A mount of the engine, and the AWS that it sees.
@@ -91,7 +93,7 @@ fn compare(got: &Value, wanted: &Value, at: &str, step: &str) {
         (Value::String(got), Value::String(wanted)) => {
             let alike = match wanted.as_str() {
                 "<secret>" => !got.is_empty(),
-                "<ASIA access key>" | "<AKIA access key>" => got.starts_with("A"),
+                "<ASIA access key>" | "<AKIA access key>" => got.starts_with('A'),
                 wanted if at == "/lease_id" => got == "<lease id>" || got == wanted,
                 wanted if wanted.contains("<any detail>") => got.starts_with(wanted.trim_end_matches("<any detail>")),
                 wanted if wanted.contains("<unix>-<random>") => {
@@ -238,9 +240,10 @@ async fn it_works_without_any_configuration() {
 
 #[tokio::test]
 async fn the_configuration_reaches_the_call_and_secrets_never_come_back() {
-    let (bench, aws) = with_role(json!({"credential_type": "assumed_role", "role_arns": ROLE, "external_id": "ext", "session_tags": "team=ci",
+    let (bench, aws) =
+        with_role(json!({"credential_type": "assumed_role", "role_arns": ROLE, "external_id": "ext", "session_tags": "team=ci",
         "policy_arns": "arn:aws:iam::aws:policy/ReadOnlyAccess"}))
-    .await;
+        .await;
     let config = json!({"access_key": "AKIAX", "secret_key": "hush", "region": "eu-west-1", "sts_endpoint": "http://sts", "sts_region": "eu-west-2",
         "sts_fallback_endpoints": "http://other", "sts_fallback_regions": "eu-west-3", "iam_endpoint": "https://iam", "max_retries": 3,
         "username_template": "{{ .DisplayName }}.{{ .PolicyName }}"});
@@ -304,10 +307,7 @@ async fn a_refusal_carries_awss_text_and_who_the_server_is() {
     aws.refuse("ValidationError", chaining, 400);
     let answer = bench.call("PUT", "sts/one", json!({"ttl": "2h"})).await;
     let server = "\n\tthe server itself is arn:aws:sts::123456789012:assumed-role/daypass/task";
-    assert_eq!(
-        error(&answer),
-        format!("Error assuming role: ValidationError: {chaining}\n\tstatus code: 400, request id: {id}{server}")
-    );
+    assert_eq!(error(&answer), format!("Error assuming role: ValidationError: {chaining}\n\tstatus code: 400, request id: {id}{server}"));
 
     aws.refuse("InvalidClientTokenId", "The security token included in the request is invalid.", 403);
     aws.set_identity(Err(AwsError {
@@ -378,10 +378,7 @@ async fn the_mount_caps_the_lease_with_a_warning_but_not_the_credential() {
     bench.mount.max_lease_ttl = Seconds(3600);
     let answer = bench.call("PUT", "sts/one", json!({"ttl": "2h"})).await;
     assert_eq!((&answer.body["lease_duration"], &answer.body["data"]["ttl"]), (&json!(3600), &json!(7200)));
-    assert_eq!(
-        answer.body["warnings"],
-        json!(["TTL of \"2h\" exceeded the effective max_ttl of \"1h\"; TTL value is capped accordingly"])
-    );
+    assert_eq!(answer.body["warnings"], json!(["TTL of \"2h\" exceeded the effective max_ttl of \"1h\"; TTL value is capped accordingly"]));
     bench.call("PUT", "roles/one", json!({"max_sts_ttl": 0})).await;
     let answer = bench.call("PUT", "sts/one", json!({"ttl": "2h"})).await;
     assert_eq!((&answer.body["data"]["ttl"], &answer.body["warnings"]), (&json!(3600), &Value::Null), "the mount is the limit");

@@ -1,5 +1,7 @@
 //! Texts as Go writes them, where clients see them.
 
+use std::fmt::Write;
+
 /// A Go-quoted string, as `%q` makes it.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
@@ -14,8 +16,10 @@ pub(super) fn quoted(text: &str) -> String {
             '\u{8}' => out.push_str("\\b"),
             '\u{b}' => out.push_str("\\v"),
             '\u{c}' => out.push_str("\\f"),
-            c if c.is_control() && u32::from(c) < 0x80 => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if c.is_control() => {
+                let code = u32::from(c);
+                let _infallible = if code < 0x80 { write!(out, "\\x{code:02x}") } else { write!(out, "\\u{code:04x}") };
+            }
             c => out.push(c),
         }
     }

@@ -388,6 +388,7 @@ impl JsonSchema for DeleteAfter {
 mod nanos {
     use super::{Deserialize, Deserializer, Timestamp};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands the field over by reference")]
     pub(super) fn serialize<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_i64(time.nanos())
     }

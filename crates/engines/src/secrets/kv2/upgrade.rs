@@ -19,7 +19,7 @@ impl Kv2 {
         if self.upgraded.initialized() {
             return Ok(());
         }
-        self.upgraded.get_or_try_init(|| take_over(cx)).await.map(|()| ())
+        self.upgraded.get_or_try_init(|| take_over(cx)).await.copied()
     }
 }
 

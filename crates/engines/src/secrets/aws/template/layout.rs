@@ -10,8 +10,8 @@ const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday",
 
 /// The parts that stand for something, each before those that it starts with.
 const PARTS: [&str; 27] = [
-    "January", "Jan", "Monday", "Mon", "MST", "2006", "Z07:00", "Z0700", "-07:00", "-0700", "-07", "002", "01", "02", "03", "04", "05", "06",
-    "15", "PM", "pm", "_2", "1", "2", "3", "4", "5",
+    "January", "Jan", "Monday", "Mon", "MST", "2006", "Z07:00", "Z0700", "-07:00", "-0700", "-07", "002", "01", "02", "03", "04", "05",
+    "06", "15", "PM", "pm", "_2", "1", "2", "3", "4", "5",
 ];
 
 /// Shows a moment by a layout.

@@ -10,11 +10,11 @@ const DEPTH_MAX: usize = 16;
 pub(super) fn nodes(text: &str) -> Result<Vec<Node>, String> {
     let pieces = pieces(text)?;
     let mut pieces = pieces.into_iter();
-    let (nodes, end) = block(&mut pieces, 0)?;
-    match end {
-        End::Text => Ok(nodes),
-        End::Else(_) => Err("unexpected {{else}}".to_owned()),
-        End::End => Err("unexpected {{end}}".to_owned()),
+    let (nodes, stop) = block(&mut pieces, 0)?;
+    match stop {
+        Stop::Text => Ok(nodes),
+        Stop::Else(_) => Err("unexpected {{else}}".to_owned()),
+        Stop::End => Err("unexpected {{end}}".to_owned()),
     }
 }
 
@@ -33,7 +33,7 @@ enum Token {
 }
 
 /// How a block ended.
-enum End {
+enum Stop {
     /// `{{else}}`, with the condition of `{{else if}}`.
     Else(Vec<Token>),
     End,
@@ -98,7 +98,8 @@ fn tokens(text: &str) -> Result<(Vec<Token>, &str, bool), String> {
                 after
             }
             _ => {
-                let end = trimmed.find(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | '|' | '"' | '`' | '}')).unwrap_or(trimmed.len());
+                let end =
+                    trimmed.find(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | '|' | '"' | '`' | '}')).unwrap_or(trimmed.len());
                 let (word, after) = trimmed.split_at(end);
                 if word.is_empty() {
                     return Err(format!("unexpected {first:?} in a command"));
@@ -131,7 +132,7 @@ fn quoted(text: &str) -> Result<(String, &str), String> {
     Err("unterminated quoted string".to_owned())
 }
 
-fn block(pieces: &mut std::vec::IntoIter<Piece>, depth: usize) -> Result<(Vec<Node>, End), String> {
+fn block(pieces: &mut std::vec::IntoIter<Piece>, depth: usize) -> Result<(Vec<Node>, Stop), String> {
     if depth > DEPTH_MAX {
         return Err(format!("conditions are nested deeper than {DEPTH_MAX}"));
     }
@@ -149,8 +150,8 @@ fn block(pieces: &mut std::vec::IntoIter<Piece>, depth: usize) -> Result<(Vec<No
         match tokens.split_first() {
             Some((Token::Word(word), others)) => match word.as_str() {
                 "if" => nodes.push(condition(others, pieces, depth)?),
-                "else" => return Ok((nodes, End::Else(others.to_vec()))),
-                "end" if others.is_empty() => return Ok((nodes, End::End)),
+                "else" => return Ok((nodes, Stop::Else(others.to_vec()))),
+                "end" if others.is_empty() => return Ok((nodes, Stop::End)),
                 "block" | "break" | "continue" | "define" | "range" | "template" | "with" => {
                     return Err(format!("{{{{{word}}}}} is not supported; there are if, else and end"));
                 }
@@ -159,7 +160,7 @@ fn block(pieces: &mut std::vec::IntoIter<Piece>, depth: usize) -> Result<(Vec<No
             _ => nodes.push(Node::Show(pipeline(&tokens)?)),
         }
     }
-    Ok((nodes, End::Text))
+    Ok((nodes, Stop::Text))
 }
 
 fn condition(first: &[Token], pieces: &mut std::vec::IntoIter<Piece>, depth: usize) -> Result<Node, String> {
@@ -168,17 +169,17 @@ fn condition(first: &[Token], pieces: &mut std::vec::IntoIter<Piece>, depth: usi
         let (body, end) = block(pieces, depth + 1)?;
         arms.push((asked, body));
         match end {
-            End::End => return Ok(Node::If { arms, otherwise: Vec::new() }),
-            End::Text => return Err("unexpected EOF: an {{if}} has no {{end}}".to_owned()),
-            End::Else(tokens) => match tokens.split_first() {
+            Stop::End => return Ok(Node::If { arms, otherwise: Vec::new() }),
+            Stop::Text => return Err("unexpected EOF: an {{if}} has no {{end}}".to_owned()),
+            Stop::Else(tokens) => match tokens.split_first() {
                 Some((Token::Word(word), others)) if word == "if" => asked = pipeline(others)?,
                 Some(_) => return Err("unexpected words in {{else}}".to_owned()),
                 None => {
                     let (otherwise, end) = block(pieces, depth + 1)?;
                     return match end {
-                        End::End => Ok(Node::If { arms, otherwise }),
-                        End::Else(_) => Err("expected {{end}}; found {{else}}".to_owned()),
-                        End::Text => Err("unexpected EOF: an {{if}} has no {{end}}".to_owned()),
+                        Stop::End => Ok(Node::If { arms, otherwise }),
+                        Stop::Else(_) => Err("expected {{end}}; found {{else}}".to_owned()),
+                        Stop::Text => Err("unexpected EOF: an {{if}} has no {{end}}".to_owned()),
                     };
                 }
             },

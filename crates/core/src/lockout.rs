@@ -1,0 +1,187 @@
+//! Locking out after failed logins: counts by mount and alias, in memory, with a bound.
+//!
+//! A count is lost with the process and is not shared between nodes, which is what Vault does with its own counters; what matters is
+//! that guessing stays slow. It must never learn a password, and it never tells whether an alias exists.
+//!
+//! Source: Vault, "User lockout"; recorded fixture `userpass-lockout`.
+
+use std::collections::BTreeMap;
+
+use daypass_base::{Seconds, Timestamp};
+use daypass_sdk::{Error, Result};
+use parking_lot::Mutex;
+
+use crate::mounts::UserLockout;
+
+/// Failed logins by mount accessor and alias.
+pub(crate) struct Lockouts {
+    state: Mutex<BTreeMap<(String, String), Failures>>,
+    entries_max: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    count: u64,
+    last: Timestamp,
+    /// The settings that were in force at the last failure.
+    settings: UserLockout,
+}
+
+/// What holds for a mount that was not tuned: five failures, a quarter of an hour.
+pub(crate) const DEFAULT: UserLockout =
+    UserLockout { threshold: 5, duration: Seconds(900), counter_reset: Seconds(900), disable: false };
+
+impl Lockouts {
+    /// Nobody has failed yet. At most `entries_max` aliases are remembered.
+    pub(crate) fn new(entries_max: usize) -> Self {
+        Self { state: Mutex::new(BTreeMap::new()), entries_max }
+    }
+
+    /// Before a login. Errors: `Denied` while the alias is locked out, whatever it presents.
+    pub(crate) fn check(&self, accessor: &str, alias: &str, settings: UserLockout, now: Timestamp) -> Result<()> {
+        if settings.disable {
+            return Ok(());
+        }
+        let state = self.state.lock();
+        let failures = state.get(&key(accessor, alias)).copied();
+        match failures {
+            Some(failures) if failures.locked(now) => Err(Error::denied()),
+            _ => Ok(()),
+        }
+    }
+
+    /// After a login that presented something wrong.
+    pub(crate) fn failed(&self, accessor: &str, alias: &str, settings: UserLockout, now: Timestamp) {
+        if settings.disable || alias.len() > ALIAS_BYTES_MAX {
+            // No user and no role has so long a name: nothing is behind it that could be guessed.
+            return;
+        }
+        let mut state = self.state.lock();
+        let key = key(accessor, alias);
+        let count = state.get(&key).filter(|failures| !failures.over(now)).map_or(0, |failures| failures.count);
+        if count == 0 && state.len() >= self.entries_max {
+            make_room(&mut state, now, self.entries_max);
+        }
+        state.insert(key, Failures { count: count + 1, last: now, settings });
+    }
+
+    /// After a login that succeeded.
+    pub(crate) fn succeeded(&self, accessor: &str, alias: &str) {
+        self.unlock(accessor, alias);
+    }
+
+    /// Forgets the failures of an alias. One that has none is no error.
+    pub(crate) fn unlock(&self, accessor: &str, alias: &str) {
+        let mut state = self.state.lock();
+        if !state.is_empty() {
+            state.remove(&key(accessor, alias));
+        }
+    }
+
+    /// Aliases that are locked out now, by mount accessor; of one mount when it is named.
+    pub(crate) fn locked(&self, accessor: Option<&str>, now: Timestamp) -> BTreeMap<String, Vec<String>> {
+        let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for ((mount, alias), failures) in &*self.state.lock() {
+            if failures.locked(now) && accessor.is_none_or(|accessor| accessor == mount) {
+                out.entry(mount.clone()).or_default().push(alias.clone());
+            }
+        }
+        out
+    }
+}
+
+impl Failures {
+    fn locked(&self, now: Timestamp) -> bool {
+        self.count >= self.settings.threshold && now < self.last + self.settings.duration
+    }
+
+    /// Whether it counts no longer.
+    fn over(&self, now: Timestamp) -> bool {
+        !self.locked(now) && (self.count >= self.settings.threshold || now >= self.last + self.settings.counter_reset)
+    }
+}
+
+/// Drops what counts no longer; when all still count, the oldest that are not locked out, and at last the oldest at all.
+fn make_room(state: &mut BTreeMap<(String, String), Failures>, now: Timestamp, entries_max: usize) {
+    state.retain(|_, failures| !failures.over(now));
+    if state.len() < entries_max {
+        return;
+    }
+    // A whole part at once, so that a flood of names does not sort the table for each of them.
+    let mut order: Vec<(bool, Timestamp, (String, String))> =
+        state.iter().map(|(key, failures)| (failures.locked(now), failures.last, key.clone())).collect();
+    order.sort_unstable();
+    for (_, _, key) in order.into_iter().take((entries_max / 16).max(1)) {
+        state.remove(&key);
+    }
+}
+
+fn key(accessor: &str, alias: &str) -> (String, String) {
+    (accessor.to_owned(), alias.to_owned())
+}
+
+/// Longer aliases belong to nobody: names of users and role ids are limited to this.
+const ALIAS_BYTES_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(1_800_000_000 + seconds)
+    }
+
+    #[test]
+    fn five_failures_lock_out_for_a_quarter_of_an_hour() {
+        let lockouts = Lockouts::new(100);
+        for n in 0..5 {
+            assert!(lockouts.check("m", "u", DEFAULT, at(n)).is_ok());
+            lockouts.failed("m", "u", DEFAULT, at(n));
+        }
+        assert!(lockouts.check("m", "u", DEFAULT, at(5)).is_err() && lockouts.check("m", "v", DEFAULT, at(5)).is_ok());
+        assert_eq!(lockouts.locked(None, at(5)), BTreeMap::from([("m".to_owned(), vec!["u".to_owned()])]));
+        assert!(lockouts.locked(Some("n"), at(5)).is_empty());
+        assert!(lockouts.check("m", "u", DEFAULT, at(4 + 899)).is_err() && lockouts.check("m", "u", DEFAULT, at(4 + 900)).is_ok());
+        // After it the count starts anew.
+        lockouts.failed("m", "u", DEFAULT, at(905));
+        assert!(lockouts.check("m", "u", DEFAULT, at(906)).is_ok());
+    }
+
+    #[test]
+    fn success_time_and_unlocking_forget_failures() {
+        let lockouts = Lockouts::new(100);
+        let fail = |times: i64, from: i64| (0..times).for_each(|n| lockouts.failed("m", "u", DEFAULT, at(from + n)));
+        fail(4, 0);
+        lockouts.succeeded("m", "u");
+        fail(4, 10);
+        fail(1, 1000);
+        assert!(lockouts.check("m", "u", DEFAULT, at(1001)).is_ok());
+        fail(4, 1002);
+        assert!(lockouts.check("m", "u", DEFAULT, at(1006)).is_err());
+        lockouts.unlock("m", "u");
+        assert!(lockouts.check("m", "u", DEFAULT, at(1006)).is_ok());
+    }
+
+    #[test]
+    fn a_mount_may_switch_it_off_or_set_its_own_numbers() {
+        let lockouts = Lockouts::new(100);
+        let off = UserLockout { disable: true, ..DEFAULT };
+        (0..9).for_each(|n| lockouts.failed("m", "u", off, at(n)));
+        assert!(lockouts.check("m", "u", DEFAULT, at(9)).is_ok());
+        let strict = UserLockout { threshold: 1, duration: Seconds(5), ..DEFAULT };
+        lockouts.failed("m", "u", strict, at(10));
+        assert!(lockouts.check("m", "u", strict, at(14)).is_err() && lockouts.check("m", "u", strict, at(15)).is_ok());
+    }
+
+    #[test]
+    fn a_flood_of_names_takes_no_more_than_its_room_and_frees_nobody_who_is_locked_out() {
+        let lockouts = Lockouts::new(64);
+        (0..5).for_each(|n| lockouts.failed("m", "victim", DEFAULT, at(n)));
+        for n in 0..1000 {
+            lockouts.failed("m", &format!("name-{n}"), DEFAULT, at(5 + n / 10));
+        }
+        lockouts.failed("m", &"x".repeat(5000), DEFAULT, at(200));
+        assert!(lockouts.state.lock().len() <= 64);
+        assert!(lockouts.check("m", "victim", DEFAULT, at(200)).is_err());
+    }
+}

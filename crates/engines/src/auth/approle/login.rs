@@ -1,0 +1,133 @@
+//! `login`: from a role id and a secret id to a token, and how long that token lives on.
+
+use std::sync::Arc;
+
+use daypass_sdk::{CommitFailure, Cx, Endpoint, Error, Login, Operation, Renewal, Result, Secret, from_json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::role::Role;
+use super::roles::{self, RoleIdRow};
+use super::secret::{self, FoundSecret, SecretId};
+use super::{ATTEMPTS_MAX, AppRole};
+use crate::auth::cidr;
+
+/// What a machine presents.
+#[derive(Deserialize, JsonSchema)]
+struct LoginParams {
+    /// The role id.
+    #[serde(default)]
+    role_id: String,
+    /// The secret id; not needed where the role does not bind one.
+    secret_id: Option<Secret<String>>,
+}
+
+/// What a token remembers of its login.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    role_name: String,
+}
+
+pub(super) fn endpoint() -> Endpoint<AppRole> {
+    Endpoint::at(["login"])
+        .summary("Log in with a role id and a secret id.")
+        .help("Answers with a token that has the policies and lifetimes of the role. A secret id of limited use loses one use.")
+        .public()
+        .on(Operation::Update, login)
+        .on(Operation::Read, login_by_get)
+}
+
+/// A login by GET is refused; without a role id with the text that a write gets. Source: recorded fixture `approle-flow`.
+async fn login_by_get(_: Arc<AppRole>, _: Cx, params: LoginParams) -> Result<()> {
+    Err(if params.role_id.is_empty() { no_alias() } else { Error::wrong_operation().bare() })
+}
+
+/// Fails with `BadRequest` for ids that do not belong together, without telling which is wrong.
+async fn login(approle: Arc<AppRole>, cx: Cx, params: LoginParams) -> Result<Login> {
+    if params.role_id.is_empty() {
+        return Err(no_alias());
+    }
+    let way: Option<RoleIdRow> = cx.store.get_json(&roles::role_id_row(&approle, &cx, &params.role_id).await?).await?;
+    let RoleIdRow { role_name } = way.ok_or_else(wrong)?;
+    let (role, used) = if let Some(secret) = params.secret_id.as_ref().filter(|secret| !secret.is_empty()) {
+        // Hashed into the name of its row.
+        let id = approle.ids.id(&cx, secret.expose()).await?;
+        use_secret(&cx, &role_name, &params.role_id, &id).await?
+    } else {
+        let role = roles::find(&cx, &role_name).await?.ok_or_else(wrong)?.role;
+        if role.bind_secret_id {
+            return Err(Error::bad_request("missing secret_id"));
+        }
+        (role, None)
+    };
+    if role.role_id != params.role_id {
+        return Err(wrong());
+    }
+    from_inside(&cx, &role.secret_id_bound_cidrs, "the role")?;
+    let mut metadata = used.as_ref().map(|used| used.metadata.clone()).unwrap_or_default();
+    metadata.insert("role_name".to_owned(), role_name.clone());
+    let mut login = Login { metadata, alias: params.role_id, internal: Some(json!(Remembered { role_name })), ..role.token.login() };
+    if let Some(used) = used.filter(|used| !used.token_bound_cidrs.is_empty()) {
+        login.bound_cidrs = used.token_bound_cidrs;
+    }
+    Ok(login)
+}
+
+/// Takes a use of a secret id, where it is limited; again when another login was faster.
+async fn use_secret(cx: &Cx, role_name: &str, role_id: &str, id: &str) -> Result<(Role, Option<SecretId>)> {
+    for _ in 0..ATTEMPTS_MAX {
+        let role = roles::find(cx, role_name).await?.ok_or_else(wrong)?.role;
+        if role.role_id != role_id {
+            return Err(wrong());
+        }
+        if !role.bind_secret_id {
+            return Ok((role, None));
+        }
+        let now = cx.clock.now();
+        let entry = cx.store.get(&secret::row(&role.generation, id)).await?.ok_or_else(wrong)?;
+        let found = FoundSecret::of(&role.generation, id, entry)?;
+        if found.secret.ended(now) {
+            return Err(wrong());
+        }
+        if found.secret.num_uses == 0 {
+            from_inside(cx, &found.secret.cidr_list, "the secret ID")?;
+            return Ok((role, Some(found.secret)));
+        }
+        // The use is taken before the network is looked at, as in Vault: whoever stole a secret id cannot try it from many places.
+        match cx.store.commit(found.take_use(now)?).await {
+            Ok(()) => {
+                from_inside(cx, &found.secret.cidr_list, "the secret ID")?;
+                return Ok((role, Some(found.secret)));
+            }
+            Err(CommitFailure::Conflict(_)) => {}
+            Err(CommitFailure::Error(error)) => return Err(error),
+        }
+    }
+    Err(Error::from(CommitFailure::Conflict(0)))
+}
+
+/// Fails with `BadRequest` when the request comes from outside these networks.
+fn from_inside(cx: &Cx, networks: &[String], whose: &str) -> Result<()> {
+    if cidr::allowed(networks, cx.request.remote) {
+        return Ok(());
+    }
+    let source = cx.request.remote.map(|address| address.to_canonical().to_string()).unwrap_or_default();
+    Err(Error::bad_request(format!("source address {source:?} unauthorized by CIDR restrictions on {whose}")))
+}
+
+/// Fails with `BadRequest` when the role is gone: the token keeps the end it has.
+pub(super) async fn renew(cx: Cx, internal: Value) -> Result<Renewal> {
+    let Remembered { role_name } = from_json("the login of a token", internal.to_string().as_bytes())?;
+    let found = roles::find(&cx, &role_name).await?;
+    let found = found.ok_or_else(|| Error::bad_request(format!("role {role_name:?} does not exist during renewal")))?;
+    Ok(found.role.token.renewal())
+}
+
+fn wrong() -> Error {
+    Error::wrong_credentials("invalid role or secret ID")
+}
+
+fn no_alias() -> Error {
+    Error::failed("failed to determine alias name from login request").bare()
+}
