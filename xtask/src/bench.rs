@@ -28,12 +28,13 @@ pub(crate) fn main(arguments: &[&str]) -> Result<(), String> {
     let mut log = project.log("bench")?;
     debian::ensure(&mut log, &[("wrk", "wrk"), ("setpriv", "util-linux")])?;
     let bin = python::ensure(&project, &mut log)?;
+    let bao = python::bao(&bin)?;
     let daypass = release(&project, &mut log)?;
     let sandbox = Sandbox::start(&project, &daypass)?;
     println!("| workload | connections | req/s | p50 | p99 | CPU µs per request | peer: req/s | p99 | CPU µs | ratio of CPU | of req/s |");
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let ours = Target::daypass(&project, &daypass, &sandbox.environment)?;
-    let theirs = Target::bao(&project, &bin.join("bao"))?;
+    let theirs = Target::bao(&project, &bao)?;
     let idle = (ours.memory()?, theirs.memory()?);
     ours.fill(KEYS)?;
     theirs.fill(KEYS)?;
@@ -49,9 +50,9 @@ pub(crate) fn main(arguments: &[&str]) -> Result<(), String> {
     drop((ours, theirs));
     let start = |subject: &Subject| median(11, || peer::time_to_answer(&project, subject));
     let first = start(&Subject::Daypass(daypass.clone()))?;
-    let other = start(&Subject::Bao(bin.join("bao")))?;
+    let other = start(&Subject::Bao(bao.clone()))?;
     println!("| exec to the first healthy answer, -dev | {first} ms | {other} ms |");
-    println!("| binary | {} MB | {} MB |", megabytes(&daypass)?, megabytes(&std::fs::canonicalize(python::wheel_binary(&bin)?).map_err(|e| e.to_string())?)?);
+    println!("| binary | {} MB | {} MB |", megabytes(&daypass)?, megabytes(&bao)?);
     Ok(())
 }
 

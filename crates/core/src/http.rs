@@ -38,13 +38,15 @@ pub struct HttpResponse {
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Bytes,
+    /// Usual headers that this answer goes without; names in lower case.
+    pub without: &'static [&'static str],
 }
 
 impl HttpResponse {
     /// An answer without a body, of type JSON as all of Vault's.
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new() }
+        Self { status, headers: Vec::new(), body: Bytes::new(), without: &[] }
     }
 
     /// A header of the answer.

@@ -80,6 +80,8 @@ fn entity_id(unsealed: &Unsealed, accessor: &str, alias: &str) -> String {
 /// What the client gets to see of a token.
 pub(crate) fn auth_of(made: &Made, now: Timestamp) -> Auth {
     let mut auth = auth_of_row(&made.row, now, made.row.mac.is_empty());
+    // Just made: what was granted, not what is left of it a moment later.
+    auth.lease_duration = made.row.creation_ttl.0;
     auth.client_token = made.text.clone();
     auth
 }

@@ -365,13 +365,22 @@ impl Inner {
             rows,
         });
         self.unsealed.store(Some(Arc::clone(&unsealed)));
+        if let Err(error) = rooms::sys::finish_removals(self, &unsealed).await {
+            tracing::warn!(%error, "a removal of a mount that was interrupted could not be finished; it is tried again at the next start");
+        }
         let work = tokio::spawn(crate::expiry::run(Arc::downgrade(self), stopped));
         *unsealed.background.lock() = Some(work);
         Ok(())
     }
 
     pub(crate) async fn seal(&self) {
-        let Some(unsealed) = self.unsealed.swap(None) else { return };
+        if let Some(unsealed) = self.unsealed.swap(None) {
+            self.wind_up(unsealed).await;
+        }
+    }
+
+    /// Ends the background work and the audit devices of what was in memory.
+    pub(crate) async fn wind_up(&self, unsealed: Arc<Unsealed>) {
         let _nobody_listens = unsealed.stop.send(true);
         let work = unsealed.background.lock().take();
         if let Some(work) = work

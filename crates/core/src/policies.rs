@@ -97,7 +97,7 @@ impl Policies {
 
     /// Stores a policy that parses. Returns remarks.
     pub(crate) async fn write(&self, name: &str, text: &str) -> Result<Vec<String>> {
-        let policy = Policy::parse(name, text).map_err(|error| Error::bad_request(format!("failed to parse policy: {error}")))?;
+        let policy = Policy::parse(name, text).map_err(|error| Error::bad_request(error.to_string()))?;
         let row = PolicyRow { text: text.to_owned() };
         self.rows.commit(self.rows.put_json(Batch::new().config_change(), key(name), &row)?).await?;
         Ok(policy.warnings().to_vec())

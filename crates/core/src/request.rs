@@ -29,7 +29,7 @@ impl Core {
         let cors = match inner.unsealed.load_full().map(|unsealed| unsealed.cors.decide(&request.method, &request.headers)) {
             None => Vec::new(),
             Some(Decision::Pass(headers)) => headers,
-            Some(Decision::Preflight(status, headers)) => return write(Answer { status, headers, ..Answer::default() }),
+            Some(Decision::Preflight(status, headers)) => return HttpResponse { without: &["content-type"], ..write(Answer { status, headers, ..Answer::default() }) },
             Some(Decision::Refused) => return write(Answer::refused(403, vec!["origin not allowed".to_owned()])),
         };
         let mut response = self.answer(request).await;
@@ -73,7 +73,10 @@ async fn serve(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed) ->
     };
     let (wrapped, failure) = match result {
         Ok(wrapped) => (wrapped, None),
-        Err(error) => (Wrapped::refusal(refusal(&error, &parsed.id)), Some(error)),
+        Err(error) => {
+            let error = if routed.support.public { error.bare() } else { error };
+            (Wrapped::refusal(refusal(&error, &parsed.id)), Some(error))
+        }
     };
     log_failure(parsed, failure.as_ref());
     let written = record::response(unsealed, &*inner.clock, &exchange(operation), &wrapped.answer, failure.as_ref()).await;

@@ -105,7 +105,7 @@ pub(crate) fn write(answer: Answer) -> HttpResponse {
     };
     let mut headers = answer.headers;
     headers.push(("content-type", kind.to_owned()));
-    HttpResponse { status: answer.status, headers, body }
+    HttpResponse { status: answer.status, headers, body, without: &[] }
 }
 
 /// The body of an envelope as it will be sent: what wrapping stores.

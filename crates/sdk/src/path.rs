@@ -113,7 +113,8 @@ impl Pattern {
             Part::Greedy(_) => 4,
             Part::GreedyOrNothing(_) => 5,
         };
-        self.parts.iter().map(rank).collect()
+        // The end ranks last, so that what goes on behind a greedy capture beats the capture alone.
+        self.parts.iter().map(rank).chain([9]).collect()
     }
 
     /// The literal that every matching path starts with, if there is one.

@@ -28,7 +28,8 @@ pub(crate) struct Figures {
 
 pub(crate) fn all(keys: u32) -> Vec<Workload> {
     let value = "x".repeat(1000);
-    let workload = |name, method, path: &str, body: String, keys| Workload { name, method, path: path.to_owned(), body, keys, mints: false };
+    let workload =
+        |name, method, path: &str, body: String, keys| Workload { name, method, path: path.to_owned(), body, keys, mints: false };
     vec![
         workload("sys/health", "GET", "/v1/sys/health", String::new(), 0),
         workload("token lookup-self", "GET", "/v1/auth/token/lookup-self", String::new(), 0),
@@ -52,7 +53,8 @@ pub(crate) fn run(log: &mut Log, target: &Target, workload: &Workload, connectio
         let line = text.lines().find(|l| l.trim_start().starts_with(line) || l.trim_end().ends_with(line)).unwrap_or_default();
         line.split_whitespace().nth(number).unwrap_or_default().to_owned()
     };
-    let total: f64 = text.lines().find(|l| l.contains(" requests in ")).and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
+    let total: f64 =
+        text.lines().find(|l| l.contains(" requests in ")).and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
     let rate = word("Requests/sec:", 1).parse().map_err(|e| format!("wrk printed no rate: {e}"))?;
     Ok(Figures { rate, p50: word("50%", 1), p99: word("99%", 1), cpu: cpu * 1_000_000.0 / total.max(1.0) })
 }
@@ -60,7 +62,12 @@ pub(crate) fn run(log: &mut Log, target: &Target, workload: &Workload, connectio
 fn wrk(log: &mut Log, target: &Target, workload: &Workload, connections: u32, seconds: u64) -> Result<String, String> {
     let mut command = Command::new("wrk");
     command.arg("-t1").arg(format!("-c{connections}")).arg(format!("-d{seconds}s")).arg("--latency").arg("-s").arg(&target.script);
-    command.arg(format!("http://{}", target.address)).arg("--").args([workload.method, &workload.path, &workload.body, &workload.keys.to_string()]);
+    command.arg(format!("http://{}", target.address)).arg("--").args([
+        workload.method,
+        &workload.path,
+        &workload.body,
+        &workload.keys.to_string(),
+    ]);
     command.env("BENCH_TOKEN", &target.token);
     log.run(&mut command)
 }

@@ -95,11 +95,18 @@ impl Target {
     pub(crate) fn fill(&self, keys: u32) -> Result<(), String> {
         let body = json!({"data": {"v": "x".repeat(1000)}});
         std::thread::scope(|scope| {
-            let writers: Vec<_> =
-                (0..16).map(|part| scope.spawn({
-                    let body = &body;
-                    move || (1..=keys).filter(|key| key % 16 == part).try_for_each(|key| self.call("PUT", &format!("bench/data/{key}"), body).map(drop))
-                })).collect();
+            let writers: Vec<_> = (0..16)
+                .map(|part| {
+                    scope.spawn({
+                        let body = &body;
+                        move || {
+                            (1..=keys)
+                                .filter(|key| key % 16 == part)
+                                .try_for_each(|key| self.call("PUT", &format!("bench/data/{key}"), body).map(drop))
+                        }
+                    })
+                })
+                .collect();
             writers.into_iter().try_for_each(|writer| writer.join().map_err(|_| "a writer died".to_owned())?)
         })
     }

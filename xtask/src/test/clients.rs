@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(super) fn bao(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let bin = python::ensure(project, log)?;
     let mut command = Command::new(bin.join("python"));
-    command.arg("-B").arg(project.root.join("tests/clients/bao/session.py")).env("BAO", bin.join("bao"));
+    command.arg("-B").arg(project.root.join("tests/clients/bao/session.py")).env("BAO", python::bao(&bin)?);
     session(project, log, "bao", &mut command)
 }
 

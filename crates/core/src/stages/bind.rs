@@ -37,7 +37,8 @@ pub(crate) async fn bind(
     ran: Ran,
 ) -> Result<Bound> {
     let Reply { outcome, warnings, headers, top_level, keep_for } = ran.reply;
-    let kind = routed.mount_type();
+    // As recorded: answers of public endpoints do not name their mount.
+    let kind = if routed.support.public { "" } else { routed.mount_type() };
     let (mut answer, more) = match outcome {
         Outcome::Leased(leased) => lease(inner, unsealed, parsed, routed, identified, *leased).await?,
         Outcome::Login(login) => {

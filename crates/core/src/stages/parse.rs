@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use daypass_base::{Entropy, Seconds, Secret, duration, lenient};
 use daypass_sdk::Operation;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
 
 use crate::http::{Body, HttpRequest, HttpResponse};
@@ -33,6 +33,8 @@ pub(crate) struct Parsed {
     /// The peer's address as text, for audit; empty over a unix socket.
     pub(crate) remote: String,
     pub(crate) headers: HeaderMap,
+    /// It asks what is possible; nothing answers that.
+    pub(crate) options: bool,
     /// As sent, for audit.
     pub(crate) uri: String,
     _proof: (),
@@ -64,6 +66,7 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
     };
     let path = if operation == Operation::List && !path.ends_with('/') && !path.is_empty() { format!("{path}/") } else { path };
     let (wrap_ttl, wrap_jwt) = wrapping(&headers)?;
+    check_flags(&headers)?;
     Ok(Parsed {
         id: ids::uuid(entropy),
         path,
@@ -75,6 +78,7 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
         remote: peer.map(|peer| peer.ip().to_string()).unwrap_or_default(),
         peer,
         uri: uri.to_string(),
+        options: method == Method::OPTIONS,
         headers,
         _proof: (),
     })
@@ -89,7 +93,7 @@ fn logical_path(raw: &str, query: Option<&str>, limits: &Limits) -> Result<Strin
     let decoded = percent_decode(raw).ok_or_else(|| plain(400, "400 Bad Request"))?;
     let text = String::from_utf8(decoded).map_err(|_not_text| refused(400, vec!["the path is not valid UTF-8".to_owned()]))?;
     if text.chars().any(char::is_control) {
-        return Err(Box::new(write(Answer::empty(400))));
+        return Err(Box::new(HttpResponse { without: ALL_USUAL, ..write(Answer::empty(400)) }));
     }
     if text.len() > limits.path_bytes || text.split('/').count() > limits.path_segments {
         let message = format!("the path is over the limit of {} bytes or {} segments", limits.path_bytes, limits.path_segments);
@@ -267,6 +271,17 @@ fn wrapping(headers: &HeaderMap) -> Result<(Option<Seconds>, bool), Box<HttpResp
     Ok((Seconds::from(signed.size).set(), jwt))
 }
 
+/// Headers that must make sense although they mean nothing here.
+fn check_flags(headers: &HeaderMap) -> Result<(), Box<HttpResponse>> {
+    let Some(value) = headers.get("x-vault-policy-override") else { return Ok(()) };
+    let text = value.to_str().unwrap_or("?");
+    if lenient::parse_bool(text).is_none() {
+        let reason = format!("cannot parse '' as bool: strconv.ParseBool: parsing {text:?}: invalid syntax");
+        return Err(refused(400, vec![format!("failed to parse X-Vault-Policy-Override header: {reason}")]));
+    }
+    Ok(())
+}
+
 /// Headers named by a mount or an engine, names in lower case, values that are text.
 pub(crate) fn named_headers(headers: &HeaderMap, names: &[String]) -> BTreeMap<String, String> {
     let pick = |name: &String| {
@@ -298,8 +313,11 @@ fn refused(status: u16, errors: Vec<String>) -> Box<HttpResponse> {
 
 fn plain(status: u16, text: &'static str) -> Box<HttpResponse> {
     let content = Content::Raw("text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()));
-    Box::new(write(Answer { status, content, ..Answer::default() }))
+    Box::new(HttpResponse { without: &["cache-control"], ..write(Answer { status, content, ..Answer::default() }) })
 }
+
+/// What answers of HTTP itself, before any handler, do without.
+const ALL_USUAL: &[&str] = &["content-type", "cache-control"];
 
 #[cfg(test)]
 mod tests {

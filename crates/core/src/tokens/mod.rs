@@ -59,6 +59,9 @@ pub(crate) struct TokenRow {
     pub(crate) expires: Option<Timestamp>,
     #[serde(default, rename = "em", skip_serializing_if = "Seconds::is_zero")]
     pub(crate) explicit_max_ttl: Seconds,
+    /// The limit of the token role it was made through.
+    #[serde(default, rename = "rm", skip_serializing_if = "Seconds::is_zero")]
+    pub(crate) role_max_ttl: Seconds,
     #[serde(default, rename = "pd", skip_serializing_if = "Seconds::is_zero")]
     pub(crate) period: Seconds,
     #[serde(default, rename = "rn")]
@@ -407,6 +410,7 @@ pub(crate) fn row(policies: Vec<String>, path: &str, display_name: &str, now: Ti
         renewed_ttl: Seconds::ZERO,
         expires: None,
         explicit_max_ttl: Seconds::ZERO,
+        role_max_ttl: Seconds::ZERO,
         period: Seconds::ZERO,
         renewable: false,
         last_renewal: None,

@@ -52,6 +52,9 @@ fn written(answer: HttpResponse) -> ServerResponse {
             headers.insert(HeaderName::from_static(name), value);
         }
     }
+    for name in answer.without {
+        headers.remove(*name);
+    }
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     ServerResponse { status, headers, body: Body::Full(answer.body) }
 }

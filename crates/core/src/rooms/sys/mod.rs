@@ -13,10 +13,13 @@ pub(crate) mod mounts;
 mod password_policies;
 mod policies;
 mod remount;
+mod seal;
 mod tools;
 mod wrapping;
 
 use daypass_sdk::{Endpoint, Engine};
+
+pub(crate) use mounts::finish_removals;
 
 use super::Way;
 
@@ -43,6 +46,7 @@ impl Engine for Sys {
             password_policies::endpoints(),
             policies::endpoints(),
             remount::endpoints(),
+            seal::endpoints(),
             tools::endpoints(),
             wrapping::endpoints(),
         ]

@@ -179,6 +179,7 @@ fn decide(cx: &Cx, params: CreateParams, lineage: Lineage, role: Option<(String,
         }
     }
     row.explicit_max_ttl = times.explicit_max;
+    row.role_max_ttl = times.role_max;
     row.period = times.period;
     let endless = is_root && times.ttl.is_zero() && times.period.is_zero() && times.explicit_max.is_zero();
     if endless {
@@ -194,15 +195,14 @@ fn decide(cx: &Cx, params: CreateParams, lineage: Lineage, role: Option<(String,
             mount_max: cx.mount.max_lease_ttl,
             ttl: times.ttl,
             max_ttl: Seconds::ZERO,
-            explicit_max: times.explicit_max,
+            explicit_max: least(times.explicit_max, times.role_max),
             period: times.period,
             increment: Seconds::ZERO,
         };
         let granted = ttl::grant(&wish).map_err(|_past| Error::bad_request("ttl must be positive"))?;
         row.creation_ttl = granted.ttl;
         row.expires = Some(now + granted.ttl);
-        // As recorded: nobody warns when a lifetime that was not asked for is cut.
-        warnings.extend(granted.warning.filter(|_| !times.ttl.is_zero() || !times.period.is_zero()));
+        warnings.splice(..0, granted.warning);
     }
     Ok(Decided { row, wanted: params.id.filter(|id| !id.is_empty()), batch, warnings })
 }
@@ -335,6 +335,8 @@ fn orphan(params: &CreateParams, lineage: Lineage, role: Option<&Role>, sudo: bo
 struct Times {
     ttl: Seconds,
     explicit_max: Seconds,
+    /// The role's own limit: it holds, but look-ups do not show it.
+    role_max: Seconds,
     period: Seconds,
     warnings: Vec<String>,
 }
@@ -351,11 +353,16 @@ impl Times {
             Some(text) => positive(Some(text), "ttl")?,
             None => positive(params.lease.as_deref(), "lease")?,
         };
+        let mut role_max = Seconds::ZERO;
         if let Some(role) = role {
-            explicit_max = lesser(explicit_max, role.token_explicit_max_ttl, "Explicit max TTL", &mut warnings);
+            if explicit_max.is_zero() {
+                role_max = role.token_explicit_max_ttl;
+            } else {
+                explicit_max = lesser(explicit_max, role.token_explicit_max_ttl, "Explicit max TTL", &mut warnings);
+            }
             period = lesser(period, role.token_period, "Period", &mut warnings);
         }
-        Ok(Self { ttl, explicit_max, period, warnings })
+        Ok(Self { ttl, explicit_max, role_max, period, warnings })
     }
 }
 
@@ -377,6 +384,13 @@ fn lesser(request: Seconds, role: Seconds, what: &str, warnings: &mut Vec<String
         }
         (Some(only), None) | (None, Some(only)) => only,
         (None, None) => Seconds::ZERO,
+    }
+}
+
+fn least(one: Seconds, other: Seconds) -> Seconds {
+    match (one.set(), other.set()) {
+        (Some(one), Some(other)) => one.min(other),
+        (one, other) => one.or(other).unwrap_or_default(),
     }
 }
 

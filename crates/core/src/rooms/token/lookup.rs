@@ -45,7 +45,7 @@ fn shown(known: &Known, id: Value, now: Timestamp) -> Reply {
         ("path".to_owned(), json!(row.path)),
         ("meta".to_owned(), json!(row.meta)),
         ("display_name".to_owned(), json!(row.display_name)),
-        ("num_uses".to_owned(), json!(row.num_uses.max(0))),
+        ("num_uses".to_owned(), json!(row.num_uses)),
         ("orphan".to_owned(), json!(row.parent.is_none())),
         ("creation_time".to_owned(), json!(row.created.seconds())),
         ("creation_ttl".to_owned(), json!(row.creation_ttl)),

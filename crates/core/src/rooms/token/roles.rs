@@ -33,6 +33,10 @@ pub(super) struct Role {
     /// Set under its older name, which is then shown, too.
     #[serde(default)]
     legacy_cidrs: bool,
+    #[serde(default)]
+    legacy_period: bool,
+    #[serde(default)]
+    legacy_max: bool,
 }
 
 impl Default for Role {
@@ -53,6 +57,8 @@ impl Default for Role {
             token_num_uses: 0,
             token_no_default_policy: false,
             legacy_cidrs: false,
+            legacy_period: false,
+            legacy_max: false,
         }
     }
 }
@@ -141,9 +147,9 @@ pub(super) async fn read(_: Arc<TokenRoom>, cx: Cx, params: NameParams) -> Resul
         ("renewable".to_owned(), json!(role.renewable)),
         ("path_suffix".to_owned(), json!(role.path_suffix)),
         ("token_type".to_owned(), json!(role.token_type)),
-        ("period".to_owned(), json!(role.token_period)),
+        ("period".to_owned(), json!(if role.legacy_period { role.token_period } else { Seconds::ZERO })),
         ("token_period".to_owned(), json!(role.token_period)),
-        ("explicit_max_ttl".to_owned(), json!(role.token_explicit_max_ttl)),
+        ("explicit_max_ttl".to_owned(), json!(if role.legacy_max { role.token_explicit_max_ttl } else { Seconds::ZERO })),
         ("token_explicit_max_ttl".to_owned(), json!(role.token_explicit_max_ttl)),
         ("allowed_policies".to_owned(), json!(role.allowed_policies)),
         ("disallowed_policies".to_owned(), json!(role.disallowed_policies)),
@@ -208,6 +214,12 @@ fn changed(mut role: Role, params: RoleParams, max_ttl: Seconds) -> Result<(Role
         }
         role.legacy_cidrs = params.bound_cidrs.is_some();
         role.token_bound_cidrs = list.0;
+    }
+    if params.token_period.is_some() || params.period.is_some() {
+        role.legacy_period = params.token_period.is_none();
+    }
+    if params.token_explicit_max_ttl.is_some() || params.explicit_max_ttl.is_some() {
+        role.legacy_max = params.token_explicit_max_ttl.is_none();
     }
     role.token_period = newer(params.token_period, params.period, "period", &mut warnings).unwrap_or(role.token_period);
     role.token_explicit_max_ttl =
