@@ -168,7 +168,8 @@ impl MountRow {
     pub(crate) fn tuned(&self, system: SystemTtls) -> Map<String, Value> {
         let mut out = Map::new();
         out.insert("description".to_owned(), json!(self.description));
-        out.insert("default_lease_ttl".to_owned(), json!(self.default_ttl(system)));
+        // As recorded: what is not set is shown as the server's, also where the mount's maximum is less.
+        out.insert("default_lease_ttl".to_owned(), json!(self.config.default_lease_ttl.set().unwrap_or(system.default)));
         out.insert("max_lease_ttl".to_owned(), json!(self.max_ttl(system)));
         out.insert("force_no_cache".to_owned(), json!(self.config.force_no_cache));
         if self.class == Class::Auth {

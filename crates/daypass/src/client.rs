@@ -247,10 +247,10 @@ impl Client {
         self.runtime.block_on(self.exchange_within(call))
     }
 
-    /// Makes a request; a status of 400 or more is an error.
+    /// Makes a request; any status but 2xx is an error, a redirect that was not followed too: nothing was done.
     pub(crate) fn call(&self, call: &Call) -> Result<Reply, Error> {
         let reply = self.exchange(call)?;
-        if reply.status >= 400 { Err(Error::Api(self.refusal(call, &reply))) } else { Ok(reply) }
+        if reply.status >= 300 { Err(Error::Api(self.refusal(call, &reply))) } else { Ok(reply) }
     }
 
     /// GET. Nothing when there is nothing: a 404 that brings neither data nor warnings.
@@ -302,7 +302,7 @@ impl Client {
                 .flatten()
                 .filter(|answer| !answer.is_bare() && reply.json().is_ok_and(|body| body.get("errors").is_none())));
         }
-        if reply.status >= 400 { Err(Error::Api(self.refusal(call, &reply))) } else { reply.answer() }
+        if reply.status >= 300 { Err(Error::Api(self.refusal(call, &reply))) } else { reply.answer() }
     }
 
     fn token<'a>(&'a self, call: &'a Call) -> Option<&'a Secret<String>> {

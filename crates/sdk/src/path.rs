@@ -111,10 +111,10 @@ impl Pattern {
             Part::NameWithAt(_) => 2,
             Part::Any(_) => 3,
             Part::Greedy(_) => 4,
-            Part::GreedyOrNothing(_) => 5,
+            Part::GreedyOrNothing(_) => 6,
         };
-        // The end ranks last, so that what goes on behind a greedy capture beats the capture alone.
-        self.parts.iter().map(rank).chain([9]).collect()
+        // The end ranks behind whatever goes on, but before what may match nothing.
+        self.parts.iter().map(rank).chain([5]).collect()
     }
 
     /// The literal that every matching path starts with, if there is one.

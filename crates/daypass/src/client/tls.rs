@@ -75,7 +75,8 @@ impl Tls {
         } else if let Some(dir) = &self.ca_dir {
             let entries = std::fs::read_dir(dir).map_err(|error| unreadable(dir, &error))?;
             for entry in entries.flatten().filter(|entry| entry.path().is_file()) {
-                found.extend(certificates(&entry.path())?);
+                // Keys and read-me files lie beside certificates; the directory as a whole must hold one.
+                found.extend(certificates(&entry.path()).unwrap_or_default());
             }
         } else {
             // Single bad files in the system's store are common and harmless; none at all is reported by the failing handshake.

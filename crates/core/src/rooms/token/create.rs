@@ -202,7 +202,7 @@ fn decide(cx: &Cx, params: CreateParams, lineage: Lineage, role: Option<(String,
         let granted = ttl::grant(&wish).map_err(|_past| Error::bad_request("ttl must be positive"))?;
         row.creation_ttl = granted.ttl;
         row.expires = Some(now + granted.ttl);
-        warnings.splice(..0, granted.warning);
+        warnings.extend(granted.warning);
     }
     Ok(Decided { row, wanted: params.id.filter(|id| !id.is_empty()), batch, warnings })
 }

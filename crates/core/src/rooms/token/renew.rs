@@ -75,7 +75,11 @@ async fn renewed(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, mut known: Known,
             return Err(Error::bad_request("lease is not renewable"));
         }
         let before = known.row.expires;
-        let granted = grant(inner, unsealed, &mut known.row, increment).await?;
+        let granted = match grant(inner, unsealed, &mut known.row, increment).await {
+            // As recorded: a login whose user or role is gone is not renewed, and that is no error.
+            Err(error) if error.kind == daypass_sdk::Kind::NotFound => return Ok(Reply::nothing()),
+            other => other?,
+        };
         known.row.expires = Some(now + granted.ttl);
         known.row.renewed_ttl = granted.ttl;
         known.row.last_renewal = Some(now);

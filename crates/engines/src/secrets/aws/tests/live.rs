@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_aws::{ContainerEndpoint, LiveAws, Settings};
-use daypass_base::SystemEntropy;
+use daypass_base::{Clock, SystemClock, SystemEntropy};
 use daypass_sandbox::{Effect, Options, Rule, Running};
 use daypass_sdk::Secret;
 use serde_json::{Value, json};
@@ -16,7 +16,9 @@ const STAGING: &str = "arn:aws:iam::111111111111:role/ecr-staging";
 /// A mount whose server runs as the sandbox's task role. Everything shares the bench's clock.
 async fn bench() -> (Bench, Running) {
     let mut bench = Bench::new(Placeholder, "cdp/aws/staging/", "aws");
-    let clock: Arc<dyn daypass_sdk::Clock> = Arc::new(bench.clock.clone());
+    // HTTP answers carry the machine's date, and the SDK corrects its signatures by it: the simulation has to begin there.
+    bench.clock.jump_to(SystemClock::new().now());
+    let clock: Arc<dyn Clock> = Arc::new(bench.clock.clone());
     let sandbox = daypass_sandbox::start(Options::default(), Arc::clone(&clock), Arc::new(SystemEntropy)).await.unwrap();
     let variable = |name: &str| sandbox.environment().into_iter().find(|(key, _)| key == name).unwrap().1;
     let container = ContainerEndpoint {
