@@ -29,6 +29,8 @@ use time::SdkClock;
 
 /// Clients are kept for this many configurations; the one unused for longest goes first.
 const CLIENTS_MAX: usize = 64;
+/// Calls under way at one moment; more wait, within their deadlines. STS itself throttles an account well below this.
+const CALLS_MAX: usize = 512;
 /// One attempt may take this long; then the next one starts.
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
 /// Pages of one IAM list: 100 entries each, far over IAM's own limits for a group.
@@ -54,6 +56,7 @@ pub struct LiveAws {
     own: tokio::sync::Mutex<Option<Arc<SdkConfig>>>,
     bare: tokio::sync::Mutex<Option<Arc<SdkConfig>>>,
     clients: Mutex<Vec<(Target, Arc<Clients>)>>,
+    places: tokio::sync::Semaphore,
 }
 
 /// SDK clients of one target.
@@ -68,7 +71,15 @@ impl LiveAws {
     /// AWS as `settings` and the environment say it is to be reached.
     pub fn new(clock: Arc<dyn Clock>, settings: Settings) -> Self {
         let http = Http::new(SdkClock(Arc::clone(&clock)));
-        Self { clock, settings, http, own: tokio::sync::Mutex::default(), bare: tokio::sync::Mutex::default(), clients: Mutex::default() }
+        Self {
+            clock,
+            settings,
+            http,
+            own: tokio::sync::Mutex::default(),
+            bare: tokio::sync::Mutex::default(),
+            clients: Mutex::default(),
+            places: tokio::sync::Semaphore::new(CALLS_MAX),
+        }
     }
 
     async fn base(&self, source: Source) -> Arc<SdkConfig> {
@@ -189,7 +200,10 @@ impl LiveAws {
             let Some(client) = clients.sts.get(at) else { break };
             // Boxed: the SDK's futures are tens of kilobytes large, and this one would be held twice.
             match Box::pin(make(client.clone())).await {
-                Err(error) if error.kind == ErrorKind::Unreachable => last = error,
+                Err(error) if error.kind == ErrorKind::Unreachable => {
+                    tracing::warn!(%error, endpoint = at, "an STS endpoint does not answer");
+                    last = error;
+                }
                 answer => {
                     clients.good.store(at, Ordering::Relaxed);
                     return answer;
@@ -212,9 +226,13 @@ impl LiveAws {
     }
 
     async fn within<T>(&self, deadline: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let placed = async {
+            let _place = self.places.acquire().await.map_err(AwsError::unreachable)?;
+            work.await
+        };
         tokio::select! {
             biased;
-            done = work => done,
+            done = placed => done,
             () = self.clock.sleep(deadline) => {
                 Err(AwsError::unreachable(format!("AWS gave no answer within the {deadline:?} left for this request")))
             }

@@ -25,6 +25,9 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
         if last_tick.is_none_or(|last| elapsed.saturating_sub(last) >= TICK) {
             last_tick = Some(elapsed);
             tick(&strong, &unsealed).await;
+            if let Err(error) = strong.keep_keyring(&unsealed).await {
+                tracing::warn!(%error, "the keyring could not be kept up; it is tried again in a minute");
+            }
         }
         let more = match step(&strong, &unsealed).await {
             Ok(more) => more,
@@ -135,7 +138,7 @@ async fn tick(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
 }
 
 const PAUSE: Duration = Duration::from_millis(500);
-const TICK: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_mins(1);
 const BATCH: usize = 256;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 use crate::limits::Limits;
 
 /// Reads a body. `null` and blank bodies count as no fields. Errors: a text for the client.
-pub fn read_object(bytes: &[u8], limits: &Limits) -> Result<Map<String, Value>, String> {
+pub(crate) fn read_object(bytes: &[u8], limits: &Limits) -> Result<Map<String, Value>, String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }

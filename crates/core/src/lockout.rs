@@ -28,8 +28,7 @@ struct Failures {
 }
 
 /// What holds for a mount that was not tuned: five failures, a quarter of an hour.
-pub(crate) const DEFAULT: UserLockout =
-    UserLockout { threshold: 5, duration: Seconds(900), counter_reset: Seconds(900), disable: false };
+pub(crate) const DEFAULT: UserLockout = UserLockout { threshold: 5, duration: Seconds(900), counter_reset: Seconds(900), disable: false };
 
 impl Lockouts {
     /// Nobody has failed yet. At most `entries_max` aliases are remembered.

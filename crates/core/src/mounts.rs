@@ -310,7 +310,10 @@ pub(crate) fn normal_path(path: &str) -> Result<String> {
         return Err(Error::bad_request("a mount path cannot be empty"));
     }
     if trimmed.len() > PATH_BYTES_MAX {
-        return Err(Error::bad_request(format!("a mount path cannot be longer than {PATH_BYTES_MAX} bytes, this one has {}", trimmed.len())));
+        return Err(Error::bad_request(format!(
+            "a mount path cannot be longer than {PATH_BYTES_MAX} bytes, this one has {}",
+            trimmed.len()
+        )));
     }
     if trimmed.chars().any(|c| c.is_control() || c.is_whitespace()) || trimmed.contains("//") {
         return Err(Error::bad_request(format!("the mount path {trimmed:?} holds blanks, control characters or empty segments")));

@@ -1,6 +1,7 @@
 //! A node: the store, and what is in memory while it is unsealed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -89,6 +90,8 @@ pub(crate) struct Unsealed {
     pub(crate) cluster: Cluster,
     /// One change of the mount table at a time.
     pub(crate) mounting: tokio::sync::Mutex<()>,
+    /// The use of the newest data key as it was last stored.
+    encryptions_kept: AtomicU64,
     /// Tells the background work to stop.
     pub(crate) stop: tokio::sync::watch::Sender<bool>,
     pub(crate) background: parking_lot::Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -201,7 +204,9 @@ impl Inner {
 
     async fn seal_config(&self) -> Result<Option<SealConfig>> {
         let Some(json) = self.stored(SEAL_CONFIG).await? else { return Ok(None) };
-        SealConfig::from_json(&json).map(Some).map_err(|error| Error::internal("the stored seal configuration is not readable").because(error))
+        SealConfig::from_json(&json)
+            .map(Some)
+            .map_err(|error| Error::internal("the stored seal configuration is not readable").because(error))
     }
 
     pub(crate) async fn seal_status(&self) -> Result<SealStatus> {
@@ -230,9 +235,10 @@ impl Inner {
             return Err(Error::bad_request("Vault is already initialized"));
         }
         let seal = match &self.settings.seal {
-            SealKind::Shamir => {
-                Seal::Shamir(SealConfig::shamir(shares, threshold).map_err(|error| Error::bad_request(format!("invalid seal configuration: {error}")))?)
-            }
+            SealKind::Shamir => Seal::Shamir(
+                SealConfig::shamir(shares, threshold)
+                    .map_err(|error| Error::bad_request(format!("invalid seal configuration: {error}")))?,
+            ),
             SealKind::KeyFile(path) => Seal::KeyFile(KeyFile::at(path.clone())),
         };
         let made = daypass_barrier::initialise(&seal, Arc::clone(&self.entropy), self.clock.now())
@@ -345,7 +351,8 @@ impl Inner {
         let barrier = Barrier::open_keyring(&keyring, root, Arc::clone(&self.entropy))
             .map_err(|error| Error::internal("the keyring does not open").because(error))?;
         let rows = Rows::new(Arc::clone(&self.backend), barrier);
-        let (cluster, _) = rows.get_json::<Cluster>(&config_key(CLUSTER)).await?.ok_or_else(|| Error::internal("the cluster's id is missing"))?;
+        let (cluster, _) =
+            rows.get_json::<Cluster>(&config_key(CLUSTER)).await?.ok_or_else(|| Error::internal("the cluster's id is missing"))?;
         let table = self.read_table(&rows).await?;
         let audit = Audit::load(&rows, Arc::clone(&self.clock)).await?;
         let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -360,6 +367,7 @@ impl Inner {
             audit,
             cluster,
             mounting: tokio::sync::Mutex::new(()),
+            encryptions_kept: AtomicU64::new(rows.barrier().encryptions()),
             stop,
             background: parking_lot::Mutex::new(None),
             rows,
@@ -389,6 +397,32 @@ impl Inner {
             tracing::error!(%error, "the background work ended badly");
         }
         unsealed.audit.close().await;
+    }
+
+    /// Stores how often the newest data key was used, and exchanges it long before its random nonces could meet.
+    pub(crate) async fn keep_keyring(&self, unsealed: &Unsealed) -> Result<()> {
+        let barrier = unsealed.rows.barrier();
+        let used = barrier.encryptions();
+        if unsealed.encryptions_kept.swap(used, Ordering::Relaxed) == used {
+            // Idle: nothing is written.
+            return Ok(());
+        }
+        let key = config_key(SEALED_KEYRING);
+        let read = self.backend.get(&key).await.map_err(crate::rows::read_error)?;
+        let unchanged = crate::rows::unchanged(key.clone(), read.found.map(|row| row.version));
+        let mut batch = Batch::new();
+        batch.conditions.push(unchanged);
+        let failed = |error: daypass_barrier::KeyringError| Error::internal("the keyring cannot be sealed").because(error);
+        if !barrier.wants_rotation(MAX_OPERATIONS) {
+            unsealed.rows.commit(batch.put(key, barrier.sealed_keyring().map_err(failed)?)).await?;
+            return Ok(());
+        }
+        let rotation = barrier.rotate(self.clock.now()).map_err(failed)?;
+        let term = rotation.term();
+        unsealed.rows.commit(batch.put(key, rotation.sealed().to_vec())).await?;
+        barrier.install(rotation).map_err(|error| Error::internal("the new keyring cannot be taken into use").because(error))?;
+        tracing::info!(term, "new values are encrypted with a new data key");
+        Ok(())
     }
 
     /// Reads the mount table from the store and builds its engines.
@@ -434,9 +468,14 @@ impl Inner {
     }
 
     /// Stores a changed mount table and takes it into use. The caller holds `mounting`.
-    pub(crate) async fn change_mounts(self: &Arc<Self>, unsealed: &Unsealed, change: impl FnOnce(&mut Vec<MountRow>) -> Result<()>) -> Result<()> {
+    pub(crate) async fn change_mounts(
+        self: &Arc<Self>,
+        unsealed: &Unsealed,
+        change: impl FnOnce(&mut Vec<MountRow>) -> Result<()>,
+    ) -> Result<()> {
         let key = config_key(MOUNTS);
-        let (mut stored, version) = unsealed.rows.get_json::<Vec<MountRow>>(&key).await?.ok_or_else(|| Error::internal("the mount table is missing"))?;
+        let (mut stored, version) =
+            unsealed.rows.get_json::<Vec<MountRow>>(&key).await?.ok_or_else(|| Error::internal("the mount table is missing"))?;
         change(&mut stored)?;
         let batch = Batch::new().require(key.clone(), Condition::Version(version)).config_change();
         unsealed.rows.commit(unsealed.rows.put_json(batch, key, &stored)?).await?;
@@ -483,7 +522,9 @@ impl Inner {
             let name = if *class == Class::Auth { "auth" } else { "secret" };
             out.entry(name).or_default().push(kind);
         }
-        out.values_mut().for_each(|kinds| kinds.sort_unstable());
+        for kinds in out.values_mut() {
+            kinds.sort_unstable();
+        }
         out
     }
 }
@@ -504,6 +545,8 @@ pub(crate) const SEAL_CONFIG: &str = "core/seal-config";
 const SEALED_ROOT: &str = "core/root-key";
 const SEALED_KEYRING: &str = "core/keyring";
 const MOUNTS: &str = "core/mounts";
+/// Encryptions under one data key, far from the 2^32 at which random nonces begin to be a risk. Vault's number.
+const MAX_OPERATIONS: u64 = 3_865_470_566;
 /// Aliases with failed logins that are remembered at one time.
 const LOCKOUT_ALIASES_MAX: usize = 100_000;
 const CLUSTER: &str = "core/cluster";

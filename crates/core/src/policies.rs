@@ -48,7 +48,9 @@ impl Policies {
         let key = SetKey { names: names.to_vec(), entity_id: entity_id.to_owned() };
         {
             let cache = self.cache.read();
-            if cache.config_version == config_version && let Some(acl) = cache.sets.get(&key) {
+            if cache.config_version == config_version
+                && let Some(acl) = cache.sets.get(&key)
+            {
                 return Ok(Arc::clone(acl));
             }
         }
@@ -116,7 +118,9 @@ impl Policies {
             let page = self.rows.backend().scan(&prefix, after.as_deref(), 1_000).await.map_err(crate::rows::read_error)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.to_vec());
-            names.extend(page.iter().filter_map(|(bytes, _)| bytes.get(prefix.bytes.len()..)).map(|name| String::from_utf8_lossy(name).into_owned()));
+            names.extend(
+                page.iter().filter_map(|(bytes, _)| bytes.get(prefix.bytes.len()..)).map(|name| String::from_utf8_lossy(name).into_owned()),
+            );
             if names.len() >= limit {
                 break;
             }

@@ -29,7 +29,9 @@ impl Core {
         let cors = match inner.unsealed.load_full().map(|unsealed| unsealed.cors.decide(&request.method, &request.headers)) {
             None => Vec::new(),
             Some(Decision::Pass(headers)) => headers,
-            Some(Decision::Preflight(status, headers)) => return HttpResponse { without: &["content-type"], ..write(Answer { status, headers, ..Answer::default() }) },
+            Some(Decision::Preflight(status, headers)) => {
+                return HttpResponse { without: &["content-type"], ..write(Answer { status, headers, ..Answer::default() }) };
+            }
             Some(Decision::Refused) => return write(Answer::refused(403, vec!["origin not allowed".to_owned()])),
         };
         let mut response = self.answer(request).await;
@@ -117,7 +119,9 @@ async fn work(
 
 /// What a client learns only as a request id stands in the log with its causes.
 fn log_failure(parsed: &Parsed, failure: Option<&Error>) {
-    let Some(error) = failure.filter(|error| matches!(error.kind, daypass_sdk::Kind::Internal | daypass_sdk::Kind::StoreFull)) else { return };
+    let Some(error) = failure.filter(|error| matches!(error.kind, daypass_sdk::Kind::Internal | daypass_sdk::Kind::StoreFull)) else {
+        return;
+    };
     let mut causes = String::new();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

@@ -49,12 +49,7 @@ impl Answer {
 
 /// An envelope with data and nothing else.
 pub(crate) fn data_envelope(request_id: &str, mount_type: &str, data: Option<Map<String, Value>>) -> Envelope {
-    Envelope {
-        request_id: request_id.to_owned(),
-        mount_type: mount_type.to_owned(),
-        data: data.map(Value::Object),
-        ..Envelope::default()
-    }
+    Envelope { request_id: request_id.to_owned(), mount_type: mount_type.to_owned(), data: data.map(Value::Object), ..Envelope::default() }
 }
 
 /// An envelope that says where the real answer was put.

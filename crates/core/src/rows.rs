@@ -90,7 +90,9 @@ impl Rows {
 
     /// Adds a sealed JSON value to a batch.
     pub(crate) fn put_json(&self, batch: Batch, key: Key, value: &impl Serialize) -> Result<Batch> {
-        let plain = serde_json::to_vec(value).map(Zeroizing::new).map_err(|error| Error::internal("a value cannot be stored as JSON").because(error))?;
+        let plain = serde_json::to_vec(value)
+            .map(Zeroizing::new)
+            .map_err(|error| Error::internal("a value cannot be stored as JSON").because(error))?;
         self.put(batch, key, &plain)
     }
 

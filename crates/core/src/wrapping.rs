@@ -34,7 +34,14 @@ pub(crate) async fn put_away(inner: &Arc<Inner>, unsealed: &Unsealed, envelope: 
     keep(inner, unsealed, &body, path, ttl, accessor).await
 }
 
-async fn keep(inner: &Arc<Inner>, unsealed: &Unsealed, body: &[u8], path: &str, ttl: Seconds, wrapped_accessor: String) -> Result<WrapInfo> {
+async fn keep(
+    inner: &Arc<Inner>,
+    unsealed: &Unsealed,
+    body: &[u8],
+    path: &str,
+    ttl: Seconds,
+    wrapped_accessor: String,
+) -> Result<WrapInfo> {
     let now = inner.clock.now();
     let mut row = tokens::row(vec![POLICY.to_owned()], path, "", now);
     row.num_uses = 1;

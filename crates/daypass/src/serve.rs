@@ -85,7 +85,7 @@ async fn serve(args: &ServerArgs, config: Config) -> Result<(), String> {
     let _pid_file = config.pid_file.as_deref().map(process::PidFile::write).transpose()?;
     announce(&bound.addresses, scheme, backend.kind(), &config);
     if let Some(dev) = dev {
-        dev::announce(args, &dev, &api_addr, sandbox.as_ref())?;
+        dev::announce(&dev, &api_addr, sandbox.as_ref());
     }
     process::notify_ready();
     let hooks = process::Hooks { reloaders, core: core.clone() };
@@ -120,8 +120,8 @@ fn open_store(args: &ServerArgs, config: &Config) -> Result<Arc<dyn Backend>, St
             );
         }
     };
-    let store =
-        SqliteBackend::open(path, SqliteOptions::default()).map_err(|error| format!("The store {} cannot be opened: {error}", path.display()))?;
+    let store = SqliteBackend::open(path, SqliteOptions::default())
+        .map_err(|error| format!("The store {} cannot be opened: {error}", path.display()))?;
     Ok(store)
 }
 

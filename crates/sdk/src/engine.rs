@@ -114,5 +114,8 @@ pub struct Factory {
     /// One line for the catalog.
     pub summary: &'static str,
     /// Makes the engine of a new mount from its options. Errors: `BadRequest` when an option makes no sense.
-    pub build: Box<dyn Fn(&BTreeMap<String, String>) -> Result<Arc<dyn Mounted>> + Send + Sync>,
+    pub build: Build,
 }
+
+/// Makes the engine of a mount from the mount's options.
+pub type Build = Box<dyn Fn(&BTreeMap<String, String>) -> Result<Arc<dyn Mounted>> + Send + Sync>;

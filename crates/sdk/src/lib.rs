@@ -17,7 +17,7 @@ mod store;
 
 pub use cx::{Caller, Cx, Mount, Request, TokenId};
 pub use endpoint::{Endpoint, Input};
-pub use engine::{Engine, Factory, LeaseInfo, Renewal};
+pub use engine::{Build, Engine, Factory, LeaseInfo, Renewal};
 pub use error::{Error, Kind, Result};
 pub use operation::Operation;
 pub use path::{Captures, Pattern};

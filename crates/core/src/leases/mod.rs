@@ -127,7 +127,8 @@ impl Leases {
 
     /// Removes a lease that was revoked.
     pub(crate) async fn remove(&self, held: &Held) -> Result<()> {
-        let mut batch = Batch::new().delete(lease_key(held.id)).delete(lease_index_key(&held.row.id)).not_due(lease_due(held.id, held.row.expires));
+        let mut batch =
+            Batch::new().delete(lease_key(held.id)).delete(lease_index_key(&held.row.id)).not_due(lease_due(held.id, held.row.expires));
         if let Some(token) = held.row.token {
             batch = batch.delete(of_token_key(TokenId(token), held.id));
         }

@@ -73,7 +73,9 @@ pub(crate) async fn revoked(lease: &Signed, rows: &Rows) -> Result<bool> {
         return Ok(true);
     }
     // A prefix marker holds the time up to which leases are revoked.
-    Ok(found.flatten().any(|plain| std::str::from_utf8(&plain.value).ok().and_then(|text| text.parse::<i64>().ok()).is_some_and(|until| lease.issued.nanos() <= until)))
+    Ok(found.flatten().any(|plain| {
+        std::str::from_utf8(&plain.value).ok().and_then(|text| text.parse::<i64>().ok()).is_some_and(|until| lease.issued.nanos() <= until)
+    }))
 }
 
 /// Marks one lease as revoked until its own end.

@@ -113,7 +113,8 @@ async fn health(status: Arc<Status>, cx: Cx, params: HealthParams) -> Result<Rep
         None => Ok(usual),
         Some(text) => text.parse::<u16>().ok().filter(|code| (100..1000).contains(code)).ok_or(()),
     };
-    let codes = (code(&params.activecode, 200), code(&params.sealedcode, 503), code(&params.uninitcode, 501), code(&params.standbycode, 429));
+    let codes =
+        (code(&params.activecode, 200), code(&params.sealedcode, 503), code(&params.uninitcode, 501), code(&params.standbycode, 429));
     let (Ok(active), Ok(sealed), Ok(uninitialised), Ok(_standby)) = codes else {
         return Ok(Outcome::Bare(400, json!({ "errors": [] })).into());
     };
@@ -190,7 +191,9 @@ async fn initialise(status: Arc<Status>, _: Cx, params: InitParams) -> Result<Re
     }
     let pgp = params.pgp_keys.is_some_and(|keys| !matches!(&keys, Value::Null) && keys.as_array().is_none_or(|keys| !keys.is_empty()));
     if pgp || params.root_token_pgp_key.is_some_and(|key| !key.is_empty()) {
-        return Err(Error::bad_request("shares cannot be encrypted with PGP here: leave pgp_keys and root_token_pgp_key out and hand the shares out over a safe channel"));
+        return Err(Error::bad_request(
+            "shares cannot be encrypted with PGP here: leave pgp_keys and root_token_pgp_key out and hand the shares out over a safe channel",
+        ));
     }
     let made = inner.initialise(params.secret_shares, params.secret_threshold).await?;
     // Exposed to be handed to the people, once: this answer is the only place where the shares and the root token ever stand.

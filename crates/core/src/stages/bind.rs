@@ -135,12 +135,8 @@ async fn lease(
             }
         }
     };
-    let envelope = Envelope {
-        lease_id: id,
-        renewable,
-        lease_duration: ttl.0,
-        ..data_envelope(&parsed.id, routed.mount_type(), Some(leased.data))
-    };
+    let envelope =
+        Envelope { lease_id: id, renewable, lease_duration: ttl.0, ..data_envelope(&parsed.id, routed.mount_type(), Some(leased.data)) };
     Ok((Answer::envelope(200, envelope), warnings))
 }
 

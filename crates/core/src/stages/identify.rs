@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use daypass_base::Secret;
 use daypass_policy::Acl;
-use daypass_sdk::{Caller, Error, Result};
+use daypass_sdk::{Caller, Error, Operation, Result};
 
 use crate::node::{Inner, Unsealed};
 use crate::stages::door::Routed;
@@ -37,33 +37,33 @@ impl Identified {
 
 /// Errors: `Denied` with the text that fits.
 pub(crate) async fn identify(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, routed: &Routed) -> Result<Identified> {
+    // Help on a public endpoint is help, not a login: it needs a token like any other.
+    let public = routed.support.public && parsed.operation != Operation::Help;
     let Some(token) = &parsed.token else {
-        return if routed.support.public { Ok(Identified::nobody()) } else { Err(denied()) };
+        return if public { Ok(Identified::nobody()) } else { Err(denied()) };
     };
     let (known, config_version) = unsealed.tokens.find(token).await?;
     // The first read tells how new the configuration is: no decision is made on an older one.
     inner.refresh(unsealed, config_version).await?;
     let remote = parsed.peer.map(|peer| peer.ip());
-    let known = known.filter(|known| routed.support.public || in_networks(&known.row.bound_cidrs, remote) || !known.row.bound_cidrs.is_empty());
-    let Some(known) = known else {
-        return if routed.support.public { Ok(Identified::nobody()) } else { Err(invalid_token()) };
-    };
-    if !in_networks(&known.row.bound_cidrs, remote) {
-        return if routed.support.public { Ok(Identified::nobody()) } else { Err(denied()) };
+    if public {
+        // A token on a public endpoint is neither needed nor spent; one that is of no use is as good as none.
+        let known = known.filter(|known| in_networks(&known.row.bound_cidrs, remote));
+        let caller = known.as_ref().map(|known| caller(unsealed, known)).unwrap_or_default();
+        return Ok(Identified { known, acl: None, caller, _proof: () });
     }
-    if routed.support.public {
-        // A token on a public endpoint is neither needed nor spent.
-        let caller = caller(inner, unsealed, &known);
-        return Ok(Identified { known: Some(known), acl: None, caller, _proof: () });
+    let known = known.ok_or_else(invalid_token)?;
+    if !in_networks(&known.row.bound_cidrs, remote) {
+        return Err(denied());
     }
     let known = if known.row.num_uses == 0 { Some(known) } else { unsealed.tokens.spend(known).await? };
-    let Some(known) = known else { return Err(invalid_token()) };
+    let known = known.ok_or_else(invalid_token)?;
     let acl = unsealed.policies.acl(&known.row.policies, &known.row.entity_id, config_version).await?;
-    let caller = caller(inner, unsealed, &known);
+    let caller = caller(unsealed, &known);
     Ok(Identified { known: Some(known), acl: Some(acl), caller, _proof: () })
 }
 
-fn caller(_inner: &Inner, unsealed: &Unsealed, known: &Known) -> Caller {
+fn caller(unsealed: &Unsealed, known: &Known) -> Caller {
     let row = &known.row;
     Caller {
         display_name: row.display_name.clone(),

@@ -30,7 +30,13 @@ pub(crate) async fn decide(inner: &Arc<Inner>, parsed: &Parsed, routed: &Routed,
         operation: Some(parsed.operation),
         caller: identified.caller.clone(),
         remote: parsed.peer.map(|peer| peer.ip()),
-        headers: live.row.config.passthrough_request_headers.as_deref().map(|names| named_headers(&parsed.headers, names)).unwrap_or_default(),
+        headers: live
+            .row
+            .config
+            .passthrough_request_headers
+            .as_deref()
+            .map(|names| named_headers(&parsed.headers, names))
+            .unwrap_or_default(),
         wrap_ttl: parsed.wrap_ttl,
         presented: if live.row.builtin { presented(parsed) } else { None },
         deadline: inner.settings.limits.request_seconds.duration(),

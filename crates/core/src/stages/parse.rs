@@ -28,7 +28,6 @@ pub(crate) struct Parsed {
     pub(crate) fields: Map<String, Value>,
     pub(crate) token: Option<Secret<String>>,
     pub(crate) wrap_ttl: Option<Seconds>,
-    pub(crate) wrap_jwt: bool,
     pub(crate) peer: Option<SocketAddr>,
     /// The peer's address as text, for audit; empty over a unix socket.
     pub(crate) remote: String,
@@ -65,7 +64,7 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
         _ => plain_query(query, operation),
     };
     let path = if operation == Operation::List && !path.ends_with('/') && !path.is_empty() { format!("{path}/") } else { path };
-    let (wrap_ttl, wrap_jwt) = wrapping(&headers)?;
+    let wrap_ttl = wrapping(&headers)?;
     check_flags(&headers)?;
     Ok(Parsed {
         id: ids::uuid(entropy),
@@ -74,7 +73,6 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
         fields,
         token: token(&headers),
         wrap_ttl,
-        wrap_jwt,
         remote: peer.map(|peer| peer.ip().to_string()).unwrap_or_default(),
         peer,
         uri: uri.to_string(),
@@ -260,15 +258,15 @@ fn token(headers: &HeaderMap) -> Option<Secret<String>> {
     found.map(|token| Secret::new(token.to_owned()))
 }
 
-fn wrapping(headers: &HeaderMap) -> Result<(Option<Seconds>, bool), Box<HttpResponse>> {
-    let jwt = headers.get("x-vault-wrap-format").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"jwt"));
-    let Some(value) = headers.get("x-vault-wrap-ttl") else { return Ok((None, jwt)) };
+/// How long the answer is to be kept. `X-Vault-Wrap-Format: jwt` is not offered: clients treat the token as opaque.
+fn wrapping(headers: &HeaderMap) -> Result<Option<Seconds>, Box<HttpResponse>> {
+    let Some(value) = headers.get("x-vault-wrap-ttl") else { return Ok(None) };
     let text = value.to_str().unwrap_or("?");
     let signed = duration::parse(text).map_err(|error| refused(400, vec![format!("error parsing X-Vault-Wrap-TTL header: {error}")]))?;
     if signed.negative && !signed.size.is_zero() {
         return Err(refused(400, vec!["error parsing X-Vault-Wrap-TTL header: requested wrap ttl cannot be negative".to_owned()]));
     }
-    Ok((Seconds::from(signed.size).set(), jwt))
+    Ok(Seconds::from(signed.size).set())
 }
 
 /// Headers that must make sense although they mean nothing here.
@@ -307,10 +305,12 @@ fn percent_decode(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "the error side of every function here: kept small")]
 fn refused(status: u16, errors: Vec<String>) -> Box<HttpResponse> {
     Box::new(write(Answer::refused(status, errors)))
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "the error side of every function here: kept small")]
 fn plain(status: u16, text: &'static str) -> Box<HttpResponse> {
     let content = Content::Raw("text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()));
     Box::new(HttpResponse { without: &["cache-control"], ..write(Answer { status, content, ..Answer::default() }) })

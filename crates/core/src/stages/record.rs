@@ -1,7 +1,9 @@
 //! Audit: what was asked, before it runs; what is answered, before it is sent. Fails closed: a request that no enabled device could
 //! record does not run, and an answer that none could record is not sent.
 
-use daypass_audit::{AuthRecord, GrantingPolicy, MountRecord, Pairs, PolicyResults, Record, RecordType, RequestRecord, ResponseRecord, WrapRecord};
+use daypass_audit::{
+    AuthRecord, GrantingPolicy, MountRecord, Pairs, PolicyResults, Record, RecordType, RequestRecord, ResponseRecord, WrapRecord,
+};
 use daypass_base::wire::Auth;
 use daypass_base::{Clock, Seconds};
 use daypass_sdk::{Error, Operation, Result};
@@ -30,14 +32,21 @@ pub(crate) struct Exchange<'a> {
 }
 
 /// Records the request with the judge's verdict. Errors: `Internal` when every device failed.
-pub(crate) async fn request(unsealed: &Unsealed, clock: &dyn Clock, exchange: &Exchange<'_>, verdict: Result<&Judged, &Error>) -> Result<Recorded> {
+pub(crate) async fn request(
+    unsealed: &Unsealed,
+    clock: &dyn Clock,
+    exchange: &Exchange<'_>,
+    verdict: Result<&Judged, &Error>,
+) -> Result<Recorded> {
     let audit = &unsealed.audit;
     if !audit.is_enabled() {
         return Ok(Recorded { _proof: () });
     }
     let error = verdict.err().map(ToString::to_string).unwrap_or_default();
     let granting: Vec<GrantingPolicy<'_>> = verdict
-        .map(|judged| judged.granting.iter().map(|name| GrantingPolicy { name, policy_type: if name == "root" { "" } else { "acl" } }).collect())
+        .map(|judged| {
+            judged.granting.iter().map(|name| GrantingPolicy { name, policy_type: if name == "root" { "" } else { "acl" } }).collect()
+        })
         .unwrap_or_default();
     let results = PolicyResults { allowed: error.is_empty(), granting_policies: &granting };
     let headers = Headers(&exchange.parsed.headers);
@@ -49,7 +58,13 @@ pub(crate) async fn request(unsealed: &Unsealed, clock: &dyn Clock, exchange: &E
 }
 
 /// Records an answer. Errors: `Internal` when every device failed.
-pub(crate) async fn response(unsealed: &Unsealed, clock: &dyn Clock, exchange: &Exchange<'_>, answer: &Answer, failure: Option<&Error>) -> Result<()> {
+pub(crate) async fn response(
+    unsealed: &Unsealed,
+    clock: &dyn Clock,
+    exchange: &Exchange<'_>,
+    answer: &Answer,
+    failure: Option<&Error>,
+) -> Result<()> {
     let audit = &unsealed.audit;
     if !audit.is_enabled() {
         return Ok(());

@@ -21,7 +21,14 @@ pub(crate) struct Ran {
 }
 
 /// Errors: whatever the handler says, and the texts for paths that lead nowhere.
-pub(crate) async fn run(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, judged: Judged, _recorded: &Recorded) -> Result<Ran> {
+pub(crate) async fn run(
+    inner: &Arc<Inner>,
+    unsealed: &Unsealed,
+    parsed: &Parsed,
+    routed: &Routed,
+    judged: Judged,
+    _recorded: &Recorded,
+) -> Result<Ran> {
     let Judged { operation, cx, .. } = judged;
     let (Some(live), Some(cx)) = (&routed.live, cx) else {
         return Err(Error::new(Kind::NoSuchPath, format!("no handler for route \"{}\". route entry not found.", parsed.path)));

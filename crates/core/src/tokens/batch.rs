@@ -1,9 +1,9 @@
 //! Batch tokens: the token's state is the token, sealed. Nothing is stored, so nothing can be counted, renewed or listed.
 
+use data_encoding::BASE64URL_NOPAD;
 use daypass_barrier::Barrier;
 use daypass_base::Secret;
 use daypass_sdk::{Error, Result};
-use data_encoding::BASE64URL_NOPAD;
 
 use super::TokenRow;
 

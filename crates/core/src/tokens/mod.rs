@@ -121,7 +121,6 @@ pub(crate) struct Known {
 /// A token and its row, just made.
 pub(crate) struct Made {
     pub(crate) text: Secret<String>,
-    pub(crate) id: TokenId,
     pub(crate) row: TokenRow,
 }
 
@@ -246,10 +245,11 @@ impl Tokens {
                 batch = self.rows.put(batch, crate::rows::config_key(format!("{}{name}", crate::revoke::cubbyhole_prefix(id))), value)?;
             }
             if let Some(end) = row.expires {
-                batch = batch.due(token_due(id, end)).put(lease_index_key(&token_lease_id(&row.path, id, &self.rows)), index_value(b'T', id.0));
+                batch =
+                    batch.due(token_due(id, end)).put(lease_index_key(&token_lease_id(&row.path, id, &self.rows)), index_value(b'T', id.0));
             }
             match self.rows.commit(batch).await {
-                Ok(_) => return Ok(Made { text: fresh.text, id, row }),
+                Ok(_) => return Ok(Made { text: fresh.text, row }),
                 Err(CommitFailure::Conflict(0)) => return Err(Error::bad_request("cannot create a token with a duplicate ID")),
                 Err(CommitFailure::Conflict(_)) => {}
                 Err(failure) => return Err(failure.into()),
@@ -260,7 +260,7 @@ impl Tokens {
     /// Makes a batch token: sealed, stored nowhere.
     pub(crate) fn create_batch(&self, row: TokenRow) -> Result<Made> {
         let text = batch::seal(&row, self.rows.barrier())?;
-        Ok(Made { text, id: TokenId([0; 16]), row })
+        Ok(Made { text, row })
     }
 
     /// Stores a changed row, if it is still as it was read; moves its expiry entry.
@@ -277,11 +277,6 @@ impl Tokens {
         }
         let batch = self.rows.put_json(batch, key, &known.row).map_err(CommitFailure::Error)?;
         self.rows.commit(batch).await.map(|_config_version| ())
-    }
-
-    /// The lease id that stands for a token in `sys/leases`.
-    pub(crate) fn lease_id(&self, known: &Known) -> String {
-        token_lease_id(&known.row.path, known.id, &self.rows)
     }
 
     /// Children of a token, a page at a time.
@@ -347,7 +342,7 @@ impl Tokens {
         row.mac = self.rows.barrier().mac(Purpose::Token, fresh.secret.expose()).to_vec();
         row.accessor = format!("{}{}", ids::encode_id(&fresh.id.0), self.entropy.base62(2));
         let batch = self.rows.put_json(batch, token_key(fresh.id), &row)?;
-        Ok((Made { text: fresh.text, id: fresh.id, row }, batch))
+        Ok((Made { text: fresh.text, row }, batch))
     }
 
     /// Makes orphans of a token's children: the edges go, the children stay.

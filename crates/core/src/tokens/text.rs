@@ -4,10 +4,10 @@
 //! 24 characters, as Vault's, because `operator generate-root` counts on that length; like a text of the caller's own choice it carries
 //! no id, so its id is a keyed hash of it. A batch token is `hvb.` and its sealed state.
 
+use data_encoding::BASE64URL_NOPAD;
 use daypass_barrier::{Barrier, Purpose};
 use daypass_base::{Clock, Entropy, Secret};
 use daypass_sdk::TokenId;
-use data_encoding::BASE64URL_NOPAD;
 use zeroize::Zeroize;
 
 use super::{TokenRow, batch};
@@ -99,7 +99,7 @@ mod tests {
         let fresh = service(&SimClock::default(), &SeededEntropy::new(3));
         assert_eq!(fresh.text.expose().len(), 58);
         let Presented::Service { id, secret } = present(&fresh.text, &barrier()) else { panic!("a service token") };
-        assert_eq!((id, &secret == &fresh.secret), (fresh.id, true));
+        assert_eq!((id, secret == fresh.secret), (fresh.id, true));
     }
 
     #[test]

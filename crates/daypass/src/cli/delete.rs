@@ -1,7 +1,7 @@
 //! `delete`: DELETE a path.
 
 use super::settings::{Ctx, Field, Http, Output};
-use super::{Failure, Outcome, clean_path, read};
+use super::{Failure, Outcome, clean_path, not_empty, read};
 use crate::show::{self, Format};
 
 /// Delete what is at a path
@@ -29,6 +29,7 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let Some((path, pairs)) = args.arguments.split_first() else {
         return Err(Failure::usage("Not enough arguments (expected at least 1, got 0)"));
     };
+    not_empty(path)?;
     let format = ctx.format_but_raw(&args.output)?;
     let path = clean_path(path);
     let query = read::query(pairs)?;

@@ -111,6 +111,7 @@ fn unknown_flag(command: &Command, name: &str) -> Failure {
     let names: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).collect();
     match nearest(name, &names) {
         Some(near) => failure.hint(format!("did you mean -{near}?")),
+        None if command.get_name() == "daypass" || command.get_name() == "vault" => failure.hint("flags come after the verb"),
         None => failure.hint(format!("-help lists the flags of {:?}", command.get_name())),
     }
 }

@@ -231,16 +231,27 @@ pub(crate) fn root(program: &'static str) -> Command {
 pub(crate) fn help_text(root: &Command, path: &[String], long: bool) -> String {
     let mut command = path.iter().fold(root, |at, name| at.find_subcommand(name).unwrap_or(at)).clone();
     let text = if long { command.render_long_help() } else { command.render_help() }.to_string();
-    let text = text.replace(" --", " -").replace("[--", "[-");
+    let text = text.replace(" --", " -").replace("[--", "[-").replace("'--", "'-");
     let text = if root.get_name() == "vault" { text.replace("$ daypass", "$ vault").replace("\"daypass ", "\"vault ") } else { text };
     text.trim_end().to_owned()
 }
 
-/// Exactly so many arguments, or Vault's words for too few or too many.
+/// Exactly so many arguments, or Vault's words for too few or too many. None may be empty: an unset shell variable must not name "everything".
 pub(crate) fn exactly<const N: usize>(arguments: &[String]) -> Result<[&str; N], Failure> {
     let found: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let few_or_many = if found.len() < N { "Not enough" } else { "Too many" };
-    <[&str; N]>::try_from(found).map_err(|found| Failure::usage(format!("{few_or_many} arguments (expected {N}, got {})", found.len())))
+    let found = <[&str; N]>::try_from(found)
+        .map_err(|found| Failure::usage(format!("{few_or_many} arguments (expected {N}, got {})", found.len())))?;
+    found.iter().try_for_each(|argument| not_empty(argument))?;
+    Ok(found)
+}
+
+/// Refuses an argument that names nothing.
+pub(crate) fn not_empty(argument: &str) -> Result<(), Failure> {
+    if clean_path(argument).is_empty() {
+        return Err(Failure::usage("An argument is empty").hint("is a shell variable in it not set?"));
+    }
+    Ok(())
 }
 
 /// No argument or one.
@@ -273,9 +284,12 @@ fn without_help_commands(command: Command) -> Command {
 }
 
 fn clap_failure(error: &clap::Error) -> Failure {
-    // What follows the first line sends the reader to a flag that is written otherwise here.
+    // What follows sends the reader to flags that are written otherwise here.
     let text = error.render().to_string();
-    let line = text.lines().next().unwrap_or_default();
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
+    let line = lines.join(" ");
+    let line = line.trim();
     Failure::usage(line.strip_prefix("error: ").unwrap_or(line).replace(" --", " -").replace("'--", "'-"))
 }
 
@@ -335,6 +349,7 @@ mod tests {
     #[test]
     fn paths_lose_their_slashes_and_spaces() {
         assert_eq!(clean_path(" /a/b/ "), "a/b");
+        assert!(exactly::<1>(&["/".to_owned()]).is_err());
         assert_eq!(mount_path("a"), "a/");
     }
 

@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::settings::{Ctx, Field, Http, Output};
-use super::{Failure, Outcome, clean_path, data};
+use super::{Failure, Outcome, clean_path, data, not_empty};
 use crate::client::Call;
 use crate::client::answer::Answer;
 use crate::show::value::Value;
@@ -35,6 +35,7 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let Some((path, pairs)) = args.arguments.split_first() else {
         return Err(Failure::usage("Not enough arguments (expected 1, got 0)"));
     };
+    not_empty(path)?;
     let format = ctx.format(&args.output)?;
     let path = clean_path(path);
     let query = query(pairs)?;

@@ -211,7 +211,7 @@ impl Ctx {
 
     fn address(&self, http: &Http) -> Result<Address, Failure> {
         let agent = http.agent_address.clone().or_else(|| self.variable("AGENT_ADDR"));
-        let chosen = agent.or_else(|| http.address.clone()).or_else(|| self.variable("ADDR"));
+        let chosen = agent.or_else(|| http.address.clone().filter(|text| !text.is_empty())).or_else(|| self.variable("ADDR"));
         let text = chosen.unwrap_or_else(|| "https://127.0.0.1:8200".to_owned());
         Address::parse(&text).map_err(|why| {
             Failure::server(format!("invalid server address {text:?}: {why}"))

@@ -1,7 +1,7 @@
 //! `write`: PUT data at a path.
 
 use super::settings::{Ctx, Field, Http, Output};
-use super::{Failure, Outcome, clean_path, data, read};
+use super::{Failure, Outcome, clean_path, data, not_empty, read};
 use crate::client::answer::Answer;
 use crate::show::value::Value;
 use crate::show::{self, Format};
@@ -50,6 +50,7 @@ pub(super) fn path_and_data(arguments: &[String]) -> Result<(&str, Value), Failu
     let Some((path, pairs)) = arguments.split_first() else {
         return Err(Failure::usage("Not enough arguments (expected 1, got 0)"));
     };
+    not_empty(path)?;
     let data = data::parse(pairs, &mut std::io::stdin()).map_err(|why| Failure::usage(format!("Failed to parse K=V data: {why}")))?;
     Ok((clean_path(path), data))
 }

@@ -1,5 +1,6 @@
 //! `server -dev`: in memory, initialised, unsealed, with a KV store and, if asked for, the AWS sandbox.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -56,7 +57,9 @@ pub(super) async fn set_up(args: &ServerArgs, core: &Core) -> Result<Dev, String
     }
     if !args.dev_no_store_token {
         match std::env::var("HOME") {
-            Ok(home) => TokenFile::in_home(&home).store(&root_token).map_err(|error| format!("The root token cannot be stored: {error}"))?,
+            Ok(home) => {
+                TokenFile::in_home(&home).store(&root_token).map_err(|error| format!("The root token cannot be stored: {error}"))?;
+            }
             Err(_no_home) => tracing::warn!("HOME is not set: the root token is not stored"),
         }
     }
@@ -80,7 +83,7 @@ async fn ask(core: &Core, token: &Secret<String>, path: &str, body: &Value) -> R
 }
 
 /// Prints how to use it, in the words that scripts look for.
-pub(super) fn announce(args: &ServerArgs, dev: &Dev, address: &str, sandbox: Option<&Running>) -> Result<(), String> {
+pub(super) fn announce(dev: &Dev, address: &str, sandbox: Option<&Running>) {
     let mut text = format!(
         "WARNING! dev mode is enabled! In this mode, Vault runs entirely in-memory\n\
          and starts unsealed with a single unseal key. The root token is already\n\
@@ -95,19 +98,15 @@ pub(super) fn announce(args: &ServerArgs, dev: &Dev, address: &str, sandbox: Opt
         dev.root_token.expose()
     );
     if let Some(sandbox) = sandbox {
-        text.push_str(&format!(
-            "AWS Sandbox: {}\n\nAWS calls of this server go to the sandbox. To point other programs there:\n\n",
-            sandbox.url()
-        ));
+        let url = sandbox.url();
+        let _infallible = write!(text, "AWS Sandbox: {url}\n\nAWS calls of this server go to the sandbox. To point other programs there:\n\n");
         for (name, value) in
             sandbox.environment().into_iter().filter(|(name, _)| matches!(name.as_str(), "AWS_ENDPOINT_URL" | "AWS_REGION"))
         {
-            text.push_str(&format!("    $ export {name}={value}\n"));
+            let _infallible = writeln!(text, "    $ export {name}={value}");
         }
         text.push('\n');
     }
-    let _ = args;
     text.push_str("Development mode should NOT be used in production installations!\n");
     show::out(&text);
-    Ok(())
 }

@@ -21,7 +21,9 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
         Endpoint::at(["audit"]).summary("List the enabled audit devices.").sudo().on(Operation::Read, list),
         Endpoint::at(["audit/{path..}"])
             .summary("Enable or disable an audit device.")
-            .help("A device is enabled when it has written a first record. While any is enabled, a request that none can record is refused.")
+            .help(
+                "A device is enabled when it has written a first record. While any is enabled, a request that none can record is refused.",
+            )
             .sudo()
             .on(Operation::Update, enable)
             .on(Operation::Delete, disable),

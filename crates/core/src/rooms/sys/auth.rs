@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result};
 
+use super::Sys;
 use super::mount_fields::{MountPath, Tuning, Wanted};
 use super::mounts::{Nothing, disable, enable, given_path, listed, tune, tuning_of};
-use super::Sys;
 use crate::mounts::{Class, normal_path};
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {

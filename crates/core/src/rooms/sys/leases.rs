@@ -209,7 +209,9 @@ async fn revoke_one(sys: Arc<Sys>, _: Cx, params: LeaseParams) -> Result<Reply> 
         }
         return Ok(Outcome::Accepted.into());
     }
-    result.map_err(|error| Error::bad_request(format!("failed to revoke entry: resp: (*logical.Response)(nil) err: {error}")).because(error))?;
+    result.map_err(|error| {
+        Error::bad_request(format!("failed to revoke entry: resp: (*logical.Response)(nil) err: {error}")).because(error)
+    })?;
     Ok(Reply::nothing())
 }
 

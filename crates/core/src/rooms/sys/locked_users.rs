@@ -12,7 +12,9 @@ use super::Sys;
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
     vec![
         Endpoint::at(["locked-users"]).summary("Report the locked user count metrics.").on(Operation::Read, list),
-        Endpoint::at(["locked-users/{mount_accessor:any}/unlock/{alias_identifier..}"]).summary("Unlock a user.").on(Operation::Update, unlock),
+        Endpoint::at(["locked-users/{mount_accessor:any}/unlock/{alias_identifier..}"])
+            .summary("Unlock a user.")
+            .on(Operation::Update, unlock),
     ]
 }
 

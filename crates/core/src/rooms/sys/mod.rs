@@ -14,6 +14,8 @@ mod password_policies;
 mod policies;
 mod remount;
 mod seal;
+#[cfg(test)]
+mod tests;
 mod tools;
 mod wrapping;
 

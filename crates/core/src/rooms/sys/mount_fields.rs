@@ -147,10 +147,7 @@ impl WantedConfig {
             return Err(Error::bad_request("given default lease TTL greater than given max lease TTL"));
         }
         if max_lease_ttl.is_zero() && default_lease_ttl > system.max {
-            return Err(Error::bad_request(format!(
-                "given default lease TTL greater than system max lease TTL of {}",
-                system.max.0
-            )));
+            return Err(Error::bad_request(format!("given default lease TTL greater than system max lease TTL of {}", system.max.0)));
         }
         check_visibility(self.listing_visibility.as_deref())?;
         let auth = class == Class::Auth;
@@ -282,8 +279,11 @@ pub(super) fn check_plugin_version(kind: &str, wanted: &str, running: &str) -> R
     Err(Error::bad_request(format!("engine {kind:?} has no version {wanted:?}: this build has {running}; leave plugin_version out")))
 }
 
+/// Options of a mount.
+type Options = BTreeMap<String, String>;
+
 /// The options after a change, `None` when there is none. The version of `kv` only goes up.
-fn tuned_options(row: &MountRow, wanted: BTreeMap<String, String>) -> Result<(Option<BTreeMap<String, String>>, Vec<String>)> {
+fn tuned_options(row: &MountRow, wanted: Options) -> Result<(Option<Options>, Vec<String>)> {
     if wanted.is_empty() {
         return Ok((None, Vec::new()));
     }

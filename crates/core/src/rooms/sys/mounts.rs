@@ -87,11 +87,7 @@ pub(super) fn listed(inner: &Inner, unsealed: &Unsealed, class: Class) -> Map<St
 
 /// Settings of the mount that covers `path`. Errors: `BadRequest` when there is none.
 pub(super) fn tuning_of(inner: &Inner, unsealed: &Unsealed, path: &str) -> Result<Reply> {
-    let live = unsealed
-        .table
-        .load()
-        .covering(path)
-        .ok_or_else(|| Error::bad_request(format!("cannot fetch sysview for path {path:?}")))?;
+    let live = unsealed.table.load().covering(path).ok_or_else(|| Error::bad_request(format!("cannot fetch sysview for path {path:?}")))?;
     Ok(Reply::data(live.row.tuned(inner.settings.ttls)).at_top_level())
 }
 

@@ -138,8 +138,7 @@ impl Rules {
         if let Some(error) = errors.first() {
             return Err(wrong(format!("unable to decode: {error}")));
         }
-        let unknown: Vec<&str> =
-            document.items.iter().map(hcl::Item::name).filter(|name| !["length", "rule"].contains(name)).collect();
+        let unknown: Vec<&str> = document.items.iter().map(hcl::Item::name).filter(|name| !["length", "rule"].contains(name)).collect();
         if !unknown.is_empty() {
             return Err(wrong(several(unknown.iter().map(|name| format!("found unexpected key: {name}")))));
         }

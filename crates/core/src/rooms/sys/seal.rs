@@ -11,8 +11,14 @@ use super::Sys;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
     vec![
-        Endpoint::at(["seal"]).summary("Seal the server: it forgets its keys and refuses requests until it is unsealed.").sudo().on(Operation::Update, seal),
-        Endpoint::at(["step-down"]).summary("Give up leadership; without leaders this does nothing.").sudo().on(Operation::Update, step_down),
+        Endpoint::at(["seal"])
+            .summary("Seal the server: it forgets its keys and refuses requests until it is unsealed.")
+            .sudo()
+            .on(Operation::Update, seal),
+        Endpoint::at(["step-down"])
+            .summary("Give up leadership; without leaders this does nothing.")
+            .sudo()
+            .on(Operation::Update, step_down),
     ]
 }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::roles::{self, Role};
 use super::{TokenRoom, caller, open};
 use crate::logins::{auth_of, normal_policies};
-use crate::node::{Inner, Unsealed};
+use crate::node::Unsealed;
 use crate::stages::judge::policy_operation;
 use crate::tokens::{self, Known, TokenRow};
 use crate::ttl::{self, Wish};
@@ -89,11 +89,11 @@ struct Decided {
 }
 
 async fn made(room: Arc<TokenRoom>, cx: Cx, params: CreateParams, lineage: Lineage, role: Option<(String, Role)>) -> Result<Reply> {
-    let (inner, unsealed) = open(&room).await?;
+    let (_, unsealed) = open(&room).await?;
     let (_, parent) = caller(&cx, &unsealed).await.map_err(|_| Error::bad_request("parent token lookup failed: no parent found"))?;
-    let sudo = has_sudo(&inner, &unsealed, &cx, &parent).await?;
+    let sudo = has_sudo(&unsealed, &cx, &parent).await?;
     let decided = decide(&cx, params, lineage, role, &parent, sudo)?;
-    let Decided { mut row, wanted, batch, mut warnings } = decided;
+    let Decided { row, wanted, batch, mut warnings } = decided;
     for policy in &row.policies {
         if !unsealed.policies.exists(policy).await? {
             warnings.push(format!("Policy {policy:?} does not exist"));
@@ -104,10 +104,6 @@ async fn made(room: Arc<TokenRoom>, cx: Cx, params: CreateParams, lineage: Linea
     }
     let now = cx.clock.now();
     let made = if batch {
-        if row.parent.is_some() && parent.row.expires.is_none() && parent.row.is_root() {
-            // A root token without an end: the batch token lives as long as it says.
-            row.parent = Some(parent.id.0);
-        }
         unsealed.tokens.create_batch(row)?
     } else {
         unsealed.tokens.create(row, wanted, &[]).await?
@@ -117,10 +113,9 @@ async fn made(room: Arc<TokenRoom>, cx: Cx, params: CreateParams, lineage: Linea
 }
 
 /// Whether the caller has `sudo` on the path it asked.
-async fn has_sudo(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, cx: &Cx, parent: &Known) -> Result<bool> {
+async fn has_sudo(unsealed: &Arc<Unsealed>, cx: &Cx, parent: &Known) -> Result<bool> {
     let config_version = unsealed.table.load().config_version;
     let acl = unsealed.policies.acl(&parent.row.policies, &parent.row.entity_id, config_version).await?;
-    let _ = inner;
     let question = Question {
         path: &cx.request.path,
         operation: policy_operation(Operation::Update),
@@ -145,13 +140,12 @@ fn decide(cx: &Cx, params: CreateParams, lineage: Lineage, role: Option<(String,
     }
     check_entity_alias(&params, role.as_ref().map(|(_, role)| role))?;
     check_id(params.id.as_ref(), sudo)?;
-    let (policies, given_none) = policies(&params, role.as_ref().map(|(_, role)| role), parent, sudo)?;
+    let policies = policies(&params, role.as_ref().map(|(_, role)| role), parent, sudo)?;
     let orphan = orphan(&params, lineage, role.as_ref().map(|(_, role)| role), sudo)?;
     let is_root = policies.iter().any(|policy| policy == "root");
     if is_root {
         check_root(batch, parent)?;
     }
-    let _ = given_none;
     let times = Times::read(&params, role.as_ref().map(|(_, role)| role), sudo, is_root)?;
     let mut warnings = times.warnings.clone();
     let now = cx.clock.now();
@@ -224,7 +218,9 @@ fn kind(params: &CreateParams, role: Option<&Role>) -> Result<bool> {
         return Ok(false);
     }
     let set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty() && text != "0");
-    for (name, given) in [("explicit_max_ttl", set(&params.explicit_max_ttl)), ("num_uses", params.num_uses != 0), ("period", set(&params.period))] {
+    for (name, given) in
+        [("explicit_max_ttl", set(&params.explicit_max_ttl)), ("num_uses", params.num_uses != 0), ("period", set(&params.period))]
+    {
         if given {
             return Err(Error::bad_request(format!("batch tokens cannot have {name:?} set")));
         }
@@ -268,8 +264,8 @@ fn check_id(id: Option<&Secret<String>>, sudo: bool) -> Result<()> {
     Ok(())
 }
 
-/// The policies, and whether the request named none.
-fn policies(params: &CreateParams, role: Option<&Role>, parent: &Known, sudo: bool) -> Result<(Vec<String>, bool)> {
+/// The policies.
+fn policies(params: &CreateParams, role: Option<&Role>, parent: &Known, sudo: bool) -> Result<Vec<String>> {
     let asked = normal_policies(params.policies.as_ref().map(|list| list.0.as_slice()).unwrap_or_default());
     let given_none = asked.is_empty();
     if let Some(bad) = asked.iter().find(|policy| matches!(policy.as_str(), "response-wrapping" | "control-group")) {
@@ -285,27 +281,27 @@ fn policies(params: &CreateParams, role: Option<&Role>, parent: &Known, sudo: bo
     if let Some(role) = role
         && role.restricts_policies()
     {
-        return Ok((roles::policies(role, asked, params.no_default_policy, parent)?, given_none));
+        return roles::policies(role, asked, params.no_default_policy, parent);
     }
     if given_none {
         let mut policies = parent.row.policies.clone();
         if params.no_default_policy {
             policies.retain(|policy| policy != "default");
         }
-        return Ok((policies, true));
+        return Ok(policies);
     }
     let no_default = params.no_default_policy || role.is_some_and(|role| role.token_no_default_policy);
     if sudo {
         if asked == ["root"] && !parent.row.is_root() {
             return Err(Error::bad_request("root tokens may not be created without parent token being root"));
         }
-        return Ok((with_default(asked, !no_default), false));
+        return Ok(with_default(asked, !no_default));
     }
     if !parent.row.is_root() && !asked.iter().all(|policy| parent.row.policies.contains(policy)) {
         return Err(Error::bad_request("child policies must be subset of parent"));
     }
     let add = !no_default && parent.row.policies.iter().any(|policy| policy == "default");
-    Ok((with_default(asked, add), false))
+    Ok(with_default(asked, add))
 }
 
 fn check_root(batch: bool, parent: &Known) -> Result<()> {

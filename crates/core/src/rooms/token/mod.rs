@@ -32,7 +32,10 @@ impl Engine for TokenRoom {
             Endpoint::at(["create"]).summary("Create a new token.").on(Operation::Update, create::create),
             Endpoint::at(["create-orphan"]).summary("Create a token without a parent.").on(Operation::Update, create::create_orphan),
             Endpoint::at(["create/{role_name}"]).summary("Create a token through a role.").on(Operation::Update, create::create_with_role),
-            Endpoint::at(["lookup"]).summary("Look up a token and its properties.").on(Operation::Read, lookup::lookup).on(Operation::Update, lookup::lookup),
+            Endpoint::at(["lookup"])
+                .summary("Look up a token and its properties.")
+                .on(Operation::Read, lookup::lookup)
+                .on(Operation::Update, lookup::lookup),
             Endpoint::at(["lookup-accessor"]).summary("Look up a token by its accessor.").on(Operation::Update, lookup::lookup_accessor),
             Endpoint::at(["lookup-self"])
                 .summary("Look up the token that asks.")
@@ -43,7 +46,10 @@ impl Engine for TokenRoom {
             Endpoint::at(["renew-self"]).summary("Renew the token that asks.").on(Operation::Update, renew::renew_self),
             Endpoint::at(["revoke"]).summary("Revoke a token and all its children.").on(Operation::Update, revoke::revoke),
             Endpoint::at(["revoke-accessor"]).summary("Revoke a token by its accessor.").on(Operation::Update, revoke::revoke_accessor),
-            Endpoint::at(["revoke-orphan"]).summary("Revoke a token and make orphans of its children.").sudo().on(Operation::Update, revoke::revoke_orphan),
+            Endpoint::at(["revoke-orphan"])
+                .summary("Revoke a token and make orphans of its children.")
+                .sudo()
+                .on(Operation::Update, revoke::revoke_orphan),
             Endpoint::at(["revoke-self"]).summary("Revoke the token that asks.").on(Operation::Update, revoke::revoke_self),
             Endpoint::at(["roles/?"]).summary("List token roles.").on(Operation::List, roles::list),
             Endpoint::at(["roles/{role_name}"])

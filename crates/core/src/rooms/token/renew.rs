@@ -65,7 +65,13 @@ pub(super) async fn renew_accessor(room: Arc<TokenRoom>, _: Cx, params: RenewAcc
     renewed(&inner, &unsealed, known, params.increment, None).await
 }
 
-async fn renewed(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, mut known: Known, increment: Seconds, token: Option<Secret<String>>) -> Result<Reply> {
+async fn renewed(
+    inner: &Arc<Inner>,
+    unsealed: &Arc<Unsealed>,
+    mut known: Known,
+    increment: Seconds,
+    token: Option<Secret<String>>,
+) -> Result<Reply> {
     if known.batch {
         return Err(Error::bad_request("batch tokens cannot be renewed"));
     }

@@ -222,8 +222,8 @@ fn changed(mut role: Role, params: RoleParams, max_ttl: Seconds) -> Result<(Role
         role.legacy_max = params.token_explicit_max_ttl.is_none();
     }
     role.token_period = newer(params.token_period, params.period, "period", &mut warnings).unwrap_or(role.token_period);
-    role.token_explicit_max_ttl =
-        newer(params.token_explicit_max_ttl, params.explicit_max_ttl, "explicit_max_ttl", &mut warnings).unwrap_or(role.token_explicit_max_ttl);
+    role.token_explicit_max_ttl = newer(params.token_explicit_max_ttl, params.explicit_max_ttl, "explicit_max_ttl", &mut warnings)
+        .unwrap_or(role.token_explicit_max_ttl);
     if role.token_explicit_max_ttl > max_ttl {
         warnings.push(format!(
             "Given explicit max TTL of {} is greater than system/mount allowed value of {} seconds; until this is fixed attempting to create tokens against this role will result in an error",
@@ -305,9 +305,8 @@ pub(super) fn policies(role: &Role, asked: Vec<String>, no_default: bool, parent
             )));
         }
     }
-    let banned = |name: &&String| {
-        role.disallowed_policies.contains(name) || role.disallowed_policies_glob.iter().any(|pattern| glob(pattern, name))
-    };
+    let banned =
+        |name: &&String| role.disallowed_policies.contains(name) || role.disallowed_policies_glob.iter().any(|pattern| glob(pattern, name));
     if let Some(bad) = policies.iter().find(banned) {
         return Err(Error::bad_request(format!("token policy {bad:?} is disallowed by this role")));
     }

@@ -7,7 +7,7 @@ use super::versions::version_list;
 use crate::show::value::Value;
 use crate::show::{self, Format};
 
-/// Delete a secret's newest version, or some versions; \"kv undelete\" brings them back
+/// Delete a secret's newest version, or some versions; "kv undelete" brings them back
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
 

@@ -1,7 +1,7 @@
 //! `kv put`.
 
 use super::super::settings::{Ctx, Field, Http, Output};
-use super::super::{Failure, Outcome, data, write};
+use super::super::{Failure, Outcome, data, not_empty, write};
 use super::mount::{self, MountFlag};
 use super::show_written;
 use crate::show::value::Value;
@@ -49,6 +49,7 @@ pub(super) fn path_and_data(arguments: &[String]) -> Result<(&str, Value), Failu
     let Some((path, pairs)) = arguments.split_first() else {
         return Err(Failure::usage("Not enough arguments (expected >1, got 0)"));
     };
+    not_empty(path)?;
     if pairs.is_empty() {
         return Err(Failure::usage("Must supply data"));
     }

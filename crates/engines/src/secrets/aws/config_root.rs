@@ -87,8 +87,15 @@ fn into_the_sealed_store<S: Serializer>(secret: &Secret<String>, serializer: S) 
 }
 
 impl RootConfig {
-    /// Where AWS calls of this mount go.
-    pub(super) fn target(&self) -> Target {
+    /// Where AWS calls of this mount go. Errors: `BadRequest` when one key is set without the other: to fall back to the server's
+    /// own identity then would give out credentials that nobody meant to.
+    pub(super) fn target(&self) -> Result<Target> {
+        if self.access_key.is_empty() != self.secret_key.is_empty() {
+            return Err(Error::bad_request(
+                "static AWS client credentials haven't been properly configured (the access key or secret key were provided but not \
+                 both): write both to config/root, or neither",
+            ));
+        }
         let mut sts_endpoints = Vec::new();
         if let Some(url) = set(&self.sts_endpoint) {
             sts_endpoints.push(StsEndpoint { url, region: set(&self.sts_region) });
@@ -97,13 +104,13 @@ impl RootConfig {
         }
         let keys =
             (self.has_keys()).then(|| StaticKeys { access_key_id: self.access_key.clone(), secret_access_key: self.secret_key.clone() });
-        Target {
+        Ok(Target {
             region: set(&self.region),
             sts_endpoints,
             iam_endpoint: set(&self.iam_endpoint),
             keys,
             max_retries: u32::try_from(self.max_retries).ok(),
-        }
+        })
     }
 
     fn has_keys(&self) -> bool {
@@ -234,13 +241,15 @@ async fn write_root(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<()> {
         Some(entry) => daypass_sdk::from_json(KEY, &entry.value)?,
         None => RootConfig::default(),
     };
-    let old = stored.target();
+    let old = stored.target().ok();
     let config = params.over(stored);
     config.checked()?;
     names::check(&cx, &config.username_template)?;
     let changes = daypass_sdk::Changes::new().unchanged(KEY, read.as_ref()).put_json(KEY, &config)?;
     cx.store.commit(changes).await?;
-    engine.aws.forget(&old);
+    if let Some(old) = old {
+        engine.aws.forget(&old);
+    }
     Ok(())
 }
 

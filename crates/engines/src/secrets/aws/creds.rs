@@ -72,7 +72,7 @@ async fn mint(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door) -> Result<Re
         Some(entry) => daypass_sdk::from_json(config_root::KEY, &entry.value)?,
         None => RootConfig::default(),
     };
-    let target = config.target();
+    let target = config.target()?;
     engine.remember(&target);
     let call = Call { target: &target, deadline: deadline(&cx) };
     let mut grant = grant(&cx, &role, &config, &wanted, door)?;
@@ -217,15 +217,15 @@ fn answer(cx: &Cx, role: &Role, door: Door, credential: Credential) -> Result<Re
     let token = reveal(&credential.session_token);
     let mut data = Map::new();
     data.insert("access_key".to_owned(), credential.access_key_id.as_str().into());
+    if let Some(arn) = credential.arn.filter(|_| kind == CredentialType::AssumedRole) {
+        data.insert("arn".to_owned(), arn.into());
+    }
     data.insert("secret_key".to_owned(), reveal(&credential.secret_access_key));
     if kind != CredentialType::SessionToken {
         data.insert("security_token".to_owned(), token.clone());
     }
     data.insert("session_token".to_owned(), token);
     data.insert("ttl".to_owned(), ttl.into());
-    if let Some(arn) = credential.arn.filter(|_| kind == CredentialType::AssumedRole) {
-        data.insert("arn".to_owned(), arn.into());
-    }
     let most = cx.mount.max_lease_ttl.set().unwrap_or(Seconds(u64::MAX));
     let leased = Leased::not_renewable(Value::Object(data), Seconds(ttl.min(most.0)))
         .fact("access_key_id", credential.access_key_id)

@@ -457,3 +457,15 @@ async fn long_names_are_cut_where_vault_cuts_them() {
     assert!(input.session_name.starts_with("vault-approle-ein_sehr_langer_Name_f_r_einen_Bui-17673"), "{}", input.session_name);
     assert_eq!(names::safe("a/b c#ü"), "a_b_c__");
 }
+
+#[tokio::test]
+async fn half_a_pair_of_keys_never_falls_back_to_the_servers_own_identity() {
+    let (bench, aws) = with_role(json!({"credential_type": "assumed_role", "role_arns": ROLE})).await;
+    assert_eq!(bench.call("PUT", "config/root", json!({"access_key": "AKIAX"})).await.status, 204);
+    let answer = bench.call("GET", "sts/one", Value::Null).await;
+    assert_eq!(answer.status, 400);
+    assert!(error(&answer).starts_with("static AWS client credentials haven't been properly configured"), "{answer:?}");
+    assert!(aws.made().is_empty());
+    bench.call("PUT", "config/root", json!({"secret_key": "hush"})).await;
+    assert_eq!(bench.call("GET", "sts/one", Value::Null).await.status, 200);
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use daypass_aws::{ContainerEndpoint, LiveAws, Settings};
 use daypass_base::{Clock, SystemClock, SystemEntropy};
 use daypass_sandbox::{Effect, Options, Rule, Running};
-use daypass_sdk::Secret;
+use daypass_sdk::{Secret, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Aws, Bench, Placeholder, error};
@@ -17,7 +17,7 @@ const STAGING: &str = "arn:aws:iam::111111111111:role/ecr-staging";
 async fn bench() -> (Bench, Running) {
     let mut bench = Bench::new(Placeholder, "cdp/aws/staging/", "aws");
     // HTTP answers carry the machine's date, and the SDK corrects its signatures by it: the simulation has to begin there.
-    bench.clock.jump_to(SystemClock::new().now());
+    bench.clock.jump_to(Timestamp::from_seconds(SystemClock::new().now().seconds()));
     let clock: Arc<dyn Clock> = Arc::new(bench.clock.clone());
     let sandbox = daypass_sandbox::start(Options::default(), Arc::clone(&clock), Arc::new(SystemEntropy)).await.unwrap();
     let variable = |name: &str| sandbox.environment().into_iter().find(|(key, _)| key == name).unwrap().1;
