@@ -175,30 +175,35 @@ fn decide(cx: &Cx, params: CreateParams, lineage: Lineage, role: Option<(String,
     row.explicit_max_ttl = times.explicit_max;
     row.role_max_ttl = times.role_max;
     row.period = times.period;
-    let endless = is_root && times.ttl.is_zero() && times.period.is_zero() && times.explicit_max.is_zero();
+    warnings.extend(live_for(&mut row, &times, parent, cx)?);
+    Ok(Decided { row, wanted: params.id.filter(|id| !id.is_empty()), batch, warnings })
+}
+
+/// Sets how long the token lives. Returns a remark when that is less than was asked for.
+fn live_for(row: &mut TokenRow, times: &Times, parent: &Known, cx: &Cx) -> Result<Option<String>> {
+    let endless = row.is_root() && times.ttl.is_zero() && times.period.is_zero() && times.explicit_max.is_zero();
     if endless {
         if parent.row.expires.is_some() {
             return Err(Error::bad_request("expiring root tokens cannot create non-expiring root tokens"));
         }
         row.renewable = false;
-    } else {
-        let wish = Wish {
-            issued: now,
-            now,
-            mount_default: cx.mount.default_lease_ttl,
-            mount_max: cx.mount.max_lease_ttl,
-            ttl: times.ttl,
-            max_ttl: Seconds::ZERO,
-            explicit_max: least(times.explicit_max, times.role_max),
-            period: times.period,
-            increment: Seconds::ZERO,
-        };
-        let granted = ttl::grant(&wish).map_err(|_past| Error::bad_request("ttl must be positive"))?;
-        row.creation_ttl = granted.ttl;
-        row.expires = Some(now + granted.ttl);
-        warnings.extend(granted.warning);
+        return Ok(None);
     }
-    Ok(Decided { row, wanted: params.id.filter(|id| !id.is_empty()), batch, warnings })
+    let wish = Wish {
+        issued: row.created,
+        now: row.created,
+        mount_default: cx.mount.default_lease_ttl,
+        mount_max: cx.mount.max_lease_ttl,
+        ttl: times.ttl,
+        max_ttl: Seconds::ZERO,
+        explicit_max: least(times.explicit_max, times.role_max),
+        period: times.period,
+        increment: Seconds::ZERO,
+    };
+    let granted = ttl::grant(&wish).map_err(|_past| Error::bad_request("ttl must be positive"))?;
+    row.creation_ttl = granted.ttl;
+    row.expires = Some(row.created + granted.ttl);
+    Ok(granted.warning)
 }
 
 fn kind(params: &CreateParams, role: Option<&Role>) -> Result<bool> {
