@@ -242,6 +242,8 @@ pub(crate) struct Table {
     by_path: HashMap<String, Arc<Live>>,
     /// In order, for listings.
     paths: Vec<String>,
+    /// Mounts that are being removed: no path leads to them, but only their engines can take back what they issued.
+    leaving: Vec<Arc<Live>>,
     /// Version of the stored row, for the next change.
     pub(crate) row_version: Option<u64>,
     /// Configuration version at which it was read.
@@ -257,10 +259,11 @@ pub(crate) struct Door {
 
 impl Table {
     pub(crate) fn new(mounts: Vec<Live>, row_version: Option<u64>, config_version: u64) -> Self {
+        let (leaving, mounts): (Vec<_>, Vec<_>) = mounts.into_iter().map(Arc::new).partition(|live| live.row.tainted);
         let mut paths: Vec<String> = mounts.iter().map(|live| live.row.path.clone()).collect();
         paths.sort_unstable();
-        let by_path = mounts.into_iter().map(|live| (live.row.path.clone(), Arc::new(live))).collect();
-        Self { by_path, paths, row_version, config_version }
+        let by_path = mounts.into_iter().map(|live| (live.row.path.clone(), live)).collect();
+        Self { by_path, paths, leaving, row_version, config_version }
     }
 
     /// The longest mount that the path lies under. A path that lacks only the last slash of a mount leads to it, too.
@@ -289,8 +292,9 @@ impl Table {
         self.by_path.get(path)
     }
 
+    /// The mount with this accessor, also one that is being removed.
     pub(crate) fn by_accessor(&self, accessor: &str) -> Option<&Arc<Live>> {
-        self.by_path.values().find(|live| live.row.accessor == accessor)
+        self.by_path.values().chain(&self.leaving).find(|live| live.row.accessor == accessor)
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Live>> {

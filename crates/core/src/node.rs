@@ -430,7 +430,7 @@ impl Inner {
         let (plain, config_version) = rows.get(&config_key(MOUNTS)).await?;
         let plain = plain.ok_or_else(|| Error::internal("the mount table is missing"))?;
         let stored: Vec<MountRow> = crate::rows::parse(&config_key(MOUNTS), &plain.value)?;
-        let mounts = stored.into_iter().filter(|row| !row.tainted).map(|row| self.mounted(row, rows)).collect::<Result<Vec<_>>>()?;
+        let mounts = stored.into_iter().map(|row| self.mounted(row, rows)).collect::<Result<Vec<_>>>()?;
         Ok(Table::new(mounts, Some(plain.version), config_version))
     }
 
@@ -454,7 +454,7 @@ impl Inner {
         let unchanged = old.row_version == Some(plain.version);
         let stored: Vec<MountRow> = crate::rows::parse(&config_key(MOUNTS), &plain.value)?;
         let mut mounts = Vec::with_capacity(stored.len());
-        for row in stored.into_iter().filter(|row| !row.tainted) {
+        for row in stored {
             // Engines of mounts that did not change keep what they hold in memory.
             let kept = old.exact(&row.path).filter(|live| unchanged || (live.row.uuid == row.uuid && live.row.options == row.options));
             let engine = kept.map(|live| Arc::clone(&live.engine));

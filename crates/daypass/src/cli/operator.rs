@@ -169,6 +169,16 @@ fn init_text(made: &Value, asked: &Value) -> String {
         ]);
         return lines.join("\n");
     }
+    if made.texts_at("keys_base64").is_empty() {
+        lines.push(
+            "Vault is initialized and has unsealed itself: its seal is not made of shares,
+so none were handed out. Keep a copy of the key that seals it in a safe place:
+without it the data cannot be read. Keep the root token safe, or revoke it when
+it is no longer needed."
+                .to_owned(),
+        );
+        return lines.join("\n");
+    }
     let (shares, threshold) = (number("secret_shares"), number("secret_threshold"));
     lines.push(format!(
         "Vault initialized with {shares} key shares and a key threshold of {threshold}. Please securely

@@ -34,9 +34,9 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
             .on(Operation::Delete, delete_ui_header),
         Endpoint::at(["config/group-policy-application", "config/control-group", "config/reload/license"])
             .summary("A feature of Vault Enterprise.")
-            .on(Operation::Read, super::misc::enterprise)
-            .on(Operation::Update, super::misc::enterprise)
-            .on(Operation::Delete, super::misc::enterprise),
+            .on(Operation::Read, super::about::enterprise)
+            .on(Operation::Update, super::about::enterprise)
+            .on(Operation::Delete, super::about::enterprise),
     ]
 }
 

@@ -7,7 +7,7 @@ mod config;
 mod internal;
 mod leases;
 mod locked_users;
-mod misc;
+mod about;
 mod mount_fields;
 pub(crate) mod mounts;
 mod password_policies;
@@ -43,7 +43,7 @@ impl Engine for Sys {
             internal::endpoints(),
             leases::endpoints(),
             locked_users::endpoints(),
-            misc::endpoints(),
+            about::endpoints(),
             mounts::endpoints(),
             password_policies::endpoints(),
             policies::endpoints(),

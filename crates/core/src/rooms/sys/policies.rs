@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Sys;
-use super::misc::enterprise;
+use super::about::enterprise;
 use super::mounts::Nothing;
 use crate::node::{Inner, Unsealed};
 

@@ -215,3 +215,44 @@ async fn the_openapi_document_names_every_mount() {
         assert!(paths.contains_key(path), "{path}");
     }
 }
+
+#[tokio::test]
+async fn removing_a_mount_takes_back_what_it_lent_and_erases_its_data() {
+    let server = Server::start().await;
+    server.ask("POST", "sys/mounts/a", json!({ "type": "lender" })).await;
+    let lent = server.ask("GET", "a/lend", Value::Null).await.1["data"]["number"].clone();
+    assert_eq!(server.ask("DELETE", "sys/mounts/a", Value::Null).await.0, 204);
+    assert_eq!(*server.book.returned.lock(), [lent]);
+    assert_eq!(server.ask("GET", "a/last", Value::Null).await.0, 404);
+    server.ask("POST", "sys/mounts/a", json!({ "type": "lender" })).await;
+    assert_eq!(server.ask("GET", "a/last", Value::Null).await.1["data"]["last"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_removal_that_fails_leaves_the_mount_closed_and_goes_on_when_asked_again() {
+    let server = Server::start().await;
+    server.ask("POST", "sys/mounts/a", json!({ "type": "lender" })).await;
+    let lent = server.ask("GET", "a/lend", Value::Null).await.1["data"]["number"].clone();
+    *server.book.strike.lock() = true;
+    assert_eq!(server.ask("DELETE", "sys/mounts/a", Value::Null).await.0, 400);
+    assert_eq!(server.ask("GET", "a/lend", Value::Null).await.0, 404);
+    assert_eq!(server.ask("POST", "sys/mounts/a", json!({ "type": "lender" })).await.0, 400);
+    *server.book.strike.lock() = false;
+    assert_eq!(server.ask("DELETE", "sys/mounts/a", Value::Null).await.0, 204);
+    assert_eq!(*server.book.returned.lock(), [lent]);
+    assert_eq!(server.ask("POST", "sys/mounts/a", json!({ "type": "lender" })).await.0, 204);
+}
+
+#[tokio::test]
+async fn a_removal_that_was_interrupted_is_finished_by_the_next_unseal() {
+    let mut server = Server::start().await;
+    server.ask("POST", "sys/mounts/a", json!({ "type": "lender" })).await;
+    let lent = server.ask("GET", "a/lend", Value::Null).await.1["data"]["number"].clone();
+    *server.book.strike.lock() = true;
+    server.ask("DELETE", "sys/mounts/a", Value::Null).await;
+    server.core.seal().await;
+    *server.book.strike.lock() = false;
+    server.unseal().await;
+    assert_eq!(*server.book.returned.lock(), [lent]);
+    assert_eq!(server.ask("POST", "sys/mounts/a", json!({ "type": "lender" })).await.0, 204);
+}
