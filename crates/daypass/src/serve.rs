@@ -21,8 +21,8 @@ use daypass_storage::memory::MemoryBackend;
 use daypass_storage::sqlite::{SqliteBackend, SqliteOptions};
 
 use crate::cli::server::ServerArgs;
-use crate::config::listener::Place;
-use crate::config::{self, Config, Seal, Storage};
+use crate::config::listener::{Listener, Place};
+use crate::config::{self, Config, Seal, Storage, Telemetry};
 use crate::show;
 
 /// Runs a server until it is told to stop.
@@ -49,6 +49,9 @@ fn start(args: &ServerArgs) -> Result<(), String> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    for setting in without_effect(&config) {
+        tracing::warn!("a setting has no effect: {setting}");
+    }
     process::harden(config.disable_mlock || args.dev);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("The runtime cannot start: {error}"))?;
@@ -57,7 +60,7 @@ fn start(args: &ServerArgs) -> Result<(), String> {
 
 /// Everything that is running, in the order in which it ends.
 struct Parts {
-    server: Server,
+    servers: Vec<Server>,
     core: Core,
     backend: Arc<dyn Backend>,
     sandbox: Option<Running>,
@@ -81,7 +84,8 @@ async fn serve(args: &ServerArgs, config: Config) -> Result<(), String> {
     if !args.dev {
         unseal_by_file(&core, &config).await?;
     }
-    let server = Server::start(bound.listeners, Arc::new(bridge::Bridge::new(core.clone())), Arc::clone(&clock));
+    let start = |(bound, rules)| Server::start(vec![bound], Arc::new(bridge::Bridge::new(core.clone(), rules)), Arc::clone(&clock));
+    let servers = bound.listeners.into_iter().map(start).collect();
     let _pid_file = config.pid_file.as_deref().map(process::PidFile::write).transpose()?;
     announce(&bound.addresses, scheme, backend.kind(), &config);
     if let Some(dev) = dev {
@@ -90,14 +94,18 @@ async fn serve(args: &ServerArgs, config: Config) -> Result<(), String> {
     process::notify_ready();
     let hooks = process::Hooks { reloaders, core: core.clone() };
     process::wait(&hooks).await?;
-    finish(Parts { server, core, backend, sandbox }).await;
+    finish(Parts { servers, core, backend, sandbox }).await;
     Ok(())
 }
 
 /// Ends everything: no new requests, those in flight finish, keys are forgotten, the store is closed.
 async fn finish(parts: Parts) {
     tracing::info!("shutting down: requests in flight may finish");
-    let cut = parts.server.shutdown(GRACE).await;
+    let mut ends = tokio::task::JoinSet::new();
+    for server in parts.servers {
+        ends.spawn(server.shutdown(GRACE));
+    }
+    let cut: usize = ends.join_all().await.into_iter().sum();
     if cut > 0 {
         tracing::warn!(connections = cut, "connections were cut off after {} seconds", GRACE.as_secs());
     }
@@ -157,7 +165,15 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str) -
         _ => SealKind::Shamir,
     };
     let longest = config.listeners.iter().filter_map(|listener| listener.max_request_duration).max();
-    let limits = Limits { request_seconds: longest.filter(|limit| !limit.is_zero()).unwrap_or(Seconds(90)), ..Limits::default() };
+    let mut limits = Limits { request_seconds: longest.filter(|limit| !limit.is_zero()).unwrap_or(Seconds(90)), ..Limits::default() };
+    for json in config.listeners.iter().map(|listener| listener.json) {
+        limits.json_depth = narrower(limits.json_depth, json.depth_max);
+        limits.json_string_bytes = narrower(limits.json_string_bytes, json.text_bytes_max);
+        limits.json_object_entries = narrower(limits.json_object_entries, json.entries_max);
+        limits.json_array_elements = narrower(limits.json_array_elements, json.elements_max);
+        limits.json_tokens = narrower(limits.json_tokens, json.tokens_max);
+    }
+    limits.body_bytes = config.listeners.iter().map(listen::body_bytes_max).max().unwrap_or(limits.body_bytes);
     Settings {
         ttls,
         limits,
@@ -168,6 +184,47 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str) -
         api_addr: api_addr.to_owned(),
         sanitized: sanitized(config, api_addr, storage, ttls),
     }
+}
+
+/// The configured limit where it is stricter: what is looser than the default is not taken, the parser's stack is sized for that.
+fn narrower(default: usize, configured: Option<u64>) -> usize {
+    configured.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok()).map_or(default, |limit| limit.min(default))
+}
+
+/// Settings that were read and that this version does nothing with: saying so is better than a wrong belief.
+fn without_effect(config: &Config) -> Vec<&'static str> {
+    let any = |has: fn(&Listener) -> bool| config.listeners.iter().any(has);
+    let settings = [
+        (config.ui, "ui: there is no web interface yet"),
+        (config.telemetry != Telemetry::default(), "telemetry: there are no metrics yet"),
+        (config.raw_storage_endpoint, "raw_storage_endpoint: sys/raw is not offered"),
+        (config.introspection_endpoint, "introspection_endpoint: sys/internal/inspect is not offered"),
+        (config.hostname_header, "enable_response_header_hostname: the header is not sent"),
+        (config.cluster_addr.is_some(), "cluster_addr: nodes do not speak to each other"),
+        (
+            config.log.rotate_bytes.is_some() || config.log.rotate_after.is_some() || config.log.rotate_files_max.is_some(),
+            "log_rotate_*: the log file is not rotated",
+        ),
+        (
+            any(|listener| listener.open_metrics || listener.open_in_flight_requests),
+            "unauthenticated_*_access: those endpoints are not offered",
+        ),
+        (any(|listener| listener.disable_printable_check), "disable_printable_check: paths are always checked"),
+        (
+            any(|listener| listener.redact_addresses || listener.redact_cluster_name || listener.redact_version),
+            "redact_*: nothing is redacted",
+        ),
+        (
+            any(|listener| {
+                listener
+                    .forwarded_for
+                    .as_ref()
+                    .is_some_and(|rules| rules.client_cert_header.is_some() || !rules.client_cert_decoders.is_empty())
+            }),
+            "x_forwarded_for_client_cert_*: certificates in headers are not read",
+        ),
+    ];
+    settings.into_iter().filter(|(set, _)| *set).map(|(_, text)| text).collect()
 }
 
 /// The configuration without anything secret, as `sys/config/state/sanitized` shows it.

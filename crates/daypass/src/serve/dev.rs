@@ -99,7 +99,8 @@ pub(super) fn announce(dev: &Dev, address: &str, sandbox: Option<&Running>) {
     );
     if let Some(sandbox) = sandbox {
         let url = sandbox.url();
-        let _infallible = write!(text, "AWS Sandbox: {url}\n\nAWS calls of this server go to the sandbox. To point other programs there:\n\n");
+        let _infallible =
+            write!(text, "AWS Sandbox: {url}\n\nAWS calls of this server go to the sandbox. To point other programs there:\n\n");
         for (name, value) in
             sandbox.environment().into_iter().filter(|(name, _)| matches!(name.as_str(), "AWS_ENDPOINT_URL" | "AWS_REGION"))
         {

@@ -8,13 +8,14 @@ use daypass_server::listener::UnixAccess;
 use daypass_server::tls::{ClientCertificates, MinVersion};
 use daypass_server::{Bound, Limits, Listener, Reloader, TlsFiles};
 
+use super::bridge::Rules;
 use crate::cli::server::ServerArgs;
 use crate::config::Config;
 use crate::config::listener::{self, Place, TlsVersion};
 
 /// What was bound.
 pub(super) struct Listeners {
-    pub(super) listeners: Vec<Bound>,
+    pub(super) listeners: Vec<(Bound, Rules)>,
     /// Certificates that SIGHUP reads again.
     pub(super) reloaders: Vec<Arc<Reloader>>,
     /// Where they listen, ports filled in.
@@ -27,14 +28,15 @@ pub(super) async fn bind(args: &ServerArgs, config: &Config) -> Result<Listeners
     if args.dev {
         let address = args.dev_listen_address.as_deref().unwrap_or("127.0.0.1:8200");
         let tls = if args.dev_tls { Some(dev_tls(args, address)?) } else { None };
-        out.add(tcp(address).await?, tls, Limits::default())?;
+        out.add(tcp(address).await?, tls, Limits::default(), Rules::default())?;
     }
     for listener in &config.listeners {
         let bound = match &listener.place {
             Place::Tcp(address) => tcp(address).await?,
             Place::Unix { path, access } => unix(path, access).await?,
         };
-        out.add(bound, listener.tls.as_ref().map(tls_files).transpose()?, limits(listener))?;
+        let rules = Rules { forwarded_for: listener.forwarded_for.clone(), custom_headers: listener.custom_headers.clone() };
+        out.add(bound, listener.tls.as_ref().map(tls_files).transpose()?, limits(listener), rules)?;
     }
     if out.listeners.is_empty() {
         return Err("The configuration has no listener. Add for example:\n\n    listener \"tcp\" { address = \"127.0.0.1:8200\" tls_cert_file = \"cert.pem\" tls_key_file = \"key.pem\" }".to_owned());
@@ -43,11 +45,11 @@ pub(super) async fn bind(args: &ServerArgs, config: &Config) -> Result<Listeners
 }
 
 impl Listeners {
-    fn add(&mut self, listener: Listener, tls: Option<TlsFiles>, limits: Limits) -> Result<(), String> {
+    fn add(&mut self, listener: Listener, tls: Option<TlsFiles>, limits: Limits, rules: Rules) -> Result<(), String> {
         let tls = tls.map(|files| Reloader::load(files).map_err(|error| error.to_string())).transpose()?;
         self.addresses.push(listener.address());
         self.reloaders.extend(tls.clone());
-        self.listeners.push(Bound { listener, tls, limits });
+        self.listeners.push((Bound { listener, tls, limits }, rules));
         Ok(())
     }
 }
@@ -73,13 +75,19 @@ async fn unix(path: &Path, access: &listener::UnixAccess) -> Result<Listener, St
     Listener::unix(path, access).await.map_err(|error| format!("Cannot listen on {}: {error}", path.display()))
 }
 
-fn limits(listener: &listener::Listener) -> Limits {
+/// The longest body that a listener takes, in bytes.
+pub(super) fn body_bytes_max(listener: &listener::Listener) -> usize {
     let defaults = Limits::default();
-    let body = match listener.max_request_size {
+    match listener.max_request_size {
         None => defaults.body_bytes_max,
         Some(0) => defaults.all_bodies_bytes_max,
         Some(size) => usize::try_from(size).unwrap_or(usize::MAX),
-    };
+    }
+}
+
+fn limits(listener: &listener::Listener) -> Limits {
+    let defaults = Limits::default();
+    let body = body_bytes_max(listener);
     let timeouts = &listener.timeouts;
     Limits {
         body_bytes_max: body,
