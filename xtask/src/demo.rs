@@ -153,7 +153,7 @@ impl Stage {
     fn aws(&self, log: &mut Log, arguments: &[&str], credential: &[(&str, String)]) -> Result<String, String> {
         let mut command = Command::new(&self.aws);
         command.args(arguments).envs(credential.iter().map(|(name, value)| (*name, value)));
-        command.env("AWS_ENDPOINT_URL", format!("http://{}", self.sandbox)).env("AWS_REGION", "us-east-1").env("AWS_PAGER", "");
+        command.env("AWS_ENDPOINT_URL", format!("http://{}", self.sandbox)).env("AWS_DEFAULT_REGION", "us-east-1").env("AWS_PAGER", "");
         for variable in ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"] {
             command.env_remove(variable);
         }

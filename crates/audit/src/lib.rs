@@ -1,6 +1,6 @@
 //! Audit devices: who asked for what, and what the answer was, in Vault's JSON format, one object a line.
 //!
-//! [`record`] is what the pipeline tells; [`line`] writes it, with every secret replaced by a keyed hash; [`sink`] and [`file`] carry
+//! [`record`] is what the pipeline tells; [`mod@line`] writes it, with every secret replaced by a keyed hash; [`sink`] and [`mod@file`] carry
 //! lines to their place; [`device`] reads an operator's options; [`broker`] holds the devices and decides whether a request may go on.
 //!
 //! Fails closed: while a device is enabled, a record that no device took is an error, and the request must not go on. Nothing here

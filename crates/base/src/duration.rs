@@ -180,8 +180,8 @@ mod tests {
         ] {
             assert_eq!(go_string(parse(text).unwrap().size), printed, "{text}");
         }
-        assert_eq!(short_string(Duration::from_secs(768 * 3600)), "768h");
-        assert_eq!(short_string(Duration::from_secs(5400)), "1h30m");
+        assert_eq!(short_string(Duration::from_hours(768)), "768h");
+        assert_eq!(short_string(Duration::from_mins(90)), "1h30m");
         assert_eq!(short_string(Duration::from_secs(30)), "30s");
     }
 

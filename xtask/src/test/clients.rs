@@ -76,7 +76,11 @@ fn session(project: &Project, log: &mut Log, name: &str, command: &mut Command) 
         command.env_remove(variable);
     }
     command.current_dir(&project.work).env("VAULT_ADDR", format!("http://{}", server.address)).env("VAULT_TOKEN", ROOT_TOKEN);
-    command.env("HOME", home(project, name)?).env("AWS_REGION", "us-east-1").env("AWS_EC2_METADATA_DISABLED", "true");
+    command
+        .env("HOME", home(project, name)?)
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_DEFAULT_REGION", "us-east-1")
+        .env("AWS_EC2_METADATA_DISABLED", "true");
     if let Some(sandbox) = server.sandbox {
         command.env("AWS_SANDBOX", format!("http://{sandbox}"));
     }

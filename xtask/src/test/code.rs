@@ -54,7 +54,9 @@ pub(super) fn units(project: &Project, log: &mut Log) -> Result<Verdict, String>
 
 pub(super) fn doc(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let mut doc = cargo();
-    doc.current_dir(&project.root).args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
+    doc.current_dir(&project.root)
+        .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"])
+        .env("RUSTDOCFLAGS", "-D warnings");
     log.run(&mut doc)?;
     Ok(ONE)
 }

@@ -1,5 +1,6 @@
 //! `sys/`: the server's own administration. This file is the table of contents.
 
+mod about;
 mod audit;
 mod auth;
 mod capabilities;
@@ -7,7 +8,6 @@ mod config;
 mod internal;
 mod leases;
 mod locked_users;
-mod about;
 mod mount_fields;
 pub(crate) mod mounts;
 mod password_policies;

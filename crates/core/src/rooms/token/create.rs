@@ -103,11 +103,7 @@ async fn made(room: Arc<TokenRoom>, cx: Cx, params: CreateParams, lineage: Linea
         warnings.push("Supplying a custom ID for the token uses the weaker SHA1 hashing instead of the more secure SHA2-256 HMAC for token obfuscation. SHA1 hashed tokens on the wire leads to less secure lookups.".to_owned());
     }
     let now = cx.clock.now();
-    let made = if batch {
-        unsealed.tokens.create_batch(row)?
-    } else {
-        unsealed.tokens.create(row, wanted, &[]).await?
-    };
+    let made = if batch { unsealed.tokens.create_batch(row)? } else { unsealed.tokens.create(row, wanted, &[]).await? };
     let reply = Reply::from(Outcome::Token(Box::new(auth_of(&made, now))));
     Ok(warnings.into_iter().fold(reply, Reply::warn))
 }

@@ -145,7 +145,7 @@ async fn write(kv: Arc<Kv2>, cx: Cx, params: WriteParams) -> Result<Reply> {
     .await
 }
 
-/// As [`write`]; also `NotFound` for a secret that does not exist, and 404 with its metadata for one that is deleted.
+/// As [`write()`]; also `NotFound` for a secret that does not exist, and 404 with its metadata for one that is deleted.
 async fn patch(kv: Arc<Kv2>, cx: Cx, params: WriteParams) -> Result<Reply> {
     kv.ready(&cx).await?;
     let cas = params.cas();

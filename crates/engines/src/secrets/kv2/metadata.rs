@@ -116,7 +116,7 @@ async fn write(kv: Arc<Kv2>, cx: Cx, params: MetadataParams) -> Result<Reply> {
     .await
 }
 
-/// As [`write`]; 404 for a secret that does not exist.
+/// As [`write()`]; 404 for a secret that does not exist.
 async fn patch(kv: Arc<Kv2>, cx: Cx, params: MetadataParams) -> Result<Reply> {
     kv.ready(&cx).await?;
     let (removed, set): (Map<_, _>, Map<_, _>) =
