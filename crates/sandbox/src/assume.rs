@@ -204,13 +204,14 @@ fn suffices(trust: Trust, own: Own, same_account: bool) -> bool {
 /// Length, tags and packed size, once access is decided. `chained` is the role session that asks, if one does.
 pub(crate) fn grant<'a>(state: &State, account: &'a str, role: &'a Role, wish: &Wish, chained: Option<&Session>) -> Result<Granted<'a>> {
     let seconds = wish.seconds.unwrap_or(CHAINED_MAX);
+    // The role's own limit is named first, as recorded with the real one.
+    if seconds > role.max_session && wish.seconds.is_some() {
+        return Err(Fault::validation("The requested DurationSeconds exceeds the MaxSessionDuration set for this role."));
+    }
     if chained.is_some() && seconds > CHAINED_MAX {
         return Err(Fault::validation(
             "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.",
         ));
-    }
-    if seconds > role.max_session && wish.seconds.is_some() {
-        return Err(Fault::validation("The requested DurationSeconds exceeds the MaxSessionDuration set for this role."));
     }
     check_policy_arns(state, account, &wish.policy_arns)?;
     let mut tags: BTreeMap<String, String> = wish.tags.iter().cloned().collect();

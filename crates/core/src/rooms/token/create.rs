@@ -218,7 +218,8 @@ fn kind(params: &CreateParams, role: Option<&Role>) -> Result<bool> {
     if !batch {
         return Ok(false);
     }
-    let set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty() && text != "0");
+    // `0s` is what the command line sends for "not set".
+    let set = |text: &Option<String>| text.as_deref().is_some_and(|text| duration::parse(text).is_ok_and(|given| !given.size.is_zero()));
     for (name, given) in
         [("explicit_max_ttl", set(&params.explicit_max_ttl)), ("num_uses", params.num_uses != 0), ("period", set(&params.period))]
     {
