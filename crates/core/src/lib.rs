@@ -6,6 +6,8 @@
 mod audit;
 mod cors;
 mod expiry;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 mod ids;
 mod json;

@@ -83,7 +83,7 @@ fn short(seconds: Seconds) -> String {
     duration::short_string(seconds.duration())
 }
 
-fn least(values: impl IntoIterator<Item = Seconds>) -> Seconds {
+pub(crate) fn least(values: impl IntoIterator<Item = Seconds>) -> Seconds {
     values.into_iter().filter(|value| !value.is_zero()).min().unwrap_or_default()
 }
 

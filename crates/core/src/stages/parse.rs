@@ -99,6 +99,8 @@ fn logical_path(raw: &str, query: Option<&str>, limits: &Limits) -> Result<Strin
     }
     // A parent that hides behind an escape was decoded just now and is seen here.
     match text.strip_prefix("/v1/") {
+        // An escaped slash right behind `/v1/`: no mount can have such a path, and policies drop a leading slash.
+        Some(path) if path.starts_with('/') => Err(refused(400, vec!["path cannot start with an empty segment".to_owned()])),
         Some(path) if path.split('/').any(|segment| segment == "..") => {
             Err(refused(400, vec!["path cannot contain parent references".to_owned()]))
         }

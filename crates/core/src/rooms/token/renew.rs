@@ -123,7 +123,8 @@ async fn grant(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &mut TokenRow,
         mount_max: live.mount.max_lease_ttl,
         ttl: last,
         max_ttl: row.role_max_ttl,
-        explicit_max: row.explicit_max_ttl,
+        // A role's explicit maximum holds for periodic tokens, too, which know no other.
+        explicit_max: ttl::least([row.explicit_max_ttl, row.role_max_ttl]),
         period: row.period,
         increment,
     };

@@ -190,14 +190,15 @@ fn changed(mut role: Role, params: RoleParams, max_ttl: Seconds) -> Result<(Role
     if let Some(list) = params.allowed_policies {
         role.allowed_policies = names(list);
     }
+    // What is forbidden is not a set of policies to hold: `root` among them must not swallow the others.
     if let Some(list) = params.disallowed_policies {
-        role.disallowed_policies = names(list);
+        role.disallowed_policies = patterns(&list);
     }
     if let Some(list) = params.allowed_policies_glob {
-        role.allowed_policies_glob = names(list);
+        role.allowed_policies_glob = patterns(&list);
     }
     if let Some(list) = params.disallowed_policies_glob {
-        role.disallowed_policies_glob = names(list);
+        role.disallowed_policies_glob = patterns(&list);
     }
     if let Some(list) = params.allowed_entity_aliases {
         role.allowed_entity_aliases = Some(list.0);
@@ -315,12 +316,23 @@ pub(super) fn policies(role: &Role, asked: Vec<String>, no_default: bool, parent
 
 /// A pattern with `*` at its ends.
 pub(super) fn glob(pattern: &str, text: &str) -> bool {
-    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
-        (Some(_), Some(_)) => pattern.len() < 2 || text.contains(pattern.trim_matches('*')),
-        (Some(end), None) => text.ends_with(end),
-        (None, Some(start)) => text.starts_with(start),
-        (None, None) => pattern == text,
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(start) else { return false };
+    let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in middle.split('*').filter(|part| !part.is_empty()) {
+        // The first place is as good as any: what follows may stand anywhere after it.
+        let Some((_, after)) = text.split_once(part) else { return false };
+        text = after;
     }
+    text.ends_with(end)
+}
+
+/// Names and globs as they are compared: in lower case, in order, each once; all of them.
+fn patterns(list: &CommaList) -> Vec<String> {
+    let mut out: Vec<String> = list.0.iter().map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty()).collect();
+    out.sort_unstable();
+    out.dedup();
+    out
 }
 
 /// As Go prints a list of quoted texts.
@@ -331,4 +343,33 @@ fn quoted(names: &[String]) -> String {
 
 fn key(name: &str) -> String {
     format!("roles/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A role that forbids `root` and `admin` was kept as one that forbids `root` alone, and handed out `admin`.
+    #[test]
+    fn a_role_that_forbids_root_still_forbids_the_others() {
+        let params: RoleParams =
+            serde_json::from_value(json!({ "role_name": "r", "disallowed_policies": "root, Admin", "disallowed_policies_glob": "root,prod*" }))
+                .unwrap();
+        let (role, _) = changed(Role::default(), params, Seconds(3600)).unwrap();
+        assert_eq!((role.disallowed_policies, role.disallowed_policies_glob), (
+            vec!["admin".to_owned(), "root".to_owned()],
+            vec!["prod*".to_owned(), "root".to_owned()]
+        ));
+    }
+
+    /// A role that forbids `prod*eu` handed out `prod-admin-eu`, because a star in the middle was taken for a letter.
+    #[test]
+    fn a_star_stands_for_anything_wherever_it_is() {
+        for (pattern, text) in [("*", ""), ("*", "x"), ("prod*eu", "prod-admin-eu"), ("prod*eu", "prodeu"), ("*a*b*", "xaybz"), ("a**b", "ab")] {
+            assert!(glob(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("prod*eu", "prod-us"), ("ab*ba", "aba"), ("*a*b", "ba"), ("x", "xx"), ("*b*a*", "ab"), ("a*", "ba")] {
+            assert!(!glob(pattern, text), "{pattern} {text}");
+        }
+    }
 }

@@ -1,0 +1,30 @@
+//! What fuzz targets reach of the core: the stage that reads bytes of strangers before anybody is known. Not part of the API.
+
+use crate::http::{Body, HttpRequest};
+use crate::limits::Limits;
+use crate::stages::parse::{Outcome, parse};
+use daypass_base::Entropy;
+
+/// Parses a request. Returns the path, or the status of the refusal. A path that comes back is clean: no part of it leads upwards.
+pub fn parse_request(request: HttpRequest, entropy: &dyn Entropy) -> Result<String, u16> {
+    match parse(request, &Limits::default(), entropy) {
+        Outcome::Parsed(parsed) => Ok(parsed.path.clone()),
+        Outcome::Answer(answer) => Err(answer.status),
+    }
+}
+
+/// A request of raw parts, as a server would read them. `None` when no server would hand them on.
+pub fn request(method: &[u8], target: &[u8], headers: &[(&[u8], &[u8])], body: &[u8]) -> Option<HttpRequest> {
+    let mut map = http::HeaderMap::new();
+    for (name, value) in headers {
+        let name = http::HeaderName::from_bytes(name).ok()?;
+        map.append(name, http::HeaderValue::from_bytes(value).ok()?);
+    }
+    Some(HttpRequest {
+        method: http::Method::from_bytes(method).ok()?,
+        uri: http::Uri::try_from(target).ok()?,
+        headers: map,
+        body: Body::Read(bytes::Bytes::copy_from_slice(body)),
+        peer: None,
+    })
+}
