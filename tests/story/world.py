@@ -6,6 +6,7 @@ All of it lives below one directory and inside the namespaces that `run` made. N
 import json
 import os
 import shutil
+import socket
 import subprocess
 import time
 import urllib.error
@@ -189,6 +190,17 @@ http {{
 }}
 """)
         self.spawn("front", ["nginx", "-e", f"{self.root}/logs/front-errors.log", "-c", f"{self.root}/nginx.conf"])
+        for port in (443, *range(5001, 5001 + len(ACCOUNTS))):
+            self.await_port(port)
+
+    def await_port(self, port):
+        """Until something listens there."""
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise SystemExit(f"nothing listens on port {port}; see the logs below {self.root}/logs")
 
     def start_daypass(self):
         """The server with the fake AWS inside. It takes its own identity from the fake's container-credentials endpoint."""

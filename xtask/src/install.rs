@@ -21,7 +21,10 @@ fn put_stamp(stamp: &Path, content: &str) -> Result<(), String> {
 
 /// Adds to an installer's failure what a person can do about it.
 fn unreachable(what: &str, from: &str, error: &str) -> String {
-    format!(
-        "{what} could not be installed from {from}. Is it reachable from here, or must a proxy or mirror be set for its client?\n{error}"
-    )
+    let advice = if error.contains("No space left on device") {
+        "The disk is full: make room below cargo's target directory and in /tmp, then try again."
+    } else {
+        "Is it reachable from here, or must a proxy or mirror be set for its client?"
+    };
+    format!("{what} could not be installed from {from}. {advice}\n{error}")
 }

@@ -1,6 +1,6 @@
 //! The expiry worker: revokes what has come due, in order, a bounded batch at a time; and the engines' regular work.
 //!
-//! Nothing is held in memory per lease. One node owns a shard of the index at a time, by a claim that the store fences.
+//! Nothing is held in memory per lease. An entry that fails is put off and never holds up those behind it.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -58,17 +58,26 @@ async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<bool> {
     let due = unsealed.rows.due(0, now, BATCH).await?;
     let more = due.len() == BATCH;
     for entry in due {
-        match entry.id.split_first() {
-            Some((b'T', id)) => token(inner, unsealed, &entry, id, now).await?,
-            Some((b'L', id)) => lease(inner, unsealed, &entry, id, now).await?,
-            Some((b'M', key)) => {
-                let marker = Key::new(Space::Lease, key.to_vec());
-                unsealed.rows.commit(Batch::new().delete(marker).not_due(entry.clone())).await?;
-            }
-            _ => drop_entry(unsealed, &entry).await?,
+        if let Err(error) = settle(inner, unsealed, &entry, now).await {
+            // A row that does not open, or a store that stumbles: this entry waits, the next ones do not.
+            tracing::warn!(%error, "something that came due could not be settled; it is tried again in a minute");
+            later(unsealed, &entry, now + TICK).await?;
         }
     }
     Ok(more)
+}
+
+async fn settle(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, now: Timestamp) -> Result<()> {
+    match entry.id.split_first() {
+        Some((b'T', id)) => token(inner, unsealed, entry, id, now).await,
+        Some((b'L', id)) => lease(inner, unsealed, entry, id, now).await,
+        Some((b'M', key)) => {
+            let marker = Key::new(Space::Lease, key.to_vec());
+            unsealed.rows.commit(Batch::new().delete(marker).not_due(entry.clone())).await?;
+            Ok(())
+        }
+        _ => drop_entry(unsealed, entry).await,
+    }
 }
 
 async fn token(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: &[u8], now: Timestamp) -> Result<()> {
@@ -89,7 +98,11 @@ async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: &[
         // Renewed since: its new entry stands further on.
         return drop_entry(unsealed, entry).await;
     }
-    match crate::revoke::engine_revoke(inner, unsealed, &held.row).await {
+    let revoked = tokio::select! {
+        revoked = crate::revoke::engine_revoke(inner, unsealed, &held.row) => revoked,
+        () = inner.clock.sleep(PATIENCE) => Err(daypass_sdk::Error::failed(format!("taking it back took longer than {} s", PATIENCE.as_secs()))),
+    };
+    match revoked {
         Ok(()) => {
             unsealed.leases.remove(&held).await?;
             drop_entry(unsealed, entry).await
@@ -140,6 +153,8 @@ async fn tick(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
 const PAUSE: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_mins(1);
 const BATCH: usize = 256;
+/// How long one secret may take to be taken back, so that an AWS that hangs does not hold up all others for long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

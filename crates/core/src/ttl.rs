@@ -83,6 +83,7 @@ fn short(seconds: Seconds) -> String {
     duration::short_string(seconds.duration())
 }
 
+/// The least of those that are set; zero when none is.
 pub(crate) fn least(values: impl IntoIterator<Item = Seconds>) -> Seconds {
     values.into_iter().filter(|value| !value.is_zero()).min().unwrap_or_default()
 }

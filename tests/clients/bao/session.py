@@ -49,6 +49,32 @@ def login():
     prove("a wrong token is refused with exit code 2", done.returncode == 2 and "permission denied" in done.stderr, done.stderr)
 
 
+def people_and_machines():
+    bao("auth", "enable", "userpass")
+    prove("auth enable shows in auth list", "userpass/" in answer(bao("auth", "list", "-format=json")))
+    done = bao("write", "auth/userpass/users/ada", "-", stdin='{"password": "engine", "token_policies": "default"}')
+    prove("a user is made", done.returncode == 0, done.stderr)
+    done = bao("login", "-method=userpass", "-format=json", "-no-store", "username=ada", "password=engine", token=None)
+    auth = answer(done).get("auth") or {}
+    prove.secret(auth.get("client_token"))
+    prove("login -method=userpass", auth.get("metadata") == {"username": "ada"} and auth.get("policies") == ["default"], done.stderr)
+    done = bao("login", "-method=userpass", "-no-store", "username=ada", "password=wrong", token=None)
+    prove("a wrong password is refused", done.returncode == 2 and "invalid username or password" in done.stderr, done.stderr)
+    bao("auth", "enable", "approle")
+    done = bao("write", "auth/approle/role/job", "token_policies=default", "token_ttl=20m", "secret_id_num_uses=1")
+    prove("an AppRole is made", done.returncode == 0, done.stderr)
+    role = bao("read", "-field=role_id", "auth/approle/role/job/role-id").stdout.strip()
+    secret = prove.secret(bao("write", "-f", "-field=secret_id", "auth/approle/role/job/secret-id").stdout.strip())
+    ask = json.dumps({"role_id": role, "secret_id": secret})
+    done = bao("write", "-format=json", "auth/approle/login", "-", token=None, stdin=ask)
+    auth = answer(done).get("auth") or {}
+    prove.secret(auth.get("client_token"))
+    prove("a job logs in with role and secret id", auth.get("lease_duration") == 1200 and auth.get("metadata") == {"role_name": "job"}, done.stderr)
+    done = bao("write", "auth/approle/login", "-", token=None, stdin=ask)
+    prove("a secret id for one use is used up", done.returncode == 2 and "invalid role or secret ID" in done.stderr, done.stderr)
+    prove("auth disable", bao("auth", "disable", "approle").returncode == 0 and bao("auth", "disable", "userpass").returncode == 0)
+
+
 def policies():
     rules = 'path "secret/data/ci/*" { capabilities = ["create", "read", "update", "patch"] }'
     done = bao("policy", "write", "ci", "-", stdin=rules)
@@ -179,6 +205,7 @@ def lease(lease_id):
 
 status()
 login()
+people_and_machines()
 policies()
 kv2()
 kv1()

@@ -57,6 +57,7 @@ func main() {
 	kv(ctx, root)
 	tokens(ctx, root)
 	wrapping(root)
+	machines(root)
 	if os.Getenv("AWS_SANDBOX") != "" {
 		aws(ctx, root)
 	} else {
@@ -186,6 +187,30 @@ func wrapping(root *vault.Client) {
 	prove("and unwrapped", err == nil && opened.Auth != nil && opened.Auth.ClientToken != "", err)
 	_, err = root.Logical().Unwrap(made.WrapInfo.Token)
 	refused("once", http.StatusBadRequest, err)
+}
+
+// machines logs in as tools with this client do: by a plain write, then with the token that came back.
+func machines(root *vault.Client) {
+	works("AppRole: enable", root.Sys().EnableAuthWithOptions("approle", &vault.EnableAuthOptions{Type: "approle"}))
+	_, err := root.Logical().Write("auth/approle/role/job", map[string]any{"token_policies": "default", "token_ttl": "10m"})
+	works("a role", err)
+	role, err := root.Logical().Read("auth/approle/role/job/role-id")
+	if !works("its id", err) {
+		return
+	}
+	secret, err := root.Logical().Write("auth/approle/role/job/secret-id", nil)
+	if !works("a secret id", err) {
+		return
+	}
+	ask := map[string]any{"role_id": role.Data["role_id"], "secret_id": secret.Data["secret_id"]}
+	login, err := client("").Logical().Write("auth/approle/login", ask)
+	if works("login", err) {
+		self, err := client(login.Auth.ClientToken).Auth().Token().LookupSelf()
+		prove("the token works", err == nil && self.Data["path"] == "auth/approle/login", err)
+	}
+	mounts, err := root.Sys().ListAuth()
+	prove("auth mounts are listed", err == nil && mounts["approle/"] != nil && mounts["token/"] != nil, err)
+	works("disable", root.Sys().DisableAuth("approle"))
 }
 
 func aws(ctx context.Context, root *vault.Client) {

@@ -20,6 +20,22 @@ def login():
     prove("a wrong token is not authenticated", not hvac.Client(url=SERVER, token="s.wrong").is_authenticated())
 
 
+def machines():
+    root.sys.enable_auth_method("approle")
+    root.auth.approle.create_or_update_approle("job", token_policies=["default"], token_ttl="10m")
+    role = root.auth.approle.read_role_id("job")["data"]["role_id"]
+    made = root.auth.approle.generate_secret_id("job", metadata={"build": "9"})["data"]
+    job = hvac.Client(url=SERVER)
+    auth = job.auth.approle.login(role, prove.secret(made["secret_id"]))["auth"]
+    prove.secret(auth["client_token"])
+    prove("AppRole login", auth["lease_duration"] == 600 and auth["metadata"] == {"role_name": "job", "build": "9"}, auth["metadata"])
+    prove("the client uses the token it got", job.auth.token.lookup_self()["data"]["path"] == "auth/approle/login")
+    job.logout(revoke_token=True)
+    root.auth.approle.destroy_secret_id_accessor("job", made["secret_id_accessor"])
+    prove.raises("a destroyed secret id is refused", exceptions.InvalidRequest, lambda: hvac.Client(url=SERVER).auth.approle.login(role, made["secret_id"]))
+    root.sys.disable_auth_method("approle")
+
+
 def policies():
     root.sys.create_or_update_policy("reader", 'path "secret/data/app" { capabilities = ["read"] }')
     prove("a policy is written and listed", "reader" in root.sys.list_policies()["data"]["policies"])
@@ -106,6 +122,7 @@ def aws():
 
 
 login()
+machines()
 policies()
 kv2()
 kv1()

@@ -56,6 +56,7 @@ public final class Session {
         policies(raw);
         kv(root, raw);
         tokens(root, raw);
+        machines(raw);
         if (System.getenv("AWS_SANDBOX") != null) {
             aws(raw);
         } else {
@@ -117,6 +118,18 @@ public final class Session {
         refused("and revokes itself", 403, () -> job.auth().lookupSelf());
         String wrapping = root.auth().wrap(new JsonObject().add("key", "value"), 60).getToken();
         prove("unwrap", "value".equals(root.auth().unwrap(wrapping).getData().get("key").asString()), "");
+    }
+
+    /** As Jenkins logs in. */
+    private static void machines(Vault raw) throws VaultException {
+        raw.logical().write("sys/auth/approle", Map.of("type", "approle"));
+        raw.logical().write("auth/approle/role/job", Map.of("token_policies", "default", "token_ttl", "10m"));
+        String role = raw.logical().read("auth/approle/role/job/role-id").getData().get("role_id");
+        String secret = raw.logical().write("auth/approle/role/job/secret-id", Map.of()).getData().get("secret_id");
+        AuthResponse login = client("", 1).auth().loginByAppRole(role, secret);
+        prove("AppRole login", login.getAuthLeaseDuration() == 600 && login.getAuthPolicies().equals(List.of("default")), "");
+        prove("the token works", client(login.getAuthClientToken(), 1).auth().lookupSelf().getPolicies().equals(List.of("default")), "");
+        refused("a wrong secret id is refused", 400, () -> client("", 1).auth().loginByAppRole(role, UUID.randomUUID().toString()));
     }
 
     private static void aws(Vault raw) throws VaultException {

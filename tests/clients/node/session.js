@@ -78,6 +78,18 @@ async function tokens(root) {
   await refused("and revokes itself", 403, () => job.tokenLookupSelf());
 }
 
+async function machines(root) {
+  await root.enableAuth({ mount_point: "approle", type: "approle" });
+  await root.addApproleRole({ role_name: "job", token_policies: "default", token_ttl: 600 });
+  const { data: role } = await root.getApproleRoleId({ role_name: "job" });
+  const { data: secret } = await root.getApproleRoleSecret({ role_name: "job" });
+  const job = vault({ endpoint: process.env.VAULT_ADDR });
+  const login = await job.approleLogin({ role_id: role.role_id, secret_id: secret.secret_id });
+  prove("AppRole login", login.auth.lease_duration === 600 && login.auth.policies.join() === "default", login.auth.policies);
+  prove("the token works", (await job.tokenLookupSelf()).data.path === "auth/approle/login");
+  await refused("a wrong secret id is refused", 400, () => client("").approleLogin({ role_id: role.role_id, secret_id: "wrong" }));
+}
+
 async function aws(root) {
   const mount = "cdp/aws/staging";
   await root.mount({ mount_point: mount, type: "aws" });
@@ -100,6 +112,7 @@ async function main() {
   await policies(root);
   await kv(root);
   await tokens(root);
+  await machines(root);
   if (process.env.AWS_SANDBOX) {
     await aws(root);
   } else {

@@ -9,7 +9,7 @@ const ONE: Verdict = Verdict::Ran(Tally { passed: 1, failed: 0 });
 
 pub(super) fn fmt(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let hint = |e| format!("{e}\n        hint: cargo fmt --all");
-    log.run(cargo().current_dir(&project.root).args(["fmt", "--all", "--check"])).map_err(hint)?;
+    log.run(cargo().current_dir(&project.root).args(["fmt", "--all", "--", "--check", "--color=never"])).map_err(hint)?;
     Ok(ONE)
 }
 

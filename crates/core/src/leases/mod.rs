@@ -6,14 +6,14 @@ pub(crate) mod signed;
 use std::sync::Arc;
 
 use daypass_base::{Clock, Entropy, Seconds, Timestamp};
-use daypass_sdk::{LeaseInfo, LeaseTerms, Result, TokenId};
+use daypass_sdk::{CommitFailure, Error, LeaseInfo, LeaseTerms, Result, TokenId};
 use daypass_storage::{Batch, Condition, Due, Key, Space};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{self, Id};
 use crate::rows::Rows;
-use crate::tokens::{index_value, lease_index_key};
+use crate::tokens::{TokenRow, index_value, lease_index_key};
 
 /// A stored lease of a secret that its engine has to take back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,17 +77,27 @@ impl Leases {
     }
 
     /// Stores a new lease at `path`. The row's `id` is filled in.
-    pub(crate) async fn create(&self, path: &str, mut row: LeaseRow, token: Option<(TokenId, u64)>) -> Result<LeaseRow> {
+    pub(crate) async fn create(&self, path: &str, mut row: LeaseRow, token: Option<TokenId>) -> Result<LeaseRow> {
         let id = ids::new_id(&*self.clock, &*self.entropy);
         row.id = format!("{path}/{}{}", ids::encode_id(&id), self.entropy.base62(2));
-        let mut batch = Batch::new().require(lease_key(id), Condition::Absent).due(lease_due(id, row.expires));
-        batch = batch.put(lease_index_key(&row.id), index_value(b'L', id));
-        if let Some((token, _version)) = token {
-            // A token that is being revoked gets no more leases: its row is gone or going.
-            batch = batch.require(crate::tokens::token_key(token), Condition::Exists).put(of_token_key(token, id), Vec::new());
+        for _ in 0..CONFLICTS_MAX {
+            let mut batch = Batch::new().require(lease_key(id), Condition::Absent).due(lease_due(id, row.expires));
+            batch = batch.put(lease_index_key(&row.id), index_value(b'L', id));
+            if let Some(token) = token {
+                // The token must still be as it was when it was seen alive: one that is being revoked gets no more leases. Its row
+                // alone would not do, it stays until all that hangs on it was loosened.
+                let key = crate::tokens::token_key(token);
+                let found = self.rows.get_json::<TokenRow>(&key).await?.filter(|(row, _)| !row.ended(self.clock.now()));
+                let (_, version) = found.ok_or_else(|| Error::bad_request("the token ended before its secret was handed out"))?;
+                batch = batch.require(key, Condition::Version(version)).put(of_token_key(token, id), Vec::new());
+            }
+            match self.rows.commit(self.rows.put_json(batch, lease_key(id), &row)?).await {
+                Ok(_) => return Ok(row),
+                Err(CommitFailure::Conflict(_)) => {}
+                Err(failure) => return Err(failure.into()),
+            }
         }
-        self.rows.commit(self.rows.put_json(batch, lease_key(id), &row)?).await?;
-        Ok(row)
+        Err(Error::failed("the token is used by too many requests at once; try again"))
     }
 
     /// Finds a stored lease by its id.
@@ -112,14 +122,15 @@ impl Leases {
         Ok(())
     }
 
-    /// Notes a failed revocation and when to try again; the old expiry entry goes.
+    /// Notes a failed revocation and when to try again; the old expiry entry goes. Without a next time it is parked for a person.
     pub(crate) async fn postpone(&self, held: &Held, entry: Option<&Due>, again: Option<Timestamp>) -> Result<()> {
         let mut batch = Batch::new().require(lease_key(held.id), Condition::Version(held.version));
         if let Some(entry) = entry {
             batch = batch.not_due(entry.clone());
         }
-        if let Some(again) = again {
-            batch = batch.due(lease_due(held.id, again));
+        match again {
+            Some(again) => batch = batch.due(lease_due(held.id, again)),
+            None => batch = batch.put(parked_key(&held.row.id), index_value(b'L', held.id)),
         }
         self.rows.commit(self.rows.put_json(batch, lease_key(held.id), &held.row)?).await?;
         Ok(())
@@ -129,6 +140,7 @@ impl Leases {
     pub(crate) async fn remove(&self, held: &Held) -> Result<()> {
         let mut batch =
             Batch::new().delete(lease_key(held.id)).delete(lease_index_key(&held.row.id)).not_due(lease_due(held.id, held.row.expires));
+        batch = batch.delete(parked_key(&held.row.id));
         if let Some(token) = held.row.token {
             batch = batch.delete(of_token_key(TokenId(token), held.id));
         }
@@ -148,7 +160,7 @@ impl Leases {
         }
         match self.rows.commit(batch).await {
             // Somebody else changed it at the same moment: the caller asks again for what is left.
-            Ok(_) | Err(daypass_sdk::CommitFailure::Conflict(_)) => Ok(()),
+            Ok(_) | Err(CommitFailure::Conflict(_)) => Ok(()),
             Err(failure) => Err(failure.into()),
         }
     }
@@ -178,6 +190,17 @@ impl Leases {
         Ok(rows.into_iter().filter_map(entry).collect())
     }
 
+    /// Leases that are parked: their secrets could not be taken back, and a person has to look.
+    pub(crate) async fn parked(&self, limit: usize) -> Result<Vec<LeaseRow>> {
+        let rows = self.rows.backend().scan(&parked_key(""), None, limit).await.map_err(crate::rows::read_error)?;
+        let mut parked = Vec::new();
+        for (_, row) in rows {
+            let Some(id) = row.value.get(1..).and_then(|id| id.try_into().ok()) else { continue };
+            parked.extend(self.by_internal_id(id).await?.map(|held| held.row));
+        }
+        Ok(parked)
+    }
+
     /// Names below a prefix of lease ids, folded at `/`.
     pub(crate) async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<String>> {
         let names = self.rows.list(&lease_index_key(prefix), None, limit).await?;
@@ -199,9 +222,16 @@ fn of_token_key(token: TokenId, lease: Id) -> Key {
     Key::new(Space::Index, [b"l", token.0.as_slice(), lease.as_slice()].concat())
 }
 
+fn parked_key(lease_id: &str) -> Key {
+    Key::new(Space::Index, [b"x", lease_id.as_bytes()].concat())
+}
+
 fn lease_due(id: Id, at: Timestamp) -> Due {
     Due { shard: 0, at, id: [b"L", id.as_slice()].concat().into() }
 }
 
 /// Revocations that are tried before a lease waits for a person.
 pub(crate) const ATTEMPTS_MAX: u32 = 6;
+
+/// How often a write is tried again while others change the same token.
+const CONFLICTS_MAX: usize = 100;

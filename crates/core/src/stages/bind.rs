@@ -123,8 +123,9 @@ async fn lease(
             (id, false)
         }
         Some(internal) => {
-            let token = (!known.batch).then_some((known.id, known.version));
-            let row = lease_row(live, token.map(|(id, _)| id), internal, &leased.terms, now, ttl);
+            // Nothing is stored of a batch token: what it is lent hangs on the token that made it, and goes with that.
+            let token = if known.batch { known.row.parent.map(TokenId) } else { Some(known.id) };
+            let row = lease_row(live, token, internal, &leased.terms, now, ttl);
             match unsealed.leases.create(&parsed.path, row.clone(), token).await {
                 Ok(stored) => (stored.id, leased.terms.renewable),
                 Err(error) => {

@@ -103,7 +103,7 @@ impl TokenRow {
         self.policies.iter().any(|policy| policy == "root")
     }
 
-    fn ended(&self, now: Timestamp) -> bool {
+    pub(crate) fn ended(&self, now: Timestamp) -> bool {
         self.revoking || self.expires.is_some_and(|end| end <= now)
     }
 }

@@ -1,5 +1,6 @@
 //! `sys/leases/*` and its older names: look up, list, renew and revoke leases, of tokens as well as of secrets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daypass_base::{Seconds, Timestamp};
@@ -9,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Sys;
-use crate::leases::signed;
+use crate::leases::{LeaseRow, signed};
 use crate::node::{Inner, Unsealed};
 use crate::stages::intent::context;
 use crate::ttl::{self, Wish};
@@ -251,16 +252,29 @@ async fn tidy(_: Arc<Sys>, _: Cx, _: Nothing) -> Result<Reply> {
     Ok(Reply { outcome: Outcome::Accepted, warnings: vec![text.to_owned()], ..Reply::default() })
 }
 
-async fn count(_: Arc<Sys>, _: Cx, params: KindParams) -> Result<Reply> {
-    if params.r#type != "irrevocable" {
-        return Err(Error::not_found());
+async fn count(sys: Arc<Sys>, _: Cx, params: KindParams) -> Result<Reply> {
+    let parked = parked(&sys, &params).await?;
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for lease in &parked {
+        *counts.entry(lease.mount_accessor.clone()).or_default() += 1;
     }
-    Ok(Reply::json(json!({ "lease_count": 0, "counts": {} })))
+    Ok(Reply::json(json!({ "lease_count": parked.len(), "counts": counts })))
 }
 
-async fn irrevocable(_: Arc<Sys>, _: Cx, params: KindParams) -> Result<Reply> {
+async fn irrevocable(sys: Arc<Sys>, _: Cx, params: KindParams) -> Result<Reply> {
+    let parked = parked(&sys, &params).await?;
+    let shown = |lease: &LeaseRow| json!({ "lease_id": lease.id, "mount_id": lease.mount_accessor, "error": lease.error });
+    Ok(Reply::json(json!({ "lease_count": parked.len(), "leases": parked.iter().map(shown).collect::<Vec<_>>() })))
+}
+
+/// Leases whose secrets could not be taken back. Errors: `NotFound` for any other kind.
+async fn parked(sys: &Sys, params: &KindParams) -> Result<Vec<LeaseRow>> {
     if params.r#type != "irrevocable" {
         return Err(Error::not_found());
     }
-    Ok(Reply::json(json!({ "lease_count": 0, "leases": [] })))
+    let (_, unsealed) = sys.way.open()?;
+    unsealed.leases.parked(PARKED_MAX).await
 }
+
+/// The most parked leases that are counted and listed.
+const PARKED_MAX: usize = 10_000;

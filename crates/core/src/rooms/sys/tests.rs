@@ -256,3 +256,23 @@ async fn a_removal_that_was_interrupted_is_finished_by_the_next_unseal() {
     assert_eq!(*server.book.returned.lock(), [lent]);
     assert_eq!(server.ask("POST", "sys/mounts/a", json!({ "type": "lender" })).await.0, 204);
 }
+
+/// What a batch token had been lent outlived the revocation of the token that made it, to its own end.
+#[tokio::test]
+async fn what_a_batch_token_was_lent_hangs_on_the_token_that_made_it() {
+    let server = Server::start().await;
+    server.ask("POST", "sys/mounts/a", json!({ "type": "lender" })).await;
+    server.ask("PUT", "sys/policies/acl/p", json!({ "policy": "path \"*\" { capabilities = [\"read\", \"update\"] }" })).await;
+    let parent = server.ask("POST", "auth/token/create", json!({ "policies": ["p"] })).await.1;
+    let parent = parent["auth"]["client_token"].as_str().unwrap();
+    let batch = server.ask_as(Some(parent), "POST", "auth/token/create", json!({ "type": "batch", "ttl": "1h" })).await.1;
+    let batch = batch["auth"]["client_token"].as_str().unwrap();
+    let lent = server.ask_as(Some(batch), "GET", "a/lend", Value::Null).await.1;
+    let lease = json!({ "lease_id": lent["lease_id"] });
+    let before = server.ask("POST", "sys/leases/lookup", lease.clone()).await.1;
+    assert!(before["data"]["ttl"].as_u64().unwrap() > 500);
+    assert_eq!(server.ask("POST", "auth/token/revoke", json!({ "token": parent })).await.0, 204);
+    // Due at once for the expiry worker, or taken back by it already.
+    let after = server.ask("POST", "sys/leases/lookup", lease).await;
+    assert!(after.0 == 400 || after.1["data"]["ttl"] == 0, "{after:?}");
+}

@@ -352,20 +352,23 @@ mod tests {
     /// A role that forbids `root` and `admin` was kept as one that forbids `root` alone, and handed out `admin`.
     #[test]
     fn a_role_that_forbids_root_still_forbids_the_others() {
-        let params: RoleParams =
-            serde_json::from_value(json!({ "role_name": "r", "disallowed_policies": "root, Admin", "disallowed_policies_glob": "root,prod*" }))
-                .unwrap();
+        let params: RoleParams = serde_json::from_value(
+            json!({ "role_name": "r", "disallowed_policies": "root, Admin", "disallowed_policies_glob": "root,prod*" }),
+        )
+        .unwrap();
         let (role, _) = changed(Role::default(), params, Seconds(3600)).unwrap();
-        assert_eq!((role.disallowed_policies, role.disallowed_policies_glob), (
-            vec!["admin".to_owned(), "root".to_owned()],
-            vec!["prod*".to_owned(), "root".to_owned()]
-        ));
+        assert_eq!(
+            (role.disallowed_policies, role.disallowed_policies_glob),
+            (vec!["admin".to_owned(), "root".to_owned()], vec!["prod*".to_owned(), "root".to_owned()])
+        );
     }
 
     /// A role that forbids `prod*eu` handed out `prod-admin-eu`, because a star in the middle was taken for a letter.
     #[test]
     fn a_star_stands_for_anything_wherever_it_is() {
-        for (pattern, text) in [("*", ""), ("*", "x"), ("prod*eu", "prod-admin-eu"), ("prod*eu", "prodeu"), ("*a*b*", "xaybz"), ("a**b", "ab")] {
+        for (pattern, text) in
+            [("*", ""), ("*", "x"), ("prod*eu", "prod-admin-eu"), ("prod*eu", "prodeu"), ("*a*b*", "xaybz"), ("a**b", "ab")]
+        {
             assert!(glob(pattern, text), "{pattern} {text}");
         }
         for (pattern, text) in [("prod*eu", "prod-us"), ("ab*ba", "aba"), ("*a*b", "ba"), ("x", "xx"), ("*b*a*", "ab"), ("a*", "ba")] {
