@@ -1,0 +1,176 @@
+//! The servers that are measured: ours, and a peer that can be installed. Both durable, both with a token that holds `default`.
+
+use crate::http;
+use crate::process::{Log, end_tree};
+use crate::project::Project;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+/// Which server.
+pub(crate) enum Subject {
+    Bao(PathBuf),
+    Daypass(PathBuf),
+}
+
+/// A running server, set up; dropping it ends it.
+pub(crate) struct Target {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    root: String,
+    /// What the load uses: a service token with policies, as a job has.
+    pub(crate) token: String,
+    /// wrk's script.
+    pub(crate) script: PathBuf,
+}
+
+impl Target {
+    pub(crate) fn daypass(project: &Project, binary: &Path, environment: &[(String, String)]) -> Result<Self, String> {
+        let folder = fresh(project, "bench-daypass")?;
+        let storage = format!("storage \"sqlite\" {{\n  path = \"{}\"\n}}", folder.join("store.db").display());
+        let mut command = Command::new(binary);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        let mut target = Self::start(project, "bench/daypass", command, &folder, &storage, "")?;
+        target.set_up()?;
+        target.call("POST", "sys/mounts/aws", &json!({"type": "aws"}))?;
+        let role = json!({"credential_type": "assumed_role", "role_arns": "arn:aws:iam::111111111111:role/ecr-staging"});
+        target.call("POST", "aws/roles/bench", &role)?;
+        Ok(target)
+    }
+
+    pub(crate) fn bao(project: &Project, binary: &Path) -> Result<Self, String> {
+        let folder = fresh(project, "bench-bao")?;
+        let storage = format!("storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"one\"\n}}", folder.display());
+        let cluster = format!("api_addr = \"http://{{address}}\"\ncluster_addr = \"http://127.0.0.1:{}\"\n", http::free_port()?);
+        let mut target = Self::start(project, "bench/bao", Command::new(binary), &folder, &storage, &cluster)?;
+        target.set_up()?;
+        Ok(target)
+    }
+
+    fn start(project: &Project, name: &str, mut command: Command, folder: &Path, storage: &str, more: &str) -> Result<Self, String> {
+        let address = SocketAddr::from(([127, 0, 0, 1], http::free_port()?));
+        let listener = format!("listener \"tcp\" {{\n  address = \"{address}\"\n  tls_disable = true\n}}\ndisable_mlock = true\n");
+        let config = format!("{storage}\n{listener}{}", more.replace("{address}", &address.to_string()));
+        let file = folder.with_extension("hcl");
+        std::fs::write(&file, config).map_err(|e| format!("{}: {e}", file.display()))?;
+        let mut log = project.log(name)?;
+        let child = log.spawn(command.arg("server").arg(format!("-config={}", file.display())))?;
+        let script = project.root.join("bench/request.lua");
+        let target = Self { child, address, root: String::new(), token: String::new(), script };
+        let began = Instant::now();
+        while http::request(address, "GET", "/v1/sys/seal-status", &[], "").is_err() {
+            if began.elapsed() > Duration::from_secs(20) {
+                return Err(format!("{name} did not answer; see {}", log.path().display()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(target)
+    }
+
+    /// Initialises, unseals, and makes the mount and the token that the load uses.
+    fn set_up(&mut self) -> Result<(), String> {
+        let keys = self.call("PUT", "sys/init", &json!({"secret_shares": 1, "secret_threshold": 1}))?;
+        let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        self.root = text(&keys, "/root_token");
+        self.call("PUT", "sys/unseal", &json!({"key": text(&keys, "/keys_base64/0")}))?;
+        let began = Instant::now();
+        while let Err(error) = self.call("POST", "sys/mounts/bench", &json!({"type": "kv", "options": {"version": "2"}})) {
+            // A server that must first become the leader of itself.
+            if began.elapsed() > Duration::from_secs(20) {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let rules = "path \"bench/*\" { capabilities = [\"create\", \"read\", \"update\"] }\npath \"aws/sts/*\" { capabilities = [\"read\", \"update\"] }";
+        self.call("PUT", "sys/policies/acl/bench", &json!({"policy": rules}))?;
+        let made = self.call("POST", "auth/token/create", &json!({"policies": ["bench"], "ttl": "2h"}))?;
+        self.token = text(&made, "/auth/client_token");
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(())
+    }
+
+    /// Secrets to read: 1 KB each.
+    pub(crate) fn fill(&self, keys: u32) -> Result<(), String> {
+        let body = json!({"data": {"v": "x".repeat(1000)}});
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..16)
+                .map(|part| {
+                    scope.spawn({
+                        let body = &body;
+                        move || {
+                            (1..=keys)
+                                .filter(|key| key % 16 == part)
+                                .try_for_each(|key| self.call("PUT", &format!("bench/data/{key}"), body).map(drop))
+                        }
+                    })
+                })
+                .collect();
+            writers.into_iter().try_for_each(|writer| writer.join().map_err(|_| "a writer died".to_owned())?)
+        })
+    }
+
+    /// Seconds of processor time so far, user and system.
+    pub(crate) fn cpu(&self) -> Result<f64, String> {
+        let stat = self.proc("stat")?;
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        let ticks = |index: usize| fields.get(index).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+        // Fields 14 and 15 of the file, counted from the state, which is field 3. A tick is 10 ms on Linux.
+        Ok((ticks(11) + ticks(12)) / 100.0)
+    }
+
+    /// Resident memory in MB.
+    pub(crate) fn memory(&self) -> Result<u64, String> {
+        let status = self.proc("status")?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or_default();
+        Ok(line.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) / 1000)
+    }
+
+    fn proc(&self, file: &str) -> Result<String, String> {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
+        let header = format!("X-Vault-Token: {}", self.root);
+        let answer = http::request(self.address, method, &format!("/v1/{path}"), &[header], &body.to_string())?;
+        if !(200..300).contains(&answer.status) {
+            return Err(format!("{method} {path} answered {}: {}", answer.status, answer.body));
+        }
+        Ok(serde_json::from_str(&answer.body).unwrap_or(Value::Null))
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        end_tree(&mut self.child);
+    }
+}
+
+/// Milliseconds from exec of a dev server to its first healthy answer.
+pub(crate) fn time_to_answer(project: &Project, subject: &Subject) -> Result<u128, String> {
+    let (Subject::Bao(binary) | Subject::Daypass(binary)) = subject;
+    let address = SocketAddr::from(([127, 0, 0, 1], http::free_port()?));
+    let mut command = Command::new(binary);
+    command.args(["server", "-dev", "-dev-no-store-token"]).arg(format!("-dev-listen-address={address}"));
+    let mut log: Log = project.log("bench/start")?;
+    let began = Instant::now();
+    let mut child = log.spawn(&mut command)?;
+    let healthy = || http::request(address, "GET", "/v1/sys/health", &[], "").is_ok_and(|a| a.status == 200);
+    while !healthy() && began.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    let took = began.elapsed().as_millis();
+    end_tree(&mut child);
+    Ok(took)
+}
+
+fn fresh(project: &Project, name: &str) -> Result<PathBuf, String> {
+    let folder = project.work.join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
+    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    Ok(folder)
+}
