@@ -15,7 +15,7 @@ mod policies;
 mod remount;
 mod seal;
 #[cfg(test)]
-mod tests;
+pub(in crate::rooms) mod tests;
 mod tools;
 mod wrapping;
 

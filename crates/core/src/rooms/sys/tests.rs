@@ -61,15 +61,16 @@ impl Engine for Lender {
 }
 
 /// A server in memory, with its root token.
-pub(super) struct Server {
+pub(in crate::rooms) struct Server {
     pub(super) core: Core,
     pub(super) book: Arc<Book>,
+    pub(in crate::rooms) clock: SimClock,
     root: String,
     share: Vec<daypass_barrier::Share>,
 }
 
 impl Server {
-    pub(super) async fn start() -> Self {
+    pub(in crate::rooms) async fn start() -> Self {
         let book = Arc::<Book>::default();
         let lenders = Arc::clone(&book);
         let room = Arc::new(Room::<Lender>::new());
@@ -85,10 +86,10 @@ impl Server {
             api_addr: String::new(),
             sanitized: json!({}),
         };
-        let (clock, entropy) = (Arc::new(SimClock::default()), Arc::new(SeededEntropy::new(7)));
-        let core = Core::new(Arc::new(MemoryBackend::new()), clock, entropy, settings, factories);
+        let (clock, entropy) = (SimClock::default(), Arc::new(SeededEntropy::new(7)));
+        let core = Core::new(Arc::new(MemoryBackend::new()), Arc::new(clock.clone()), entropy, settings, factories);
         let made = core.initialise(1, 1).await.unwrap();
-        let mut server = Self { core, book, root: made.root_token.expose().clone(), share: made.shares };
+        let mut server = Self { core, book, clock, root: made.root_token.expose().clone(), share: made.shares };
         server.unseal().await;
         server
     }
@@ -97,15 +98,25 @@ impl Server {
         assert!(self.core.unseal(self.share[0].clone()).await.unwrap());
     }
 
-    pub(super) async fn ask(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(in crate::rooms) async fn ask(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         self.ask_as(Some(&self.root), method, path, body).await
     }
 
-    async fn ask_as(&self, token: Option<&str>, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(in crate::rooms) async fn ask_as(&self, token: Option<&str>, method: &str, path: &str, body: Value) -> (u16, Value) {
         let mut headers = http::HeaderMap::new();
         if let Some(token) = token {
             headers.insert("x-vault-token", token.parse().unwrap());
         }
+        self.send(headers, method, path, body).await
+    }
+
+    /// As root, with more headers.
+    pub(in crate::rooms) async fn ask_with(&self, mut headers: http::HeaderMap, method: &str, path: &str, body: Value) -> (u16, Value) {
+        headers.insert("x-vault-token", self.root.parse().unwrap());
+        self.send(headers, method, path, body).await
+    }
+
+    async fn send(&self, headers: http::HeaderMap, method: &str, path: &str, body: Value) -> (u16, Value) {
         let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
         let request = HttpRequest {
             method: Method::from_bytes(method.as_bytes()).unwrap(),

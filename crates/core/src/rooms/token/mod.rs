@@ -5,6 +5,8 @@ mod lookup;
 mod renew;
 mod revoke;
 mod roles;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
