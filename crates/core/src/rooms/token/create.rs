@@ -192,7 +192,7 @@ fn live_for(row: &mut TokenRow, times: &Times, parent: &Known, cx: &Cx) -> Resul
         mount_max: cx.mount.max_lease_ttl,
         ttl: times.ttl,
         max_ttl: Seconds::ZERO,
-        explicit_max: least(times.explicit_max, times.role_max),
+        explicit_max: ttl::least([times.explicit_max, times.role_max]),
         period: times.period,
         increment: Seconds::ZERO,
     };
@@ -382,13 +382,6 @@ fn lesser(request: Seconds, role: Seconds, what: &str, warnings: &mut Vec<String
         }
         (Some(only), None) | (None, Some(only)) => only,
         (None, None) => Seconds::ZERO,
-    }
-}
-
-fn least(one: Seconds, other: Seconds) -> Seconds {
-    match (one.set(), other.set()) {
-        (Some(one), Some(other)) => one.min(other),
-        (one, other) => one.or(other).unwrap_or_default(),
     }
 }
 
