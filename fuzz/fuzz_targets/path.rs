@@ -1,4 +1,5 @@
-//! Paths are what a stranger writes: patterns match or do not, and a capture is always a part of the path.
+//! Paths are what a stranger writes: patterns match or do not, a capture is always a part of the path, and the pattern with its captures
+//! written in is the path again.
 #![no_main]
 
 use daypass_sdk::Pattern;
@@ -32,5 +33,22 @@ fuzz_target!(|path: &str| {
             assert!(names.contains(name), "{name} is no capture of {}", pattern.text());
             assert!(path.contains(value.as_str()), "{} captured {value:?} from {path:?}", pattern.text());
         }
+        assert_eq!(written(pattern.text(), &captures), path.trim_end_matches('/'), "{} with {captures:?}", pattern.text());
     }
 });
+
+/// The pattern with its captures written in, segment by segment; a capture of nothing leaves no segment.
+fn written(text: &str, captures: &[(&str, String)]) -> String {
+    let mut segments = Vec::new();
+    for segment in text.trim_end_matches("/?").split('/') {
+        match segment.strip_prefix('{') {
+            None => segments.push(segment),
+            Some(inner) => {
+                let name = inner.trim_end_matches(['}', '@', '.', '?']).trim_end_matches(":any");
+                segments.extend(captures.iter().filter(|(known, _)| *known == name).map(|(_, value)| value.trim_end_matches('/')));
+            }
+        }
+    }
+    segments.retain(|segment| !segment.is_empty());
+    segments.join("/")
+}

@@ -79,7 +79,7 @@ impl Server {
             if http::request(self.address, "GET", "/v1/sys/health", &[], "").is_ok() {
                 return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(5));
         }
         Err(format!("the server did not answer http://{}/v1/sys/health within 30 s; its last words:\n{}", self.address, self.last_words()))
     }
@@ -89,6 +89,11 @@ impl Server {
         // A dev server prints its keys. They are worth nothing, but a log is no place to get used to them.
         let lines: Vec<&str> = text.lines().filter(|l| !l.contains("Unseal Key:") && !l.contains("Root Token:")).collect();
         last_lines(&lines.join("\n"), 20)
+    }
+
+    /// Whether its log holds that word.
+    pub(crate) fn log_has(&self, word: &str) -> bool {
+        std::fs::read_to_string(&self.log).unwrap_or_default().contains(word)
     }
 
     /// True while the process lives.

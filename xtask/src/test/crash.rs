@@ -1,185 +1,141 @@
-//! kill -9 under a load of writes, at random moments, again and again on one store. After each restart the server must
-//! unseal, every acknowledged write must be there, and no write may be there by half.
+//! kill -9 under a load of writes, at random moments, again and again on one store. After each restart the server must unseal and serve,
+//! every acknowledged write must be there, and no write may be there by half. [`writers`] has the kinds of writes.
 //!
-//! A KV v2 write is two rows and more (the version, the metadata), so it shows halves: version V must hold the value V,
-//! and the metadata must name exactly the versions up to the current one.
+//! Half of the kills go to a store that a key file unseals, half to one that is unsealed by a share.
+//! `DAYPASS_KILLS` says how many there are, `DAYPASS_SEED` repeats a run's moments.
+
+mod store;
+mod writers;
 
 use super::{Tally, Verdict};
-use crate::http;
 use crate::process::Log;
 use crate::project::Project;
 use crate::server::Server;
-use serde_json::Value;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use store::{Client, Failure, Seal, Store};
+use writers::Writer;
 
 const KILLS: u64 = 200;
-const WRITERS: usize = 4;
 
 pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let kills = std::env::var("DAYPASS_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
     let binary = project.daypass(log)?;
-    let folder = project.work.join("crash");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    }
-    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let mut chance = Chance::new();
-    log.step(&format!("{kills} times kill -9 under {WRITERS} writers (seed {})", chance.seed));
-    let mut store = Store { project, binary, folder, unseal_key: String::new(), root_token: String::new() };
-    store.initialise()?;
-    let mut acknowledged = [0_u64; WRITERS];
+    let seed = chance.seed;
+    log.step(&format!("{kills} times kill -9 under {} writers (seed {seed})", Writer::all().len()));
     let mut tally = Tally::default();
-    for round in 1..=kills {
-        let delay = Duration::from_millis(20 + chance.next() % 300);
-        let found = store.round(&mut acknowledged, delay).map_err(|e| format!("round {round} of {kills} (seed {}): {e}", chance.seed))?;
-        if found.is_empty() {
-            tally.passed += 1;
-        } else {
-            tally.failed += 1;
-            println!("        round {round} (seed {}): {}", chance.seed, found.join("; "));
-        }
-        if round % 50 == 0 {
-            println!("        {round} of {kills} rounds, {} acknowledged writes", acknowledged.iter().sum::<u64>());
+    for (seal, kills) in [(Seal::KeyFile, kills.div_ceil(2)), (Seal::Share, kills / 2)] {
+        let store = Store::new(project, binary.clone(), seal)?;
+        let mut phase = Phase { store, chance: &mut chance, writers: Writer::all(), restarts: Vec::new() };
+        phase.run(kills, &mut tally).map_err(|e| format!("{} (seed {seed}): {e}", seal.name()))?;
+        let told = phase.told();
+        println!("        {told}");
+        log.note(&told);
+        // A load that wrote nothing proves nothing.
+        if phase.writes() < kills {
+            return Err(format!("only {} writes were acknowledged in {kills} rounds (seed {seed})", phase.writes()));
         }
     }
-    let writes: u64 = acknowledged.iter().sum();
-    log.note(&format!("{writes} acknowledged writes, {} rounds lost one or kept a half", tally.failed));
-    // A load that wrote nothing proves nothing.
-    if writes < kills { Err(format!("only {writes} writes were acknowledged in {kills} rounds")) } else { Ok(Verdict::Ran(tally)) }
+    Ok(Verdict::Ran(tally))
 }
 
-struct Store<'a> {
-    project: &'a Project,
-    binary: PathBuf,
-    folder: PathBuf,
-    unseal_key: String,
-    root_token: String,
+/// All kills on one store.
+struct Phase<'a> {
+    store: Store<'a>,
+    chance: &'a mut Chance,
+    writers: Vec<Writer>,
+    /// From exec to the first healthy answer, of each restart.
+    restarts: Vec<Duration>,
 }
 
-impl Store<'_> {
-    fn start(&self) -> Result<Server, String> {
-        let config = format!(
-            "storage \"sqlite\" {{\n  path = \"{}\"\n}}\ndisable_mlock = true\nlistener \"tcp\" {{\n  address = \"{{address}}\"\n  tls_disable = true\n}}\n",
-            self.folder.join("store.db").display()
-        );
-        Server::configured(self.project, &self.binary, "crash/server", &config)
-    }
-
-    fn initialise(&mut self) -> Result<(), String> {
-        let server = self.start()?;
-        let body = self.call(server.address, "PUT", "sys/init", r#"{"secret_shares":1,"secret_threshold":1}"#)?;
-        let text = |pointer: &str| {
-            body.pointer(pointer).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| format!("sys/init answered no {pointer}"))
-        };
-        self.unseal_key = text("/keys_base64/0")?;
-        self.root_token = text("/root_token")?;
-        self.unseal(&server)?;
-        self.call(server.address, "POST", "sys/mounts/kv", r#"{"type":"kv","options":{"version":"2"}}"#)?;
-        Ok(())
-    }
-
-    fn unseal(&self, server: &Server) -> Result<(), String> {
-        let answer = self.call(server.address, "PUT", "sys/unseal", &format!("{{\"key\":\"{}\"}}", self.unseal_key))?;
-        if answer.pointer("/sealed").and_then(Value::as_bool) == Some(false) {
-            Ok(())
-        } else {
-            Err("it does not unseal with its key".to_owned())
+impl Phase<'_> {
+    fn run(&mut self, kills: u64, tally: &mut Tally) -> Result<(), String> {
+        let mut server = self.store.initialise()?;
+        for round in 1..=kills {
+            let refused = self.load_and_kill(server);
+            let began = Instant::now();
+            server = self.store.start()?;
+            self.store.serve(&server)?;
+            self.restarts.push(began.elapsed());
+            let wrong: Vec<String> = refused.into_iter().chain(self.check(&server)).collect();
+            if wrong.is_empty() {
+                tally.passed += 1;
+            } else {
+                tally.failed += 1;
+                println!("        {}, kill {round} (seed {}): {}", self.store.seal.name(), self.chance.seed, wrong.join("; "));
+            }
+            if round % 50 == 0 {
+                println!("        {}: {round} of {kills} kills, {} acknowledged writes", self.store.seal.name(), self.writes());
+            }
         }
+        let client = self.store.client(&server);
+        for writer in &mut self.writers {
+            writer.conclude(&client)?;
+        }
+        drop(server);
+        self.store.integrity()
     }
 
-    /// Load, kill, restart, look. What is wrong then is returned.
-    fn round(&self, acknowledged: &mut [u64; WRITERS], delay: Duration) -> Result<Vec<String>, String> {
-        let server = self.start()?;
-        self.unseal(&server)?;
-        // A mount may still be opening right after unsealing.
-        self.ready(server.address)?;
+    /// Writes until the server is killed at a moment of chance. What was refused before that is returned: no write may be.
+    fn load_and_kill(&mut self, server: Server) -> Vec<String> {
         let stop = AtomicBool::new(false);
-        let latest: Vec<AtomicU64> = acknowledged.iter().map(|n| AtomicU64::new(*n)).collect();
+        let client = self.store.client(&server);
+        let delay = Duration::from_micros(5_000 + self.chance.next() % 350_000);
         let mut found = Vec::new();
         std::thread::scope(|scope| {
-            for (writer, latest) in latest.iter().enumerate() {
-                let stop = &stop;
-                let address = server.address;
-                scope.spawn(move || self.write(address, writer, latest, stop));
-            }
+            let threads: Vec<_> = self.writers.iter_mut().map(|writer| scope.spawn(|| writer.load(&client, &stop))).collect();
             std::thread::sleep(delay);
+            if server.log_has("panicked") {
+                found.push(format!("the server panicked:\n{}", server.last_words()));
+            }
             // Dropping the server is kill -9.
             drop(server);
             stop.store(true, Ordering::Relaxed);
+            for thread in threads {
+                match thread.join() {
+                    Ok(Ok(())) => {}
+                    Ok(Err(refusal)) => found.push(refusal),
+                    Err(_) => found.push("a writer panicked".to_owned()),
+                }
+            }
         });
-        let server = self.start()?;
-        self.unseal(&server)?;
-        self.ready(server.address)?;
-        for (writer, (latest, acknowledged)) in latest.iter().zip(acknowledged.iter_mut()).enumerate() {
-            match self.check(server.address, writer, latest.load(Ordering::Relaxed)) {
-                Ok(current) => *acknowledged = current,
-                Err(wrong) => found.push(wrong),
+        found
+    }
+
+    fn check(&mut self, server: &Server) -> Vec<String> {
+        let client = self.store.client(server);
+        self.writers.iter_mut().filter_map(|writer| writer.check(&client).err()).collect()
+    }
+
+    fn writes(&self) -> u64 {
+        self.writers.iter().map(Writer::acknowledged).sum()
+    }
+
+    /// What this phase is worth, in one line.
+    fn told(&self) -> String {
+        let mut kinds: Vec<(&str, u64)> = Vec::new();
+        for writer in &self.writers {
+            match kinds.iter_mut().find(|(name, _)| *name == writer.name()) {
+                Some((_, writes)) => *writes += writer.acknowledged(),
+                None => kinds.push((writer.name(), writer.acknowledged())),
             }
         }
-        Ok(found)
-    }
-
-    /// Writes value V as version V until the server is gone.
-    fn write(&self, address: SocketAddr, writer: usize, latest: &AtomicU64, stop: &AtomicBool) {
-        while !stop.load(Ordering::Relaxed) {
-            let next = latest.load(Ordering::Relaxed) + 1;
-            let body = format!("{{\"options\":{{\"cas\":{}}},\"data\":{{\"n\":{next}}}}}", next - 1);
-            if self.call(address, "PUT", &format!("kv/data/w{writer}"), &body).is_err() {
-                return;
-            }
-            latest.store(next, Ordering::Relaxed);
-        }
-    }
-
-    /// The current version, when all is well: at least the acknowledged one, and at most the one in flight besides.
-    fn check(&self, address: SocketAddr, writer: usize, acknowledged: u64) -> Result<u64, String> {
-        let number = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
-        let metadata = self.call(address, "GET", &format!("kv/metadata/w{writer}"), "")?;
-        let current = number(&metadata, "/data/current_version");
-        if current < acknowledged || current > acknowledged + 1 {
-            return Err(format!("w{writer}: {acknowledged} writes were acknowledged, {current} are there"));
-        }
-        if current == 0 {
-            return Ok(0);
-        }
-        let versions = metadata.pointer("/data/versions").and_then(Value::as_object).map_or(0, serde_json::Map::len) as u64;
-        let oldest = number(&metadata, "/data/oldest_version").max(1);
-        if versions != current - oldest + 1 {
-            return Err(format!("w{writer}: the metadata names {versions} versions from {oldest} to {current}"));
-        }
-        let data = self.call(address, "GET", &format!("kv/data/w{writer}"), "")?;
-        let (version, value) = (number(&data, "/data/metadata/version"), number(&data, "/data/data/n"));
-        if version != current || value != current {
-            return Err(format!("w{writer}: version {current} in the metadata, version {version} with value {value} in the data"));
-        }
-        Ok(current)
-    }
-
-    fn ready(&self, address: SocketAddr) -> Result<(), String> {
-        let began = Instant::now();
-        loop {
-            match self.call(address, "GET", "kv/config", "") {
-                Ok(_) => return Ok(()),
-                Err(error) if began.elapsed() > Duration::from_secs(10) => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
-    }
-
-    fn call(&self, address: SocketAddr, method: &str, path: &str, body: &str) -> Result<Value, String> {
-        let header = format!("X-Vault-Token: {}", self.root_token);
-        let answer = http::request(address, method, &format!("/v1/{path}"), &[header], body)?;
-        if !(200..300).contains(&answer.status) {
-            return Err(format!("{method} {path} answered {}: {}", answer.status, answer.body));
-        }
-        if answer.body.is_empty() {
-            Ok(Value::Null)
-        } else {
-            serde_json::from_str(&answer.body).map_err(|e| format!("{method} {path}: {e}"))
-        }
+        let kinds: Vec<String> = kinds.iter().map(|(name, writes)| format!("{writes} {name}")).collect();
+        let mut restarts: Vec<u128> = self.restarts.iter().map(Duration::as_millis).collect();
+        restarts.sort_unstable();
+        let last = restarts.len().saturating_sub(1);
+        let at = |percent: usize| restarts.get((restarts.len() * percent / 100).min(last)).copied().unwrap_or_default();
+        format!(
+            "{}: {} kills, {} acknowledged writes ({}); exec to healthy: median {} ms, p99 {} ms, most {} ms",
+            self.store.seal.name(),
+            self.restarts.len(),
+            self.writes(),
+            kinds.join(", "),
+            at(50),
+            at(99),
+            at(100)
+        )
     }
 }
 

@@ -1,0 +1,311 @@
+//! A whole server in a test: the core with all engines, over a store of the test's choice, on a clock that stands still.
+//!
+//! Nothing waits for real time. The expiry worker sleeps on the simulated clock; [`TestServer::advance`] moves it and lets the worker
+//! finish what has come due.
+
+#![expect(clippy::expect_used, reason = "a test's scaffold fails by panicking, as its assertions do")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_aws::FakeAws;
+use daypass_barrier::Share;
+use daypass_base::Clock;
+use daypass_base::sim::{SeededEntropy, SimClock};
+use daypass_core::{Core, Limits, SealKind, Settings, SystemTtls};
+use daypass_engines::registry::{self, Outside};
+use daypass_sdk::Factory;
+use daypass_storage::sqlite::SqliteOptions;
+use daypass_storage::{Backend, Key, MemoryBackend, Space, SqliteBackend};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::ask::Ask;
+
+/// What a server of a test is made of. The usual one: memory, one share, all engines, an AWS that makes credentials up.
+#[derive(Clone)]
+pub struct Setup {
+    backend: Arc<dyn Backend>,
+    clock: SimClock,
+    aws: Arc<FakeAws>,
+    shares: (i64, i64),
+    seed: u64,
+    more: Vec<Arc<dyn Fn() -> Factory + Send + Sync>>,
+    folder: Option<Arc<TempDir>>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let clock = SimClock::default();
+        let aws = Arc::new(FakeAws::new(Arc::new(clock.clone())));
+        Self { backend: Arc::new(MemoryBackend::new()), clock, aws, shares: (1, 1), seed: 7, more: Vec::new(), folder: None }
+    }
+}
+
+impl Setup {
+    /// Over this store.
+    #[must_use]
+    pub fn over(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Over a SQLite file in a folder that goes away with the server.
+    #[must_use]
+    pub fn on_disk(mut self) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the test's store");
+        self.backend = SqliteBackend::open(&folder.path().join("daypass.db"), SqliteOptions::default()).expect("a new store");
+        self.folder = Some(Arc::new(folder));
+        self
+    }
+
+    /// With the root key in so many shares, so many of which are needed.
+    #[must_use]
+    pub fn shares(mut self, shares: i64, threshold: i64) -> Self {
+        self.shares = (shares, threshold);
+        self
+    }
+
+    /// With another engine type; it is made anew at each restart.
+    #[must_use]
+    pub fn engine(mut self, make: impl Fn() -> Factory + Send + Sync + 'static) -> Self {
+        self.more.push(Arc::new(make));
+        self
+    }
+
+    /// The clock that the server will have.
+    #[must_use]
+    pub fn clock(&self) -> SimClock {
+        self.clock.clone()
+    }
+
+    /// A core of this make, sealed, and not initialised unless its store is.
+    #[must_use]
+    pub fn core(&self) -> Core {
+        let outside = Outside { aws: Arc::clone(&self.aws) as Arc<_> };
+        let mut factories = registry::all(&outside);
+        factories.extend(self.more.iter().map(|make| make()));
+        let settings = Settings {
+            ttls: SystemTtls::default(),
+            limits: Limits::default(),
+            version: "1.21.4+daypass.test".to_owned(),
+            build_date: "2026-01-02T03:04:05Z".to_owned(),
+            cluster_name: Some("test".to_owned()),
+            seal: SealKind::Shamir,
+            api_addr: "http://127.0.0.1:8200".to_owned(),
+            sanitized: json!({}),
+        };
+        Core::new(Arc::clone(&self.backend), Arc::new(self.clock.clone()), Arc::new(SeededEntropy::new(self.seed)), settings, factories)
+    }
+
+    /// Initialises the store and starts the server, unsealed.
+    pub async fn start(self) -> TestServer {
+        let core = self.core();
+        let made = core.initialise(self.shares.0, self.shares.1).await.expect("a new store can be initialised");
+        // Exposed to be presented by the test.
+        let root = made.root_token.expose().clone();
+        let server = TestServer { core, root, shares: made.shares, setup: self };
+        server.unseal().await;
+        server
+    }
+}
+
+/// A running server.
+pub struct TestServer {
+    core: Core,
+    root: String,
+    shares: Vec<Share>,
+    setup: Setup,
+}
+
+impl TestServer {
+    /// The usual server: see [`Setup`].
+    pub async fn start() -> Self {
+        Setup::default().start().await
+    }
+
+    /// Hands in as many shares as it takes.
+    pub async fn unseal(&self) {
+        for share in self.shares.iter().take(usize::try_from(self.setup.shares.1).unwrap_or(1)) {
+            self.core.unseal(share.clone()).await.expect("the server's own shares open it");
+        }
+        self.settle().await;
+    }
+
+    /// The process dies without a word, and another one starts on what `backend` holds.
+    pub async fn restart_over(self, backend: Arc<dyn Backend>) -> Self {
+        let Self { core, root, shares, mut setup } = self;
+        drop(core);
+        setup.backend = backend;
+        // Another process draws other random numbers.
+        setup.seed += 1;
+        let server = Self { core: setup.core(), root, shares, setup };
+        server.unseal().await;
+        server
+    }
+
+    /// The process dies without a word, and another one starts on the same store.
+    pub async fn restart(self) -> Self {
+        let backend = Arc::clone(&self.setup.backend);
+        self.restart_over(backend).await
+    }
+
+    /// The core itself.
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The AWS behind it.
+    #[must_use]
+    pub fn aws(&self) -> &FakeAws {
+        &self.setup.aws
+    }
+
+    /// Its clock.
+    #[must_use]
+    pub fn clock(&self) -> &SimClock {
+        &self.setup.clock
+    }
+
+    /// The first root token.
+    #[must_use]
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// The shares of the root key.
+    #[must_use]
+    pub fn shares(&self) -> &[Share] {
+        &self.shares
+    }
+
+    /// Where its SQLite file is, if it has one.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.setup.folder.as_ref().map(|folder| folder.path())
+    }
+
+    /// A request with any method, HTTP's or Vault's, with the root token.
+    pub fn ask(&self, method: &str, path: &str) -> Ask {
+        Ask::new(&self.core, method, path, &self.root)
+    }
+
+    /// A read with the root token.
+    pub fn get(&self, path: &str) -> Ask {
+        self.ask("GET", path)
+    }
+
+    /// A list with the root token.
+    pub fn list(&self, path: &str) -> Ask {
+        self.ask("LIST", path)
+    }
+
+    /// A write with the root token; `Null` sends no body.
+    pub fn put(&self, path: &str, body: Value) -> Ask {
+        self.ask("PUT", path).json(&body)
+    }
+
+    /// A merge patch with the root token.
+    pub fn patch(&self, path: &str, body: Value) -> Ask {
+        self.ask("PATCH", path).header("content-type", "application/merge-patch+json").json(&body)
+    }
+
+    /// A deletion with the root token.
+    pub fn delete(&self, path: &str) -> Ask {
+        self.ask("DELETE", path)
+    }
+
+    /// Moves the clock and lets the background work finish what came due.
+    pub async fn advance(&self, by: Duration) {
+        self.setup.clock.advance(by);
+        self.settle().await;
+    }
+
+    /// Moves the clock by so many seconds: see [`Self::advance`].
+    pub async fn seconds(&self, seconds: u64) {
+        self.advance(Duration::from_secs(seconds)).await;
+    }
+
+    /// Lets the background work finish what is due now: the clock moves on by the worker's own pause.
+    pub async fn work(&self) {
+        self.advance(WORKER_PAUSE).await;
+    }
+
+    /// Yields until nothing is due any more and the worker sleeps again. Gives up quietly when a store that fails leaves things due.
+    async fn settle(&self) {
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            for _ in 0..YIELDS {
+                tokio::task::yield_now().await;
+            }
+            match self.setup.backend.due(0, self.setup.clock.now(), 1).await {
+                Ok(due) if !due.is_empty() => {}
+                _settled_or_broken => break,
+            }
+            // A store with a thread of its own needs the processor.
+            let _given_way = tokio::task::spawn_blocking(std::thread::yield_now).await;
+        }
+        for _ in 0..YIELDS {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Writes a policy.
+    pub async fn policy(&self, name: &str, text: &str) {
+        self.put(&format!("sys/policies/acl/{name}"), json!({ "policy": text })).await.ok();
+    }
+
+    /// A new token, made from the root token with these fields of `auth/token/create`.
+    pub async fn token(&self, fields: Value) -> String {
+        self.put("auth/token/create", fields).await.ok().token()
+    }
+
+    /// A new token that may do everything, sudo paths too, without being root. It has no parent and no use limit.
+    pub async fn operator(&self) -> String {
+        let all = r#"path "*" { capabilities = ["create", "read", "update", "patch", "delete", "list", "sudo"] }"#;
+        self.policy("everything", all).await;
+        self.token(json!({ "policies": ["everything"], "no_parent": true, "ttl": "100h" })).await
+    }
+
+    /// The status of `auth/token/lookup-self` with a token: 200 while it is good.
+    pub async fn status_of(&self, token: &str) -> u16 {
+        self.get("auth/token/lookup-self").token(token).await.status
+    }
+
+    /// An AWS engine with a role `deploy` that any STS call may use.
+    pub async fn mount_aws(&self, path: &str) {
+        self.put(&format!("sys/mounts/{path}"), json!({ "type": "aws" })).await.ok();
+        let role = json!({ "credential_type": "assumed_role", "role_arns": "arn:aws:iam::111111111111:role/deploy" });
+        self.put(&format!("{path}/roles/deploy"), role).await.ok();
+    }
+
+    /// Every stored row of a space, keys and values as they lie in the store.
+    pub async fn rows(&self, space: Space) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let everything = Key::new(space, Vec::new());
+        let rows = self.setup.backend.scan(&everything, None, 100_000).await.expect("the store can be read");
+        rows.into_iter().map(|(key, row)| (key.to_vec(), row.value.to_vec())).collect()
+    }
+
+    /// Every stored key, its space before it, in order.
+    pub async fn keys(&self) -> Vec<String> {
+        let mut keys = Vec::new();
+        for space in [Space::Config, Space::Token, Space::Lease, Space::Index] {
+            keys.extend(self.rows(space).await.into_iter().map(|(key, _)| format!("{space:?} {}", String::from_utf8_lossy(&key))));
+        }
+        keys
+    }
+
+    /// How many entries of the expiry index there are, due or not.
+    pub async fn expiry_entries(&self) -> usize {
+        let end = daypass_base::Timestamp::from_nanos(i64::MAX);
+        self.setup.backend.due(0, end, 100_000).await.expect("the store can be read").len()
+    }
+}
+
+/// How long the expiry worker sleeps when nothing is due.
+pub const WORKER_PAUSE: Duration = Duration::from_millis(500);
+/// Yields that surely let every ready task come to its next wait.
+const YIELDS: usize = 40;
+/// Some tenths of a second of real work at most.
+const SETTLE_ROUNDS_MAX: usize = 20_000;

@@ -1,0 +1,336 @@
+//! Leases: signed ones that are stored nowhere, and stored ones that an engine has to take back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_storage::Space;
+use daypass_testkit::{Answer, TestServer};
+use serde_json::{Value, json};
+
+use crate::lender::{self, Book, NOTHING};
+
+const STS: &str = "cdp/aws/staging/sts/deploy";
+
+async fn aws() -> TestServer {
+    let server = TestServer::start().await;
+    server.mount_aws("cdp/aws/staging").await;
+    server
+}
+
+async fn lender() -> (TestServer, Arc<Book>) {
+    let (setup, book) = lender::setup();
+    let server = setup.start().await;
+    server.put("sys/mounts/team/numbers", json!({ "type": "lender" })).await.ok();
+    (server, book)
+}
+
+async fn look_up(server: &TestServer, lease: &str) -> Answer {
+    server.put("sys/leases/lookup", json!({ "lease_id": lease })).await
+}
+
+#[tokio::test]
+async fn the_lease_of_an_sts_credential_says_the_truth_and_is_stored_nowhere() {
+    let server = aws().await;
+    let (keys, entries) = (server.keys().await, server.expiry_entries().await);
+    let minted = server.put(STS, json!({ "ttl": "60m" })).await.ok();
+    assert_eq!((minted.number("/lease_duration"), minted["renewable"].clone()), (3600, json!(false)));
+    assert!(minted.lease().starts_with("cdp/aws/staging/sts/deploy/"));
+    assert_eq!((server.keys().await, server.expiry_entries().await), (keys, entries));
+    server.seconds(100).await;
+    let seen = look_up(&server, &minted.lease()).await.ok();
+    assert_eq!((seen.number("/data/ttl"), seen["data"]["renewable"].clone()), (3500, json!(false)));
+    assert_eq!(seen.text("/data/issue_time"), "2026-01-02T03:04:05Z");
+    assert_eq!(seen.text("/data/expire_time"), "2026-01-02T04:04:05Z");
+    assert_eq!(seen["data"]["last_renewal"], Value::Null);
+    for path in ["sys/leases/renew", "sys/renew"] {
+        assert_eq!(server.put(path, json!({ "lease_id": minted.lease() })).await.refused(400), "lease is not renewable");
+    }
+    server.seconds(3500).await;
+    assert_eq!(look_up(&server, &minted.lease()).await.refused(400), "invalid lease");
+    assert_eq!(server.put("sys/leases/renew", json!({ "lease_id": minted.lease() })).await.refused(400), "lease not found");
+}
+
+#[tokio::test]
+async fn a_revoked_sts_lease_is_invalid_to_its_end_and_its_marker_goes_with_it() {
+    let server = aws().await;
+    let (keys, entries) = (server.keys().await, server.expiry_entries().await);
+    let (one, other) = (server.get(STS).await.ok().lease(), server.get(STS).await.ok().lease());
+    server.put("sys/leases/revoke", json!({ "lease_id": one })).await.ok();
+    assert_eq!(look_up(&server, &one).await.refused(400), "invalid lease");
+    look_up(&server, &other).await.ok();
+    let server = server.restart().await;
+    assert_eq!(look_up(&server, &one).await.refused(400), "invalid lease");
+    look_up(&server, &other).await.ok();
+    server.seconds(3600).await;
+    assert_eq!((server.keys().await, server.expiry_entries().await), (keys, entries));
+}
+
+#[tokio::test]
+async fn revoking_a_prefix_ends_the_sts_leases_below_it_and_no_others() {
+    let server = aws().await;
+    server.mount_aws("cdp/aws/staging2").await;
+    let neighbour = server.get("cdp/aws/staging2/sts/deploy").await.ok().lease();
+    for prefix in ["cdp/aws/staging/sts/deploy", "cdp/aws/staging/sts/", "cdp/aws/staging"] {
+        let lease = server.get(STS).await.ok().lease();
+        server.put(&format!("sys/leases/revoke-prefix/{prefix}"), Value::Null).await.ok();
+        assert_eq!(look_up(&server, &lease).await.refused(400), "invalid lease", "{prefix}");
+        // What is minted afterwards stands.
+        server.seconds(1).await;
+        let later = server.get(STS).await.ok().lease();
+        look_up(&server, &later).await.ok();
+    }
+    look_up(&server, &neighbour).await.ok();
+}
+
+#[tokio::test]
+async fn an_sts_lease_goes_with_its_token() {
+    let server = aws().await;
+    server.operator().await;
+    let token = server.token(json!({ "policies": ["everything"], "ttl": "10m" })).await;
+    let child = server.put("auth/token/create", json!({ "type": "batch", "ttl": "10m" })).token(&token).await.ok().token();
+    let (own, of_child) = (server.get(STS).token(&token).await.ok(), server.get(STS).token(&child).await.ok());
+    assert_eq!((own.number("/lease_duration"), of_child.number("/lease_duration")), (3600, 600), "a batch token's lease ends with it");
+    look_up(&server, &own.lease()).await.ok();
+    look_up(&server, &of_child.lease()).await.ok();
+    server.put("auth/token/revoke", json!({ "token": token })).await.ok();
+    assert_eq!(look_up(&server, &own.lease()).await.refused(400), "invalid lease");
+    assert_eq!(look_up(&server, &of_child.lease()).await.refused(400), "invalid lease");
+
+    let ending = server.token(json!({ "policies": ["everything"], "ttl": "10m" })).await;
+    let lease = server.get(STS).token(&ending).await.ok().lease();
+    server.seconds(600).await;
+    assert_eq!(look_up(&server, &lease).await.refused(400), "invalid lease");
+}
+
+#[tokio::test]
+async fn a_lease_id_that_daypass_did_not_make_is_invalid_everywhere() {
+    let server = aws().await;
+    server.mount_aws("other").await;
+    let genuine = server.get(STS).await.ok().lease();
+    let mut forged = vec![
+        genuine.replacen("cdp/aws/staging", "other", 1),
+        genuine.replacen("deploy", "admin", 1),
+        genuine[..genuine.len() - 1].to_owned(),
+        format!("{genuine}a"),
+        "cdp/aws/staging/sts/deploy/".to_owned(),
+        "cdp/aws/staging/sts/deploy/aaaaaaaaaaaaaaaaaaaaaaaa".to_owned(),
+        "auth/token/create/h00000000000000000000000000000000".to_owned(),
+        "x".to_owned(),
+        "a/\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}".to_owned(),
+    ];
+    for at in STS.len() + 1..genuine.len() {
+        let mut bytes = genuine.clone().into_bytes();
+        bytes[at] = if bytes[at] == b'7' { b'8' } else { b'7' };
+        forged.push(String::from_utf8(bytes).unwrap());
+    }
+    let keys = server.keys().await;
+    for id in forged {
+        assert_eq!(look_up(&server, &id).await.refused(400), "invalid lease", "{id}");
+        assert_eq!(server.put("sys/leases/renew", json!({ "lease_id": id })).await.refused(400), "lease not found", "{id}");
+        // As with Vault, revoking what does not exist is a success; it must leave no trace.
+        assert_eq!(server.put("sys/leases/revoke", json!({ "lease_id": id })).await.status, 204, "{id}");
+    }
+    assert_eq!(server.keys().await, keys);
+    look_up(&server, &genuine).await.ok();
+    for path in ["lookup", "renew", "revoke"] {
+        let refused = server.put(&format!("sys/leases/{path}"), json!({ "lease_id": "" })).await;
+        assert_eq!(refused.refused(400), "lease_id must be specified");
+    }
+}
+
+#[tokio::test]
+async fn live_leases_are_listed_and_ended_ones_are_not() {
+    let server = aws().await;
+    let lease = server.get(STS).await.ok().lease();
+    let tail = lease.rsplit('/').next().unwrap();
+    let listed = |path: &'static str| server.list(&format!("sys/leases/lookup/{path}"));
+    assert_eq!(listed("cdp/aws/staging").await.ok()["data"]["keys"], json!(["sts/"]));
+    assert_eq!(listed("cdp/aws/staging/sts/deploy").await.ok()["data"]["keys"], json!([tail]));
+    server.seconds(3600).await;
+    listed("cdp/aws/staging/sts/deploy").await.refused(404);
+}
+
+#[tokio::test]
+async fn the_last_use_of_a_token_gets_no_lease() {
+    let (server, book) = lender().await;
+    server.policy("p", r#"path "team/*" { capabilities = ["read"] }"#).await;
+    let token = server.token(json!({ "policies": ["p"], "num_uses": 1 })).await;
+    let refused = server.get("team/numbers/lend").token(&token).await;
+    assert!(refused.refused(400).starts_with("Secret cannot be returned; token had one use left"));
+    assert_eq!((book.lent.lock().len(), book.out()), (1, vec![]));
+}
+
+#[tokio::test]
+async fn a_stored_lease_is_taken_back_at_its_end() {
+    let (server, book) = lender().await;
+    let (keys, entries) = (server.keys().await, server.expiry_entries().await);
+    let lent = server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok();
+    assert_eq!((lent.number("/lease_duration"), lent["renewable"].clone()), (100, json!(true)));
+    server.seconds(99).await;
+    assert_eq!(look_up(&server, &lent.lease()).await.ok().number("/data/ttl"), 1);
+    assert_eq!(book.out().len(), 1);
+    server.seconds(1).await;
+    assert_eq!(book.out(), NOTHING);
+    assert_eq!(look_up(&server, &lent.lease()).await.refused(400), "invalid lease");
+    assert_eq!((server.keys().await, server.expiry_entries().await), (keys, entries));
+}
+
+#[tokio::test]
+async fn a_renewed_lease_lives_on_to_its_maximum() {
+    let (server, book) = lender().await;
+    let lease = server.put("team/numbers/lend", json!({ "ttl": "100s", "max_ttl": "250s" })).await.ok().lease();
+    let renew = |increment: &str| server.put("sys/leases/renew", json!({ "lease_id": lease, "increment": increment }));
+    server.seconds(90).await;
+    assert_eq!(renew("").await.ok().number("/lease_duration"), 100);
+    server.seconds(90).await;
+    let capped = renew("100s").await.ok();
+    assert_eq!(capped.number("/lease_duration"), 70);
+    assert!(capped.text("/warnings/0").contains("capped accordingly"), "{:?}", capped.body);
+    let seen = look_up(&server, &lease).await.ok();
+    assert_eq!((seen.number("/data/ttl"), seen.text("/data/last_renewal")), (70, "2026-01-02T03:07:05Z".to_owned()));
+    // A renewal may shorten, too.
+    assert_eq!(renew("5s").await.ok().number("/lease_duration"), 5);
+    server.seconds(5).await;
+    assert_eq!(book.out(), NOTHING);
+    assert_eq!(renew("5s").await.refused(400), "lease not found");
+}
+
+#[tokio::test]
+async fn what_a_token_was_lent_goes_with_it_and_with_its_parent() {
+    let (server, book) = lender().await;
+    server.operator().await;
+    for how in ["revoke", "expire", "revoke-self", "use up"] {
+        let parent = server.token(json!({ "policies": ["everything"], "ttl": "1h" })).await;
+        let child = server.put("auth/token/create", json!({ "ttl": "1h" })).token(&parent).await.ok().token();
+        let batch = server.put("auth/token/create", json!({ "type": "batch", "ttl": "1h" })).token(&child).await.ok().token();
+        let limited = server.put("auth/token/create", json!({ "num_uses": 2 })).token(&parent).await.ok().token();
+        for token in [&parent, &child, &batch, &limited] {
+            server.put("team/numbers/lend", json!({ "ttl": "10h" })).token(token).await.ok();
+        }
+        assert_eq!(book.out().len(), 4, "{how}");
+        match how {
+            "revoke" => drop(server.put("auth/token/revoke", json!({ "token": parent })).await.ok()),
+            "expire" => server.seconds(3600).await,
+            "revoke-self" => drop(server.put("auth/token/revoke-self", Value::Null).token(&parent).await.ok()),
+            _ => {
+                assert_eq!(server.status_of(&limited).await, 200);
+                server.work().await;
+                assert_eq!(book.out().len(), 3);
+                server.put("auth/token/revoke-accessor", accessor(&server, &parent).await).await.ok();
+            }
+        }
+        server.work().await;
+        assert_eq!(book.out(), NOTHING, "{how}");
+    }
+}
+
+async fn accessor(server: &TestServer, token: &str) -> Value {
+    let seen = server.put("auth/token/lookup", json!({ "token": token })).await.ok();
+    json!({ "accessor": seen["data"]["accessor"] })
+}
+
+#[tokio::test]
+async fn an_engine_that_fails_is_asked_again_later_and_later() {
+    let (server, book) = lender().await;
+    let (keys, entries) = (server.keys().await, server.expiry_entries().await);
+    server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok();
+    book.refuse(4);
+    server.seconds(100).await;
+    // 10 s, doubled each time, half more or less by chance.
+    for (tries, before, after) in [(1, 4, 11), (2, 9, 21), (3, 19, 41), (4, 39, 81)] {
+        assert_eq!(book.tries(), tries);
+        server.seconds(before).await;
+        assert_eq!(book.tries(), tries, "it is too early for another try");
+        server.seconds(after).await;
+    }
+    assert_eq!((book.tries(), book.out()), (5, vec![]));
+    assert_eq!((server.keys().await, server.expiry_entries().await), (keys, entries));
+}
+
+#[tokio::test]
+async fn after_six_failures_a_lease_waits_for_a_person() {
+    let (server, book) = lender().await;
+    let (keys, entries) = (server.keys().await, server.expiry_entries().await);
+    let lease = server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok().lease();
+    book.refuse(1_000);
+    server.seconds(100).await;
+    for _ in 0..50 {
+        server.seconds(600).await;
+    }
+    assert_eq!(book.tries(), 6);
+    let parked = server.get("sys/leases?type=irrevocable").await.ok();
+    assert_eq!(parked["data"]["lease_count"], 1);
+    assert_eq!(parked["data"]["leases"][0]["lease_id"], json!(lease));
+    assert_eq!(parked.text("/data/leases/0/error"), "the counter is closed");
+    assert_eq!(server.get("sys/leases/count?type=irrevocable").await.ok()["data"]["lease_count"], 1);
+    let server = server.restart().await;
+    server.seconds(3600).await;
+    assert_eq!(book.tries(), 6, "nobody asked");
+    server.put("sys/leases/renew", json!({ "lease_id": lease })).await.refused(400);
+    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.refused(400);
+    assert_eq!(book.tries(), 7);
+    book.refuse(0);
+    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
+    assert_eq!(book.out(), NOTHING);
+    assert_eq!((server.keys().await, server.expiry_entries().await), (keys, entries));
+    assert_eq!(server.get("sys/leases?type=irrevocable").await.ok()["data"]["lease_count"], 0);
+}
+
+#[tokio::test]
+async fn force_forgets_what_cannot_be_taken_back() {
+    let (server, book) = lender().await;
+    let keys = server.keys().await;
+    let leases = [server.get("team/numbers/lend").await.ok().lease(), server.get("team/numbers/lend").await.ok().lease()];
+    book.refuse(1_000);
+    let refused = server.put("sys/leases/revoke-prefix/team/numbers", Value::Null).await;
+    assert!(refused.refused(400).contains("the counter is closed"));
+    look_up(&server, &leases[0]).await.ok();
+    server.put("sys/leases/revoke-force/team/numbers", Value::Null).await.ok();
+    for lease in &leases {
+        assert_eq!(look_up(&server, lease).await.refused(400), "invalid lease");
+    }
+    assert_eq!(book.out().len(), 2);
+    // Markers of the prefix stay until no STS lease of before can live; nothing else does.
+    let left: Vec<String> = server.keys().await.into_iter().filter(|key| !keys.contains(key)).collect();
+    assert!(left.iter().all(|key| key.starts_with("Lease R")), "{left:?}");
+    server.seconds(36 * 3600).await;
+    server.work().await;
+    assert_eq!(server.keys().await, keys);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_revoked_while_it_comes_due_is_taken_back_and_gone() {
+    let (server, book) = lender().await;
+    let lease = server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok().lease();
+    server.clock().advance(Duration::from_secs(100));
+    let revoked = tokio::spawn(server.put("sys/leases/revoke", json!({ "lease_id": lease })).into_future());
+    server.work().await;
+    revoked.await.unwrap().ok();
+    assert_eq!(book.out(), NOTHING);
+    assert!(server.rows(Space::Lease).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_lent_for_good_to_a_token_that_is_revoked_meanwhile() {
+    let (server, book) = lender().await;
+    server.operator().await;
+    let keys = server.keys().await;
+    for _ in 0..20 {
+        let token = server.token(json!({ "policies": ["everything"] })).await;
+        let asked: Vec<_> = (0..16).map(|_| tokio::spawn(server.get("team/numbers/lend").token(&token).into_future())).collect();
+        let revoked = tokio::spawn(server.put("auth/token/revoke", json!({ "token": token })).into_future());
+        let mut held = Vec::new();
+        for answer in asked {
+            let answer = answer.await.unwrap();
+            assert!(matches!(answer.status, 200 | 400 | 403), "{answer:?}");
+            held.extend((answer.status == 200).then(|| answer.lease()));
+        }
+        revoked.await.unwrap().ok();
+        server.work().await;
+        assert_eq!(book.out(), NOTHING);
+        for lease in held {
+            assert_eq!(look_up(&server, &lease).await.status, 400);
+        }
+    }
+    assert_eq!(server.keys().await, keys);
+}

@@ -1,0 +1,325 @@
+//! Tokens over time, in families, and used by many at once.
+
+use daypass_testkit::{Setup, TestServer};
+use serde_json::{Value, json};
+
+const INVALID: &str = "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n";
+
+#[tokio::test]
+async fn a_token_ends_to_the_second_and_leaves_nothing_behind() {
+    let server = TestServer::start().await;
+    let before = (server.keys().await, server.expiry_entries().await);
+    let token = server.token(json!({ "ttl": "60s" })).await;
+    server.put("cubbyhole/a", json!({ "x": 1 })).token(&token).await.ok();
+    server.seconds(59).await;
+    assert_eq!(server.get("auth/token/lookup-self").token(&token).await.ok().number("/data/ttl"), 1);
+    server.seconds(1).await;
+    assert_eq!(server.get("auth/token/lookup-self").token(&token).await.refused(403), INVALID);
+    server.work().await;
+    assert_eq!((server.keys().await, server.expiry_entries().await), before);
+}
+
+#[tokio::test]
+async fn an_ended_token_is_refused_also_where_no_worker_came_by() {
+    let server = TestServer::start().await;
+    let token = server.token(json!({ "ttl": "60s" })).await;
+    // The clock alone: nobody gets to run in between.
+    server.clock().advance(std::time::Duration::from_mins(1));
+    assert_eq!(server.status_of(&token).await, 403);
+    assert_eq!(server.put("auth/token/lookup", json!({ "token": token })).await.refused(403), "bad token");
+}
+
+#[tokio::test]
+async fn a_family_goes_with_its_eldest_however_deep() {
+    let server = TestServer::start().await;
+    server.operator().await;
+    let before = (server.keys().await, server.expiry_entries().await);
+    let eldest = server.token(json!({ "policies": ["everything"], "ttl": "1h" })).await;
+    let mut line = vec![eldest.clone()];
+    for _ in 0..150 {
+        let child = server.put("auth/token/create", json!({ "ttl": "50h" })).token(line.last().unwrap()).await.ok().token();
+        line.push(child);
+    }
+    server.put("auth/token/revoke", json!({ "token": eldest })).await.ok();
+    for token in &line {
+        assert_eq!(server.status_of(token).await, 403);
+    }
+    server.work().await;
+    assert_eq!((server.keys().await, server.expiry_entries().await), before);
+}
+
+#[tokio::test]
+async fn a_family_goes_with_its_eldest_however_wide_and_by_time_too() {
+    let server = TestServer::start().await;
+    server.operator().await;
+    let before = (server.keys().await, server.expiry_entries().await);
+    let eldest = server.token(json!({ "policies": ["everything"], "ttl": "1h" })).await;
+    let mut children = Vec::new();
+    // More than two pages of a revocation.
+    for _ in 0..1_100 {
+        children.push(server.put("auth/token/create", json!({ "ttl": "50h" })).token(&eldest).await.ok().token());
+    }
+    let grandchild = server.put("auth/token/create", json!({ "ttl": "50h" })).token(&children[777]).await.ok().token();
+    server.seconds(3_600).await;
+    server.work().await;
+    for token in children.iter().chain([&grandchild]) {
+        assert_eq!(server.status_of(token).await, 403);
+    }
+    assert_eq!((server.keys().await, server.expiry_entries().await), before);
+}
+
+#[tokio::test]
+async fn orphans_outlive_who_made_them() {
+    let server = TestServer::start().await;
+    server.operator().await;
+    let parent = server.token(json!({ "policies": ["everything"] })).await;
+    let made = |path: &'static str, body: Value| server.put(path, body).token(&parent);
+    let child = made("auth/token/create", json!({})).await.ok().token();
+    let orphans = [
+        made("auth/token/create-orphan", json!({})).await.ok().token(),
+        made("auth/token/create", json!({ "no_parent": true })).await.ok().token(),
+    ];
+    server.put("auth/token/roles/o", json!({ "orphan": true })).await.ok();
+    let by_role = made("auth/token/create/o", json!({})).await.ok().token();
+    server.put("auth/token/revoke", json!({ "token": parent })).await.ok();
+    assert_eq!(server.status_of(&child).await, 403);
+    for orphan in orphans.iter().chain([&by_role]) {
+        let seen = server.get("auth/token/lookup-self").token(orphan).await.ok();
+        assert_eq!(seen["data"]["orphan"], true);
+    }
+}
+
+#[tokio::test]
+async fn revoking_a_parent_alone_makes_orphans() {
+    let server = TestServer::start().await;
+    server.operator().await;
+    let parent = server.token(json!({ "policies": ["everything"] })).await;
+    let child = server.put("auth/token/create", json!({})).token(&parent).await.ok().token();
+    let grandchild = server.put("auth/token/create", json!({})).token(&child).await.ok().token();
+    server.put("auth/token/revoke-orphan", json!({ "token": parent })).await.ok();
+    assert_eq!(server.status_of(&parent).await, 403);
+    assert_eq!(server.get("auth/token/lookup-self").token(&child).await.ok()["data"]["orphan"], true);
+    assert_eq!(server.get("auth/token/lookup-self").token(&grandchild).await.ok()["data"]["orphan"], false);
+    server.put("auth/token/revoke", json!({ "token": child })).await.ok();
+    assert_eq!(server.status_of(&grandchild).await, 403);
+}
+
+#[tokio::test]
+async fn a_periodic_token_lives_past_every_maximum_while_it_is_renewed_and_not_longer() {
+    let server = TestServer::start().await;
+    server.put("sys/auth/token/tune", json!({ "max_lease_ttl": "120s", "default_lease_ttl": "120s" })).await.ok();
+    let token = server.token(json!({ "period": "60s" })).await;
+    let plain = server.token(json!({ "ttl": "100s" })).await;
+    for round in 0..10 {
+        server.seconds(50).await;
+        let renewed = server.put("auth/token/renew-self", json!({ "increment": "9h" })).token(&token).await.ok();
+        assert_eq!(renewed.number("/auth/lease_duration"), 60, "round {round}");
+        if round == 0 {
+            server.put("auth/token/renew-self", json!({ "increment": "9h" })).token(&plain).await.ok();
+        }
+    }
+    assert_eq!(server.status_of(&plain).await, 403);
+    server.seconds(60).await;
+    assert_eq!(server.status_of(&token).await, 403);
+}
+
+#[tokio::test]
+async fn no_renewal_moves_an_explicit_maximum() {
+    let server = TestServer::start().await;
+    for fields in [json!({ "ttl": "60s", "explicit_max_ttl": "100s" }), json!({ "period": "60s", "explicit_max_ttl": "100s" })] {
+        let token = server.token(fields.clone()).await;
+        server.seconds(50).await;
+        let renewed = server.put("auth/token/renew-self", json!({})).token(&token).await.ok();
+        assert_eq!(renewed.number("/auth/lease_duration"), 50, "{fields}");
+        assert!(renewed.text("/warnings/0").contains("capped accordingly"), "{:?}", renewed.body);
+        server.seconds(49).await;
+        assert_eq!(server.put("auth/token/renew-self", json!({})).token(&token).await.ok().number("/auth/lease_duration"), 1);
+        server.seconds(1).await;
+        assert_eq!(server.status_of(&token).await, 403, "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_may_shorten_and_may_lengthen_a_life() {
+    let server = TestServer::start().await;
+    let (short, long) = (server.token(json!({ "ttl": "1h" })).await, server.token(json!({ "ttl": "60s" })).await);
+    let renewed = server.put("auth/token/renew", json!({ "token": short, "increment": "10s" })).await.ok();
+    assert_eq!((renewed.number("/auth/lease_duration"), renewed.token()), (10, short.clone()));
+    server.put("auth/token/renew-self", json!({ "increment": 600 })).token(&long).await.ok();
+    server.seconds(10).await;
+    assert_eq!(server.status_of(&short).await, 403);
+    // Past the end that it was made with.
+    server.seconds(500).await;
+    assert_eq!(server.status_of(&long).await, 200);
+    server.seconds(90).await;
+    assert_eq!(server.status_of(&long).await, 403);
+}
+
+async fn uses_are_exact(server: TestServer) {
+    server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+    server.put("kv/a", json!({ "x": 1 })).await.ok();
+    server.policy("reader", r#"path "kv/*" { capabilities = ["read"] }"#).await;
+    let before = server.keys().await;
+    for uses in [1, 10] {
+        let token = server.token(json!({ "num_uses": uses, "policies": ["reader"] })).await;
+        let asked: Vec<_> = (0..64).map(|_| tokio::spawn(server.get("kv/a").token(&token).into_future())).collect();
+        let mut served = 0;
+        for answer in asked {
+            let answer = answer.await.unwrap();
+            match answer.status {
+                200 => served += 1,
+                _ => assert_eq!(answer.refused(403), INVALID),
+            }
+        }
+        assert_eq!(served, uses);
+        assert_eq!(server.keys().await, before, "a used-up token is gone");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sixty_four_users_at_once_get_no_use_too_many() {
+    uses_are_exact(TestServer::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sixty_four_users_at_once_get_no_use_too_many_from_a_disk() {
+    uses_are_exact(Setup::default().on_disk().start().await).await;
+}
+
+#[tokio::test]
+async fn a_refused_request_uses_a_token_up_like_any_other() {
+    let server = TestServer::start().await;
+    let token = server.token(json!({ "num_uses": 2, "policies": ["default"] })).await;
+    server.get("sys/mounts").token(&token).await.refused(403);
+    assert_eq!(server.status_of(&token).await, 200);
+    assert_eq!(server.status_of(&token).await, 403);
+}
+
+#[tokio::test]
+async fn a_token_may_have_a_text_of_its_makers_choice() {
+    let server = TestServer::start().await;
+    let made = server.put("auth/token/create", json!({ "id": "build-7", "ttl": "60s" })).await.ok();
+    assert_eq!(made.token(), "build-7");
+    assert_eq!(server.get("auth/token/lookup-self").token("build-7").await.ok().text("/data/id"), "build-7");
+    let again = server.put("auth/token/create", json!({ "id": "build-7" })).await;
+    assert_eq!(again.refused(400), "cannot create a token with a duplicate ID");
+    for text in ["hvs.x", "s.x", "a.b", "a b", "a\nb"] {
+        server.put("auth/token/create", json!({ "id": text })).await.refused(400);
+    }
+    server.policy("maker", r#"path "auth/token/create" { capabilities = ["update"] }"#).await;
+    let maker = server.token(json!({ "policies": ["maker"] })).await;
+    let refused = server.put("auth/token/create", json!({ "id": "mine" })).token(&maker).await;
+    assert_eq!(refused.refused(400), "root or sudo privileges required to specify token id");
+    server.seconds(60).await;
+    server.work().await;
+    assert_eq!(server.status_of("build-7").await, 403);
+    // Gone for good: the name is free again.
+    server.put("auth/token/create", json!({ "id": "build-7" })).await.ok();
+    assert_eq!(server.status_of("build-7").await, 200);
+}
+
+#[tokio::test]
+async fn a_batch_token_ends_on_time_and_with_its_parent() {
+    let server = TestServer::start().await;
+    server.operator().await;
+    let parent = server.token(json!({ "policies": ["everything"], "ttl": "1h" })).await;
+    let batch = |ttl: &str| server.put("auth/token/create", json!({ "type": "batch", "ttl": ttl })).token(&parent);
+    let keys = server.keys().await;
+    let (short, long) = (batch("60s").await.ok(), batch("50h").await.ok());
+    assert_eq!(server.keys().await, keys, "nothing is stored of a batch token");
+    assert_eq!((short.text("/auth/accessor"), short["auth"]["renewable"].clone()), (String::new(), json!(false)));
+    let (short, long) = (short.token(), long.token());
+    for (path, text) in [
+        ("auth/token/renew-self", "batch tokens cannot be renewed"),
+        ("auth/token/revoke-self", "batch tokens cannot be revoked"),
+        ("auth/token/create", "batch tokens cannot create more tokens"),
+        ("cubbyhole/a", "cubbyhole operations are only supported by \"service\" type tokens"),
+    ] {
+        assert_eq!(server.put(path, json!({ "x": "1" })).token(&long).await.refused(400), text, "{path}");
+    }
+    server.seconds(60).await;
+    assert_eq!((server.status_of(&short).await, server.status_of(&long).await), (403, 200));
+    server.put("auth/token/revoke", json!({ "token": parent })).await.ok();
+    assert_eq!(server.status_of(&long).await, 403);
+    assert_eq!(server.put("auth/token/lookup", json!({ "token": long })).await.refused(403), "bad token");
+}
+
+#[tokio::test]
+async fn a_batch_token_that_was_altered_is_none() {
+    let server = TestServer::start().await;
+    let token = server.token(json!({ "type": "batch", "ttl": "1h", "policies": ["default"] })).await;
+    assert_eq!(server.status_of(&token).await, 200);
+    for at in [4, token.len() / 2, token.len() - 1] {
+        let mut bytes = token.clone().into_bytes();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        assert_eq!(server.status_of(&String::from_utf8(bytes).unwrap()).await, 403, "character {at}");
+    }
+}
+
+#[tokio::test]
+async fn an_accessor_names_a_token_and_gives_nothing_of_it_away() {
+    let server = TestServer::start().await;
+    let made = server.put("auth/token/create", json!({ "ttl": "60s" })).await.ok();
+    let (token, accessor) = (made.token(), made.text("/auth/accessor"));
+    let by = json!({ "accessor": accessor });
+    assert_eq!(server.put("auth/token/lookup-accessor", by.clone()).await.ok().text("/data/id"), "");
+    let renewed = server.put("auth/token/renew-accessor", by.clone()).await.ok();
+    assert_eq!((renewed.token(), renewed.number("/auth/lease_duration")), (String::new(), 60));
+    // It is no token itself, and one that was made up from it names nothing.
+    assert_eq!(server.status_of(&accessor).await, 403);
+    let last = if accessor.ends_with('a') { "b" } else { "a" };
+    let made_up = json!({ "accessor": format!("{}{last}", &accessor[..accessor.len() - 1]) });
+    let refused = server.put("auth/token/lookup-accessor", made_up.clone()).await;
+    assert_eq!(refused.refused(400), "1 error occurred:\n\t* invalid accessor\n\n");
+    let revoked = server.put("auth/token/revoke-accessor", made_up).await.ok();
+    assert_eq!((revoked.status, revoked.text("/warnings/0")), (200, "No token found with this accessor".to_owned()));
+    assert_eq!(server.status_of(&token).await, 200);
+    assert!(server.list("auth/token/accessors").await.ok()["data"]["keys"].as_array().unwrap().contains(&json!(accessor)));
+    assert_eq!(server.put("auth/token/revoke-accessor", by.clone()).await.ok().status, 204);
+    assert_eq!(server.status_of(&token).await, 403);
+    assert!(!server.list("auth/token/accessors").await.ok()["data"]["keys"].as_array().unwrap().contains(&json!(accessor)));
+    server.put("auth/token/lookup-accessor", by).await.refused(400);
+}
+
+#[tokio::test]
+async fn a_token_of_a_network_is_of_no_use_elsewhere() {
+    let server = TestServer::start().await;
+    server.put("auth/token/roles/r", json!({ "token_bound_cidrs": "10.1.0.0/16,2001:db8::/32", "token_num_uses": 3 })).await.ok();
+    let token = server.put("auth/token/create/r", json!({ "policies": ["default"] })).await.ok().token();
+    let ask = |address: &str| server.get("auth/token/lookup-self").token(&token).from(address);
+    for address in ["10.2.0.1", "11.1.0.1", "127.0.0.1", "2001:db9::1", "unix socket"] {
+        assert_eq!(ask(address).await.refused(403), "permission denied", "{address}");
+    }
+    // None of that used it up.
+    assert_eq!(ask("10.1.255.255").await.ok().number("/data/num_uses"), 2);
+    assert_eq!(ask("2001:db8:1::2").await.status, 200);
+    assert_eq!(ask("::ffff:10.1.0.1").await.status, 200);
+    assert_eq!(ask("10.1.0.1").await.status, 403);
+}
+
+#[tokio::test]
+async fn children_are_bound_to_the_networks_of_their_parents() {
+    let server = TestServer::start().await;
+    server.operator().await;
+    server.put("auth/token/roles/r", json!({ "token_bound_cidrs": "10.1.0.0/16" })).await.ok();
+    let parent = server.put("auth/token/create/r", json!({ "policies": ["everything"] })).await.ok().token();
+    let child = server.put("auth/token/create", json!({})).token(&parent).from("10.1.2.3").await.ok().token();
+    assert_eq!(server.get("auth/token/lookup-self").token(&child).from("10.1.2.3").await.status, 200);
+    assert_eq!(server.get("auth/token/lookup-self").token(&child).await.status, 403);
+}
+
+#[tokio::test]
+async fn tokens_and_cubbyholes_outlive_a_restart_and_end_on_time_after_it() {
+    let server = TestServer::start().await;
+    let token = server.token(json!({ "ttl": "60s", "policies": ["default"] })).await;
+    server.put("cubbyhole/a", json!({ "x": "mine" })).token(&token).await.ok();
+    let server = server.restart().await;
+    assert_eq!(server.get("cubbyhole/a").token(&token).await.ok().text("/data/x"), "mine");
+    server.get("cubbyhole/a").await.refused(404);
+    // It ends while no server runs.
+    server.clock().advance(std::time::Duration::from_mins(1));
+    let server = server.restart().await;
+    assert_eq!(server.status_of(&token).await, 403);
+    server.work().await;
+    assert!(!server.keys().await.iter().any(|key| key.starts_with("Config cubbyhole/")));
+}
