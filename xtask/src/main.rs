@@ -12,6 +12,7 @@ mod install;
 mod process;
 mod project;
 mod server;
+mod soak;
 mod test;
 mod tidy;
 
@@ -25,6 +26,7 @@ cargo xtask COMMAND
          --only NAME   only this stage, or all stages below NAME/ (may be repeated)
          --skip NAME   all but this stage (may be repeated)
          --list        print the stages and stop
+  soak NAME        what must be shown and takes longer than CI has; the result goes into docs/soak.md (--list names them)
   tidy             the project's own rules: who may import whom, sizes, words, manifests, changelog
   bench [OPTIONS]  the figures of bench/README.md (--quick: a tenth of the time)
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let outcome = match words.split_first() {
         Some((&"demo", rest)) => demo::main(rest),
         Some((&"test", rest)) => test::main(rest),
+        Some((&"soak", rest)) => soak::main(rest),
         Some((&"tidy", [])) => tidy::main(),
         Some((&"bench", rest)) => bench::main(rest),
         None | Some((&("help" | "--help" | "-h"), _)) => {

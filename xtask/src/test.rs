@@ -3,8 +3,8 @@
 mod clients;
 mod code;
 mod conformance;
-mod crash;
-mod fuzz;
+pub(crate) mod crash;
+pub(crate) mod fuzz;
 mod story;
 
 use crate::process::Log;

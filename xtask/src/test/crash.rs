@@ -20,11 +20,16 @@ const KILLS: u64 = 200;
 
 pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let kills = std::env::var("DAYPASS_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
+    run_for(project, log, kills).map(|(tally, _)| Verdict::Ran(tally))
+}
+
+/// So many kills. Also returns what each store went through, in a line.
+pub(crate) fn run_for(project: &Project, log: &mut Log, kills: u64) -> Result<(Tally, Vec<String>), String> {
     let binary = project.daypass(log)?;
     let mut chance = Chance::new();
     let seed = chance.seed;
     log.step(&format!("{kills} times kill -9 under {} writers (seed {seed})", Writer::all().len()));
-    let mut tally = Tally::default();
+    let (mut tally, mut lines) = (Tally::default(), Vec::new());
     for (seal, kills) in [(Seal::KeyFile, kills.div_ceil(2)), (Seal::Share, kills / 2)] {
         let store = Store::new(project, binary.clone(), seal)?;
         let mut phase = Phase { store, chance: &mut chance, writers: Writer::all(), restarts: Vec::new() };
@@ -32,12 +37,13 @@ pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
         let told = phase.told();
         println!("        {told}");
         log.note(&told);
+        lines.push(told);
         // A load that wrote nothing proves nothing.
         if phase.writes() < kills {
             return Err(format!("only {} writes were acknowledged in {kills} rounds (seed {seed})", phase.writes()));
         }
     }
-    Ok(Verdict::Ran(tally))
+    Ok((tally, lines))
 }
 
 /// All kills on one store.

@@ -13,17 +13,24 @@ const FLAGS: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cll
 
 pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let seconds = std::env::var("DAYPASS_FUZZ_SECONDS").ok().and_then(|s| s.parse::<u64>().ok()).unwrap_or(10);
+    run_for(project, log, seconds).map(|(tally, _)| Verdict::Ran(tally))
+}
+
+/// Each target for so long. Also returns what each of them did, in a line.
+pub(crate) fn run_for(project: &Project, log: &mut Log, seconds: u64) -> Result<(Tally, Vec<String>), String> {
     let folder = project.work.join("fuzz");
     log.step("building the fuzz targets");
     let mut build = cargo();
     build.current_dir(project.root.join("fuzz")).args(["build", "--bins", "--locked", "--target", TARGET, "--target-dir"]).arg(&folder);
     build.env("RUSTFLAGS", FLAGS);
     log.run(&mut build)?;
-    let mut tally = Tally::default();
+    let (mut tally, mut told) = (Tally::default(), Vec::new());
     for name in targets(&project.root)? {
         match fuzz(project, log, &folder, &name, seconds) {
             Ok(runs) => {
-                println!("        {name}: {runs} inputs in {seconds} s");
+                let line = format!("{name}: {runs} inputs in {seconds} s");
+                println!("        {line}");
+                told.push(line);
                 tally.passed += 1;
             }
             Err(message) => {
@@ -32,7 +39,7 @@ pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
             }
         }
     }
-    Ok(Verdict::Ran(tally))
+    Ok((tally, told))
 }
 
 /// The flags are for the targets alone, not for build scripts; cargo keeps them apart when a target is named.

@@ -1,0 +1,116 @@
+//! `cargo xtask soak NAME`: what has to be shown and takes longer than CI has. Each has a short form among the stages of `cargo xtask test`;
+//! here it runs at full length, and its result becomes a row of `docs/soak.md`, to be committed.
+
+use crate::process::Log;
+use crate::project::{Project, cargo};
+use crate::test::{Tally, crash, fuzz};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What a soak found: checks counted, and figures in words.
+pub(crate) struct Found {
+    pub(crate) tally: Tally,
+    pub(crate) figures: Vec<String>,
+}
+
+struct Soak {
+    name: &'static str,
+    about: &'static str,
+    work: fn(&Project, &mut Log) -> Result<Found, String>,
+}
+
+const SOAKS: [Soak; 4] = [
+    Soak { name: "acl-model", about: "a million random policy sets judge as a slow model does", work: acl_model },
+    Soak { name: "crash", about: "2,000 times kill -9 under a load of writes", work: crashes },
+    Soak { name: "fuzz", about: "each fuzz target for five minutes", work: fuzzing },
+    Soak { name: "token-model", about: "random token trees live and die as a model says", work: token_model },
+];
+
+const PAGE: &str = "docs/soak.md";
+const HEAD: &str = "\
+# What was shown at full length
+
+Each row is the last full run of `cargo xtask soak NAME`; `cargo xtask test` runs a short form of each. A run replaces its row.
+
+| soak | day | commit | minutes | passed | failed | figures |
+|---|---|---|---|---|---|---|
+";
+
+pub(crate) fn main(arguments: &[&str]) -> Result<(), String> {
+    let names = || SOAKS.iter().map(|soak| format!("  {:14} {}", soak.name, soak.about)).collect::<Vec<_>>().join("\n");
+    let [name] = arguments else { return Err(format!("cargo xtask soak takes one name:\n{}", names())) };
+    if *name == "--list" {
+        println!("{}", names());
+        return Ok(());
+    }
+    let soak = SOAKS.iter().find(|soak| soak.name == *name).ok_or_else(|| format!("no soak is called {name}:\n{}", names()))?;
+    let project = Project::open()?;
+    let mut log = project.log(&format!("soak-{name}"))?;
+    log.limit(Duration::from_hours(3));
+    println!("{name}: {}", soak.about);
+    let began = Instant::now();
+    let found = (soak.work)(&project, &mut log)?;
+    let minutes = began.elapsed().as_secs().div_ceil(60);
+    write_row(&project, soak.name, minutes, &found)?;
+    for figure in &found.figures {
+        println!("        {figure}");
+    }
+    println!("{} passed, {} failed", found.tally.passed, found.tally.failed);
+    if found.tally.failed == 0 { Ok(()) } else { Err(format!("{name} failed; the whole log: {}", log.path().display())) }
+}
+
+fn acl_model(project: &Project, log: &mut Log) -> Result<Found, String> {
+    model(project, log, &["--release", "-p", "daypass-policy", "--test", "acl_model"], 1_000_000, "policy sets of eight requests each")
+}
+
+fn token_model(project: &Project, log: &mut Log) -> Result<Found, String> {
+    model(project, log, &["-p", "daypass-testkit", "--test", "rooms", "token_model"], 20_000, "random histories")
+}
+
+/// A property test with so many cases.
+fn model(project: &Project, log: &mut Log, test: &[&str], cases: u32, of_what: &str) -> Result<Found, String> {
+    let mut command = cargo();
+    command.current_dir(&project.root).args(["test", "--locked"]).args(test).env("DAYPASS_CASES", cases.to_string());
+    let (status, text) = log.finish(&mut command)?;
+    let mut tally = Tally::read(&text);
+    if !status.success() && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(Found { tally, figures: vec![format!("{cases} {of_what}")] })
+}
+
+fn crashes(project: &Project, log: &mut Log) -> Result<Found, String> {
+    crash::run_for(project, log, 2_000).map(|(tally, figures)| Found { tally, figures })
+}
+
+fn fuzzing(project: &Project, log: &mut Log) -> Result<Found, String> {
+    fuzz::run_for(project, log, 300).map(|(tally, figures)| Found { tally, figures })
+}
+
+/// Puts the result in the place of the soak's last one.
+fn write_row(project: &Project, name: &str, minutes: u64, found: &Found) -> Result<(), String> {
+    let path = project.root.join(PAGE);
+    let old = std::fs::read_to_string(&path).unwrap_or_default();
+    let start = format!("| {name} |");
+    let mut rows: Vec<String> =
+        old.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| soak |")).map(str::to_owned).collect();
+    rows.retain(|row| !row.starts_with(&start));
+    let Tally { passed, failed } = found.tally;
+    rows.push(format!("{start} {} | {} | {minutes} | {passed} | {failed} | {} |", today(), commit(project), found.figures.join("; ")));
+    rows.sort();
+    let folder = path.parent().ok_or("the page has no folder")?;
+    std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    std::fs::write(&path, format!("{HEAD}{}\n", rows.join("\n"))).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn commit(project: &Project) -> String {
+    let output = Command::new("git").current_dir(&project.root).args(["rev-parse", "--short", "HEAD"]).output();
+    output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+/// The day, UTC, as `2026-11-28`.
+fn today() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let output = Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+%F"]).output();
+    output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
+}
