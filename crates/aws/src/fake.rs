@@ -1,5 +1,7 @@
 //! AWS from a script, for tests of everything above this crate.
 
+mod users;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +26,7 @@ struct State {
     made: Vec<Made>,
     forgotten: usize,
     issued: u64,
+    iam: users::Users,
 }
 
 /// A call that was made, and where to.

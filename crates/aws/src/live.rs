@@ -3,6 +3,7 @@
 //! Nothing is read or connected before the first call: making a [`LiveAws`] costs nothing. Clients are kept per [`Target`].
 
 mod http;
+mod iam;
 mod identity;
 mod sort;
 mod time;

@@ -17,6 +17,11 @@ pub(crate) fn mount_prefix(uuid: &str) -> String {
     format!("mount/{uuid}/")
 }
 
+/// Changes of a mount's storage as a part of a larger batch.
+pub(crate) fn batch(rows: &Rows, mount_uuid: &str, changes: Changes) -> Result<Batch> {
+    View { rows: rows.clone(), prefix: mount_prefix(mount_uuid) }.batch(changes)
+}
+
 struct View {
     rows: Rows,
     prefix: String,

@@ -76,6 +76,9 @@ pub struct Leased {
     pub internal: Option<Value>,
     /// Facts for the audit log and the mint ledger, never secret: access key id, session name, role ARN.
     pub facts: BTreeMap<String, String>,
+    /// Changes of the engine's own storage that are committed together with a stored lease, or not at all: they clear the note that the
+    /// engine made before it acted.
+    pub also: crate::Changes,
 }
 
 /// The lifetime of a lease.
@@ -175,19 +178,26 @@ impl Leased {
     /// A secret that ends by itself: nothing is stored.
     pub fn not_renewable(data: impl Serialize, ttl: Seconds) -> Self {
         let terms = LeaseTerms { ttl, max_ttl: Seconds::ZERO, renewable: false };
-        Self { data: object(data), terms, internal: None, facts: BTreeMap::new() }
+        Self { data: object(data), terms, internal: None, facts: BTreeMap::new(), also: crate::Changes::new() }
     }
 
     /// A secret that the engine has to take back: `internal` is stored with the lease.
     pub fn stored(data: impl Serialize, terms: LeaseTerms, internal: impl Serialize) -> Self {
         let internal = serde_json::to_value(internal).unwrap_or(Value::Null);
-        Self { data: object(data), terms, internal: Some(internal), facts: BTreeMap::new() }
+        Self { data: object(data), terms, internal: Some(internal), facts: BTreeMap::new(), also: crate::Changes::new() }
     }
 
     /// Adds a fact for audit and ledger.
     #[must_use]
     pub fn fact(mut self, name: &str, value: impl Into<String>) -> Self {
         self.facts.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Adds changes of the engine's storage that are committed together with the lease. Only for [`Self::stored`] leases.
+    #[must_use]
+    pub fn also(mut self, changes: crate::Changes) -> Self {
+        self.also = changes;
         self
     }
 }

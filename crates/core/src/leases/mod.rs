@@ -76,12 +76,13 @@ impl Leases {
         Self { rows, clock, entropy }
     }
 
-    /// Stores a new lease at `path`. The row's `id` is filled in.
-    pub(crate) async fn create(&self, path: &str, mut row: LeaseRow, token: Option<TokenId>) -> Result<LeaseRow> {
+    /// Stores a new lease at `path`, together with `also`. The row's `id` is filled in. Errors: `Failed` when a condition of `also` does
+    /// not hold: the engine gave the secret up.
+    pub(crate) async fn create(&self, path: &str, mut row: LeaseRow, token: Option<TokenId>, also: &Batch) -> Result<LeaseRow> {
         let id = ids::new_id(&*self.clock, &*self.entropy);
         row.id = format!("{path}/{}{}", ids::encode_id(&id), self.entropy.base62(2));
         for _ in 0..CONFLICTS_MAX {
-            let mut batch = Batch::new().require(lease_key(id), Condition::Absent).due(lease_due(id, row.expires));
+            let mut batch = also.clone().require(lease_key(id), Condition::Absent).due(lease_due(id, row.expires));
             batch = batch.put(lease_index_key(&row.id), index_value(b'L', id));
             if let Some(token) = token {
                 // The token must still be as it was when it was seen alive: one that is being revoked gets no more leases. Its row
@@ -93,6 +94,9 @@ impl Leases {
             }
             match self.rows.commit(self.rows.put_json(batch, lease_key(id), &row)?).await {
                 Ok(_) => return Ok(row),
+                Err(CommitFailure::Conflict(at)) if at < also.conditions.len() => {
+                    return Err(Error::failed("the secret took too long to make and was given up; ask again"));
+                }
                 Err(CommitFailure::Conflict(_)) => {}
                 Err(failure) => return Err(failure.into()),
             }

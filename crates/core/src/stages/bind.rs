@@ -126,7 +126,8 @@ async fn lease(
             // Nothing is stored of a batch token: what it is lent hangs on the token that made it, and goes with that.
             let token = if known.batch { known.row.parent.map(TokenId) } else { Some(known.id) };
             let row = lease_row(live, token, internal, &leased.terms, now, ttl);
-            match unsealed.leases.create(&parsed.path, row.clone(), token).await {
+            let also = crate::view::batch(&unsealed.rows, &live.row.uuid, leased.also)?;
+            match unsealed.leases.create(&parsed.path, row.clone(), token, &also).await {
                 Ok(stored) => (stored.id, leased.terms.renewable),
                 Err(error) => {
                     // The secret exists beyond daypass, its lease does not: take it back at once.

@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::Aws;
 use super::names::{self, DEFAULT_TEMPLATE};
+use super::{Aws, rotate_root};
 
 pub(super) const KEY: &str = "config/root";
 /// Most fallback endpoints.
@@ -29,7 +29,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
         Endpoint::at(["config/rotate-root"])
             .summary("Request to rotate the AWS credentials used by the server.")
             .help(ROTATE_HELP)
-            .on(Operation::Update, rotate_root),
+            .on(Operation::Update, rotate_root::rotate),
     ]
 }
 
@@ -37,9 +37,9 @@ pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct RootConfig {
-    access_key: String,
+    pub(super) access_key: String,
     #[serde(serialize_with = "into_the_sealed_store")]
-    secret_key: Secret<String>,
+    pub(super) secret_key: Secret<String>,
     region: String,
     iam_endpoint: String,
     sts_endpoint: String,
@@ -113,7 +113,7 @@ impl RootConfig {
         })
     }
 
-    fn has_keys(&self) -> bool {
+    pub(super) fn has_keys(&self) -> bool {
         !self.access_key.is_empty() && !self.secret_key.is_empty()
     }
 
@@ -185,7 +185,7 @@ fn set(text: &str) -> Option<String> {
 
 /// No fields.
 #[derive(Deserialize, JsonSchema)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 /// The fields of `config/root`. Those that are left out keep what is stored, but `username_template`, which falls back to the default.
 #[derive(Deserialize, JsonSchema)]
@@ -283,21 +283,12 @@ impl Fields {
     }
 }
 
-async fn rotate_root(_: Arc<Aws>, cx: Cx, _: Nothing) -> Result<()> {
-    let config: Option<RootConfig> = cx.store.get_json(KEY).await?;
-    let config = config.ok_or_else(|| Error::failed("no configuration found for config/root"))?;
-    if !config.has_keys() {
-        return Err(Error::bad_request("Cannot call config/rotate-root when either access_key or secret_key is empty"));
-    }
-    Err(Error::bad_request(
-        "config/rotate-root is not in this version yet: make a new access key in IAM, write it to config/root, then delete the old one",
-    ))
-}
-
 const HELP: &str = "Without this configuration the server uses its own AWS identity: environment, profile, web identity, container role or
 instance profile. Set access_key and secret_key only where there is none, or for roles of type federation_token and
 session_token, which AWS gives to IAM users alone.
 
 No AWS call is made when it is written, so wrong keys are noticed when the first credential is asked for.";
 
-const ROTATE_HELP: &str = "Replaces access_key by a new key of the same IAM user. This version does not have it yet.";
+const ROTATE_HELP: &str =
+    "Replaces access_key by a new key of the same IAM user: makes it, waits until AWS accepts it, stores it, and deletes the
+old one. The new secret is shown to nobody.";

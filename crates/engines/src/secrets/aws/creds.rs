@@ -19,6 +19,7 @@ use super::policies;
 use super::role::{CredentialType, Door, Role};
 use super::roles;
 use super::text::quoted;
+use super::users;
 
 /// Time for AWS when the request does not bring a limit.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
@@ -74,6 +75,9 @@ async fn mint(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door) -> Result<Re
     };
     let target = config.target()?;
     engine.remember(&target);
+    if role.kind_at(door)? == CredentialType::IamUser {
+        return users::issue(&engine, &cx, &role, &config, &wanted.name).await;
+    }
     let call = Call { target: &target, deadline: deadline(&cx) };
     let mut grant = grant(&cx, &role, &config, &wanted, door)?;
     if let Some((policy, policy_arns)) = grant.session_policy() {
@@ -89,7 +93,8 @@ async fn mint(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door) -> Result<Re
     Ok(reply)
 }
 
-fn deadline(cx: &Cx) -> Duration {
+/// Time that is left for AWS.
+pub(super) fn deadline(cx: &Cx) -> Duration {
     if cx.request.deadline.is_zero() { DEADLINE_DEFAULT } else { cx.request.deadline }
 }
 
@@ -121,12 +126,7 @@ fn grant(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted, door: Door)
         CredentialType::SessionToken => {
             Grant::Session(SessionToken { duration, serial_number: some(&role.mfa_serial_number), token_code: some(&wanted.mfa_code) })
         }
-        CredentialType::IamUser => {
-            return Err(Error::bad_request(format!(
-                "role {:?} is of type iam_user, which this version does not issue yet; use assumed_role, federation_token or session_token",
-                wanted.name
-            )));
-        }
+        CredentialType::IamUser => return Err(Error::internal("an IAM user is no STS credential")),
     })
 }
 
@@ -246,6 +246,7 @@ fn some(text: &str) -> Option<String> {
 }
 
 const HELP: &str = "Gives a new AWS credential, for as long as ttl says. An STS credential ends by itself; its lease cannot be renewed, and
-revoking the lease does not end it earlier at AWS.
+revoking the lease does not end it earlier at AWS. A role of type iam_user makes an IAM user instead, which lives as long as its
+lease (config/lease) and is deleted with it.
 
 creds/ and sts/ are the same, but for roles that were written with the old fields policy and arn.";

@@ -1,13 +1,14 @@
 //! The aws secrets engine: short-lived AWS credentials.
 //!
 //! One file per path group: [`config_root`], [`config_lease`], [`roles`], [`creds`] (which serves `sts/` too), [`static_roles`].
-//! [`role`] is what a role means, [`names`] how sessions are called. Minting writes nothing: an STS credential ends by itself,
-//! and its lease id describes itself (the core makes it). AWS is reached through [`daypass_aws::Aws`] alone.
+//! [`role`] is what a role means, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart. Minting an STS
+//! credential writes nothing: it ends by itself, and its lease id describes itself (the core makes it). AWS is reached through [`daypass_aws::Aws`] alone.
 
 use std::sync::Arc;
 
 use daypass_aws::Target;
-use daypass_sdk::{Endpoint, Engine};
+use daypass_base::BoxFuture;
+use daypass_sdk::{Cx, Endpoint, Engine, LeaseInfo, Renewal, Result};
 use parking_lot::Mutex;
 
 mod config_lease;
@@ -17,9 +18,11 @@ mod names;
 mod policies;
 mod role;
 mod roles;
+mod rotate_root;
 mod static_roles;
 mod template;
 mod text;
+mod users;
 
 /// The engine of one mount.
 pub struct Aws {
@@ -44,7 +47,7 @@ impl Aws {
 
 impl Engine for Aws {
     const SUMMARY: &'static str =
-        "The AWS backend generates short-lived AWS credentials: sessions of IAM roles, federated users and session tokens.
+        "The AWS backend generates short-lived AWS credentials: sessions of IAM roles, federated users, session tokens and IAM users.
 
 Write a role to roles/<name>, then read credentials from sts/<name>. The server's own AWS identity is used
 unless config/root has keys.";
@@ -54,6 +57,22 @@ unless config/root has keys.";
             .into_iter()
             .flatten()
             .collect()
+    }
+
+    fn revoke(self: Arc<Self>, cx: Cx, lease: LeaseInfo) -> BoxFuture<'static, Result<()>> {
+        Box::pin(users::revoke(self, cx, lease))
+    }
+
+    fn renew(self: Arc<Self>, cx: Cx, _: LeaseInfo) -> BoxFuture<'static, Result<Renewal>> {
+        Box::pin(users::renew(cx))
+    }
+
+    fn tick(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            let users = users::tidy(&self, &cx).await;
+            // One that fails must not keep the other from its work.
+            static_roles::rotate_due(&self, &cx).await.and(users)
+        })
     }
 
     fn invalidate(&self) {

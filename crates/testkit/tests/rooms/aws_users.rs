@@ -1,0 +1,235 @@
+//! IAM users: made for a lease and deleted with it, whatever happens in between; and users whose keys are rotated.
+
+use daypass_aws::{Holding, Made};
+use daypass_testkit::{Answer, TestServer};
+use serde_json::{Value, json};
+
+const NOTE_AGE: u64 = 361;
+
+async fn server() -> TestServer {
+    let server = TestServer::start().await;
+    server.put("sys/mounts/aws", json!({ "type": "aws" })).await.ok();
+    let root = json!({ "access_key": "AKIAROOT", "secret_key": "root-secret", "region": "eu-west-1" });
+    server.put("aws/config/root", root).await.ok();
+    server.put("aws/config/lease", json!({ "lease": "30m", "lease_max": "1h" })).await.ok();
+    let role = json!({
+        "credential_type": "iam_user", "policy_arns": "arn:aws:iam::aws:policy/ReadOnlyAccess", "iam_groups": "builders",
+        "policy_document": r#"{"Version":"2012-10-17","Statement":[]}"#, "iam_tags": { "team": "ci" },
+    });
+    server.put("aws/roles/ci", role).await.ok();
+    server
+}
+
+async fn minted(server: &TestServer) -> Answer {
+    server.get("aws/creds/ci").await.ok()
+}
+
+/// Lets so many minutes go by, one after the other, as the regular work sees them.
+async fn minutes(server: &TestServer, minutes: u64) {
+    for _ in 0..minutes {
+        server.seconds(60).await;
+    }
+}
+
+fn only_user(server: &TestServer) -> String {
+    let users = server.aws().users();
+    assert_eq!(users.len(), 1, "{users:?}");
+    users[0].clone()
+}
+
+#[tokio::test]
+async fn a_user_is_made_with_all_that_the_role_says_and_goes_with_its_lease() {
+    let server = server().await;
+    let made = minted(&server).await;
+    let user = only_user(&server);
+    assert!(user.starts_with("vault-token-ci-") || user.starts_with("vault-root-ci-"), "{user}");
+    assert_eq!(made.number("/lease_duration"), 1800);
+    assert_eq!((made.body["renewable"].clone(), made.body["data"]["session_token"].clone()), (json!(true), Value::Null));
+    let key = Holding::AccessKey(made.text("/data/access_key"));
+    let held = server.aws().holdings(&user);
+    let all = [
+        Holding::Group("builders".into()),
+        Holding::Inline("ci".into()),
+        Holding::Managed("arn:aws:iam::aws:policy/ReadOnlyAccess".into()),
+        key,
+    ];
+    for holding in &all {
+        assert!(held.contains(holding), "{holding:?} of {held:?}");
+    }
+    server.put("sys/leases/revoke", json!({ "lease_id": made.lease() })).await.ok();
+    assert!(server.aws().users().is_empty());
+    assert_eq!(server.put("sys/leases/lookup", json!({ "lease_id": made.lease() })).await.refused(400), "invalid lease");
+}
+
+#[tokio::test]
+async fn a_user_goes_when_its_time_is_over_and_when_its_token_is_revoked() {
+    let server = server().await;
+    minted(&server).await;
+    server.seconds(1801).await;
+    assert!(server.aws().users().is_empty());
+    let token = server.token(json!({ "policies": ["root"] })).await;
+    server.get("aws/creds/ci").token(&token).await.ok();
+    only_user(&server);
+    server.put("auth/token/revoke", json!({ "token": token })).await.ok();
+    server.seconds(1).await;
+    server.seconds(120).await;
+    assert!(server.aws().users().is_empty());
+}
+
+#[tokio::test]
+async fn a_renewal_follows_config_lease_as_it_is_now() {
+    let server = server().await;
+    let lease = minted(&server).await.lease();
+    server.seconds(600).await;
+    let renewed = server.put("sys/leases/renew", json!({ "lease_id": lease, "increment": "50m" })).await.ok();
+    assert_eq!(renewed.number("/lease_duration"), 3000);
+    server.put("aws/config/lease", json!({ "lease": "5m", "lease_max": "15m" })).await.ok();
+    let renewed = server.put("sys/leases/renew", json!({ "lease_id": lease })).await.ok();
+    assert_eq!(renewed.number("/lease_duration"), 300);
+}
+
+#[tokio::test]
+async fn what_people_hung_on_a_user_does_not_keep_it() {
+    let server = server().await;
+    let lease = minted(&server).await.lease();
+    let user = only_user(&server);
+    for holding in
+        [Holding::LoginProfile, Holding::Mfa("arn:mfa".into()), Holding::SshKey("APKA".into()), Holding::AccessKey("AKIAMORE".into())]
+    {
+        server.aws().hang(&user, holding);
+    }
+    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
+    assert!(server.aws().users().is_empty());
+}
+
+#[tokio::test]
+async fn a_step_that_aws_refuses_leaves_no_user_behind() {
+    let server = server().await;
+    let before = server.keys().await;
+    for (action, text) in [
+        ("CreateUser", "Error creating IAM user: LimitExceeded: "),
+        ("AttachUserPolicy", "Error attaching user policy: LimitExceeded: "),
+        ("PutUserPolicy", "Error putting user policy: LimitExceeded: "),
+        ("AddUserToGroup", "Error adding user to group: LimitExceeded: "),
+        ("CreateAccessKey", "Error creating access keys: LimitExceeded: "),
+    ] {
+        server.aws().fail(action, "LimitExceeded", 409);
+        let refused = server.get("aws/creds/ci").await;
+        assert!(refused.refused(400).starts_with(text), "{}", refused.body);
+        assert!(server.aws().users().is_empty(), "{action}");
+        assert_eq!(server.keys().await, before, "{action}");
+    }
+}
+
+/// Story: AWS made the user, the answer was lost, and nobody knew of the user any more.
+#[tokio::test]
+async fn a_user_whose_making_was_never_answered_is_deleted_later() {
+    let server = server().await;
+    let before = server.keys().await;
+    for action in ["CreateUser", "CreateAccessKey"] {
+        // Undoing fails too: AWS is not to be reached at all.
+        server.aws().fail(action, "", 0);
+        server.aws().fail("ListGroupsForUser", "", 0);
+        assert!(server.get("aws/creds/ci").await.status >= 400);
+        only_user(&server);
+        let server = &server;
+        minutes(server, NOTE_AGE / 60 + 1).await;
+        assert!(server.aws().users().is_empty(), "{action}");
+        assert_eq!(server.keys().await, before, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_somebody_else_deleted_is_as_good_as_revoked_once_iam_has_settled() {
+    let server = server().await;
+    let lease = minted(&server).await.lease();
+    server.aws().remove_user(&only_user(&server));
+    let young = server.put("sys/leases/revoke", json!({ "lease_id": lease })).await;
+    assert_eq!(young.status, 400, "{}", young.body);
+    server.seconds(61).await;
+    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
+    assert_eq!(server.put("sys/leases/lookup", json!({ "lease_id": lease })).await.refused(400), "invalid lease");
+}
+
+#[tokio::test]
+async fn a_restart_forgets_no_user() {
+    let server = server().await;
+    let lease = minted(&server).await.lease();
+    let server = server.restart().await;
+    server.put("sys/leases/lookup", json!({ "lease_id": lease })).await.ok();
+    server.seconds(1801).await;
+    assert!(server.aws().users().is_empty());
+}
+
+async fn static_role(server: &TestServer) {
+    server.aws().add_user("legacy");
+    let role = server.put("aws/static-roles/legacy", json!({ "username": "legacy", "rotation_period": "1h" })).await.ok();
+    assert_eq!((role.text("/data/username"), role.number("/data/rotation_period")), ("legacy".to_owned(), 3600));
+}
+
+fn keys_of(server: &TestServer, user: &str) -> Vec<String> {
+    let id = |holding| if let Holding::AccessKey(id) = holding { Some(id) } else { None };
+    server.aws().holdings(user).into_iter().filter_map(id).collect()
+}
+
+#[tokio::test]
+async fn a_static_key_is_the_same_for_all_until_its_period_is_over_and_works_for_one_more() {
+    let server = server().await;
+    static_role(&server).await;
+    let key = async || server.get("aws/static-creds/legacy").await.ok().text("/data/access_key");
+    let first = key().await;
+    assert_eq!((key().await, keys_of(&server, "legacy")), (first.clone(), vec![first.clone()]));
+    minutes(&server, 61).await;
+    let second = key().await;
+    assert_ne!(second, first);
+    assert_eq!(keys_of(&server, "legacy"), [first.clone(), second.clone()]);
+    minutes(&server, 61).await;
+    let third = key().await;
+    assert_eq!(keys_of(&server, "legacy"), [second, third.clone()]);
+    let said = server.get("aws/static-creds/legacy").await.ok();
+    assert!(said.text("/data/expiration") > "2026-01-02T05".to_owned() && said.number("/lease_duration") == 0, "{}", said.body);
+    server.delete("aws/static-roles/legacy").await.ok();
+    assert!(!keys_of(&server, "legacy").contains(&third));
+    assert_eq!(server.get("aws/static-creds/legacy").await.status, 404);
+}
+
+/// Story: the process died after AWS had made a key and before it was stored. The next rotation took the key in use for the oldest.
+#[tokio::test]
+async fn a_key_that_was_made_and_never_stored_makes_room_before_the_one_in_use() {
+    let server = server().await;
+    static_role(&server).await;
+    let first = keys_of(&server, "legacy");
+    server.aws().fail("CreateAccessKey", "", 0);
+    minutes(&server, 61).await;
+    assert_eq!(keys_of(&server, "legacy").len(), 2);
+    minutes(&server, 3).await;
+    let now = server.get("aws/static-creds/legacy").await.ok().text("/data/access_key");
+    assert_eq!(keys_of(&server, "legacy"), [first, vec![now]].concat());
+}
+
+#[tokio::test]
+async fn another_user_of_the_same_name_is_not_the_one_of_the_role() {
+    let server = server().await;
+    static_role(&server).await;
+    server.aws().remove_user("legacy");
+    server.aws().add_user("legacy");
+    let refused = server.put("aws/static-roles/legacy", json!({ "rotation_period": "2h" })).await;
+    assert!(refused.refused(500).contains("the ID did not match"), "{}", refused.body);
+}
+
+#[tokio::test]
+async fn the_root_key_is_replaced_only_by_one_that_works() {
+    let server = server().await;
+    server.aws().add_user("root-of-the-mount");
+    server.aws().hang("root-of-the-mount", Holding::AccessKey("AKIAROOT".into()));
+    let rotated = server.put("aws/config/rotate-root", Value::Null).await.ok();
+    let new = rotated.text("/data/access_key");
+    assert_eq!(keys_of(&server, "root-of-the-mount"), [new.clone()]);
+    assert_eq!(server.get("aws/config/root").await.ok().text("/data/access_key"), new);
+    // What is asked now is signed with the new key.
+    server.put("aws/roles/fed", json!({ "credential_type": "federation_token", "policy_document": "{}" })).await.ok();
+    server.get("aws/sts/fed").await.ok();
+    let calls = server.aws().made();
+    let Some(Made::FederationToken(target, _)) = calls.last() else { panic!("{calls:?}") };
+    assert_eq!(target.keys.as_ref().map(|keys| keys.access_key_id.clone()), Some(new));
+}
