@@ -75,6 +75,12 @@ pub trait Engine: Send + Sync + Sized + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// The mount is being removed, its leases are revoked already: what only its storage knows of is finished now or never. It must not
+    /// fail for long: the storage goes next.
+    fn leave(self: Arc<Self>, _cx: Cx) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Forget cached state: the mount's configuration may have been changed by another node.
     fn invalidate(&self) {}
 }

@@ -115,6 +115,8 @@ pub trait Mounted: Send + Sync + 'static {
     fn login_alias(&self, below: &str, fields: &serde_json::Map<String, Value>) -> Option<String>;
     /// Regular work, about once a minute.
     fn tick(&self, cx: Cx) -> BoxFuture<'static, Result<()>>;
+    /// The mount is being removed; see [`Engine::leave`].
+    fn leave(&self, cx: Cx) -> BoxFuture<'static, ()>;
     /// Cached state is stale: configuration changed elsewhere.
     fn invalidate(&self);
     /// `path-help` for a path (`None`: the room's own page), with the OpenAPI part.
@@ -190,6 +192,10 @@ impl<E: Engine> Mounted for Instance<E> {
 
     fn tick(&self, cx: Cx) -> BoxFuture<'static, Result<()>> {
         Arc::clone(&self.engine).tick(cx)
+    }
+
+    fn leave(&self, cx: Cx) -> BoxFuture<'static, ()> {
+        Arc::clone(&self.engine).leave(cx)
     }
 
     fn invalidate(&self) {

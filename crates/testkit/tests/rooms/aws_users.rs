@@ -139,6 +139,20 @@ async fn a_user_whose_making_was_never_answered_is_deleted_later() {
     }
 }
 
+/// Story: the mount was removed before the regular work came round, and the note went with it.
+#[tokio::test]
+async fn a_mount_that_is_removed_leaves_no_user_behind() {
+    let server = server().await;
+    minted(&server).await;
+    server.aws().fail("CreateAccessKey", "", 0);
+    server.aws().fail("ListGroupsForUser", "", 0);
+    assert!(server.get("aws/creds/ci").await.status >= 400);
+    assert_eq!(server.aws().users().len(), 2);
+    server.delete("sys/mounts/aws").await.ok();
+    server.seconds(1).await;
+    assert!(server.aws().users().is_empty());
+}
+
 #[tokio::test]
 async fn a_user_that_somebody_else_deleted_is_as_good_as_revoked_once_iam_has_settled() {
     let server = server().await;

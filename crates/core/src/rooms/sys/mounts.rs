@@ -206,6 +206,15 @@ pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>
 /// What is left of a mount that no request reaches any more. Every step may be repeated.
 async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow) -> Result<()> {
     revoke::prefix(inner, unsealed, &row.path, false).await?;
+    if let Some(live) = unsealed.table.load_full().by_accessor(&row.accessor) {
+        let request = daypass_sdk::Request {
+            id: crate::ids::uuid(&*inner.entropy),
+            path: row.path.clone(),
+            deadline: inner.settings.limits.request_seconds.duration(),
+            ..daypass_sdk::Request::default()
+        };
+        live.engine.leave(crate::stages::intent::context(inner, live, request)).await;
+    }
     unsealed.rows.clear(&config_key(view::mount_prefix(&row.uuid))).await?;
     let _one_at_a_time = unsealed.mounting.lock().await;
     let change = |rows: &mut Vec<MountRow>| {

@@ -75,6 +75,10 @@ unless config/root has keys.";
         })
     }
 
+    fn leave(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, ()> {
+        Box::pin(async move { users::leave(&self, &cx).await })
+    }
+
     fn invalidate(&self) {
         let last = self.last.lock().take();
         if let Some(target) = last {

@@ -186,13 +186,25 @@ async fn terms(cx: &Cx) -> Result<LeaseTerms> {
     Ok(LeaseTerms { ttl, max_ttl, renewable: true })
 }
 
+/// The mount goes, and the notes with it.
+pub(super) async fn leave(engine: &Aws, cx: &Cx) {
+    if let Err(error) = undo(engine, cx, Seconds::ZERO).await {
+        tracing::warn!(mount = %cx.mount.path, %error, "IAM users that nobody got may be left; their names begin as the template of config/root says");
+    }
+}
+
 /// Deletes users whose notes are old: nobody got their keys.
 pub(super) async fn tidy(engine: &Aws, cx: &Cx) -> Result<()> {
+    undo(engine, cx, NOTE_AGE_MAX).await
+}
+
+/// Deletes users whose notes are at least so old.
+async fn undo(engine: &Aws, cx: &Cx, age: Seconds) -> Result<()> {
     for name in cx.store.list_page(NOTES, None, NOTES_MAX).await? {
         let note = format!("{NOTES}{name}");
         let Some((made, version)) = cx.store.get_json_versioned::<Made>(&note).await? else { continue };
         let now = cx.clock.now();
-        if Seconds::from(now.since(made.at)) < NOTE_AGE_MAX {
+        if Seconds::from(now.since(made.at)) < age {
             continue;
         }
         // Written anew first: a lease that is being stored at this moment finds its note changed and is not handed out, and of several
