@@ -48,7 +48,8 @@ pub(crate) async fn identify(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &P
     let remote = parsed.peer.map(|peer| peer.ip());
     if public {
         // A token on a public endpoint is neither needed nor spent; one that is of no use is as good as none.
-        let known = known.filter(|known| in_networks(&known.row.bound_cidrs, remote));
+        // A spent one is the affair of the request that spent it: only that may tidy up after it.
+        let known = known.filter(|known| in_networks(&known.row.bound_cidrs, remote) && known.row.num_uses != SPENT);
         let caller = known.as_ref().map(caller).unwrap_or_default();
         return Ok(Identified { known, acl: None, caller, _proof: () });
     }

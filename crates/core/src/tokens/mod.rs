@@ -294,9 +294,17 @@ impl Tokens {
                 return Ok(Some(row));
             }
             row.revoking = true;
-            let batch = Batch::new().require(token_key(id), Condition::Version(version));
-            // Due at once: should the process stop half-way, the expiry worker finishes the revocation.
-            let batch = batch.due(token_due(id, self.clock.now()));
+            let mut batch = Batch::new().require(token_key(id), Condition::Version(version));
+            let now = self.clock.now();
+            if row.expires.is_none_or(|end| end > now) {
+                // Due at once: should the process stop half-way, the expiry worker finishes the revocation. The row says when, so that
+                // what ends the revocation takes this entry with it.
+                if let Some(end) = row.expires {
+                    batch = batch.not_due(token_due(id, end));
+                }
+                batch = batch.due(token_due(id, now));
+                row.expires = Some(now);
+            }
             match self.rows.commit(self.rows.put_json(batch, token_key(id), &row)?).await {
                 Ok(_) => return Ok(Some(row)),
                 Err(CommitFailure::Conflict(_)) => {}
