@@ -40,7 +40,12 @@ pub(crate) async fn identify(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &P
     // Help on a public endpoint is help, not a login: it needs a token like any other.
     let public = routed.support.public && parsed.operation != Operation::Help;
     let Some(token) = &parsed.token else {
-        return if public { Ok(Identified::nobody()) } else { Err(denied()) };
+        if !public {
+            return Err(denied());
+        }
+        // A login decides by mounts and their settings, too: another node may have changed them.
+        inner.refresh(unsealed, unsealed.tokens.config_version().await?).await?;
+        return Ok(Identified::nobody());
     };
     let (known, config_version) = unsealed.tokens.find(token).await?;
     // The first read tells how new the configuration is: no decision is made on an older one.

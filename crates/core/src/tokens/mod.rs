@@ -170,7 +170,8 @@ impl Tokens {
         Ok(((!known.row.ended(now) && !parent.ended(now)).then_some(known), config_version))
     }
 
-    async fn config_version(&self) -> Result<u64> {
+    /// The configuration version of this moment.
+    pub(crate) async fn config_version(&self) -> Result<u64> {
         let read = self.rows.backend().get(&Key::new(Space::Config, "config-version")).await.map_err(crate::rows::read_error)?;
         Ok(read.config_version)
     }
@@ -438,12 +439,19 @@ pub(crate) fn is_network(text: &str) -> bool {
 
 fn split_network(text: &str) -> Option<(IpAddr, u8)> {
     let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address.parse::<IpAddr>().ok()?, Some(bits.parse::<u8>().ok()?)),
+        Some((address, bits)) if bits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            (address.parse::<IpAddr>().ok()?, Some(bits.parse().ok()?))
+        }
+        Some(_) => return None,
         None => (text.parse::<IpAddr>().ok()?, None),
     };
     let most = if address.is_ipv4() { 32 } else { 128 };
     let bits = bits.unwrap_or(most);
-    (bits <= most).then_some((address, bits))
+    // An IPv4 network in IPv6 form is what it is, as an address in that form is.
+    match address.to_canonical() {
+        canonical if canonical.is_ipv4() && address.is_ipv6() && (96..=128).contains(&bits) => Some((canonical, bits - 96)),
+        _ => (bits <= most).then_some((address, bits)),
+    }
 }
 
 fn contains(network: &str, remote: IpAddr) -> bool {
