@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::leases::{ATTEMPTS_MAX, Held};
 use crate::node::{Inner, Unsealed};
 use crate::stages::intent::context;
+use crate::together::at_most;
 
 /// Works until the node is sealed or gone.
 pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
@@ -57,14 +58,19 @@ async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<bool> {
     let now = inner.clock.now();
     let due = unsealed.rows.due(0, now, BATCH).await?;
     let more = due.len() == BATCH;
-    for entry in due {
-        if let Err(error) = settle(inner, unsealed, &entry, now).await {
-            // A row that does not open, or a store that stumbles: this entry waits, the next ones do not.
-            tracing::warn!(%error, "something that came due could not be settled; it is tried again in a minute");
-            later(unsealed, &entry, now + TICK).await?;
-        }
-    }
+    // Several at a time: one AWS call that hangs holds up none of the others.
+    let work = due.into_iter().map(|entry| settle_or_put_off(inner, unsealed, entry, now));
+    at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
     Ok(more)
+}
+
+async fn settle_or_put_off(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: Due, now: Timestamp) -> Result<()> {
+    if let Err(error) = settle(inner, unsealed, &entry, now).await {
+        // A row that does not open, or a store that stumbles: this entry waits, the next ones do not.
+        tracing::warn!(%error, "something that came due could not be settled; it is tried again in a minute");
+        later(unsealed, &entry, now + TICK).await?;
+    }
+    Ok(())
 }
 
 async fn settle(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, now: Timestamp) -> Result<()> {
@@ -93,9 +99,15 @@ async fn token(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: &[
 
 async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: &[u8], now: Timestamp) -> Result<()> {
     let Ok(id) = <[u8; 16]>::try_from(id) else { return drop_entry(unsealed, entry).await };
-    let Some(mut held) = unsealed.leases.by_internal_id(id).await? else { return drop_entry(unsealed, entry).await };
+    let Some(held) = unsealed.leases.by_internal_id(id).await? else { return drop_entry(unsealed, entry).await };
     if held.row.expires > now && held.row.attempts == 0 {
         // Renewed since: its new entry stands further on.
+        return drop_entry(unsealed, entry).await;
+    }
+    let Some(mut held) = unsealed.leases.begin_revocation(id).await? else { return drop_entry(unsealed, entry).await };
+    if held.row.expires > now && held.row.attempts == 0 {
+        // Renewed between the two looks.
+        unsealed.leases.give_up_revocation(held).await?;
         return drop_entry(unsealed, entry).await;
     }
     let revoked = tokio::select! {
@@ -150,6 +162,8 @@ async fn tick(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
     }
 }
 
+/// Entries that are settled at the same moment: most of their time they wait for the store or for AWS.
+const AT_ONCE: usize = 8;
 const PAUSE: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_mins(1);
 const BATCH: usize = 256;

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use daypass_sdk::{Error, Request, Result, Seconds, TokenId};
 
+use crate::ids::Id;
 use crate::leases::{Held, LeaseRow, signed};
 use crate::node::{Inner, Unsealed};
 use crate::rows::config_key;
 use crate::stages::intent::context;
+use crate::together::at_most;
+use crate::tokens::TokenRow;
 
 /// Revokes a token, its children first, and sets its leases to end now. One that is gone already is no error.
 pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) -> Result<()> {
@@ -22,24 +25,40 @@ pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) 
         let children = unsealed.tokens.children(id, PAGE).await?;
         if children.is_empty() {
             stack.pop();
-            loosen_leases(inner, unsealed, id).await?;
-            unsealed.rows.clear(&config_key(cubbyhole_prefix(id))).await?;
-            unsealed.tokens.finish_revocation(id, &row).await?;
+            finish(inner, unsealed, id, &row).await?;
             continue;
         }
         if stack.len() + children.len() > DEPTH_MAX {
             return Err(Error::failed(format!("a token has more than {DEPTH_MAX} descendants in one line")));
         }
-        for child in children {
-            if unsealed.tokens.is_stored(child).await? {
-                stack.push(child);
-            } else {
-                // An edge whose child is gone: left by a crash between two steps.
-                unsealed.tokens.drop_edge(id, child).await?;
-            }
+        // Those without children of their own go at once, several at a time; the others have their turn later.
+        let parent = id;
+        for grown in at_most(AT_ONCE, children.into_iter().map(|child| childless(inner, unsealed, parent, child))).await {
+            stack.extend(grown?);
         }
     }
     Ok(())
+}
+
+/// Revokes a child that has no children. Returns the child when it has some.
+async fn childless(inner: &Arc<Inner>, unsealed: &Unsealed, parent: TokenId, child: TokenId) -> Result<Option<TokenId>> {
+    let Some(row) = unsealed.tokens.begin_revocation(child).await? else {
+        // An edge whose child is gone: left by a crash between two steps.
+        unsealed.tokens.drop_edge(parent, child).await?;
+        return Ok(None);
+    };
+    if !unsealed.tokens.children(child, 1).await?.is_empty() {
+        return Ok(Some(child));
+    }
+    finish(inner, unsealed, child, &row).await?;
+    Ok(None)
+}
+
+/// The end of a token whose revocation has begun and that has no children any more.
+async fn finish(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId, row: &TokenRow) -> Result<()> {
+    loosen_leases(inner, unsealed, id).await?;
+    unsealed.rows.clear(&config_key(cubbyhole_prefix(id))).await?;
+    unsealed.tokens.finish_revocation(id, row).await
 }
 
 /// Revokes a token but spares its children: they become orphans.
@@ -80,10 +99,16 @@ pub(crate) async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id
     }
 }
 
-/// Revokes a stored lease: first the engine takes the secret back, then the lease goes.
+/// Revokes a stored lease: first it is marked, so that no renewal comes in between; then the engine takes the secret back; then it goes.
 pub(crate) async fn stored(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, held: &Held) -> Result<()> {
-    engine_revoke(inner, unsealed, &held.row).await?;
-    unsealed.leases.remove(held).await
+    let Some(held) = unsealed.leases.begin_revocation(held.id).await? else { return Ok(()) };
+    match engine_revoke(inner, unsealed, &held.row).await {
+        Ok(()) => unsealed.leases.remove(&held).await,
+        Err(error) => {
+            unsealed.leases.give_up_revocation(held).await?;
+            Err(error)
+        }
+    }
 }
 
 /// Has the engine take a secret back. A mount that is gone has nothing left to take back.
@@ -109,27 +134,28 @@ pub(crate) async fn prefix(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix:
         if page.is_empty() {
             return Ok(());
         }
-        for (lease_id, kind, id) in page {
-            if kind == b'T' {
-                if unsealed.tokens.is_stored(TokenId(id)).await? {
-                    token(inner, unsealed, TokenId(id)).await?;
-                } else {
-                    unsealed.leases.drop_index(&lease_id).await?;
-                }
-                continue;
-            }
-            match unsealed.leases.by_internal_id(id).await? {
-                None => unsealed.leases.drop_index(&lease_id).await?,
-                Some(held) => match engine_revoke(inner, unsealed, &held.row).await {
-                    Ok(()) => unsealed.leases.remove(&held).await?,
-                    Err(error) if force => {
-                        tracing::warn!(lease = %lease_id, %error, "a secret could not be taken back; its lease is removed by force");
-                        unsealed.leases.remove(&held).await?;
-                    }
-                    Err(error) => return Err(Error::bad_request(format!("failed to revoke {lease_id:?}: {error}")).because(error)),
-                },
-            }
+        let work = page.into_iter().map(|(lease_id, kind, id)| entry(inner, unsealed, lease_id, kind, id, force));
+        at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
+    }
+}
+
+/// Revokes what one entry of the lease index names.
+async fn entry(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id: String, kind: u8, id: Id, force: bool) -> Result<()> {
+    if kind == b'T' {
+        return if unsealed.tokens.is_stored(TokenId(id)).await? {
+            token(inner, unsealed, TokenId(id)).await
+        } else {
+            unsealed.leases.drop_index(&lease_id).await
+        };
+    }
+    let Some(held) = unsealed.leases.by_internal_id(id).await? else { return unsealed.leases.drop_index(&lease_id).await };
+    match stored(inner, unsealed, &held).await {
+        Err(error) if force => {
+            tracing::warn!(lease = %lease_id, %error, "a secret could not be taken back; its lease is removed by force");
+            unsealed.leases.remove(&held).await
         }
+        Err(error) => Err(Error::bad_request(format!("failed to revoke {lease_id:?}: {error}")).because(error)),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -139,4 +165,6 @@ pub(crate) fn cubbyhole_prefix(id: TokenId) -> String {
 }
 
 const PAGE: usize = 500;
+/// Revocations that run at the same moment: most of their time they wait for the store or for AWS, which has limits of its own.
+const AT_ONCE: usize = 8;
 const DEPTH_MAX: usize = 1_000_000;

@@ -84,10 +84,11 @@ async fn info(unsealed: &Unsealed, id: TokenId) -> Result<Info> {
 pub(crate) async fn unwrap(inner: &Arc<Inner>, unsealed: &Unsealed, token: &Secret<String>) -> Result<String> {
     let (known, _) = find(unsealed, token).await?;
     let id = known.id;
+    // Read before the use is spent: whatever ends the token from here on, the answer is not lost to the one who spent it.
+    let body = Zeroizing::new(response(unsealed, id).await?);
     unsealed.tokens.spend(known).await?.ok_or_else(invalid)?;
-    let body = response(unsealed, id).await?;
     crate::revoke::token(inner, unsealed, id).await?;
-    Ok(body)
+    Ok(body.to_string())
 }
 
 /// Spends a wrapping token and puts its answer under a new one with the same lifetime.

@@ -193,6 +193,20 @@ impl Acl {
         self.rule_for(path, Operation::List).map_or(Capabilities::NONE, |rule| rule.permissions.capabilities)
     }
 
+    /// The rule of exactly this pattern, if it has no wildcards.
+    pub(crate) fn exact_rule(&self, path: &str) -> Option<&Rule> {
+        self.exact.get(path)
+    }
+
+    /// All patterns with wildcards that match a path, the best first.
+    pub(crate) fn wildcards<'a>(&'a self, path: &'a str) -> Vec<(&'a Rank, &'a Rule)> {
+        let prefixes = self.prefixes.chain(path).map(|(rank, rule)| (rank, rule));
+        let segments = self.segments.chain(path).flatten().filter(|(segments, _)| segments.matches(path));
+        let mut all: Vec<_> = prefixes.chain(segments.map(|(segments, rule)| (segments.rank(), rule))).collect();
+        all.sort_by(|(a, _), (b, _)| b.cmp(a));
+        all
+    }
+
     fn best_wildcard<'a>(&'a self, path: &'a str) -> Option<&'a Rule> {
         let prefix = self.prefixes.chain(path).next().map(|(rank, rule)| (rank, rule));
         let segments = self.segments.chain(path).filter_map(|group| group.iter().find(|(segments, _)| segments.matches(path)));
@@ -253,7 +267,7 @@ fn parameter_refusal<'a>(permissions: &'a Permissions, question: &Question<'a>) 
     None
 }
 
-fn described(permissions: &Permissions) -> Value {
+pub(crate) fn described(permissions: &Permissions) -> Value {
     let mut data = Map::from_iter([("capabilities".to_owned(), json!(permissions.capabilities.names()))]);
     let mut add = |name: &str, value: Value, present: bool| {
         if present {

@@ -11,6 +11,7 @@
 mod acl;
 mod builtin;
 mod capability;
+mod explain;
 mod parameters;
 mod parse;
 mod pattern;
@@ -22,6 +23,7 @@ mod verdict;
 pub use acl::{Acl, Question};
 pub use builtin::{DEFAULT_POLICY, RESPONSE_WRAPPING_POLICY};
 pub use capability::{Capabilities, Capability, Operation};
+pub use explain::{Explanation, Loser};
 pub use parameters::Parameters;
 pub use permissions::Permissions;
 pub use policy::{Mistake, Policy, PolicyError, Stanza, limits};

@@ -45,6 +45,25 @@ impl Rank {
     }
 }
 
+impl Rank {
+    /// By which rule a pattern of this rank loses to one of a greater.
+    pub(crate) fn loses_to(&self, winner: &Self) -> String {
+        if self.first_wildcard != winner.first_wildcard {
+            return format!("its first wildcard stands earlier: after {} characters, not {}", self.first_wildcard, winner.first_wildcard);
+        }
+        if self.whole != winner.whole {
+            return "it ends in *, the other does not".to_owned();
+        }
+        if self.wild_segments != winner.wild_segments {
+            return format!("it has more + segments: {}, not {}", self.wild_segments.0, winner.wild_segments.0);
+        }
+        if self.length != winner.length {
+            return format!("it is shorter: {} characters, not {}", self.length, winner.length);
+        }
+        "it sorts before the other".to_owned()
+    }
+}
+
 /// A pattern with `+` segments.
 #[derive(Debug, Clone)]
 pub(crate) struct Segments {

@@ -38,6 +38,9 @@ pub(crate) struct LeaseRow {
     /// Why the last revocation failed; at [`ATTEMPTS_MAX`] the lease is irrevocable and waits for a person.
     #[serde(default)]
     pub(crate) error: String,
+    /// Its secret is being taken back: it cannot be renewed, whatever its end says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) revoking: bool,
 }
 
 impl LeaseRow {
@@ -124,6 +127,38 @@ impl Leases {
         }
         self.rows.commit(self.rows.put_json(batch, lease_key(held.id), &held.row)?).await?;
         Ok(())
+    }
+
+    /// Marks a lease as being revoked, so that no renewal can come in between. `None`: it is gone.
+    pub(crate) async fn begin_revocation(&self, id: Id) -> Result<Option<Held>> {
+        for _ in 0..CONFLICTS_MAX {
+            let Some(mut held) = self.by_internal_id(id).await? else { return Ok(None) };
+            if held.row.revoking {
+                return Ok(Some(held));
+            }
+            held.row.revoking = true;
+            let batch = Batch::new().require(lease_key(id), Condition::Version(held.version));
+            match self.rows.commit(self.rows.put_json(batch, lease_key(id), &held.row)?).await {
+                Ok(_) => {
+                    held.version += 1;
+                    return Ok(Some(held));
+                }
+                Err(CommitFailure::Conflict(_)) => {}
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Err(Error::failed("the lease is changed by too many requests at once; try again"))
+    }
+
+    /// Takes the mark back: the secret could not be taken back, the lease goes on.
+    pub(crate) async fn give_up_revocation(&self, mut held: Held) -> Result<()> {
+        held.row.revoking = false;
+        let batch = Batch::new().require(lease_key(held.id), Condition::Version(held.version));
+        match self.rows.commit(self.rows.put_json(batch, lease_key(held.id), &held.row)?).await {
+            // Somebody else saw to it meanwhile.
+            Ok(_) | Err(CommitFailure::Conflict(_)) => Ok(()),
+            Err(failure) => Err(failure.into()),
+        }
     }
 
     /// Notes a failed revocation and when to try again; the old expiry entry goes. Without a next time it is parked for a person.

@@ -175,6 +175,7 @@ fn lease_row(
         renewable: terms.renewable,
         attempts: 0,
         error: String::new(),
+        revoking: false,
     }
 }
 

@@ -40,7 +40,12 @@ pub(crate) async fn identify(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &P
     // Help on a public endpoint is help, not a login: it needs a token like any other.
     let public = routed.support.public && parsed.operation != Operation::Help;
     let Some(token) = &parsed.token else {
-        return if public { Ok(Identified::nobody()) } else { Err(denied()) };
+        if !public {
+            return Err(denied());
+        }
+        // A login decides by mounts and their settings, too: another node may have changed them.
+        inner.refresh(unsealed, unsealed.tokens.config_version().await?).await?;
+        return Ok(Identified::nobody());
     };
     let (known, config_version) = unsealed.tokens.find(token).await?;
     // The first read tells how new the configuration is: no decision is made on an older one.
@@ -48,7 +53,8 @@ pub(crate) async fn identify(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &P
     let remote = parsed.peer.map(|peer| peer.ip());
     if public {
         // A token on a public endpoint is neither needed nor spent; one that is of no use is as good as none.
-        let known = known.filter(|known| in_networks(&known.row.bound_cidrs, remote));
+        // A spent one is the affair of the request that spent it: only that may tidy up after it.
+        let known = known.filter(|known| in_networks(&known.row.bound_cidrs, remote) && known.row.num_uses != SPENT);
         let caller = known.as_ref().map(caller).unwrap_or_default();
         return Ok(Identified { known, acl: None, caller, _proof: () });
     }

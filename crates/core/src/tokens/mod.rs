@@ -170,7 +170,8 @@ impl Tokens {
         Ok(((!known.row.ended(now) && !parent.ended(now)).then_some(known), config_version))
     }
 
-    async fn config_version(&self) -> Result<u64> {
+    /// The configuration version of this moment.
+    pub(crate) async fn config_version(&self) -> Result<u64> {
         let read = self.rows.backend().get(&Key::new(Space::Config, "config-version")).await.map_err(crate::rows::read_error)?;
         Ok(read.config_version)
     }
@@ -294,9 +295,17 @@ impl Tokens {
                 return Ok(Some(row));
             }
             row.revoking = true;
-            let batch = Batch::new().require(token_key(id), Condition::Version(version));
-            // Due at once: should the process stop half-way, the expiry worker finishes the revocation.
-            let batch = batch.due(token_due(id, self.clock.now()));
+            let mut batch = Batch::new().require(token_key(id), Condition::Version(version));
+            let now = self.clock.now();
+            if row.expires.is_none_or(|end| end > now) {
+                // Due at once: should the process stop half-way, the expiry worker finishes the revocation. The row says when, so that
+                // what ends the revocation takes this entry with it.
+                if let Some(end) = row.expires {
+                    batch = batch.not_due(token_due(id, end));
+                }
+                batch = batch.due(token_due(id, now));
+                row.expires = Some(now);
+            }
             match self.rows.commit(self.rows.put_json(batch, token_key(id), &row)?).await {
                 Ok(_) => return Ok(Some(row)),
                 Err(CommitFailure::Conflict(_)) => {}
@@ -430,12 +439,19 @@ pub(crate) fn is_network(text: &str) -> bool {
 
 fn split_network(text: &str) -> Option<(IpAddr, u8)> {
     let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address.parse::<IpAddr>().ok()?, Some(bits.parse::<u8>().ok()?)),
+        Some((address, bits)) if bits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            (address.parse::<IpAddr>().ok()?, Some(bits.parse().ok()?))
+        }
+        Some(_) => return None,
         None => (text.parse::<IpAddr>().ok()?, None),
     };
     let most = if address.is_ipv4() { 32 } else { 128 };
     let bits = bits.unwrap_or(most);
-    (bits <= most).then_some((address, bits))
+    // An IPv4 network in IPv6 form is what it is, as an address in that form is.
+    match address.to_canonical() {
+        canonical if canonical.is_ipv4() && address.is_ipv6() && (96..=128).contains(&bits) => Some((canonical, bits - 96)),
+        _ => (bits <= most).then_some((address, bits)),
+    }
 }
 
 fn contains(network: &str, remote: IpAddr) -> bool {

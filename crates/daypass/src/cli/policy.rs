@@ -1,5 +1,6 @@
-//! `policy`: write, read, list, delete and tidy policies.
+//! `policy`: write, read, list, delete, tidy and explain policies.
 
+mod explain;
 mod layout;
 
 use http::Method;
@@ -10,7 +11,7 @@ use crate::client::Call;
 use crate::show::value::Value;
 use crate::show::{self, Format};
 
-/// Write, read, list, delete and tidy policies
+/// Write, read, list, delete, tidy and explain policies
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
     Write(WriteArgs),
@@ -26,6 +27,7 @@ pub(crate) enum Verb {
   $ daypass policy delete jenkins")]
     Delete(NameArgs),
     Fmt(FmtArgs),
+    Explain(explain::Args),
 }
 
 /// Write a policy
@@ -92,6 +94,7 @@ pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
             Ok(0)
         }
         Verb::Fmt(args) => fmt(args),
+        Verb::Explain(args) => explain::run(args, ctx),
     }
 }
 

@@ -15,6 +15,9 @@ impl Network {
         let (address, bits) = text.split_once('/')?;
         let network = Self { address: address.parse().ok()?, bits: bits.parse().ok()? };
         let plain = bits.bytes().all(|byte| byte.is_ascii_digit());
+        // An IPv4 network in IPv6 form is what it is, as an address in that form is.
+        let mapped = network.address.is_ipv6() && network.address.to_canonical().is_ipv4() && (96..=128).contains(&network.bits);
+        let network = if mapped { Self { address: network.address.to_canonical(), bits: network.bits - 96 } } else { network };
         (plain && network.bits <= network.width()).then_some(network)
     }
 
@@ -22,7 +25,7 @@ impl Network {
     pub(super) fn parse_or_address(text: &str) -> Option<Self> {
         Self::parse(text).or_else(|| {
             let address: IpAddr = text.parse().ok()?;
-            let network = Self { address, bits: 0 };
+            let network = Self { address: address.to_canonical(), bits: 0 };
             Some(Self { bits: network.width(), ..network })
         })
     }
@@ -74,6 +77,7 @@ mod tests {
         assert!(allowed(&networks("10.0.0.0/8"), at("10.255.1.2")) && !allowed(&networks("10.0.0.0/8"), at("11.0.0.1")));
         assert!(allowed(&networks("0.0.0.0/0"), at("8.8.8.8")) && !allowed(&networks("0.0.0.0/0"), at("::1")));
         assert!(allowed(&networks("2001:db8::/32"), at("2001:db8:1::1")) && allowed(&networks("127.0.0.1"), at("::ffff:127.0.0.1")));
+        assert!(allowed(&networks("::ffff:10.0.0.0/104"), at("10.9.8.7")) && !allowed(&networks("::ffff:10.0.0.0/104"), at("11.0.0.1")));
         assert!(allowed(&[], None) && !allowed(&networks("10.0.0.0/8"), None) && !allowed(&networks("nonsense"), at("1.2.3.4")));
     }
 

@@ -70,7 +70,7 @@ async fn revoking_a_prefix_ends_the_sts_leases_below_it_and_no_others() {
     let server = aws().await;
     server.mount_aws("cdp/aws/staging2").await;
     let neighbour = server.get("cdp/aws/staging2/sts/deploy").await.ok().lease();
-    for prefix in ["cdp/aws/staging/sts/deploy", "cdp/aws/staging/sts/", "cdp/aws/staging"] {
+    for prefix in ["cdp/aws/staging/sts/deploy", "cdp/aws/staging/sts", "cdp/aws/staging"] {
         let lease = server.get(STS).await.ok().lease();
         server.put(&format!("sys/leases/revoke-prefix/{prefix}"), Value::Null).await.ok();
         assert_eq!(look_up(&server, &lease).await.refused(400), "invalid lease", "{prefix}");
@@ -79,6 +79,10 @@ async fn revoking_a_prefix_ends_the_sts_leases_below_it_and_no_others() {
         let later = server.get(STS).await.ok().lease();
         look_up(&server, &later).await.ok();
     }
+    look_up(&server, &neighbour).await.ok();
+    // As Vault: no write goes to a path that ends in a slash.
+    let refused = server.put("sys/leases/revoke-prefix/cdp/aws/staging2/", Value::Null).await;
+    assert_eq!(refused.refused(400), "cannot write to a path ending in '/'");
     look_up(&server, &neighbour).await.ok();
 }
 
@@ -157,7 +161,7 @@ async fn the_last_use_of_a_token_gets_no_lease() {
     let token = server.token(json!({ "policies": ["p"], "num_uses": 1 })).await;
     let refused = server.get("team/numbers/lend").token(&token).await;
     assert!(refused.refused(400).starts_with("Secret cannot be returned; token had one use left"));
-    assert_eq!((book.lent.lock().len(), book.out()), (1, vec![]));
+    assert_eq!((book.lent(), book.out()), (1, vec![]));
 }
 
 #[tokio::test]

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 /// What became of the numbers; outlives restarts, as AWS does.
 #[derive(Default)]
 pub(crate) struct Book {
-    pub lent: Mutex<Vec<u64>>,
+    lent: Mutex<Vec<u64>>,
     /// Every return, also a second one of the same number.
-    pub returned: Mutex<Vec<u64>>,
+    returned: Mutex<Vec<u64>>,
     /// How often a return was tried.
-    pub tries: Mutex<u32>,
+    tries: Mutex<u32>,
     /// So many returns are refused from now on.
-    pub refusals: Mutex<u32>,
+    refusals: Mutex<u32>,
 }
 
 impl Book {
@@ -25,6 +25,11 @@ impl Book {
     pub(crate) fn out(&self) -> Vec<u64> {
         let returned = self.returned.lock();
         self.lent.lock().iter().filter(|number| !returned.contains(number)).copied().collect()
+    }
+
+    /// How many numbers were ever lent.
+    pub(crate) fn lent(&self) -> usize {
+        self.lent.lock().len()
     }
 
     pub(crate) fn tries(&self) -> u32 {

@@ -15,6 +15,8 @@ async fn with_secret(server: TestServer) -> TestServer {
     server
 }
 
+/// Seen: now and then nobody got the answer. A loser that presented the spent token was itself taken for its last use, and tidied the
+/// answer away before the winner had read it. Now only the request that spends a token tidies up, and the answer is read before.
 async fn unwrapped_once(server: TestServer) {
     for round in 0..3 {
         let before = server.keys().await;
@@ -77,6 +79,8 @@ async fn a_wrapped_login_names_its_accessor_and_its_token_works() {
     assert_eq!(server.status_of(&inner.token()).await, 200);
 }
 
+/// Seen: an expiry entry was left where the worker came later than the end to the second. A revocation made an entry of its own for the
+/// moment it began, and forgot that. Now the row says under which entry it stands.
 #[tokio::test]
 async fn nobody_unwraps_too_late_and_nothing_is_left() {
     let server = server().await;

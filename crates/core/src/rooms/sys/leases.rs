@@ -145,7 +145,7 @@ async fn renew(sys: Arc<Sys>, cx: Cx, params: LeaseParams) -> Result<Reply> {
         return Err(Error::bad_request("tokens cannot be renewed through this endpoint"));
     }
     let mut held = unsealed.leases.find(&id).await?.ok_or_else(|| Error::bad_request("lease not found"))?;
-    if held.row.expires <= now {
+    if held.row.expires <= now || held.row.revoking {
         return Err(Error::bad_request("lease expired"));
     }
     if held.row.irrevocable() {

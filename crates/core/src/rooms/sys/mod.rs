@@ -5,6 +5,7 @@ mod audit;
 mod auth;
 mod capabilities;
 mod config;
+mod explain;
 mod internal;
 mod leases;
 mod locked_users;
@@ -40,6 +41,7 @@ impl Engine for Sys {
             auth::endpoints(),
             capabilities::endpoints(),
             config::endpoints(),
+            explain::endpoints(),
             internal::endpoints(),
             leases::endpoints(),
             locked_users::endpoints(),

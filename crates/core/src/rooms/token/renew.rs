@@ -128,6 +128,17 @@ async fn grant(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &mut TokenRow,
         period: row.period,
         increment,
     };
+    if let Some(name) = &row.role {
+        // As Vault: what the role says now, not what it said when the token was made.
+        let request = Request { id: crate::ids::uuid(&*inner.entropy), path: row.path.clone(), ..Request::default() };
+        let role = super::roles::find(&context(inner, &live, request), name).await?;
+        let role = role.ok_or_else(|| Error::failed(format!("original token role {name:?} could not be found, not renewing")))?;
+        row.period = role.token_period;
+        row.role_max_ttl = role.token_explicit_max_ttl;
+        wish.period = row.period;
+        wish.max_ttl = row.role_max_ttl;
+        wish.explicit_max = ttl::least([row.explicit_max_ttl, row.role_max_ttl]);
+    }
     if let Some(internal) = row.internal.clone() {
         let request = Request { id: crate::ids::uuid(&*inner.entropy), path: row.path.clone(), ..Request::default() };
         let Renewal { terms, period, internal } = live.engine.renew_login(context(inner, &live, request), internal).await?;

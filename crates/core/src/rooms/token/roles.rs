@@ -205,7 +205,12 @@ fn changed(mut role: Role, params: RoleParams, max_ttl: Seconds) -> Result<(Role
     }
     role.orphan = params.orphan.unwrap_or(role.orphan);
     role.renewable = params.renewable.unwrap_or(role.renewable);
-    role.path_suffix = params.path_suffix.unwrap_or(role.path_suffix);
+    if let Some(suffix) = params.path_suffix {
+        if !suffix.is_empty() && !is_suffix(&suffix) {
+            return Err(Error::bad_request(format!("given role path suffix contains invalid characters; must match {SUFFIX}")));
+        }
+        role.path_suffix = suffix;
+    }
     if let Some(list) = params.token_bound_cidrs.or_else(|| params.bound_cidrs.clone()) {
         if let Some(bad) = list.0.iter().find(|network| !is_network(network)) {
             let text = format!(
@@ -248,6 +253,18 @@ fn changed(mut role: Role, params: RoleParams, max_ttl: Seconds) -> Result<(Role
     check_batch(&role)?;
     Ok((role, warnings))
 }
+
+/// Whether three characters of a suffix fit Vault's pattern, which may match anywhere (recorded fixture `token-roles`).
+fn is_suffix(text: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.split(|c: char| !word(c) && c != '-' && c != '.').any(|run| {
+        let (first, last) = (run.find(word), run.rfind(word));
+        first.zip(last).is_some_and(|(first, last)| last - first >= 2)
+    })
+}
+
+/// As Vault prints it.
+const SUFFIX: &str = r"\w[\w-.]+\w";
 
 fn check_batch(role: &Role) -> Result<()> {
     if role.token_type != "batch" {
