@@ -53,7 +53,7 @@ pub(crate) async fn request(
     let mut record = record(exchange, &headers, Some(results));
     record.time = clock.now();
     record.error = &error;
-    audit.log(&record, "no audit device took the record of this request, so it was not carried out").await?;
+    audit.log(&record, NOT_CARRIED_OUT).await?;
     Ok(Recorded { _proof: () })
 }
 
@@ -97,7 +97,9 @@ pub(crate) async fn response(
         Content::Bare(Value::Object(data)) => ResponseRecord { data: Some(data), ..ResponseRecord::default() },
         _ => ResponseRecord { data: Some(&empty), ..ResponseRecord::default() },
     });
-    audit.log(&record, "no audit device took the record of the answer, so it is withheld").await
+    // A request that was not carried out for want of a record has no answer to withhold.
+    let refused = failure.is_some_and(|error| error.message.ends_with(NOT_CARRIED_OUT));
+    audit.log(&record, if refused { NOT_CARRIED_OUT } else { WITHHELD }).await
 }
 
 fn record<'a>(exchange: &'a Exchange<'a>, headers: &'a Headers<'a>, results: Option<PolicyResults<'a>>) -> Record<'a> {
@@ -166,6 +168,10 @@ fn token_record(auth: &Auth) -> AuthRecord<'_> {
         ..AuthRecord::default()
     }
 }
+
+/// What clients are told after `internal error: `.
+const NOT_CARRIED_OUT: &str = "no audit device took the record of this request, so it was not carried out";
+const WITHHELD: &str = "no audit device took the record of the answer, so it is withheld";
 
 /// The request's headers as audit reads them.
 struct Headers<'a>(&'a HeaderMap);
