@@ -1,6 +1,7 @@
 //! The devices that are enabled, and the rule: while there is one, a record must reach at least one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use daypass_base::Clock;
@@ -10,8 +11,12 @@ use crate::device::{CreateError, DEVICES_MAX, DeviceConfig, EnableError, Parsed,
 use crate::file::{FileWriter, StdoutWriter};
 use crate::headers::HeaderRules;
 use crate::line::{Format, Salt, write_line};
+use crate::link::LinkWriter;
 use crate::record::{Record, RequestRecord};
-use crate::sink::{DiscardSink, QueuedSink, Receipt, Sink, SinkError, SinkLimits};
+use crate::sink::{DiscardSink, Pace, QueuedSink, Receipt, Sink, SinkError, SinkHealth, SinkLimits};
+use crate::socket::Peer;
+use crate::syslog::{self, LocalSyslog};
+use outcome::Waits;
 
 /// No device took the record. The request must not go on; the client learns no more than that the server failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +59,17 @@ impl Prepared {
     }
 }
 
+/// A device and its figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceHealth {
+    /// Where it is enabled, with a slash at the end.
+    pub path: String,
+    /// `file`, `socket` or `syslog`.
+    pub device_type: String,
+    /// What became of the lines, and the room that is left.
+    pub sink: SinkHealth,
+}
+
 /// All devices of this node.
 pub struct Broker {
     devices: ArcSwap<Vec<Arc<Device>>>,
@@ -63,6 +79,8 @@ pub struct Broker {
     prefixing: Prefixing,
     /// Held while the list changes, so that no change is lost; logging never waits for it.
     changing: Mutex<()>,
+    /// Whether the last record was taken by no device, so that the log has the turn and not each request.
+    refusing: Arc<AtomicBool>,
 }
 
 struct Device {
@@ -77,7 +95,7 @@ impl Broker {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, limits: SinkLimits, prefixing: Prefixing) -> Self {
         let (devices, headers) = (ArcSwap::from_pointee(Vec::new()), ArcSwap::from_pointee(HeaderRules::default()));
-        Self { devices, headers, clock, limits, prefixing, changing: Mutex::new(()) }
+        Self { devices, headers, clock, limits, prefixing, changing: Mutex::new(()), refusing: Arc::default() }
     }
 
     /// Whether any device is enabled; without one, nothing needs to be logged.
@@ -94,17 +112,45 @@ impl Broker {
 
     /// Writes `record` to every device. An error when there are devices and none took it: then the request must not go on.
     ///
-    /// The lines are on their way when this returns; the future only waits, so dropping it takes nothing back. It waits for every
-    /// device, so that all logs are complete, but for those that missed their last deadline only if no other has the record.
+    /// The lines are on their way when this returns; the future only waits, so dropping it takes nothing back. It waits until one device
+    /// has the record, and a moment longer for the others; for a device that hangs it does not wait. While all hang, it says so at once,
+    /// and nothing is queued: what waits in them already tells when one is back.
     pub fn log(&self, record: &Record<'_>) -> impl Future<Output = Result<(), AuditFailed>> + Send + use<> {
         let (devices, headers) = (self.devices.load_full(), self.headers.load());
-        let (mut receipts, mut stalled) = (Vec::with_capacity(devices.len()), Vec::new());
+        let mut waits = Waits::default();
+        let all_hang = devices.iter().all(|device| device.sink.pace() == Pace::Stalled);
         for device in devices.iter() {
-            let receipt = device.sink.submit(write_line(record, &device.format, &device.salt, &headers));
-            let waits = if device.sink.is_stalled() { &mut stalled } else { &mut receipts };
-            waits.push((Arc::clone(device), receipt));
+            if all_hang {
+                waits.fail(device, SinkError::Stalled(self.limits.deadline));
+            } else {
+                let pace = device.sink.pace();
+                waits.push(device, pace, device.sink.submit(write_line(record, &device.format, &device.salt, &headers)));
+            }
         }
-        outcome(receipts, stalled)
+        let (SinkLimits { grace, deadline, .. }, clock, refusing) = (self.limits, Arc::clone(&self.clock), Arc::clone(&self.refusing));
+        async move {
+            let outcome = waits.outcome(&*clock, grace, SinkError::Stalled(deadline)).await;
+            if refusing.load(Ordering::Relaxed) != outcome.is_err()
+                && refusing.swap(outcome.is_err(), Ordering::Relaxed) != outcome.is_err()
+            {
+                match &outcome {
+                    Ok(()) => tracing::info!("an audit device takes records again: requests are served"),
+                    Err(error) => tracing::error!(%error, "requests are refused until an audit device takes their records"),
+                }
+            }
+            outcome
+        }
+    }
+
+    /// The devices with their figures, by path.
+    #[must_use]
+    pub fn health(&self) -> Vec<DeviceHealth> {
+        let health = |device: &Arc<Device>| DeviceHealth {
+            path: device.config.path.clone(),
+            device_type: device.config.device_type.clone(),
+            sink: device.sink.health(),
+        };
+        self.devices.load().iter().map(health).collect()
     }
 
     /// Makes a device that works, without enabling it.
@@ -215,13 +261,25 @@ impl Broker {
             Target::Discard => return Ok(Box::new(DiscardSink)),
             Target::File { path, mode, durability } => {
                 let shown = path.display().to_string();
-                (shown, QueuedSink::start(name, self.limits, clock, move || FileWriter::open(&path, mode, durability)).await)
+                (Some(shown), QueuedSink::start(name, self.limits, clock, move || FileWriter::open(&path, mode, durability)).await)
             }
-            Target::Stdout => ("stdout".to_owned(), QueuedSink::start(name, self.limits, clock, || Ok(StdoutWriter)).await),
+            Target::Socket { network, address, write_timeout } => {
+                let writer = LinkWriter::new(Peer { network, address }, write_timeout, Arc::clone(&clock));
+                (None, QueuedSink::start(name, self.limits, clock, move || Ok(writer)).await)
+            }
+            Target::Stdout => (Some("stdout".to_owned()), QueuedSink::start(name, self.limits, clock, || Ok(StdoutWriter)).await),
+            Target::Syslog { facility, tag } => {
+                let local = LocalSyslog { facility, tag, clock: Arc::clone(&clock), paths: &syslog::PATHS };
+                let writer = LinkWriter::new(local, self.limits.deadline, Arc::clone(&clock));
+                (None, QueuedSink::start(name, self.limits, clock, move || Ok(writer)).await)
+            }
         };
         match queued {
             Ok(sink) => Ok(Box::new(sink)),
-            Err(error) => Err(EnableError::Create(CreateError::File { path: shown, reason: error.to_string() })),
+            Err(error) => Err(EnableError::Create(match shown {
+                Some(path) => CreateError::File { path, reason: error.to_string() },
+                None => CreateError::Sink(error.to_string()),
+            })),
         }
     }
 }
@@ -232,37 +290,10 @@ impl std::fmt::Debug for Broker {
     }
 }
 
-type Waits = Vec<(Arc<Device>, Receipt)>;
-
-/// Waits for `receipts`, and for `stalled` while none has the record. All deadlines run already, so waiting one after the other takes no
-/// longer than the longest.
-async fn outcome(receipts: Waits, stalled: Waits) -> Result<(), AuditFailed> {
-    if receipts.is_empty() && stalled.is_empty() {
-        return Ok(());
-    }
-    let mut failures = Vec::new();
-    let mut taken = false;
-    for (device, receipt) in receipts {
-        match receipt.await {
-            Ok(()) => taken = true,
-            Err(error) => failures.push((device.config.path.clone(), error)),
-        }
-    }
-    for (device, receipt) in stalled {
-        if taken {
-            break;
-        }
-        match receipt.await {
-            Ok(()) => taken = true,
-            Err(error) => failures.push((device.config.path.clone(), error)),
-        }
-    }
-    if taken { Ok(()) } else { Err(AuditFailed { failures }) }
-}
-
 fn with_slash(path: &str) -> String {
     if path.ends_with('/') { path.to_owned() } else { format!("{path}/") }
 }
 
+mod outcome;
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::file::{Durability, FileMode, MODE_DEFAULT};
-use crate::line::Format;
+use crate::line::{Encoding, Format};
 use crate::sink::SinkError;
+use crate::socket::Network;
+use crate::syslog::Facility;
 
 /// A device as it is stored and shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,13 +103,26 @@ pub enum CreateError {
     /// A value that is not offered.
     #[error("unsupported {0:?}: invalid configuration")]
     Unsupported(&'static str),
-    /// A type that Vault has and daypass does not have yet.
-    #[error("audit devices of type {0:?} are not available; enable one of type \"file\"")]
-    UnsupportedType(String),
+    /// What goes to each line cannot be of several.
+    #[error("\"prefix\" may not hold a line break: a record is one line")]
+    PrefixBreaksLine,
+    /// The socket or the local syslog cannot be used.
+    #[error("{0}")]
+    Sink(String),
+    /// How long a peer may make requests wait.
+    #[error("\"write_timeout\" must be a duration of more than 0 and at most {WRITE_TIMEOUT_MAX:?}, such as 2s; it is {0:?}")]
+    WriteTimeout(String),
 }
 
 /// The most devices that can be enabled: each gets every line.
 pub const DEVICES_MAX: usize = 32;
+
+/// How long a socket may take a line, unless the device says otherwise; Vault's number.
+const WRITE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
+/// The longest that a device may say.
+const WRITE_TIMEOUT_MAX: Duration = Duration::from_mins(1);
+/// RFC 3164 has 32 characters; some daemons take more.
+const TAG_BYTES_MAX: usize = 48;
 
 /// What a device's options say, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +137,9 @@ pub(crate) struct Parsed {
 pub(crate) enum Target {
     Discard,
     File { path: PathBuf, mode: FileMode, durability: Durability },
+    Socket { network: Network, address: String, write_timeout: Duration },
     Stdout,
+    Syslog { facility: Facility, tag: String },
 }
 
 impl DeviceConfig {
@@ -147,19 +165,46 @@ impl DeviceConfig {
         if is_file && prefixing == Prefixing::Refused && self.options.get("prefix").is_some_and(|prefix| !prefix.is_empty()) {
             return Err(EnableError::Prefix);
         }
-        if !is_file {
-            return Err(EnableError::Create(self.unsupported()));
-        }
-        let (format, target) = self.parse_file().map_err(EnableError::Create)?;
+        let parsed = match self.device_type.as_str() {
+            "socket" => self.parse_socket(),
+            "syslog" => self.parse_syslog(),
+            _ => self.parse_file(),
+        };
+        let (format, target) = parsed.map_err(EnableError::Create)?;
         Ok(Parsed { format, target, skip_test })
     }
 
-    /// Socket and syslog: their own mistakes first, as Vault tells them.
-    fn unsupported(&self) -> CreateError {
-        if self.device_type == "socket" && !self.options.contains_key("address") {
-            return CreateError::Required("address");
-        }
-        CreateError::UnsupportedType(self.device_type.clone())
+    fn parse_socket(&self) -> Result<(Format, Target), CreateError> {
+        let address = self.options.get("address").map(|address| address.trim()).filter(|address| !address.is_empty());
+        let address = address.ok_or(CreateError::Required("address"))?.to_owned();
+        let format = self.parse_format()?;
+        let network = match self.options.get("socket_type").map(|network| network.trim()) {
+            None | Some("") => Network::Tcp,
+            Some(text) => Network::parse(text).ok_or(CreateError::Unsupported("socket_type"))?,
+        };
+        let write_timeout = match self.options.get("write_timeout").map(|text| text.trim()) {
+            None | Some("") => WRITE_TIMEOUT_DEFAULT,
+            Some(text) => daypass_base::duration::parse(text)
+                .ok()
+                .filter(|time| !time.negative && !time.size.is_zero() && time.size <= WRITE_TIMEOUT_MAX)
+                .map(|time| time.size)
+                .ok_or_else(|| CreateError::WriteTimeout(text.to_owned()))?,
+        };
+        Ok((format, Target::Socket { network, address, write_timeout }))
+    }
+
+    fn parse_syslog(&self) -> Result<(Format, Target), CreateError> {
+        let format = self.parse_format()?;
+        let facility = match self.options.get("facility").map(|facility| facility.trim()) {
+            None | Some("") => Facility::default(),
+            Some(text) => Facility::parse(text).ok_or(CreateError::Unsupported("facility"))?,
+        };
+        let tag = match self.options.get("tag").map(|tag| tag.trim()) {
+            None | Some("") => "vault",
+            Some(tag) if tag.len() <= TAG_BYTES_MAX && tag.bytes().all(|byte| byte.is_ascii_graphic()) => tag,
+            Some(_) => return Err(CreateError::Unsupported("tag")),
+        };
+        Ok((format, Target::Syslog { facility, tag: tag.to_owned() }))
     }
 
     fn parse_file(&self) -> Result<(Format, Target), CreateError> {
@@ -188,9 +233,14 @@ impl DeviceConfig {
     }
 
     fn parse_format(&self) -> Result<Format, CreateError> {
-        // Vault's other format, jsonx, is XML; nobody was found to read it.
-        if self.options.get("format").is_some_and(|format| !format.trim().eq_ignore_ascii_case("json")) {
-            return Err(CreateError::Unsupported("format"));
+        let encoding = match self.options.get("format").map(|format| format.trim().to_ascii_lowercase()).as_deref() {
+            None | Some("json") => Encoding::Json,
+            Some("jsonx") => Encoding::Jsonx,
+            Some(_) => return Err(CreateError::Unsupported("format")),
+        };
+        let prefix = self.options.get("prefix").cloned().unwrap_or_default();
+        if prefix.contains(['\n', '\r']) {
+            return Err(CreateError::PrefixBreaksLine);
         }
         let flag = |name: &'static str, otherwise: bool| match self.options.get(name) {
             None => Ok(otherwise),
@@ -200,7 +250,8 @@ impl DeviceConfig {
             hmac_accessor: flag("hmac_accessor", true)?,
             log_raw: flag("log_raw", false)?,
             elide_list_responses: flag("elide_list_responses", false)?,
-            prefix: self.options.get("prefix").cloned().unwrap_or_default(),
+            encoding,
+            prefix,
         })
     }
 
@@ -271,7 +322,16 @@ mod tests {
         assert_eq!(refusal("file", &[discard, ("skip_test", "x")]), "cannot parse supplied 'skip_test' setting: invalid configuration");
         let prefix = "audit prefixing is not enabled in configuration, audit prefixing may not be configured for file sinks";
         assert_eq!(refusal("file", &[discard, ("prefix", "x")]), prefix);
-        assert!(refusal("syslog", &[]).contains("not available"));
+        let address = ("address", "127.0.0.1:9");
+        let unsupported = |option: &str| format!("unable to create new audit backend: unsupported {option:?}: invalid configuration");
+        assert_eq!(refusal("socket", &[address, ("socket_type", "pigeon")]), unsupported("socket_type"));
+        assert_eq!(refusal("syslog", &[("facility", "none")]), unsupported("facility"));
+        assert_eq!(refusal("syslog", &[("tag", "two words")]), unsupported("tag"));
+        for timeout in ["0", "-1s", "61s", "soon"] {
+            let expected = format!("must be a duration of more than 0 and at most 60s, such as 2s; it is {timeout:?}");
+            assert!(refusal("socket", &[address, ("write_timeout", timeout)]).ends_with(&expected));
+        }
+        assert!(refusal("syslog", &[("prefix", "a\nb")]).ends_with("\"prefix\" may not hold a line break: a record is one line"));
         let mut nameless = DeviceConfig { path: String::new(), ..device("file", &[discard]) };
         assert_eq!(nameless.parse(Prefixing::Refused).unwrap_err().to_string(), "backend path must be specified: invalid configuration");
     }
@@ -284,10 +344,20 @@ mod tests {
         assert_eq!(config.path, "a/");
         let file = Target::File { path: "/var/log/a.log".into(), mode: FileMode::Set(0o640), durability: Durability::Never };
         assert_eq!(parsed.target, file);
-        assert_eq!(parsed.format, Format { hmac_accessor: false, log_raw: true, elide_list_responses: false, prefix: "> ".to_owned() });
+        assert_eq!(parsed.format, Format { hmac_accessor: false, log_raw: true, prefix: "> ".to_owned(), ..Format::default() });
         assert_eq!(device("file", &[("file_path", "STDOUT")]).parse(Prefixing::Refused).unwrap().target, Target::Stdout);
         let keep = device("file", &[("file_path", "x"), ("mode", "0000"), ("fsync", "batch")]).parse(Prefixing::Refused).unwrap().target;
         assert_eq!(keep, Target::File { path: "x".into(), mode: FileMode::Keep, durability: Durability::Batch });
+        let target = |device_type: &str, options: &[(&str, &str)]| device(device_type, options).parse(Prefixing::Refused).unwrap().target;
+        let socket = |network, write_timeout| Target::Socket { network, address: "log:9".to_owned(), write_timeout };
+        assert_eq!(target("socket", &[("address", " log:9 ")]), socket(Network::Tcp, Duration::from_secs(2)));
+        let udp = [("address", "log:9"), ("socket_type", "udp"), ("write_timeout", "500ms")];
+        assert_eq!(target("socket", &udp), socket(Network::Udp, Duration::from_millis(500)));
+        assert_eq!(target("syslog", &[]), Target::Syslog { facility: Facility::default(), tag: "vault".to_owned() });
+        let local = Target::Syslog { facility: Facility::parse("LOCAL0").unwrap(), tag: "daypass".to_owned() };
+        assert_eq!(target("syslog", &[("facility", "local0"), ("tag", "daypass")]), local);
+        let jsonx = device("syslog", &[("format", "jsonx"), ("prefix", "> ")]).parse(Prefixing::Refused).unwrap().format;
+        assert_eq!(jsonx, Format { encoding: Encoding::Jsonx, prefix: "> ".to_owned(), ..Format::default() });
     }
 
     #[test]

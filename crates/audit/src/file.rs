@@ -1,15 +1,15 @@
 //! Log files and standard output as [`Writer`]s.
 //!
-//! A file is opened for appending, made with mode 0600 if it is not there, and opened anew when another file has taken its place or it
-//! is gone, so that `logrotate` needs no signal; `SIGHUP` does it at once ([`crate::Broker::reopen`]). The directory is never made: a
-//! missing one is most often a volume that is not mounted.
+//! A file is opened for appending, made with mode 0600 if it is not there, and opened anew within a second when another file has taken
+//! its place or it is gone, so that `logrotate` needs no signal; `SIGHUP` does it at once ([`crate::Broker::reopen`]). The directory is
+//! never made: a missing one is most often a volume that is not mounted. A line that does not fit on the disk is cut off again.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::sink::{Unwritten, Writer};
+use crate::sink::{Fault, Space, Unwritten, Writer};
 
 /// Permission bits of a log file that is made.
 pub const MODE_DEFAULT: u32 = 0o600;
@@ -69,39 +69,47 @@ impl FileWriter {
     }
 
     /// Opens the file anew if another one is at the path by now, or none.
-    fn follow(&mut self) -> std::io::Result<()> {
-        let stale = match &self.open {
-            None => true,
-            Some(Open { identity: None, .. }) => false,
-            Some(Open { identity, .. }) => match std::fs::metadata(&self.path) {
-                Ok(found) => Some((found.dev(), found.ino())) != *identity,
-                Err(error) if error.kind() == ErrorKind::NotFound => true,
-                // The path cannot be looked at just now; what is open is still good.
-                Err(_other) => false,
-            },
+    fn follow(&mut self) {
+        let Some(Open { file, identity: Some(identity) }) = &self.open else { return };
+        let stale = match std::fs::metadata(&self.path) {
+            Ok(found) => (found.dev(), found.ino()) != *identity,
+            Err(error) if error.kind() == ErrorKind::NotFound => true,
+            // The path cannot be looked at just now; what is open is still good.
+            Err(_other) => false,
         };
-        if stale { self.reopen() } else { Ok(()) }
+        if !stale {
+            return;
+        }
+        let deleted = file.metadata().is_ok_and(|found| found.nlink() == 0);
+        if self.reopen().is_err() && deleted {
+            // Nobody can read what is written there: better to fail, with the reason why the file cannot be made.
+            self.open = None;
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Unwritten> {
-        let nothing = |source| Unwritten { written: 0, source };
-        self.follow().map_err(nothing)?;
+        let nothing = |source| Unwritten { written: 0, source, fault: Fault::Place };
+        if self.open.is_none() {
+            self.reopen().map_err(nothing)?;
+        }
         let (torn, durability) = (self.torn, self.durability);
-        let file = match &mut self.open {
-            Some(open) => &mut open.file,
-            None => return Err(nothing(ErrorKind::NotFound.into())),
-        };
+        let Some(Open { file, .. }) = &mut self.open else { return Err(nothing(ErrorKind::NotFound.into())) };
         if torn {
             file.write_all(b"\n").map_err(nothing)?;
+            self.torn = false;
         }
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            match file.write(rest) {
-                Ok(0) => return Err(Unwritten { written, source: ErrorKind::WriteZero.into() }),
-                Ok(count) => written += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(source) => return Err(Unwritten { written, source }),
-            }
+            let source = match file.write(rest) {
+                Ok(0) => ErrorKind::WriteZero.into(),
+                Ok(count) => {
+                    written += count;
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(source) => source,
+            };
+            return Err(Unwritten { written, source, fault: Fault::Place });
         }
         match durability {
             // Unknown how much of it is on the disk: then none of it counts.
@@ -109,20 +117,36 @@ impl FileWriter {
             Durability::Never => Ok(()),
         }
     }
+
+    /// Takes the last `length` bytes off the file: the beginning of a line that did not fit.
+    fn cut(&mut self, length: usize) -> std::io::Result<()> {
+        let Some(Open { file, identity: Some(_) }) = &self.open else { return Err(ErrorKind::Unsupported.into()) };
+        let whole = file.metadata()?.len().checked_sub(length as u64).ok_or(ErrorKind::InvalidData)?;
+        file.set_len(whole)
+    }
 }
 
 impl Writer for FileWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), Unwritten> {
-        let result = self.write(bytes);
-        match &result {
-            Ok(()) => self.torn = false,
-            Err(unwritten) => {
-                // A cut at the end of a line is none.
-                let cut = unwritten.written.checked_sub(1).and_then(|last| bytes.get(last)).map(|last| *last != b'\n');
-                self.torn = cut.unwrap_or(self.torn);
+        self.write(bytes).map_err(|mut unwritten| {
+            let begun = bytes.get(..unwritten.written).unwrap_or_default();
+            let whole = begun.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+            let cut = begun.len() - whole;
+            if cut > 0 {
+                // What cannot be cut off, as in a pipe, is ended before the next line.
+                self.torn = self.cut(cut).is_err();
+                unwritten.written = whole;
             }
-        }
-        result
+            unwritten
+        })
+    }
+
+    fn tend(&mut self) -> Option<Space> {
+        self.follow();
+        let Open { file, identity: Some(_) } = self.open.as_ref()? else { return None };
+        let found = rustix::fs::fstatvfs(file).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Some(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
     }
 
     fn reopen(&mut self) -> std::io::Result<()> {
@@ -153,7 +177,7 @@ pub struct StdoutWriter;
 impl Writer for StdoutWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), Unwritten> {
         let mut out = std::io::stdout().lock();
-        out.write_all(bytes).and_then(|()| out.flush()).map_err(|source| Unwritten { written: 0, source })
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(|source| Unwritten { written: 0, source, fault: Fault::Place })
     }
 
     fn reopen(&mut self) -> std::io::Result<()> {
@@ -214,11 +238,41 @@ mod tests {
         let mut writer = FileWriter::open(&path, FileMode::Set(0o600), Durability::Never).unwrap();
         writer.append(b"one\n").unwrap();
         std::fs::rename(&path, &moved).unwrap();
+        writer.tend().unwrap();
         writer.append(b"two\n").unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, b"").unwrap();
+        writer.tend().unwrap();
         writer.append(b"three\n").unwrap();
         assert_eq!((std::fs::read(&moved).unwrap().as_slice(), std::fs::read(&path).unwrap().as_slice()), (&b"one\n"[..], &b"three\n"[..]));
+    }
+
+    #[test]
+    fn a_deleted_file_whose_place_is_gone_takes_no_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("logs");
+        std::fs::create_dir(&inner).unwrap();
+        let path = inner.join("audit.log");
+        let mut writer = FileWriter::open(&path, FileMode::Set(0o600), Durability::Never).unwrap();
+        std::fs::remove_dir_all(&inner).unwrap();
+        assert_eq!(writer.tend(), None);
+        assert_eq!(writer.append(b"lost\n").unwrap_err().source.kind(), ErrorKind::NotFound);
+        std::fs::create_dir(&inner).unwrap();
+        writer.append(b"found\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"found\n");
+    }
+
+    #[test]
+    fn the_beginning_of_a_line_is_cut_off_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let mut writer = FileWriter::open(&path, FileMode::Set(0o600), Durability::Never).unwrap();
+        writer.append(b"whole\nbegun").unwrap();
+        writer.cut(5).unwrap();
+        writer.append(b"next\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole\nnext\n");
+        assert!(writer.cut(100).is_err(), "never more than there is");
+        assert!(FileWriter::open(Path::new("/dev/null"), FileMode::Set(0o600), Durability::Never).unwrap().cut(1).is_err());
     }
 
     #[test]

@@ -50,6 +50,16 @@ impl std::fmt::Debug for Salt {
     }
 }
 
+/// How a record is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encoding {
+    /// An object of JSON.
+    #[default]
+    Json,
+    /// The same as XML: [`crate::jsonx`].
+    Jsonx,
+}
+
 /// What a device's options say about its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Format {
@@ -59,13 +69,15 @@ pub struct Format {
     pub log_raw: bool,
     /// Whether lists in answers are replaced by their lengths. Default false.
     pub elide_list_responses: bool,
-    /// Written before each line.
+    /// JSON, unless told otherwise.
+    pub encoding: Encoding,
+    /// Written before each line; has no line break.
     pub prefix: String,
 }
 
 impl Default for Format {
     fn default() -> Self {
-        Self { hmac_accessor: true, log_raw: false, elide_list_responses: false, prefix: String::new() }
+        Self { hmac_accessor: true, log_raw: false, elide_list_responses: false, encoding: Encoding::Json, prefix: String::new() }
     }
 }
 
@@ -74,8 +86,21 @@ impl Default for Format {
 pub fn write_line(record: &Record<'_>, format: &Format, salt: &Salt, headers: &HeaderRules) -> Vec<u8> {
     let mut out = Vec::with_capacity(LINE_BYTES_USUAL);
     out.extend_from_slice(format.prefix.as_bytes());
+    match format.encoding {
+        Encoding::Json => write_object(record, format, salt, headers, &mut out),
+        Encoding::Jsonx => {
+            let mut json = Vec::with_capacity(LINE_BYTES_USUAL);
+            write_object(record, format, salt, headers, &mut json);
+            crate::jsonx::write(&json, &mut out);
+        }
+    }
+    out.push(b'\n');
+    out
+}
+
+fn write_object(record: &Record<'_>, format: &Format, salt: &Salt, headers: &HeaderRules, out: &mut Vec<u8>) {
     let line = Line { format, salt, record };
-    let mut object = Object::open(&mut out);
+    let mut object = Object::open(out);
     if let Some(auth) = &record.auth {
         object.nested("auth", |out| line.auth(auth, out));
     }
@@ -87,8 +112,6 @@ pub fn write_line(record: &Record<'_>, format: &Format, salt: &Salt, headers: &H
     object.time("time", record.time);
     object.text("type", record.record_type.name());
     object.close();
-    out.push(b'\n');
-    out
 }
 
 /// A line being written. Each method appends one JSON value.
@@ -180,6 +203,7 @@ impl Line<'_> {
             let elide = if listing { Elide::Lists } else { Elide::Nothing };
             object.nested("data", |out| self.data(data, self.record.non_hmac_response_keys, elide, out));
         }
+        object.pairs("facts", response.facts);
         if let Some(headers) = response.headers {
             let mut values: Vec<(String, String)> = Vec::new();
             headers.each(&mut |name, value| values.push((name.to_owned(), value.to_owned())));

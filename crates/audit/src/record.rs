@@ -160,6 +160,8 @@ pub struct ResponseRecord<'a> {
     pub auth: Option<AuthRecord<'a>>,
     /// The data; strings in it are hashed.
     pub data: Option<&'a Map<String, Value>>,
+    /// What the answer is about, never secret: id of the access key, role, session name; in clear.
+    pub facts: Option<&'a dyn Pairs>,
     /// Headers that the engine set; in clear.
     pub headers: Option<&'a dyn Pairs>,
     /// Id of the lease.

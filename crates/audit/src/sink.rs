@@ -1,15 +1,16 @@
 //! Where lines go. A [`Sink`] takes a line and says when the operating system has it.
 //!
 //! [`QueuedSink`] makes one from anything that can write bytes ([`Writer`]): a thread of its own does the writing, so a disk that hangs
-//! holds up no request longer than the deadline, and lines that wait for each other go out in one write. Files are in [`crate::file`];
-//! a socket or syslog needs no more than another writer.
+//! holds up no request longer than the deadline, and lines that wait for each other go out in one write. Writers are files
+//! ([`crate::file`]), sockets ([`crate::socket`]) and the local syslog ([`crate::syslog`]).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use daypass_base::{BoxFuture, Clock};
-use tokio::sync::{mpsc, oneshot};
+use daypass_base::BoxFuture;
+
+mod queued;
+
+pub use queued::QueuedSink;
 
 /// Resolves when the line is with the operating system, or will not be. Dropping it does not take the line back.
 pub type Receipt = BoxFuture<'static, Result<(), SinkError>>;
@@ -31,6 +32,9 @@ pub enum SinkError {
         /// Limit on bytes.
         bytes: usize,
     },
+    /// It missed its deadline and has not answered since: nobody waits for it again before it does.
+    #[error("it hangs: a line has been waiting for longer than {0:?}")]
+    Stalled(Duration),
     /// The operating system did not take the line in time. It may still do so: then the log tells of a request that was refused.
     #[error("the line was not written within {0:?}")]
     TimedOut(Duration),
@@ -48,12 +52,27 @@ pub struct SinkLimits {
     pub queue_bytes_max: usize,
     /// How long a line may take to be with the operating system, and a place to be opened.
     pub deadline: Duration,
+    /// How long a request that is on record elsewhere waits for this device to have the line as well.
+    pub grace: Duration,
 }
 
 impl Default for SinkLimits {
     fn default() -> Self {
-        Self { queue_lines_max: 8192, queue_bytes_max: 64 << 20, deadline: Duration::from_secs(5) }
+        let (deadline, grace) = (Duration::from_secs(5), Duration::from_millis(250));
+        Self { queue_lines_max: 8192, queue_bytes_max: 64 << 20, deadline, grace }
     }
+}
+
+/// How a sink keeps up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Pace {
+    /// It does.
+    #[default]
+    Well,
+    /// It took longer than others wait for it: they go on without it where another has the line.
+    Lagging,
+    /// It missed its deadline: nobody waits for it.
+    Stalled,
 }
 
 /// A place that takes lines.
@@ -67,8 +86,62 @@ pub trait Sink: Send + Sync + 'static {
     /// Writes what waits and lets go of the place.
     fn close(&self) -> Receipt;
 
-    /// Whether the last word was a missed deadline, so that nobody should wait for this sink if another has the line.
-    fn is_stalled(&self) -> bool;
+    /// Whether anybody should wait for it.
+    fn pace(&self) -> Pace;
+
+    /// Others went on without it.
+    fn lags(&self);
+
+    /// Its figures.
+    fn health(&self) -> SinkHealth;
+}
+
+/// Figures of a sink since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SinkHealth {
+    /// Lines that the operating system has.
+    pub accepted: u64,
+    /// Lines that it refused.
+    pub failed: u64,
+    /// Lines that were not even queued, since too much was waiting or the sink was closed.
+    pub dropped: u64,
+    /// Lines that wait now.
+    pub queued_lines: usize,
+    /// Bytes that wait now.
+    pub queued_bytes: usize,
+    /// How it keeps up.
+    pub pace: Pace,
+    /// Whether its last line was refused.
+    pub failing: bool,
+    /// Room for a file, as it was seen last; `None` for what is no file.
+    pub space: Option<Space>,
+}
+
+/// Room on a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Space {
+    /// What may still be written.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
+}
+
+impl Space {
+    /// Whether someone should make room: less than a twentieth is left, where that is less than a gibibyte.
+    #[must_use]
+    pub fn is_low(self) -> bool {
+        self.free < self.alarm()
+    }
+
+    /// Whether there is so much room that an alarm is over: a fifth more than what sets it off, so that it does not come and go.
+    #[must_use]
+    pub fn is_ample(self) -> bool {
+        self.free >= self.alarm().saturating_add(self.alarm() / 5)
+    }
+
+    fn alarm(self) -> u64 {
+        (self.total / 20).min(LOW_SPACE_MAX)
+    }
 }
 
 /// Something that bytes can be appended to, by one thread that may block.
@@ -78,6 +151,11 @@ pub trait Writer: Send + 'static {
 
     /// Opens the place anew.
     fn reopen(&mut self) -> std::io::Result<()>;
+
+    /// Called about once a second: looks after the place. Returns the room that is left, where there is such a thing.
+    fn tend(&mut self) -> Option<Space> {
+        None
+    }
 }
 
 /// Bytes that did not all get written.
@@ -87,6 +165,19 @@ pub struct Unwritten {
     pub written: usize,
     /// What the operating system said.
     pub source: std::io::Error,
+    /// What it is about.
+    pub fault: Fault,
+}
+
+/// What was wrong when bytes did not get written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The first line that is not written cannot be; those behind it may be.
+    Line,
+    /// The place; opening it anew may help.
+    Place,
+    /// The place, and opening it anew was tried or is no use now.
+    Hopeless,
 }
 
 /// Takes every line and keeps none.
@@ -106,231 +197,32 @@ impl Sink for DiscardSink {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn is_stalled(&self) -> bool {
-        false
+    fn pace(&self) -> Pace {
+        Pace::Well
+    }
+
+    fn lags(&self) {}
+
+    fn health(&self) -> SinkHealth {
+        SinkHealth::default()
     }
 }
 
-/// A writer behind a bounded queue and a thread.
-pub struct QueuedSink {
-    jobs: mpsc::Sender<Job>,
-    shared: Arc<Shared>,
-    limits: SinkLimits,
-    clock: Arc<dyn Clock>,
-}
-
-struct Shared {
-    /// For the log: which device it is.
-    name: String,
-    queued_bytes: AtomicUsize,
-    stalled: AtomicBool,
-}
-
-enum Job {
-    Close(oneshot::Sender<Result<(), SinkError>>),
-    Line(Vec<u8>, oneshot::Sender<Result<(), SinkError>>),
-    Reopen(oneshot::Sender<Result<(), SinkError>>),
-}
-
-impl QueuedSink {
-    /// Starts the thread, which opens the writer with `open`. Fails when that fails or misses the deadline.
-    pub async fn start<W: Writer>(
-        name: &str,
-        limits: SinkLimits,
-        clock: Arc<dyn Clock>,
-        open: impl FnOnce() -> Result<W, String> + Send + 'static,
-    ) -> Result<Self, SinkError> {
-        let (jobs, queue) = mpsc::channel(limits.queue_lines_max.max(1));
-        let (opened, answer) = oneshot::channel();
-        let shared = Arc::new(Shared { name: name.to_owned(), queued_bytes: AtomicUsize::new(0), stalled: AtomicBool::new(false) });
-        let thread_shared = Arc::clone(&shared);
-        // The thread ends when it is told to, or when the sink is dropped and the queue is written; nothing joins it, since a hung
-        // disk would hang whoever does.
-        let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(move || match open() {
-            Ok(writer) => {
-                if opened.send(Ok(())).is_ok() {
-                    Scribe { writer, shared: thread_shared, batch: Vec::new(), waiting: Vec::new(), failing: false }.run(queue);
-                }
-            }
-            Err(reason) => {
-                let _nobody_waits = opened.send(Err(SinkError::Open(reason)));
-            }
-        });
-        thread.map_err(|error| SinkError::Open(format!("no thread could be started: {error}")))?;
-        let sink = Self { jobs, shared, limits, clock };
-        sink.receipt(answer).await?;
-        Ok(sink)
-    }
-
-    /// Waits for `answer` until the deadline, which starts now.
-    fn receipt(&self, answer: oneshot::Receiver<Result<(), SinkError>>) -> Receipt {
-        let (deadline, shared) = (self.limits.deadline, Arc::clone(&self.shared));
-        let timer = self.clock.sleep(deadline);
-        Box::pin(async move {
-            tokio::select! {
-                biased;
-                answer = answer => answer.unwrap_or(Err(SinkError::Closed)),
-                () = timer => {
-                    if !shared.stalled.swap(true, Ordering::Relaxed) {
-                        tracing::error!(device = %shared.name, ?deadline, "audit device missed its deadline");
-                    }
-                    Err(SinkError::TimedOut(deadline))
-                }
-            }
-        })
-    }
-
-    fn send(&self, job: impl FnOnce(oneshot::Sender<Result<(), SinkError>>) -> Job) -> Result<Receipt, SinkError> {
-        let (reply, answer) = oneshot::channel();
-        match self.jobs.try_send(job(reply)) {
-            Ok(()) => Ok(self.receipt(answer)),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(SinkError::Closed),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(self.full()),
-        }
-    }
-
-    fn full(&self) -> SinkError {
-        SinkError::QueueFull { lines: self.limits.queue_lines_max, bytes: self.limits.queue_bytes_max }
-    }
-}
-
-impl Sink for QueuedSink {
-    fn submit(&self, line: Vec<u8>) -> Receipt {
-        let length = line.len();
-        let before = self.shared.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        let sent = if before > 0 && before.saturating_add(length) > self.limits.queue_bytes_max {
-            Err(self.full())
-        } else {
-            self.send(|reply| Job::Line(line, reply))
-        };
-        sent.unwrap_or_else(|error| {
-            self.shared.queued_bytes.fetch_sub(length, Ordering::Relaxed);
-            Box::pin(std::future::ready(Err(error)))
-        })
-    }
-
-    fn reopen(&self) -> Receipt {
-        self.send(Job::Reopen).unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))))
-    }
-
-    fn close(&self) -> Receipt {
-        self.send(Job::Close).unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))))
-    }
-
-    fn is_stalled(&self) -> bool {
-        self.shared.stalled.load(Ordering::Relaxed)
-    }
-}
-
-/// The thread's side: gathers lines that wait and writes them together.
-struct Scribe<W> {
-    writer: W,
-    shared: Arc<Shared>,
-    batch: Vec<u8>,
-    /// End of each line in `batch`, and who waits for it.
-    waiting: Vec<(usize, oneshot::Sender<Result<(), SinkError>>)>,
-    failing: bool,
-}
-
-impl<W: Writer> Scribe<W> {
-    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
-        while let Some(first) = queue.blocking_recv() {
-            let mut next = Some(first);
-            while let Some(job) = next.take() {
-                match job {
-                    Job::Close(reply) => {
-                        queue.close();
-                        self.drain(&mut queue);
-                        let _nobody_waits = reply.send(Ok(()));
-                        return;
-                    }
-                    Job::Line(line, reply) => self.gather(&line, reply),
-                    Job::Reopen(reply) => {
-                        self.write();
-                        let opened = self.writer.reopen().map_err(|error| SinkError::Open(error.to_string()));
-                        let _nobody_waits = reply.send(opened);
-                    }
-                }
-                if self.waiting.len() < BATCH_LINES_MAX && self.batch.len() < BATCH_BYTES_MAX {
-                    next = queue.try_recv().ok();
-                }
-            }
-            self.write();
-        }
-    }
-
-    /// What was queued before the end.
-    fn drain(&mut self, queue: &mut mpsc::Receiver<Job>) {
-        while let Ok(job) = queue.try_recv() {
-            match job {
-                Job::Line(line, reply) => self.gather(&line, reply),
-                Job::Close(reply) | Job::Reopen(reply) => {
-                    let _nobody_waits = reply.send(Err(SinkError::Closed));
-                }
-            }
-        }
-        self.write();
-    }
-
-    fn gather(&mut self, line: &[u8], reply: oneshot::Sender<Result<(), SinkError>>) {
-        self.shared.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
-        self.batch.extend_from_slice(line);
-        self.waiting.push((self.batch.len(), reply));
-    }
-
-    /// Writes the batch and answers everyone in it. After a failure the place is opened anew and the rest is tried once more,
-    /// which mends a file system that was remounted or a pipe whose reader came back.
-    fn write(&mut self) {
-        let mut start = 0;
-        for attempt in [Attempt::First, Attempt::Last] {
-            let Some(rest) = self.batch.get(start..).filter(|rest| !rest.is_empty()) else { break };
-            let Err(unwritten) = self.writer.append(rest) else {
-                start = self.batch.len();
-                break;
-            };
-            // Only whole lines count; one that was cut is written again.
-            let reached = start + unwritten.written;
-            start = self.waiting.iter().map(|(end, _)| *end).take_while(|end| *end <= reached).last().unwrap_or(start);
-            if attempt == Attempt::Last {
-                self.answer(start, &SinkError::Write(unwritten.source.to_string()));
-                return;
-            }
-            // If this fails, so does the second try, with the better reason.
-            let _tried_again_below = self.writer.reopen();
-        }
-        self.answer(start, &SinkError::Closed);
-    }
-
-    /// Tells the lines that end by `start` that they are written, and the others why not.
-    fn answer(&mut self, start: usize, error: &SinkError) {
-        let failed = self.waiting.last().is_some_and(|(end, _)| *end > start);
-        if failed && !self.failing {
-            tracing::error!(device = %self.shared.name, %error, "audit device does not take lines");
-        } else if !failed && self.failing {
-            tracing::info!(device = %self.shared.name, "audit device takes lines again");
-        }
-        self.failing = failed;
-        self.shared.stalled.store(false, Ordering::Relaxed);
-        for (end, reply) in self.waiting.drain(..) {
-            let _nobody_waits = reply.send(if end <= start { Ok(()) } else { Err(error.clone()) });
-        }
-        self.batch.clear();
-        // One huge answer should not hold its memory for ever.
-        self.batch.shrink_to(BATCH_BYTES_MAX);
-    }
-}
-
-/// Which of the two tries it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Attempt {
-    First,
-    Last,
-}
-
-/// Lines that go out in one write.
-const BATCH_LINES_MAX: usize = 512;
-/// Bytes after which no further line joins a write.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+/// A gibibyte: on a large disk, a twentieth would be an alarm too early.
+const LOW_SPACE_MAX: u64 = 1 << 30;
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_begins_below_a_twentieth_or_a_gibibyte_and_ends_well_above() {
+        let space = |free: u64, total: u64| Space { free, total };
+        let small = 100 << 20;
+        assert!(space((5 << 20) - 1, small).is_low() && !space(5 << 20, small).is_low());
+        assert!(!space(5 << 20, small).is_ample() && space(6 << 20, small).is_ample());
+        let large = 10 << 40;
+        assert!(space((1 << 30) - 1, large).is_low() && !space(1 << 30, large).is_low());
+        assert!(space(0, 1 << 20).is_low());
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use daypass_audit::{Broker, DeviceConfig, HeaderRule, HeaderRules, Prefixing, Record, Salt, SelfTest, SinkLimits};
+use daypass_audit::{Broker, DeviceConfig, DeviceHealth, HeaderRule, HeaderRules, Prefixing, Record, Salt, SelfTest, SinkLimits};
 use daypass_base::{Clock, Secret};
 use daypass_sdk::{Error, Result};
 use daypass_storage::Batch;
@@ -16,6 +16,8 @@ use crate::rows::Rows;
 pub(crate) struct Audit {
     rows: Rows,
     broker: Broker,
+    /// One change of the stored devices or headers at a time.
+    changing: tokio::sync::Mutex<()>,
 }
 
 /// A device as it is stored.
@@ -31,8 +33,9 @@ pub(crate) type StoredHeaders = BTreeMap<String, bool>;
 
 impl Audit {
     /// Opens every stored device. Errors: `Failed` when none of those that exist can be opened: the server then must not serve.
-    pub(crate) async fn load(rows: &Rows, clock: Arc<dyn Clock>) -> Result<Self> {
-        let audit = Self { rows: rows.clone(), broker: Broker::new(clock, SinkLimits::default(), Prefixing::Refused) };
+    pub(crate) async fn load(rows: &Rows, clock: Arc<dyn Clock>, prefixing: Prefixing) -> Result<Self> {
+        let broker = Broker::new(clock, SinkLimits::default(), prefixing);
+        let audit = Self { rows: rows.clone(), broker, changing: tokio::sync::Mutex::default() };
         let stored = audit.stored().await?;
         for device in &stored {
             let prepared = audit.broker.prepare(device.config.clone(), audit.salt(&device.salt_id), SelfTest::Skip).await;
@@ -55,17 +58,24 @@ impl Audit {
         &self.broker
     }
 
-    /// Writes a record. Errors: `Internal` when every device failed.
-    pub(crate) async fn log(&self, record: &Record<'_>) -> Result<()> {
+    /// Writes a record. Errors: `Failed` when every device failed, with `consequence` for the client.
+    pub(crate) async fn log(&self, record: &Record<'_>, consequence: &str) -> Result<()> {
         // The lines are queued before the first wait, so nothing of the record is held across it.
         let written = self.broker.log(record);
-        written.await.map_err(|error| Error::failed("internal error").bare().because(error))
+        // Why which device failed is for the operator alone; the log has it when it begins.
+        written.await.map_err(|error| Error::failed(format!("internal error: {consequence}")).bare().because(error))
+    }
+
+    /// The devices with their figures, by path.
+    pub(crate) fn health(&self) -> Vec<DeviceHealth> {
+        self.broker.health()
     }
 
     /// Enables a device: it must work before it is stored, and be stored before it counts. Errors: `BadRequest` with Vault's texts.
     pub(crate) async fn enable(&self, config: DeviceConfig, request_id: &str, salt_id: String) -> Result<()> {
         let refused = |error: daypass_audit::EnableError| Error::bad_request(error.to_string());
         let prepared = self.broker.prepare(config, self.salt(&salt_id), SelfTest::Record(request_id)).await.map_err(refused)?;
+        let _one_at_a_time = self.changing.lock().await;
         let mut stored = self.stored().await?;
         stored.push(Stored { config: prepared.config().clone(), salt_id });
         self.store(&stored).await?;
@@ -74,6 +84,7 @@ impl Audit {
 
     /// Disables a device; one that does not exist is no error.
     pub(crate) async fn disable(&self, path: &str) -> Result<()> {
+        let _one_at_a_time = self.changing.lock().await;
         let mut stored = self.stored().await?;
         stored.retain(|device| device.config.path != path);
         self.store(&stored).await?;

@@ -30,6 +30,7 @@ mod ttl;
 mod view;
 mod wrapping;
 
+pub use daypass_audit::{DeviceHealth, Pace, Prefixing, SinkHealth, Space};
 pub use http::{Body, HttpRequest, HttpResponse};
 pub use limits::Limits;
 pub use mounts::SystemTtls;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use daypass_audit::{DeviceHealth, Prefixing};
 use daypass_barrier::{Barrier, KeyFile, Seal, SealConfig, Share, Step, Unsealing};
 use daypass_base::{Clock, Entropy, Secret, Timestamp};
 use daypass_sdk::{Error, Kind, Mounted, Result, Store};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub cluster_name: Option<String>,
     /// Where the root key is sealed.
     pub seal: SealKind,
+    /// Whether file devices may have a prefix.
+    pub audit_prefixing: Prefixing,
     /// Where clients reach this server: `http://127.0.0.1:8200`.
     pub api_addr: String,
     /// The configuration as `sys/config/state/sanitized` shows it.
@@ -181,6 +184,11 @@ impl Core {
     /// Forgets every key; requests are refused from here on.
     pub async fn seal(&self) {
         self.inner.seal().await;
+    }
+
+    /// The audit devices with their figures, by path; none while the node is sealed.
+    pub fn audit_health(&self) -> Vec<DeviceHealth> {
+        self.inner.unsealed.load().as_ref().map(|unsealed| unsealed.audit.health()).unwrap_or_default()
     }
 
     /// Reopens audit files, after a log rotation.
@@ -354,7 +362,7 @@ impl Inner {
         let (cluster, _) =
             rows.get_json::<Cluster>(&config_key(CLUSTER)).await?.ok_or_else(|| Error::internal("the cluster's id is missing"))?;
         let table = self.read_table(&rows).await?;
-        let audit = Audit::load(&rows, Arc::clone(&self.clock)).await?;
+        let audit = Audit::load(&rows, Arc::clone(&self.clock), self.settings.audit_prefixing).await?;
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let unsealed = Arc::new(Unsealed {
             tokens: Tokens::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy)),

@@ -1,5 +1,7 @@
 //! The one place where outcomes become statuses and bodies.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use daypass_base::wire::{Auth, Envelope, Errors, WrapInfo};
 use daypass_sdk::{Error, Kind};
@@ -14,6 +16,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content: Content,
     pub(crate) headers: Vec<(&'static str, String)>,
+    /// For the audit record alone: what a leased secret is about, in clear.
+    pub(crate) facts: BTreeMap<String, String>,
     /// Names below `data` that are repeated at the top level, for old clients.
     pub(crate) top_level: bool,
 }

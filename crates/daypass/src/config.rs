@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) pid_file: Option<PathBuf>,
     /// Whether `sys/raw` exists.
     pub(crate) raw_storage_endpoint: bool,
+    /// Whether audit files may have a prefix before each line.
+    pub(crate) allow_audit_log_prefixing: bool,
     /// Whether `sys/internal/inspect` exists.
     pub(crate) introspection_endpoint: bool,
     /// Whether answers carry `X-Vault-Hostname`.
@@ -228,6 +230,7 @@ impl Config {
         self.disable_mlock |= later.disable_mlock;
         self.pid_file = later.pid_file.or(self.pid_file.take());
         self.raw_storage_endpoint |= later.raw_storage_endpoint;
+        self.allow_audit_log_prefixing |= later.allow_audit_log_prefixing;
         self.introspection_endpoint |= later.introspection_endpoint;
         self.hostname_header |= later.hostname_header;
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use daypass_aws::{ContainerEndpoint, LiveAws, Settings as AwsSettings};
 use daypass_base::{Clock, Entropy, Seconds, Secret, SystemClock, SystemEntropy};
-use daypass_core::{Core, Limits, SealKind, Settings, SystemTtls};
+use daypass_core::{Core, Limits, Prefixing, SealKind, Settings, SystemTtls};
 use daypass_engines::registry::{self, Outside};
 use daypass_sandbox::Running;
 use daypass_server::Server;
@@ -181,6 +181,7 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str) -
         build_date: BUILD_DATE.to_owned(),
         cluster_name: config.cluster_name.clone(),
         seal,
+        audit_prefixing: if config.allow_audit_log_prefixing { Prefixing::Allowed } else { Prefixing::Refused },
         api_addr: api_addr.to_owned(),
         sanitized: sanitized(config, api_addr, storage, ttls),
     }

@@ -13,7 +13,7 @@ use daypass_aws::FakeAws;
 use daypass_barrier::Share;
 use daypass_base::Clock;
 use daypass_base::sim::{SeededEntropy, SimClock};
-use daypass_core::{Core, Limits, SealKind, Settings, SystemTtls};
+use daypass_core::{Core, Limits, Prefixing, SealKind, Settings, SystemTtls};
 use daypass_engines::registry::{self, Outside};
 use daypass_sdk::Factory;
 use daypass_storage::sqlite::SqliteOptions;
@@ -93,6 +93,7 @@ impl Setup {
             build_date: "2026-01-02T03:04:05Z".to_owned(),
             cluster_name: Some("test".to_owned()),
             seal: SealKind::Shamir,
+            audit_prefixing: Prefixing::default(),
             api_addr: "http://127.0.0.1:8200".to_owned(),
             sanitized: json!({}),
         };

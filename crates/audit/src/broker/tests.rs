@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use daypass_base::sim::SimClock;
 use daypass_base::{Secret, SystemClock};
@@ -10,12 +11,29 @@ use super::*;
 /// A sink that answers as it is told.
 struct Scripted {
     answer: Result<(), SinkError>,
-    stalled: bool,
+    pace: Pace,
     never: bool,
+    submitted: Arc<AtomicUsize>,
+    lagged: Arc<AtomicBool>,
+}
+
+impl Scripted {
+    fn taking() -> Self {
+        Self { answer: Ok(()), pace: Pace::Well, never: false, submitted: Arc::default(), lagged: Arc::default() }
+    }
+
+    fn refusing() -> Self {
+        Self { answer: Err(SinkError::Closed), ..Self::taking() }
+    }
+
+    fn hanging(pace: Pace) -> Self {
+        Self { pace, never: true, ..Self::taking() }
+    }
 }
 
 impl Sink for Scripted {
     fn submit(&self, _line: Vec<u8>) -> Receipt {
+        self.submitted.fetch_add(1, Ordering::Relaxed);
         if self.never { Box::pin(std::future::pending()) } else { Box::pin(std::future::ready(self.answer.clone())) }
     }
 
@@ -27,8 +45,16 @@ impl Sink for Scripted {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn is_stalled(&self) -> bool {
-        self.stalled
+    fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    fn lags(&self) {
+        self.lagged.store(true, Ordering::Relaxed);
+    }
+
+    fn health(&self) -> SinkHealth {
+        SinkHealth { pace: self.pace, ..SinkHealth::default() }
     }
 }
 
@@ -130,7 +156,7 @@ async fn two_at_once_for_one_path_cannot_both_be_installed_nor_one_too_many() {
     broker.install(first).unwrap();
     assert_eq!(broker.install(second), Err(EnableError::PathInUse));
     for number in 1..DEVICES_MAX {
-        scripted(&broker, &format!("c{number}/"), Scripted { answer: Ok(()), stalled: false, never: false });
+        scripted(&broker, &format!("c{number}/"), Scripted::taking());
     }
     assert_eq!(enable(&broker, "z/", Path::new("stdout")).await, Err(EnableError::TooMany));
 }
@@ -138,10 +164,10 @@ async fn two_at_once_for_one_path_cannot_both_be_installed_nor_one_too_many() {
 #[tokio::test]
 async fn one_device_that_takes_the_record_is_enough_and_none_is_too_few() {
     let broker = broker();
-    scripted(&broker, "bad/", Scripted { answer: Err(SinkError::Closed), stalled: false, never: false });
+    scripted(&broker, "bad/", Scripted::refusing());
     let failed = broker.log(&Record::default()).await.unwrap_err();
     assert_eq!(failed.to_string(), "no audit device took the record: bad/ the audit device is closed");
-    scripted(&broker, "good/", Scripted { answer: Ok(()), stalled: false, never: false });
+    scripted(&broker, "good/", Scripted::taking());
     broker.log(&Record::default()).await.unwrap();
     broker.disable("good").await.unwrap();
     assert!(broker.log(&Record::default()).await.is_err());
@@ -150,18 +176,99 @@ async fn one_device_that_takes_the_record_is_enough_and_none_is_too_few() {
     broker.log(&Record::default()).await.unwrap();
 }
 
+/// Polls once; nothing that is ready is left waiting.
+async fn now<F: Future>(future: &mut std::pin::Pin<Box<F>>) -> std::task::Poll<F::Output> {
+    std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context))).await
+}
+
 #[tokio::test]
-async fn a_device_that_hangs_is_not_waited_for_when_another_has_the_record() {
+async fn a_device_that_is_slow_is_waited_for_a_moment_when_another_has_the_record() {
+    let clock = SimClock::default();
+    let broker = Broker::new(Arc::new(clock.clone()), SinkLimits::default(), Prefixing::Refused);
+    let slow = Scripted::hanging(Pace::Well);
+    let lagged = Arc::clone(&slow.lagged);
+    scripted(&broker, "slow/", slow);
+    scripted(&broker, "good/", Scripted::taking());
+    let mut log = Box::pin(broker.log(&Record::default()));
+    assert!(now(&mut log).await.is_pending());
+    clock.advance(std::time::Duration::from_millis(250));
+    assert_eq!(now(&mut log).await, std::task::Poll::Ready(Ok(())));
+    assert!(lagged.load(Ordering::Relaxed), "nobody waits for it again");
+}
+
+#[tokio::test]
+async fn a_device_that_lags_is_waited_for_only_when_no_other_has_the_record() {
     let broker = Broker::new(Arc::new(SimClock::default()), SinkLimits::default(), Prefixing::Refused);
-    scripted(&broker, "hung/", Scripted { answer: Ok(()), stalled: true, never: true });
-    scripted(&broker, "good/", Scripted { answer: Ok(()), stalled: false, never: false });
+    let lagging = Scripted::hanging(Pace::Lagging);
+    let submitted = Arc::clone(&lagging.submitted);
+    scripted(&broker, "lagging/", lagging);
+    scripted(&broker, "good/", Scripted::taking());
     broker.log(&Record::default()).await.unwrap();
+    assert_eq!(submitted.load(Ordering::Relaxed), 1, "its log will be complete when it is back");
     // Alone it decides again: nothing goes on without a record.
     broker.disable("good/").await.unwrap();
-    scripted(&broker, "bad/", Scripted { answer: Err(SinkError::Closed), stalled: false, never: false });
-    let mut log = Box::pin(broker.log(&Record::default()));
-    let polled = std::future::poll_fn(|context| std::task::Poll::Ready(log.as_mut().poll(context))).await;
-    assert!(polled.is_pending());
+    scripted(&broker, "bad/", Scripted::refusing());
+    assert!(now(&mut Box::pin(broker.log(&Record::default()))).await.is_pending());
+}
+
+#[tokio::test]
+async fn a_device_that_hangs_is_never_waited_for() {
+    let broker = Broker::new(Arc::new(SimClock::default()), SinkLimits::default(), Prefixing::Refused);
+    let hung = Scripted::hanging(Pace::Stalled);
+    let submitted = Arc::clone(&hung.submitted);
+    scripted(&broker, "hung/", hung);
+    let refused = |result: Result<(), AuditFailed>| result.unwrap_err().to_string();
+    let hangs = "hung/ it hangs: a line has been waiting for longer than 5s";
+    assert_eq!(refused(broker.log(&Record::default()).await), format!("no audit device took the record: {hangs}"));
+    assert_eq!(submitted.load(Ordering::Relaxed), 0, "a refused request is not queued");
+    scripted(&broker, "bad/", Scripted::refusing());
+    let both = format!("no audit device took the record: bad/ the audit device is closed; {hangs}");
+    assert_eq!(refused(broker.log(&Record::default()).await), both);
+    scripted(&broker, "good/", Scripted::taking());
+    broker.log(&Record::default()).await.unwrap();
+    assert_eq!(submitted.load(Ordering::Relaxed), 2);
+    let health = broker.health();
+    assert_eq!((health[2].path.as_str(), health[2].sink.pace), ("hung/", Pace::Stalled));
+}
+
+#[tokio::test]
+async fn every_device_counts_its_lines_and_files_their_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = broker();
+    enable(&broker, "file/", &folder.path().join("audit.log")).await.unwrap();
+    let mut full = config("full/", "/dev/full");
+    full.options.insert("skip_test".to_owned(), "true".to_owned());
+    broker.install(broker.prepare(full, salt(), SelfTest::Skip).await.unwrap()).unwrap();
+    broker.log(&Record::default()).await.unwrap();
+    let health = broker.health();
+    let (file, full) = (health[0].sink, health[1].sink);
+    assert_eq!((file.accepted, file.failed, file.failing, file.queued_lines, file.queued_bytes), (2, 0, false, 0, 0));
+    let space = file.space.unwrap();
+    assert!(space.free <= space.total && space.total > 0, "{space:?}");
+    assert_eq!((full.accepted, full.failed, full.failing, full.space), (0, 1, true, None));
+    assert_eq!((health[0].path.as_str(), health[0].device_type.as_str()), ("file/", "file"));
+}
+
+#[tokio::test]
+async fn a_socket_device_must_reach_its_peer_to_be_enabled_and_gets_lines() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let broker = broker();
+    let socket = |address: &str| {
+        let options = BTreeMap::from([("address".to_owned(), address.to_owned())]);
+        DeviceConfig { device_type: "socket".to_owned(), options, ..config("socket", "") }
+    };
+    broker.install(broker.prepare(socket(&address), salt(), SelfTest::Record("test-id")).await.unwrap()).unwrap();
+    broker.log(&Record { error: "first", ..Record::default() }).await.unwrap();
+    assert!(broker.close().await.is_empty());
+    drop(broker.disable("socket").await);
+    let text = std::io::read_to_string(listener.accept().unwrap().0).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), &lines[0]["request"]["id"], &lines[1]["error"]), (2, &"test-id".into(), &"first".into()));
+    drop(listener);
+    let error = broker.prepare(socket(&address), salt(), SelfTest::Record("test-id")).await.err().unwrap().to_string();
+    let start = format!("audit backend failed test message: the line was not written: no connection to {address:?}: ");
+    assert!(error.starts_with(&start), "{error}");
 }
 
 #[tokio::test]

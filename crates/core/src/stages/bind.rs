@@ -139,7 +139,7 @@ async fn lease(
     };
     let envelope =
         Envelope { lease_id: id, renewable, lease_duration: ttl.0, ..data_envelope(&parsed.id, routed.mount_type(), Some(leased.data)) };
-    Ok((Answer::envelope(200, envelope), warnings))
+    Ok((Answer { facts: leased.facts, ..Answer::envelope(200, envelope) }, warnings))
 }
 
 fn effective_ttl(leased: &Leased, live: &crate::mounts::Live) -> (Seconds, Vec<String>) {

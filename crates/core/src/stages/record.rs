@@ -31,7 +31,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) engine_version: &'a str,
 }
 
-/// Records the request with the judge's verdict. Errors: `Internal` when every device failed.
+/// Records the request with the judge's verdict. Errors: `Failed` when every device failed.
 pub(crate) async fn request(
     unsealed: &Unsealed,
     clock: &dyn Clock,
@@ -53,11 +53,11 @@ pub(crate) async fn request(
     let mut record = record(exchange, &headers, Some(results));
     record.time = clock.now();
     record.error = &error;
-    audit.log(&record).await?;
+    audit.log(&record, NOT_CARRIED_OUT).await?;
     Ok(Recorded { _proof: () })
 }
 
-/// Records an answer. Errors: `Internal` when every device failed.
+/// Records an answer. Errors: `Failed` when every device failed.
 pub(crate) async fn response(
     unsealed: &Unsealed,
     clock: &dyn Clock,
@@ -80,6 +80,7 @@ pub(crate) async fn response(
         Content::Envelope(envelope) => ResponseRecord {
             auth: envelope.auth.as_ref().map(token_record),
             data: envelope.data.as_ref().and_then(Value::as_object),
+            facts: Some(&answer.facts),
             lease_id: &envelope.lease_id,
             warnings: envelope.warnings.as_ref().map(|warnings| warnings as _),
             wrap_info: envelope.wrap_info.as_ref().map(|info| WrapRecord {
@@ -96,7 +97,9 @@ pub(crate) async fn response(
         Content::Bare(Value::Object(data)) => ResponseRecord { data: Some(data), ..ResponseRecord::default() },
         _ => ResponseRecord { data: Some(&empty), ..ResponseRecord::default() },
     });
-    audit.log(&record).await
+    // A request that was not carried out for want of a record has no answer to withhold.
+    let refused = failure.is_some_and(|error| error.message.ends_with(NOT_CARRIED_OUT));
+    audit.log(&record, if refused { NOT_CARRIED_OUT } else { WITHHELD }).await
 }
 
 fn record<'a>(exchange: &'a Exchange<'a>, headers: &'a Headers<'a>, results: Option<PolicyResults<'a>>) -> Record<'a> {
@@ -165,6 +168,10 @@ fn token_record(auth: &Auth) -> AuthRecord<'_> {
         ..AuthRecord::default()
     }
 }
+
+/// What clients are told after `internal error: `.
+const NOT_CARRIED_OUT: &str = "no audit device took the record of this request, so it was not carried out";
+const WITHHELD: &str = "no audit device took the record of the answer, so it is withheld";
 
 /// The request's headers as audit reads them.
 struct Headers<'a>(&'a HeaderMap);

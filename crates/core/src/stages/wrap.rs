@@ -32,5 +32,7 @@ pub(crate) async fn wrap(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parse
         return Ok(Wrapped { answer, _proof: () });
     }
     let info = wrapping::put_away(inner, unsealed, envelope, &parsed.path, ttl).await?;
-    Ok(Wrapped { answer: Answer::envelope(200, wrap_envelope(info)), _proof: () })
+    // The record says what was minted, whoever unwraps it.
+    let answer = Answer { facts: answer.facts, ..Answer::envelope(200, wrap_envelope(info)) };
+    Ok(Wrapped { answer, _proof: () })
 }

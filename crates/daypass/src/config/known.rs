@@ -7,7 +7,6 @@ pub(super) type Ignored = (&'static str, &'static str);
 pub(super) const TOP: &[Ignored] = &[
     ("adaptive_overload_protection", ENTERPRISE),
     ("administrative_namespace_path", ENTERPRISE),
-    ("allow_audit_log_prefixing", "audit log prefixes are always allowed"),
     ("cache_size", CACHE),
     ("detect_deadlocks", "it looks for deadlocks of another implementation"),
     ("disable_cache", CACHE),

@@ -39,6 +39,7 @@ pub(super) fn document(file: &Path, text: &str, environment: &impl Fn(&str) -> O
         disable_mlock: top.flag("disable_mlock", findings).unwrap_or_default(),
         pid_file: top.path("pid_file", findings),
         raw_storage_endpoint: top.flag("raw_storage_endpoint", findings).unwrap_or_default(),
+        allow_audit_log_prefixing: top.flag("allow_audit_log_prefixing", findings).unwrap_or_default(),
         introspection_endpoint: top.flag("introspection_endpoint", findings).unwrap_or_default(),
         hostname_header: top.flag("enable_response_header_hostname", findings).unwrap_or_default(),
     };

@@ -44,6 +44,7 @@ const EVERYTHING: &str = r#"
     log_rotate_duration = "24h"
     log_rotate_max_files = 5
     raw_storage_endpoint = true
+    allow_audit_log_prefixing = true
     introspection_endpoint = "true"
     enable_response_header_hostname = 1
     storage "sqlite" { path = "/var/lib/daypass/daypass.db" }
@@ -92,7 +93,14 @@ const EVERYTHING: &str = r#"
 #[test]
 fn every_key_arrives() {
     let config = whole(EVERYTHING);
-    assert!(config.ui && config.disable_mlock && config.raw_storage_endpoint && config.introspection_endpoint && config.hostname_header);
+    assert!(
+        config.ui
+            && config.disable_mlock
+            && config.raw_storage_endpoint
+            && config.allow_audit_log_prefixing
+            && config.introspection_endpoint
+            && config.hostname_header
+    );
     assert_eq!(config.api_addr.as_deref(), Some("https://vault.example.com:8200"));
     assert_eq!(config.cluster_name.as_deref(), Some("main"));
     assert_eq!((config.default_lease_ttl, config.max_lease_ttl), (Some(Seconds(3600)), Some(Seconds(86400))));

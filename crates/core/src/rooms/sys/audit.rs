@@ -48,7 +48,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
 struct Device {
     /// Its name.
     path: String,
-    /// `file`.
+    /// `file`, `socket` or `syslog`.
     #[serde(default, rename = "type")]
     kind: String,
     /// For people.
@@ -57,7 +57,8 @@ struct Device {
     /// Kept for Vault's clients: every device is of this node.
     #[serde(default)]
     local: bool,
-    /// `file_path` (also `stdout` or `discard`), `mode`, `hmac_accessor`, `log_raw`, `elide_list_responses`.
+    /// All: `format` (`json`, `jsonx`), `prefix`, `hmac_accessor`, `log_raw`, `elide_list_responses`, `skip_test`. A file: `file_path` (also
+    /// `stdout` or `discard`), `mode`. A socket: `address`, `socket_type` (`tcp`, `udp`, `unix`), `write_timeout`. Syslog: `facility`, `tag`.
     #[serde(default)]
     options: KvPairs,
 }

@@ -83,6 +83,7 @@ impl Server {
             build_date: String::new(),
             cluster_name: None,
             seal: SealKind::Shamir,
+            audit_prefixing: daypass_audit::Prefixing::Refused,
             api_addr: String::new(),
             sanitized: json!({}),
         };

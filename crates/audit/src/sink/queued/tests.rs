@@ -1,4 +1,3 @@
-use std::collections::VecDeque;
 use std::io::{Error, ErrorKind};
 use std::sync::Mutex;
 
@@ -8,7 +7,7 @@ use daypass_base::sim::SimClock;
 use super::*;
 
 /// A place that a test controls: it fails, writes a part, or waits for a permission each time.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Place {
     content: Arc<Mutex<Vec<u8>>>,
     writes: Arc<AtomicUsize>,
@@ -16,6 +15,15 @@ struct Place {
     /// What the next writes do: `Some(bytes)` writes that many and fails.
     failures: Arc<Mutex<VecDeque<Option<usize>>>>,
     gate: Option<Arc<Mutex<std::sync::mpsc::Receiver<()>>>>,
+    fault: Fault,
+    tended: Arc<AtomicUsize>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        let (content, writes, reopens, failures) = Default::default();
+        Self { content, writes, reopens, failures, gate: None, fault: Fault::Place, tended: Arc::default() }
+    }
 }
 
 impl Writer for Place {
@@ -32,7 +40,7 @@ impl Writer for Place {
             }
             Some(written) => {
                 content.extend_from_slice(&bytes[..written.min(bytes.len())]);
-                Err(Unwritten { written, source: Error::from(ErrorKind::StorageFull) })
+                Err(Unwritten { written, source: Error::from(ErrorKind::StorageFull), fault: self.fault })
             }
         }
     }
@@ -40,6 +48,11 @@ impl Writer for Place {
     fn reopen(&mut self) -> std::io::Result<()> {
         self.reopens.fetch_add(1, Ordering::SeqCst);
         Ok(())
+    }
+
+    fn tend(&mut self) -> Option<Space> {
+        self.tended.fetch_add(1, Ordering::SeqCst);
+        Some(Space { free: 1, total: 100 })
     }
 }
 
@@ -60,7 +73,7 @@ impl Place {
 }
 
 fn limits(lines: usize, bytes: usize) -> SinkLimits {
-    SinkLimits { queue_lines_max: lines, queue_bytes_max: bytes, deadline: Duration::from_secs(5) }
+    SinkLimits { queue_lines_max: lines, queue_bytes_max: bytes, deadline: Duration::from_secs(5), grace: Duration::from_millis(250) }
 }
 
 fn system() -> Arc<dyn Clock> {
@@ -110,15 +123,74 @@ async fn a_hung_place_costs_the_deadline_and_recovers() {
     let receipt = sink.submit(b"late\n".to_vec());
     let waiting = tokio::spawn(receipt);
     clock.advance(Duration::from_secs(4));
-    assert!(!sink.is_stalled());
+    assert_eq!(sink.pace(), Pace::Well);
     clock.advance(Duration::from_secs(1));
     assert_eq!(waiting.await.unwrap(), Err(SinkError::TimedOut(Duration::from_secs(5))));
-    assert!(sink.is_stalled());
+    assert_eq!(sink.pace(), Pace::Stalled);
     gate.send(()).unwrap();
     gate.send(()).unwrap();
     sink.submit(b"next\n".to_vec()).await.unwrap();
-    assert!(!sink.is_stalled());
+    assert_eq!(sink.pace(), Pace::Well);
     assert_eq!(place.content(), "late\nnext\n");
+}
+
+#[tokio::test]
+async fn slowness_counts_only_while_something_waits() {
+    let (place, gate) = Place::gated();
+    let sink = place.sink(SinkLimits::default(), Arc::new(SimClock::default())).await;
+    // A word that comes late, when the line is written long since.
+    sink.lags();
+    assert_eq!(sink.pace(), Pace::Well);
+    let receipt = sink.submit(b"one\n".to_vec());
+    assert_eq!((sink.pace(), sink.health().queued_lines), (Pace::Lagging, 1));
+    drop(gate);
+    receipt.await.unwrap();
+    sink.submit(b"two\n".to_vec()).await.unwrap();
+    assert_eq!((sink.pace(), sink.health().accepted), (Pace::Well, 2));
+}
+
+#[tokio::test]
+async fn a_line_that_cannot_be_written_fails_alone() {
+    let (mut place, gate) = Place::gated();
+    place.fault = Fault::Line;
+    place.failures.lock().unwrap().extend([None, Some(0), None]);
+    let sink = place.sink(SinkLimits::default(), system()).await;
+    let head = sink.submit(b"head\n".to_vec());
+    gate.send(()).unwrap();
+    head.await.unwrap();
+    // The thread hangs before it takes any of them, so they share a batch or the first is alone.
+    let receipts: Vec<Receipt> = ["one\n", "two\n", "six\n"].iter().map(|line| sink.submit(line.as_bytes().to_vec())).collect();
+    drop(gate);
+    let mut failed = 0;
+    for receipt in receipts {
+        failed += usize::from(receipt.await.is_err());
+    }
+    let health = sink.health();
+    assert_eq!((failed, health.failed, health.accepted, health.failing), (1, 1, 3, false));
+    assert_eq!(place.reopens.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_helped_is_not_opened_anew() {
+    let place = Place { fault: Fault::Hopeless, ..Place::default() };
+    place.failures.lock().unwrap().push_back(Some(0));
+    let sink = place.sink(SinkLimits::default(), system()).await;
+    assert!(matches!(sink.submit(b"one\n".to_vec()).await, Err(SinkError::Write(_))));
+    assert!(sink.health().failing);
+    sink.submit(b"two\n".to_vec()).await.unwrap();
+    assert_eq!((place.reopens.load(Ordering::SeqCst), place.content().as_str(), sink.health().failing), (0, "two\n", false));
+}
+
+#[tokio::test]
+async fn a_place_is_tended_at_the_start_and_every_second_of_work() {
+    let place = Place::default();
+    let clock = SimClock::default();
+    let sink = place.sink(SinkLimits::default(), Arc::new(clock.clone())).await;
+    assert!(sink.health().space.is_some_and(Space::is_low));
+    let before = place.tended.load(Ordering::SeqCst);
+    clock.advance(Duration::from_secs(1));
+    sink.submit(b"one\n".to_vec()).await.unwrap();
+    assert!(place.tended.load(Ordering::SeqCst) > before);
 }
 
 #[tokio::test]
