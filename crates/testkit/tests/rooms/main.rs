@@ -8,6 +8,7 @@ mod audit;
 mod crash;
 mod declarations;
 mod full;
+mod identity;
 mod leases;
 mod lender;
 mod mounts;
