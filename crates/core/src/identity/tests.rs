@@ -105,10 +105,16 @@ impl Model {
                 self.gone.insert(group);
                 self.groups.remove(&group);
                 self.entities.remove(&group);
-                self.groups.values_mut().for_each(|members| drop(members.remove(&group)));
+                for members in self.groups.values_mut() {
+                    members.remove(&group);
+                }
             }
-            Step::Entities(group, members) => drop(self.entities.insert(group, members.into_iter().collect())),
-            Step::Groups(group, members) => drop(self.groups.insert(group, members.into_iter().collect())),
+            Step::Entities(group, members) => {
+                self.entities.insert(group, members.into_iter().collect());
+            }
+            Step::Groups(group, members) => {
+                self.groups.insert(group, members.into_iter().collect());
+            }
         }
     }
 
