@@ -9,6 +9,7 @@ mod expiry;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
+mod identity;
 mod ids;
 mod json;
 mod leases;

@@ -29,6 +29,8 @@ pub struct Limits {
     pub list_names: usize,
     /// Compiled policy sets kept in memory.
     pub policy_sets_cached: usize,
+    /// Callers whose groups and identity policies are kept in memory.
+    pub entities_cached: usize,
     /// Mounts of one server.
     pub mounts: usize,
     /// Live STS leases whose ids are kept in memory for listings; the oldest are forgotten first.
@@ -50,6 +52,7 @@ impl Default for Limits {
             request_seconds: Seconds(90),
             list_names: daypass_sdk::LIST_MAX,
             policy_sets_cached: 1_024,
+            entities_cached: 10_000,
             mounts: 10_000,
             sts_leases_listed: 100_000,
         }

@@ -7,9 +7,11 @@ use daypass_base::wire::Auth;
 use daypass_base::{Seconds, Timestamp};
 use daypass_sdk::{Error, Login, Result};
 
+use crate::identity::Standing;
 use crate::mounts::Live;
 use crate::node::{Inner, Unsealed};
-use crate::tokens::{self, Made, TokenRow, in_networks};
+use crate::policies::all_policies;
+use crate::tokens::{self, AliasRef, Made, TokenRow, in_networks};
 use crate::ttl::{self, Wish};
 
 /// Makes the token of a login. Errors: `Denied` from outside the bound networks, `Failed` for a root policy.
@@ -49,32 +51,43 @@ pub(crate) async fn make_token(
     let mut row = tokens::row(policies, path, &display_name(live, &login.display_name), now);
     row.creation_ttl = granted.ttl;
     row.expires = Some(now + granted.ttl);
-    if !login.alias.is_empty() {
-        row.entity_id = entity_id(unsealed, &live.row.accessor, &login.alias);
-    }
     row.meta = (!login.metadata.is_empty()).then_some(login.metadata);
     row.bound_cidrs = login.bound_cidrs;
     row.mount_accessor.clone_from(&live.row.accessor);
+    let standing = belong(unsealed, &mut row, login.alias, &login.groups).await?;
+    let answer = |made: &Made| (with_identity(auth_of(made, now), &standing), granted.warning.clone().into_iter().collect());
     if batch {
-        let made = unsealed.tokens.create_batch(row)?;
-        return Ok((auth_of(&made, now), granted.warning.into_iter().collect()));
+        return Ok(answer(&unsealed.tokens.create_batch(row)?));
     }
     row.num_uses = login.num_uses;
     row.explicit_max_ttl = login.explicit_max_ttl;
     row.period = login.period;
     row.renewable = login.renewable;
     row.internal = login.internal;
-    let made = unsealed.tokens.create(row, None, &[]).await?;
-    Ok((auth_of(&made, now), granted.warning.into_iter().collect()))
+    Ok(answer(&unsealed.tokens.create(row, None, &[]).await?))
 }
 
-/// The entity of an alias: always the same, and stored nowhere. Machines log in by the thousand; a row for each would be the
-/// only thing that grows with them.
-fn entity_id(unsealed: &Unsealed, accessor: &str, alias: &str) -> String {
-    let message = format!("entity {accessor} {alias}");
-    let mac = unsealed.rows.barrier().mac(daypass_barrier::Purpose::Accessor, message.as_bytes());
-    let bytes: [u8; 16] = mac.first_chunk().copied().unwrap_or_default();
-    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+/// Gives the token of a login its owner. Errors: `Denied` while the owner is disabled.
+async fn belong(unsealed: &Unsealed, row: &mut TokenRow, alias: String, groups: &[String]) -> Result<Arc<Standing>> {
+    if alias.is_empty() {
+        return Ok(Arc::default());
+    }
+    let (entity_id, config_version) = unsealed.identities.entity_of_alias(&row.mount_accessor, &alias).await?;
+    let groups = unsealed.identities.known_groups(&row.mount_accessor, groups).await?;
+    row.entity_id = entity_id;
+    row.alias = Some(AliasRef { name: alias, mount_accessor: String::new(), metadata: None, groups });
+    let standing = unsealed.identities.standing(row, config_version).await?;
+    if standing.refused() {
+        return Err(crate::stages::identify::denied());
+    }
+    Ok(standing)
+}
+
+/// Adds what the owner's entity and groups give.
+pub(crate) fn with_identity(mut auth: Auth, standing: &Standing) -> Auth {
+    auth.policies = all_policies(&auth.token_policies, &standing.policies);
+    auth.identity_policies.clone_from(&standing.policies);
+    auth
 }
 
 /// What the client gets to see of a token.

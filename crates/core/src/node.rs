@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Audit;
 use crate::cors::Cors;
+use crate::identity::Identities;
 use crate::leases::Leases;
 use crate::leases::ledger::Ledger;
 use crate::limits::Limits;
@@ -88,6 +89,7 @@ pub(crate) struct Unsealed {
     pub(crate) lockouts: Lockouts,
     pub(crate) cors: Cors,
     pub(crate) policies: Policies,
+    pub(crate) identities: Identities,
     pub(crate) table: ArcSwap<Table>,
     pub(crate) audit: Audit,
     pub(crate) cluster: Cluster,
@@ -371,6 +373,12 @@ impl Inner {
             cors: Cors::load(&rows).await?,
             ledger: Ledger::new(self.settings.limits.sts_leases_listed),
             policies: Policies::new(rows.clone(), self.settings.limits.policy_sets_cached),
+            identities: Identities::new(
+                rows.clone(),
+                Arc::clone(&self.clock),
+                Arc::clone(&self.entropy),
+                self.settings.limits.entities_cached,
+            ),
             table: ArcSwap::from_pointee(table),
             audit,
             cluster,

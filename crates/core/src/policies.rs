@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use daypass_policy::{Acl, Entity, Identity, Policy};
+use daypass_policy::{Acl, DependsOn, Identity, Policy};
 use daypass_sdk::{Error, Result};
 use daypass_storage::{Batch, Key};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use crate::identity::{Identities, Standing};
 use crate::rows::{Rows, config_key};
+use crate::tokens::{AliasRef, TokenRow};
 
 /// A policy as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,14 +30,25 @@ pub(crate) struct Policies {
 #[derive(Default)]
 struct Cache {
     config_version: u64,
-    sets: HashMap<SetKey, Arc<Acl>>,
+    sets: HashMap<Vec<String>, Set>,
+    filled: HashMap<(Vec<String>, Asker), Arc<Acl>>,
 }
 
-/// A policy set for one identity.
+/// A policy set, read and parsed once.
+#[derive(Clone)]
+enum Set {
+    /// The same for everybody who has it.
+    Compiled(Arc<Acl>),
+    /// With templates: to be filled in for each asker.
+    Templated(DependsOn, Arc<[Arc<Policy>]>),
+}
+
+/// What of a caller decides how templates are filled, beside what is stored under the same configuration version.
 #[derive(PartialEq, Eq, Hash)]
-struct SetKey {
-    names: Vec<String>,
+struct Asker {
     entity_id: String,
+    /// Where the login matters: all that it proved; else no more than the groups that it reported.
+    alias: Option<AliasRef>,
 }
 
 impl Policies {
@@ -43,15 +56,39 @@ impl Policies {
         Self { rows, cache: RwLock::default(), sets_most }
     }
 
-    /// The decision maker of a policy set, as of `config_version`.
-    pub(crate) async fn acl(&self, names: &[String], entity_id: &str, config_version: u64) -> Result<Arc<Acl>> {
-        let key = SetKey { names: names.to_vec(), entity_id: entity_id.to_owned() };
+    /// The decision maker for a token and its owner, as of `config_version`: of the token's own policies and those of the owner.
+    pub(crate) async fn acl(&self, row: &TokenRow, identities: &Identities, standing: &Standing, config_version: u64) -> Result<Arc<Acl>> {
+        let names = all_policies(&row.policies, &standing.policies);
+        let (depends_on, policies) = match self.set(&names, config_version).await? {
+            Set::Compiled(acl) => return Ok(acl),
+            Set::Templated(depends_on, policies) => (depends_on, policies),
+        };
+        let key = (names, asker(row, depends_on));
         {
             let cache = self.cache.read();
             if cache.config_version == config_version
-                && let Some(acl) = cache.sets.get(&key)
+                && let Some(acl) = cache.filled.get(&key)
             {
                 return Ok(Arc::clone(acl));
+            }
+        }
+        let acl = Arc::new(Acl::compile(&policies, &identities.identity(row, standing)));
+        self.keep(config_version, |cache, most| {
+            if cache.filled.len() >= most {
+                cache.filled.clear();
+            }
+            cache.filled.insert(key, Arc::clone(&acl));
+        });
+        Ok(acl)
+    }
+
+    async fn set(&self, names: &[String], config_version: u64) -> Result<Set> {
+        {
+            let cache = self.cache.read();
+            if cache.config_version == config_version
+                && let Some(set) = cache.sets.get(names)
+            {
+                return Ok(set.clone());
             }
         }
         let mut policies = Vec::with_capacity(names.len());
@@ -60,19 +97,29 @@ impl Policies {
                 policies.push(Arc::new(policy));
             }
         }
-        let acl = Arc::new(Acl::compile(&policies, &identity(entity_id)));
-        let mut cache = self.cache.write();
-        if cache.config_version < config_version {
-            cache.sets.clear();
-            cache.config_version = config_version;
-        }
-        if cache.config_version == config_version {
-            if cache.sets.len() >= self.sets_most {
+        let depends_on = policies.iter().map(|policy| policy.depends_on()).max().unwrap_or(DependsOn::Nothing);
+        let set = match depends_on {
+            DependsOn::Nothing => Set::Compiled(Arc::new(Acl::compile(&policies, &Identity::default()))),
+            DependsOn::Entity | DependsOn::Login => Set::Templated(depends_on, policies.into()),
+        };
+        self.keep(config_version, |cache, most| {
+            if cache.sets.len() >= most {
                 cache.sets.clear();
             }
-            cache.sets.insert(key, Arc::clone(&acl));
+            cache.sets.insert(names.to_vec(), set.clone());
+        });
+        Ok(set)
+    }
+
+    /// Caches something under its version; what is of an older one is gone then.
+    fn keep(&self, config_version: u64, insert: impl FnOnce(&mut Cache, usize)) {
+        let mut cache = self.cache.write();
+        if cache.config_version < config_version {
+            *cache = Cache { config_version, ..Cache::default() };
         }
-        Ok(acl)
+        if cache.config_version == config_version {
+            insert(&mut cache, self.sets_most);
+        }
     }
 
     async fn compiled(&self, name: &str) -> Result<Option<Policy>> {
@@ -143,9 +190,27 @@ fn parse(name: &str, text: &str) -> Result<Policy> {
     Policy::parse(name, text).map_err(|error| Error::internal(format!("the stored policy {name:?} does not parse any more")).because(error))
 }
 
-fn identity(entity_id: &str) -> Identity {
-    let entity = Entity { id: entity_id.to_owned(), ..Entity::default() };
-    Identity { entity: (!entity_id.is_empty()).then_some(entity), groups: Vec::new() }
+/// A token's own policies and those of its owner: in order, each once.
+pub(crate) fn all_policies(own: &[String], of_identity: &[String]) -> Vec<String> {
+    let mut all = own.to_vec();
+    if !of_identity.is_empty() {
+        all.extend_from_slice(of_identity);
+        all.sort_unstable();
+        all.dedup();
+    }
+    all
+}
+
+fn asker(row: &TokenRow, depends_on: DependsOn) -> Asker {
+    let alias = row.alias.as_ref().and_then(|alias| match depends_on {
+        DependsOn::Login => row.inherited_alias(),
+        _ if alias.groups.is_empty() => None,
+        _ => {
+            let mount_accessor = row.alias_mount(alias).to_owned();
+            Some(AliasRef { name: String::new(), mount_accessor, metadata: None, groups: alias.groups.clone() })
+        }
+    });
+    Asker { entity_id: row.entity_id.clone(), alias }
 }
 
 /// Policies that the core itself defines.

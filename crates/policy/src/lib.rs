@@ -27,5 +27,5 @@ pub use explain::{Explanation, Loser};
 pub use parameters::Parameters;
 pub use permissions::Permissions;
 pub use policy::{Mistake, Policy, PolicyError, Stanza, limits};
-pub use template::{Alias, Entity, Group, Identity};
+pub use template::{Alias, DependsOn, Entity, Group, Identity};
 pub use verdict::{Grant, Reason, Rule, Verdict};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use daypass_base::hcl::Position;
 
 use crate::permissions::Permissions;
-use crate::template::Template;
+use crate::template::{DependsOn, Template};
 
 /// What a policy may use; texts come from clients.
 pub mod limits {
@@ -75,7 +75,13 @@ impl Policy {
     /// Whether what it permits depends on who asks; an [`crate::Acl`] without such policies serves every caller.
     #[must_use]
     pub fn is_templated(&self) -> bool {
-        self.stanzas.iter().any(|stanza| stanza.template.has_directives())
+        self.depends_on() != DependsOn::Nothing
+    }
+
+    /// What of the caller decides what it permits: callers who are the same in that share one [`crate::Acl`].
+    #[must_use]
+    pub fn depends_on(&self) -> DependsOn {
+        self.stanzas.iter().map(|stanza| stanza.template.depends_on()).max().unwrap_or(DependsOn::Nothing)
     }
 }
 

@@ -50,6 +50,17 @@ pub struct Group {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// What of the caller decides how a pattern is filled; each includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DependsOn {
+    /// Nothing: it is the same for everybody.
+    Nothing,
+    /// The entity and its groups.
+    Entity,
+    /// What the login proved, which may differ from one login of an entity to the next.
+    Login,
+}
+
 /// A pattern with the places that depend on the caller, parsed once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template {
@@ -123,9 +134,15 @@ impl Template {
         &self.text
     }
 
-    /// Whether it depends on the caller.
-    pub(crate) fn has_directives(&self) -> bool {
-        self.parts.len() > 1
+    /// What of the caller decides how it is filled.
+    pub(crate) fn depends_on(&self) -> DependsOn {
+        let of_part = |part: &Part| match part {
+            Part::Literal(_) => DependsOn::Nothing,
+            Part::Value(Some(Selector::Alias { .. })) => DependsOn::Login,
+            // Also what nobody fills: who asks is told apart rather once too often.
+            Part::Value(_) => DependsOn::Entity,
+        };
+        self.parts.iter().map(of_part).max().unwrap_or(DependsOn::Nothing)
     }
 
     /// Whether it holds a directive that no caller ever fills.
@@ -275,12 +292,73 @@ mod tests {
         assert_eq!(Template::parse("{{identity.entity.id}}").unwrap().fill(&Identity::default()), None);
     }
 
+    /// Somebody of whom everything that a pattern may ask for is the same text.
+    fn all_the_same(value: &str) -> Identity {
+        let pairs = BTreeMap::from([("k".to_owned(), value.to_owned())]);
+        let (id, name) = (value.to_owned(), value.to_owned());
+        let alias = Alias {
+            id: id.clone(),
+            mount_accessor: "a".into(),
+            name: name.clone(),
+            metadata: pairs.clone(),
+            custom_metadata: pairs.clone(),
+        };
+        Identity {
+            entity: Some(Entity { id: id.clone(), name: name.clone(), metadata: pairs.clone(), aliases: vec![alias] }),
+            groups: vec![
+                Group { id: "g".into(), name: name.clone(), metadata: pairs.clone() },
+                Group { id, name: "n".into(), metadata: pairs },
+            ],
+        }
+    }
+
+    const EVERY_FORM: [&str; 11] = [
+        "identity.entity.id",
+        "identity.entity.name",
+        "identity.entity.metadata.k",
+        "identity.entity.aliases.a.id",
+        "identity.entity.aliases.a.name",
+        "identity.entity.aliases.a.metadata.k",
+        "identity.entity.aliases.a.custom_metadata.k",
+        "identity.groups.ids.g.name",
+        "identity.groups.ids.g.metadata.k",
+        "identity.groups.names.n.id",
+        "identity.groups.names.n.metadata.k",
+    ];
+
+    #[test]
+    fn no_form_lets_a_value_change_what_the_pattern_means() {
+        for form in EVERY_FORM {
+            let template = Template::parse(&format!("a/{{{{{form}}}}}/b")).unwrap();
+            for value in ["x", "x y", "..", "x:y@z", "\u{e4}"] {
+                assert_eq!(template.fill(&all_the_same(value)), Some(format!("a/{value}/b")), "{form} {value:?}");
+            }
+            for value in ["", "*", "x*", "+", "x+y", "/", "x/y", "x,y"] {
+                assert_eq!(template.fill(&all_the_same(value)), None, "{form} {value:?}");
+            }
+            // A value that looks like a directive is text.
+            let sly = "{{identity.entity.id}}";
+            assert_eq!(template.fill(&all_the_same(sly)), Some(format!("a/{sly}/b")), "{form}");
+            assert_eq!(template.fill(&Identity::default()), None, "{form} of nobody");
+        }
+    }
+
+    #[test]
+    fn a_pattern_says_what_of_the_caller_it_depends_on() {
+        for form in EVERY_FORM {
+            let expected = if form.contains("aliases") { DependsOn::Login } else { DependsOn::Entity };
+            assert_eq!(Template::parse(&format!("{{{{{form}}}}}")).unwrap().depends_on(), expected, "{form}");
+        }
+        assert_eq!(Template::parse("a/+/*").unwrap().depends_on(), DependsOn::Nothing);
+        assert_eq!(Template::parse("{{identity.nothing}}").unwrap().depends_on(), DependsOn::Entity);
+    }
+
     #[test]
     fn braces_must_pair_up() {
         for text in ["a/{{b", "a}}b", "{{a}}b}}", "{{a{{b}}", "}}{{"] {
             assert_eq!(Template::parse(text), Err(Unbalanced), "{text}");
         }
-        assert!(Template::parse("{a}").is_ok_and(|template| !template.has_directives()));
+        assert!(Template::parse("{a}").is_ok_and(|template| template.depends_on() == DependsOn::Nothing));
         assert!(Template::parse("{{identity.x}}").is_ok_and(|template| template.has_unknown_directive()));
     }
 }

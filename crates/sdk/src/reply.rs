@@ -103,6 +103,8 @@ pub struct Login {
     pub display_name: String,
     /// Name of the identity alias: user name, role id.
     pub alias: String,
+    /// Groups that the method says the caller is in, by the names of external groups' aliases.
+    pub groups: Vec<String>,
     /// Lifetime; zero takes the mount's default.
     pub ttl: Seconds,
     /// Longest lifetime with renewals; zero takes the mount's maximum.

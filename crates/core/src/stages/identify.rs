@@ -7,7 +7,9 @@ use daypass_base::Secret;
 use daypass_policy::Acl;
 use daypass_sdk::{Caller, Error, Operation, Result};
 
+use crate::identity::Authority;
 use crate::node::{Inner, Unsealed};
+use crate::policies::all_policies;
 use crate::stages::door::Routed;
 use crate::stages::parse::Parsed;
 use crate::tokens::{Known, SPENT, in_networks};
@@ -18,6 +20,8 @@ pub(crate) struct Identified {
     pub(crate) known: Option<Known>,
     /// What it may do; `None` on public endpoints.
     pub(crate) acl: Option<Arc<Acl>>,
+    /// Policies that the caller's entity and its groups add.
+    pub(crate) identity_policies: Vec<String>,
     /// The caller as engines see it.
     pub(crate) caller: Caller,
     _proof: (),
@@ -26,7 +30,7 @@ pub(crate) struct Identified {
 impl Identified {
     /// Nobody: for the audit record of a request that failed before anybody was known.
     pub(crate) fn nobody() -> Self {
-        Self { known: None, acl: None, caller: Caller::default(), _proof: () }
+        Self { known: None, acl: None, identity_policies: Vec::new(), caller: Caller::default(), _proof: () }
     }
 
     /// Whether this request is the last that the token is good for.
@@ -55,8 +59,8 @@ pub(crate) async fn identify(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &P
         // A token on a public endpoint is neither needed nor spent; one that is of no use is as good as none.
         // A spent one is the affair of the request that spent it: only that may tidy up after it.
         let known = known.filter(|known| in_networks(&known.row.bound_cidrs, remote) && known.row.num_uses != SPENT);
-        let caller = known.as_ref().map(caller).unwrap_or_default();
-        return Ok(Identified { known, acl: None, caller, _proof: () });
+        let caller = known.as_ref().map(|known| caller(known, &[])).unwrap_or_default();
+        return Ok(Identified { known, acl: None, identity_policies: Vec::new(), caller, _proof: () });
     }
     let known = known.ok_or_else(invalid_token)?;
     if !in_networks(&known.row.bound_cidrs, remote) {
@@ -64,17 +68,18 @@ pub(crate) async fn identify(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &P
     }
     let known = if known.row.num_uses == 0 { Some(known) } else { unsealed.tokens.spend(known).await? };
     let known = known.ok_or_else(invalid_token)?;
-    let acl = unsealed.policies.acl(&known.row.policies, &known.row.entity_id, config_version).await?;
-    let caller = caller(&known);
-    Ok(Identified { known: Some(known), acl: Some(acl), caller, _proof: () })
+    let Authority { acl, standing } = unsealed.authority(&known.row, config_version).await?;
+    let identity_policies = standing.policies.clone();
+    let caller = caller(&known, &identity_policies);
+    Ok(Identified { known: Some(known), acl: Some(acl), identity_policies, caller, _proof: () })
 }
 
-fn caller(known: &Known) -> Caller {
+fn caller(known: &Known, identity_policies: &[String]) -> Caller {
     let row = &known.row;
     Caller {
         display_name: row.display_name.clone(),
         entity_id: row.entity_id.clone(),
-        policies: row.policies.clone(),
+        policies: all_policies(&row.policies, identity_policies),
         metadata: row.meta.clone().unwrap_or_default(),
         token_type: if known.batch { "batch" } else { "service" },
         accessor: row.accessor.clone(),

@@ -70,6 +70,9 @@ pub(crate) struct TokenRow {
     pub(crate) last_renewal: Option<Timestamp>,
     #[serde(default, rename = "e", skip_serializing_if = "String::is_empty")]
     pub(crate) entity_id: String,
+    /// How an auth method knew the owner; `None` where nobody logged in.
+    #[serde(default, rename = "al", skip_serializing_if = "Option::is_none")]
+    pub(crate) alias: Option<AliasRef>,
     /// The token role it was made through.
     #[serde(default, rename = "r", skip_serializing_if = "Option::is_none")]
     pub(crate) role: Option<String>,
@@ -84,6 +87,23 @@ pub(crate) struct TokenRow {
     /// Revocation has begun: nothing may be done with it or added to it.
     #[serde(default, rename = "x", skip_serializing_if = "std::ops::Not::not")]
     pub(crate) revoking: bool,
+}
+
+/// How an auth method knew the owner of a token: what policies may ask of it, and what its children inherit. It holds only what the row
+/// does not say anyway.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct AliasRef {
+    #[serde(rename = "n")]
+    pub(crate) name: String,
+    /// Accessor of the auth mount; empty for the mount that made the token.
+    #[serde(default, rename = "ma", skip_serializing_if = "String::is_empty")]
+    pub(crate) mount_accessor: String,
+    /// What the login proved; `None` for the token's own metadata. A child has it here: its own metadata is whatever its maker wrote.
+    #[serde(default, rename = "md", skip_serializing_if = "Option::is_none")]
+    pub(crate) metadata: Option<BTreeMap<String, String>>,
+    /// Aliases of external groups that the login reported, in order.
+    #[serde(default, rename = "g", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<String>,
 }
 
 /// `num_uses` of a token whose last use is running or done.
@@ -101,6 +121,27 @@ impl TokenRow {
 
     pub(crate) fn is_root(&self) -> bool {
         self.policies.iter().any(|policy| policy == "root")
+    }
+
+    /// Accessor of the mount that an alias of this token is of.
+    pub(crate) fn alias_mount<'a>(&'a self, alias: &'a AliasRef) -> &'a str {
+        if alias.mount_accessor.is_empty() { &self.mount_accessor } else { &alias.mount_accessor }
+    }
+
+    /// What the login behind this token proved.
+    pub(crate) fn alias_metadata<'a>(&'a self, alias: &'a AliasRef) -> Option<&'a BTreeMap<String, String>> {
+        alias.metadata.as_ref().or(self.meta.as_ref())
+    }
+
+    /// The alias as a child of this token carries it: complete, because nothing else of the login is in the child's row.
+    pub(crate) fn inherited_alias(&self) -> Option<AliasRef> {
+        let alias = self.alias.as_ref()?;
+        Some(AliasRef {
+            name: alias.name.clone(),
+            mount_accessor: self.alias_mount(alias).to_owned(),
+            metadata: Some(self.alias_metadata(alias).cloned().unwrap_or_default()),
+            groups: alias.groups.clone(),
+        })
     }
 
     pub(crate) fn ended(&self, now: Timestamp) -> bool {
@@ -419,6 +460,7 @@ pub(crate) fn row(policies: Vec<String>, path: &str, display_name: &str, now: Ti
         renewable: false,
         last_renewal: None,
         entity_id: String::new(),
+        alias: None,
         role: None,
         bound_cidrs: Vec::new(),
         internal: None,

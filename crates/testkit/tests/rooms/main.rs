@@ -9,6 +9,7 @@ mod aws_users;
 mod crash;
 mod declarations;
 mod full;
+mod identity;
 mod leases;
 mod lender;
 mod mounts;

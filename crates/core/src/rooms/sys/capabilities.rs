@@ -102,7 +102,7 @@ async fn of_caller(sys: Arc<Sys>, cx: Cx, params: OfCaller) -> Result<Reply> {
 }
 
 async fn answer(unsealed: &Unsealed, known: &Known, config_version: u64, paths: Vec<String>) -> Result<Reply> {
-    let acl = unsealed.policies.acl(&known.row.policies, &known.row.entity_id, config_version).await?;
+    let acl = unsealed.authority(&known.row, config_version).await?.acl;
     let mut data = Map::new();
     let only = paths.len() == 1;
     for path in paths {

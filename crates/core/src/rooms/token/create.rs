@@ -6,16 +6,16 @@ use std::sync::Arc;
 use daypass_base::lenient::{KvPairs, StringList};
 use daypass_base::{Seconds, Secret, duration};
 use daypass_policy::Question;
-use daypass_sdk::{Cx, Error, Operation, Outcome, Reply, Result};
+use daypass_sdk::{Cx, Error, Kind, Operation, Outcome, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::roles::{self, Role};
 use super::{TokenRoom, caller, open};
-use crate::logins::{auth_of, normal_policies};
+use crate::logins::{auth_of, normal_policies, with_identity};
 use crate::node::Unsealed;
 use crate::stages::judge::policy_operation;
-use crate::tokens::{self, Known, TokenRow};
+use crate::tokens::{self, AliasRef, Known, TokenRow};
 use crate::ttl::{self, Wish};
 
 /// What is wanted of a new token.
@@ -92,8 +92,12 @@ async fn made(room: Arc<TokenRoom>, cx: Cx, params: CreateParams, lineage: Linea
     let (_, unsealed) = open(&room).await?;
     let (_, parent) = caller(&cx, &unsealed).await.map_err(|_| Error::bad_request("parent token lookup failed: no parent found"))?;
     let sudo = has_sudo(&unsealed, &cx, &parent).await?;
-    let decided = decide(&cx, params, lineage, role, &parent, sudo)?;
-    let Decided { row, wanted, batch, mut warnings } = decided;
+    let entity_alias = params.entity_alias.trim().to_owned();
+    let Decided { mut row, wanted, batch, mut warnings } = decide(&cx, params, lineage, role, &parent, sudo)?;
+    if !entity_alias.is_empty() {
+        take_alias(&unsealed, &cx, &mut row, entity_alias).await?;
+    }
+    let standing = unsealed.identities.standing(&row, unsealed.table.load().config_version).await?;
     for policy in &row.policies {
         if !unsealed.policies.exists(policy).await? {
             warnings.push(format!("Policy {policy:?} does not exist"));
@@ -104,14 +108,26 @@ async fn made(room: Arc<TokenRoom>, cx: Cx, params: CreateParams, lineage: Linea
     }
     let now = cx.clock.now();
     let made = if batch { unsealed.tokens.create_batch(row)? } else { unsealed.tokens.create(row, wanted, &[]).await? };
-    let reply = Reply::from(Outcome::Token(Box::new(auth_of(&made, now))));
+    let reply = Reply::from(Outcome::Token(Box::new(with_identity(auth_of(&made, now), &standing))));
     Ok(warnings.into_iter().fold(reply, Reply::warn))
+}
+
+/// Gives the token the owner that was asked for, whoever makes it. Errors: `Denied` while that one is disabled.
+async fn take_alias(unsealed: &Unsealed, cx: &Cx, row: &mut TokenRow, name: String) -> Result<()> {
+    let accessor = cx.mount.accessor.clone();
+    let (entity_id, config_version) = unsealed.identities.entity_of_alias(&accessor, &name).await?;
+    row.entity_id = entity_id;
+    row.alias = Some(AliasRef { name, mount_accessor: accessor, metadata: Some(BTreeMap::new()), groups: Vec::new() });
+    if unsealed.identities.standing(row, config_version).await?.refused() {
+        return Err(Error::new(Kind::Denied, "entity from given entity alias is disabled"));
+    }
+    Ok(())
 }
 
 /// Whether the caller has `sudo` on the path it asked.
 async fn has_sudo(unsealed: &Arc<Unsealed>, cx: &Cx, parent: &Known) -> Result<bool> {
     let config_version = unsealed.table.load().config_version;
-    let acl = unsealed.policies.acl(&parent.row.policies, &parent.row.entity_id, config_version).await?;
+    let acl = unsealed.authority(&parent.row, config_version).await?.acl;
     let question = Question {
         path: &cx.request.path,
         operation: policy_operation(Operation::Update),
@@ -156,6 +172,7 @@ fn decide(cx: &Cx, params: CreateParams, lineage: Lineage, role: Option<(String,
     row.parent = (!orphan).then_some(parent.id.0);
     if !orphan {
         row.entity_id.clone_from(&parent.row.entity_id);
+        row.alias = parent.row.inherited_alias();
         row.bound_cidrs.clone_from(&parent.row.bound_cidrs);
     }
     row.num_uses = params.num_uses;
@@ -239,7 +256,7 @@ fn check_entity_alias(params: &CreateParams, role: Option<&Role>) -> Result<()> 
     };
     let wanted = params.entity_alias.to_lowercase();
     if role.allowed_entity_aliases.iter().flatten().any(|pattern| roles::glob(&pattern.to_lowercase(), &wanted)) {
-        return Err(Error::bad_request("entity aliases cannot be attached to tokens yet"));
+        return Ok(());
     }
     Err(Error::bad_request("invalid 'entity_alias' value"))
 }

@@ -7,6 +7,7 @@ use daypass_sdk::{Cx, Keys, Reply, Result, reveal};
 use serde_json::{Map, Value, json};
 
 use super::{AccessorParams, Nothing, TokenParams, TokenRoom, bad_token, caller, of_accessor, open};
+use crate::node::Unsealed;
 use crate::tokens::Known;
 
 pub(super) async fn lookup(room: Arc<TokenRoom>, cx: Cx, params: TokenParams) -> Result<Reply> {
@@ -15,19 +16,19 @@ pub(super) async fn lookup(room: Arc<TokenRoom>, cx: Cx, params: TokenParams) ->
         return lookup_self(room, cx, Nothing {}).await;
     };
     let known = unsealed.tokens.find(&token).await?.0.ok_or_else(bad_token)?;
-    Ok(shown(&known, reveal(&token), cx.clock.now()))
+    shown(&unsealed, &known, reveal(&token), cx.clock.now()).await
 }
 
 pub(super) async fn lookup_self(room: Arc<TokenRoom>, cx: Cx, _: Nothing) -> Result<Reply> {
     let (_, unsealed) = open(&room).await?;
     let (token, known) = caller(&cx, &unsealed).await?;
-    Ok(shown(&known, reveal(&token), cx.clock.now()))
+    shown(&unsealed, &known, reveal(&token), cx.clock.now()).await
 }
 
 pub(super) async fn lookup_accessor(room: Arc<TokenRoom>, cx: Cx, params: AccessorParams) -> Result<Reply> {
     let (_, unsealed) = open(&room).await?;
     let known = of_accessor(&params.accessor, &unsealed).await?;
-    Ok(shown(&known, Value::String(String::new()), cx.clock.now()))
+    shown(&unsealed, &known, Value::String(String::new()), cx.clock.now()).await
 }
 
 pub(super) async fn accessors(room: Arc<TokenRoom>, _: Cx, _: Nothing) -> Result<Keys> {
@@ -36,7 +37,7 @@ pub(super) async fn accessors(room: Arc<TokenRoom>, _: Cx, _: Nothing) -> Result
 }
 
 /// What look-ups show of a token. Clients assert the types of these keys, so all of them are always there.
-fn shown(known: &Known, id: Value, now: Timestamp) -> Reply {
+async fn shown(unsealed: &Unsealed, known: &Known, id: Value, now: Timestamp) -> Result<Reply> {
     let row = &known.row;
     let mut data = Map::from_iter([
         ("id".to_owned(), id),
@@ -70,5 +71,11 @@ fn shown(known: &Known, id: Value, now: Timestamp) -> Reply {
         data.insert("last_renewal".to_owned(), json!(renewed));
         data.insert("last_renewal_time".to_owned(), json!(renewed.seconds()));
     }
-    Reply::data(data)
+    let config_version = unsealed.table.load().config_version;
+    let standing = unsealed.identities.standing(row, config_version).await?;
+    if !standing.policies.is_empty() {
+        data.insert("identity_policies".to_owned(), json!(standing.policies));
+        data.insert("external_namespace_policies".to_owned(), json!({}));
+    }
+    Ok(Reply::data(data))
 }

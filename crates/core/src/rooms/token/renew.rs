@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{TokenRoom, caller, of_accessor, open};
-use crate::logins::auth_of_row;
+use crate::logins::{auth_of_row, with_identity};
 use crate::node::{Inner, Unsealed};
 use crate::stages::intent::context;
 use crate::tokens::{Known, TokenRow};
@@ -91,7 +91,9 @@ async fn renewed(
         known.row.last_renewal = Some(now);
         match unsealed.tokens.update(&known, before).await {
             Ok(()) => {
-                let mut auth = auth_of_row(&known.row, now, false);
+                let config_version = unsealed.table.load().config_version;
+                let standing = unsealed.identities.standing(&known.row, config_version).await?;
+                let mut auth = with_identity(auth_of_row(&known.row, now, false), &standing);
                 if let Some(token) = token {
                     auth.client_token = token;
                 }

@@ -220,7 +220,7 @@ async fn undo(engine: &Aws, cx: &Cx, age: Seconds) -> Result<()> {
         match dismantle(engine, call, &made.username).await {
             Ok(_) => cx.store.delete(&note).await?,
             Err(error) => {
-                tracing::warn!(user = %made.username, %error, "an IAM user that nobody got could not be deleted; it is tried again")
+                tracing::warn!(user = %made.username, %error, "an IAM user that nobody got could not be deleted; it is tried again");
             }
         }
     }

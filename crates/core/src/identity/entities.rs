@@ -1,0 +1,156 @@
+//! Stored entities: the look-ups and the changes that operators make.
+
+use std::collections::BTreeMap;
+
+use daypass_base::Timestamp;
+use daypass_base::lenient::{CommaList, KvPairs};
+use daypass_sdk::{Error, Result};
+
+use super::change::Change;
+use super::rows::{self, EntityRow, Kind, Member, Pointer};
+use super::{Identities, bounds, derived};
+
+/// What is to become of an entity; `None` leaves it as it is.
+#[derive(Default)]
+pub(crate) struct EntityWish {
+    pub(crate) name: Option<String>,
+    pub(crate) metadata: Option<KvPairs>,
+    pub(crate) policies: Option<CommaList>,
+    pub(crate) disabled: Option<bool>,
+}
+
+impl Identities {
+    /// The stored entity of this very id.
+    pub(crate) async fn entity(&self, id: &str) -> Result<Option<EntityRow>> {
+        if bounds::is_id(id) { self.read(&rows::entity_key(id)).await } else { Ok(None) }
+    }
+
+    /// The stored entity, or what a derived one would be if it were stored.
+    pub(crate) async fn entity_or_derived(&self, id: &str) -> Result<Option<EntityRow>> {
+        if !bounds::is_id(id) {
+            return Ok(None);
+        }
+        let found = self.current_entity(id).await?;
+        // Made at no known time: an answer that changed with each look would look like a change to clients that compare.
+        let derived = || derived::is_entity_id(self.barrier(), id).then(|| blank(id.to_owned(), Timestamp::from_nanos(0)));
+        Ok(found.or_else(derived))
+    }
+
+    pub(crate) async fn entity_id_by_name(&self, name: &str) -> Result<Option<String>> {
+        let pointer: Option<Pointer> = self.read(&rows::name_key(Kind::Entity, name.trim(), self.barrier())).await?;
+        Ok(pointer.map(|pointer| pointer.to))
+    }
+
+    pub(crate) async fn all_entities(&self, limit: usize) -> Result<Vec<EntityRow>> {
+        self.scan_all(&rows::entity_key(""), limit).await
+    }
+
+    /// How many entities are stored.
+    pub(crate) async fn count_entities(&self, limit: usize) -> Result<usize> {
+        Ok(self.rows.list(&rows::entity_key(""), None, limit).await?.len())
+    }
+
+    /// Makes an entity, or changes the one of this id; a derived one is stored by that. Returns it and whether it is new to the store.
+    /// Errors: `BadRequest`.
+    pub(crate) async fn write_entity(&self, id: Option<&str>, wish: EntityWish) -> Result<(EntityRow, bool)> {
+        let mut change = self.change().await?;
+        let mut row = match id {
+            Some(id) => {
+                let unknown = || Error::bad_request("no entity has this id; leave id out to make an entity");
+                self.entity_or_derived(id).await?.ok_or_else(unknown)?
+            }
+            None => blank(crate::ids::uuid(&*self.entropy), self.clock.now()),
+        };
+        let is_new = self.entity(&row.id).await?.is_none();
+        if is_new {
+            row.created = self.clock.now();
+        }
+        self.name_entity(&mut change, &mut row, wish.name, is_new).await?;
+        if let Some(metadata) = wish.metadata {
+            row.metadata = bounds::metadata("metadata", metadata)?;
+        }
+        if let Some(policies) = wish.policies {
+            row.policies = bounds::policies(&policies.0)?;
+        }
+        if let Some(disabled) = wish.disabled {
+            row.disabled = disabled;
+        }
+        row.updated = self.clock.now();
+        change.put(rows::entity_key(&row.id), &row)?;
+        change.commit().await?;
+        Ok((row, is_new))
+    }
+
+    pub(super) async fn name_entity(
+        &self,
+        change: &mut Change<'_>,
+        row: &mut EntityRow,
+        wanted: Option<String>,
+        is_new: bool,
+    ) -> Result<()> {
+        let wanted = match wanted.filter(|name| !name.is_empty()) {
+            Some(name) => bounds::name("the name of an entity", &name)?,
+            None if is_new => match self.entity_id_by_name(&row.name).await? {
+                // Somebody took the short name: the whole id is nobody else's.
+                Some(other) if other != row.id => format!("entity_{}", row.id),
+                _ => row.name.clone(),
+            },
+            None => return Ok(()),
+        };
+        if let Some(other) = self.entity_id_by_name(&wanted).await?
+            && other != row.id
+        {
+            return Err(Error::bad_request("entity name is already in use"));
+        }
+        if !is_new {
+            change.delete(rows::name_key(Kind::Entity, &row.name, self.barrier()));
+        }
+        change.put(rows::name_key(Kind::Entity, &wanted, self.barrier()), &Pointer { to: row.id.clone() })?;
+        row.name = wanted;
+        Ok(())
+    }
+
+    /// Deletes entities with their aliases and memberships; those that do not exist are no error. Each is one change: what was done
+    /// before a failure stays done.
+    pub(crate) async fn delete_entities(&self, ids: &[String]) -> Result<()> {
+        if ids.len() > bounds::BATCH_MAX {
+            return Err(Error::bad_request(format!("{} entities can be deleted at once, {} were given", bounds::BATCH_MAX, ids.len())));
+        }
+        for id in ids.iter().filter(|id| bounds::is_id(id)) {
+            let mut change = self.change().await?;
+            let groups = self.groups_of(Member::Entity(id)).await?;
+            let stored = self.entity(id).await?;
+            if stored.is_none() && groups.is_empty() {
+                continue;
+            }
+            self.leave_all(&mut change, Member::Entity(id), &groups).await?;
+            if let Some(row) = stored {
+                for alias in &row.aliases {
+                    self.drop_alias(&mut change, alias);
+                }
+                for merged in &row.merged {
+                    change.delete(rows::merged_key(merged));
+                }
+                change.delete(rows::name_key(Kind::Entity, &row.name, self.barrier()));
+                change.delete(rows::entity_key(id));
+            }
+            change.commit().await?;
+        }
+        Ok(())
+    }
+}
+
+/// An entity of which nothing is known.
+pub(super) fn blank(id: String, at: Timestamp) -> EntityRow {
+    EntityRow {
+        name: derived::entity_name(&id),
+        id,
+        metadata: BTreeMap::new(),
+        policies: Vec::new(),
+        disabled: false,
+        created: at,
+        updated: at,
+        aliases: Vec::new(),
+        merged: Vec::new(),
+    }
+}

@@ -1,0 +1,298 @@
+//! Who callers are: entities, their aliases and groups, and what policies these add to a token.
+//!
+//! A login's entity is derived from its alias and stored nowhere ([`derived`]). A row is made when an operator first says something about
+//! it: creates an alias for it, gives it policies, disables it. Rows of this store are configuration: every change raises the
+//! configuration version, and what is cached here holds for one version alone, so nothing stale is ever judged by.
+
+pub(crate) mod aliases;
+pub(crate) mod bounds;
+mod change;
+pub(crate) mod derived;
+pub(crate) mod entities;
+pub(crate) mod group_aliases;
+pub(crate) mod groups;
+mod merge;
+pub(crate) mod rows;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use daypass_base::{Clock, Entropy};
+use daypass_policy::{Acl, Alias, Entity, Group, Identity};
+use daypass_sdk::{Error, Result};
+use parking_lot::RwLock;
+
+use crate::node::Unsealed;
+use crate::rows::Rows;
+use crate::tokens::{AliasRef, TokenRow};
+use rows::{EntityRow, GroupRow, Kind, Pointer};
+
+/// The identity store.
+pub(crate) struct Identities {
+    rows: Rows,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    cache: RwLock<Cache>,
+    cached_most: usize,
+    /// One change at a time; other nodes are kept apart by the guard row.
+    changing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Cache {
+    config_version: u64,
+    /// Nothing was ever stored here: no look-up is needed.
+    unused: bool,
+    standings: HashMap<Who, Arc<Standing>>,
+}
+
+/// What decides somebody's standing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Who {
+    entity_id: String,
+    /// Of the mount that reported the groups; empty without groups.
+    mount_accessor: String,
+    groups: Vec<String>,
+}
+
+/// What the identity store says of the owner of a token. Empty for most.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    /// The entity was stored once and is deleted: its tokens are of nobody.
+    deleted: bool,
+    /// The stored entity, or the one that it was merged into.
+    pub(crate) entity: Option<EntityRow>,
+    /// Policies of the entity and all its groups, in order.
+    pub(crate) policies: Vec<String>,
+    /// All its groups, as templates see them.
+    groups: Vec<Group>,
+}
+
+impl Standing {
+    /// Whether its tokens are to be refused: disabled, or deleted. Who deletes an entity with a `deny` does not mean to lift that.
+    pub(crate) fn refused(&self) -> bool {
+        self.deleted || self.entity.as_ref().is_some_and(|entity| entity.disabled)
+    }
+}
+
+/// What a token may do, and what of that comes from who owns it.
+pub(crate) struct Authority {
+    pub(crate) acl: Arc<Acl>,
+    pub(crate) standing: Arc<Standing>,
+}
+
+impl Unsealed {
+    /// What a token may do at a configuration version: its own policies and those of its owner. Every judgement asks here.
+    /// Errors: `Denied` while the owner is disabled, and when it was deleted.
+    pub(crate) async fn authority(&self, row: &TokenRow, config_version: u64) -> Result<Authority> {
+        let standing = self.identities.standing(row, config_version).await?;
+        if standing.refused() {
+            return Err(crate::stages::identify::denied());
+        }
+        let acl = self.policies.acl(row, &self.identities, &standing, config_version).await?;
+        Ok(Authority { acl, standing })
+    }
+}
+
+impl Identities {
+    pub(crate) fn new(rows: Rows, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, cached_most: usize) -> Self {
+        Self { rows, clock, entropy, cache: RwLock::default(), cached_most, changing: tokio::sync::Mutex::new(()) }
+    }
+
+    /// The entity of a login: the one that an operator bound to the alias, else the derived one. Also the configuration version at
+    /// that moment. Costs one read.
+    pub(crate) async fn entity_of_alias(&self, mount_accessor: &str, alias: &str) -> Result<(String, u64)> {
+        let key = rows::alias_key(Kind::Entity, mount_accessor, alias, self.rows.barrier());
+        let (plain, config_version) = self.rows.get(&key).await?;
+        let id = match plain {
+            Some(plain) => crate::rows::parse::<Pointer>(&key, &plain.value)?.to,
+            None => derived::entity_id(self.rows.barrier(), mount_accessor, alias),
+        };
+        Ok((id, config_version))
+    }
+
+    /// The names among `reported` that are aliases of external groups: what a token has to remember of its login.
+    pub(crate) async fn known_groups(&self, mount_accessor: &str, reported: &[String]) -> Result<Vec<String>> {
+        let names: BTreeSet<String> = reported.iter().take(bounds::REPORTED_GROUPS_MAX).map(|name| name.to_lowercase()).collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<_> = names.iter().map(|name| rows::alias_key(Kind::Group, mount_accessor, name, self.rows.barrier())).collect();
+        let found = self.rows.get_many(&keys).await?;
+        Ok(names.into_iter().zip(found).filter(|(_, found)| found.is_some()).map(|(name, _)| name).collect())
+    }
+
+    /// What is known of a token's owner, as of `config_version`. Nobody is looked up twice under one version.
+    pub(crate) async fn standing(&self, row: &TokenRow, config_version: u64) -> Result<Arc<Standing>> {
+        if row.entity_id.is_empty() {
+            return Ok(Arc::default());
+        }
+        let mut who = Who { entity_id: row.entity_id.clone(), mount_accessor: String::new(), groups: Vec::new() };
+        if let Some(alias) = row.alias.as_ref().filter(|alias| !alias.groups.is_empty()) {
+            row.alias_mount(alias).clone_into(&mut who.mount_accessor);
+            who.groups.clone_from(&alias.groups);
+        }
+        let known = {
+            let cache = self.cache.read();
+            (cache.config_version == config_version).then(|| (cache.unused, cache.standings.get(&who).cloned()))
+        };
+        match known {
+            Some((true, _)) => return Ok(Arc::default()),
+            Some((false, Some(standing))) => return Ok(standing),
+            Some((false, None)) => {}
+            None => {
+                let unused = self.rows.get(&rows::guard_key()).await?.0.is_none();
+                self.note_version(config_version, unused);
+                if unused {
+                    return Ok(Arc::default());
+                }
+            }
+        }
+        let standing = Arc::new(self.find_standing(&who).await?);
+        let mut cache = self.cache.write();
+        if cache.config_version == config_version {
+            if cache.standings.len() >= self.cached_most {
+                cache.standings.clear();
+            }
+            cache.standings.insert(who, Arc::clone(&standing));
+        }
+        Ok(standing)
+    }
+
+    fn note_version(&self, config_version: u64, unused: bool) {
+        let mut cache = self.cache.write();
+        if cache.config_version < config_version {
+            *cache = Cache { config_version, unused, standings: HashMap::new() };
+        }
+    }
+
+    async fn find_standing(&self, who: &Who) -> Result<Standing> {
+        let entity = self.current_entity(&who.entity_id).await?;
+        let id = entity.as_ref().map_or(who.entity_id.as_str(), |entity| entity.id.as_str());
+        let mut direct = self.groups_of(rows::Member::Entity(id)).await?;
+        direct.extend(self.external_groups(who).await?);
+        let found = self.inheritance(direct).await?;
+        let mut policies: BTreeSet<String> = entity.iter().flat_map(|entity| entity.policies.iter().cloned()).collect();
+        policies.extend(found.groups.values().flat_map(|group| group.policies.iter().cloned()));
+        let shown = |group: &GroupRow| Group { id: group.id.clone(), name: group.name.clone(), metadata: group.metadata.clone() };
+        Ok(Standing {
+            deleted: entity.is_none() && !derived::is_entity_id(self.rows.barrier(), &who.entity_id),
+            entity,
+            groups: found.groups.values().map(shown).collect(),
+            policies: policies.into_iter().collect(),
+        })
+    }
+
+    /// The stored entity of an id, or the one that it was merged into.
+    pub(crate) async fn current_entity(&self, id: &str) -> Result<Option<EntityRow>> {
+        let (own, merged) = (rows::entity_key(id), rows::merged_key(id));
+        let mut found = self.rows.get_many(&[own.clone(), merged.clone()]).await?.into_iter();
+        if let Some(plain) = found.next().flatten() {
+            return crate::rows::parse(&own, &plain.value).map(Some);
+        }
+        let Some(plain) = found.next().flatten() else { return Ok(None) };
+        // A merge leads to the last one at once: merging again rewrites what led to the one before.
+        self.entity(&crate::rows::parse::<Pointer>(&merged, &plain.value)?.to).await
+    }
+
+    async fn external_groups(&self, who: &Who) -> Result<BTreeSet<String>> {
+        let barrier = self.rows.barrier();
+        let keys: Vec<_> = who.groups.iter().map(|name| rows::alias_key(Kind::Group, &who.mount_accessor, name, barrier)).collect();
+        if keys.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let found = self.rows.get_many(&keys).await?;
+        let pointers = keys.iter().zip(found).filter_map(|(key, plain)| plain.map(|plain| (key, plain)));
+        pointers.map(|(key, plain)| crate::rows::parse::<Pointer>(key, &plain.value).map(|pointer| pointer.to)).collect()
+    }
+
+    /// The caller as policy templates see it.
+    pub(crate) fn identity(&self, row: &TokenRow, standing: &Standing) -> Identity {
+        if row.entity_id.is_empty() {
+            return Identity::default();
+        }
+        let alias = row.alias.as_ref().map(|alias| self.alias_of_token(row, alias));
+        let entity = match &standing.entity {
+            None => Entity {
+                id: row.entity_id.clone(),
+                name: derived::entity_name(&row.entity_id),
+                aliases: alias.into_iter().collect(),
+                ..Entity::default()
+            },
+            Some(stored) => {
+                let mut aliases: Vec<Alias> = stored.aliases.iter().map(|stored| stored_alias(stored, alias.as_ref())).collect();
+                // A derived entity that is stored has its own alias by derivation; an operator's entity only those that it was given.
+                let own = alias.filter(|alias| {
+                    derived::entity_id(self.rows.barrier(), &alias.mount_accessor, &alias.name) == row.entity_id
+                        && aliases.iter().all(|stored| stored.mount_accessor != alias.mount_accessor)
+                });
+                aliases.extend(own);
+                Entity { id: stored.id.clone(), name: stored.name.clone(), metadata: stored.metadata.clone(), aliases }
+            }
+        };
+        Identity { entity: Some(entity), groups: standing.groups.clone() }
+    }
+
+    /// How the method that made the token, or the one it descends from, knew its owner.
+    fn alias_of_token(&self, row: &TokenRow, alias: &AliasRef) -> Alias {
+        let mount_accessor = row.alias_mount(alias).to_owned();
+        Alias {
+            id: derived::alias_id(self.rows.barrier(), &mount_accessor, &alias.name),
+            name: alias.name.clone(),
+            metadata: row.alias_metadata(alias).cloned().unwrap_or_default(),
+            mount_accessor,
+            ..Alias::default()
+        }
+    }
+
+    /// The groups that an entity is in itself, and those that it is in through them; both in order.
+    pub(crate) async fn memberships(&self, entity_id: &str) -> Result<(Vec<String>, Vec<String>)> {
+        let found = self.inheritance(self.groups_of(rows::Member::Entity(entity_id)).await?).await?;
+        Ok((found.direct, found.inherited))
+    }
+
+    pub(crate) fn barrier(&self) -> &daypass_barrier::Barrier {
+        self.rows.barrier()
+    }
+
+    async fn read<T: serde::de::DeserializeOwned>(&self, key: &daypass_storage::Key) -> Result<Option<T>> {
+        Ok(self.rows.get_json(key).await?.map(|(row, _version)| row))
+    }
+
+    /// Reads every row of a kind, a page at a time, in the order of ids.
+    async fn scan_all<T: serde::de::DeserializeOwned>(&self, prefix: &daypass_storage::Key, limit: usize) -> Result<Vec<T>> {
+        let (mut out, mut after): (Vec<T>, Option<Vec<u8>>) = (Vec::new(), None);
+        loop {
+            let page = self.rows.scan(prefix, after.as_deref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(out) };
+            after = Some(last.bytes.to_vec());
+            for (key, plain) in page {
+                if out.len() >= limit {
+                    return Ok(out);
+                }
+                out.push(crate::rows::parse(&key, &plain.value)?);
+            }
+        }
+    }
+}
+
+/// A stored alias; what the method noted at login is known when the token comes from that very alias.
+fn stored_alias(stored: &rows::AliasRow, of_token: Option<&Alias>) -> Alias {
+    let same = |alias: &&Alias| alias.mount_accessor == stored.mount_accessor && alias.name.to_lowercase() == stored.name.to_lowercase();
+    Alias {
+        id: stored.id.clone(),
+        mount_accessor: stored.mount_accessor.clone(),
+        name: stored.name.clone(),
+        metadata: of_token.filter(same).map(|alias| alias.metadata.clone()).unwrap_or_default(),
+        custom_metadata: stored.custom_metadata.clone(),
+    }
+}
+
+/// A refusal that blames somebody who changed the same thing.
+fn changed_meanwhile() -> Error {
+    Error::failed("the identity store was changed by somebody else at the same moment: nothing was written; try again")
+}
+
+const PAGE: usize = 500;

@@ -1,0 +1,60 @@
+//! `identity/`: who the callers of different logins are. This file is the table of contents.
+
+mod entity;
+mod entity_alias;
+mod group;
+mod group_alias;
+mod lookup;
+mod show;
+
+use daypass_sdk::{Endpoint, Engine, Error, Result};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Way;
+use crate::mounts::{Class, Table};
+
+/// The room behind `identity/`.
+pub(crate) struct IdentityRoom {
+    pub(crate) way: Way,
+}
+
+impl Engine for IdentityRoom {
+    const SUMMARY: &'static str = "The identity store: who the callers of different logins are, and what policies they share. The entity of \
+                                   a login is stored when something is first said about it.";
+
+    fn endpoints() -> Vec<Endpoint<Self>> {
+        let mut all = entity::endpoints();
+        all.extend(entity_alias::endpoints());
+        all.extend(group::endpoints());
+        all.extend(group_alias::endpoints());
+        all.extend(lookup::endpoints());
+        all
+    }
+}
+
+/// Nothing to say.
+#[derive(Deserialize, JsonSchema)]
+struct Nothing {}
+
+/// One of many, by its id.
+#[derive(Deserialize, JsonSchema)]
+struct ById {
+    /// The id.
+    id: String,
+}
+
+/// One of many, by its name.
+#[derive(Deserialize, JsonSchema)]
+struct ByName {
+    /// The name. Names differ by more than upper and lower case.
+    name: String,
+}
+
+/// Errors: `BadRequest`, with Vault's text, unless an auth mount has this accessor.
+fn check_mount(table: &Table, accessor: &str) -> Result<()> {
+    match table.by_accessor(accessor) {
+        Some(live) if live.row.class == Class::Auth => Ok(()),
+        _ => Err(Error::bad_request(format!("invalid mount accessor {accessor:?}"))),
+    }
+}

@@ -1,0 +1,475 @@
+//! Identity: who callers are, what their entities and groups add to their tokens, and from when on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use daypass_base::lenient::{CommaList, KvPairs};
+use daypass_sdk::{Cx, Endpoint, Engine, Factory, Login, Operation, Result, Room};
+use daypass_storage::Space;
+use daypass_testkit::{Answer, Setup, TestServer};
+use serde_json::{Value, json};
+
+/// An auth method that believes everything.
+struct Gate;
+
+/// What to believe.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Claim {
+    /// The name.
+    name: String,
+    /// What is to be proved.
+    #[serde(default)]
+    facts: KvPairs,
+    /// Groups.
+    #[serde(default)]
+    groups: CommaList,
+    /// Policies of the token.
+    #[serde(default)]
+    policies: CommaList,
+    /// `batch` or nothing.
+    #[serde(default)]
+    kind: String,
+}
+
+async fn enter(_: Arc<Gate>, _: Cx, claim: Claim) -> Result<Login> {
+    Ok(Login {
+        alias: claim.name,
+        metadata: claim.facts.0,
+        groups: claim.groups.0,
+        policies: claim.policies.0,
+        token_type: claim.kind,
+        renewable: true,
+        ..Login::default()
+    })
+}
+
+impl Engine for Gate {
+    const SUMMARY: &'static str = "Believes everything.";
+
+    fn endpoints() -> Vec<Endpoint<Self>> {
+        vec![Endpoint::at(["login"]).summary("Log in.").public().on(Operation::Update, enter)]
+    }
+}
+
+struct House {
+    server: TestServer,
+    accessor: String,
+}
+
+impl std::ops::Deref for House {
+    type Target = TestServer;
+    fn deref(&self) -> &TestServer {
+        &self.server
+    }
+}
+
+impl House {
+    async fn open() -> Self {
+        let setup = Setup::default().engine(|| {
+            let room = Arc::new(Room::<Gate>::new());
+            Factory { kind: "gate", auth: true, summary: "Believes everything", build: Box::new(move |_: &_| Ok(room.mount(Gate))) }
+        });
+        let server = setup.start().await;
+        server.put("sys/auth/gate", json!({ "type": "gate" })).await.ok();
+        server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+        let accessor = server.get("sys/auth/gate").await.ok().text("/data/accessor");
+        let house = Self { server, accessor };
+        house.policy("reads", r#"path "kv/open" { capabilities = ["read"] }"#).await;
+        house.put("kv/open", json!({ "x": "y" })).await.ok();
+        house
+    }
+
+    async fn enter(&self, claim: Value) -> Answer {
+        self.put("auth/gate/login", claim).nobody().await
+    }
+
+    /// Logs in and returns token and entity.
+    async fn login(&self, claim: Value) -> (String, String) {
+        let answer = self.enter(claim).await.ok();
+        (answer.token(), answer.text("/auth/entity_id"))
+    }
+
+    async fn entity(&self, fields: Value) -> String {
+        self.put("identity/entity", fields).await.ok().text("/data/id")
+    }
+
+    async fn group(&self, fields: Value) -> String {
+        self.put("identity/group", fields).await.ok().text("/data/id")
+    }
+
+    async fn alias(&self, name: &str, entity: &str) -> String {
+        let fields = json!({ "name": name, "canonical_id": entity, "mount_accessor": self.accessor });
+        self.put("identity/entity-alias", fields).await.ok().text("/data/id")
+    }
+
+    async fn reads(&self, token: &str, path: &str) -> u16 {
+        self.get(path).token(token).await.status
+    }
+
+    /// What a token may do on a path: the first capability.
+    async fn may(&self, token: &str, path: &str) -> String {
+        self.put("sys/capabilities", json!({ "token": token, "paths": [path] })).await.ok().text("/data/capabilities/0")
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_logins_leave_no_entity() {
+    let house = House::open().await;
+    let before = house.rows(Space::Config).await.len();
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 0..1_000 {
+        let (_, entity) = house.login(json!({ "name": format!("m-{number}") })).await;
+        seen.insert(entity);
+    }
+    assert_eq!((seen.len(), house.rows(Space::Config).await.len()), (1_000, before));
+    assert_eq!(house.get("sys/internal/counters/entities").await.ok().number("/data/counters/entities/total"), 0);
+    assert_eq!(house.list("identity/entity/id").await.status, 404);
+}
+
+#[tokio::test]
+async fn the_entity_of_a_login_can_be_looked_up_before_anything_of_it_is_stored() {
+    let house = House::open().await;
+    let (token, entity) = house.login(json!({ "name": "ann" })).await;
+    let own = house.get(&format!("identity/entity/id/{entity}")).token(&token).await.ok();
+    assert_eq!((own.text("/data/id"), own.text("/data/aliases/0/name")), (entity.clone(), "ann".to_owned()));
+    let name = own.text("/data/name");
+    assert_eq!(house.get(&format!("identity/entity/name/{name}")).token(&token).await.ok().text("/data/id"), entity);
+    let by_alias = json!({ "alias_name": "ann", "alias_mount_accessor": house.accessor });
+    let found = house.put("identity/lookup/entity", by_alias).await.ok();
+    assert_eq!((found.text("/data/id"), found.text("/data/aliases/0/mount_path")), (entity.clone(), "auth/gate/".to_owned()));
+    assert_eq!(house.get(&format!("identity/entity/id/{entity}")).await.ok().text("/data/id"), entity, "an operator sees it, too");
+    for (fields, status) in [
+        (json!({ "alias_name": "ann", "alias_mount_accessor": "auth_gate_0" }), 204),
+        (json!({ "id": "3f1c2b7e-0000-4000-8000-000000000000" }), 204),
+        (json!({}), 400),
+        (json!({ "id": entity, "name": name }), 400),
+        (json!({ "alias_name": "ann" }), 400),
+    ] {
+        assert_eq!(house.put("identity/lookup/entity", fields.clone()).await.status, status, "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_derived_entity_holds_for_tokens_that_are_out_already() {
+    let house = House::open().await;
+    let (token, entity) = house.login(json!({ "name": "ann" })).await;
+    let (batch, same) = house.login(json!({ "name": "ann", "kind": "batch" })).await;
+    assert_eq!((same, house.reads(&token, "kv/open").await), (entity.clone(), 403));
+    house.put(&format!("identity/entity/id/{entity}"), json!({ "policies": "reads", "metadata": { "team": "blue" } })).await.ok();
+    assert_eq!((house.reads(&token, "kv/open").await, house.reads(&batch, "kv/open").await), (200, 200));
+    assert_eq!(house.get("sys/internal/counters/entities").await.ok().number("/data/counters/entities/total"), 1);
+    let again = house.enter(json!({ "name": "ann" })).await.ok();
+    assert_eq!(again["auth"]["identity_policies"], json!(["reads"]));
+    assert_eq!(again["auth"]["policies"], json!(["default", "reads"]));
+    assert_eq!(again["auth"]["token_policies"], json!(["default"]));
+    assert_eq!(again.text("/auth/entity_id"), entity);
+    house.put(&format!("identity/entity/id/{entity}"), json!({ "policies": [] })).await.ok();
+    assert_eq!((house.reads(&token, "kv/open").await, house.reads(&batch, "kv/open").await), (403, 403));
+    house.delete(&format!("identity/entity/id/{entity}")).await.ok();
+    assert_eq!(house.status_of(&token).await, 200, "as before anything was said of it");
+}
+
+#[tokio::test]
+async fn an_id_that_no_login_has_cannot_be_written() {
+    let house = House::open().await;
+    let made_up = "3f1c2b7e-aaaa-4bbb-8ccc-0123456789ab";
+    house.put(&format!("identity/entity/id/{made_up}"), json!({ "policies": "reads" })).await.refused(400);
+    house.put("identity/group", json!({ "member_entity_ids": made_up })).await.refused(400);
+    let alias = json!({ "name": "x", "canonical_id": made_up, "mount_accessor": house.accessor });
+    house.put("identity/entity-alias", alias).await.refused(400);
+    assert_eq!(house.get(&format!("identity/entity/id/{made_up}")).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_disabled_entity_is_refused_everywhere_until_it_is_enabled() {
+    let house = House::open().await;
+    let (token, entity) = house.login(json!({ "name": "ann" })).await;
+    let (batch, _) = house.login(json!({ "name": "ann", "kind": "batch" })).await;
+    house.policy("makes", r#"path "auth/token/create" { capabilities = ["update"] }"#).await;
+    let (parent, _) = house.login(json!({ "name": "ann", "policies": "makes" })).await;
+    let child = house.put("auth/token/create", json!({})).token(&parent).await.ok().token();
+    let (other, _) = house.login(json!({ "name": "bob" })).await;
+    let all = [&token, &batch, &parent, &child];
+    house.put(&format!("identity/entity/id/{entity}"), json!({ "disabled": true })).await.ok();
+    for token in all {
+        assert_eq!(house.get("auth/token/lookup-self").token(token).await.refused(403), "permission denied");
+        assert_eq!(house.put("sys/capabilities", json!({ "token": token, "paths": ["x"] })).await.status, 403);
+    }
+    assert_eq!(house.enter(json!({ "name": "ann" })).await.refused(403), "permission denied");
+    assert_eq!(house.status_of(&other).await, 200);
+    house.put(&format!("identity/entity/id/{entity}"), json!({ "disabled": false })).await.ok();
+    for token in all {
+        assert_eq!(house.status_of(token).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_a_deleted_entity_are_refused() {
+    let house = House::open().await;
+    let entity = house.entity(json!({ "name": "ann" })).await;
+    house.alias("ann", &entity).await;
+    let (token, same) = house.login(json!({ "name": "ann" })).await;
+    assert_eq!((same, house.status_of(&token).await), (entity.clone(), 200));
+    house.delete(&format!("identity/entity/id/{entity}")).await.ok();
+    assert_eq!(house.status_of(&token).await, 403, "whoever deletes an entity does not mean to lift what its policies deny");
+    let (_, derived) = house.login(json!({ "name": "ann" })).await;
+    assert_ne!(derived, entity, "the login is its own again");
+}
+
+#[tokio::test]
+async fn children_have_their_parents_entity_and_orphans_have_none() {
+    let house = House::open().await;
+    let entity = house.entity(json!({ "policies": "reads" })).await;
+    house.alias("ann", &entity).await;
+    house.policy("makes", r#"path "auth/token/create*" { capabilities = ["update", "sudo"] }"#).await;
+    let (parent, _) = house.login(json!({ "name": "ann", "policies": "makes" })).await;
+    let child = house.put("auth/token/create", json!({ "policies": ["default"] })).token(&parent).await.ok();
+    assert_eq!(child["auth"]["identity_policies"], json!(["reads"]));
+    assert_eq!(house.reads(&child.token(), "kv/open").await, 200);
+    let orphan = house.put("auth/token/create-orphan", json!({ "policies": ["default"] })).token(&parent).await.ok();
+    assert_eq!((orphan.text("/auth/entity_id"), house.reads(&orphan.token(), "kv/open").await), (String::new(), 403));
+}
+
+#[tokio::test]
+async fn groups_give_their_policies_through_every_level_and_take_them_back_at_once() {
+    let house = House::open().await;
+    let (token, entity) = house.login(json!({ "name": "ann" })).await;
+    let inner = house.group(json!({ "name": "inner", "member_entity_ids": [entity] })).await;
+    let middle = house.group(json!({ "name": "middle", "member_group_ids": [inner] })).await;
+    let outer = house.group(json!({ "name": "outer", "policies": "reads", "member_group_ids": [middle] })).await;
+    assert_eq!((house.reads(&token, "kv/open").await, house.may(&token, "kv/open").await), (200, "read".to_owned()));
+    let looked = house.get("auth/token/lookup-self").token(&token).await.ok();
+    assert_eq!((looked["data"]["identity_policies"].clone(), looked["data"]["policies"].clone()), (json!(["reads"]), json!(["default"])));
+    let acl = house.get("sys/internal/ui/resultant-acl").token(&token).await.ok();
+    assert_eq!(acl["data"]["exact_paths"]["kv/open"]["capabilities"], json!(["read"]));
+    let shown = house.get(&format!("identity/entity/id/{entity}")).await.ok();
+    assert_eq!(shown["data"]["direct_group_ids"], json!([inner]));
+    assert_eq!(shown["data"]["inherited_group_ids"].as_array().unwrap().len(), 2);
+    let refused = house.put(&format!("identity/group/id/{inner}"), json!({ "member_group_ids": [outer] })).await;
+    assert_eq!(refused.refused(400), format!("cyclic relationship detected for member group ID {outer:?}"));
+    house.put(&format!("identity/group/id/{outer}"), json!({ "member_group_ids": [] })).await.ok();
+    assert_eq!(house.reads(&token, "kv/open").await, 403);
+    house.put(&format!("identity/group/id/{inner}"), json!({ "policies": ["reads"] })).await.ok();
+    assert_eq!(house.reads(&token, "kv/open").await, 200);
+    house.delete("identity/group/name/INNER").await.ok();
+    assert_eq!(house.reads(&token, "kv/open").await, 403);
+}
+
+#[tokio::test]
+async fn a_deny_of_a_group_holds_against_the_tokens_own_policy() {
+    let house = House::open().await;
+    house.policy("denies", r#"path "kv/open" { capabilities = ["deny"] }"#).await;
+    let (token, entity) = house.login(json!({ "name": "ann", "policies": "reads" })).await;
+    assert_eq!(house.reads(&token, "kv/open").await, 200);
+    house.group(json!({ "policies": "denies", "member_entity_ids": [entity] })).await;
+    assert_eq!(house.reads(&token, "kv/open").await, 403);
+}
+
+#[tokio::test]
+async fn an_external_group_has_the_tokens_whose_login_reported_it() {
+    let house = House::open().await;
+    let group = house.group(json!({ "type": "external", "policies": "reads" })).await;
+    let fields = json!({ "name": "Team-A", "mount_accessor": house.accessor, "canonical_id": group });
+    let alias = house.put("identity/group-alias", fields).await.ok().text("/data/id");
+    let (member, _) = house.login(json!({ "name": "ann", "groups": "team-a,team-b" })).await;
+    let (stranger, _) = house.login(json!({ "name": "ann", "groups": "team-b" })).await;
+    assert_eq!((house.reads(&member, "kv/open").await, house.reads(&stranger, "kv/open").await), (200, 403));
+    house.put(&format!("identity/group/id/{group}"), json!({ "member_entity_ids": ["x"] })).await.refused(400);
+    let lookup = json!({ "alias_name": "team-a", "alias_mount_accessor": house.accessor });
+    assert_eq!(house.put("identity/lookup/group", lookup).await.ok().text("/data/id"), group);
+    house.delete(&format!("identity/group-alias/id/{alias}")).await.ok();
+    assert_eq!(house.reads(&member, "kv/open").await, 403);
+}
+
+const TEMPLATED: &str = r#"
+path "kv/id/{{identity.entity.id}}" { capabilities = ["read"] }
+path "kv/name/{{identity.entity.name}}" { capabilities = ["read"] }
+path "kv/team/{{identity.entity.metadata.team}}" { capabilities = ["read"] }
+path "kv/alias/{{identity.entity.aliases.ACCESSOR.name}}" { capabilities = ["read"] }
+path "kv/ref/{{identity.entity.aliases.ACCESSOR.metadata.ref}}" { capabilities = ["read"] }
+path "kv/custom/{{identity.entity.aliases.ACCESSOR.custom_metadata.zone}}" { capabilities = ["read"] }
+path "kv/group/{{identity.groups.names.ops.metadata.area}}" { capabilities = ["read"] }
+"#;
+
+#[tokio::test]
+async fn templates_are_filled_from_the_login_and_from_what_is_stored() {
+    let house = House::open().await;
+    house.policy("t", &TEMPLATED.replace("ACCESSOR", &house.accessor)).await;
+    let (token, entity) = house.login(json!({ "name": "ann", "policies": "t", "facts": { "ref": "main" } })).await;
+    for (path, may) in [
+        (format!("kv/id/{entity}"), "read"),
+        ("kv/alias/ann".to_owned(), "read"),
+        ("kv/ref/main".to_owned(), "read"),
+        ("kv/ref/dev".to_owned(), "deny"),
+        ("kv/team/blue".to_owned(), "deny"),
+        ("kv/team/".to_owned(), "deny"),
+        ("kv/custom/z1".to_owned(), "deny"),
+    ] {
+        assert_eq!(house.may(&token, &path).await, may, "{path}");
+    }
+    let (other, _) = house.login(json!({ "name": "ann", "policies": "t", "facts": { "ref": "dev" } })).await;
+    assert_eq!((house.may(&other, "kv/ref/dev").await, house.may(&other, "kv/ref/main").await), ("read".into(), "deny".into()));
+    house.put(&format!("identity/entity/id/{entity}"), json!({ "name": "Ann", "metadata": { "team": "blue" } })).await.ok();
+    let alias = json!({ "name": "ann", "mount_accessor": house.accessor, "canonical_id": entity, "custom_metadata": { "zone": "z1" } });
+    house.put("identity/entity-alias", alias).await.ok();
+    house.group(json!({ "name": "ops", "metadata": { "area": "51" }, "member_entity_ids": [entity] })).await;
+    for path in ["kv/name/Ann", "kv/team/blue", "kv/alias/ann", "kv/ref/main", "kv/custom/z1", "kv/group/51"] {
+        assert_eq!(house.may(&token, path).await, "read", "{path}");
+    }
+    // Nothing stale: the next request sees the new value and not the old one.
+    house.put(&format!("identity/entity/id/{entity}"), json!({ "metadata": { "team": "red" } })).await.ok();
+    assert_eq!((house.may(&token, "kv/team/red").await, house.may(&token, "kv/team/blue").await), ("read".into(), "deny".into()));
+}
+
+/// Terraform makes a child token of whatever it logged in with: the child is to reach what the login may. But whoever makes a child writes
+/// its metadata as he likes, and no template may believe that.
+#[tokio::test]
+async fn a_child_has_what_the_login_proved_and_not_what_its_maker_wrote() {
+    let house = House::open().await;
+    let makes = r#"path "auth/token/create" { capabilities = ["update"] }"#;
+    house.policy("t", &format!("{}{makes}", TEMPLATED.replace("ACCESSOR", &house.accessor))).await;
+    let (parent, _) = house.login(json!({ "name": "ann", "policies": "t", "facts": { "ref": "main" } })).await;
+    let mut token = parent;
+    for kind in ["service", "batch"] {
+        let asked = json!({ "type": kind, "meta": { "ref": "secret" } });
+        token = house.put("auth/token/create", asked).token(&token).await.ok().token();
+        assert_eq!((house.may(&token, "kv/ref/main").await, house.may(&token, "kv/alias/ann").await), ("read".into(), "read".into()));
+        assert_eq!(house.may(&token, "kv/ref/secret").await, "deny", "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn values_that_could_widen_a_pattern_are_not_filled_in() {
+    let house = House::open().await;
+    house.policy("t", &TEMPLATED.replace("ACCESSOR", &house.accessor)).await;
+    for (fact, path) in [
+        ("*", "kv/ref/other"),
+        ("ma*", "kv/ref/main"),
+        ("+", "kv/ref/other"),
+        ("a/b", "kv/ref/a/b"),
+        ("a,b", "kv/ref/a,b"),
+        ("", "kv/ref/"),
+        ("{{identity.entity.id}}", "kv/ref/{{identity.entity.id}}/x"),
+    ] {
+        let (token, _) = house.login(json!({ "name": "ann", "policies": "t", "facts": { "ref": fact } })).await;
+        assert_eq!(house.may(&token, path).await, "deny", "{fact:?}");
+    }
+    let (token, entity) = house.login(json!({ "name": "a*", "policies": "t" })).await;
+    assert_eq!(house.may(&token, "kv/alias/abc").await, "deny");
+    house.put(&format!("identity/entity/id/{entity}"), json!({ "name": "+", "metadata": { "team": "*" } })).await.ok();
+    for path in ["kv/name/x", "kv/team/x", "kv/name/+", "kv/team/*"] {
+        assert_eq!(house.may(&token, path).await, "deny", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_alias_moves_a_login_to_another_entity() {
+    let house = House::open().await;
+    let (first, second) = (house.entity(json!({ "name": "one" })).await, house.entity(json!({ "name": "two" })).await);
+    let alias = house.alias("ann", &first).await;
+    assert_eq!(house.login(json!({ "name": "Ann" })).await.1, first, "names differ by more than case");
+    assert_eq!(house.alias("ann", &second).await, alias, "the same alias");
+    assert_eq!(house.login(json!({ "name": "ann" })).await.1, second);
+    let of_first = house.get(&format!("identity/entity/id/{first}")).await.ok();
+    assert_eq!(of_first["data"]["aliases"], json!([]));
+    let other = json!({ "name": "bob", "canonical_id": second, "mount_accessor": house.accessor });
+    house.put("identity/entity-alias", other).await.refused(400);
+    house.put(&format!("identity/entity-alias/id/{alias}"), json!({ "name": "bob" })).await.ok();
+    assert_eq!(house.login(json!({ "name": "bob" })).await.1, second);
+    assert_ne!(house.login(json!({ "name": "ann" })).await.1, second);
+    let listed = house.list("identity/entity-alias/id").await.ok();
+    assert_eq!(listed["data"]["key_info"][&alias]["name"], "bob");
+}
+
+#[tokio::test]
+async fn merged_entities_go_on_as_one() {
+    let house = House::open().await;
+    let into = house.entity(json!({ "name": "into" })).await;
+    let from = house.entity(json!({ "name": "from", "policies": "reads" })).await;
+    house.alias("ann", &from).await;
+    let (token, _) = house.login(json!({ "name": "ann" })).await;
+    let (loose, derived) = house.login(json!({ "name": "bob" })).await;
+    let group = house.group(json!({ "member_entity_ids": [from] })).await;
+    let merge = json!({ "from_entity_ids": [from, derived], "to_entity_id": into });
+    house.put("identity/entity/merge", merge.clone()).await.ok();
+    for token in [&token, &loose] {
+        assert_eq!(house.reads(token, "kv/open").await, 200, "tokens go on, with the policies of the one that is left");
+    }
+    assert_eq!(house.login(json!({ "name": "ann" })).await.1, into);
+    let shown = house.get(&format!("identity/entity/id/{from}")).await.ok();
+    assert_eq!((shown.text("/data/id"), shown["data"]["group_ids"].clone()), (into.clone(), json!([group])));
+    assert_eq!(shown["data"]["merged_entity_ids"].as_array().unwrap().len(), 2);
+    house.put("identity/entity/merge", json!({ "from_entity_ids": [into], "to_entity_id": into })).await.refused(400);
+    let rival = house.entity(json!({ "name": "rival" })).await;
+    let rivals_alias = house.alias("eve", &rival).await;
+    let merge = json!({ "from_entity_ids": [rival], "to_entity_id": into });
+    house.put("identity/entity/merge", merge).await.refused(400);
+    let merge = json!({ "from_entity_ids": [rival], "to_entity_id": into, "conflicting_alias_ids_to_keep": [rivals_alias] });
+    house.put("identity/entity/merge", merge).await.ok();
+    assert_eq!(house.login(json!({ "name": "eve" })).await.1, into);
+    assert_ne!(house.login(json!({ "name": "ann" })).await.1, into, "its alias was not kept");
+}
+
+#[tokio::test]
+async fn a_token_role_gives_a_token_the_entity_of_an_alias() {
+    let house = House::open().await;
+    house.put("auth/token/roles/r", json!({ "allowed_entity_aliases": "ci-*", "allowed_policies": "default" })).await.ok();
+    let made = house.put("auth/token/create/r", json!({ "entity_alias": "CI-one" })).await.ok();
+    let again = house.put("auth/token/create/r", json!({ "entity_alias": "ci-one" })).await.ok();
+    assert_eq!(made.text("/auth/entity_id"), again.text("/auth/entity_id"));
+    assert_eq!(house.put("auth/token/create/r", json!({ "entity_alias": "x" })).await.refused(400), "invalid 'entity_alias' value");
+    let accessor = house.get("sys/auth/token").await.ok().text("/data/accessor");
+    let entity = house.entity(json!({ "policies": "reads" })).await;
+    let alias = json!({ "name": "ci-two", "canonical_id": entity, "mount_accessor": accessor });
+    house.put("identity/entity-alias", alias).await.ok();
+    let made = house.put("auth/token/create/r", json!({ "entity_alias": "ci-two" })).await.ok();
+    assert_eq!((made.text("/auth/entity_id"), house.reads(&made.token(), "kv/open").await), (entity.clone(), 200));
+    house.put(&format!("identity/entity/id/{entity}"), json!({ "disabled": true })).await.ok();
+    let refused = house.put("auth/token/create/r", json!({ "entity_alias": "ci-two" })).await;
+    assert_eq!(refused.refused(403), "entity from given entity alias is disabled");
+}
+
+#[tokio::test]
+async fn names_are_unique_and_several_entities_go_at_once() {
+    let house = House::open().await;
+    let one = house.entity(json!({ "name": "one" })).await;
+    let two = house.entity(json!({ "name": "two" })).await;
+    assert_eq!(
+        house.put(&format!("identity/entity/id/{two}"), json!({ "name": "ONE" })).await.refused(400),
+        "entity name is already in use"
+    );
+    assert_eq!(house.put("identity/entity", json!({ "name": "one", "disabled": true })).await.status, 204, "an update");
+    house.put(&format!("identity/entity/id/{one}"), json!({ "name": "uno" })).await.ok();
+    assert_eq!(house.get("identity/entity/name/one").await.status, 404);
+    let listed = house.list("identity/entity/name").await.ok();
+    assert_eq!(listed["data"]["keys"], json!(["two", "uno"]));
+    house.put("identity/entity/batch-delete", json!({ "entity_ids": [one, two, "unknown"] })).await.ok();
+    assert_eq!(house.list("identity/entity/name").await.status, 404);
+}
+
+#[tokio::test]
+async fn what_is_stored_outlives_the_process_and_a_login_is_the_same_entity_after_it() {
+    let house = House::open().await;
+    let entity = house.entity(json!({ "policies": "reads" })).await;
+    house.alias("ann", &entity).await;
+    let (token, _) = house.login(json!({ "name": "ann" })).await;
+    let (_, derived) = house.login(json!({ "name": "bob" })).await;
+    let House { server, accessor } = house;
+    let house = House { server: server.restart().await, accessor };
+    assert_eq!(house.reads(&token, "kv/open").await, 200);
+    assert_eq!((house.login(json!({ "name": "ann" })).await.1, house.login(json!({ "name": "bob" })).await.1), (entity, derived));
+}
+
+#[tokio::test]
+async fn too_much_is_refused_with_its_limit() {
+    let house = House::open().await;
+    let pairs: BTreeMap<String, &str> = (0..65).map(|number| (format!("k{number}"), "v")).collect();
+    let refused = house.put("identity/entity", json!({ "metadata": pairs })).await;
+    assert_eq!(refused.refused(400), "metadata can have 64 pairs, 65 were given");
+    house.put("identity/entity", json!({ "name": "n".repeat(513) })).await.refused(400);
+    house.put("identity/group", json!({ "type": "other" })).await.refused(400);
+    let ids: Vec<String> = (0..4_001).map(|number| format!("id-{number}")).collect();
+    house.put("identity/group", json!({ "member_entity_ids": ids })).await.refused(400);
+    let ids: Vec<String> = (0..501).map(|number| format!("id-{number}")).collect();
+    house.put("identity/entity/batch-delete", json!({ "entity_ids": ids })).await.refused(400);
+}
