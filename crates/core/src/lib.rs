@@ -12,7 +12,6 @@ pub mod http;
 mod ids;
 mod json;
 mod leases;
-pub mod limits;
 mod lockout;
 mod logins;
 pub mod mounts;
@@ -29,7 +28,7 @@ mod ttl;
 mod view;
 mod wrapping;
 
+pub use daypass_base::Limits;
 pub use http::{Body, HttpRequest, HttpResponse};
-pub use limits::Limits;
 pub use mounts::SystemTtls;
 pub use node::{Core, Initialised, SealKind, SealStatus, Settings};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use daypass_barrier::{Barrier, KeyFile, Seal, SealConfig, Share, Step, Unsealing};
-use daypass_base::{Clock, Entropy, Secret, Timestamp};
+use daypass_base::{Clock, Entropy, Limits, Secret, Timestamp};
 use daypass_sdk::{Error, Kind, Mounted, Result, Store};
 use daypass_storage::{Backend, Batch, Condition, Key};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,6 @@ use crate::audit::Audit;
 use crate::cors::Cors;
 use crate::leases::Leases;
 use crate::leases::ledger::Ledger;
-use crate::limits::Limits;
 use crate::lockout::Lockouts;
 use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, SystemTtls, Table};
 use crate::policies::Policies;
