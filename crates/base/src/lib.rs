@@ -8,6 +8,7 @@ pub mod duration;
 pub mod entropy;
 pub mod hcl;
 pub mod lenient;
+pub mod limits;
 pub mod secret;
 pub mod sim;
 pub mod units;
@@ -15,6 +16,7 @@ pub mod wire;
 
 pub use clock::{Clock, SystemClock};
 pub use entropy::{Entropy, SystemEntropy};
+pub use limits::Limits;
 pub use secret::Secret;
 pub use units::{Seconds, Timestamp};
 

@@ -1,9 +1,9 @@
 //! What fuzz targets reach of the core: the stage that reads bytes of strangers before anybody is known. Not part of the API.
 
+use daypass_base::{Entropy, Limits};
+
 use crate::http::{Body, HttpRequest};
-use crate::limits::Limits;
 use crate::stages::parse::{Outcome, parse};
-use daypass_base::Entropy;
 
 /// Parses a request. Returns the path, or the status of the refusal. A path that comes back is clean: no part of it leads upwards.
 pub fn parse_request(request: HttpRequest, entropy: &dyn Entropy) -> Result<String, u16> {

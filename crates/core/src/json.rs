@@ -2,10 +2,9 @@
 //!
 //! Vault checks shape apart from parsing and answers 500; here a bad body is always the client's 400, with Vault's texts for the limits.
 
+use daypass_base::Limits;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-
-use crate::limits::Limits;
 
 /// Reads a body. `null` and blank bodies count as no fields. Errors: a text for the client.
 pub(crate) fn read_object(bytes: &[u8], limits: &Limits) -> Result<Map<String, Value>, String> {

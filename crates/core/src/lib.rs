@@ -13,7 +13,6 @@ mod identity;
 mod ids;
 mod json;
 mod leases;
-pub mod limits;
 mod lockout;
 mod logins;
 pub mod mounts;
@@ -32,7 +31,7 @@ mod view;
 mod wrapping;
 
 pub use daypass_audit::{DeviceHealth, Pace, Prefixing, SinkHealth, Space};
+pub use daypass_base::Limits;
 pub use http::{Body, HttpRequest, HttpResponse};
-pub use limits::Limits;
 pub use mounts::SystemTtls;
 pub use node::{Core, Initialised, SealKind, SealStatus, Settings};

@@ -168,7 +168,7 @@ impl Policies {
             names.extend(
                 page.iter().filter_map(|(bytes, _)| bytes.get(prefix.bytes.len()..)).map(|name| String::from_utf8_lossy(name).into_owned()),
             );
-            if names.len() >= limit {
+            if names.len() > limit {
                 break;
             }
         }

@@ -41,8 +41,8 @@ impl Core {
 
     async fn answer(&self, request: HttpRequest) -> HttpResponse {
         let inner = &self.inner;
-        let parsed = match parse(request, &inner.settings.limits, &*inner.entropy) {
-            Outcome::Parsed(parsed) => *parsed,
+        let mut parsed = match parse(request, &inner.settings.limits, &*inner.entropy) {
+            Outcome::Parsed(parsed) => parsed,
             Outcome::Answer(answer) => return answer,
         };
         if let Some(answer) = rooms::status::answer(inner, &parsed).await {
@@ -52,6 +52,7 @@ impl Core {
             Ok(unsealed) => unsealed,
             Err(error) => return write(refusal(&error, &parsed.id)),
         };
+        door::trim(&mut parsed, &unsealed.table.load());
         write(serve(inner, &unsealed, &parsed).await)
     }
 }

@@ -99,6 +99,35 @@ pub(crate) async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id
     }
 }
 
+/// Like [`lease()`], but does not wait for the engine of a stored lease: the lease ends now, and the expiry worker has the secret taken back,
+/// with retries. What was asked for is on disk when this returns.
+pub(crate) async fn lease_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id: &str) -> Result<()> {
+    match unsealed.leases.find(lease_id).await? {
+        Some(held) => unsealed.leases.end_now(held.id, inner.clock.now()).await,
+        None => lease(inner, unsealed, lease_id).await,
+    }
+}
+
+/// Like [`prefix()`], but waits for no engine, as [`lease_later`].
+pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<()> {
+    let (prefix, now) = (crate::mounts::with_slash(prefix), inner.clock.now());
+    unsealed.ledger.remove_below(&prefix);
+    signed::revoke_prefix(&prefix, now, &unsealed.rows).await?;
+    let mut after = None;
+    loop {
+        let page = unsealed.leases.below(&prefix, after.as_deref(), PAGE).await?;
+        let Some((last, _, _)) = page.last() else { return Ok(()) };
+        after = Some(last.clone());
+        for (_, kind, id) in page {
+            if kind == b'T' {
+                token(inner, unsealed, TokenId(id)).await?;
+            } else {
+                unsealed.leases.end_now(id, now).await?;
+            }
+        }
+    }
+}
+
 /// Revokes a stored lease: first it is marked, so that no renewal comes in between; then the engine takes the secret back; then it goes.
 pub(crate) async fn stored(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, held: &Held) -> Result<()> {
     let Some(held) = unsealed.leases.begin_revocation(held.id).await? else { return Ok(()) };

@@ -173,7 +173,7 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str) -
         limits.json_array_elements = narrower(limits.json_array_elements, json.elements_max);
         limits.json_tokens = narrower(limits.json_tokens, json.tokens_max);
     }
-    limits.body_bytes = config.listeners.iter().map(listen::body_bytes_max).max().unwrap_or(limits.body_bytes);
+    limits.body_bytes = config.listeners.iter().map(listen::body_bytes).max().unwrap_or(limits.body_bytes);
     Settings {
         ttls,
         limits,

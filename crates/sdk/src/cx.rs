@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use daypass_base::{Clock, Entropy, Seconds, Secret};
 
-use crate::{Operation, Store};
+use crate::{Operation, Result, Store};
 
 /// Everything that a handler may use. Cheap to clone.
 #[derive(Clone)]
@@ -22,6 +22,48 @@ pub struct Cx {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+}
+
+impl Cx {
+    /// Names below a prefix of the mount's storage, as [`Store::page`] gives them: the part of them that the caller asked for.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        self.store.page(prefix, &self.request.page).await
+    }
+}
+
+/// Which part of a list is wanted: what a caller gives as `after` and `limit`. All of it unless given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Names up to this one are left out.
+    pub after: Option<String>,
+    /// At most so many names.
+    pub limit: Option<usize>,
+}
+
+impl Page {
+    /// Whether all is wanted.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.after.is_none() && self.limit.is_none()
+    }
+
+    /// The wanted part of these names, in byte order.
+    ///
+    /// ```
+    /// use daypass_sdk::Page;
+    /// let page = Page { after: Some("a".to_owned()), limit: Some(2) };
+    /// let names = ["d", "a", "c", "b"].map(str::to_owned).to_vec();
+    /// assert_eq!(page.of(names), ["b", "c"]);
+    /// ```
+    #[must_use]
+    pub fn of(&self, mut names: Vec<String>) -> Vec<String> {
+        if self.is_all() {
+            return names;
+        }
+        names.sort_unstable();
+        let behind = |name: &String| self.after.as_ref().is_none_or(|after| name > after);
+        names.into_iter().filter(behind).take(self.limit.unwrap_or(usize::MAX)).collect()
+    }
 }
 
 /// A request as an engine sees it.
@@ -41,6 +83,8 @@ pub struct Request {
     pub remote: Option<IpAddr>,
     /// Headers that the mount's `passthrough_request_headers` names, and those that a core room needs; names in lower case.
     pub headers: BTreeMap<String, String>,
+    /// The part of a list that is wanted.
+    pub page: Page,
     /// The answer is to be wrapped for so long.
     pub wrap_ttl: Option<Seconds>,
     /// The token as it was presented: filled for the core's own rooms, never for engines.

@@ -15,7 +15,7 @@ pub mod sim;
 pub mod spec;
 mod store;
 
-pub use cx::{Caller, Cx, Mount, Request, TokenId};
+pub use cx::{Caller, Cx, Mount, Page, Request, TokenId};
 pub use endpoint::{Endpoint, Input};
 pub use engine::{Build, Engine, Factory, LeaseInfo, Renewal};
 pub use error::{Error, Kind, Result};
@@ -23,6 +23,6 @@ pub use operation::Operation;
 pub use path::{Captures, Pattern};
 pub use reply::{Json, Keys, LeaseTerms, Leased, Login, Outcome, Reply, reveal};
 pub use room::{Found, Mounted, Room, Support};
-pub use store::{Changes, CommitFailure, Entry, Expect, LIST_MAX, Storage, Store, from_json};
+pub use store::{Changes, CommitFailure, Entry, Expect, Storage, Store, from_json, whole};
 
 pub use daypass_base::{BoxFuture, Clock, Entropy, Seconds, Secret, Timestamp};

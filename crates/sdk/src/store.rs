@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use daypass_base::BoxFuture;
+use daypass_base::limits::LIST_NAMES;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Result};
+use crate::{Error, Page, Result};
 
 /// A stored value and how often it was put since it last was absent (first put: 1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,14 +155,21 @@ impl Store {
         self.commit(Changes::new().delete(key)).await.map_err(Error::from)
     }
 
-    /// All names below a prefix, folded at `/` (folders keep it), in byte order; at most [`LIST_MAX`].
+    /// All names below a prefix, folded at `/` (folders keep it), in byte order. Errors: `BadRequest` when they are more than one answer
+    /// carries.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>> {
-        self.inner.list(prefix, None, LIST_MAX).await
+        self.page(prefix, &Page::default()).await
     }
 
-    /// A page of the same.
+    /// The part of the same that a caller asked for. Errors: `BadRequest` when it is more than one answer carries.
+    pub async fn page(&self, prefix: &str, page: &Page) -> Result<Vec<String>> {
+        let limit = page.limit.unwrap_or(usize::MAX).min(LIST_NAMES + 1);
+        whole(self.inner.list(prefix, page.after.as_deref(), limit).await?, LIST_NAMES)
+    }
+
+    /// A page of the same, for work that goes through all of them.
     pub async fn list_page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
-        self.inner.list(prefix, after, limit.min(LIST_MAX)).await
+        self.inner.list(prefix, after, limit.min(LIST_NAMES)).await
     }
 
     /// Applies changes, atomically and durably.
@@ -175,8 +183,15 @@ impl Store {
     }
 }
 
-/// The longest list that one answer carries: names.
-pub const LIST_MAX: usize = 500_000;
+/// These names, when they are not more than one answer carries: a list is never cut short in silence. Errors: `BadRequest`, which says
+/// how to get at the rest.
+pub fn whole(names: Vec<String>, most: usize) -> Result<Vec<String>> {
+    if names.len() > most {
+        let text = format!("the list has more than {most} names: ask for parts of it with the query parameters limit=N and after=NAME");
+        return Err(Error::bad_request(text));
+    }
+    Ok(names)
+}
 
 /// Reads stored JSON. Errors: `Internal`.
 pub fn from_json<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> {

@@ -39,15 +39,16 @@ impl Server {
         let (deadline, _) = watch::channel(None);
         let running = Arc::new(Running::default());
         let serve = |bound: Bound| {
-            let room = bound.limits.all_bodies_bytes_max.max(bound.limits.body_bytes_max.saturating_mul(2)).div_ceil(1024);
+            let room = bound.limits.all_bodies_bytes.max(bound.limits.body_bytes.saturating_mul(2)).div_ceil(1024);
             let shared = Arc::new(Shared {
                 service: Arc::clone(&service),
                 bodies: Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))),
+                requests: Arc::new(Semaphore::new(bound.limits.requests.clamp(1, Semaphore::MAX_PERMITS))),
                 running: Arc::clone(&running),
                 limits: bound.limits,
             });
             let acceptor = Acceptor {
-                slots: Arc::new(Semaphore::new(shared.limits.connections_max.clamp(1, Semaphore::MAX_PERMITS))),
+                slots: Arc::new(Semaphore::new(shared.limits.connections.clamp(1, Semaphore::MAX_PERMITS))),
                 listener: bound.listener,
                 tls: bound.tls,
                 shared,

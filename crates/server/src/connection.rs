@@ -14,7 +14,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -35,7 +35,10 @@ pub(crate) async fn serve(
     stop: watch::Receiver<bool>,
 ) {
     let pace = Arc::new(Pace::new(clock));
-    let session = |protocol, tls| Arc::new(Session { shared: Arc::clone(&shared), pace: Arc::clone(&pace), peer, tls, protocol });
+    let session = |protocol, tls| {
+        let streams = (protocol == Protocol::Http2).then(|| Arc::new(Semaphore::new(shared.limits.streams.try_into().unwrap_or(1))));
+        Arc::new(Session { shared: Arc::clone(&shared), pace: Arc::clone(&pace), peer, tls, protocol, streams })
+    };
     let Some(tls) = tls else {
         let transport: Box<dyn Transport> = match socket {
             Socket::Tcp(stream) => Box::new(stream),
@@ -143,11 +146,11 @@ async fn wait_for_bytes(wire: &Wire, session: &Session, stop: &mut watch::Receiv
 
 async fn speak_http1(wire: Wire, session: &Arc<Session>, stop: &mut watch::Receiver<bool>) -> (Wire, End) {
     let limits = &session.shared.limits;
-    let buffer = limits.header_bytes_max.max(HYPER_BUFFER_MIN);
+    let buffer = limits.header_bytes.max(HYPER_BUFFER_MIN);
     let mut builder = http1::Builder::new();
     // Timeouts are `Pace`'s: hyper's counts the wait between two requests as time for the next head. A client that closes its sending
     // half still reads, and handlers run to their end anyway, so nobody needs to listen for it.
-    builder.header_read_timeout(None).half_close(true).max_header_size(buffer).max_buf_size(buffer);
+    builder.header_read_timeout(None).half_close(true).max_header_size(buffer).max_buf_size(buffer).max_headers(limits.headers);
     let mut connection = builder.serve_connection(TokioIo::new(wire), Handler(Arc::clone(session)));
     let end = watch_over(&mut connection, session, stop, Parking::Allowed).await;
     let parts = connection.into_parts();
@@ -159,7 +162,10 @@ async fn speak_http1(wire: Wire, session: &Arc<Session>, stop: &mut watch::Recei
 async fn http2(wire: Wire, session: Arc<Session>, mut stop: watch::Receiver<bool>) {
     let limits = &session.shared.limits;
     let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder.max_concurrent_streams(limits.streams_max).max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX));
+    builder
+        .max_concurrent_streams(limits.streams)
+        .max_pending_accept_reset_streams(limits.stream_resets)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX));
     let mut connection = builder.serve_connection(TokioIo::new(wire), Handler(Arc::clone(&session)));
     watch_over(&mut connection, &session, &mut stop, Parking::Impossible).await;
 }

@@ -3,7 +3,7 @@
 //! Turns bytes into a [`ServerRequest`], hands it to a [`Service`], and turns its [`ServerResponse`] into bytes. It knows no path, no token
 //! and no JSON: percent-decoding, routing and the text of every error are the service's.
 //!
-//! - [`listener`] binds. [`tls`] reads certificates and reads them again. [`limits`] has every number.
+//! - [`listener`] binds. [`tls`] reads certificates and reads them again. [`Limits`] has every number.
 //! - [`accept`] takes connections and ends them. [`connection`] drives one, with [`pace`] as its watch.
 //! - [`request`] reads a body within its limits and calls the service.
 //!
@@ -11,7 +11,7 @@
 
 pub mod accept;
 mod connection;
-pub mod limits;
+
 pub mod listener;
 mod pace;
 mod request;
@@ -30,7 +30,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 
 pub use accept::{Bound, Server};
-pub use limits::Limits;
+pub use daypass_base::Limits;
 pub use listener::Listener;
 pub use tls::{Reloader, TlsFiles};
 
@@ -65,11 +65,11 @@ pub struct ServerRequest {
 pub enum RequestBody {
     /// The connection broke off, or its framing is wrong; mostly nobody is left to read the answer.
     Broken(String),
-    /// All bodies that are being read have used up [`Limits::all_bodies_bytes_max`]. Worth a 503.
+    /// All bodies that are held have used up [`Limits::all_bodies_bytes`], or [`Limits::requests`] run already. Worth a 503.
     NoRoom,
     /// It did not come in within [`Limits::body_timeout`].
     TooSlow,
-    /// It is longer than [`Limits::body_bytes_max`].
+    /// It is longer than [`Limits::body_bytes`].
     TooLarge {
         /// That limit, in bytes.
         limit: usize,

@@ -22,8 +22,10 @@ use crate::{Body, Limits, Peer, RequestBody, ServerRequest, ServerResponse, Serv
 pub(crate) struct Shared {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Limits,
-    /// Bounds [`Limits::all_bodies_bytes_max`], in KiB.
+    /// Bounds [`Limits::all_bodies_bytes`], in KiB.
     pub(crate) bodies: Arc<Semaphore>,
+    /// Bounds [`Limits::requests`].
+    pub(crate) requests: Arc<Semaphore>,
     pub(crate) running: Arc<Running>,
 }
 
@@ -34,6 +36,9 @@ pub(crate) struct Session {
     pub(crate) peer: Peer,
     pub(crate) tls: Option<Arc<TlsFacts>>,
     pub(crate) protocol: Protocol,
+    /// Bounds the handlers that run for one HTTP/2 connection, those of streams that the client has reset included: to HTTP such a
+    /// stream is over, so [`Limits::streams`] alone would let a client start any number of them.
+    pub(crate) streams: Option<Arc<Semaphore>>,
 }
 
 /// [`Session`] as hyper wants it.
@@ -55,11 +60,26 @@ impl Session {
     async fn answer(self: Arc<Self>, request: Request<Incoming>, in_flight: InFlight) -> Result<Response<Answer>, Infallible> {
         let (head, incoming) = request.into_parts();
         let is_head = head.method == Method::HEAD;
-        let (body, permit) = self.read_body(incoming).await;
+        let (body, room) = self.read_body(incoming).await;
+        // Only now: a body that comes slowly takes nobody's turn.
+        let (body, held) = match self.admit(room) {
+            Some(held) => (body, held),
+            None => (RequestBody::NoRoom, Held::default()),
+        };
         let request =
             ServerRequest { method: head.method, uri: head.uri, headers: head.headers, body, peer: self.peer, tls: self.tls.clone() };
-        let finish = Finish { future: Some(self.shared.service.handle(request)), running: Arc::clone(&self.shared.running), permit };
+        let finish = Finish { future: Some(self.shared.service.handle(request)), running: Arc::clone(&self.shared.running), held };
         Ok(self.render(finish.await, is_head, in_flight))
+    }
+
+    /// A turn to run, if there is one. Never waits: who waits holds memory, and a client that is told can come again.
+    fn admit(&self, room: Option<OwnedSemaphorePermit>) -> Option<Held> {
+        let turn = |turns: &Arc<Semaphore>| Arc::clone(turns).try_acquire_owned().ok();
+        let of_connection = match &self.streams {
+            Some(streams) => Some(turn(streams)?),
+            None => None,
+        };
+        Some(Held { turns: [Some(turn(&self.shared.requests)?), of_connection, room] })
     }
 
     /// Reads a body to its end. With it comes its share of the room for bodies.
@@ -76,7 +96,7 @@ impl Session {
     }
 
     async fn collect(&self, mut incoming: Incoming, room: &mut Room<'_>) -> RequestBody {
-        let limit = self.shared.limits.body_bytes_max;
+        let limit = self.shared.limits.body_bytes;
         let announced = incoming.size_hint();
         let expected = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
         if expected > limit {
@@ -215,7 +235,13 @@ impl Running {
 struct Finish {
     future: Option<BoxFuture<'static, ServerResponse>>,
     running: Arc<Running>,
-    permit: Option<OwnedSemaphorePermit>,
+    held: Held,
+}
+
+/// What a request holds until its handler has ended: its turns and its share of the room for bodies.
+#[derive(Default)]
+struct Held {
+    turns: [Option<OwnedSemaphorePermit>; 3],
 }
 
 impl Future for Finish {
@@ -231,7 +257,7 @@ impl Future for Finish {
             }
         };
         self.future = None;
-        self.permit = None;
+        self.held = Held::default();
         Poll::Ready(response)
     }
 }
@@ -241,11 +267,11 @@ impl Drop for Finish {
         let Some(future) = self.future.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let apart = Apart::begin(&self.running);
-        let permit = self.permit.take();
+        let held = std::mem::take(&mut self.held);
         // Owned by `Server::shutdown`, which waits for `Running`.
         drop(runtime.spawn(async move {
             let _nobody_reads_it = future.await;
-            drop((permit, apart));
+            drop((held.turns, apart));
         }));
     }
 }

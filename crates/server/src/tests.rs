@@ -13,6 +13,7 @@ use super::*;
 
 mod bodies;
 mod endings;
+mod limits;
 mod tls;
 mod wire;
 
@@ -38,6 +39,9 @@ impl Service for Arc<Echo> {
         let service = Self::clone(self);
         Box::pin(async move {
             service.started.fetch_add(1, Ordering::SeqCst);
+            if request.body == RequestBody::NoRoom {
+                return echo(&service, request);
+            }
             match request.uri.path() {
                 "/slow" => {
                     service.gate.notified().await;

@@ -229,20 +229,45 @@ impl Leases {
         Ok(rows.into_iter().filter_map(entry).collect())
     }
 
-    /// Leases that are parked: their secrets could not be taken back, and a person has to look.
-    pub(crate) async fn parked(&self, limit: usize) -> Result<Vec<LeaseRow>> {
-        let rows = self.rows.backend().scan(&parked_key(""), None, limit).await.map_err(crate::rows::read_error)?;
-        let mut parked = Vec::new();
-        for (_, row) in rows {
-            let Some(id) = row.value.get(1..).and_then(|id| id.try_into().ok()) else { continue };
-            parked.extend(self.by_internal_id(id).await?.map(|held| held.row));
+    /// Lets a lease end now, whatever state it is in: the expiry worker has its engine take the secret back, with retries.
+    pub(crate) async fn end_now(&self, id: Id, now: Timestamp) -> Result<()> {
+        for _ in 0..CONFLICTS_MAX {
+            let Some(mut held) = self.by_internal_id(id).await? else { return Ok(()) };
+            let mut batch = Batch::new().require(lease_key(id), Condition::Version(held.version));
+            batch = batch.not_due(lease_due(id, held.row.expires)).delete(parked_key(&held.row.id)).due(lease_due(id, now));
+            held.row.expires = held.row.expires.min(now);
+            held.row.attempts = 0;
+            match self.rows.commit(self.rows.put_json(batch, lease_key(id), &held.row)?).await {
+                Ok(_) => return Ok(()),
+                Err(CommitFailure::Conflict(_)) => {}
+                Err(failure) => return Err(failure.into()),
+            }
         }
-        Ok(parked)
+        Err(Error::failed("the lease is changed by too many requests at once; try again"))
+    }
+
+    /// Shows leases that are parked, because their secrets could not be taken back and a person has to look, in the order of their ids
+    /// until `show` says that it has seen enough.
+    pub(crate) async fn parked(&self, mut show: impl FnMut(LeaseRow) -> bool + Send) -> Result<()> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let rows = self.rows.backend().scan(&parked_key(""), after.as_deref(), PAGE).await.map_err(crate::rows::read_error)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            after = Some(last.to_vec());
+            for (_, row) in rows {
+                let Some(id) = row.value.get(1..).and_then(|id| id.try_into().ok()) else { continue };
+                if let Some(held) = self.by_internal_id(id).await?
+                    && !show(held.row)
+                {
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Names below a prefix of lease ids, folded at `/`.
-    pub(crate) async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<String>> {
-        let names = self.rows.list(&lease_index_key(prefix), None, limit).await?;
+    pub(crate) async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+        let names = self.rows.list(&lease_index_key(prefix), after.map(str::as_bytes), limit).await?;
         Ok(names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect())
     }
 }
@@ -271,6 +296,9 @@ fn lease_due(id: Id, at: Timestamp) -> Due {
 
 /// Revocations that are tried before a lease waits for a person.
 pub(crate) const ATTEMPTS_MAX: u32 = 6;
+
+/// Parked leases that are read at a time.
+const PAGE: usize = 500;
 
 /// How often a write is tried again while others change the same token.
 const CONFLICTS_MAX: usize = 100;

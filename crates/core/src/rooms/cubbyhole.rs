@@ -32,6 +32,7 @@ impl Engine for Cubbyhole {
         vec![
             Endpoint::at(["{path..?}"])
                 .summary("Pass-through secret storage to a token-specific cubbyhole.")
+                .body_apart()
                 .exists(exists)
                 .on(Operation::Read, read)
                 .on(Operation::Update, write)
@@ -57,11 +58,13 @@ async fn read(room: Arc<Cubbyhole>, cx: Cx, _: Secret) -> Result<Reply> {
     Ok(reply)
 }
 
-async fn write(room: Arc<Cubbyhole>, cx: Cx, mut secret: Secret) -> Result<()> {
+async fn write(room: Arc<Cubbyhole>, cx: Cx, secret: Secret) -> Result<()> {
     let store = room.store(&cx)?;
-    secret.fields.remove("path");
     if secret.fields.is_empty() {
         return Err(Error::failed("missing data fields"));
+    }
+    if cx.request.below.is_empty() {
+        return Err(Error::failed("missing path"));
     }
     store.put_json(&cx.request.below, &secret.fields).await
 }
@@ -71,7 +74,7 @@ async fn delete(room: Arc<Cubbyhole>, cx: Cx, _: Secret) -> Result<()> {
 }
 
 async fn list(room: Arc<Cubbyhole>, cx: Cx, _: Secret) -> Result<Reply> {
-    let names = room.store(&cx)?.list(&cx.request.below).await?;
+    let names = room.store(&cx)?.page(&cx.request.below, &cx.request.page).await?;
     let mut data = Map::new();
     if !names.is_empty() {
         data.insert("keys".to_owned(), names.into());

@@ -58,8 +58,16 @@ pub(crate) async fn bind(
         }
     }
     answer.top_level = top_level;
-    answer.headers.extend(headers);
+    answer.headers.extend(headers.into_iter().filter(|(name, _)| allowed(routed, name)));
     Ok(Bound { answer, _proof: () })
+}
+
+/// Whether an engine may set this header: the core's own rooms may, others where the mount's `allowed_response_headers` names it.
+fn allowed(routed: &Routed, name: &str) -> bool {
+    routed.live.as_ref().is_some_and(|live| {
+        let named = live.row.config.allowed_response_headers.as_ref();
+        live.row.builtin || named.is_some_and(|names| names.iter().any(|allowed| allowed.eq_ignore_ascii_case(name)))
+    })
 }
 
 fn plain(outcome: Outcome, parsed: &Parsed, kind: &str, operation: Operation, warned: bool) -> Result<Answer> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use daypass_sdk::{Found, Operation, Support};
 
-use crate::mounts::{Live, Table};
+use crate::mounts::{Door, Live, Table};
 use crate::stages::parse::Parsed;
 
 /// A request whose way is known, also if it leads nowhere.
@@ -26,6 +26,19 @@ impl Routed {
     /// The mount's type, as answers name it.
     pub(crate) fn mount_type(&self) -> &str {
         self.live.as_ref().map_or("", |live| live.row.kind.as_str())
+    }
+}
+
+/// Cuts the slash off the end of a path that is to be written, where the mount is tuned to do so: everything from the judge on sees the
+/// path without it. Other mounts refuse such a write later, once it is known who asks.
+pub(crate) fn trim(parsed: &mut Parsed, table: &Table) {
+    if !matches!(parsed.operation, Operation::Patch | Operation::Update) || !parsed.path.ends_with('/') {
+        return;
+    }
+    let wanted = |door: &Door| door.live.row.config.trim_request_trailing_slashes == Some(true);
+    if table.find(&parsed.path).as_ref().is_some_and(wanted) {
+        let kept = parsed.path.trim_end_matches('/').len();
+        parsed.path.truncate(kept);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Intent: create or update? The engine is asked whether the thing exists; what it answers is used only by the judge.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daypass_sdk::{Cx, Error, Input, Operation, Request};
@@ -36,7 +37,9 @@ pub(crate) async fn decide(inner: &Arc<Inner>, parsed: &Parsed, routed: &Routed,
             .passthrough_request_headers
             .as_deref()
             .map(|names| named_headers(&parsed.headers, names))
+            .map(|headers| without_tokens(headers, parsed))
             .unwrap_or_default(),
+        page: parsed.page.clone(),
         wrap_ttl: parsed.wrap_ttl,
         presented: if live.row.builtin { presented(parsed) } else { None },
         deadline: inner.settings.limits.request_seconds.duration(),
@@ -56,6 +59,15 @@ pub(crate) async fn decide(inner: &Arc<Inner>, parsed: &Parsed, routed: &Routed,
     }
     request.operation = Some(operation);
     Intended { operation, trouble, cx: Some(context(inner, live, request)), _proof: () }
+}
+
+/// A token is nothing that an engine may see, whatever the mount is tuned to pass on.
+fn without_tokens(mut headers: BTreeMap<String, String>, parsed: &Parsed) -> BTreeMap<String, String> {
+    headers.remove("x-vault-token");
+    if parsed.bearer {
+        headers.remove("authorization");
+    }
+    headers
 }
 
 pub(crate) fn context(inner: &Inner, live: &crate::mounts::Live, request: Request) -> Cx {

@@ -6,13 +6,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use daypass_base::{Entropy, Seconds, Secret, duration, lenient};
-use daypass_sdk::Operation;
+use daypass_base::{Entropy, Limits, Seconds, Secret, duration, lenient};
+use daypass_sdk::{Operation, Page};
 use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
 
 use crate::http::{Body, HttpRequest, HttpResponse};
-use crate::limits::Limits;
 use crate::respond::{Answer, Content, write};
 use crate::{ids, json};
 
@@ -27,7 +26,11 @@ pub(crate) struct Parsed {
     pub(crate) operation: Operation,
     pub(crate) fields: Map<String, Value>,
     pub(crate) token: Option<Secret<String>>,
+    /// The token came as `Authorization: Bearer`.
+    pub(crate) bearer: bool,
     pub(crate) wrap_ttl: Option<Seconds>,
+    /// Which part of a list.
+    pub(crate) page: Page,
     pub(crate) peer: Option<SocketAddr>,
     /// The peer's address as text, for audit; empty over a unix socket.
     pub(crate) remote: String,
@@ -56,9 +59,15 @@ pub(crate) fn parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy
 
 fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Result<Parsed, Box<HttpResponse>> {
     let HttpRequest { method, uri, headers, body, peer } = request;
+    let sent = uri.path().len() + uri.query().map_or(0, str::len);
+    if sent > limits.uri_bytes {
+        let text = format!("path and query are {sent} bytes long, over the limit of {} bytes", limits.uri_bytes);
+        return Err(refused(414, vec![text]));
+    }
     let path = logical_path(uri.path(), uri.query(), limits)?;
     let query = query_fields(uri.query().unwrap_or_default(), limits)?;
     let operation = operation(method.as_str(), &query, &headers)?;
+    let page = if operation == Operation::List { page(&query)? } else { Page::default() };
     let fields = match operation {
         Operation::Update | Operation::Patch => body_fields(body, &headers, limits)?,
         _ => plain_query(query, operation),
@@ -72,7 +81,9 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
         operation,
         fields,
         token: token(&headers),
+        bearer: bearer(&headers).is_some(),
         wrap_ttl,
+        page,
         remote: peer.map(|peer| peer.ip().to_string()).unwrap_or_default(),
         peer,
         uri: uri.to_string(),
@@ -90,12 +101,16 @@ fn logical_path(raw: &str, query: Option<&str>, limits: &Limits) -> Result<Strin
     }
     let decoded = percent_decode(raw).ok_or_else(|| plain(400, "400 Bad Request"))?;
     let text = String::from_utf8(decoded).map_err(|_not_text| refused(400, vec!["the path is not valid UTF-8".to_owned()]))?;
-    if text.chars().any(char::is_control) {
+    if !printable(&text) {
         return Err(Box::new(HttpResponse { without: ALL_USUAL, ..write(Answer::empty(400)) }));
     }
-    if text.len() > limits.path_bytes || text.split('/').count() > limits.path_segments {
-        let message = format!("the path is over the limit of {} bytes or {} segments", limits.path_bytes, limits.path_segments);
-        return Err(refused(400, vec![message]));
+    if text.len() > limits.path_bytes {
+        let text = format!("the path is {} bytes long, over the limit of {} bytes", text.len(), limits.path_bytes);
+        return Err(refused(414, vec![text]));
+    }
+    let segments = text.split('/').count();
+    if segments > limits.path_segments {
+        return Err(refused(400, vec![format!("the path has {segments} segments, over the limit of {}", limits.path_segments)]));
     }
     // A parent that hides behind an escape was decoded just now and is seen here.
     match text.strip_prefix("/v1/") {
@@ -111,6 +126,18 @@ fn logical_path(raw: &str, query: Option<&str>, limits: &Limits) -> Result<Strin
         }
         None => Err(refused(404, Vec::new())),
     }
+}
+
+/// Whether all of a path can be printed, as Go's `unicode.IsPrint` sees it: what cannot be seen would make two paths look the same in
+/// a policy or an audit log. Rust's own rule for escapes is the same; only combining marks are escaped where nothing precedes them.
+fn printable(path: &str) -> bool {
+    let seen = |character: char| {
+        if character.is_ascii() {
+            return !character.is_ascii_control();
+        }
+        ['x', character].iter().collect::<String>().escape_debug().nth(1) == Some(character)
+    };
+    path.chars().all(seen)
 }
 
 /// As Go's `path.Clean` with the mux's rule that a trailing slash stays.
@@ -191,7 +218,8 @@ fn body_fields(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<Map<S
         Body::Read(bytes) if bytes.len() > limits.body_bytes => return Err(refused(413, vec!["http: request body too large".to_owned()])),
         Body::Read(bytes) => bytes,
     };
-    let form = headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+    let kind = headers.get("content-type").and_then(|value| value.to_str().ok()).and_then(|kind| kind.split(';').next());
+    let form = kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     // Java's and curl's default type is the form's, whatever the body is: the first byte decides.
     if form && first.is_some_and(|byte| !matches!(byte, b'{' | b'[')) {
@@ -213,11 +241,26 @@ fn body_fields(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<Map<S
     json::read_object(&bytes, limits).map_err(|text| refused(400, vec![text]))
 }
 
+/// The part of a list that is asked for, as OpenBao's clients ask; Vault has no pages. A limit of zero is none.
+fn page(query: &[(String, String)]) -> Result<Page, Box<HttpResponse>> {
+    let given = |wanted: &str| query.iter().rev().find(|(name, value)| name == wanted && !value.is_empty()).map(|(_, value)| value.clone());
+    let limit = match given("limit") {
+        None => None,
+        Some(text) => {
+            let limit: i64 = text.parse().map_err(|_no_number| {
+                refused(400, vec![format!("invalid limit {text:?}: give the number of names that the list may have")])
+            })?;
+            usize::try_from(limit).ok().filter(|limit| *limit > 0)
+        }
+    };
+    Ok(Page { after: given("after"), limit })
+}
+
 /// Query parameters as fields: one value is a text, several are a list.
 fn plain_query(query: Vec<(String, String)>, operation: Operation) -> Map<String, Value> {
     let mut fields = Map::new();
     for (name, value) in query {
-        if name == "help" || (name == "list" && operation == Operation::List) {
+        if name == "help" || (operation == Operation::List && matches!(name.as_str(), "after" | "limit" | "list")) {
             continue;
         }
         match fields.get_mut(&name) {
@@ -250,14 +293,16 @@ fn query_fields(query: &str, limits: &Limits) -> Result<Vec<(String, String)>, B
 /// `X-Vault-Token`, or a bearer token when that is absent.
 fn token(headers: &HeaderMap) -> Option<Secret<String>> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let found = text("x-vault-token")
-        .filter(|token| !token.is_empty())
-        .or_else(|| text("authorization").and_then(|value| value.strip_prefix("Bearer ")).filter(|token| !token.is_empty()));
+    let found = text("x-vault-token").filter(|token| !token.is_empty()).or_else(|| bearer(headers));
     if found.is_none() && headers.get("x-vault-token").is_some_and(|raw| !raw.is_empty()) {
         // Not text, so no token of ours: it is still a token that was presented, and wrong.
         return Some(Secret::from("\u{0}"));
     }
     found.map(|token| Secret::new(token.to_owned()))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ").filter(|token| !token.is_empty())
 }
 
 /// How long the answer is to be kept. `X-Vault-Wrap-Format: jwt` is not offered: clients treat the token as opaque.
@@ -273,6 +318,17 @@ fn wrapping(headers: &HeaderMap) -> Result<Option<Seconds>, Box<HttpResponse>> {
 
 /// Headers that must make sense although they mean nothing here.
 fn check_flags(headers: &HeaderMap) -> Result<(), Box<HttpResponse>> {
+    for value in headers.get_all("x-vault-mfa") {
+        let missing = match value.to_str().ok().and_then(|value| value.split_once(':')) {
+            Some(("", _)) => "method name or ID",
+            Some((_, "")) => "method value",
+            _ => continue,
+        };
+        return Err(refused(
+            400,
+            vec![format!("failed to parse X-Vault-MFA header: invalid data in header \"X-Vault-MFA\"; missing {missing}")],
+        ));
+    }
     let Some(value) = headers.get("x-vault-policy-override") else { return Ok(()) };
     let text = value.to_str().unwrap_or("?");
     if lenient::parse_bool(text).is_none() {
@@ -342,8 +398,21 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_seen_is_not_printable() {
+        for path in ["/v1/a b", "/v1/é", "/v1/e\u{301}", "/v1/✓", "/v1/日本", "/v1/\"\\'", "/v1/\u{1f600}"] {
+            assert!(printable(path), "{path:?}");
+        }
+        for hidden in
+            ['\0', '\n', '\u{7f}', '\u{85}', '\u{a0}', '\u{ad}', '\u{200b}', '\u{202e}', '\u{2028}', '\u{feff}', '\u{e000}', '\u{378}']
+        {
+            assert!(!printable(&format!("/v1/a{hidden}b")), "{hidden:?}");
+        }
+    }
+
+    #[test]
     fn a_query_with_one_value_is_a_text_and_with_several_a_list() {
-        let query = query_fields("a=1&b=x&b=y&list=true&c=%20+", &Limits::default()).unwrap();
+        let query = query_fields("a=1&b=x&b=y&list=true&c=%20+&after=x&limit=5", &Limits::default()).unwrap();
+        assert_eq!(page(&query).unwrap(), Page { after: Some("x".to_owned()), limit: Some(5) });
         let fields = plain_query(query, Operation::List);
         assert_eq!(Value::Object(fields), serde_json::json!({"a": "1", "b": ["x", "y"], "c": "  "}));
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use daypass_sdk::{Error, Input, Kind, Operation, Outcome, Reply, Result};
-use serde_json::json;
+use daypass_sdk::{Error, Input, Kind, Operation, Outcome, Page, Reply, Result};
+use serde_json::{Map, Value, json};
 
 use crate::lockout;
 use crate::mounts::Class;
@@ -55,7 +55,11 @@ pub(crate) async fn run(
     let work = live.engine.run(found, cx, operation, input);
     let reply = tokio::select! {
         reply = work => reply,
-        () = inner.clock.sleep(limit) => return Err(Error::failed(format!("the request took longer than {} seconds and was given up", limit.as_secs()))),
+        () = inner.clock.sleep(limit) => {
+            // Go's words first: they are what Vault's clients search for.
+            let text = format!("context deadline exceeded: the request took longer than {} seconds and was given up", limit.as_secs());
+            return Err(Error::failed(text));
+        }
     };
     if let Some(alias) = &alias {
         match &reply {
@@ -64,7 +68,29 @@ pub(crate) async fn run(
             Err(_) => {}
         }
     }
-    Ok(Ran { reply: reply?, operation, _proof: () })
+    let mut reply = reply?;
+    if let (Operation::List, Outcome::Data(data)) = (operation, &mut reply.outcome) {
+        cut(data, &parsed.page);
+    }
+    Ok(Ran { reply, operation, _proof: () })
+}
+
+/// Leaves the part of a list that was asked for. Engines with long lists read no more than that anyway; this is for all others.
+fn cut(data: &mut Map<String, Value>, page: &Page) {
+    if page.is_all() {
+        return;
+    }
+    let Some(Value::Array(keys)) = data.remove("keys") else { return };
+    let texts = keys.into_iter().filter_map(|key| if let Value::String(text) = key { Some(text) } else { None });
+    let names = page.of(texts.collect());
+    if let Some(Value::Object(info)) = data.get_mut("key_info") {
+        info.retain(|name, _| names.binary_search(name).is_ok());
+    }
+    if !names.is_empty() {
+        data.insert("keys".to_owned(), names.into());
+    } else if data.get("key_info").is_some_and(|info| info.as_object().is_some_and(Map::is_empty)) {
+        data.remove("key_info");
+    }
 }
 
 /// Whom a login claims to be, where failures are counted.

@@ -417,23 +417,21 @@ impl Tokens {
         }
     }
 
-    /// Accessors of all live tokens, in the order in which they were made.
-    pub(crate) async fn accessors(&self, limit: usize) -> Result<Vec<String>> {
-        let (mut out, mut after): (Vec<String>, Option<Vec<u8>>) = (Vec::new(), None);
+    /// Shows the accessors of all live tokens behind this one, in the order in which they were made, which is that of their texts, until
+    /// `show` says that it has seen enough.
+    pub(crate) async fn accessors(&self, after: Option<&str>, mut show: impl FnMut(String) -> bool + Send) -> Result<()> {
+        let first = after.and_then(|accessor| accessor.get(..22)).and_then(ids::decode_id);
+        let mut after = first.map(|id| token_key(TokenId(id)).bytes.to_vec());
         let everything = Key::new(Space::Token, Vec::new());
         loop {
             let page = self.rows.scan(&everything, after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(out) };
+            let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.bytes.to_vec());
             for (key, plain) in page {
                 let row: TokenRow = crate::rows::parse(&key, &plain.value)?;
-                if !row.ended(self.clock.now()) {
-                    out.push(row.accessor);
+                if !row.ended(self.clock.now()) && !show(row.accessor) {
+                    return Ok(());
                 }
-            }
-            if out.len() >= limit {
-                out.truncate(limit);
-                return Ok(out);
             }
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use daypass_base::BoxFuture;
 use daypass_core::{Body as CoreBody, Core, HttpRequest, HttpResponse};
 use daypass_server::{Body, Peer, RequestBody, ServerRequest, ServerResponse, Service};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, StatusCode};
 
 use crate::config::listener::{ForwardedFor, StatusHeaders};
@@ -42,7 +42,7 @@ impl Service for Bridge {
                 RequestBody::Whole(bytes) => CoreBody::Read(bytes),
                 RequestBody::TooLarge { .. } => CoreBody::TooLarge,
                 RequestBody::Broken(reason) => return refused(StatusCode::BAD_REQUEST, &format!("the request body broke off: {reason}")),
-                RequestBody::NoRoom => return refused(StatusCode::SERVICE_UNAVAILABLE, "overloaded, try again later"),
+                RequestBody::NoRoom => return overloaded(),
                 RequestBody::TooSlow => return refused(StatusCode::REQUEST_TIMEOUT, "the request body did not come in time"),
             };
             let peer = match peer {
@@ -124,6 +124,13 @@ fn written(answer: HttpResponse) -> ServerResponse {
     }
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     ServerResponse { status, headers, body: Body::Full(answer.body) }
+}
+
+/// Too many requests, or too much in their bodies: clients that are told when come again by themselves.
+fn overloaded() -> ServerResponse {
+    let mut response = refused(StatusCode::SERVICE_UNAVAILABLE, "overloaded, try again later");
+    response.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 fn refused(status: StatusCode, text: &str) -> ServerResponse {

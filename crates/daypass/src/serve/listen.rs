@@ -76,22 +76,22 @@ async fn unix(path: &Path, access: &listener::UnixAccess) -> Result<Listener, St
 }
 
 /// The longest body that a listener takes, in bytes.
-pub(super) fn body_bytes_max(listener: &listener::Listener) -> usize {
+pub(super) fn body_bytes(listener: &listener::Listener) -> usize {
     let defaults = Limits::default();
     match listener.max_request_size {
-        None => defaults.body_bytes_max,
-        Some(0) => defaults.all_bodies_bytes_max,
+        None => defaults.body_bytes,
+        Some(0) => defaults.all_bodies_bytes,
         Some(size) => usize::try_from(size).unwrap_or(usize::MAX),
     }
 }
 
 fn limits(listener: &listener::Listener) -> Limits {
     let defaults = Limits::default();
-    let body = body_bytes_max(listener);
+    let body = body_bytes(listener);
     let timeouts = &listener.timeouts;
     Limits {
-        body_bytes_max: body,
-        all_bodies_bytes_max: defaults.all_bodies_bytes_max.max(body),
+        body_bytes: body,
+        all_bodies_bytes: defaults.all_bodies_bytes.max(body),
         header_timeout: timeouts.read_header.map_or(defaults.header_timeout, daypass_base::Seconds::duration),
         body_timeout: timeouts.read.map_or(defaults.body_timeout, daypass_base::Seconds::duration),
         idle_timeout: timeouts.idle.map_or(defaults.idle_timeout, daypass_base::Seconds::duration),

@@ -26,7 +26,7 @@ async fn a_body_of_the_very_limit_is_whole_and_one_of_33_mib_is_refused_with_an_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_without_an_announced_length_is_read_up_to_the_limit() {
-    let test = start(Limits { body_bytes_max: 3 * MIB, ..Limits::default() }).await;
+    let test = start(Limits { body_bytes: 3 * MIB, ..Limits::default() }).await;
     let mut stream = test.connect().await;
     stream.write_all(b"POST /body HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
     for _ in 0..4 {
@@ -86,7 +86,7 @@ async fn a_body_that_breaks_off_is_told_apart_from_a_whole_one() {
 
 #[tokio::test]
 async fn large_bodies_share_one_room() {
-    let limits = Limits { body_bytes_max: MIB, all_bodies_bytes_max: 0, ..Limits::default() };
+    let limits = Limits { body_bytes: MIB, all_bodies_bytes: 0, ..Limits::default() };
     let test = start(limits).await;
     // The room is never below two bodies; these two have taken it.
     let mut waiting = Vec::new();

@@ -13,10 +13,10 @@ use super::*;
 use crate::tls::{ClientCertificates, MinVersion, TlsError};
 
 /// An issuer, and certificates from it.
-struct Issuer(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Issuer(CertifiedIssuer<'static, KeyPair>);
 
 impl Issuer {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
@@ -29,7 +29,7 @@ impl Issuer {
     }
 
     /// Writes a new pair to `cert.pem` and `key.pem`, and returns the certificate.
-    fn write_pair(&self, into: &Path) -> CertificateDer<'static> {
+    pub(super) fn write_pair(&self, into: &Path) -> CertificateDer<'static> {
         let (certificate, key) = self.issue();
         std::fs::write(into.join("cert.pem"), certificate.pem()).unwrap();
         std::fs::write(into.join("key.pem"), key.serialize_pem()).unwrap();
@@ -37,7 +37,7 @@ impl Issuer {
     }
 }
 
-fn files(root: &Path) -> TlsFiles {
+pub(super) fn files(root: &Path) -> TlsFiles {
     TlsFiles {
         certificate: root.join("cert.pem"),
         key: root.join("key.pem"),
@@ -54,19 +54,19 @@ async fn start_tls(reloader: &Arc<Reloader>) -> Test {
 
 static TLS12_ALONE: [&rustls::SupportedProtocolVersion; 1] = [&rustls::version::TLS12];
 
-struct Client<'a> {
-    issuer: &'a Issuer,
-    own: Option<(rcgen::Certificate, KeyPair)>,
-    protocols: &'a [&'a [u8]],
-    versions: &'static [&'static rustls::SupportedProtocolVersion],
+pub(super) struct Client<'a> {
+    pub(super) issuer: &'a Issuer,
+    pub(super) own: Option<(rcgen::Certificate, KeyPair)>,
+    pub(super) protocols: &'a [&'a [u8]],
+    pub(super) versions: &'static [&'static rustls::SupportedProtocolVersion],
 }
 
 impl<'a> Client<'a> {
-    fn of(issuer: &'a Issuer) -> Self {
+    pub(super) fn of(issuer: &'a Issuer) -> Self {
         Self { issuer, own: None, protocols: &[], versions: rustls::ALL_VERSIONS }
     }
 
-    async fn connect(self, test: &Test) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn connect(self, test: &Test) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.0.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -88,7 +88,7 @@ fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }
 
-async fn ask(mut stream: TlsStream<TcpStream>) -> String {
+pub(super) async fn ask(mut stream: TlsStream<TcpStream>) -> String {
     stream.write_all(get_and_close("/tls").as_bytes()).await.unwrap();
     read_all(&mut stream).await
 }

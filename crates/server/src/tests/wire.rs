@@ -117,7 +117,7 @@ async fn a_stream_arrives_whole() {
 
 #[tokio::test]
 async fn long_headers_are_refused() {
-    let test = start(Limits { header_bytes_max: 16 * 1024, ..Limits::default() }).await;
+    let test = start(Limits { header_bytes: 16 * 1024, ..Limits::default() }).await;
     let long = |bytes| format!("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX-Long: {}\r\n\r\n", "x".repeat(bytes));
     assert!(test.exchange(long(12 * 1024)).await.starts_with("HTTP/1.1 200"));
     assert!(test.exchange(long(20 * 1024)).await.starts_with("HTTP/1.1 431"));
@@ -132,7 +132,7 @@ async fn a_panic_is_a_500_and_the_next_request_is_served() {
 
 #[tokio::test]
 async fn a_full_house_lets_further_connections_wait() {
-    let test = start(Limits { connections_max: 1, ..Limits::default() }).await;
+    let test = start(Limits { connections: 1, ..Limits::default() }).await;
     let mut first = test.connect().await;
     first.write_all(get("/").as_bytes()).await.unwrap();
     read_answer(&mut first).await;

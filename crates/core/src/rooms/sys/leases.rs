@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daypass_base::{Seconds, Timestamp};
-use daypass_sdk::{Cx, Endpoint, Error, Keys, Operation, Outcome, Reply, Result};
+use daypass_sdk::{Cx, Endpoint, Error, Keys, Operation, Outcome, Reply, Result, whole};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Sys;
 use crate::leases::{LeaseRow, signed};
@@ -72,10 +72,38 @@ struct KindParams {
     /// Only `irrevocable` is counted and listed.
     #[serde(default)]
     r#type: String,
-    /// The most leases to list; 10,000 unless given.
+    /// The most leases to list: a number, 10000 unless given, or `none` for all.
     #[serde(default)]
-    #[expect(dead_code, reason = "irrevocable leases are few; the list is bounded anyway")]
-    limit: Option<Value>,
+    limit: String,
+    /// Kept for Vault's clients: there are no namespaces.
+    #[serde(default)]
+    #[expect(dead_code, reason = "there are no namespaces to leave out")]
+    include_child_namespaces: bool,
+}
+
+/// A prefix of lease ids.
+#[derive(Deserialize, JsonSchema)]
+struct ForceParams {
+    /// The prefix: a mount, or a role's path.
+    #[serde(default)]
+    prefix: String,
+}
+
+impl KindParams {
+    /// How many leases to list at most. Errors: `BadRequest` with Vault's texts.
+    fn most(&self) -> Result<usize> {
+        match self.limit.as_str() {
+            "" => Ok(PARKED_LISTED),
+            none if none.eq_ignore_ascii_case("none") => Ok(usize::MAX),
+            text => {
+                let limit: i64 = text
+                    .parse()
+                    .map_err(|error| Error::bad_request(format!("invalid 'limit' provided: {text:?} is no whole number")).because(error))?;
+                let positive = usize::try_from(limit).ok().filter(|limit| *limit > 0);
+                positive.ok_or_else(|| Error::bad_request("limit must be 'none' or a positive integer"))
+            }
+        }
+    }
 }
 
 impl LeaseParams {
@@ -127,11 +155,13 @@ fn shown(id: &str, issued: Timestamp, renewed: Option<Timestamp>, expires: Optio
 async fn list(sys: Arc<Sys>, cx: Cx, params: PrefixParams) -> Result<Keys> {
     let (inner, unsealed) = sys.way.open()?;
     let prefix = if params.prefix.is_empty() { String::new() } else { crate::mounts::with_slash(&params.prefix) };
-    let mut names = unsealed.leases.list(&prefix, inner.settings.limits.list_names).await?;
+    let (most, page) = (inner.settings.limits.list_names, &cx.request.page);
+    let wanted = page.limit.unwrap_or(usize::MAX).min(most + 1);
+    let mut names = unsealed.leases.list(&prefix, page.after.as_deref(), wanted).await?;
     names.extend(unsealed.ledger.list(&prefix, cx.clock.now()));
     names.sort_unstable();
     names.dedup();
-    Ok(Keys(names))
+    Ok(Keys(whole(page.of(names), most)?))
 }
 
 async fn renew(sys: Arc<Sys>, cx: Cx, params: LeaseParams) -> Result<Reply> {
@@ -202,44 +232,35 @@ async fn ask_engine(
 async fn revoke_one(sys: Arc<Sys>, _: Cx, params: LeaseParams) -> Result<Reply> {
     let (inner, unsealed) = sys.way.open()?;
     let id = params.id()?;
-    let result = revoke::lease(&inner, &unsealed, id).await;
     if params.sync == Some(false) {
-        // It is done at once all the same; a failure is retried by the expiry worker when the lease ends.
-        if let Err(error) = result {
-            tracing::warn!(lease = %id, %error, "a secret could not be taken back when asked to; its lease stays until its end");
-        }
+        revoke::lease_later(&inner, &unsealed, id).await?;
         return Ok(Outcome::Accepted.into());
     }
-    result.map_err(|error| {
+    revoke::lease(&inner, &unsealed, id).await.map_err(|error| {
         Error::bad_request(format!("failed to revoke entry: resp: (*logical.Response)(nil) err: {error}")).because(error)
     })?;
     Ok(Reply::nothing())
 }
 
 async fn revoke_prefix(sys: Arc<Sys>, _: Cx, params: PrefixParams) -> Result<Reply> {
-    below(sys, params, false).await
-}
-
-async fn revoke_force(sys: Arc<Sys>, _: Cx, params: PrefixParams) -> Result<Reply> {
-    below(sys, params, true).await
-}
-
-async fn below(sys: Arc<Sys>, params: PrefixParams, force: bool) -> Result<Reply> {
     let (inner, unsealed) = sys.way.open()?;
-    if params.prefix.trim_matches('/').is_empty() {
-        return Err(Error::no_such_path());
-    }
+    let prefix = some_prefix(&params.prefix)?;
     if params.sync == Some(false) {
-        let prefix = params.prefix.clone();
-        tokio::spawn(async move {
-            if let Err(error) = revoke::prefix(&inner, &unsealed, &prefix, force).await {
-                tracing::warn!(%prefix, %error, "the revocation of a prefix did not finish");
-            }
-        });
+        revoke::prefix_later(&inner, &unsealed, prefix).await?;
         return Ok(Outcome::Accepted.into());
     }
-    revoke::prefix(&inner, &unsealed, &params.prefix, force).await?;
+    revoke::prefix(&inner, &unsealed, prefix, false).await?;
     Ok(Reply::nothing())
+}
+
+async fn revoke_force(sys: Arc<Sys>, _: Cx, params: ForceParams) -> Result<()> {
+    let (inner, unsealed) = sys.way.open()?;
+    revoke::prefix(&inner, &unsealed, some_prefix(&params.prefix)?, true).await
+}
+
+/// Errors: `NoSuchPath` for everything at once, which nobody means.
+fn some_prefix(prefix: &str) -> Result<&str> {
+    if prefix.trim_matches('/').is_empty() { Err(Error::no_such_path()) } else { Ok(prefix) }
 }
 
 /// Nothing to say.
@@ -253,28 +274,42 @@ async fn tidy(_: Arc<Sys>, _: Cx, _: Nothing) -> Result<Reply> {
 }
 
 async fn count(sys: Arc<Sys>, _: Cx, params: KindParams) -> Result<Reply> {
-    let parked = parked(&sys, &params).await?;
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for lease in &parked {
-        *counts.entry(lease.mount_accessor.clone()).or_default() += 1;
-    }
-    Ok(Reply::json(json!({ "lease_count": parked.len(), "counts": counts })))
+    parked(&sys, &params, |lease| {
+        *counts.entry(lease.mount_accessor).or_default() += 1;
+        true
+    })
+    .await?;
+    Ok(Reply::json(json!({ "lease_count": counts.values().sum::<u64>(), "counts": counts })))
 }
 
 async fn irrevocable(sys: Arc<Sys>, _: Cx, params: KindParams) -> Result<Reply> {
-    let parked = parked(&sys, &params).await?;
-    let shown = |lease: &LeaseRow| json!({ "lease_id": lease.id, "mount_id": lease.mount_accessor, "error": lease.error });
-    Ok(Reply::json(json!({ "lease_count": parked.len(), "leases": parked.iter().map(shown).collect::<Vec<_>>() })))
+    let most = params.most()?;
+    let (mut leases, mut more) = (Vec::new(), false);
+    parked(&sys, &params, |lease| {
+        more = leases.len() >= most;
+        if !more {
+            leases.push(json!({ "lease_id": lease.id, "mount_id": lease.mount_accessor, "error": lease.error }));
+        }
+        !more
+    })
+    .await?;
+    let reply = Reply::json(json!({ "lease_count": leases.len(), "leases": leases }));
+    Ok(if more {
+        reply.warn(format!("There are more than {most} irrevocable leases: give a larger limit, or limit=none for all."))
+    } else {
+        reply
+    })
 }
 
-/// Leases whose secrets could not be taken back. Errors: `NotFound` for any other kind.
-async fn parked(sys: &Sys, params: &KindParams) -> Result<Vec<LeaseRow>> {
+/// Shows leases whose secrets could not be taken back. Errors: `NotFound` for any other kind.
+async fn parked(sys: &Sys, params: &KindParams, show: impl FnMut(LeaseRow) -> bool + Send) -> Result<()> {
     if params.r#type != "irrevocable" {
         return Err(Error::not_found());
     }
     let (_, unsealed) = sys.way.open()?;
-    unsealed.leases.parked(PARKED_MAX).await
+    unsealed.leases.parked(show).await
 }
 
-/// The most parked leases that are counted and listed.
-const PARKED_MAX: usize = 10_000;
+/// The most parked leases that are listed unless the caller says otherwise.
+const PARKED_LISTED: usize = 10_000;

@@ -183,6 +183,9 @@ impl Wanted {
             "kv-v1" => Some("1"),
             "kv-v2" => Some("2"),
             "generic" => None,
+            kind if kind != "kv" && self.options.0.get("version").is_some_and(|version| !version.is_empty()) => {
+                return Err(Error::bad_request(format!("secrets engine {kind:?} does not allow setting a version")));
+            }
             _ => return Ok(()),
         };
         "kv".clone_into(&mut self.kind);

@@ -58,10 +58,11 @@ struct Stored {
     text: String,
 }
 
-async fn list(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Keys> {
+async fn list(sys: Arc<Sys>, cx: Cx, _params: Nothing) -> Result<Keys> {
     let (inner, unsealed) = sys.way.open()?;
-    let names = unsealed.rows.list(&key(""), None, inner.settings.limits.list_names).await?;
-    Ok(Keys(names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()))
+    let most = inner.settings.limits.list_names;
+    let names = unsealed.rows.list(&key(""), cx.request.page.after.as_deref().map(str::as_bytes), most + 1).await?;
+    Ok(Keys(daypass_sdk::whole(names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect(), most)?))
 }
 
 /// Errors: 404 with a text when there is no such policy.

@@ -127,7 +127,8 @@ async fn delete(sys: Arc<Sys>, _cx: Cx, params: Name) -> Result<()> {
 }
 
 async fn names(inner: &Inner, unsealed: &Unsealed) -> Result<Vec<String>> {
-    unsealed.policies.list(inner.settings.limits.list_names).await
+    let most = inner.settings.limits.list_names;
+    daypass_sdk::whole(unsealed.policies.list(most).await?, most)
 }
 
 async fn found(sys: &Sys, params: &Name) -> Result<(String, String)> {

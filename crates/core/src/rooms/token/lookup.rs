@@ -31,9 +31,19 @@ pub(super) async fn lookup_accessor(room: Arc<TokenRoom>, cx: Cx, params: Access
     shown(&unsealed, &known, Value::String(String::new()), cx.clock.now()).await
 }
 
-pub(super) async fn accessors(room: Arc<TokenRoom>, _: Cx, _: Nothing) -> Result<Keys> {
+pub(super) async fn accessors(room: Arc<TokenRoom>, cx: Cx, _: Nothing) -> Result<Keys> {
     let (inner, unsealed) = open(&room).await?;
-    Ok(Keys(unsealed.tokens.accessors(inner.settings.limits.list_names).await?))
+    let (most, page) = (inner.settings.limits.list_names, &cx.request.page);
+    let wanted = page.limit.unwrap_or(usize::MAX).min(most + 1);
+    let mut names = Vec::new();
+    unsealed
+        .tokens
+        .accessors(page.after.as_deref(), |accessor| {
+            names.push(accessor);
+            names.len() < wanted
+        })
+        .await?;
+    Ok(Keys(daypass_sdk::whole(names, most)?))
 }
 
 /// What look-ups show of a token. Clients assert the types of these keys, so all of them are always there.

@@ -132,7 +132,7 @@ pub(super) async fn exists(_: Arc<TokenRoom>, cx: Cx, params: RoleParams) -> Res
 }
 
 pub(super) async fn list(_: Arc<TokenRoom>, cx: Cx, _: Nothing) -> Result<Keys> {
-    Ok(Keys(cx.store.list("roles/").await?))
+    Ok(Keys(cx.list("roles/").await?))
 }
 
 pub(super) async fn delete(_: Arc<TokenRoom>, cx: Cx, params: NameParams) -> Result<()> {

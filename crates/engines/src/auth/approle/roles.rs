@@ -129,7 +129,7 @@ async fn store(approle: &AppRole, cx: &Cx, name: &str, former: Option<&FoundRole
 }
 
 async fn list(_: Arc<AppRole>, cx: Cx, _: NoParams) -> Result<Keys> {
-    Ok(Keys(cx.store.list(ROWS).await?))
+    Ok(Keys(cx.list(ROWS).await?))
 }
 
 async fn exists(_: Arc<AppRole>, cx: Cx, params: With<RoleParams>) -> Result<bool> {

@@ -124,7 +124,7 @@ async fn store(approle: &AppRole, cx: &Cx, params: NewParams, secret: &Secret<St
 
 async fn list(_: Arc<AppRole>, cx: Cx, params: NameParams) -> Result<Reply> {
     let Some(found) = roles::find(&cx, &params.role_name).await? else { return Ok(no_role(&params.role_name)) };
-    Ok(Keys(cx.store.list(&by_rows(&found.role.generation)).await?).into())
+    Ok(Keys(cx.list(&by_rows(&found.role.generation)).await?).into())
 }
 
 /// An unknown secret id is no error here: 204.

@@ -97,7 +97,7 @@ impl User {
 }
 
 async fn list(_: Arc<Userpass>, cx: Cx, _: NoParams) -> Result<Keys> {
-    Ok(Keys(cx.store.list(ROWS).await?))
+    Ok(Keys(cx.list(ROWS).await?))
 }
 
 async fn exists(_: Arc<Userpass>, cx: Cx, params: With<UserParams>) -> Result<bool> {

@@ -80,7 +80,7 @@ struct Fields {
 }
 
 async fn list_roles(_: Arc<Aws>, cx: Cx, _: Nothing) -> Result<Keys> {
-    Ok(Keys(cx.store.list(ROLES).await?))
+    Ok(Keys(cx.list(ROLES).await?))
 }
 
 async fn read_role(_: Arc<Aws>, cx: Cx, params: Named) -> Result<Json<Value>> {

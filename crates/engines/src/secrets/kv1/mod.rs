@@ -69,7 +69,7 @@ async fn delete(_: Arc<Kv1>, cx: Cx, _: Body) -> Result<()> {
 }
 
 async fn list(_: Arc<Kv1>, cx: Cx, _: Body) -> Result<Keys> {
-    Ok(Keys(cx.store.list(&row(&kv_path::folder(&cx.request.below))).await?))
+    Ok(Keys(cx.list(&row(&kv_path::folder(&cx.request.below))).await?))
 }
 
 /// What the data itself says of its lifetime, under `ttl` or else `lease`. Anything that is no duration says nothing.

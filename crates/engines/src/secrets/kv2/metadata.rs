@@ -60,7 +60,7 @@ async fn exists(kv: Arc<Kv2>, cx: Cx, params: MetadataParams) -> Result<bool> {
 
 async fn list(kv: Arc<Kv2>, cx: Cx, params: PathParams) -> Result<Keys> {
     kv.ready(&cx).await?;
-    Ok(Keys(cx.store.list(&rows::key_row(&kv_path::folder(&params.path))).await?))
+    Ok(Keys(cx.list(&rows::key_row(&kv_path::folder(&params.path))).await?))
 }
 
 async fn read(kv: Arc<Kv2>, cx: Cx, params: PathParams) -> Result<Json<Value>> {

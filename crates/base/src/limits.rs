@@ -1,0 +1,116 @@
+//! Every limit on what a client may send, hold or ask for, in one place. `docs/limits.md` shows them to users; a test compares the two.
+//!
+//! Listeners take theirs from here and so does the core. What is stored has limits of its own, next to what they protect: policies
+//! (`policy/src/limits.rs`), HCL ([`crate::hcl::Limits`]), audit queues (`audit`'s `SinkLimits`), KV paths and metadata (`engines`).
+
+use std::time::Duration;
+
+use crate::Seconds;
+
+/// What a client is granted. The defaults are Vault's where Vault has one.
+///
+/// ```
+/// use daypass_base::Limits;
+/// let limits = Limits { body_bytes: 1024, ..Limits::default() };
+/// assert_eq!(limits.header_timeout.as_secs(), 10);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at one time on one listener. Further ones wait in the kernel's queue until one ends.
+    pub connections: usize,
+    /// For the TLS handshake. Beyond: closed.
+    pub handshake_timeout: Duration,
+    /// From a request's first byte to the end of its headers, and from the start of a connection to its first request. Beyond: closed.
+    pub header_timeout: Duration,
+    /// From the end of the headers to the end of the body. Beyond: 408.
+    pub body_timeout: Duration,
+    /// Between an answer and the next request, and for a client that has stopped reading an answer. Beyond: closed.
+    pub idle_timeout: Duration,
+    /// Between an answer and giving back the connection's buffers. No client notices.
+    pub park_after: Duration,
+    /// For reading what a client still sends of a body that was refused, so that it gets to see the answer.
+    pub linger: Duration,
+    /// Requests at one time on one HTTP/2 connection. Beyond: the stream is refused.
+    pub streams: u32,
+    /// Streams of one HTTP/2 connection that its client has reset and that still wait to be looked at. Beyond: closed.
+    pub stream_resets: usize,
+    /// Requests at one time on one listener. Beyond: 503.
+    pub requests: usize,
+    /// Headers of a request, over HTTP/1. Beyond: 431.
+    pub headers: usize,
+    /// Bytes of request line and headers together, at least 8 KiB. Beyond: 431.
+    pub header_bytes: usize,
+    /// Bytes of path and query as sent. Beyond: 414.
+    pub uri_bytes: usize,
+    /// Bytes of a path after decoding. Beyond: 414.
+    pub path_bytes: usize,
+    /// Segments of a path. Beyond: 400.
+    pub path_segments: usize,
+    /// Parameters of a query, and of a body that is a form. Beyond: 400.
+    pub query_parameters: usize,
+    /// Bytes of a request body. Beyond: 413.
+    pub body_bytes: usize,
+    /// Bytes of all bodies that are held at one time on one listener; at least twice `body_bytes` is granted. Beyond: 503.
+    pub all_bodies_bytes: usize,
+    /// Levels of arrays and objects in a JSON body. Beyond: 400.
+    pub json_depth: usize,
+    /// Bytes of one JSON string. Beyond: 400.
+    pub json_string_bytes: usize,
+    /// Entries of one JSON object. Beyond: 400.
+    pub json_object_entries: usize,
+    /// Elements of one JSON array. Beyond: 400.
+    pub json_array_elements: usize,
+    /// Values in one JSON body. Beyond: 400.
+    pub json_tokens: usize,
+    /// Longest time that a request's work may take. Beyond: 500.
+    pub request_seconds: Seconds,
+    /// Names in one list answer. Beyond: 400, which says how to ask for pages.
+    pub list_names: usize,
+    /// Mounts of one server. Beyond: 400.
+    pub mounts: usize,
+    /// Compiled policy sets kept in memory; the least used go first, and are compiled again.
+    pub policy_sets_cached: usize,
+    /// Callers whose groups and identity policies are kept in memory; beyond, all are forgotten and read again.
+    pub entities_cached: usize,
+    /// Live STS leases whose ids are kept in memory for listings; the oldest are forgotten first.
+    pub sts_leases_listed: usize,
+}
+
+/// [`Limits::list_names`] wherever names are listed, also in engines, which see no other limit.
+pub const LIST_NAMES: usize = 500_000;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_mins(5),
+            park_after: Duration::from_millis(100),
+            linger: Duration::from_secs(2),
+            streams: 128,
+            stream_resets: 20,
+            requests: 4_096,
+            headers: 100,
+            header_bytes: 64 << 10,
+            uri_bytes: 16 << 10,
+            path_bytes: 2_048,
+            path_segments: 64,
+            query_parameters: 256,
+            body_bytes: 32 << 20,
+            all_bodies_bytes: 512 << 20,
+            json_depth: 300,
+            json_string_bytes: 1 << 20,
+            json_object_entries: 10_000,
+            json_array_elements: 10_000,
+            json_tokens: 500_000,
+            request_seconds: Seconds(90),
+            list_names: LIST_NAMES,
+            mounts: 10_000,
+            policy_sets_cached: 1_024,
+            entities_cached: 10_000,
+            sts_leases_listed: 100_000,
+        }
+    }
+}

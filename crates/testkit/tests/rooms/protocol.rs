@@ -1,0 +1,101 @@
+//! The edges of the protocol: what is not a request to any engine.
+
+use daypass_testkit::TestServer;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn paths_are_limited_and_all_of_them_can_be_seen() {
+    let server = TestServer::start().await;
+    let long = server.get(&format!("secret/{}", "a".repeat(2_048))).await;
+    assert_eq!(long.refused(414), "the path is 2059 bytes long, over the limit of 2048 bytes");
+    let uri = server.get(&format!("secret/x?a={}", "b".repeat(20_000))).await;
+    assert!(uri.refused(414).ends_with("over the limit of 16384 bytes"), "{uri:?}");
+    let deep = server.get(&"a/".repeat(100)).await;
+    assert_eq!(deep.refused(400), "the path has 103 segments, over the limit of 64");
+    let many: String = (0..300).map(|number| format!("a{number}=1&")).collect();
+    assert_eq!(server.get(&format!("secret/x?{many}")).await.refused(400), "more than 256 query parameters");
+    for hidden in ["%00", "%0a", "%7f", "%C2%A0", "%E2%80%8B", "%E2%80%AE", "%EF%BB%BF"] {
+        assert_eq!(server.get(&format!("cubbyhole/a{hidden}b")).await.status, 400, "{hidden}");
+    }
+    for seen in ["%20", "%C3%A9", "e%CC%81", "%E2%9C%93", "%22", "%5C"] {
+        assert_eq!(server.get(&format!("cubbyhole/a{seen}b")).await.status, 404, "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_form_is_known_by_its_type_however_that_is_written() {
+    let server = TestServer::start().await;
+    for kind in
+        ["application/x-www-form-urlencoded", "application/x-www-form-urlencoded; charset=utf-8", "Application/X-WWW-Form-URLEncoded"]
+    {
+        let answer = server.ask("POST", "sys/tools/random").header("content-type", kind).raw("bytes=4&format=hex").await.ok();
+        assert_eq!(answer.text("/data/random_bytes").len(), 8, "{kind}");
+        // curl says so of everything: the first byte decides.
+        let json = server.ask("POST", "sys/tools/random").header("content-type", kind).raw(" {\"bytes\":4,\"format\":\"hex\"}").await.ok();
+        assert_eq!(json.text("/data/random_bytes").len(), 8, "{kind}");
+    }
+    let other = server.ask("POST", "sys/tools/random").header("content-type", "application/x-www-form-urlencoded2").raw("bytes=4").await;
+    assert!(other.refused(400).starts_with("error parsing JSON"));
+}
+
+#[tokio::test]
+async fn headers_that_make_no_sense_are_named() {
+    let server = TestServer::start().await;
+    for (name, value, text) in [
+        ("x-vault-mfa", ":123", "failed to parse X-Vault-MFA header: invalid data in header \"X-Vault-MFA\"; missing method name or ID"),
+        ("x-vault-mfa", "totp:", "failed to parse X-Vault-MFA header: invalid data in header \"X-Vault-MFA\"; missing method value"),
+        ("x-vault-wrap-ttl", "soon", "error parsing X-Vault-Wrap-TTL header: time: invalid duration \"soon\""),
+        ("x-vault-wrap-ttl", "-5m", "error parsing X-Vault-Wrap-TTL header: requested wrap ttl cannot be negative"),
+    ] {
+        assert_eq!(server.get("sys/mounts").header(name, value).await.refused(400), text);
+    }
+    for (name, value) in [("x-vault-mfa", "totp"), ("x-vault-mfa", "totp:1:2"), ("x-vault-mfa", ""), ("x-vault-wrap-ttl", "0")] {
+        server.get("sys/mounts").header(name, value).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_token_comes_in_its_header_or_as_a_bearer() {
+    let server = TestServer::start().await;
+    let root = server.root().to_owned();
+    let ask = |authorization: &str| server.get("auth/token/lookup-self").nobody().header("authorization", authorization);
+    ask(&format!("Bearer {root}")).await.ok();
+    for other in [format!("bearer {root}"), format!("Basic {root}"), root.clone(), "Bearer ".to_owned()] {
+        assert_eq!(ask(&other).await.refused(403), "permission denied");
+    }
+    ask(&format!("Bearer {root}")).header("x-vault-token", "").await.ok();
+    let wrong = ask(&format!("Bearer {root}")).header("x-vault-token", "wrong").await;
+    assert!(wrong.refused(403).contains("invalid token"), "the token's own header comes first");
+}
+
+#[tokio::test]
+async fn cross_origin_questions_are_answered_as_configured() {
+    let server = TestServer::start().await;
+    server.put("sys/config/cors", json!({ "allowed_origins": ["http://a"], "allowed_headers": ["X-Mine"] })).await.ok();
+    let preflight = |method: &str| {
+        server.ask("OPTIONS", "sys/mounts").nobody().header("origin", "http://a").header("access-control-request-method", method)
+    };
+    let answer = preflight("LIST").await;
+    let header = |name: &str| answer.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+    assert_eq!((answer.status, &answer.body), (200, &Value::Null));
+    assert_eq!(header("access-control-allow-methods"), Some("DELETE,GET,OPTIONS,POST,PUT,PATCH,LIST"));
+    assert_eq!((header("access-control-max-age"), header("vary")), (Some("300"), Some("Origin")));
+    for method in ["HEAD", "FOO"] {
+        assert_eq!(preflight(method).await.status, 405, "{method}");
+    }
+    let no_method = server.ask("OPTIONS", "sys/mounts").nobody().header("origin", "http://a").await;
+    assert_eq!(no_method.status, 405, "a question about no method");
+    assert_eq!(server.get("sys/health").header("origin", "http://b").await.refused(403), "origin not allowed");
+    server.delete("sys/config/cors").await.ok();
+    server.get("sys/health").header("origin", "http://b").await.ok();
+}
+
+#[tokio::test]
+async fn a_cubbyhole_needs_a_path_and_something_to_put_there() {
+    let server = TestServer::start().await;
+    assert_eq!(server.put("cubbyhole/a", json!({})).await.refused(500), "1 error occurred:\n\t* missing data fields\n\n");
+    assert_eq!(server.put("cubbyhole", json!({ "a": 1 })).await.refused(500), "1 error occurred:\n\t* missing path\n\n");
+    server.list("cubbyhole").await.refused(404);
+    server.put("cubbyhole/a", json!({ "path": "mine" })).await.ok();
+    assert_eq!(server.get("cubbyhole/a").await.ok()["data"], json!({ "path": "mine" }), "nothing of it is lost");
+}
