@@ -20,4 +20,5 @@ mod protocol;
 mod seal;
 mod tokens;
 mod tuning;
+mod transit;
 mod wrapping;
