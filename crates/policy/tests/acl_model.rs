@@ -298,7 +298,7 @@ fn request() -> impl Strategy<Value = Request> {
 
 #[test]
 fn compiled_policies_judge_as_the_rules_say() {
-    let cases = std::env::var("DAYPASS_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000);
+    let cases = std::env::var("DAYPASS_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000);
     let config = Config { cases, max_shrink_iters: 50_000, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let policies = prop::collection::vec(prop::collection::vec(stanza(), 1..6), 1..4);
