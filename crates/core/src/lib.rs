@@ -24,6 +24,7 @@ mod revoke;
 mod rooms;
 mod rows;
 mod stages;
+mod tidy;
 mod together;
 mod tokens;
 mod ttl;

@@ -58,14 +58,13 @@ impl Core {
 }
 
 async fn serve(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed) -> Answer {
-    let routed = door::find(parsed, &unsealed.table.load());
     let engine_version = inner.engine_version();
-    let (identified, refused) = match identify::identify(inner, unsealed, parsed, &routed).await {
+    // The caller's token is read first, though nothing is decided by it yet: that read tells in which configuration the door is to be found.
+    let (routed, identified) = identify::identify(inner, unsealed, parsed).await;
+    let (identified, refused) = match identified {
         Ok(identified) => (identified, None),
         Err(error) => (identify::Identified::nobody(), Some(error)),
     };
-    // Identifying may have found that the configuration changed: the way is looked up again, in the new one.
-    let routed = if refused.is_none() { door::find(parsed, &unsealed.table.load()) } else { routed };
     let exchange = |operation| Exchange { parsed, routed: &routed, identified: &identified, operation, engine_version: &engine_version };
     let (operation, result) = match refused {
         Some(error) => {

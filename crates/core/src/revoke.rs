@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use daypass_sdk::{Error, Request, Result, Seconds, TokenId};
+use daypass_sdk::{Error, Kind, Request, Result, Seconds, TokenId};
 
 use crate::ids::Id;
 use crate::leases::{Held, LeaseRow, signed};
@@ -183,6 +183,7 @@ async fn entry(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id: String, k
             tracing::warn!(lease = %lease_id, %error, "a secret could not be taken back; its lease is removed by force");
             unsealed.leases.remove(&held).await
         }
+        Err(error) if error.kind == Kind::StoreFull => Err(error),
         Err(error) => Err(Error::bad_request(format!("failed to revoke {lease_id:?}: {error}")).because(error)),
         Ok(()) => Ok(()),
     }

@@ -146,6 +146,16 @@ impl TestServer {
         server
     }
 
+    /// Another server beside this one, over the same store and clock, unsealed.
+    pub async fn beside(&self) -> Self {
+        let mut setup = self.setup.clone();
+        // Another process draws other random numbers.
+        setup.seed += 1_000;
+        let server = Self { core: setup.core(), root: self.root.clone(), shares: self.shares.clone(), setup };
+        server.unseal().await;
+        server
+    }
+
     /// The process dies without a word, and another one starts on the same store.
     pub async fn restart(self) -> Self {
         let backend = Arc::clone(&self.setup.backend);

@@ -10,7 +10,7 @@ use daypass_sdk::{Caller, Error, Operation, Result};
 use crate::identity::Authority;
 use crate::node::{Inner, Unsealed};
 use crate::policies::all_policies;
-use crate::stages::door::Routed;
+use crate::stages::door::{self, Routed};
 use crate::stages::parse::Parsed;
 use crate::tokens::{Known, SPENT, in_networks};
 
@@ -39,28 +39,41 @@ impl Identified {
     }
 }
 
-/// Errors: `Denied` with the text that fits.
-pub(crate) async fn identify(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, routed: &Routed) -> Result<Identified> {
+/// Who asks, and which way the request goes: in the mounts of the newest configuration, which the first read tells. No decision is made on
+/// an older one, not even which paths need no token. Errors: `Denied` with the text that fits.
+pub(crate) async fn identify(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed) -> (Routed, Result<Identified>) {
+    let found = look_up(inner, unsealed, parsed).await;
+    let routed = door::find(parsed, &unsealed.table.load());
+    let identified = match found {
+        Ok((known, config_version)) => decide(unsealed, parsed, &routed, known, config_version).await,
+        Err(error) => Err(error),
+    };
+    (routed, identified)
+}
+
+/// The presented token, if there is one that is of use, and the configuration version of that moment, which is in force from here on.
+async fn look_up(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed) -> Result<(Option<Known>, u64)> {
+    let (known, config_version) = match &parsed.token {
+        Some(token) => unsealed.tokens.find(token).await?,
+        None => (None, unsealed.tokens.config_version().await?),
+    };
+    inner.refresh(unsealed, config_version).await?;
+    Ok((known, config_version))
+}
+
+async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, known: Option<Known>, config_version: u64) -> Result<Identified> {
     // Help on a public endpoint is help, not a login: it needs a token like any other.
     let public = routed.support.public && parsed.operation != Operation::Help;
-    let Some(token) = &parsed.token else {
-        if !public {
-            return Err(denied());
-        }
-        // A login decides by mounts and their settings, too: another node may have changed them.
-        inner.refresh(unsealed, unsealed.tokens.config_version().await?).await?;
-        return Ok(Identified::nobody());
-    };
-    let (known, config_version) = unsealed.tokens.find(token).await?;
-    // The first read tells how new the configuration is: no decision is made on an older one.
-    inner.refresh(unsealed, config_version).await?;
     let remote = parsed.peer.map(|peer| peer.ip());
     if public {
-        // A token on a public endpoint is neither needed nor spent; one that is of no use is as good as none.
-        // A spent one is the affair of the request that spent it: only that may tidy up after it.
+        // A token on a public endpoint is neither needed nor spent; one that is of no use is as good as none. A spent one is the affair of
+        // the request that spent it: only that may tidy up after it.
         let known = known.filter(|known| in_networks(&known.row.bound_cidrs, remote) && known.row.num_uses != SPENT);
         let caller = known.as_ref().map(|known| caller(known, &[])).unwrap_or_default();
         return Ok(Identified { known, acl: None, identity_policies: Vec::new(), caller, _proof: () });
+    }
+    if parsed.token.is_none() {
+        return Err(denied());
     }
     let known = known.ok_or_else(invalid_token)?;
     if !in_networks(&known.row.bound_cidrs, remote) {

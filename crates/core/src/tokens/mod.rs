@@ -417,6 +417,24 @@ impl Tokens {
         }
     }
 
+    /// All tokens, live or not, in the order of their ids, a page at a time.
+    pub(crate) async fn page(&self, after: Option<TokenId>, limit: usize) -> Result<Vec<(TokenId, TokenRow)>> {
+        let everything = Key::new(Space::Token, Vec::new());
+        let page = self.rows.scan(&everything, after.as_ref().map(|id| id.0.as_slice()), limit).await?;
+        page.into_iter()
+            .filter_map(|(key, plain)| Some((TokenId(key.bytes.as_ref().try_into().ok()?), key, plain)))
+            .map(|(id, key, plain)| Ok((id, crate::rows::parse(&key, &plain.value)?)))
+            .collect()
+    }
+
+    /// All edges from parents to children, a page at a time: where the page goes on, parent, child.
+    pub(crate) async fn edges(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, TokenId, TokenId)>> {
+        let prefix = Key::new(Space::Index, b"c".to_vec());
+        let rows = self.rows.backend().scan(&prefix, after, limit).await.map_err(crate::rows::read_error)?;
+        let id = |key: &[u8], from: usize| key.get(from..from + 16).and_then(|id| id.try_into().ok()).map(TokenId);
+        Ok(rows.iter().filter_map(|(key, _)| Some((key.to_vec(), id(key, 1)?, id(key, 17)?))).collect())
+    }
+
     /// Shows the accessors of all live tokens behind this one, in the order in which they were made, which is that of their texts, until
     /// `show` says that it has seen enough.
     pub(crate) async fn accessors(&self, after: Option<&str>, mut show: impl FnMut(String) -> bool + Send) -> Result<()> {

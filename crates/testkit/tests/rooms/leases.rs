@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_storage::Space;
+use daypass_base::Clock;
+use daypass_storage::evil::{EvilBackend, Fault, Step};
+use daypass_storage::{Backend, MemoryBackend, Space};
 use daypass_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
 
@@ -337,4 +339,47 @@ async fn nothing_is_lent_for_good_to_a_token_that_is_revoked_meanwhile() {
         }
     }
     assert_eq!(server.keys().await, keys);
+}
+
+/// Seen in review: between the engine taking a secret back and the lease going, a renewal found the lease whole and answered that it lives on.
+#[tokio::test]
+async fn nothing_renews_a_lease_once_its_revocation_has_begun() {
+    let (setup, book) = lender::setup();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock()) as Arc<dyn Clock>));
+    let server = setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
+    server.put("sys/mounts/team/numbers", json!({ "type": "lender" })).await.ok();
+    let lease = server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok().lease();
+    let (renew, revoke) = ("sys/leases/renew", "sys/leases/revoke");
+    let ask = |path: &str| server.put(path, json!({ "lease_id": lease }));
+    // Refused by the engine: the lease goes on.
+    book.refuse(1);
+    ask(revoke).await.refused(400);
+    ask(renew).await.ok();
+    // Taken back, but the store stumbles before the lease is gone: the mark is written, the removal is not.
+    evil.at(Step::Write(evil.calls().writes + 2), Fault::Fail);
+    ask(revoke).await.refused(400);
+    assert_eq!(book.out(), NOTHING);
+    assert_eq!(ask(renew).await.refused(400), "lease expired");
+    ask(revoke).await.ok();
+    assert_eq!(look_up(&server, &lease).await.refused(400), "invalid lease");
+    assert!(server.rows(Space::Lease).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_engine_that_hangs_holds_up_none_of_the_others() {
+    let (server, book) = lender().await;
+    for _ in 0..20 {
+        server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok();
+    }
+    book.hang(1);
+    server.clock().advance(Duration::from_secs(100));
+    for _ in 0..2_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(book.out().len(), 1, "all but the one that hangs");
+    // It is given up and tried again later.
+    for _ in 0..10 {
+        server.seconds(30).await;
+    }
+    assert_eq!(book.out(), NOTHING);
 }

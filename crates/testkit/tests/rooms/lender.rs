@@ -18,6 +18,8 @@ pub(crate) struct Book {
     tries: Mutex<u32>,
     /// So many returns are refused from now on.
     refusals: Mutex<u32>,
+    /// So many returns never end from now on.
+    hanging: Mutex<u32>,
 }
 
 impl Book {
@@ -34,6 +36,10 @@ impl Book {
 
     pub(crate) fn tries(&self) -> u32 {
         *self.tries.lock()
+    }
+
+    pub(crate) fn hang(&self, times: u32) {
+        *self.hanging.lock() = times;
     }
 
     pub(crate) fn refuse(&self, times: u32) {
@@ -117,6 +123,15 @@ impl Engine for Lender {
                     *refusals -= 1;
                     return Err(Error::failed("the counter is closed"));
                 }
+            }
+            let hangs = {
+                let mut hanging = self.book.hanging.lock();
+                let hangs = *hanging > 0;
+                *hanging = hanging.saturating_sub(1);
+                hangs
+            };
+            if hangs {
+                std::future::pending::<()>().await;
             }
             self.book.returned.lock().extend(lease.internal["number"].as_u64());
             Ok(())

@@ -197,3 +197,62 @@ async fn an_explanation_of_the_own_rights_tells_no_more_than_trying_would() {
     let (exists, none) = (ask("sys/audit").await.ok(), ask("sys/nothing").await.ok());
     assert_eq!(exists["data"]["reason"], none["data"]["reason"]);
 }
+
+#[tokio::test]
+async fn every_path_that_is_protected_for_root_asks_for_sudo_and_no_other_does() {
+    let all_but_sudo = r#"path "*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }"#;
+    let (server, token) = with_policy(all_but_sudo).await;
+    let status = async |method: &str, path: &str| server.ask(method, path).json(&json!({})).token(&token).await;
+    for (method, path) in [
+        ("GET", "sys/auth/token"),
+        ("GET", "sys/auth/token/tune"),
+        ("PUT", "sys/auth/token/tune"),
+        ("PUT", "sys/auth/up"),
+        ("DELETE", "sys/auth/up"),
+        ("PUT", "sys/remount"),
+        ("GET", "sys/audit"),
+        ("PUT", "sys/audit/file"),
+        ("DELETE", "sys/audit/file"),
+        ("GET", "sys/raw/core/mounts"),
+        ("PUT", "sys/rotate"),
+        ("GET", "sys/config/cors"),
+        ("PUT", "sys/config/cors"),
+        ("GET", "sys/config/auditing/request-headers"),
+        ("PUT", "sys/config/auditing/request-headers/x"),
+        ("LIST", "sys/config/ui/headers"),
+        ("PUT", "sys/config/ui/headers/x"),
+        ("GET", "sys/plugins/catalog/secret/kv"),
+        ("PUT", "sys/revoke-prefix/kv"),
+        ("PUT", "sys/revoke-force/kv"),
+        ("PUT", "sys/leases/revoke-prefix/kv"),
+        ("PUT", "sys/leases/revoke-force/kv"),
+        ("LIST", "sys/leases/lookup"),
+        ("LIST", "sys/leases/lookup/kv"),
+        ("GET", "sys/leases?type=irrevocable"),
+        ("PUT", "sys/seal"),
+        ("PUT", "sys/step-down"),
+        ("LIST", "auth/token/accessors"),
+        ("PUT", "auth/token/revoke-orphan"),
+    ] {
+        assert_eq!(status(method, path).await.refused(403), REFUSED, "{method} {path}");
+    }
+    for (method, path) in [
+        ("GET", "sys/auth"),
+        ("GET", "sys/mounts"),
+        ("PUT", "sys/mounts/other"),
+        ("GET", "sys/mounts/kv/tune"),
+        ("LIST", "sys/policies/acl"),
+        ("PUT", "sys/policies/acl/p2"),
+        ("PUT", "sys/leases/lookup"),
+        ("PUT", "sys/leases/renew"),
+        ("PUT", "sys/leases/revoke"),
+        ("GET", "sys/host-info"),
+        ("GET", "sys/config/state/sanitized"),
+        ("PUT", "auth/token/create"),
+        ("PUT", "auth/token/create-orphan"),
+        ("PUT", "auth/token/revoke-accessor"),
+    ] {
+        let answer = status(method, path).await;
+        assert_ne!(answer.status, 403, "{method} {path}: {}", answer.body);
+    }
+}

@@ -1,5 +1,8 @@
 //! Tokens over time, in families, and used by many at once.
 
+use std::sync::Arc;
+
+use daypass_storage::{Backend, Batch, Key, MemoryBackend, Space};
 use daypass_testkit::{Setup, TestServer};
 use serde_json::{Value, json};
 
@@ -322,4 +325,79 @@ async fn tokens_and_cubbyholes_outlive_a_restart_and_end_on_time_after_it() {
     assert_eq!(server.status_of(&token).await, 403);
     server.work().await;
     assert!(!server.keys().await.iter().any(|key| key.starts_with("Config cubbyhole/")));
+}
+
+#[tokio::test]
+async fn tidying_mends_what_faults_have_left_and_touches_nothing_else() {
+    let backend = Arc::new(MemoryBackend::new());
+    let server = Setup::default().over(Arc::clone(&backend) as Arc<_>).start().await;
+    server.operator().await;
+    let stays = server.token(json!({ "policies": ["everything"], "ttl": "9h" })).await;
+    let child_stays = server.put("auth/token/create", json!({})).token(&stays).await.ok().token();
+    let before = (server.keys().await, server.expiry_entries().await);
+    let rows = server.rows(Space::Token).await;
+    let parent = server.token(json!({ "policies": ["everything"], "ttl": "1h" })).await;
+    let row =
+        server.rows(Space::Token).await.into_iter().map(|(key, _)| key).find(|key| rows.iter().all(|(other, _)| other != key)).unwrap();
+    let child = server.put("auth/token/create", json!({ "ttl": "9h" })).token(&parent).await.ok().token();
+    // A token whose row was lost, an edge to a child that never was, and an index entry that leads nowhere.
+    let edge = Key::new(Space::Index, [b"c".as_slice(), &[9; 16], &[7; 16]].concat());
+    let index = Key::new(Space::Index, b"pauth/token/create/hgone".to_vec());
+    let entry = [b"T".as_slice(), &[7; 16]].concat();
+    backend.commit(Batch::new().delete(Key::new(Space::Token, row)).put(edge, Vec::new()).put(index, entry)).await.unwrap();
+    assert_eq!(server.status_of(&child).await, 200);
+    assert_eq!(server.put("auth/token/tidy", Value::Null).await.status, 202);
+    let again = server.put("auth/token/tidy", Value::Null).await.ok();
+    assert_eq!(again.text("/warnings/0"), "Tidy operation already in progress.");
+    server.work().await;
+    assert_eq!(server.put("sys/leases/tidy", Value::Null).await.status, 202);
+    server.seconds(3_600).await;
+    server.work().await;
+    assert_eq!((server.status_of(&child).await, server.status_of(&stays).await, server.status_of(&child_stays).await), (403, 200, 200));
+    assert_eq!((server.keys().await, server.expiry_entries().await), before);
+    assert_eq!(server.put("auth/token/tidy", Value::Null).await.status, 202, "the next run may start");
+}
+
+#[tokio::test]
+async fn a_renewal_goes_by_what_the_role_says_now() {
+    let server = TestServer::start().await;
+    server.put("auth/token/roles/r", json!({ "token_period": "60s", "orphan": true })).await.ok();
+    let token = server.put("auth/token/create/r", json!({ "policies": ["default"] })).await.ok().token();
+    let renew = || server.put("auth/token/renew-self", json!({})).token(&token);
+    assert_eq!(renew().await.ok().number("/auth/lease_duration"), 60);
+    server.put("auth/token/roles/r", json!({ "token_period": "90s", "token_explicit_max_ttl": "100s" })).await.ok();
+    server.seconds(30).await;
+    assert_eq!(renew().await.ok().number("/auth/lease_duration"), 70, "the new maximum counts from the beginning");
+    server.delete("auth/token/roles/r").await.ok();
+    assert!(renew().await.refused(500).contains("original token role \"r\" could not be found, not renewing"));
+    assert_eq!(server.status_of(&token).await, 200, "it keeps the end that it has");
+    server.seconds(70).await;
+    assert_eq!(server.status_of(&token).await, 403);
+}
+
+#[tokio::test]
+async fn an_ipv4_network_in_ipv6_form_is_what_it_is() {
+    let server = TestServer::start().await;
+    server.put("auth/token/roles/r", json!({ "token_bound_cidrs": "::ffff:10.0.0.0/104,2001:db8::/32" })).await.ok();
+    let token = server.put("auth/token/create/r", json!({ "policies": ["default"] })).await.ok().token();
+    for (from, status) in
+        [("10.1.2.3", 200), ("::ffff:10.1.2.3", 200), ("2001:db8:1::1", 200), ("11.0.0.1", 403), ("::1", 403), ("unix", 403)]
+    {
+        assert_eq!(server.get("auth/token/lookup-self").token(&token).from(from).await.status, status, "{from}");
+    }
+    for bad in ["10.0.0.0/33", "::/129", "10.0.0.0/+8", "10.0.0.0/", "x"] {
+        server.put("auth/token/roles/r", json!({ "token_bound_cidrs": bad })).await.refused(400);
+    }
+}
+
+#[tokio::test]
+async fn a_path_suffix_fits_vaults_pattern() {
+    let server = TestServer::start().await;
+    for bad in ["a", "ab", "a/b", "!!!", "-.-", "a..", "./."] {
+        let refused = server.put("auth/token/roles/r", json!({ "path_suffix": bad })).await;
+        assert_eq!(refused.refused(400), r"given role path suffix contains invalid characters; must match \w[\w-.]+\w", "{bad}");
+    }
+    for good in ["", "abc", "a-b", "bad suffix!"] {
+        server.put("auth/token/roles/r", json!({ "path_suffix": good })).await.ok();
+    }
 }

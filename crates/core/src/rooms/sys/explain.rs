@@ -19,6 +19,7 @@ use crate::logins::normal_policies;
 use crate::node::Unsealed;
 use crate::stages::identify::invalid_token;
 use crate::stages::judge::policy_operation;
+use crate::tokens::TokenRow;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
     let help = "Answers allowed, reason and remark; rule: the pattern that counts, with the policies, lines and capabilities that make it up; \
@@ -78,14 +79,8 @@ struct OfCaller {
     wrap_ttl: Option<Seconds>,
 }
 
-/// Whose rights are explained.
-struct Subject {
-    policies: Vec<String>,
-    entity_id: String,
-}
-
 /// Errors: `BadRequest` for nobody or more than one to explain, `InvalidRequest` for a token or accessor that is not valid.
-async fn of_others(sys: Arc<Sys>, _cx: Cx, params: OfOthers) -> Result<Reply> {
+async fn of_others(sys: Arc<Sys>, cx: Cx, params: OfOthers) -> Result<Reply> {
     let (_, unsealed) = sys.way.open()?;
     let given = [!params.token.is_empty(), !params.accessor.is_empty(), !params.policies.0.is_empty()];
     if given.into_iter().filter(|given| *given).count() != 1 {
@@ -100,8 +95,9 @@ async fn of_others(sys: Arc<Sys>, _cx: Cx, params: OfOthers) -> Result<Reply> {
         None
     };
     let subject = match known {
-        Some(known) => Subject { policies: known.row.policies, entity_id: known.row.entity_id },
-        None => Subject { policies: normal_policies(&params.policies.0), entity_id: String::new() },
+        Some(known) => known.row,
+        // A token that might be made: nobody's.
+        None => crate::tokens::row(normal_policies(&params.policies.0), "auth/token/create", "", cx.clock.now()),
     };
     let asked = OfCaller { path: params.path, operation: params.operation, parameters: params.parameters, wrap_ttl: params.wrap_ttl };
     explain(&unsealed, &subject, asked).await
@@ -110,15 +106,12 @@ async fn of_others(sys: Arc<Sys>, _cx: Cx, params: OfOthers) -> Result<Reply> {
 /// Errors: `Denied` without a valid token.
 async fn of_caller(sys: Arc<Sys>, cx: Cx, params: OfCaller) -> Result<Reply> {
     let (_, unsealed) = sys.way.open()?;
-    let caller = &cx.request.caller;
-    if caller.token_type.is_empty() {
-        return Err(invalid_token());
-    }
-    let subject = Subject { policies: caller.policies.clone(), entity_id: caller.entity_id.clone() };
-    explain(&unsealed, &subject, params).await
+    let token = cx.request.presented.as_ref().ok_or_else(invalid_token)?;
+    let (known, _) = unsealed.tokens.find(token).await?;
+    explain(&unsealed, &known.ok_or_else(invalid_token)?.row, params).await
 }
 
-async fn explain(unsealed: &Unsealed, subject: &Subject, asked: OfCaller) -> Result<Reply> {
+async fn explain(unsealed: &Unsealed, subject: &TokenRow, asked: OfCaller) -> Result<Reply> {
     let path = asked.path.trim().trim_start_matches('/');
     let path = path.strip_prefix("v1/").unwrap_or(path);
     if path.is_empty() {
@@ -127,7 +120,8 @@ async fn explain(unsealed: &Unsealed, subject: &Subject, asked: OfCaller) -> Res
     let operation = operation(&asked.operation)?;
     let path = if operation == Operation::List { crate::mounts::with_slash(path) } else { path.to_owned() };
     let table = unsealed.table.load_full();
-    let acl = unsealed.policies.acl(&subject.policies, &subject.entity_id, table.config_version).await?;
+    let authority = unsealed.authority(subject, table.config_version).await?;
+    let (acl, policies) = (authority.acl, crate::policies::all_policies(&subject.policies, &authority.standing.policies));
     let door = table.find(&path);
     let found = door.as_ref().and_then(|door| Some((door, door.live.engine.find(&door.below)?)));
     let lists: Vec<&str> = match &found {
@@ -145,7 +139,7 @@ async fn explain(unsealed: &Unsealed, subject: &Subject, asked: OfCaller) -> Res
     let protected = found.as_ref().is_some_and(|(door, found)| door.live.engine.support(found, operation).sudo);
     let question = Question { sudo_path: protected && acl.judge(&plain).allowed, ..plain };
     let mut missing = Vec::new();
-    for name in &subject.policies {
+    for name in &policies {
         if !unsealed.policies.exists(name).await? {
             missing.push(name.as_str());
         }
@@ -154,7 +148,7 @@ async fn explain(unsealed: &Unsealed, subject: &Subject, asked: OfCaller) -> Res
     let mut data = shown(&acl, &explained);
     data.insert("path".to_owned(), json!(path));
     data.insert("operation".to_owned(), json!(question.operation.needs().map(daypass_policy::Capability::as_str)));
-    data.insert("policies".to_owned(), json!(subject.policies));
+    data.insert("policies".to_owned(), json!(policies));
     data.insert("missing_policies".to_owned(), json!(missing));
     Ok(Reply::data(data))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daypass_base::{Seconds, Timestamp};
-use daypass_sdk::{Cx, Endpoint, Error, Keys, Operation, Outcome, Reply, Result, whole};
+use daypass_sdk::{Cx, Endpoint, Error, Keys, Kind, Operation, Outcome, Reply, Result, whole};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -236,8 +236,10 @@ async fn revoke_one(sys: Arc<Sys>, _: Cx, params: LeaseParams) -> Result<Reply> 
         revoke::lease_later(&inner, &unsealed, id).await?;
         return Ok(Outcome::Accepted.into());
     }
-    revoke::lease(&inner, &unsealed, id).await.map_err(|error| {
-        Error::bad_request(format!("failed to revoke entry: resp: (*logical.Response)(nil) err: {error}")).because(error)
+    revoke::lease(&inner, &unsealed, id).await.map_err(|error| match error.kind {
+        // Nothing was tried: the request may be sent again when there is room.
+        Kind::StoreFull => error,
+        _ => Error::bad_request(format!("failed to revoke entry: resp: (*logical.Response)(nil) err: {error}")).because(error),
     })?;
     Ok(Reply::nothing())
 }
@@ -267,10 +269,9 @@ fn some_prefix(prefix: &str) -> Result<&str> {
 #[derive(Deserialize, JsonSchema)]
 struct Nothing {}
 
-async fn tidy(_: Arc<Sys>, _: Cx, _: Nothing) -> Result<Reply> {
-    // The expiry index needs no tidying; clients get the answer that they wait for.
-    let text = "Tidy operation successfully started. Any information from the operation will be printed to Vault's server logs.";
-    Ok(Reply { outcome: Outcome::Accepted, warnings: vec![text.to_owned()], ..Reply::default() })
+async fn tidy(sys: Arc<Sys>, _: Cx, _: Nothing) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
+    Ok(crate::tidy::start(&inner, &unsealed, crate::tidy::What::Leases))
 }
 
 async fn count(sys: Arc<Sys>, _: Cx, params: KindParams) -> Result<Reply> {

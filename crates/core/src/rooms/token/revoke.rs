@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daypass_sdk::{Cx, Error, Outcome, Reply, Result};
+use daypass_sdk::{Cx, Error, Reply, Result};
 
 use super::{AccessorParams, Nothing, TokenParams, TokenRoom, caller, open};
 use crate::revoke;
@@ -51,8 +51,7 @@ pub(super) async fn revoke_orphan(room: Arc<TokenRoom>, _: Cx, params: TokenPara
     revoke::token_only(&inner, &unsealed, known.id).await
 }
 
-pub(super) async fn tidy(_: Arc<TokenRoom>, _: Cx, _: Nothing) -> Result<Reply> {
-    // Tokens go as a whole, in one batch: there is nothing to tidy. Clients get the answer that they wait for.
-    let text = "Tidy operation successfully started. Any information from the operation will be printed to Vault's server logs.";
-    Ok(Reply { outcome: Outcome::Accepted, warnings: vec![text.to_owned()], ..Reply::default() })
+pub(super) async fn tidy(room: Arc<TokenRoom>, _: Cx, _: Nothing) -> Result<Reply> {
+    let (inner, unsealed) = open(&room).await?;
+    Ok(crate::tidy::start(&inner, &unsealed, crate::tidy::What::Tokens))
 }
