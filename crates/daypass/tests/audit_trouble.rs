@@ -36,44 +36,45 @@ fn a_hung_socket_and_a_full_disk_stop_nothing_while_another_device_works_and_eve
 
     // Nothing fails while the file works, and nobody waits for long.
     let clock = SystemClock::new();
-    let answers = mint(&server, 8);
+    let answers = mint(&server, 4);
     let spent = clock.elapsed();
     assert_all(&answers, 200, "");
-    assert_eq!(answers.len(), CLIENTS * 8);
+    assert_eq!(answers.len(), CLIENTS * 4);
     assert_eq!(whole_lines(&server.audit_file()).filter(|line| is_mint(line)).count(), answers.len(), "a mint without a record");
-    assert!(spent < Duration::from_secs(120), "{CLIENTS} clients took {spent:?} for 8 requests each");
+    assert!(spent < Duration::from_secs(120), "{CLIENTS} clients took {spent:?} for 4 requests each");
     assert!(server.log().contains("audit device does not take lines device=socket/"), "the receiver is not stuck: {}", server.log());
     assert!(server.log().contains("audit device does not take lines device=disk/"), "the disk is not full: {}", server.log());
 
     // The file goes: now no device takes a record.
-    let withheld = server.ask("DELETE", "sys/audit/file", "");
-    assert_eq!(withheld.errors(), "internal error: no audit device took the record of the answer, so it is withheld");
+    let gone = server.ask("DELETE", "sys/audit/file", "");
+    // Its own record may just fit into the last bytes of the disk; those of a mint do not.
+    assert!(gone.status == 204 || gone.errors().ends_with("took the record of the answer, so it is withheld"), "{gone:?}");
     assert!(assumed(sandbox) >= answers.len());
     forget(sandbox);
-    assert_all(&mint(&server, 4), 500, NOT_CARRIED_OUT);
+    assert_all(&mint(&server, 2), 500, NOT_CARRIED_OUT);
     assert_eq!(assumed(sandbox), 0, "something was minted without a record");
 
     // The disk has room again.
     if disk.is_mounted {
         disk.free();
-        assert_all(&mint(&server, 2), 200, "");
-        assert!(whole_lines(&disk.log).filter(is_mint).count() >= CLIENTS * 2);
+        assert_all(&mint(&server, 1), 200, "");
+        assert!(whole_lines(&disk.log).filter(is_mint).count() >= CLIENTS);
         disk.fill();
         until(&server, 500);
         forget(sandbox);
-        assert_all(&mint(&server, 2), 500, NOT_CARRIED_OUT);
+        assert_all(&mint(&server, 1), 500, NOT_CARRIED_OUT);
         assert_eq!(assumed(sandbox), 0);
     }
 
     // The receiver reads again, on the connection that it had.
     receiver.read();
     until(&server, 200);
-    assert_all(&mint(&server, 2), 200, "");
+    assert_all(&mint(&server, 1), 200, "");
     assert!(!server.log().contains("panic"));
     drop(server);
     let received = receiver.all();
     let lines: Vec<Value> = received.lines().map(|line| serde_json::from_str(line).expect("a torn line")).collect();
-    assert!(lines.iter().filter(|line| is_mint(line)).count() >= CLIENTS * 2, "{} lines", lines.len());
+    assert!(lines.iter().filter(|line| is_mint(line)).count() >= CLIENTS, "{} lines", lines.len());
 }
 
 #[test]
