@@ -10,6 +10,7 @@ use crate::auth::userpass::Userpass;
 use crate::secrets::aws::Aws;
 use crate::secrets::kv1::Kv1;
 use crate::secrets::kv2::Kv2;
+use crate::secrets::transit::Transit;
 
 /// What engines need from outside.
 pub struct Outside {
@@ -24,6 +25,7 @@ pub fn all(outside: &Outside) -> Vec<Factory> {
     vec![
         secret("aws", "AWS credentials that end by themselves", move || Aws::new(Arc::clone(&aws))),
         kv(),
+        secret("transit", "Encryption and signatures with keys that stay inside", Transit::default),
         auth("approle", "Logins of machines with a role id and a secret id", AppRole::default),
         auth("userpass", "Logins of people with a name and a password", Userpass::default),
     ]

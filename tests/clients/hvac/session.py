@@ -1,5 +1,6 @@
 """A session with hvac, Python's client, which Ansible and many build scripts use."""
 
+import base64
 import sys
 from pathlib import Path
 
@@ -98,6 +99,44 @@ def tokens():
     prove("a wrapped answer is unwrapped", "client_token" in root.sys.unwrap(prove.secret(wrapped))["auth"])
 
 
+def transit():
+    root.sys.enable_secrets_engine("transit")
+    engine = root.secrets.transit
+    text = base64.b64encode(b"hello").decode()
+    engine.create_key("app")
+    sealed = engine.encrypt_data("app", plaintext=text)["data"]["ciphertext"]
+    prove("transit: encrypt", sealed.startswith("vault:v1:"), sealed)
+    prove("decrypt", engine.decrypt_data("app", ciphertext=sealed)["data"]["plaintext"] == text)
+    engine.rotate_key("app")
+    prove("rotate", engine.read_key("app")["data"]["latest_version"] == 2)
+    rewrapped = engine.rewrap_data("app", ciphertext=sealed)["data"]["ciphertext"]
+    prove("rewrap", rewrapped.startswith("vault:v2:"), rewrapped)
+    prove("both versions decrypt", all(engine.decrypt_data("app", ciphertext=c)["data"]["plaintext"] == text for c in (sealed, rewrapped)))
+    batch = engine.encrypt_data("app", batch_input=[{"plaintext": text}, {"plaintext": text}])["data"]["batch_results"]
+    prove("a batch", len(batch) == 2 and batch[0]["ciphertext"] != batch[1]["ciphertext"])
+    prove.raises("a tampered ciphertext is refused", exceptions.InvalidRequest, lambda: engine.decrypt_data("app", ciphertext=rewrapped[:-8] + "AAAAAAA="))
+    prove("a data key", len(base64.b64decode(prove.secret(engine.generate_data_key("app", key_type="plaintext")["data"]["plaintext"]))) == 32)
+    prove("random bytes", len(engine.generate_random_bytes(n_bytes=16, output_format="hex")["data"]["random_bytes"]) == 32)
+    prove("a hash", engine.hash_data(text, algorithm="sha2-256")["data"]["sum"].startswith("2cf24dba5fb0a30e"))
+    mac = engine.generate_hmac("app", hash_input=text)["data"]["hmac"]
+    prove("an HMAC verifies", engine.verify_signed_data("app", hash_input=text, hmac=mac)["data"]["valid"] is True)
+    for key_type in ("ed25519", "ecdsa-p256", "rsa-2048"):
+        engine.create_key(key_type, key_type=key_type)
+        signature = engine.sign_data(key_type, hash_input=text)["data"]["signature"]
+        other = base64.b64encode(b"other").decode()
+        prove(f"{key_type}: sign and verify", engine.verify_signed_data(key_type, hash_input=text, signature=signature)["data"]["valid"] is True)
+        prove("another message does not verify", engine.verify_signed_data(key_type, hash_input=other, signature=signature)["data"]["valid"] is False)
+    prove.raises("a key is not exported unless it may be", exceptions.InvalidRequest, lambda: engine.export_key("app", key_type="encryption-key"))
+    engine.update_key_configuration("app", min_decryption_version=2, deletion_allowed=True, exportable=True, allow_plaintext_backup=True)
+    prove.raises("a version that went out of use decrypts no more", exceptions.InvalidRequest, lambda: engine.decrypt_data("app", ciphertext=sealed))
+    backup = prove.secret(engine.backup_key("app")["data"]["backup"])
+    engine.delete_key("app")
+    engine.restore_key(backup)
+    prove("a restored key decrypts", engine.decrypt_data("app", ciphertext=rewrapped)["data"]["plaintext"] == text)
+    prove("keys are listed", engine.list_keys()["data"]["keys"] == ["app", "ecdsa-p256", "ed25519", "rsa-2048"])
+    root.sys.disable_secrets_engine("transit")
+
+
 def aws():
     mount = "cdp/aws/staging"
     root.sys.enable_secrets_engine("aws", path=mount)
@@ -127,6 +166,7 @@ policies()
 kv2()
 kv1()
 tokens()
+transit()
 if SANDBOX:
     aws()
 prove.end()

@@ -4,3 +4,4 @@ pub mod aws;
 pub mod kv1;
 pub mod kv2;
 mod kv_path;
+pub mod transit;

@@ -14,4 +14,5 @@ mod mounts;
 mod policies;
 mod seal;
 mod tokens;
+mod transit;
 mod wrapping;
