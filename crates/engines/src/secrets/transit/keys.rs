@@ -130,12 +130,12 @@ async fn create(transit: Arc<Transit>, cx: Cx, params: CreateParams) -> Result<R
         return existing(&found.key, &params.name, context.as_deref());
     }
     key.add(transit.work.generate(&cx, key.key_type, key.key_size).await?);
-    rows::change(&transit.cache, &cx, &params.name, |found| match found {
-        Some(found) => Ok(Step::Leave(existing(&found, &params.name, context.as_deref())?)),
-        None => {
-            let answer = Reply::data(key.describe(&params.name, context.as_deref())?);
-            Ok(Step::Store(Box::new(key.clone()), answer))
+    rows::change(&transit.cache, &cx, &params.name, |found| {
+        if let Some(found) = found {
+            return Ok(Step::Leave(existing(&found, &params.name, context.as_deref())?));
         }
+        let answer = Reply::data(key.describe(&params.name, context.as_deref())?);
+        Ok(Step::Store(Box::new(key.clone()), answer))
     })
     .await
 }
