@@ -113,8 +113,9 @@ fn a_body_over_the_limit_is_refused_whether_its_length_is_told_or_not() {
 fn a_bad_path_leads_nowhere() {
     let server = Server::start();
     let (long, many, over) =
-        (format!("/v1/{}", "a".repeat(5000)), format!("/v1/{}", "a/".repeat(1000)), format!("/v1/{}", "a".repeat(70_000)));
+        (format!("/v1/{}", "a".repeat(5000)), format!("/v1/{}", "a/".repeat(1001)), format!("/v1/{}", "a".repeat(70_000)));
     let query = format!("/v1/secret/data/x?{}", "a=1&".repeat(300));
+    let uri = format!("/v1/secret/data/x?{}", "a".repeat(20_001));
     for (target, status, text) in [
         ("/", 404, ""),
         ("/v1/", 404, "no handler for route"),
@@ -129,8 +130,10 @@ fn a_bad_path_leads_nowhere() {
         ("/v1/secret/data/a%0ab", 400, ""),
         ("/v1/secret/data/%ff%fe", 400, "the path is not valid UTF-8"),
         ("/v1/nowhere/x", 404, "no handler for route \"nowhere/x\". route entry not found."),
-        (&long, 400, "the path is over the limit of 2048 bytes or 64 segments"),
-        (&many, 400, "the path is over the limit of 2048 bytes or 64 segments"),
+        (&long, 414, "the path is 5004 bytes long, over the limit of 2048 bytes"),
+        (&many, 400, "the path has 1003 segments, over the limit of 64"),
+        (&uri, 414, "path and query are 20018 bytes long, over the limit of 16384 bytes"),
+        ("/v1/secret/data/a%E2%80%8Bb", 400, ""),
         (&over, 431, ""),
         (&query, 400, "more than 256 query parameters"),
         ("/v1/secret/data/x?a=%zz", 400, "invalid URL escape in the query parameter \"%zz\""),
