@@ -8,6 +8,7 @@ use daypass_policy::Acl;
 use daypass_sdk::{Caller, Error, Operation, Result};
 
 use crate::node::{Inner, Unsealed};
+use crate::stages::admit::Admitted;
 use crate::stages::door::Routed;
 use crate::stages::parse::Parsed;
 use crate::tokens::{Known, SPENT, in_networks};
@@ -36,7 +37,13 @@ impl Identified {
 }
 
 /// Errors: `Denied` with the text that fits.
-pub(crate) async fn identify(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, routed: &Routed) -> Result<Identified> {
+pub(crate) async fn identify(
+    inner: &Arc<Inner>,
+    unsealed: &Unsealed,
+    parsed: &Parsed,
+    routed: &Routed,
+    _admitted: &Admitted,
+) -> Result<Identified> {
     // Help on a public endpoint is help, not a login: it needs a token like any other.
     let public = routed.support.public && parsed.operation != Operation::Help;
     let Some(token) = &parsed.token else {

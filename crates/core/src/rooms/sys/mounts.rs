@@ -207,6 +207,7 @@ pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>
 async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow) -> Result<()> {
     revoke::prefix(inner, unsealed, &row.path, false).await?;
     unsealed.rows.clear(&config_key(view::mount_prefix(&row.uuid))).await?;
+    unsealed.quotas.mount_moved(&unsealed.rows, &row.path, None).await?;
     let _one_at_a_time = unsealed.mounting.lock().await;
     let change = |rows: &mut Vec<MountRow>| {
         rows.retain(|other| other.uuid != row.uuid);
