@@ -18,6 +18,7 @@ mod logins;
 pub mod mounts;
 pub mod node;
 mod policies;
+mod quotas;
 mod request;
 mod respond;
 mod revoke;

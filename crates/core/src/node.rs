@@ -20,6 +20,7 @@ use crate::leases::ledger::Ledger;
 use crate::lockout::Lockouts;
 use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, SystemTtls, Table};
 use crate::policies::Policies;
+use crate::quotas::Quotas;
 use crate::rows::{Rows, config_key};
 use crate::tokens::{Made, TokenRow, Tokens};
 use crate::{ids, policies, rooms, view};
@@ -90,6 +91,7 @@ pub(crate) struct Unsealed {
     pub(crate) cors: Cors,
     pub(crate) policies: Policies,
     pub(crate) identities: Identities,
+    pub(crate) quotas: Quotas,
     pub(crate) table: ArcSwap<Table>,
     pub(crate) audit: Audit,
     pub(crate) cluster: Cluster,
@@ -372,6 +374,7 @@ impl Inner {
             lockouts: Lockouts::new(LOCKOUT_ALIASES_MAX),
             tidying: crate::tidy::Tidying::default(),
             cors: Cors::load(&rows).await?,
+            quotas: Quotas::load(&rows).await?,
             ledger: Ledger::new(self.settings.limits.sts_leases_listed),
             policies: Policies::new(rows.clone(), self.settings.limits.policy_sets_cached),
             identities: Identities::new(
@@ -467,6 +470,7 @@ impl Inner {
         let (plain, config_version) = unsealed.rows.get(&config_key(MOUNTS)).await?;
         let plain = plain.ok_or_else(|| Error::internal("the mount table is missing"))?;
         unsealed.cors.reload(&unsealed.rows).await?;
+        unsealed.quotas.reload(&unsealed.rows).await?;
         let old = unsealed.table.load_full();
         let unchanged = old.row_version == Some(plain.version);
         let stored: Vec<MountRow> = crate::rows::parse(&config_key(MOUNTS), &plain.value)?;

@@ -1,7 +1,8 @@
 //! THE PIPELINE: every request takes these steps, in this order, and no other way.
 //!
 //! ```text
-//! parse > find door > identify caller > intent > judge > audit request > run > bind > wrap > audit response > respond
+//! parse > find door > admit > identify caller > intent > judge > audit request > run > bind > wrap > audit response
+//!       > respond
 //! ```
 //!
 //! Each step returns a value that only its module can make and that a later step demands: leaving one out does not compile.
@@ -19,7 +20,7 @@ use crate::respond::{Answer, refusal, write};
 use crate::stages::parse::{Outcome, Parsed, parse};
 use crate::stages::record::Exchange;
 use crate::stages::wrap::Wrapped;
-use crate::stages::{bind, door, identify, intent, judge, record, run, wrap};
+use crate::stages::{admit, bind, door, identify, intent, judge, record, run, wrap};
 use crate::{revoke, rooms};
 
 impl Core {
@@ -58,9 +59,35 @@ impl Core {
 }
 
 async fn serve(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed) -> Answer {
+    let routed = door::find(parsed, &unsealed.table.load());
+    match admit::admit(inner, unsealed, parsed, &routed) {
+        Ok(admitted) => {
+            let mut answer = admitted_to(inner, unsealed, parsed, &admitted).await;
+            answer.headers.extend(admitted.headers);
+            answer
+        }
+        Err(refused) => turn_away(inner, unsealed, parsed, &routed, *refused).await,
+    }
+}
+
+/// Refuses a request that is over its quota. It is put on record only where that is configured: the record would be the larger work.
+async fn turn_away(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, routed: &door::Routed, refused: admit::Refused) -> Answer {
+    let mut answer = refusal(&refused.error, &parsed.id);
+    if refused.audit {
+        let (identified, engine_version) = (identify::Identified::nobody(), inner.engine_version());
+        let exchange = Exchange { parsed, routed, identified: &identified, operation: parsed.operation, engine_version: &engine_version };
+        if let Err(error) = record::request(unsealed, &*inner.clock, &exchange, Err(&refused.error)).await {
+            answer = refusal(&error, &parsed.id);
+        }
+    }
+    answer.headers.extend(refused.headers);
+    answer
+}
+
+async fn admitted_to(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed, admitted: &admit::Admitted) -> Answer {
     let engine_version = inner.engine_version();
     // The caller's token is read first, though nothing is decided by it yet: that read tells in which configuration the door is to be found.
-    let (routed, identified) = identify::identify(inner, unsealed, parsed).await;
+    let (routed, identified) = identify::identify(inner, unsealed, parsed, admitted).await;
     let (identified, refused) = match identified {
         Ok(identified) => (identified, None),
         Err(error) => (identify::Identified::nobody(), Some(error)),

@@ -10,6 +10,7 @@ use daypass_sdk::{Caller, Error, Operation, Result};
 use crate::identity::Authority;
 use crate::node::{Inner, Unsealed};
 use crate::policies::all_policies;
+use crate::stages::admit::Admitted;
 use crate::stages::door::{self, Routed};
 use crate::stages::parse::Parsed;
 use crate::tokens::{Known, SPENT, in_networks};
@@ -41,7 +42,12 @@ impl Identified {
 
 /// Who asks, and which way the request goes: in the mounts of the newest configuration, which the first read tells. No decision is made on
 /// an older one, not even which paths need no token. Errors: `Denied` with the text that fits.
-pub(crate) async fn identify(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed) -> (Routed, Result<Identified>) {
+pub(crate) async fn identify(
+    inner: &Arc<Inner>,
+    unsealed: &Arc<Unsealed>,
+    parsed: &Parsed,
+    _admitted: &Admitted,
+) -> (Routed, Result<Identified>) {
     let found = look_up(inner, unsealed, parsed).await;
     let routed = door::find(parsed, &unsealed.table.load());
     let identified = match found {

@@ -13,6 +13,7 @@ mod mount_fields;
 pub(crate) mod mounts;
 mod password_policies;
 mod policies;
+mod quotas;
 mod remount;
 mod seal;
 #[cfg(test)]
@@ -49,6 +50,7 @@ impl Engine for Sys {
             mounts::endpoints(),
             password_policies::endpoints(),
             policies::endpoints(),
+            quotas::endpoints(),
             remount::endpoints(),
             seal::endpoints(),
             tools::endpoints(),

@@ -216,6 +216,7 @@ async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &Moun
         live.engine.leave(crate::stages::intent::context(inner, live, request)).await;
     }
     unsealed.rows.clear(&config_key(view::mount_prefix(&row.uuid))).await?;
+    unsealed.quotas.mount_moved(&unsealed.rows, &row.path, None).await?;
     let _one_at_a_time = unsealed.mounting.lock().await;
     let change = |rows: &mut Vec<MountRow>| {
         rows.retain(|other| other.uuid != row.uuid);

@@ -137,7 +137,8 @@ async fn relocate(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, from: &str, to: 
         rows.push(row);
         Ok(())
     };
-    inner.change_mounts(unsealed, change).await
+    inner.change_mounts(unsealed, change).await?;
+    unsealed.quotas.mount_moved(&unsealed.rows, from, Some(to)).await
 }
 
 async fn remembered(unsealed: &Unsealed) -> Result<(Vec<Moved>, Option<u64>)> {
