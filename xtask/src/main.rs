@@ -7,6 +7,7 @@
 
 mod bench;
 mod demo;
+mod generate;
 mod http;
 mod install;
 mod process;
@@ -28,12 +29,14 @@ cargo xtask COMMAND
          --list        print the stages and stop
   soak NAME        what must be shown and takes longer than CI has; the result goes into docs/soak.md (--list names them)
   tidy             the project's own rules: who may import whom, sizes, words, manifests, changelog
+  generate         write docs/compatibility.md from the code (--check: only tell whether it is stale)
   bench [OPTIONS]  the figures of bench/README.md (--quick: a tenth of the time)
 
 Environment
   DAYPASS_BIN              use this daypass binary instead of building one
   DAYPASS_CONFORMANCE      folder of the recorded answers and their runner (default: ../shared/conformance)
   DAYPASS_RECORDED_CLIENTS folder of the recorded client sessions (default: ../shared/recorded-clients)
+  DAYPASS_SCHEMATHESIS_SECONDS how long schemathesis tries requests in the stage openapi (default: 60)
   DAYPASS_TF_PROVIDER      binary of Vault's Terraform provider, to run it in the story besides the replay
 ";
 
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Some((&"demo", rest)) => demo::main(rest),
         Some((&"test", rest)) => test::main(rest),
         Some((&"soak", rest)) => soak::main(rest),
+        Some((&"generate", rest)) => generate::main(rest),
         Some((&"tidy", [])) => tidy::main(),
         Some((&"bench", rest)) => bench::main(rest),
         None | Some((&("help" | "--help" | "-h"), _)) => {

@@ -36,6 +36,7 @@ fn limits() -> BTreeMap<&'static str, String> {
         list_names,
         mounts,
         policy_sets_cached,
+        entities_cached,
         sts_leases_listed,
     } = Limits::default();
     let time = |length: Duration| format!("{}s", length.as_secs_f64());
@@ -67,6 +68,7 @@ fn limits() -> BTreeMap<&'static str, String> {
         ("list_names", list_names.to_string()),
         ("mounts", mounts.to_string()),
         ("policy_sets_cached", policy_sets_cached.to_string()),
+        ("entities_cached", entities_cached.to_string()),
         ("sts_leases_listed", sts_leases_listed.to_string()),
     ])
 }

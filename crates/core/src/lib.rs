@@ -5,6 +5,7 @@
 
 mod audit;
 mod cors;
+pub mod documents;
 mod expiry;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -8,7 +8,9 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::declared::{Declared, DeclaredOperation, Form, Shape};
 use crate::path::{Captures, Pattern};
+use crate::reply::Answer;
 use crate::{Cx, Error, Operation, Outcome, Reply, Result};
 
 /// The fields of a request before they are read: the body or the query, and what the path captured.
@@ -31,12 +33,14 @@ pub struct Endpoint<E> {
     pub(crate) public: bool,
     pub(crate) sudo: bool,
     pub(crate) deprecated: Option<&'static str>,
+    form: Form,
 }
 
 pub(crate) struct Action<E> {
     pub(crate) operation: Operation,
     handler: Handler<E, Reply>,
     pub(crate) params: Params,
+    shape: Shape,
 }
 
 type Handler<E, T> = Box<dyn Fn(Arc<E>, Cx, Map<String, Value>) -> BoxFuture<'static, Result<T>> + Send + Sync>;
@@ -63,6 +67,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
             public: false,
             sudo: false,
             deprecated: None,
+            form: Form::Envelope,
         }
     }
 
@@ -85,7 +90,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
     pub fn on<P, R, F, Fut>(mut self, operation: Operation, handler: F) -> Self
     where
         P: DeserializeOwned + JsonSchema + Send + 'static,
-        R: Into<Reply>,
+        R: Answer,
         F: Fn(Arc<E>, Cx, P) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R>> + Send + 'static,
     {
@@ -96,7 +101,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
             Box::pin(async move { future?.await.map(Into::into) })
         });
         let params = Params { make: schema_of::<P>, schema: OnceLock::new(), known: OnceLock::new(), comma_lists: OnceLock::new() };
-        self.actions.push(Action { operation, handler, params });
+        self.actions.push(Action { operation, handler, params, shape: R::SHAPE });
         self
     }
 
@@ -143,6 +148,47 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
     pub fn deprecated(mut self, instead: &'static str) -> Self {
         self.deprecated = Some(instead);
         self
+    }
+
+    /// Successes are JSON without the envelope.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.form = Form::Bare;
+        self
+    }
+
+    /// Successes are bare JSON, or a body of this content type.
+    #[must_use]
+    pub fn text(mut self, kind: &'static str) -> Self {
+        self.form = Form::Text(kind);
+        self
+    }
+
+    /// The client chooses the statuses of bare answers.
+    #[must_use]
+    pub fn any_status(mut self) -> Self {
+        self.form = Form::AnyStatus;
+        self
+    }
+
+    /// What is declared, without the code.
+    pub(crate) fn declared(&self) -> Declared {
+        let operation = |action: &Action<E>| DeclaredOperation {
+            operation: action.operation,
+            fields: action.params.schema().clone().to_value(),
+            shape: action.shape,
+        };
+        Declared {
+            patterns: self.patterns.clone(),
+            summary: self.summary,
+            help: self.help,
+            public: self.public,
+            sudo: self.sudo,
+            existence_check: self.exists.is_some(),
+            deprecated: self.deprecated,
+            form: self.form,
+            operations: self.actions.iter().map(operation).collect(),
+        }
     }
 
     pub(crate) fn action(&self, operation: Operation) -> Option<&Action<E>> {

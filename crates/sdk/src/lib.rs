@@ -4,6 +4,7 @@
 //! a whole engine is shown in the docs of [`Engine`].
 
 mod cx;
+mod declared;
 mod endpoint;
 mod engine;
 mod error;
@@ -16,12 +17,13 @@ pub mod spec;
 mod store;
 
 pub use cx::{Caller, Cx, Mount, Page, Request, TokenId};
+pub use declared::{Declared, DeclaredOperation, Form, Shape};
 pub use endpoint::{Endpoint, Input};
 pub use engine::{Build, Engine, Factory, LeaseInfo, Renewal};
 pub use error::{Error, Kind, Result};
 pub use operation::Operation;
-pub use path::{Captures, Pattern};
-pub use reply::{Json, Keys, LeaseTerms, Leased, Login, Outcome, Reply, reveal};
+pub use path::{Captures, Part, Pattern};
+pub use reply::{Answer, Json, Keys, LeaseTerms, Leased, Login, Outcome, Reply, reveal};
 pub use room::{Found, Mounted, Room, Support};
 pub use store::{Changes, CommitFailure, Entry, Expect, Storage, Store, from_json, whole};
 

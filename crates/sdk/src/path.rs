@@ -10,13 +10,20 @@
 /// The values that captures took, in the order of the pattern.
 pub type Captures = Vec<(&'static str, String)>;
 
+/// A piece of a pattern: a literal, or what a capture takes and its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+pub enum Part {
+    /// Itself.
     Literal(&'static str),
+    /// One segment that is a name.
     Name(&'static str),
+    /// The same with `@` inside.
     NameWithAt(&'static str),
+    /// One segment of anything.
     Any(&'static str),
+    /// One or more segments.
     Greedy(&'static str),
+    /// Any number of segments.
     GreedyOrNothing(&'static str),
 }
 
@@ -77,6 +84,31 @@ impl Pattern {
             out.push('/');
         }
         out
+    }
+
+    /// The pieces from the left.
+    #[must_use]
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The paths that documents name for an operation, captures in braces. A list has its slash at the end, as it is asked with one;
+    /// what may be nothing is written both ways, because a parameter of a path cannot be empty.
+    #[must_use]
+    pub fn written(&self, list: bool) -> Vec<String> {
+        let end = |text: String| match (list, self.slash) {
+            (true, _) if self.slash != Slash::No || self.ends_greedy() => format!("{text}/"),
+            (false, Slash::Required) => format!("{text}/"),
+            _ => text,
+        };
+        let whole = end(self.openapi().trim_end_matches('/').to_owned());
+        let Some(Part::GreedyOrNothing(name)) = self.parts.last() else { return vec![whole] };
+        let short = whole.trim_end_matches('/').trim_end_matches(&format!("{{{name}}}")).trim_end_matches('/').to_owned();
+        match (short.is_empty(), list) {
+            (true, false) => vec![whole],
+            (true, true) => vec![whole, short],
+            (false, _) => vec![whole, end(short)],
+        }
     }
 
     /// The names that are captured.
@@ -234,6 +266,16 @@ mod tests {
         assert_eq!(captured("{path..?}", ""), Some(vec![String::new()]));
         assert_eq!(captured("metadata/{path..?}", "metadata/"), Some(vec![String::new()]));
         assert_eq!(captured("lookup/{prefix..?}", "lookup"), Some(vec![String::new()]));
+    }
+
+    #[test]
+    fn documents_write_lists_with_their_slash_and_what_may_be_nothing_both_ways() {
+        assert_eq!(Pattern::new("roles/?").written(true), ["roles/"]);
+        assert_eq!(Pattern::new("roles/?").written(false), ["roles"]);
+        assert_eq!(Pattern::new("metadata/{path..?}").written(true), ["metadata/{path}/", "metadata/"]);
+        assert_eq!(Pattern::new("random/{source..?}").written(false), ["random/{source}", "random"]);
+        assert_eq!(Pattern::new("{path..?}").written(true), ["{path}/", ""]);
+        assert_eq!(Pattern::new("{path..?}").written(false), ["{path}"]);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use daypass_base::{Seconds, Secret};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::declared::Shape;
+
 /// An answer: its outcome and remarks for the reader.
 #[derive(Debug, Default)]
 pub struct Reply {
@@ -202,6 +204,40 @@ impl Leased {
         self.also = changes;
         self
     }
+}
+
+/// What a handler may return, with what documents say of it.
+pub trait Answer: Into<Reply> {
+    /// The form of a success.
+    const SHAPE: Shape;
+}
+
+impl Answer for () {
+    const SHAPE: Shape = Shape::Nothing;
+}
+
+impl<T: Serialize> Answer for Json<T> {
+    const SHAPE: Shape = Shape::Data;
+}
+
+impl Answer for Keys {
+    const SHAPE: Shape = Shape::Keys;
+}
+
+impl Answer for Leased {
+    const SHAPE: Shape = Shape::Leased;
+}
+
+impl Answer for Login {
+    const SHAPE: Shape = Shape::Login;
+}
+
+impl Answer for Outcome {
+    const SHAPE: Shape = Shape::Any;
+}
+
+impl Answer for Reply {
+    const SHAPE: Shape = Shape::Any;
 }
 
 impl From<Outcome> for Reply {

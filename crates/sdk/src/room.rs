@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::endpoint::{Endpoint, Input};
 use crate::path::Captures;
-use crate::{Cx, Engine, LeaseInfo, Operation, Renewal, Reply, Result};
+use crate::{Cx, Declared, Engine, LeaseInfo, Operation, Renewal, Reply, Result, spec};
 
 /// The endpoints of an engine, ready for look-up. Made once per engine type and shared by all its mounts.
 pub struct Room<E> {
@@ -79,12 +79,6 @@ impl<E: Engine> Room<E> {
         }
         None
     }
-
-    /// The declarations, for documents and meta-tests.
-    #[must_use]
-    pub fn endpoints(&self) -> &[Endpoint<E>] {
-        &self.endpoints
-    }
 }
 
 impl<E: Engine> Default for Room<E> {
@@ -123,6 +117,8 @@ pub trait Mounted: Send + Sync + 'static {
     fn help(&self, mount: &str, path: &str) -> Option<(String, Value)>;
     /// OpenAPI path items of all endpoints below `mount`.
     fn spec(&self, mount: &str) -> Vec<(String, Value)>;
+    /// All that is declared, for documents and meta-tests.
+    fn declared(&self) -> Vec<Declared>;
 }
 
 /// An engine in its room.
@@ -203,10 +199,23 @@ impl<E: Engine> Mounted for Instance<E> {
     }
 
     fn help(&self, mount: &str, path: &str) -> Option<(String, Value)> {
-        crate::spec::help(&self.room, mount, path)
+        let found = if path.is_empty() { None } else { Some(self.room.find(path)?) };
+        match found {
+            None => Some((spec::room_page(E::SUMMARY, &self.declared()), spec::document(mount, self.spec(mount)))),
+            Some(found) => {
+                let declared = self.room.endpoints.get(found.endpoint)?.declared();
+                let items = spec::paths([(found.endpoint, &declared)], mount, &|path| self.room.find(path).map(|found| found.endpoint));
+                Some((spec::endpoint_page(&declared, path), spec::document(mount, items)))
+            }
+        }
     }
 
     fn spec(&self, mount: &str) -> Vec<(String, Value)> {
-        crate::spec::paths(&self.room, mount)
+        let declared = self.declared();
+        spec::paths(declared.iter().enumerate(), mount, &|path| self.room.find(path).map(|found| found.endpoint))
+    }
+
+    fn declared(&self) -> Vec<Declared> {
+        self.room.endpoints.iter().map(Endpoint::declared).collect()
     }
 }

@@ -3,8 +3,11 @@
 #![allow(clippy::missing_panics_doc, reason = "a test's scaffold fails by panicking, as its assertions do")]
 
 mod ask;
+pub mod compatibility;
+mod doors;
 mod server;
 pub mod store;
 
 pub use ask::{Answer, Ask};
+pub use doors::{ALWAYS, Door, doors, every_mount};
 pub use server::{Setup, TestServer, WORKER_PAUSE};

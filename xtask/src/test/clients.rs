@@ -15,12 +15,12 @@ pub(super) fn bao(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let bin = python::ensure(project, log)?;
     let mut command = Command::new(bin.join("python"));
     command.arg("-B").arg(project.root.join("tests/clients/bao/session.py")).env("BAO", python::bao(&bin)?);
-    session(project, log, "bao", &mut command)
+    brief(project, log, "bao", &mut command)
 }
 
 pub(super) fn hvac(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let bin = python::ensure(project, log)?;
-    session(project, log, "hvac", Command::new(bin.join("python")).arg("-B").arg(project.root.join("tests/clients/hvac/session.py")))
+    brief(project, log, "hvac", Command::new(bin.join("python")).arg("-B").arg(project.root.join("tests/clients/hvac/session.py")))
 }
 
 pub(super) fn aws(project: &Project, log: &mut Log) -> Result<Verdict, String> {
@@ -28,31 +28,31 @@ pub(super) fn aws(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let binary = project.daypass(log)?;
     let mut command = Command::new(bin.join("python"));
     command.arg("-B").arg(project.root.join("tests/clients/aws/session.py")).env("AWS", bin.join("aws")).env("DAYPASS_BIN", binary);
-    session(project, log, "aws", &mut command)
+    brief(project, log, "aws", &mut command)
 }
 
 pub(super) fn go(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     log.step("building the session with the official Go client");
     let program = go_modules::build(project, log, &project.root.join("tests/clients/go"), "clients", "go-session")?;
-    session(project, log, "go", &mut Command::new(program))
+    brief(project, log, "go", &mut Command::new(program))
 }
 
 pub(super) fn java(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let jar = maven::jar(project, log, "io.github.jopenlibs:vault-java-driver:6.2.0")?;
     let source = project.root.join("tests/clients/java/Session.java");
     // One file needs no build step: java compiles it in memory.
-    session(project, log, "java", Command::new("java").arg("-cp").arg(jar).arg(source))
+    brief(project, log, "java", Command::new("java").arg("-cp").arg(jar).arg(source))
 }
 
 pub(super) fn node(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let source = project.root.join("tests/clients/node");
     let folder = npm::ensure(project, log, &source, "node-vault")?;
-    session(project, log, "node", Command::new("node").arg(source.join("session.js")).env("NODE_PATH", folder.join("node_modules")))
+    brief(project, log, "node", Command::new("node").arg(source.join("session.js")).env("NODE_PATH", folder.join("node_modules")))
 }
 
 pub(super) fn vaultrs(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let program = rust::build(project, log, &project.root.join("tests/clients/vaultrs"), "vaultrs-session")?;
-    session(project, log, "vaultrs", &mut Command::new(program))
+    brief(project, log, "vaultrs", &mut Command::new(program))
 }
 
 /// What Terraform's Vault provider said, word for word, where the provider itself cannot be installed.
@@ -65,11 +65,19 @@ pub(super) fn replay(project: &Project, log: &mut Log) -> Result<Verdict, String
     let bin = python::ensure(project, log)?;
     let mut command = Command::new(bin.join("python"));
     command.arg("-B").arg(project.root.join("tests/clients/replay/replay.py")).arg(recorded);
-    session(project, log, "replay", &mut command)
+    brief(project, log, "replay", &mut command)
 }
 
-/// One session against a server of its own, so that no session sees what another left.
-fn session(project: &Project, log: &mut Log, name: &str, command: &mut Command) -> Result<Verdict, String> {
+/// A session of a minute or so.
+fn brief(project: &Project, log: &mut Log, name: &str, command: &mut Command) -> Result<Verdict, String> {
+    // Built now, so that building takes none of the session's time.
+    drop(project.daypass(log)?);
+    log.limit(Duration::from_mins(3));
+    session(project, log, name, command)
+}
+
+/// One session against a server of its own, so that no session sees what another left. It ends within the log's limit.
+pub(super) fn session(project: &Project, log: &mut Log, name: &str, command: &mut Command) -> Result<Verdict, String> {
     let binary = project.daypass(log)?;
     let server = Server::dev(project, &binary, &format!("clients/{name}-server"))?;
     for variable in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "VAULT_NAMESPACE"] {
@@ -84,7 +92,6 @@ fn session(project: &Project, log: &mut Log, name: &str, command: &mut Command) 
     if let Some(sandbox) = server.sandbox {
         command.env("AWS_SANDBOX", format!("http://{sandbox}"));
     }
-    log.limit(Duration::from_mins(3));
     let (status, text) = log.finish(command)?;
     let mut tally = Tally::read(&text);
     for line in text.lines().filter(|l| l.starts_with("FAIL")) {

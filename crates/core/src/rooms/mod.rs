@@ -36,13 +36,16 @@ impl Way {
     }
 }
 
+/// The type of the mount `sys/`. Endpoints that answer in every state stand before it, in a room of their own.
+pub(crate) const SYSTEM: &str = "system";
+
 /// The engine of a built-in mount.
 pub(crate) fn builtin(kind: &str, inner: Weak<Inner>) -> Option<Arc<dyn Mounted>> {
     let way = Way::new(inner);
     Some(match kind {
         "cubbyhole" => Arc::new(Room::new()).mount(cubbyhole::Cubbyhole { way }),
         "identity" => Arc::new(Room::new()).mount(identity::IdentityRoom { way }),
-        "system" => Arc::new(Room::new()).mount(sys::Sys { way }),
+        SYSTEM => Arc::new(Room::new()).mount(sys::Sys { way }),
         "token" => Arc::new(Room::new()).mount(token::TokenRoom { way }),
         _ => return None,
     })

@@ -67,17 +67,27 @@ impl Engine for Status {
             Endpoint::at(["health"])
                 .summary("Check the health status of the server.")
                 .public()
+                .any_status()
                 .on(Operation::Read, health)
                 .on(Operation::Header, health),
             Endpoint::at(["init"])
                 .summary("Initialize the server, or tell whether it is.")
                 .public()
+                .bare()
                 .on(Operation::Read, is_initialised)
                 .on(Operation::Update, initialise),
-            Endpoint::at(["seal-status"]).summary("Check the seal status of the server.").public().on(Operation::Read, seal_status),
-            Endpoint::at(["seal-backend-status"]).summary("Check the health of the seal.").public().on(Operation::Read, seal_backend),
-            Endpoint::at(["unseal"]).summary("Enter a share of the root key.").public().on(Operation::Update, unseal),
-            Endpoint::at(["leader"]).summary("Check the high availability status of the server.").public().on(Operation::Read, leader),
+            Endpoint::at(["seal-status"]).summary("Check the seal status of the server.").public().bare().on(Operation::Read, seal_status),
+            Endpoint::at(["seal-backend-status"])
+                .summary("Check the health of the seal.")
+                .public()
+                .bare()
+                .on(Operation::Read, seal_backend),
+            Endpoint::at(["unseal"]).summary("Enter a share of the root key.").public().bare().on(Operation::Update, unseal),
+            Endpoint::at(["leader"])
+                .summary("Check the high availability status of the server.")
+                .public()
+                .bare()
+                .on(Operation::Read, leader),
         ]
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use daypass_sdk::{Error, Input, Kind, Operation, Outcome, Page, Reply, Result};
 use serde_json::{Map, Value, json};
 
+use crate::documents;
 use crate::lockout;
 use crate::mounts::Class;
 use crate::node::{Inner, Unsealed};
@@ -34,7 +35,7 @@ pub(crate) async fn run(
         return Err(Error::new(Kind::NoSuchPath, format!("no handler for route \"{}\". route entry not found.", parsed.path)));
     };
     if operation == Operation::Help {
-        let help = live.engine.help(&live.row.path, &routed.below).ok_or_else(Error::no_such_path)?;
+        let help = documents::help(inner, live, &routed.below).ok_or_else(Error::no_such_path)?;
         let reply = Reply::from(Outcome::Bare(200, json!({ "help": help.0, "see_also": null, "openapi": help.1 })));
         return Ok(Ran { reply, operation, _proof: () });
     }

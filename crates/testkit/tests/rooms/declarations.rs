@@ -1,1 +1,278 @@
-//! Soon.
+//! Every endpoint that is declared, through the whole pipeline: without a token, with the wrong policy, and allowed; and what its
+//! declaration must say. All of it comes from the declarations, so a new endpoint is covered by being declared.
+
+use std::collections::BTreeSet;
+
+use daypass_core::documents::Declarations;
+use daypass_sdk::{Declared, DeclaredOperation, Form, Operation, Shape};
+use daypass_testkit::{ALWAYS, Answer, Door, TestServer, doors, every_mount};
+use serde_json::{Value, json};
+
+/// Endpoints that answer 403 to a caller whom policy allows, because they look further: operation, path, reason.
+const REFUSE_THEMSELVES: [(&str, &str, &str); 1] =
+    [("read", "sys/internal/ui/mounts/cubbyhole", "shows a mount to whom has rights below it, and the policy here gives none")];
+
+/// Failures that Vault reports with status 500, as it was recorded: operation, path, text. Anything else that ends in 5xx is a bug.
+const RECORDED_FAILURES: [(&str, &str, &str); 6] = [
+    ("update", "auth/x-approle/login", "failed to determine alias name from login request"),
+    ("read", "auth/x-approle/login", "failed to determine alias name from login request"),
+    ("update", "auth/x-userpass/users/sample/password", "username does not exist"),
+    ("update", "auth/x-userpass/users/sample/policies", "username does not exist"),
+    ("update", "sys/config/cors", "at least one origin or the wildcard must be provided"),
+    ("update", "x-aws/config/rotate-root", "no configuration found for config/root"),
+];
+
+/// Public endpoints that look at a token themselves and refuse a stranger as Vault does.
+const REFUSE_STRANGERS: [(&str, &str); 5] = [
+    ("auth/x-approle/login", "Vault answers 500 to a login without a role id"),
+    ("sys/wrapping/rewrap", "the wrapping token is the right to it"),
+    ("sys/wrapping/unwrap", "the wrapping token is the right to it"),
+    ("sys/internal/ui/mounts/", "says which mount serves a path, to whom may use it"),
+    ("sys/internal/ui/namespaces", "Vault answers 500 `client token empty`"),
+];
+
+/// Endpoints that say they are not there, to whoever may ask: path, reason.
+const HIDDEN: [(&str, &str); 1] = [("sys/raw", "access to the raw store is not offered")];
+
+/// Endpoints that no test here reaches. It stays empty.
+const UNCOVERED: [&str; 0] = [];
+
+/// Endpoints that change what other requests are answered: whoever comes next gets a new server.
+const LEAVE_TRACES: [&str; 6] = ["sys/audit/", "sys/config/", "sys/generate-root", "sys/quotas/", "sys/rekey", "sys/seal"];
+
+#[tokio::test]
+async fn a_stranger_gets_nowhere_but_through_public_doors() {
+    let server = every_mount().await;
+    let mut wrong = Vec::new();
+    for door in doors(&server) {
+        let answer = door.ask(&server).await.nobody().await;
+        let refuses = REFUSE_STRANGERS.iter().any(|(path, _)| door.path.starts_with(path));
+        let fine = if door.public { refuses || (answer.status != 403 && answer.status < 500) } else { answer.status == 403 };
+        if !fine {
+            wrong.push(format!("{} {}: {}", door.operation, door.path, answer.status));
+        }
+        if server.get("sys/seal-status").nobody().await["sealed"] == true {
+            server.unseal().await;
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn a_token_of_another_policy_gets_nowhere_and_without_sudo_not_through_sudo_doors() {
+    let server = every_mount().await;
+    server
+        .policy("elsewhere", r#"path "nothing/here" { capabilities = ["create", "read", "update", "patch", "delete", "list", "sudo"] }"#)
+        .await;
+    server.policy("all-but-sudo", r#"path "*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }"#).await;
+    let elsewhere = server.token(json!({ "policies": ["elsewhere"], "no_default_policy": true })).await;
+    let all_but_sudo = server.token(json!({ "policies": ["all-but-sudo"], "no_default_policy": true })).await;
+    let mut wrong = Vec::new();
+    for door in doors(&server).into_iter().filter(|door| !door.public) {
+        for token in std::iter::once(&elsewhere).chain(door.sudo.then_some(&all_but_sudo)) {
+            let answer = door.ask(&server).await.token(token).await;
+            if answer.status != 403 {
+                wrong.push(format!("{} {}: {}", door.operation, door.path, answer.status));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn whoever_may_is_answered_as_documented() {
+    let mut wrong = Vec::new();
+    let mut server = every_mount().await;
+    let document = server.get("sys/internal/specs/openapi").await.ok().body;
+    let all = doors(&server);
+    assert!(all.len() > 200, "only {} operations are declared", all.len());
+    for door in all {
+        let token = fitting(&server, &door).await;
+        let answer = door.ask(&server).await.token(&token).await;
+        let told = |why| format!("{} {}: {} {why}: {}", door.operation, door.path, answer.status, answer.body);
+        wrong.extend(complaint(&door, &answer, &document).map(told));
+        if door.operation.writes() && LEAVE_TRACES.iter().any(|path| door.path.starts_with(path)) {
+            server = every_mount().await;
+        }
+    }
+    assert!(wrong.is_empty() && UNCOVERED.is_empty(), "{wrong:#?}");
+}
+
+/// A token that may do this one thing and nothing else.
+async fn fitting(server: &TestServer, door: &Door) -> String {
+    let sudo = if door.sudo { ", \"sudo\"" } else { "" };
+    let capabilities = match door.operation {
+        Operation::Create | Operation::Update => "\"create\", \"update\"",
+        Operation::Delete => "\"delete\"",
+        Operation::Header | Operation::Help | Operation::Read => "\"read\"",
+        Operation::List => "\"list\"",
+        Operation::Patch => "\"patch\"",
+    };
+    server.policy("fitting", &format!("path \"{}\" {{ capabilities = [{capabilities}{sudo}] }}", door.path)).await;
+    server.token(json!({ "policies": ["fitting"], "no_default_policy": true })).await
+}
+
+/// What is wrong with the answer to a caller who may, if anything is.
+fn complaint(door: &Door, answer: &Answer, document: &Value) -> Option<String> {
+    let refuses = REFUSE_THEMSELVES.iter().any(|(operation, path, _)| *operation == door.operation.name() && *path == door.path);
+    if answer.status == 403 && !refuses {
+        return Some("policy allows it".to_owned());
+    }
+    let recorded = RECORDED_FAILURES.iter().any(|(operation, path, text)| {
+        *operation == door.operation.name() && *path == door.path && answer.text("/errors/0").contains(text)
+    });
+    if answer.status >= 500 && !recorded {
+        return Some("no answer".to_owned());
+    }
+    let hidden = HIDDEN.iter().any(|(path, _)| door.path.starts_with(path));
+    if answer.status == 404 && answer.text("/errors/0").contains("unsupported path") && !hidden {
+        return Some("the path leads elsewhere".to_owned());
+    }
+    if answer.status == 405 && !door.always {
+        return Some("the operation leads nowhere".to_owned());
+    }
+    let described = document.pointer(&format!("/paths/{}/{}", door.document_path.replace('/', "~1"), door.document_method()))?;
+    let responses = described.get("responses").and_then(Value::as_object)?;
+    if !responses.contains_key(&answer.status.to_string()) && !responses.contains_key("default") {
+        return Some("the document does not know this status".to_owned());
+    }
+    if answer.status != 200 || door.operation == Operation::Header {
+        return None;
+    }
+    let enveloped = answer.body.get("request_id").is_some() && answer.body.get("mount_type").is_some();
+    match door.form {
+        Form::Envelope if !enveloped => Some("there is no envelope: declare it `.bare()` or `.text(...)`".to_owned()),
+        Form::AnyStatus | Form::Bare if enveloped => Some("it is declared bare and has an envelope".to_owned()),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn every_declared_operation_is_in_the_document_under_a_name_of_its_own() {
+    let server = every_mount().await;
+    let document = server.get("sys/internal/specs/openapi").await.ok().body;
+    let paths = document["paths"].as_object().unwrap();
+    let mut missing = Vec::new();
+    for door in doors(&server) {
+        if paths.get(&door.document_path).and_then(|item| item.get(door.document_method())).is_none() {
+            missing.push(format!("{} {}", door.document_method(), door.document_path));
+        }
+    }
+    let reached: BTreeSet<(String, usize, Operation)> =
+        doors(&server).into_iter().map(|door| (door.mount, door.endpoint, door.operation)).collect();
+    for Declarations { mount, endpoints, always, .. } in server.core().declarations().unwrap() {
+        for (number, endpoint) in endpoints.iter().enumerate() {
+            let number = if always { ALWAYS + number } else { number };
+            let hidden = endpoint.operations.iter().filter(|one| !reached.contains(&(mount.clone(), number, one.operation)));
+            missing.extend(hidden.map(|one| format!("{} {mount}{} is hidden by others", one.operation, endpoint.patterns[0].text())));
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    let mut names = BTreeSet::new();
+    for (path, item) in paths {
+        for operation in item.as_object().unwrap().values().filter_map(|operation| operation.get("operationId")) {
+            assert!(names.insert(operation.as_str().unwrap()), "{path}: {operation} is the name of another operation too");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_endpoint_and_every_field_says_what_it_is() {
+    let server = every_mount().await;
+    let mut wrong = Vec::new();
+    for Declarations { mount, endpoints, .. } in server.core().declarations().unwrap() {
+        for endpoint in endpoints {
+            let name = format!("{mount}{}", endpoint.patterns[0].text());
+            wrong.extend(silences(&endpoint).into_iter().map(|why| format!("{name}: {why}")));
+        }
+    }
+    wrong.sort();
+    wrong.dedup();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn silences(endpoint: &Declared) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if endpoint.summary.trim().is_empty() {
+        wrong.push("no summary".to_owned());
+    }
+    if endpoint.operations.is_empty() {
+        wrong.push("no operation".to_owned());
+    }
+    for operation in &endpoint.operations {
+        if operation.shape == Shape::Keys && !matches!(operation.operation, Operation::List | Operation::Read) {
+            wrong.push(format!("{} answers with a list", operation.operation));
+        }
+        for (field, schema) in fields(operation) {
+            let description = schema.get("description").and_then(Value::as_str).unwrap_or_default();
+            if description.trim().is_empty() {
+                wrong.push(format!("`{field}` has no description"));
+            }
+            if is_duration(&field) && !mentions(&schema, "x-daypass-unit") && !has_unit(description) {
+                wrong.push(format!("`{field}` has no unit"));
+            }
+            if is_secret(&field) && !mentions(&schema, "x-daypass-sensitive") {
+                wrong.push(format!("`{field}` is not marked as a secret"));
+            }
+        }
+    }
+    wrong
+}
+
+fn fields(operation: &DeclaredOperation) -> Vec<(String, Value)> {
+    let fields = operation.fields.get("properties").and_then(Value::as_object).into_iter().flatten();
+    fields.map(|(name, schema)| (name.clone(), schema.clone())).collect()
+}
+
+/// Whether the schema or one of its alternatives has the key.
+fn mentions(schema: &Value, key: &str) -> bool {
+    schema.get(key).is_some() || schema.get("anyOf").and_then(Value::as_array).is_some_and(|any| any.iter().any(|one| mentions(one, key)))
+}
+
+fn is_duration(field: &str) -> bool {
+    ["ttl", "period", "duration", "increment", "interval", "safety_buffer"]
+        .iter()
+        .any(|end| field == *end || field.ends_with(&format!("_{end}")))
+}
+
+fn has_unit(description: &str) -> bool {
+    ["second", "minute", "hour", "duration", "30m"].iter().any(|unit| description.to_lowercase().contains(unit))
+}
+
+fn is_secret(field: &str) -> bool {
+    ["password", "secret_key", "secret_id", "client_token", "private_key", "mfa_code", "otp", "password_hash"].contains(&field)
+}
+
+#[tokio::test]
+async fn help_is_there_for_every_mount_and_path_and_needs_a_token_but_no_policy() {
+    let server = every_mount().await;
+    let token = server.token(json!({ "policies": ["default"] })).await;
+    for door in doors(&server) {
+        let answer = server.get(&format!("{}?help=1", door.path.trim_end_matches('/'))).token(&token).await.ok();
+        assert!(answer.text("/help").contains("## DESCRIPTION"), "{}", door.path);
+        assert!(answer["openapi"]["paths"].as_object().is_some_and(|paths| !paths.is_empty()), "{}", door.path);
+        assert_eq!(answer["see_also"], Value::Null);
+    }
+    for Declarations { mount, .. } in server.core().declarations().unwrap() {
+        let page = server.get(&format!("{}?help=1", mount.trim_end_matches('/'))).token(&token).await.ok().text("/help");
+        assert!(page.contains("## PATHS"), "{mount}");
+        assert_eq!(server.get(&format!("{mount}?help=1")).nobody().await.refused(403), "permission denied");
+    }
+}
+
+#[tokio::test]
+async fn the_document_shows_the_mounts_that_the_caller_may_see() {
+    let server = every_mount().await;
+    server.policy("kv", r#"path "x-kv/*" { capabilities = ["read"] }"#).await;
+    let token = server.token(json!({ "policies": ["kv"], "no_default_policy": true })).await;
+    let seen = |document: &Value| -> Vec<String> { document["paths"].as_object().unwrap().keys().cloned().collect() };
+    let nobody = server.get("sys/internal/specs/openapi").nobody().await.ok().body;
+    assert!(seen(&nobody).is_empty());
+    let own = server.get("sys/internal/specs/openapi").token(&token).await.ok().body;
+    assert!(!seen(&own).is_empty() && seen(&own).iter().all(|path| path.starts_with("/x-kv/")), "{:?}", seen(&own));
+    server.put("sys/mounts/x-kv/tune", json!({ "listing_visibility": "unauth" })).await.ok();
+    assert!(!seen(&server.get("sys/internal/specs/openapi").nobody().await.ok().body).is_empty());
+    let generic = server.get("sys/internal/specs/openapi?generic_mount_paths=true").token(&token).await.ok().body;
+    assert!(seen(&generic).iter().all(|path| path.starts_with("/{x_kv_mount_path}/")), "{:?}", seen(&generic));
+    assert_eq!(generic.pointer("/paths/~1{x_kv_mount_path}~1{path}/parameters/0/schema/default").unwrap(), "x-kv");
+}

@@ -6,6 +6,7 @@
 
 mod audit;
 mod aws_users;
+mod compatibility;
 mod crash;
 mod declarations;
 mod full;

@@ -38,7 +38,7 @@ fn nodes() -> Vec<Endpoint<Sys>> {
         Endpoint::at(["ha-status"]).summary("List the nodes of the cluster.").on(Operation::Read, ha_status),
         Endpoint::at(["host-info"]).summary("Show the machine that the server runs on.").on(Operation::Read, host_info),
         Endpoint::at(["version-history/?"]).summary("List the versions that served this store.").on(Operation::List, version_history),
-        Endpoint::at(["in-flight-req"]).summary("List the requests that are being answered.").on(Operation::Read, in_flight),
+        Endpoint::at(["in-flight-req"]).summary("List the requests that are being answered.").bare().on(Operation::Read, in_flight),
         Endpoint::at(["experiments"]).summary("List experiments.").on(Operation::Read, experiments),
         Endpoint::at(["replication/status", "replication/dr/status", "replication/performance/status"])
             .summary("Show the state of replication: there is none.")
@@ -78,7 +78,7 @@ fn elsewhere() -> Vec<Endpoint<Sys>> {
         Endpoint::at(["namespaces/?"]).summary("A feature of Vault Enterprise.").on(Operation::List, enterprise),
         all(Endpoint::at([
             "namespaces/{path..}",
-            "license/status",
+            "license/status/?",
             "control-group/{path..}",
             "managed-keys/{path..}",
             "quotas/lease-count/{path..?}",

@@ -14,6 +14,7 @@ use super::mount_fields::MountPath;
 use super::mounts::{Nothing, given_path};
 use crate::mounts::{Class, Live};
 use crate::node::Unsealed;
+use crate::rooms::SYSTEM;
 use crate::stages::identify::{denied, invalid_token};
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
@@ -30,7 +31,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
             .on(Operation::Read, mount_of_path),
         Endpoint::at(["internal/ui/resultant-acl"]).summary("Show what the caller may do.").on(Operation::Read, resultant_acl),
         Endpoint::at(["internal/ui/namespaces"]).summary("List the caller's namespaces.").public().on(Operation::Read, namespaces),
-        Endpoint::at(["internal/ui/feature-flags"]).summary("List feature flags.").public().on(Operation::Read, feature_flags),
+        Endpoint::at(["internal/ui/feature-flags"]).summary("List feature flags.").public().bare().on(Operation::Read, feature_flags),
         Endpoint::at(["internal/ui/authenticated-messages/?", "internal/ui/unauthenticated-messages/?"])
             .summary("List the messages of the day.")
             .public()
@@ -38,7 +39,11 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
             .on(Operation::List, no_keys),
         Endpoint::at(["internal/specs/openapi"])
             .summary("Show the OpenAPI document of the mounts that the caller may see.")
+            .help(
+                "OpenAPI 3.0, made from the declarations of the endpoints. Without a token: the mounts whose listing_visibility is unauth.",
+            )
             .public()
+            .bare()
             .on(Operation::Read, openapi)
             .on(Operation::Update, openapi),
         Endpoint::at(["internal/counters/requests"]).summary("Gone in Vault, too.").on(Operation::Read, gone),
@@ -112,21 +117,25 @@ async fn no_keys(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Keys> {
 /// What the document is to be like.
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 struct Document {
-    /// Kept for Vault's clients: mount paths are always written out.
+    /// Write the paths of mounts as parameters, so that a client made from the document works with mounts of other paths too.
     #[serde(default)]
-    #[expect(dead_code, reason = "known, so that no warning is given")]
     generic_mount_paths: bool,
 }
 
-async fn openapi(sys: Arc<Sys>, cx: Cx, _params: Document) -> Result<Reply> {
-    let (_, unsealed) = sys.way.open()?;
+async fn openapi(sys: Arc<Sys>, cx: Cx, params: Document) -> Result<Reply> {
+    let (inner, unsealed) = sys.way.open()?;
     let acl = acl(&unsealed, &cx).await?;
     let mut items: Vec<(String, Value)> = Vec::new();
     for live in unsealed.table.load().all() {
         let visible = acl.as_ref().map_or_else(|| is_listed_to_all(live), |acl| acl.has_any_below(&live.row.path));
-        if visible {
-            items.extend(live.engine.spec(&live.row.path));
+        if !visible {
+            continue;
         }
+        if live.row.kind == SYSTEM {
+            items.extend(inner.status_room.spec(&live.row.path));
+        }
+        let own = live.engine.spec(&live.row.path);
+        items.extend(if params.generic_mount_paths && !live.row.builtin { spec::generic(own, &live.row.path) } else { own });
     }
     Ok(Outcome::Bare(200, spec::document("", items)).into())
 }

@@ -26,11 +26,11 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
         Endpoint::at(["leases/revoke", "revoke", "leases/revoke/{url_lease_id..}", "revoke/{url_lease_id..}"])
             .summary("Revoke a leased secret immediately.")
             .on(Operation::Update, revoke_one),
-        Endpoint::at(["leases/revoke-prefix/{prefix..?}", "revoke-prefix/{prefix..?}"])
+        Endpoint::at(["leases/revoke-prefix/{prefix..}", "revoke-prefix/{prefix..}"])
             .summary("Revoke all secrets generated in a given prefix.")
             .sudo()
             .on(Operation::Update, revoke_prefix),
-        Endpoint::at(["leases/revoke-force/{prefix..?}", "revoke-force/{prefix..?}"])
+        Endpoint::at(["leases/revoke-force/{prefix..}", "revoke-force/{prefix..}"])
             .summary("Revoke all secrets generated in a given prefix, ignoring errors of the engines.")
             .sudo()
             .on(Operation::Update, revoke_force),

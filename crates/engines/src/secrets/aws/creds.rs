@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use daypass_aws::{AssumeRole, AwsError, Call, Credential, ErrorKind, FederationToken, SessionToken, Target};
 use daypass_base::duration::short_string;
-use daypass_sdk::{Cx, Endpoint, Error, Kind, Leased, Operation, Reply, Result, Seconds, reveal};
+use daypass_sdk::{Cx, Endpoint, Error, Kind, Leased, Operation, Reply, Result, Seconds, Secret, reveal};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -54,7 +54,7 @@ struct Wanted {
     role_session_name: String,
     /// The digits that the MFA device shows; for `session_token`. Example: `123456`.
     #[serde(default)]
-    mfa_code: String,
+    mfa_code: Secret<String>,
 }
 
 /// What to ask AWS for.
@@ -123,9 +123,12 @@ fn grant(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted, door: Door)
             policy,
             policy_arns: role.policy_arns.clone(),
         }),
-        CredentialType::SessionToken => {
-            Grant::Session(SessionToken { duration, serial_number: some(&role.mfa_serial_number), token_code: some(&wanted.mfa_code) })
-        }
+        CredentialType::SessionToken => Grant::Session(SessionToken {
+            duration,
+            serial_number: some(&role.mfa_serial_number),
+            // Exposed to be sent to AWS, which checks it.
+            token_code: some(wanted.mfa_code.expose()),
+        }),
         CredentialType::IamUser => return Err(Error::internal("an IAM user is no STS credential")),
     })
 }
