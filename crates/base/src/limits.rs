@@ -68,7 +68,7 @@ pub struct Limits {
     pub list_names: usize,
     /// Mounts of one server. Beyond: 400.
     pub mounts: usize,
-    /// Compiled policy sets kept in memory; the least used go first, and are compiled again.
+    /// Compiled policy sets kept in memory. Beyond: all of them are forgotten and compiled again when they are needed.
     pub policy_sets_cached: usize,
     /// Live STS leases whose ids are kept in memory for listings; the oldest are forgotten first.
     pub sts_leases_listed: usize,
