@@ -68,7 +68,7 @@ pub struct Limits {
     pub list_names: usize,
     /// Mounts of one server. Beyond: 400.
     pub mounts: usize,
-    /// Compiled policy sets kept in memory; the least used go first, and are compiled again.
+    /// Compiled policy sets kept in memory. Beyond: all of them are forgotten and compiled again when they are needed.
     pub policy_sets_cached: usize,
     /// Callers whose groups and identity policies are kept in memory; beyond, all are forgotten and read again.
     pub entities_cached: usize,

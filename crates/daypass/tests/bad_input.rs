@@ -131,7 +131,7 @@ fn a_bad_path_leads_nowhere() {
         ("/v1/secret/data/%ff%fe", 400, "the path is not valid UTF-8"),
         ("/v1/nowhere/x", 404, "no handler for route \"nowhere/x\". route entry not found."),
         (&long, 414, "the path is 5004 bytes long, over the limit of 2048 bytes"),
-        (&many, 400, "the path has 1003 segments, over the limit of 64"),
+        (&many, 400, "the path has 1004 segments, over the limit of 64"),
         (&uri, 414, "path and query are 20018 bytes long, over the limit of 16384 bytes"),
         ("/v1/secret/data/a%E2%80%8Bb", 400, ""),
         (&over, 431, ""),
