@@ -193,7 +193,7 @@ async fn each_device_has_its_own_salt_and_keeps_it() {
     let Audited { server, folder } = audited;
     let audited = Audited { server: server.restart().await, folder };
     assert_eq!(audited.hash("file", "hello").await, one, "the same after a restart, or old logs could not be searched");
-    assert_eq!(audited.hash("other/", "hello").await, two);
+    assert_eq!(audited.hash("other", "hello").await, two);
     assert_eq!(audited.server.put("sys/audit-hash/none", json!({ "input": "x" })).await.refused(400), "unknown audit backend \"none/\"");
 }
 
@@ -245,7 +245,7 @@ async fn options_of_a_device_are_followed() {
     audited.enable("short", json!({ "elide_list_responses": "true", "hmac_accessor": "false" })).await.ok();
     audited.enable("raw", json!({ "log_raw": "true" })).await.ok();
     audited.enable("xml", json!({ "format": "jsonx" })).await.ok();
-    server.put("sys/policies/acl/a", json!({ "policy": "" })).await.ok();
+    server.put("sys/policies/acl/a", json!({ "policy": "# nothing" })).await.ok();
     let accessor = server.get("auth/token/lookup-self").await.ok().text("/data/accessor");
     let listed = server.list("sys/policies/acl").await.ok()["data"]["keys"].as_array().unwrap().len();
     let short = audited.lines("short").pop().unwrap();
@@ -258,7 +258,8 @@ async fn options_of_a_device_are_followed() {
     assert_eq!(audited.last()[0]["request"]["client_token_accessor"], audited.hash("file", &accessor).await);
     let xml = audited.text("xml");
     assert!(xml.lines().all(|line| line.contains("<json:object name=\"request\">") && line.ends_with("</json:string>")), "{xml}");
-    assert!(!xml.contains(server.root()) && xml.contains("<json:string name=\"path\">sys/policies/acl</json:string>"));
+    assert!(!xml.contains(server.root()));
+    assert!(xml.contains("<json:string name=\"path\">sys/policies/acl"), "{xml}");
     let prefix = audited.enable("prefixed", json!({ "prefix": "@cee: " })).await;
     let text = "audit prefixing is not enabled in configuration, audit prefixing may not be configured for file sinks";
     assert_eq!(prefix.refused(400), text);
