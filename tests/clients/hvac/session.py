@@ -160,6 +160,20 @@ def aws():
     prove.raises("a revoked lease is not found", exceptions.InvalidRequest, lambda: root.sys.read_lease(lease))
 
 
+def quotas():
+    root.sys.enable_secrets_engine("kv", path="paced", options={"version": "1"})
+    root.sys.create_or_update_quota("paced", 1, path="paced", interval="10m")
+    read = root.sys.read_quota("paced")["data"]
+    prove("a quota is read back", (read["path"], read["rate"], read["interval"]) == ("paced/", 1, 600), read)
+    prove("and listed", "paced" in root.sys.list_quotas()["data"]["keys"])
+    kv = root.secrets.kv.v1
+    kv.create_or_update_secret("a", {"x": "y"}, mount_point="paced")
+    prove.raises("who goes over it is told so", exceptions.RateLimitExceeded, lambda: kv.read_secret("a", mount_point="paced"))
+    root.sys.delete_quota("paced")
+    prove("without the quota the read is answered", kv.read_secret("a", mount_point="paced")["data"] == {"x": "y"})
+    root.sys.disable_secrets_engine("paced")
+
+
 login()
 machines()
 policies()
@@ -167,6 +181,7 @@ kv2()
 kv1()
 tokens()
 transit()
+quotas()
 if SANDBOX:
     aws()
 prove.end()

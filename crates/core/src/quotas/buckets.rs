@@ -112,7 +112,7 @@ impl Bucket {
     fn take(&mut self, pace: Pace, now: Duration) -> Taken {
         if let Some(until) = self.blocked_until {
             if now < until {
-                return Taken { allowed: false, limit: pace.rate, remaining: 0, reset: until - now };
+                return Taken { allowed: false, limit: pace.rate, remaining: 0, reset: until.saturating_sub(now) };
             }
             *self = Self::new(pace, now);
         }
@@ -139,7 +139,7 @@ const SHARDS: usize = 16;
 /// Addresses that all quotas together remember: some 20 megabytes.
 const ADDRESSES_MAX: usize = 200_000;
 const PURGE_EVERY_MIN: Duration = Duration::from_secs(1);
-const PURGE_EVERY_MAX: Duration = Duration::from_secs(60);
+const PURGE_EVERY_MAX: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
 mod tests {
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn who_goes_over_is_blocked_for_as_long_as_it_says() {
-        let buckets = Buckets::new(Pace { block: Duration::from_secs(60), ..PACE }, Arc::default());
+        let buckets = Buckets::new(Pace { block: Duration::from_mins(1), ..PACE }, Arc::default());
         assert_eq!([at(&buckets, 1, 0), at(&buckets, 1, 0), at(&buckets, 1, 0)], [true, true, false]);
         assert_eq!([at(&buckets, 1, 30), at(&buckets, 1, 59), at(&buckets, 1, 60)], [false, false, true]);
     }
