@@ -11,6 +11,7 @@ pub mod fuzzing;
 pub mod http;
 mod ids;
 mod json;
+mod keys;
 mod leases;
 pub mod limits;
 mod lockout;

@@ -13,6 +13,7 @@ pub(crate) mod mounts;
 mod password_policies;
 mod policies;
 mod remount;
+mod rotate;
 mod seal;
 #[cfg(test)]
 pub(in crate::rooms) mod tests;
@@ -48,6 +49,7 @@ impl Engine for Sys {
             password_policies::endpoints(),
             policies::endpoints(),
             remount::endpoints(),
+            rotate::endpoints(),
             seal::endpoints(),
             tools::endpoints(),
             wrapping::endpoints(),
