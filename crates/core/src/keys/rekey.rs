@@ -254,4 +254,4 @@ impl Inner {
 }
 
 /// How long a rekey is safe from those who do not know its nonce.
-const YOUNG: Duration = Duration::from_secs(600);
+const YOUNG: Duration = Duration::from_mins(10);
