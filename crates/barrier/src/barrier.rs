@@ -296,6 +296,12 @@ impl Barrier {
         }
     }
 
+    /// Whether this root key is the one in use: the proof that shares belong to this server. In constant time.
+    #[must_use]
+    pub fn has_root(&self, root: &RootKey) -> bool {
+        self.0.root.lock().bytes().ct_eq(root.bytes()).into()
+    }
+
     /// The root key in use, for those that put it under a seal.
     pub(crate) fn root(&self) -> RootKey {
         self.0.root.lock().clone()

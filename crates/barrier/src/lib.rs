@@ -10,15 +10,17 @@ pub mod barrier;
 pub mod keyfile;
 pub mod keyring;
 mod primitive;
+pub mod rekey;
 pub mod seal;
 pub mod shamir;
 
 pub use barrier::{Barrier, InstallError, OpenError, Purpose, Rotation, SealError, TermStatus};
 pub use keyfile::{KeyFile, KeyFileError};
 pub use keyring::{Keyring, KeyringError, RootKey};
+pub use rekey::{NewSeal, Rekeyed, rekey};
 pub use seal::{
-    Initialised, Progress, Rekeyed, Seal, SealConfig, SealConfigError, SealKey, SealType, SealingError, Step, UnsealError, Unsealing,
-    initialise, open_root, rekey, rewrap,
+    Initialised, Opened, Progress, Seal, SealConfig, SealConfigError, SealKey, SealType, SealingError, Step, Under, UnsealError, Unsealing,
+    initialise, open_root, rewrap,
 };
 pub use shamir::{ShamirError, Share};
 pub use zeroize::Zeroizing;

@@ -2,7 +2,7 @@
 //!
 //! The root key is stored encrypted under a *seal key*, which is stored nowhere: it is split into shares that people hold
 //! ([`Seal::Shamir`]) or sits in a file ([`Seal::KeyFile`]). [`initialise`] makes everything at once as one value to commit;
-//! [`Unsealing`] collects shares; [`rekey`] exchanges seal key and root key.
+//! [`Unsealing`] collects shares; [`crate::rekey`] exchanges seal key and root key.
 //!
 //! The sealed root key is `version (1) | nonce (12) | cipher text (32) | tag (16)`.
 
@@ -15,6 +15,7 @@ use crate::barrier::Barrier;
 use crate::keyfile::{KeyFile, KeyFileError};
 use crate::keyring::{Keyring, KeyringError, RootKey};
 use crate::primitive::{AEAD_OVERHEAD, Aead, KEY_BYTES};
+use crate::rekey::NewSeal;
 use crate::shamir::{self, SHARE_OVERHEAD, ShamirError, Share};
 
 /// The shortest share that is taken, in bytes (Vault's limit).
@@ -218,50 +219,14 @@ pub fn initialise(seal: &Seal, entropy: Arc<dyn Entropy>, now: Timestamp) -> Res
     Ok(Initialised { config, sealed_root, sealed_keyring, shares, barrier })
 }
 
-/// A new seal with a new root key, to be committed in one batch and then adopted.
-#[derive(Debug)]
-#[must_use = "a rekey takes effect when it is committed and adopted"]
-pub struct Rekeyed {
-    /// Stored in clear.
-    pub config: SealConfig,
-    /// The new root key under the new seal key.
-    pub sealed_root: Vec<u8>,
-    /// The keyring under the new root key.
-    pub sealed_keyring: Vec<u8>,
-    /// The new root key under the keyring's newest term, stored for other nodes that are unsealed ([`Barrier::reload`]).
-    pub root_for_peers: Vec<u8>,
-    /// For the people; empty with a key file. The old shares are worthless afterwards.
-    pub shares: Vec<Share>,
-    root: RootKey,
-}
-
-impl Rekeyed {
-    /// Takes the new root key into use, once everything is committed.
-    pub fn adopt(self, barrier: &Barrier) {
-        barrier.adopt_root(self.root);
-    }
-}
-
-/// Exchanges seal key and root key; values stay as they are. The old shares and the old root key open nothing that is stored from
-/// then on. Not to be mixed with a rotation between here and [`Rekeyed::adopt`]: the caller commits both under one condition.
-pub fn rekey(barrier: &Barrier, seal: &Seal) -> Result<Rekeyed, SealingError> {
-    let entropy = barrier.entropy();
-    let NewSeal { config, key, shares } = NewSeal::make(seal, entropy)?;
-    let root = RootKey::generate(entropy);
-    let sealed_root = wrap_root(&root, &key, entropy)?;
-    let sealed_keyring = barrier.keyring().seal(&root, entropy)?;
-    let root_for_peers = barrier.seal_root(&root)?;
-    Ok(Rekeyed { config, sealed_root, sealed_keyring, root_for_peers, shares, root })
-}
-
 /// The root key that is in use, sealed under another seal key, to be stored in the old one's place: for a change of seal that leaves
-/// the keyring alone. Who kept the old seal key and the old stored root key can still open it; [`rekey`] rules that out.
+/// the keyring alone. Who kept the old seal key and the old stored root key can still open it; [`crate::rekey::rekey`] rules that out.
 pub fn rewrap(barrier: &Barrier, key: &SealKey) -> Result<Vec<u8>, KeyringError> {
     wrap_root(&barrier.root(), key, barrier.entropy())
 }
 
 /// The root key sealed under `key`, to be stored.
-fn wrap_root(root: &RootKey, key: &SealKey, entropy: &dyn Entropy) -> Result<Vec<u8>, KeyringError> {
+pub(crate) fn wrap_root(root: &RootKey, key: &SealKey, entropy: &dyn Entropy) -> Result<Vec<u8>, KeyringError> {
     let mut out = Vec::with_capacity(1 + KEY_BYTES + AEAD_OVERHEAD);
     out.push(FORMAT);
     key.aead()?.append(ROOT_AAD, root.bytes(), entropy, &mut out).map_err(|_failed| KeyringError::NotSealed)?;
@@ -277,30 +242,6 @@ pub fn open_root(sealed_root: &[u8], key: &SealKey) -> Result<RootKey, UnsealErr
     let plain = key.aead().ok().and_then(|aead| aead.open(ROOT_AAD, rest)).ok_or(UnsealError::InvalidKey)?;
     let bytes = <[u8; KEY_BYTES]>::try_from(plain.as_slice()).map_err(|_length| UnsealError::NoRootKey("it has another length"))?;
     Ok(RootKey::new(Secret::new(bytes)))
-}
-
-/// A seal key that was just made or read, and the shares of it.
-struct NewSeal {
-    config: SealConfig,
-    key: SealKey,
-    shares: Vec<Share>,
-}
-
-impl NewSeal {
-    fn make(seal: &Seal, entropy: &dyn Entropy) -> Result<Self, SealingError> {
-        let config = match seal {
-            Seal::KeyFile(file) => return Ok(Self { config: SealConfig::key_file(), key: file.read()?, shares: Vec::new() }),
-            Seal::Shamir(config) => config.clone(),
-        };
-        let key = Secret::new(entropy.bytes::<KEY_BYTES>());
-        // Exposed to be split: the shares are secrets again.
-        let shares = match config.shares() {
-            // Vault hands out the key itself then, without an x.
-            1 => vec![Secret::new(key.expose().to_vec())],
-            shares => shamir::split(key.expose(), usize::from(shares), usize::from(config.threshold()), entropy)?,
-        };
-        Ok(Self { config, key: SealKey(key), shares })
-    }
 }
 
 /// Why a share, or the key that shares made, was refused. The texts are Vault's.
@@ -345,28 +286,64 @@ pub enum Step {
     /// It was handed in before: nothing changed.
     Repeated(Progress),
     /// The last one needed: here is the root key, and the shares are forgotten.
-    Ready(RootKey),
+    Ready(Opened),
+}
+
+/// What shares have opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The root key.
+    pub root: RootKey,
+    /// The key that the shares made.
+    pub(crate) key: SealKey,
+    /// Which of the two seals it was.
+    pub under: Under,
+}
+
+/// Which seal shares belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Under {
+    /// The one in force.
+    Current,
+    /// The one before, kept while it is not known whether anybody has the new shares.
+    Previous,
 }
 
 /// Collects shares until they open the root key. Serves `sys/unseal`, and `sys/generate-root` and `sys/rekey` as proof of the old shares.
 pub struct Unsealing {
-    threshold: u8,
-    sealed_root: Vec<u8>,
+    /// One, or two after a rekey whose answer may have been lost; the one in force first.
+    doors: Vec<Sealed>,
     shares: Vec<Share>,
     nonce: String,
+}
+
+/// A sealed root key and how many shares open it.
+struct Sealed {
+    threshold: u8,
+    root: Vec<u8>,
+    under: Under,
 }
 
 impl Unsealing {
     /// Starts with no share.
     #[must_use]
     pub fn new(config: &SealConfig, sealed_root: Vec<u8>) -> Self {
-        Self { threshold: config.threshold(), sealed_root, shares: Vec::new(), nonce: String::new() }
+        let door = Sealed { threshold: config.threshold(), root: sealed_root, under: Under::Current };
+        Self { doors: vec![door], shares: Vec::new(), nonce: String::new() }
+    }
+
+    /// The shares of the seal before are taken as well.
+    #[must_use]
+    pub fn or_previous(mut self, config: &SealConfig, sealed_root: Vec<u8>) -> Self {
+        self.doors.push(Sealed { threshold: config.threshold(), root: sealed_root, under: Under::Previous });
+        self
     }
 
     /// How far it is.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        Progress { progress: self.shares.len(), threshold: self.threshold, nonce: self.nonce.clone() }
+        let threshold = self.doors.first().map_or(0, |door| door.threshold);
+        Progress { progress: self.shares.len(), threshold, nonce: self.nonce.clone() }
     }
 
     /// Forgets all shares.
@@ -386,24 +363,43 @@ impl Unsealing {
             self.nonce = random_uuid(entropy);
         }
         self.shares.push(share);
-        if self.shares.len() < usize::from(self.threshold) {
-            return Ok(Step::Progress(self.progress()));
+        let mut refusal = None;
+        for door in self.doors.iter().filter(|door| self.shares.len() == usize::from(door.threshold)) {
+            match door.open(&self.shares) {
+                Ok(opened) => {
+                    self.reset();
+                    return Ok(Step::Ready(opened));
+                }
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
         }
-        let opened = self.open();
-        self.reset();
-        opened.map(Step::Ready)
+        match refusal {
+            Some(error) if self.doors.iter().all(|door| self.shares.len() >= usize::from(door.threshold)) => {
+                self.reset();
+                Err(error)
+            }
+            _ => Ok(Step::Progress(self.progress())),
+        }
     }
+}
 
-    fn open(&self) -> Result<RootKey, UnsealError> {
-        let combined = match self.shares.as_slice() {
-            [only] if self.threshold == 1 => only.clone(),
-            shares => shamir::combine(shares)?,
-        };
-        // Exposed to become a key, a secret again.
-        let bytes = combined.expose().as_slice();
-        let key = <[u8; KEY_BYTES]>::try_from(bytes).map_err(|_length| UnsealError::KeySize(bytes.len()))?;
-        open_root(&self.sealed_root, &SealKey(Secret::new(key)))
+impl Sealed {
+    fn open(&self, shares: &[Share]) -> Result<Opened, UnsealError> {
+        let key = join(shares)?;
+        Ok(Opened { root: open_root(&self.root, &key)?, key, under: self.under })
     }
+}
+
+/// The key that shares make. Wrong ones make a wrong key, and no error.
+pub(crate) fn join(shares: &[Share]) -> Result<SealKey, UnsealError> {
+    let combined = match shares {
+        [only] => only.clone(),
+        shares => shamir::combine(shares)?,
+    };
+    // Exposed to become a key, a secret again.
+    let bytes = combined.expose().as_slice();
+    let key = <[u8; KEY_BYTES]>::try_from(bytes).map_err(|_length| UnsealError::KeySize(bytes.len()))?;
+    Ok(SealKey(Secret::new(key)))
 }
 
 /// Whether a share's length is one that shares have.

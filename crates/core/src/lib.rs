@@ -13,6 +13,7 @@ pub mod http;
 mod identity;
 mod ids;
 mod json;
+mod keys;
 mod leases;
 mod lockout;
 mod logins;

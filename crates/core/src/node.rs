@@ -1,12 +1,12 @@
 //! A node: the store, and what is in memory while it is unsealed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use daypass_audit::{DeviceHealth, Prefixing};
-use daypass_barrier::{Barrier, KeyFile, Seal, SealConfig, Share, Step, Unsealing};
+use daypass_barrier::{Barrier, KeyFile, Seal, SealConfig, Share, Step, Under, Unsealing};
 use daypass_base::{Clock, Entropy, Limits, Secret, Timestamp};
 use daypass_sdk::{Error, Kind, Mounted, Result, Store};
 use daypass_storage::{Backend, Batch, Condition, Key};
@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::audit::Audit;
 use crate::cors::Cors;
 use crate::identity::Identities;
+use crate::keys::Keys;
+use crate::keys::ceremony::Ceremonies;
 use crate::leases::Leases;
 use crate::leases::ledger::Ledger;
 use crate::lockout::Lockouts;
@@ -75,6 +77,8 @@ pub(crate) struct Inner {
     pub(crate) unsealed: ArcSwapOption<Unsealed>,
     /// Shares handed in so far.
     unsealing: tokio::sync::Mutex<Option<Unsealing>>,
+    /// The right to change keys: see [`crate::keys`].
+    pub(crate) keys: tokio::sync::Mutex<Keys>,
     /// Endpoints that answer in every state.
     pub(crate) status_room: Arc<dyn Mounted>,
     pub(crate) started: Timestamp,
@@ -97,8 +101,10 @@ pub(crate) struct Unsealed {
     pub(crate) cluster: Cluster,
     /// One change of the mount table at a time.
     pub(crate) mounting: tokio::sync::Mutex<()>,
+    /// Attempts at a root token or at new shares.
+    pub(crate) ceremonies: tokio::sync::Mutex<Ceremonies>,
     /// The use of the newest data key as it was last stored.
-    encryptions_kept: AtomicU64,
+    pub(crate) encryptions_kept: AtomicU64,
     /// Tells the background work to stop.
     pub(crate) stop: tokio::sync::watch::Sender<bool>,
     pub(crate) background: parking_lot::Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -158,6 +164,7 @@ impl Core {
             factories,
             unsealed: ArcSwapOption::empty(),
             unsealing: tokio::sync::Mutex::new(None),
+            keys: tokio::sync::Mutex::default(),
             status_room: rooms::status::room(weak.clone()),
             started,
         });
@@ -208,13 +215,13 @@ impl Inner {
         self.unsealed.load_full().ok_or_else(|| Error::new(Kind::Sealed, "Vault is sealed"))
     }
 
-    async fn stored(&self, key: &str) -> Result<Option<Vec<u8>>> {
+    pub(crate) async fn stored(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let key = config_key(key);
         let read = self.backend.get(&key).await.map_err(crate::rows::read_error)?;
         Ok(read.found.map(|row| row.value.to_vec()))
     }
 
-    async fn seal_config(&self) -> Result<Option<SealConfig>> {
+    pub(crate) async fn seal_config(&self) -> Result<Option<SealConfig>> {
         let Some(json) = self.stored(SEAL_CONFIG).await? else { return Ok(None) };
         SealConfig::from_json(&json)
             .map(Some)
@@ -320,16 +327,19 @@ impl Inner {
             return Ok(true);
         }
         let Some(config) = self.seal_config().await? else { return Err(Error::bad_request("Vault is not initialized")) };
+        // Held to the end: a change of keys that was in flight when the server was sealed is over then, and none begins.
+        let mut keys = self.keys.lock().await;
         if unsealing.is_none() {
-            let root = self.stored(SEALED_ROOT).await?.ok_or_else(|| Error::internal("the sealed root key is missing from the store"))?;
-            *unsealing = Some(Unsealing::new(&config, root));
+            *unsealing = Some(self.unsealing(&mut keys, &config).await?);
         }
         let Some(state) = unsealing.as_mut() else { return Ok(false) };
         match state.submit(share, &*self.entropy).map_err(|error| Error::bad_request(error.to_string()))? {
             Step::Progress(_) | Step::Repeated(_) => Ok(false),
-            Step::Ready(root) => {
-                self.open(root).await?;
+            Step::Ready(opened) => {
+                // Read anew the next time, also when this goes wrong.
                 *unsealing = None;
+                self.settle_seal(&mut keys, opened.under).await?;
+                self.open(opened.root).await?;
                 Ok(true)
             }
         }
@@ -354,6 +364,8 @@ impl Inner {
         let key = KeyFile::at(path.clone()).read().map_err(|error| Error::bad_request(error.to_string()))?;
         let sealed = self.stored(SEALED_ROOT).await?.ok_or_else(|| Error::internal("the sealed root key is missing from the store"))?;
         let root = daypass_barrier::open_root(&sealed, &key).map_err(|error| Error::bad_request(error.to_string()))?;
+        let mut keys = self.keys.lock().await;
+        self.settle_seal(&mut keys, Under::Current).await?;
         self.open(root).await?;
         Ok(true)
     }
@@ -387,6 +399,7 @@ impl Inner {
             audit,
             cluster,
             mounting: tokio::sync::Mutex::new(()),
+            ceremonies: tokio::sync::Mutex::default(),
             encryptions_kept: AtomicU64::new(rows.barrier().encryptions()),
             stop,
             background: parking_lot::Mutex::new(None),
@@ -410,6 +423,7 @@ impl Inner {
     /// Ends the background work and the audit devices of what was in memory.
     pub(crate) async fn wind_up(&self, unsealed: Arc<Unsealed>) {
         let _nobody_listens = unsealed.stop.send(true);
+        *unsealed.ceremonies.lock().await = Ceremonies::default();
         let work = unsealed.background.lock().take();
         if let Some(work) = work
             && let Err(error) = work.await
@@ -417,32 +431,6 @@ impl Inner {
             tracing::error!(%error, "the background work ended badly");
         }
         unsealed.audit.close().await;
-    }
-
-    /// Stores how often the newest data key was used, and exchanges it long before its random nonces could meet.
-    pub(crate) async fn keep_keyring(&self, unsealed: &Unsealed) -> Result<()> {
-        let barrier = unsealed.rows.barrier();
-        let used = barrier.encryptions();
-        if unsealed.encryptions_kept.swap(used, Ordering::Relaxed) == used {
-            // Idle: nothing is written.
-            return Ok(());
-        }
-        let key = config_key(SEALED_KEYRING);
-        let read = self.backend.get(&key).await.map_err(crate::rows::read_error)?;
-        let unchanged = crate::rows::unchanged(key.clone(), read.found.map(|row| row.version));
-        let mut batch = Batch::new();
-        batch.conditions.push(unchanged);
-        let failed = |error: daypass_barrier::KeyringError| Error::internal("the keyring cannot be sealed").because(error);
-        if !barrier.wants_rotation(MAX_OPERATIONS) {
-            unsealed.rows.commit(batch.put(key, barrier.sealed_keyring().map_err(failed)?)).await?;
-            return Ok(());
-        }
-        let rotation = barrier.rotate(self.clock.now()).map_err(failed)?;
-        let term = rotation.term();
-        unsealed.rows.commit(batch.put(key, rotation.sealed().to_vec())).await?;
-        barrier.install(rotation).map_err(|error| Error::internal("the new keyring cannot be taken into use").because(error))?;
-        tracing::info!(term, "new values are encrypted with a new data key");
-        Ok(())
     }
 
     /// Reads the mount table from the store and builds its engines.
@@ -563,11 +551,9 @@ impl Tokens {
 
 /// Keys of rows that are stored in clear or under the seal, and of the core's own settings.
 pub(crate) const SEAL_CONFIG: &str = "core/seal-config";
-const SEALED_ROOT: &str = "core/root-key";
-const SEALED_KEYRING: &str = "core/keyring";
+pub(crate) const SEALED_ROOT: &str = "core/root-key";
+pub(crate) const SEALED_KEYRING: &str = "core/keyring";
 const MOUNTS: &str = "core/mounts";
-/// Encryptions under one data key, far from the 2^32 at which random nonces begin to be a risk. Vault's number.
-const MAX_OPERATIONS: u64 = 3_865_470_566;
 /// Aliases with failed logins that are remembered at one time.
 const LOCKOUT_ALIASES_MAX: usize = 100_000;
 const CLUSTER: &str = "core/cluster";

@@ -56,7 +56,7 @@ fn any_three_of_five_shares_unseal_a_stored_installation() {
     let new = shamir(5, 3, 1);
     let sealed_value = new.barrier.seal(b"k", b"v").unwrap();
     let mut unsealing = Unsealing::new(&new.config, new.sealed_root.clone());
-    let Step::Ready(root) = submit_all(&mut unsealing, &new.shares[1..4]).unwrap() else { panic!("not ready") };
+    let Step::Ready(Opened { root, .. }) = submit_all(&mut unsealing, &new.shares[1..4]).unwrap() else { panic!("not ready") };
     let barrier = Barrier::open_keyring(&new.sealed_keyring, root, entropy(2)).unwrap();
     assert_eq!(barrier.open(b"k", &sealed_value).unwrap().as_slice(), b"v");
     assert_eq!(barrier.mac(crate::Purpose::Token, b"t"), new.barrier.mac(crate::Purpose::Token, b"t"));
@@ -140,11 +140,13 @@ fn rekeying_leaves_values_and_makes_the_old_shares_worthless() {
     let shares = rekeyed.shares.clone();
     rekeyed.adopt(&new.barrier);
 
-    let Step::Ready(old_root) = submit_all(&mut Unsealing::new(&new.config, new.sealed_root.clone()), &new.shares[..2]).unwrap() else {
+    let Step::Ready(Opened { root: old_root, .. }) =
+        submit_all(&mut Unsealing::new(&new.config, new.sealed_root.clone()), &new.shares[..2]).unwrap()
+    else {
         panic!()
     };
     assert!(Barrier::open_keyring(&sealed_keyring, old_root, entropy(1)).is_err());
-    let Step::Ready(root) = submit_all(&mut Unsealing::new(&config, sealed_root), &shares).unwrap() else { panic!() };
+    let Step::Ready(Opened { root, .. }) = submit_all(&mut Unsealing::new(&config, sealed_root), &shares).unwrap() else { panic!() };
     let barrier = Barrier::open_keyring(&sealed_keyring, root.clone(), entropy(1)).unwrap();
     assert_eq!(barrier.open(b"k", &value).unwrap().as_slice(), b"v");
     // A rotation after the rekey is stored under the new root key.

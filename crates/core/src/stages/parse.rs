@@ -70,6 +70,8 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
     let page = if operation == Operation::List { page(&query)? } else { Page::default() };
     let fields = match operation {
         Operation::Update | Operation::Patch => body_fields(body, &headers, limits)?,
+        // The one deletion with a body: which attempt is to be given up.
+        Operation::Delete if path == "sys/rekey/init" => body_fields(body, &headers, limits)?,
         _ => plain_query(query, operation),
     };
     let path = if operation == Operation::List && !path.ends_with('/') && !path.is_empty() { format!("{path}/") } else { path };

@@ -1,1 +1,185 @@
-//! Soon.
+//! The keys of a server: new root tokens, new shares and new data keys, over restarts and at the same moment.
+
+use std::time::Duration;
+
+use daypass_barrier::{Share, shamir};
+use daypass_testkit::{Setup, TestServer};
+use serde_json::{Value, json};
+
+/// A share as people hold it.
+pub(crate) fn text(share: &Share) -> String {
+    shamir::encode_hex(share).expose().clone()
+}
+
+fn texts(server: &TestServer, count: usize) -> Vec<String> {
+    server.shares().iter().take(count).map(text).collect()
+}
+
+async fn three_of_five() -> TestServer {
+    Setup::default().shares(5, 3).start().await
+}
+
+/// Whether these shares unseal the server after it was sealed.
+async fn unseals(server: &TestServer, keys: &[String]) -> bool {
+    server.put("sys/unseal", json!({ "reset": true })).nobody().await;
+    let mut sealed = true;
+    for key in keys {
+        sealed = server.put("sys/unseal", json!({ "key": key })).nobody().await["sealed"] != json!(false);
+    }
+    !sealed
+}
+
+/// A whole rekey with these old shares; the last answer.
+async fn rekey(server: &TestServer, how: Value, old: &[String]) -> daypass_testkit::Answer {
+    let mut last = server.put("sys/rekey/init", how).nobody().await.ok();
+    let nonce = last.text("/nonce");
+    for key in old {
+        last = server.put("sys/rekey/update", json!({ "key": key, "nonce": nonce })).nobody().await;
+    }
+    last
+}
+
+fn keys(answer: &daypass_testkit::Answer) -> Vec<String> {
+    serde_json::from_value(answer["keys"].clone()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn three_shares_make_a_root_token_that_works() {
+    let server = three_of_five().await;
+    let started = server.put("sys/generate-root/attempt", json!({})).nobody().await.ok();
+    let mut last = started.clone();
+    for key in texts(&server, 3) {
+        last = server.put("sys/generate-root/update", json!({ "key": key, "nonce": started["nonce"] })).nobody().await.ok();
+    }
+    assert_eq!((&last["complete"], last.number("/progress")), (&json!(true), 3));
+    let fields = json!({ "encoded_token": last["encoded_token"], "otp": started["otp"] });
+    let token = server.put("sys/decode-token", fields).nobody().await.ok().text("/data/token");
+    assert_eq!((token.len(), token.starts_with("hvs.")), (28, true));
+    let seen = server.get("auth/token/lookup-self").token(&token).await.ok();
+    assert_eq!(seen.body["data"]["policies"], json!(["root"]));
+    assert_eq!(server.get("sys/generate-root/attempt").nobody().await["started"], json!(false));
+}
+
+#[tokio::test]
+async fn a_wrong_share_spoils_the_attempt_only_when_it_is_complete() {
+    let server = three_of_five().await;
+    let nonce = server.put("sys/generate-root/attempt", json!({})).nobody().await.ok().text("/nonce");
+    let mut given = texts(&server, 2);
+    given.push("ab".repeat(33));
+    let mut last = None;
+    for key in given {
+        last = Some(server.put("sys/generate-root/update", json!({ "key": key, "nonce": nonce })).nobody().await);
+    }
+    assert!(last.unwrap().refused(400).starts_with("root generation aborted: "));
+    let status = server.get("sys/generate-root/attempt").nobody().await.ok();
+    assert_eq!((status.number("/progress"), &status["started"]), (0, &json!(true)));
+}
+
+#[tokio::test]
+async fn attempts_end_when_the_server_is_sealed() {
+    let server = three_of_five().await;
+    server.put("sys/generate-root/attempt", json!({})).nobody().await.ok();
+    server.put("sys/rekey/init", json!({ "secret_shares": 1, "secret_threshold": 1 })).nobody().await.ok();
+    server.put("sys/seal", Value::Null).await.ok();
+    for path in ["sys/generate-root/attempt", "sys/rekey/init", "sys/rekey/verify"] {
+        assert_eq!(server.get(path).nobody().await.refused(503), "Vault is sealed");
+    }
+    server.unseal().await;
+    assert_eq!(server.get("sys/generate-root/attempt").nobody().await["started"], json!(false));
+    assert_eq!(server.get("sys/rekey/init").nobody().await["started"], json!(false));
+}
+
+#[tokio::test]
+async fn after_a_rekey_the_new_shares_open_the_server_and_the_old_ones_do_not() {
+    let server = three_of_five().await;
+    server.mount_aws("cloud").await;
+    let old = texts(&server, 3);
+    let new = keys(&rekey(&server, json!({ "secret_shares": 3, "secret_threshold": 2 }), &old).await.ok());
+    assert_eq!(new.len(), 3);
+    server.put("sys/seal", Value::Null).await.ok();
+    assert!(!unseals(&server, &old).await);
+    assert!(unseals(&server, &new[1..]).await);
+    server.get("cloud/roles/deploy").await.ok();
+    // A rotation afterwards is stored under the new root key.
+    server.put("sys/rotate", Value::Null).await.ok();
+    server.put("sys/seal", Value::Null).await.ok();
+    assert!(unseals(&server, &new[..2]).await);
+    assert_eq!(server.get("sys/key-status").await.number("/term"), 2);
+}
+
+#[tokio::test]
+async fn shares_that_must_be_verified_are_in_force_only_then() {
+    let server = three_of_five().await;
+    let old = texts(&server, 3);
+    let how = json!({ "secret_shares": 3, "secret_threshold": 2, "require_verification": true });
+    let made = rekey(&server, how, &old).await.ok();
+    let (new, nonce) = (keys(&made), made.text("/verification_nonce"));
+    let verify = |key: String, nonce: String| server.put("sys/rekey/verify", json!({ "key": key, "nonce": nonce })).nobody();
+    assert!(verify(new[0].clone(), "other".to_owned()).await.refused(400).starts_with("incorrect nonce supplied"));
+    verify(new[0].clone(), nonce.clone()).await.ok();
+    let refused = verify(old[0].clone(), nonce.clone()).await;
+    assert_eq!(refused.refused(400), "rekey verification failed; incorrect key shares supplied");
+    verify(new[0].clone(), nonce.clone()).await.ok();
+    assert_eq!(verify(new[2].clone(), nonce).await.ok()["complete"], json!(true));
+    server.put("sys/seal", Value::Null).await.ok();
+    assert!(!unseals(&server, &old).await);
+    assert!(unseals(&server, &new[..2]).await);
+}
+
+#[tokio::test]
+async fn unverified_shares_are_forgotten_with_their_attempt() {
+    let server = three_of_five().await;
+    let old = texts(&server, 3);
+    let made = rekey(&server, json!({ "secret_shares": 1, "secret_threshold": 1, "require_verification": true }), &old).await.ok();
+    server.ask("DELETE", "sys/rekey/init").json(&json!({ "nonce": made["nonce"] })).nobody().await.ok();
+    server.put("sys/seal", Value::Null).await.ok();
+    assert!(!unseals(&server, &keys(&made)).await);
+    assert!(unseals(&server, &old).await);
+}
+
+#[tokio::test]
+async fn a_stranger_cannot_cancel_a_young_rekey() {
+    let server = three_of_five().await;
+    server.put("sys/rekey/init", json!({ "secret_shares": 1, "secret_threshold": 1 })).nobody().await.ok();
+    let cancel = || server.ask("DELETE", "sys/rekey/init").nobody();
+    assert_eq!(cancel().await.refused(400), "invalid request");
+    server.seconds(600).await;
+    cancel().await.ok();
+}
+
+#[tokio::test]
+async fn the_backup_of_shares_needs_a_token() {
+    let server = three_of_five().await;
+    server.get("sys/rekey/backup").nobody().await.refused(403);
+    assert_eq!(server.get("sys/rekey/backup").await.refused(400), "no backed-up keys found");
+    assert_eq!(server.get("sys/rekey-recovery-key/init").nobody().await.refused(400), "recovery keys not supported");
+}
+
+#[tokio::test]
+async fn a_new_data_key_is_started_by_itself_when_the_interval_is_over() {
+    let server = three_of_five().await;
+    server.put("sys/rotate/config", json!({ "interval": "24h" })).await.ok();
+    server.seconds(23 * 3600).await;
+    assert_eq!(server.get("sys/key-status").await.number("/term"), 1);
+    server.seconds(3700).await;
+    server.work().await;
+    assert_eq!(server.get("sys/key-status").await.number("/term"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rotations_during_a_rekey_leave_a_store_that_opens() {
+    let server = three_of_five().await;
+    let mut shares = texts(&server, 3);
+    for _ in 0..5 {
+        let rotations: Vec<_> = (0..8).map(|_| tokio::spawn(server.put("sys/rotate", Value::Null).into_future())).collect();
+        let upkeep = server.advance(Duration::from_secs(61));
+        let (made, ()) = tokio::join!(rekey(&server, json!({ "secret_shares": 5, "secret_threshold": 3 }), &shares), upkeep);
+        for rotation in rotations {
+            rotation.await.unwrap().ok();
+        }
+        shares = keys(&made.ok()).into_iter().take(3).collect();
+        server.put("sys/seal", Value::Null).await.ok();
+        assert!(unseals(&server, &shares).await);
+    }
+    assert_eq!(server.get("sys/key-status").await.number("/term"), 41);
+}

@@ -1,36 +1,19 @@
-//! What is left of `sys/`: the encryption key, the catalog of engines, the cluster's one node, and what only Vault Enterprise has.
+//! What is left of `sys/`: the catalog of engines, the cluster's one node, and what only Vault Enterprise has.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use daypass_base::Seconds;
 use daypass_sdk::{Cx, Endpoint, Error, Keys, Kind, Operation, Outcome, Reply, Result};
-use daypass_storage::{Batch, Condition};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Sys;
 use super::mounts::Nothing;
-use crate::node::{Inner, Unsealed, core_key};
+use crate::node::Inner;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
-    keys().into_iter().chain(nodes()).chain(plugins()).chain(elsewhere()).collect()
-}
-
-fn keys() -> Vec<Endpoint<Sys>> {
-    vec![
-        Endpoint::at(["key-status"]).summary("Show the encryption key in use.").on(Operation::Read, key_status),
-        Endpoint::at(["rotate", "rotate/keyring"])
-            .summary("Start a new encryption key.")
-            .help("What was sealed under older keys stays readable; what is written from now on is sealed under the new one.")
-            .sudo()
-            .on(Operation::Update, rotate),
-        Endpoint::at(["rotate/config", "rotate/keyring/config"])
-            .summary("Show or set when a new encryption key is started by itself.")
-            .on(Operation::Read, read_rotation)
-            .on(Operation::Update, write_rotation),
-    ]
+    nodes().into_iter().chain(plugins()).chain(elsewhere()).collect()
 }
 
 fn nodes() -> Vec<Endpoint<Sys>> {
@@ -106,76 +89,6 @@ pub(super) fn enterprise_only() -> Error {
 
 async fn not_offered(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<()> {
     Err(Error::no_such_path())
-}
-
-async fn key_status(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
-    let (_, unsealed) = sys.way.open()?;
-    let status = unsealed.rows.barrier().status();
-    let shown = json!({ "term": status.term, "install_time": status.installed, "encryptions": status.encryptions });
-    Ok(Reply::json(shown).at_top_level())
-}
-
-/// Errors: `Failed` when another request rotates at the same moment.
-async fn rotate(sys: Arc<Sys>, cx: Cx, _params: Nothing) -> Result<()> {
-    let (_, unsealed) = sys.way.open()?;
-    let barrier = unsealed.rows.barrier();
-    let key = core_key("keyring");
-    let read = unsealed.rows.backend().get(&key).await.map_err(crate::rows::read_error)?;
-    let version = read.found.ok_or_else(|| Error::internal("the keyring is missing from the store"))?.version;
-    let rotation = barrier.rotate(cx.clock.now()).map_err(|error| Error::internal("no new key could be made").because(error))?;
-    // The keyring is under the root key already: it is stored as it is, not sealed once more.
-    let batch = Batch::new().require(key.clone(), Condition::Version(version)).put(key, rotation.sealed().to_vec());
-    unsealed.rows.commit(batch).await?;
-    barrier.install(rotation).map_err(|error| Error::internal("the new key is stored but not in use").because(error))
-}
-
-/// When a new key is started by itself, as it is stored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Rotation {
-    enabled: bool,
-    max_operations: i64,
-    interval: Seconds,
-}
-
-/// When a new key is to be started by itself; what is absent stays as it is.
-#[derive(Debug, Deserialize, JsonSchema)]
-struct RotationParams {
-    /// Whether it happens at all.
-    enabled: Option<bool>,
-    /// After how many encryptions, 1000000 to 3865470566.
-    max_operations: Option<i64>,
-    /// After how long, at least 24 hours; 0 is never.
-    interval: Option<Seconds>,
-}
-
-async fn read_rotation(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
-    let (_, unsealed) = sys.way.open()?;
-    let rotation = stored_rotation(&unsealed).await?;
-    let interval = rotation.interval.set().map_or_else(|| json!(0), |interval| json!(interval.to_string()));
-    Ok(Reply::json(json!({ "enabled": rotation.enabled, "max_operations": rotation.max_operations, "interval": interval })))
-}
-
-/// Errors: `BadRequest` for numbers out of range.
-async fn write_rotation(sys: Arc<Sys>, _cx: Cx, params: RotationParams) -> Result<()> {
-    let (_, unsealed) = sys.way.open()?;
-    let mut rotation = stored_rotation(&unsealed).await?;
-    rotation.enabled = params.enabled.unwrap_or(rotation.enabled);
-    rotation.max_operations = params.max_operations.unwrap_or(rotation.max_operations);
-    rotation.interval = params.interval.unwrap_or(rotation.interval);
-    if !(OPERATIONS_MIN..=OPERATIONS_MAX).contains(&rotation.max_operations) {
-        return Err(Error::bad_request(format!("max_operations must be in the range [{OPERATIONS_MIN},{OPERATIONS_MAX}]")));
-    }
-    if !rotation.interval.is_zero() && rotation.interval < INTERVAL_MIN {
-        return Err(Error::bad_request(format!("interval must be greater or equal to {INTERVAL_MIN}")));
-    }
-    let batch = unsealed.rows.put_json(Batch::new(), core_key("rotation"), &rotation)?;
-    unsealed.rows.commit(batch).await?;
-    Ok(())
-}
-
-async fn stored_rotation(unsealed: &Unsealed) -> Result<Rotation> {
-    let usual = Rotation { enabled: true, max_operations: OPERATIONS_MAX, interval: Seconds::ZERO };
-    Ok(unsealed.rows.get_json(&core_key("rotation")).await?.map_or(usual, |(rotation, _)| rotation))
 }
 
 async fn ha_status(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
@@ -298,8 +211,3 @@ fn known(inner: &Inner) -> BTreeMap<&'static str, Vec<&'static str>> {
     }
     all
 }
-
-const OPERATIONS_MIN: i64 = 1_000_000;
-/// What one AES-GCM key may seal under random nonces, with a margin; the barrier keeps it in any case.
-const OPERATIONS_MAX: i64 = 3_865_470_566;
-const INTERVAL_MIN: Seconds = Seconds(86_400);

@@ -15,6 +15,7 @@ mod password_policies;
 mod policies;
 mod quotas;
 mod remount;
+mod rotate;
 mod seal;
 #[cfg(test)]
 pub(in crate::rooms) mod tests;
@@ -52,6 +53,7 @@ impl Engine for Sys {
             policies::endpoints(),
             quotas::endpoints(),
             remount::endpoints(),
+            rotate::endpoints(),
             seal::endpoints(),
             tools::endpoints(),
             wrapping::endpoints(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_sdk::{Cx, Endpoint, Operation, Result};
+use daypass_sdk::{Cx, Endpoint, Error, Operation, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -19,6 +19,11 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
             .summary("Give up leadership; without leaders this does nothing.")
             .sudo()
             .on(Operation::Update, step_down),
+        Endpoint::at(["rekey/backup", "rekey/recovery-key-backup"])
+            .summary("Show or remove the encrypted copies of new shares: there are none.")
+            .help("Copies are made of shares that are encrypted with PGP, which is not offered here.")
+            .on(Operation::Read, read_backup)
+            .on(Operation::Delete, delete_backup),
     ]
 }
 
@@ -39,6 +44,15 @@ async fn seal(sys: Arc<Sys>, _: Cx, _: Nothing) -> Result<()> {
 }
 
 async fn step_down(_: Arc<Sys>, _: Cx, _: Nothing) -> Result<()> {
+    Ok(())
+}
+
+/// Errors: `BadRequest`, always.
+async fn read_backup(_: Arc<Sys>, _: Cx, _: Nothing) -> Result<()> {
+    Err(Error::bad_request("no backed-up keys found"))
+}
+
+async fn delete_backup(_: Arc<Sys>, _: Cx, _: Nothing) -> Result<()> {
     Ok(())
 }
 

@@ -1,9 +1,13 @@
-//! Endpoints that answer in every state, without a token and in bare JSON: health, init, seal status, unseal, leader.
+//! Endpoints that answer in every state, without a token and in bare JSON: health, init, seal status, unseal, leader; and
+//! those that the shares of the root key authorise instead of a token: generate-root, rekey.
 //! Also `sys/seal`, which is asked with a token while unsealed, belongs to `rooms/sys`.
+
+mod generate_root;
+mod rekey;
 
 use std::sync::{Arc, Weak};
 
-use daypass_barrier::shamir;
+use daypass_barrier::{Share, shamir};
 use daypass_base::Secret;
 use daypass_sdk::{Cx, Endpoint, Engine, Error, Input, Kind, Mounted, Operation, Outcome, Reply, Request, Result, Room};
 use schemars::JsonSchema;
@@ -63,7 +67,7 @@ impl Engine for Status {
     const SUMMARY: &'static str = "The state of the server.";
 
     fn endpoints() -> Vec<Endpoint<Self>> {
-        vec![
+        let states = vec![
             Endpoint::at(["health"])
                 .summary("Check the health status of the server.")
                 .public()
@@ -88,7 +92,8 @@ impl Engine for Status {
                 .public()
                 .bare()
                 .on(Operation::Read, leader),
-        ]
+        ];
+        [states, generate_root::endpoints(), rekey::endpoints()].into_iter().flatten().collect()
     }
 }
 
@@ -270,11 +275,21 @@ async fn unseal(status: Arc<Status>, _: Cx, params: UnsealParams) -> Result<Repl
     }
     let key = params.key.filter(|key| !key.is_empty());
     let key = key.ok_or_else(|| Error::bad_request("'key' must be specified in request body as JSON, or 'reset' set to true"))?;
-    // Exposed to be decoded; what comes out is a secret again.
-    let share = shamir::decode_share(key.expose(), daypass_barrier::seal::SHARE_BYTES_MIN, daypass_barrier::seal::SHARE_BYTES_MAX)
-        .map_err(|_not_a_share| Error::bad_request("'key' must be a valid hex or base64 string"))?;
-    inner.unseal(share).await?;
+    inner.unseal(decode(&key)?).await?;
     Ok(Outcome::Bare(200, seal_status_body(&inner).await?).into())
+}
+
+/// The share of a request. Errors: `BadRequest` with Vault's texts, before anything is looked up.
+fn share(key: Option<Secret<String>>) -> Result<Share> {
+    let key = key.filter(|key| !key.is_empty());
+    let key = key.ok_or_else(|| Error::bad_request("'key' must be specified in request body as JSON"))?;
+    decode(&key)
+}
+
+fn decode(key: &Secret<String>) -> Result<Share> {
+    // Exposed to be decoded; what comes out is a secret again.
+    shamir::decode_share(key.expose(), daypass_barrier::seal::SHARE_BYTES_MIN, daypass_barrier::seal::SHARE_BYTES_MAX)
+        .map_err(|_not_a_share| Error::bad_request("'key' must be a valid hex or base64 string"))
 }
 
 async fn leader(_: Arc<Status>, _: Cx, _: Nothing) -> Result<Reply> {

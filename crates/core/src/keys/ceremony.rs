@@ -1,0 +1,53 @@
+//! Attempts at a new root token or at new shares: what people's shares authorise, in memory only and for one unsealing only.
+//!
+//! Bounded: one attempt of each kind, each with fewer shares than the threshold. Dropped when the server is sealed; every part that is a
+//! secret is wiped then.
+
+use std::time::Duration;
+
+use daypass_barrier::{NewSeal, SealConfig, Share, Unsealing};
+use daypass_base::Secret;
+use daypass_sdk::{Error, Result};
+
+/// The attempts under way.
+#[derive(Default)]
+pub(crate) struct Ceremonies {
+    pub(crate) root: Option<RootAttempt>,
+    pub(crate) rekey: Option<RekeyAttempt>,
+}
+
+/// An attempt at a new root token.
+pub(crate) struct RootAttempt {
+    pub(crate) nonce: String,
+    /// What the token will be hidden with.
+    pub(crate) otp: Secret<String>,
+    pub(crate) proof: Unsealing,
+}
+
+/// An attempt at new shares.
+pub(crate) struct RekeyAttempt {
+    pub(crate) nonce: String,
+    /// On the clock that only runs forward.
+    pub(crate) started: Duration,
+    pub(crate) config: SealConfig,
+    /// Whether the new shares must be handed in before they are in force.
+    pub(crate) verify: bool,
+    pub(crate) proof: Unsealing,
+    pub(crate) verification: Option<Verification>,
+}
+
+/// New shares that were handed out and are not in force yet.
+pub(crate) struct Verification {
+    pub(crate) nonce: String,
+    pub(crate) next: NewSeal,
+    pub(crate) shares: Vec<Share>,
+}
+
+/// That a request means this attempt. Errors: `BadRequest` with Vault's text.
+pub(crate) fn means(given: &str, nonce: &str, operation: &str) -> Result<()> {
+    // A nonce is no secret: whoever asks for the status is told.
+    if given == nonce {
+        return Ok(());
+    }
+    Err(Error::bad_request(format!("incorrect nonce supplied; nonce for this {operation} operation is {nonce:?}")))
+}

@@ -1,0 +1,257 @@
+//! New shares, a new seal key and a new root key, authorised by the old shares: `sys/rekey`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_barrier::{NewSeal, Opened, Rekeyed, Seal, SealConfig, Share, Step, Unsealing};
+use daypass_sdk::{Error, Result};
+use subtle::ConstantTimeEq;
+
+use super::ceremony::{RekeyAttempt, Verification, means};
+use super::root::check;
+use super::{Keys, PREVIOUS, PreviousSeal};
+use crate::ids;
+use crate::node::{Inner, SEAL_CONFIG, SEALED_KEYRING, SEALED_ROOT, Unsealed, core_key};
+use crate::rows::config_key;
+
+/// How far a rekey is.
+#[derive(Debug, Default)]
+pub(crate) struct RekeyProgress {
+    pub(crate) nonce: String,
+    pub(crate) started: bool,
+    pub(crate) shares: u8,
+    pub(crate) threshold: u8,
+    pub(crate) progress: usize,
+    pub(crate) required: u8,
+    pub(crate) verify: bool,
+    /// Empty until the new shares are out.
+    pub(crate) verification_nonce: String,
+}
+
+/// What the last old share brought.
+pub(crate) struct NewShares {
+    pub(crate) nonce: String,
+    pub(crate) shares: Vec<Share>,
+    /// Where they must be handed in before they are in force.
+    pub(crate) verification_nonce: Option<String>,
+}
+
+/// What an old share brought.
+pub(crate) enum RekeyStep {
+    Done(NewShares),
+    More(RekeyProgress),
+}
+
+/// How far a verification is.
+pub(crate) struct VerifyProgress {
+    pub(crate) nonce: String,
+    pub(crate) started: bool,
+    pub(crate) shares: u8,
+    pub(crate) threshold: u8,
+    pub(crate) progress: usize,
+}
+
+impl RekeyProgress {
+    fn of(attempt: &RekeyAttempt) -> Self {
+        let proof = attempt.proof.progress();
+        Self {
+            nonce: attempt.nonce.clone(),
+            started: true,
+            shares: attempt.config.shares(),
+            threshold: attempt.config.threshold(),
+            progress: proof.progress,
+            required: proof.threshold,
+            verify: attempt.verify,
+            verification_nonce: attempt.verification.as_ref().map(|verification| verification.nonce.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+impl Inner {
+    /// How far it is. Errors: `BadRequest` before initialisation, `Sealed`.
+    pub(crate) async fn rekey_progress(&self) -> Result<RekeyProgress> {
+        let config = self.seal_config().await?.ok_or_else(|| Error::bad_request("server is not yet initialized"))?;
+        let unsealed = self.unsealed()?;
+        let ceremonies = unsealed.ceremonies.lock().await;
+        let idle = || RekeyProgress { required: config.threshold(), ..RekeyProgress::default() };
+        Ok(ceremonies.rekey.as_ref().map_or_else(idle, RekeyProgress::of))
+    }
+
+    /// Starts an attempt at shares that are made as `next` says. Errors: `BadRequest` with Vault's texts, `Sealed`.
+    pub(crate) async fn start_rekey(&self, next: SealConfig, verify: bool) -> Result<RekeyProgress> {
+        let config = self.shamir_config().await?;
+        let unsealed = self.unsealed()?;
+        let mut ceremonies = unsealed.ceremonies.lock().await;
+        if ceremonies.rekey.is_some() {
+            return Err(Error::bad_request("rekey already in progress"));
+        }
+        let proof = self.proof(&unsealed, &config).await?;
+        let (nonce, started) = (ids::uuid(&*self.entropy), self.clock.elapsed());
+        let attempt = RekeyAttempt { nonce, started, config: next, verify, proof, verification: None };
+        Ok(RekeyProgress::of(ceremonies.rekey.insert(attempt)))
+    }
+
+    /// Gives an attempt up. A young one is given up only by those who know its nonce: a stranger must not disturb it.
+    /// Errors: `BadRequest`, `Sealed`.
+    pub(crate) async fn cancel_rekey(&self, nonce: &str) -> Result<()> {
+        let unsealed = self.unsealed()?;
+        let mut ceremonies = unsealed.ceremonies.lock().await;
+        let now = self.clock.elapsed();
+        if ceremonies.rekey.as_ref().is_some_and(|attempt| attempt.nonce != nonce && now.saturating_sub(attempt.started) < YOUNG) {
+            return Err(Error::bad_request("invalid request"));
+        }
+        ceremonies.rekey = None;
+        Ok(())
+    }
+
+    /// What old shares have to open. Only the seal in force counts.
+    pub(super) async fn proof(&self, unsealed: &Arc<Unsealed>, config: &SealConfig) -> Result<Unsealing> {
+        let keys = self.keys.lock().await;
+        self.serves(unsealed)?;
+        Ok(Unsealing::new(config, keys.sealed_root.clone()))
+    }
+
+    /// Takes an old share; the last one brings the new ones. Errors: `BadRequest` with Vault's texts, `Sealed`.
+    pub(crate) async fn update_rekey(self: &Arc<Self>, share: Share, nonce: &str) -> Result<RekeyStep> {
+        check(&share)?;
+        let unsealed = self.unsealed()?;
+        let mut ceremonies = unsealed.ceremonies.lock().await;
+        let attempt = ceremonies.rekey.as_mut().ok_or_else(|| Error::bad_request("no barrier rekey in progress"))?;
+        means(nonce, &attempt.nonce, "rekey")?;
+        if let Some(verification) = &attempt.verification {
+            return Err(Error::bad_request(format!(
+                "rekey operation already finished; verification must be performed; nonce for the verification operation is {:?}",
+                verification.nonce
+            )));
+        }
+        let opened = match attempt.proof.submit(share, &*self.entropy) {
+            Ok(Step::Progress(_)) => return Ok(RekeyStep::More(RekeyProgress::of(attempt))),
+            Ok(Step::Repeated(_)) => return Err(Error::bad_request("given key has already been provided during this rekey operation")),
+            Ok(Step::Ready(opened)) => opened,
+            Err(error) => return Err(Error::bad_request(format!("rekey aborted: {error}"))),
+        };
+        if !unsealed.rows.barrier().has_root(&opened.root) {
+            return Err(Error::bad_request("rekey aborted: the shares are not of the seal in force"));
+        }
+        let next = NewSeal::make(&Seal::Shamir(attempt.config.clone()), &*self.entropy)
+            .map_err(|error| Error::internal("no new shares could be made").because(error))?;
+        let (nonce, shares) = (attempt.nonce.clone(), next.shares().to_vec());
+        if attempt.verify {
+            let verification = Verification { nonce: ids::uuid(&*self.entropy), next, shares: Vec::new() };
+            let verification_nonce = Some(verification.nonce.clone());
+            attempt.verification = Some(verification);
+            return Ok(RekeyStep::Done(NewShares { nonce, shares, verification_nonce }));
+        }
+        self.put_in_force(&unsealed, &next, Some(&opened)).await?;
+        // What the old shares had begun ends with them.
+        *ceremonies = super::ceremony::Ceremonies::default();
+        Ok(RekeyStep::Done(NewShares { nonce, shares, verification_nonce: None }))
+    }
+
+    /// How far the verification is. Errors: `BadRequest` when nothing is to be verified, `Sealed`.
+    pub(crate) async fn verify_progress(&self) -> Result<VerifyProgress> {
+        let unsealed = self.unsealed()?;
+        let ceremonies = unsealed.ceremonies.lock().await;
+        let attempt = ceremonies.rekey.as_ref().ok_or_else(|| Error::bad_request("no rekey configuration found"))?;
+        Ok(VerifyProgress {
+            nonce: attempt.verification.as_ref().map(|verification| verification.nonce.clone()).unwrap_or_default(),
+            started: attempt.verification.is_some(),
+            shares: attempt.config.shares(),
+            threshold: attempt.config.threshold(),
+            progress: attempt.verification.as_ref().map_or(0, |verification| verification.shares.len()),
+        })
+    }
+
+    /// Forgets the new shares handed in so far. Errors: `BadRequest` when nothing is to be verified, `Sealed`.
+    pub(crate) async fn restart_verification(&self) -> Result<()> {
+        let unsealed = self.unsealed()?;
+        let mut ceremonies = unsealed.ceremonies.lock().await;
+        let verification = ceremonies.rekey.as_mut().and_then(|attempt| attempt.verification.as_mut());
+        let verification = verification.ok_or_else(|| Error::bad_request("no rekey verification in progress"))?;
+        verification.shares.clear();
+        verification.nonce = ids::uuid(&*self.entropy);
+        Ok(())
+    }
+
+    /// Takes a new share; with the last one needed the new keys are in force. Returns the nonce then.
+    /// Errors: `BadRequest` with Vault's texts, `Sealed`.
+    pub(crate) async fn verify_rekey(self: &Arc<Self>, share: Share, nonce: &str) -> Result<Option<String>> {
+        check(&share)?;
+        let unsealed = self.unsealed()?;
+        let mut ceremonies = unsealed.ceremonies.lock().await;
+        let verification = ceremonies.rekey.as_mut().and_then(|attempt| attempt.verification.as_mut());
+        let verification = verification.ok_or_else(|| Error::bad_request("no rekey verification in progress"))?;
+        means(nonce, &verification.nonce, "verify")?;
+        if verification.shares.contains(&share) {
+            return Err(Error::bad_request("given key has already been provided during this verify operation"));
+        }
+        verification.shares.push(share);
+        if verification.shares.len() < usize::from(verification.next.config().threshold()) {
+            return Ok(None);
+        }
+        let shares = std::mem::take(&mut verification.shares);
+        if !verification.next.opens_with(&shares) {
+            return Err(Error::bad_request("rekey verification failed; incorrect key shares supplied"));
+        }
+        let nonce = verification.nonce.clone();
+        // Whoever handed the new shares in has them: the old seal needs no keeping.
+        self.put_in_force(&unsealed, &verification.next, None).await?;
+        *ceremonies = super::ceremony::Ceremonies::default();
+        Ok(Some(nonce))
+    }
+
+    /// Stores a new seal, root key and keyring in one step and takes them into use. `old` is what the old shares opened, where nobody is
+    /// known to have the new ones yet.
+    async fn put_in_force(self: &Arc<Self>, unsealed: &Arc<Unsealed>, next: &NewSeal, old: Option<&Opened>) -> Result<()> {
+        let mut keys = self.keys.lock().await;
+        self.serves(unsealed)?;
+        let barrier = unsealed.rows.barrier();
+        let failed = |error: daypass_barrier::SealingError| Error::internal("the new root key could not be sealed").because(error);
+        let config = self.seal_config().await?.ok_or_else(|| Error::internal("the seal's configuration is missing from the store"))?;
+        let mut batch = self.change_of_keys(&keys).await?;
+        let made = next.rekey(barrier).map_err(failed)?;
+        batch = batch
+            .put(config_key(SEAL_CONFIG), made.config.to_json())
+            .put(config_key(SEALED_ROOT), made.sealed_root.clone())
+            .put(config_key(SEALED_KEYRING), made.sealed_keyring.clone());
+        batch = match old {
+            Some(old) => {
+                let sealed_root = made.under_the_old_seal(old, barrier).map_err(|error| failed(error.into()))?;
+                let config =
+                    serde_json::from_slice(&config.to_json()).map_err(|error| Error::internal("a seal is no JSON").because(error))?;
+                let json = serde_json::to_vec(&PreviousSeal { config, sealed_root })
+                    .map_err(|error| Error::internal("the previous seal cannot be stored").because(error))?;
+                batch.put(core_key(PREVIOUS), json)
+            }
+            None => batch.delete(core_key(PREVIOUS)),
+        };
+        if let Err(failure) = unsealed.rows.commit(batch).await
+            && !self.is_stored(&made).await
+        {
+            return Err(failure.into());
+        }
+        *keys = Keys { sealed_root: made.sealed_root.clone(), retire: old.is_some() };
+        made.adopt(barrier);
+        drop(keys);
+        tracing::warn!("the shares of the root key were exchanged; the old ones open nothing any more");
+        self.retire_soon();
+        Ok(())
+    }
+
+    /// After a commit whose answer was lost: whether it took effect.
+    async fn is_stored(&self, made: &Rekeyed) -> bool {
+        matches!(self.stored(SEALED_ROOT).await, Ok(Some(stored)) if bool::from(stored.ct_eq(&made.sealed_root)))
+    }
+
+    /// Removes the seal from before, beside the answer that carries the new shares.
+    fn retire_soon(self: &Arc<Self>) {
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut keys = inner.keys.lock().await;
+            inner.retire_previous(&mut keys).await;
+        });
+    }
+}
+
+/// How long a rekey is safe from those who do not know its nonce.
+const YOUNG: Duration = Duration::from_mins(10);
