@@ -1,12 +1,12 @@
 //! Audit lines are read by people who may not know the secrets: whatever is asked and answered, no secret of it stands in a line, and a line
-//! is one line of JSON.
+//! is one line of JSON, or of XML.
 //!
 //! The input is a first byte that chooses the device's options, then JSON, a line feed, and a query. Every text of the JSON and every value
 //! of the query becomes a secret by a mark before it; none of the marks may come out.
 #![no_main]
 
 use daypass_audit::{
-    AuthRecord, Format, HeaderRule, HeaderRules, Record, RecordType, RequestRecord, ResponseRecord, Salt, WrapRecord, write_line,
+    AuthRecord, Encoding, Format, HeaderRule, HeaderRules, Record, RecordType, RequestRecord, ResponseRecord, Salt, WrapRecord, write_line,
 };
 use daypass_base::Secret;
 use libfuzzer_sys::fuzz_target;
@@ -35,11 +35,13 @@ fuzz_target!(|input: (u8, &str)| {
     let format = Format {
         hmac_accessor: options & 1 == 0,
         elide_list_responses: options & 2 == 0,
+        encoding: if options & 16 == 0 { Encoding::Json } else { Encoding::Jsonx },
         prefix: if options & 4 == 0 { String::new() } else { "@cee: ".to_owned() },
         ..Format::default()
     };
     let accessor = if format.hmac_accessor { token.as_str() } else { "shown" };
     let auth = AuthRecord { client_token: &token, accessor, ..AuthRecord::default() };
+    let facts = vec![("access_key_id", "ASIA")];
     let headers = vec![("x-vault-token", token.as_str()), ("x-hashed", token.as_str()), ("cookie", token.as_str())];
     let record = Record {
         record_type: if options & 8 == 0 { RecordType::Request } else { RecordType::Response },
@@ -56,6 +58,7 @@ fuzz_target!(|input: (u8, &str)| {
         response: Some(ResponseRecord {
             data: Some(&data),
             auth: Some(auth),
+            facts: Some(&facts),
             wrap_info: Some(WrapRecord { token: &token, accessor, wrapped_accessor: accessor, ..WrapRecord::default() }),
             ..ResponseRecord::default()
         }),
@@ -65,8 +68,31 @@ fuzz_target!(|input: (u8, &str)| {
     let line = String::from_utf8(write_line(&record, &format, &SALT, &rules)).expect("a line is text");
     assert!(!line.contains(MARK), "a secret stands in {line}");
     assert_eq!(line.find('\n'), Some(line.len() - 1), "not one line: {line}");
-    assert!(serde_json::from_str::<Value>(line.trim_start_matches("@cee: ")).is_ok(), "no JSON: {line}");
+    let record = line.trim_start_matches("@cee: ");
+    match format.encoding {
+        Encoding::Json => assert!(serde_json::from_str::<Value>(record).is_ok(), "no JSON: {line}"),
+        Encoding::Jsonx => assert_elements(record),
+    }
+    assert_eq!(line.contains("ASIA"), options & 8 != 0, "what is asked for by name is there: {line}");
 });
+
+/// Every element of XML ends where it should, and all text is in one.
+fn assert_elements(record: &str) {
+    let mut open = Vec::new();
+    let mut rest = record.trim_end_matches('\n');
+    while let Some((text, after)) = rest.split_once('<') {
+        assert!(text.is_empty() || !open.is_empty(), "text beside the elements: {record}");
+        let (tag, after) = after.split_once('>').expect("a tag ends");
+        let name = |tag: &str| tag.split(' ').next().unwrap_or_default().to_owned();
+        match tag.strip_prefix('/') {
+            Some(closed) => assert_eq!(open.pop(), Some(name(closed)), "{record}"),
+            None if tag.ends_with('/') => {}
+            None => open.push(name(tag)),
+        }
+        rest = after;
+    }
+    assert!(rest.is_empty() && open.is_empty(), "not whole: {record}");
+}
 
 /// The same shape, each text a secret.
 fn marked(value: Value) -> Value {

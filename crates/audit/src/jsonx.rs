@@ -2,15 +2,18 @@
 //!
 //! As Vault writes it: the members of the record one after the other without an element around them, and all of it on one line.
 
+use serde::Deserialize as _;
 use serde_json::Value;
 
 /// Appends `json`, an object, as JSONx.
 pub(crate) fn write(json: &[u8], out: &mut Vec<u8>) {
-    // It was written a moment ago by this crate, so it parses.
-    if let Ok(Value::Object(members)) = serde_json::from_slice(json) {
-        for (name, value) in &members {
-            element(Some(name), value, out);
-        }
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    // How deep it can be was limited where it came from.
+    reader.disable_recursion_limit();
+    match Value::deserialize(&mut reader) {
+        Ok(Value::Object(members)) => members.iter().for_each(|(name, value)| element(Some(name), value, out)),
+        // It was written a moment ago by this crate, so it parses; if ever not, the record is there all the same.
+        _ => element(Some("record"), &String::from_utf8_lossy(json).into(), out),
     }
 }
 
@@ -86,6 +89,13 @@ mod tests {
             r#"<json:boolean name="left">true</json:boolean><json:null name="none" />"#,
         );
         assert_eq!(jsonx(json), expected);
+    }
+
+    #[test]
+    fn depth_is_no_reason_to_lose_a_record() {
+        let json = format!("{{\"a\":{}5{}}}", "[".repeat(400), "]".repeat(400));
+        assert!(jsonx(&json).contains("<json:array><json:number>5</json:number></json:array>"));
+        assert_eq!(jsonx("{\"a\":"), "<json:string name=\"record\">{&#34;a&#34;:</json:string>");
     }
 
     #[test]

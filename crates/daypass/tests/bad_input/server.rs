@@ -1,4 +1,5 @@
 //! A dev server of the real binary, and the least HTTP that is needed to ask it wrongly.
+#![allow(dead_code, reason = "each test file that includes this uses a part of it")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -29,6 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With more arguments.
+    pub(crate) fn start_with(more: &[String]) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let home = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(home.path().join("log")).unwrap();
@@ -36,6 +42,7 @@ impl Server {
             // AWS in a box: no request of a test may leave this machine.
             .args(["server", "-dev", "-dev-aws-sandbox", "-dev-root-token-id=root", "-dev-no-store-token"])
             .arg(format!("-dev-listen-address={address}"))
+            .args(more)
             .env_clear()
             .env("HOME", home.path())
             .current_dir(home.path())
@@ -60,11 +67,11 @@ impl Server {
         server
     }
 
-    fn audit_file(&self) -> PathBuf {
+    pub(crate) fn audit_file(&self) -> PathBuf {
         self.home.path().join("audit")
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.home.path().join("log")).unwrap()
     }
 

@@ -1,1 +1,289 @@
-//! Soon.
+//! Audit: what stands in the records, that nothing happens without one, and what is never in one.
+
+use std::path::PathBuf;
+
+use daypass_testkit::{Answer, TestServer};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A server that writes to a file.
+struct Audited {
+    server: TestServer,
+    folder: TempDir,
+}
+
+impl Audited {
+    /// With one device, `file/`, of these options besides the path.
+    async fn start(options: Value) -> Self {
+        let audited = Self { server: TestServer::start().await, folder: tempfile::tempdir().unwrap() };
+        audited.enable("file", options).await.ok();
+        audited
+    }
+
+    /// Enables a device whose file is named after it.
+    async fn enable(&self, name: &str, mut options: Value) -> Answer {
+        options["file_path"] = self.path(name).display().to_string().into();
+        self.server.put(&format!("sys/audit/{name}"), json!({ "type": "file", "options": options })).await
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn lines(&self, name: &str) -> Vec<Value> {
+        self.text(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The two records of the last request: before it was processed, and before it was answered.
+    fn last(&self) -> [Value; 2] {
+        let lines = self.lines("file");
+        let [.., request, response] = lines.as_slice() else { panic!("fewer than two records") };
+        assert_eq!((&request["type"], &response["type"]), (&json!("request"), &json!("response")));
+        assert_eq!(request["request"]["id"], response["request"]["id"]);
+        [request.clone(), response.clone()]
+    }
+
+    /// A value as a device writes it.
+    async fn hash(&self, name: &str, input: &str) -> String {
+        self.server.put(&format!("sys/audit-hash/{name}"), json!({ "input": input })).await.ok().text("/data/hash")
+    }
+
+    /// A device that can never write, enabled all the same.
+    async fn enable_full(&self) {
+        let device = json!({ "type": "file", "options": { "file_path": "/dev/full", "skip_test": "true" } });
+        self.server.put("sys/audit/full", device).await.ok();
+    }
+}
+
+const REQUEST_LOST: &str = "internal error: no audit device took the record of this request, so it was not carried out";
+const ANSWER_LOST: &str = "internal error: no audit device took the record of the answer, so it is withheld";
+
+#[tokio::test]
+async fn a_request_and_its_answer_are_on_record_under_one_id() {
+    let audited = Audited::start(json!({})).await;
+    let answer = audited.server.get("sys/mounts").await.ok();
+    let [request, response] = audited.last();
+    assert_eq!(request["request"]["id"], answer["request_id"]);
+    assert_eq!((&request["request"]["operation"], &request["request"]["path"]), (&json!("read"), &json!("sys/mounts")));
+    assert_eq!(request["auth"]["policy_results"]["allowed"], true);
+    assert_eq!(request["auth"]["policies"], json!(["root"]));
+    assert_eq!(request["request"]["client_token"], audited.hash("file", audited.server.root()).await);
+    assert_eq!(response["response"]["mount_type"], "system");
+    assert!(response["response"]["data"].is_object());
+}
+
+#[tokio::test]
+async fn refusals_are_on_record_whoever_was_refused() {
+    let audited = Audited::start(json!({})).await;
+    let server = &audited.server;
+    let weak = server.token(json!({ "policies": ["default"] })).await;
+    assert_eq!(server.get("sys/mounts").token(&weak).await.status, 403);
+    let [request, response] = audited.last();
+    assert_eq!(request["auth"]["policy_results"]["allowed"], false);
+    assert!(request["error"].as_str().unwrap().contains("permission denied"), "{request}");
+    assert_eq!(request["auth"]["policies"], json!(["default"]));
+    assert_eq!(response["error"], request["error"]);
+    for (request, known) in [(server.get("secret/x").token("hvs.unknown"), false), (server.get("secret/x").nobody(), false)] {
+        assert_eq!(request.await.status, 403);
+        let [request, _] = audited.last();
+        assert_eq!(request["auth"]["policy_results"]["allowed"], known, "{request}");
+        assert!(!request["error"].as_str().unwrap().is_empty());
+    }
+    assert!(!audited.text("file").contains("hvs.unknown"));
+}
+
+#[tokio::test]
+async fn without_a_record_no_engine_runs_and_nothing_is_minted() {
+    let audited = Audited::start(json!({})).await;
+    let server = &audited.server;
+    server.mount_aws("aws").await;
+    server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+    audited.enable_full().await;
+    server.get("aws/sts/deploy").await.ok();
+    let minted = server.aws().made().len();
+    assert_eq!(server.delete("sys/audit/file").await.refused(500), ANSWER_LOST);
+    for request in [server.get("aws/sts/deploy"), server.put("kv/a", json!({ "x": "y" })), server.delete("aws/roles/deploy")] {
+        assert_eq!(request.await.refused(500), REQUEST_LOST);
+    }
+    assert_eq!(server.get("aws/sts/deploy").nobody().await.refused(500), REQUEST_LOST, "refusals are answered no other way");
+    assert_eq!(server.aws().made().len(), minted);
+    assert_eq!(server.get("sys/health").await.status, 200, "whether the server is up is no secret");
+}
+
+#[tokio::test]
+async fn one_device_that_works_is_enough() {
+    let audited = Audited::start(json!({})).await;
+    audited.enable_full().await;
+    audited.server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+    audited.server.put("kv/a", json!({ "x": "y" })).await.ok();
+    assert_eq!(audited.last()[0]["request"]["path"], "kv/a");
+    let health = audited.server.core().audit_health();
+    let (file, full) = (&health[0], &health[1]);
+    assert_eq!((file.path.as_str(), file.sink.failed, file.sink.failing), ("file/", 0, false));
+    assert_eq!(file.sink.accepted, u64::try_from(audited.lines("file").len()).unwrap());
+    assert_eq!((full.path.as_str(), full.sink.accepted, full.sink.failing), ("full/", 0, true));
+    assert!(file.sink.space.is_some() && full.sink.space.is_none());
+}
+
+#[tokio::test]
+async fn a_device_that_fails_its_first_record_is_not_enabled() {
+    let audited = Audited::start(json!({})).await;
+    let device = json!({ "type": "file", "options": { "file_path": "/dev/full" } });
+    let refused = audited.server.put("sys/audit/full", device).await;
+    assert!(refused.refused(400).starts_with("audit backend failed test message: the line was not written: No space left"));
+    assert_eq!(audited.server.get("sys/audit").await.ok()["data"].as_object().unwrap().len(), 1);
+    let device = json!({ "type": "socket", "options": { "address": "127.0.0.1:1" } });
+    let refused = audited.server.put("sys/audit/socket", device).await;
+    assert!(refused.refused(400).contains("no connection to \"127.0.0.1:1\""), "{}", refused.refused(400));
+}
+
+#[tokio::test]
+async fn a_mint_names_key_role_session_and_login_in_clear_and_never_a_secret() {
+    let audited = Audited::start(json!({})).await;
+    let server = &audited.server;
+    server.mount_aws("aws").await;
+    server.policy("deploy", r#"path "aws/sts/deploy" { capabilities = ["read", "update"] }"#).await;
+    server.put("sys/auth/approle", json!({ "type": "approle" })).await.ok();
+    server.put("auth/approle/role/jenkins", json!({ "token_policies": "deploy" })).await.ok();
+    let role_id = server.get("auth/approle/role/jenkins/role-id").await.ok().text("/data/role_id");
+    let metadata = json!({ "metadata": r#"{"job":"release"}"# });
+    let secret_id = server.put("auth/approle/role/jenkins/secret-id", metadata).await.ok().text("/data/secret_id");
+    let login = json!({ "role_id": role_id, "secret_id": secret_id });
+    let token = server.put("auth/approle/login", login).nobody().await.ok().token();
+    let minted = server.put("aws/sts/deploy", json!({ "role_session_name": "build-42" })).token(&token).await.ok();
+    let [_, response] = audited.last();
+    let key_id = minted.text("/data/access_key");
+    assert!(key_id.starts_with("ASIA"));
+    let facts = json!({
+        "access_key_id": key_id, "credential_type": "assumed_role",
+        "role_arn": "arn:aws:iam::111111111111:role/deploy", "session_name": "build-42",
+    });
+    assert_eq!(response["response"]["facts"], facts);
+    assert_eq!(response["auth"]["metadata"], json!({ "job": "release", "role_name": "jenkins" }));
+    assert_eq!(response["response"]["secret"]["lease_id"], minted["lease_id"]);
+    for secret in ["secret_key", "session_token", "security_token"] {
+        let value = minted.text(&format!("/data/{secret}"));
+        assert_eq!(response["response"]["data"][secret], audited.hash("file", &value).await);
+        assert!(!audited.text("file").contains(&value), "{secret} stands in the log");
+    }
+    // Wrapped, too: whoever unwraps it later, the record says what was made.
+    let wrapped = server.get("aws/sts/deploy").token(&token).wrap("60s").await.ok();
+    let [_, response] = audited.last();
+    assert!(response["response"]["facts"]["access_key_id"].as_str().unwrap().starts_with("ASIA"));
+    assert_eq!(response["response"]["wrap_info"]["token"], audited.hash("file", &wrapped.wrapped()).await);
+    for secret in [&token, &secret_id, &wrapped.wrapped()] {
+        assert!(!audited.text("file").contains(secret.as_str()));
+    }
+    assert!(!audited.text("file").contains("fake-secret") && !audited.text("file").contains("fake-session-token"));
+}
+
+#[tokio::test]
+async fn each_device_has_its_own_salt_and_keeps_it() {
+    let audited = Audited::start(json!({})).await;
+    audited.enable("other", json!({})).await.ok();
+    let (one, two) = (audited.hash("file", "hello").await, audited.hash("other", "hello").await);
+    assert_ne!(one, two);
+    audited.server.put("cubbyhole/x", json!({ "word": "hello" })).await.ok();
+    assert_eq!(audited.last()[0]["request"]["data"]["word"], one);
+    assert!(audited.text("other").contains(&two) && !audited.text("other").contains(&one));
+    let Audited { server, folder } = audited;
+    let audited = Audited { server: server.restart().await, folder };
+    assert_eq!(audited.hash("file", "hello").await, one, "the same after a restart, or old logs could not be searched");
+    assert_eq!(audited.hash("other", "hello").await, two);
+    assert_eq!(audited.server.put("sys/audit-hash/none", json!({ "input": "x" })).await.refused(400), "unknown audit backend \"none/\"");
+}
+
+#[tokio::test]
+async fn keys_that_the_mount_names_stay_clear_where_they_are_nearest_at_any_depth() {
+    let audited = Audited::start(json!({})).await;
+    let server = &audited.server;
+    server.put("sys/mounts/kv", json!({ "type": "kv", "options": { "version": "2" } })).await.ok();
+    let tune = json!({ "audit_non_hmac_request_keys": ["build", "list"], "audit_non_hmac_response_keys": ["owner"] });
+    server.put("sys/mounts/kv/tune", tune).await.ok();
+    let data = json!({ "build": "17", "owner": "me", "list": ["a", { "build": "18", "deep": "x" }], "number": 5 });
+    server.put("kv/data/a", json!({ "data": data })).await.ok();
+    let hash = async |text: &str| audited.hash("file", text).await;
+    let [request, _] = audited.last();
+    let expected =
+        json!({ "build": "17", "owner": hash("me").await, "list": ["a", { "build": "18", "deep": hash("x").await }], "number": 5 });
+    assert_eq!(request["request"]["data"]["data"], expected);
+    server.get("kv/data/a").await.ok();
+    let [_, response] = audited.last();
+    let data = &response["response"]["data"]["data"];
+    assert_eq!((&data["owner"], &data["build"], &data["number"]), (&json!("me"), &json!(hash("17").await), &json!(5)));
+}
+
+#[tokio::test]
+async fn request_headers_are_written_as_configured() {
+    let audited = Audited::start(json!({})).await;
+    let server = &audited.server;
+    server.put("sys/config/auditing/request-headers/X-Team", json!({ "hmac": true })).await.ok();
+    server.put("sys/config/auditing/request-headers/X-Build", json!({})).await.ok();
+    let ask = || {
+        let ask = server.get("sys/mounts").header("X-Team", "red").header("X-Build", "17").header("User-Agent", "terraform");
+        ask.header("X-Correlation-Id", "c-1").header("X-Other", "none")
+    };
+    ask().await.ok();
+    let headers = json!({ "user-agent": ["terraform"], "x-build": ["17"], "x-correlation-id": ["c-1"], "x-team": [audited.hash("file", "red").await] });
+    assert_eq!(
+        audited.lines("file").iter().rev().find(|line| line["request"]["path"] == "sys/mounts").unwrap()["request"]["headers"],
+        headers
+    );
+    server.delete("sys/config/auditing/request-headers/x-build").await.ok();
+    ask().await.ok();
+    assert_eq!(audited.last()[0]["request"]["headers"].get("x-build"), None);
+}
+
+#[tokio::test]
+async fn options_of_a_device_are_followed() {
+    let audited = Audited::start(json!({})).await;
+    let server = &audited.server;
+    audited.enable("short", json!({ "elide_list_responses": "true", "hmac_accessor": "false" })).await.ok();
+    audited.enable("raw", json!({ "log_raw": "true" })).await.ok();
+    audited.enable("xml", json!({ "format": "jsonx" })).await.ok();
+    server.put("sys/policies/acl/a", json!({ "policy": "# nothing" })).await.ok();
+    let accessor = server.get("auth/token/lookup-self").await.ok().text("/data/accessor");
+    let listed = server.list("sys/policies/acl").await.ok()["data"]["keys"].as_array().unwrap().len();
+    let short = audited.lines("short").pop().unwrap();
+    assert_eq!(short["response"]["data"]["keys"], json!(listed));
+    assert_eq!(short["request"]["client_token_accessor"], accessor);
+    assert!(short["request"]["client_token"].as_str().unwrap().starts_with("hmac-sha256:"));
+    let raw = audited.lines("raw").pop().unwrap();
+    assert_eq!(raw["request"]["client_token"], server.root());
+    assert!(raw["response"]["data"]["keys"].as_array().unwrap().contains(&json!("default")));
+    assert_eq!(audited.last()[0]["request"]["client_token_accessor"], audited.hash("file", &accessor).await);
+    let xml = audited.text("xml");
+    assert!(xml.lines().all(|line| line.contains("<json:object name=\"request\">") && line.ends_with("</json:string>")), "{xml}");
+    assert!(!xml.contains(server.root()));
+    assert!(xml.contains("<json:string name=\"path\">sys/policies/acl"), "{xml}");
+    let prefix = audited.enable("prefixed", json!({ "prefix": "@cee: " })).await;
+    let text = "audit prefixing is not enabled in configuration, audit prefixing may not be configured for file sinks";
+    assert_eq!(prefix.refused(400), text);
+}
+
+#[tokio::test]
+async fn devices_are_changed_one_after_the_other() {
+    let audited = Audited::start(json!({})).await;
+    let enabled: Vec<Answer> = {
+        let asks: Vec<_> = (0..8)
+            .map(|number| {
+                let options = json!({ "file_path": audited.path(&number.to_string()).display().to_string() });
+                let ask = audited.server.put(&format!("sys/audit/at-once-{number}"), json!({ "type": "file", "options": options }));
+                tokio::spawn(async move { ask.await })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for ask in asks {
+            answers.push(ask.await.unwrap());
+        }
+        answers
+    };
+    assert!(enabled.iter().all(|answer| answer.status == 204));
+    let Audited { server, folder: _folder } = audited;
+    let server = server.restart().await;
+    assert_eq!(server.get("sys/audit").await.ok()["data"].as_object().unwrap().len(), 9, "a device was lost on the way to the store");
+}

@@ -186,6 +186,7 @@ async fn a_place_is_tended_at_the_start_and_every_second_of_work() {
     let place = Place::default();
     let clock = SimClock::default();
     let sink = place.sink(SinkLimits::default(), Arc::new(clock.clone())).await;
+    sink.submit(b"first\n".to_vec()).await.unwrap();
     assert!(sink.health().space.is_some_and(Space::is_low));
     let before = place.tended.load(Ordering::SeqCst);
     clock.advance(Duration::from_secs(1));
