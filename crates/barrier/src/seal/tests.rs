@@ -2,6 +2,7 @@ use daypass_base::sim::SeededEntropy;
 use proptest::prelude::*;
 
 use super::*;
+use crate::rekey::rekey;
 
 fn entropy(seed: u64) -> Arc<dyn Entropy> {
     Arc::new(SeededEntropy::new(seed))
