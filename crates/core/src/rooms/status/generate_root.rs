@@ -19,12 +19,14 @@ pub(super) fn endpoints() -> Vec<Endpoint<Status>> {
         Endpoint::at(["generate-root", "generate-root/attempt"])
             .summary("Start, show or cancel the generation of a root token.")
             .public()
+            .bare()
             .on(Operation::Read, show)
             .on(Operation::Update, start)
             .on(Operation::Delete, cancel),
         Endpoint::at(["generate-root/update"])
             .summary("Enter a share of the root key, for a new root token.")
             .public()
+            .bare()
             .on(Operation::Update, update),
         Endpoint::at(["decode-token"]).summary("Decode a generated root token.").public().on(Operation::Update, decode),
     ]

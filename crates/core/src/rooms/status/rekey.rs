@@ -18,25 +18,33 @@ pub(super) fn endpoints() -> Vec<Endpoint<Status>> {
         Endpoint::at(["rekey/init"])
             .summary("Start, show or cancel the exchange of the shares.")
             .public()
+            .bare()
             .on(Operation::Read, show)
             .on(Operation::Update, start)
             .on(Operation::Delete, cancel),
-        Endpoint::at(["rekey/update"]).summary("Enter a share of the root key, for new shares.").public().on(Operation::Update, update),
+        Endpoint::at(["rekey/update"])
+            .summary("Enter a share of the root key, for new shares.")
+            .public()
+            .bare()
+            .on(Operation::Update, update),
         Endpoint::at(["rekey/verify"])
             .summary("Enter a new share, to put the new shares in force; show or restart that.")
             .public()
+            .bare()
             .on(Operation::Read, show_verification)
             .on(Operation::Update, verify)
             .on(Operation::Delete, restart_verification),
         Endpoint::at(["rekey-recovery-key/init", "rekey-recovery-key/verify"])
             .summary("Exchange recovery keys: no seal here has them.")
             .public()
+            .bare()
             .on(Operation::Read, no_recovery_keys)
             .on(Operation::Update, no_recovery_keys)
             .on(Operation::Delete, no_recovery_keys),
         Endpoint::at(["rekey-recovery-key/update"])
             .summary("Exchange recovery keys: no seal here has them.")
             .public()
+            .bare()
             .on(Operation::Update, no_recovery_keys),
     ]
 }
