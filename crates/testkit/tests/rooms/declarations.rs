@@ -13,18 +13,21 @@ const REFUSE_THEMSELVES: [(&str, &str, &str); 1] =
     [("read", "sys/internal/ui/mounts/cubbyhole", "shows a mount to whom has rights below it, and the policy here gives none")];
 
 /// Failures that Vault reports with status 500, as it was recorded: operation, path, text. Anything else that ends in 5xx is a bug.
-const RECORDED_FAILURES: [(&str, &str, &str); 6] = [
+const RECORDED_FAILURES: [(&str, &str, &str); 7] = [
     ("update", "auth/x-approle/login", "failed to determine alias name from login request"),
     ("read", "auth/x-approle/login", "failed to determine alias name from login request"),
     ("update", "auth/x-userpass/users/sample/password", "username does not exist"),
     ("update", "auth/x-userpass/users/sample/policies", "username does not exist"),
     ("update", "sys/config/cors", "at least one origin or the wildcard must be provided"),
+    ("update", "sys/rekey/init", "invalid rekey seal configuration: shares must be at least one"),
     ("update", "x-aws/config/rotate-root", "no configuration found for config/root"),
 ];
 
 /// Public endpoints that look at a token themselves and refuse a stranger as Vault does.
-const REFUSE_STRANGERS: [(&str, &str); 5] = [
+const REFUSE_STRANGERS: [(&str, &str); 7] = [
     ("auth/x-approle/login", "Vault answers 500 to a login without a role id"),
+    ("sys/policies/explain-self", "explains the token that asks: without one there is nothing to explain"),
+    ("sys/rekey/init", "Vault answers 500 to a seal without shares"),
     ("sys/wrapping/rewrap", "the wrapping token is the right to it"),
     ("sys/wrapping/unwrap", "the wrapping token is the right to it"),
     ("sys/internal/ui/mounts/", "says which mount serves a path, to whom may use it"),
