@@ -2,7 +2,14 @@
 //!
 //! While another device takes the records, nobody notices. While none does, requests are refused before anything is minted, in clear
 //! words, and at once. When a device is back, so is the service, without a restart.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a failing test may panic"
+)]
 
 #[path = "bad_input/server.rs"]
 mod server;
@@ -40,8 +47,8 @@ fn a_hung_socket_and_a_full_disk_stop_nothing_while_another_device_works_and_eve
     let spent = clock.elapsed();
     assert_all(&answers, 200, "");
     assert_eq!(answers.len(), CLIENTS * 4);
-    assert_eq!(whole_lines(&server.audit_file()).filter(|line| is_mint(line)).count(), answers.len(), "a mint without a record");
-    assert!(spent < Duration::from_secs(120), "{CLIENTS} clients took {spent:?} for 4 requests each");
+    assert_eq!(whole_lines(&server.audit_file()).filter(is_mint).count(), answers.len(), "a mint without a record");
+    assert!(spent < Duration::from_mins(2), "{CLIENTS} clients took {spent:?} for 4 requests each");
     assert!(server.log().contains("audit device does not take lines device=socket/"), "the receiver is not stuck: {}", server.log());
     assert!(server.log().contains("audit device does not take lines device=disk/"), "the disk is not full: {}", server.log());
 
@@ -74,7 +81,7 @@ fn a_hung_socket_and_a_full_disk_stop_nothing_while_another_device_works_and_eve
     drop(server);
     let received = receiver.all();
     let lines: Vec<Value> = received.lines().map(|line| serde_json::from_str(line).expect("a torn line")).collect();
-    assert!(lines.iter().filter(|line| is_mint(line)).count() >= CLIENTS, "{} lines", lines.len());
+    assert!(lines.iter().filter(is_mint).count() >= CLIENTS, "{} lines", lines.len());
 }
 
 #[test]
@@ -122,7 +129,7 @@ fn assert_all(answers: &[Answer], status: u16, error: &str) {
 fn until(server: &Server, status: u16) {
     let clock = SystemClock::new();
     while server.ask("GET", "aws/roles/deploy", "").status != status {
-        assert!(clock.elapsed() < Duration::from_secs(60), "never {status}");
+        assert!(clock.elapsed() < Duration::from_mins(1), "never {status}");
     }
 }
 

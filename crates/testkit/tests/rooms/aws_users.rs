@@ -201,7 +201,7 @@ async fn a_static_key_is_the_same_for_all_until_its_period_is_over_and_works_for
     let third = key().await;
     assert_eq!(keys_of(&server, "legacy"), [second, third.clone()]);
     let said = server.get("aws/static-creds/legacy").await.ok();
-    assert!(said.text("/data/expiration") > "2026-01-02T05".to_owned() && said.number("/lease_duration") == 0, "{}", said.body);
+    assert!(said.text("/data/expiration").as_str() > "2026-01-02T05" && said.number("/lease_duration") == 0, "{}", said.body);
     server.delete("aws/static-roles/legacy").await.ok();
     assert!(!keys_of(&server, "legacy").contains(&third));
     assert_eq!(server.get("aws/static-creds/legacy").await.status, 404);
@@ -238,7 +238,7 @@ async fn the_root_key_is_replaced_only_by_one_that_works() {
     server.aws().hang("root-of-the-mount", Holding::AccessKey("AKIAROOT".into()));
     let rotated = server.put("aws/config/rotate-root", Value::Null).await.ok();
     let new = rotated.text("/data/access_key");
-    assert_eq!(keys_of(&server, "root-of-the-mount"), [new.clone()]);
+    assert_eq!(keys_of(&server, "root-of-the-mount"), std::slice::from_ref(&new));
     assert_eq!(server.get("aws/config/root").await.ok().text("/data/access_key"), new);
     // What is asked now is signed with the new key.
     server.put("aws/roles/fed", json!({ "credential_type": "federation_token", "policy_document": "{}" })).await.ok();

@@ -255,6 +255,7 @@ async fn seal_backend(status: Arc<Status>, _: Cx, _: Nothing) -> Result<Reply> {
 #[derive(Deserialize, JsonSchema)]
 struct UnsealParams {
     /// The share, in hex or base64.
+    #[serde(default, deserialize_with = "text_alone")]
     key: Option<Secret<String>>,
     /// Forget the shares handed in so far.
     #[serde(default)]
@@ -262,6 +263,15 @@ struct UnsealParams {
     /// Move to another seal; not offered.
     #[serde(default)]
     migrate: bool,
+}
+
+/// A text, and no number that could be one: as recorded, this endpoint reads its body strictly.
+fn text_alone<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Secret<String>>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(Secret::new(text))),
+        _ => Err(serde::de::Error::custom("json: cannot unmarshal into field UnsealRequest.key of type string")),
+    }
 }
 
 async fn unseal(status: Arc<Status>, _: Cx, params: UnsealParams) -> Result<Reply> {
