@@ -2,7 +2,7 @@
 //!
 //! The root key is stored encrypted under a *seal key*, which is stored nowhere: it is split into shares that people hold
 //! ([`Seal::Shamir`]) or sits in a file ([`Seal::KeyFile`]). [`initialise`] makes everything at once as one value to commit;
-//! [`Unsealing`] collects shares; [`crate::rekey`] exchanges seal key and root key.
+//! [`Unsealing`] collects shares; [`crate::rekey()`] exchanges seal key and root key.
 //!
 //! The sealed root key is `version (1) | nonce (12) | cipher text (32) | tag (16)`.
 

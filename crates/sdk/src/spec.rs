@@ -118,7 +118,11 @@ fn item(endpoint: &Declared) -> Map<String, Value> {
 }
 
 fn describe(endpoint: &Declared, operation: &DeclaredOperation, pattern: &Pattern, mount: &str, path: &str) -> Value {
-    let captured: Vec<&Part> = pattern.parts().iter().filter(|part| path.contains(&format!("{{{}}}", capture(part)))).collect();
+    let captured: Vec<&Part> = pattern
+        .parts()
+        .iter()
+        .filter(|part| !matches!(part, Part::Literal(_)) && path.contains(&format!("{{{}}}", capture(part))))
+        .collect();
     let fields = schema::fields(&operation.fields);
     let of = |name: &str| fields.named.iter().find(|(known, _)| known == name).map(|(_, schema)| schema);
     let mut parameters: Vec<Value> = captured.iter().map(|part| in_path(part, of(capture(part)))).collect();

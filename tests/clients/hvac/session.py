@@ -167,7 +167,7 @@ def quotas():
     prove("a quota is read back", (read["path"], read["rate"], read["interval"]) == ("paced/", 1, 600), read)
     prove("and listed", "paced" in root.sys.list_quotas()["data"]["keys"])
     kv = root.secrets.kv.v1
-    kv.create_or_update_secret("a", {"x": "y"}, mount_point="paced")
+    kv.create_or_update_secret("a", {"x": "y"}, method="PUT", mount_point="paced")
     prove.raises("who goes over it is told so", exceptions.RateLimitExceeded, lambda: kv.read_secret("a", mount_point="paced"))
     root.sys.delete_quota("paced")
     prove("without the quota the read is answered", kv.read_secret("a", mount_point="paced")["data"] == {"x": "y"})

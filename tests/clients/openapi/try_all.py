@@ -61,6 +61,9 @@ VAULTS_OWN_500 = [
     r"only one of policy or arn should be provided",
     r"should be a subset of CIDR blocks",
     r"no configuration found for config/root",
+    r"error decoding base64'd token",
+    r"error xoring token",
+    r"invalid rekey seal configuration",
 ]
 
 # Answers that Vault gives without the body that their content type promises: method, path, status, reason.

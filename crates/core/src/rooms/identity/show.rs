@@ -49,7 +49,8 @@ pub(super) fn group(whole: &WholeGroup, table: &Table) -> Map<String, Value> {
         ("name".to_owned(), json!(row.name)),
         ("type".to_owned(), json!(kind_of(row))),
         ("metadata".to_owned(), unless_empty(&row.metadata)),
-        ("policies".to_owned(), list(&row.policies)),
+        // A list even when empty: Terraform writes `[]` and looks for it (recorded fixture `terraform-apply`).
+        ("policies".to_owned(), json!(row.policies)),
         ("namespace_id".to_owned(), json!("root")),
         ("creation_time".to_owned(), json!(row.created)),
         ("last_update_time".to_owned(), json!(row.updated)),
