@@ -3,7 +3,7 @@
 
 use crate::process::Log;
 use crate::project::{Project, cargo};
-use crate::test::{Tally, crash, fuzz};
+use crate::test::{Tally, crash, fuzz, openapi};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,10 +19,11 @@ struct Soak {
     work: fn(&Project, &mut Log) -> Result<Found, String>,
 }
 
-const SOAKS: [Soak; 4] = [
+const SOAKS: [Soak; 5] = [
     Soak { name: "acl-model", about: "a million random policy sets judge as a slow model does", work: acl_model },
     Soak { name: "crash", about: "2,000 times kill -9 under a load of writes", work: crashes },
     Soak { name: "fuzz", about: "each fuzz target for five minutes", work: fuzzing },
+    Soak { name: "openapi", about: "schemathesis against every operation of the served document for ten minutes", work: every_operation },
     Soak { name: "token-model", about: "random token trees live and die as a model says", work: token_model },
 ];
 
@@ -64,7 +65,7 @@ fn acl_model(project: &Project, log: &mut Log) -> Result<Found, String> {
 }
 
 fn token_model(project: &Project, log: &mut Log) -> Result<Found, String> {
-    model(project, log, &["-p", "daypass-testkit", "--test", "rooms", "token_model"], 20_000, "random histories")
+    model(project, log, &["--workspace", "--test", "rooms", "token_model"], 2_000, "random histories")
 }
 
 /// A property test with so many cases.
@@ -85,6 +86,14 @@ fn crashes(project: &Project, log: &mut Log) -> Result<Found, String> {
 
 fn fuzzing(project: &Project, log: &mut Log) -> Result<Found, String> {
     fuzz::run_for(project, log, 300).map(|(tally, figures)| Found { tally, figures })
+}
+
+fn every_operation(project: &Project, log: &mut Log) -> Result<Found, String> {
+    let tally = openapi::run_for(project, log, 600)?;
+    let requests = std::fs::read_to_string(log.path()).ok();
+    let line =
+        requests.as_deref().and_then(|text| text.lines().rev().find(|line| line.contains(" requests"))).map(|line| line.trim().to_owned());
+    Ok(Found { tally, figures: vec![line.unwrap_or_else(|| "600 s of schemathesis".to_owned())] })
 }
 
 /// Puts the result in the place of the soak's last one.
