@@ -82,6 +82,8 @@ pub(crate) struct Inner {
     /// Endpoints that answer in every state.
     pub(crate) status_room: Arc<dyn Mounted>,
     pub(crate) started: Timestamp,
+    pub(crate) metrics: crate::metrics::Metrics,
+    pub(crate) in_flight: crate::in_flight::InFlight,
 }
 
 /// What is in memory while the node is unsealed.
@@ -154,6 +156,7 @@ impl Core {
         settings: Settings,
         factories: Vec<Factory>,
     ) -> Self {
+        let metrics = crate::metrics::Metrics::new(factories.iter().map(|factory| factory.kind));
         let factories = factories.into_iter().map(|factory| ((class_of(&factory), factory.kind), factory)).collect();
         let started = clock.now();
         let inner = Arc::new_cyclic(|weak: &Weak<Inner>| Inner {
@@ -167,6 +170,8 @@ impl Core {
             keys: tokio::sync::Mutex::default(),
             status_room: rooms::status::room(weak.clone()),
             started,
+            metrics,
+            in_flight: crate::in_flight::InFlight::default(),
         });
         Self { inner }
     }

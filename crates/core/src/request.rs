@@ -15,6 +15,8 @@ use daypass_sdk::{Error, Operation};
 
 use crate::cors::Decision;
 use crate::http::{HttpRequest, HttpResponse};
+use crate::in_flight::Flight;
+use crate::mounts::Class;
 use crate::node::{Core, Inner, Unsealed};
 use crate::respond::{Answer, refusal, write};
 use crate::stages::parse::{Outcome, Parsed, parse};
@@ -36,16 +38,25 @@ impl Core {
             Some(Decision::Refused) => return write(Answer::refused(403, vec!["origin not allowed".to_owned()])),
         };
         let mut response = self.answer(request).await;
+        inner.metrics.answered(response.status);
         response.headers.extend(cors);
         response
     }
 
     async fn answer(&self, request: HttpRequest) -> HttpResponse {
         let inner = &self.inner;
+        let method = request.method.clone();
         let mut parsed = match parse(request, &inner.settings.limits, &*inner.entropy) {
             Outcome::Parsed(parsed) => parsed,
             Outcome::Answer(answer) => return answer,
         };
+        let _until_answered = inner.in_flight.enter(Flight {
+            id: parsed.id.clone(),
+            started: inner.clock.now(),
+            remote: parsed.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+            path: parsed.path.clone(),
+            method,
+        });
         if let Some(answer) = rooms::status::answer(inner, &parsed).await {
             return write(answer);
         }
@@ -59,15 +70,22 @@ impl Core {
 }
 
 async fn serve(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed) -> Answer {
+    let began = inner.clock.elapsed();
     let routed = door::find(parsed, &unsealed.table.load());
-    match admit::admit(inner, unsealed, parsed, &routed) {
+    let answer = match admit::admit(inner, unsealed, parsed, &routed) {
         Ok(admitted) => {
             let mut answer = admitted_to(inner, unsealed, parsed, &admitted).await;
             answer.headers.extend(admitted.headers);
             answer
         }
-        Err(refused) => turn_away(inner, unsealed, parsed, &routed, *refused).await,
-    }
+        Err(refused) => {
+            inner.metrics.quota_violations.add();
+            turn_away(inner, unsealed, parsed, &routed, *refused).await
+        }
+    };
+    let login = routed.support.public && routed.live.as_ref().is_some_and(|live| live.row.class == Class::Auth);
+    inner.metrics.request(routed.mount_type(), login, inner.clock.elapsed().saturating_sub(began));
+    answer
 }
 
 /// Refuses a request that is over its quota. It is put on record only where that is configured: the record would be the larger work.
@@ -77,6 +95,7 @@ async fn turn_away(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, rou
         let (identified, engine_version) = (identify::Identified::nobody(), inner.engine_version());
         let exchange = Exchange { parsed, routed, identified: &identified, operation: parsed.operation, engine_version: &engine_version };
         if let Err(error) = record::request(unsealed, &*inner.clock, &exchange, Err(&refused.error)).await {
+            inner.metrics.audit_request_failures.add();
             answer = refusal(&error, &parsed.id);
         }
     }
@@ -87,7 +106,9 @@ async fn turn_away(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, rou
 async fn admitted_to(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed, admitted: &admit::Admitted) -> Answer {
     let engine_version = inner.engine_version();
     // The caller's token is read first, though nothing is decided by it yet: that read tells in which configuration the door is to be found.
+    let began = inner.clock.elapsed();
     let (routed, identified) = identify::identify(inner, unsealed, parsed, admitted).await;
+    inner.metrics.identify.took(inner.clock.elapsed().saturating_sub(began));
     let (identified, refused) = match identified {
         Ok(identified) => (identified, None),
         Err(error) => (identify::Identified::nobody(), Some(error)),
@@ -96,7 +117,7 @@ async fn admitted_to(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Pars
     let (operation, result) = match refused {
         Some(error) => {
             let on_record = record::request(unsealed, &*inner.clock, &exchange(parsed.operation), Err(&error)).await;
-            (parsed.operation, Err(on_record.err().unwrap_or(error)))
+            (parsed.operation, Err(on_record.err().inspect(|_| inner.metrics.audit_request_failures.add()).unwrap_or(error)))
         }
         None => work(inner, unsealed, parsed, &routed, &identified, &engine_version).await,
     };
@@ -117,7 +138,10 @@ async fn admitted_to(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Pars
     }
     match written {
         Ok(()) => wrapped.answer,
-        Err(error) => refusal(&error, &parsed.id),
+        Err(error) => {
+            inner.metrics.audit_response_failures.add();
+            refusal(&error, &parsed.id)
+        }
     }
 }
 
@@ -134,10 +158,15 @@ async fn work(
     let operation = intended.operation;
     let judged = judge::judge(parsed, routed, identified, intended);
     let exchange = Exchange { parsed, routed, identified, operation, engine_version };
+    let began = inner.clock.elapsed();
     let on_record = record::request(unsealed, &*inner.clock, &exchange, judged.as_ref()).await;
+    let recorded_at = inner.clock.elapsed();
+    inner.metrics.audit.took(recorded_at.saturating_sub(began));
     let result = async {
-        let recorded = on_record?;
-        let ran = run::run(inner, unsealed, parsed, routed, judged?, &recorded).await?;
+        let recorded = on_record.inspect_err(|_| inner.metrics.audit_request_failures.add())?;
+        let ran = run::run(inner, unsealed, parsed, routed, judged?, &recorded).await;
+        inner.metrics.run.took(inner.clock.elapsed().saturating_sub(recorded_at));
+        let ran = ran?;
         let bound = bind::bind(inner, unsealed, parsed, routed, identified, ran).await?;
         wrap::wrap(inner, unsealed, parsed, bound).await
     };

@@ -197,7 +197,7 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
     let any = |has: fn(&Listener) -> bool| config.listeners.iter().any(has);
     let settings = [
         (config.ui, "ui: there is no web interface yet"),
-        (config.telemetry != Telemetry::default(), "telemetry: there are no metrics yet"),
+        (config.telemetry != Telemetry::default(), "telemetry: names and retention of metrics are fixed; they are read at sys/metrics"),
         (config.raw_storage_endpoint, "raw_storage_endpoint: sys/raw is not offered"),
         (config.introspection_endpoint, "introspection_endpoint: sys/internal/inspect is not offered"),
         (config.hostname_header, "enable_response_header_hostname: the header is not sent"),
@@ -208,7 +208,7 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
         ),
         (
             any(|listener| listener.open_metrics || listener.open_in_flight_requests),
-            "unauthenticated_*_access: those endpoints are not offered",
+            "unauthenticated_*_access: those endpoints need a token",
         ),
         (any(|listener| listener.disable_printable_check), "disable_printable_check: paths are always checked"),
         (

@@ -82,7 +82,9 @@ impl Ask {
         let uri = format!("/v1/{}", self.path).parse().unwrap_or_default();
         let request = HttpRequest { method, uri, headers: self.headers, body: Body::Read(self.body), peer: self.peer };
         let answer = self.core.handle(request).await;
-        let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        let as_text = || String::from_utf8_lossy(&answer.body).into_owned();
+        let body =
+            serde_json::from_slice(&answer.body).unwrap_or_else(|_| if answer.body.is_empty() { Value::Null } else { as_text().into() });
         Answer { request: format!("{} {}", self.method, self.path), status: answer.status, body, headers: answer.headers }
     }
 }
@@ -103,7 +105,7 @@ pub struct Answer {
     pub request: String,
     /// The status code.
     pub status: u16,
-    /// The body as JSON; `Null` when there is none or it is no JSON.
+    /// The body as JSON; `Null` when there is none, a string when it is no JSON.
     pub body: Value,
     /// The headers.
     pub headers: Vec<(&'static str, String)>,

@@ -174,6 +174,18 @@ def quotas():
     root.sys.disable_secrets_engine("paced")
 
 
+def metrics():
+    shown = root.adapter.get("/v1/sys/metrics")
+    prove("metrics as JSON", {"vault.core.unsealed", "vault.core.active"} <= {gauge["Name"] for gauge in shown["Gauges"]})
+    text = root.adapter.get("/v1/sys/metrics", params={"format": "prometheus"}).text
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    figures = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+    prove("and as Prometheus reads them", figures["vault_core_unsealed"] == 1 and figures["vault_core_handle_request_count"] > 10, len(figures))
+    prove("a request sees itself", any(one["request_path"] == "/v1/sys/in-flight-req" for one in root.adapter.get("/v1/sys/in-flight-req").values()))
+    prove("the machine is described", root.adapter.get("/v1/sys/host-info")["data"]["memory"]["total"] > 0)
+    prove.raises("metrics need a right", exceptions.Forbidden, lambda: hvac.Client(url=SERVER, token="none").adapter.get("/v1/sys/metrics"))
+
+
 login()
 machines()
 policies()
@@ -182,6 +194,7 @@ kv1()
 tokens()
 transit()
 quotas()
+metrics()
 if SANDBOX:
     aws()
 prove.end()

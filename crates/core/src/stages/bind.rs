@@ -145,6 +145,7 @@ async fn lease(
             }
         }
     };
+    inner.metrics.lease(routed.mount_type());
     let envelope =
         Envelope { lease_id: id, renewable, lease_duration: ttl.0, ..data_envelope(&parsed.id, routed.mount_type(), Some(leased.data)) };
     Ok((Answer { facts: leased.facts, ..Answer::envelope(200, envelope) }, warnings))

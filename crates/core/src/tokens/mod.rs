@@ -19,6 +19,7 @@ use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use crate::ids::{self, Id};
+use crate::metrics::Counter;
 use crate::rows::Rows;
 
 pub(crate) use text::{Presented, present};
@@ -170,16 +171,26 @@ pub(crate) struct Tokens {
     rows: Rows,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    pub(crate) counts: Counts,
+}
+
+/// What was counted since the server was unsealed.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) service: Counter,
+    pub(crate) batch: Counter,
+    pub(crate) lookups: Counter,
 }
 
 impl Tokens {
     pub(crate) fn new(rows: Rows, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { rows, clock, entropy }
+        Self { rows, clock, entropy, counts: Counts::default() }
     }
 
     /// Finds the token that a client presented. Also returns the configuration version at that moment.
     /// `None`: unknown, wrong, ended or revoked; the caller learns no more.
     pub(crate) async fn find(&self, presented: &Secret<String>) -> Result<(Option<Known>, u64)> {
+        self.counts.lookups.add();
         match present(presented, self.rows.barrier()) {
             Presented::Batch(row) => {
                 let known = Known { id: TokenId([0; 16]), row: *row, version: 0, batch: true };
@@ -291,7 +302,10 @@ impl Tokens {
                     batch.due(token_due(id, end)).put(lease_index_key(&token_lease_id(&row.path, id, &self.rows)), index_value(b'T', id.0));
             }
             match self.rows.commit(batch).await {
-                Ok(_) => return Ok(Made { text: fresh.text, row }),
+                Ok(_) => {
+                    self.counts.service.add();
+                    return Ok(Made { text: fresh.text, row });
+                }
                 Err(CommitFailure::Conflict(0)) => return Err(Error::bad_request("cannot create a token with a duplicate ID")),
                 Err(CommitFailure::Conflict(_)) => {}
                 Err(failure) => return Err(failure.into()),
@@ -302,6 +316,7 @@ impl Tokens {
     /// Makes a batch token: sealed, stored nowhere.
     pub(crate) fn create_batch(&self, row: TokenRow) -> Result<Made> {
         let text = batch::seal(&row, self.rows.barrier())?;
+        self.counts.batch.add();
         Ok(Made { text, row })
     }
 

@@ -16,6 +16,7 @@ mod leases;
 mod lender;
 mod lists;
 mod logins;
+mod metrics;
 mod mounts;
 mod policies;
 mod protocol;

@@ -19,9 +19,19 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
 fn nodes() -> Vec<Endpoint<Sys>> {
     vec![
         Endpoint::at(["ha-status"]).summary("List the nodes of the cluster.").on(Operation::Read, ha_status),
-        Endpoint::at(["host-info"]).summary("Show the machine that the server runs on.").on(Operation::Read, host_info),
         Endpoint::at(["version-history/?"]).summary("List the versions that served this store.").on(Operation::List, version_history),
         Endpoint::at(["in-flight-req"]).summary("List the requests that are being answered.").bare().on(Operation::Read, in_flight),
+        Endpoint::at(["activation-flags"])
+            .summary("List features that have to be switched on: there are none.")
+            .on(Operation::Read, activation_flags),
+        Endpoint::at(["well-known/?"])
+            .summary("List addresses below /.well-known/: there are none.")
+            .on(Operation::Read, well_known)
+            .on(Operation::List, well_known),
+        Endpoint::at(["mfa/validate"])
+            .summary("Finish a login that asks for a second factor: none does.")
+            .public()
+            .on(Operation::Update, mfa_validate),
         Endpoint::at(["experiments"]).summary("List experiments.").on(Operation::Read, experiments),
         Endpoint::at(["replication/status", "replication/dr/status", "replication/performance/status"])
             .summary("Show the state of replication: there is none.")
@@ -109,17 +119,6 @@ async fn ha_status(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
     Ok(Reply::json(json!({ "nodes": [node] })).at_top_level())
 }
 
-async fn host_info(_sys: Arc<Sys>, cx: Cx, _params: Nothing) -> Result<Reply> {
-    Ok(Reply::json(json!({
-        "timestamp": cx.clock.now(),
-        "cpu": null,
-        "cpu_times": null,
-        "disk": null,
-        "host": { "os": std::env::consts::OS, "kernelArch": std::env::consts::ARCH },
-        "memory": null,
-    })))
-}
-
 async fn version_history(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
     let inner = sys.way.inner()?;
     let version = inner.settings.version.clone();
@@ -128,8 +127,46 @@ async fn version_history(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Rep
     Ok(Reply::json(json!({ "keys": [version], "key_info": info })))
 }
 
-async fn in_flight(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
-    Ok(Outcome::Bare(200, json!({})).into())
+async fn in_flight(sys: Arc<Sys>, cx: Cx, _params: Nothing) -> Result<Reply> {
+    let inner = sys.way.inner()?;
+    let now = cx.clock.now();
+    let shown = inner.in_flight.list().into_iter().map(|flight| {
+        let told = json!({
+            "start_time": flight.started,
+            "client_remote_address": flight.remote,
+            "request_path": format!("/v1/{}", flight.path),
+            "request_method": flight.method.as_str(),
+            "client_id": "",
+            "duration": format!("{:?}", now.since(flight.started)),
+        });
+        (flight.id, told)
+    });
+    Ok(Outcome::Bare(200, Value::Object(shown.collect())).into())
+}
+
+async fn activation_flags(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
+    Ok(Reply::json(json!({ "activated": [], "unactivated": [] })))
+}
+
+/// Errors: `NotFound`, always.
+async fn well_known(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Keys> {
+    Ok(Keys(Vec::new()))
+}
+
+/// A second factor.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Factor {
+    /// The request that the login answered with.
+    #[serde(default, rename = "mfa_request_id")]
+    request_id: String,
+    /// What the methods ask for, by their ids.
+    #[serde(default, rename = "mfa_payload")]
+    _payload: Value,
+}
+
+/// Errors: `BadRequest`, always: no login asks for a second factor.
+async fn mfa_validate(_sys: Arc<Sys>, _cx: Cx, factor: Factor) -> Result<()> {
+    Err(Error::bad_request(if factor.request_id.is_empty() { "missing mfa_request_id" } else { "invalid request ID" }))
 }
 
 async fn experiments(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {

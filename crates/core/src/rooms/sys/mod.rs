@@ -6,9 +6,11 @@ mod auth;
 mod capabilities;
 mod config;
 mod explain;
+mod host;
 mod internal;
 mod leases;
 mod locked_users;
+mod metrics;
 mod mount_fields;
 pub(crate) mod mounts;
 mod password_policies;
@@ -44,9 +46,11 @@ impl Engine for Sys {
             capabilities::endpoints(),
             config::endpoints(),
             explain::endpoints(),
+            host::endpoints(),
             internal::endpoints(),
             leases::endpoints(),
             locked_users::endpoints(),
+            metrics::endpoints(),
             about::endpoints(),
             mounts::endpoints(),
             password_policies::endpoints(),

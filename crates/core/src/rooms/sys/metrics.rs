@@ -1,0 +1,119 @@
+//! `sys/metrics`: what was counted, with what can be read off at the moment of asking.
+
+use std::sync::Arc;
+
+use daypass_sdk::{Cx, Endpoint, Error, Operation, Outcome, Reply, Result};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Sys;
+use crate::metrics::{Family, Point, Reading, counter, gauge, json, prometheus};
+use crate::node::{Inner, Unsealed};
+
+const TEXT: &str = "text/plain; version=0.0.4";
+/// Parked leases that are counted; a person has to look long before there are more.
+const PARKED_MAX: u64 = 1_000;
+
+pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
+    vec![
+        Endpoint::at(["metrics"])
+            .summary("Show the server's metrics.")
+            .help("JSON, or with `format=prometheus` or an `Accept` of Prometheus the text that Prometheus reads.")
+            .text(TEXT)
+            .on(Operation::Read, metrics),
+    ]
+}
+
+/// How metrics are shown.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Wanted {
+    /// `prometheus`, or empty for JSON.
+    #[serde(default)]
+    format: String,
+}
+
+/// Errors: `BadRequest` for a format that does not exist.
+async fn metrics(sys: Arc<Sys>, cx: Cx, wanted: Wanted) -> Result<Reply> {
+    let inner = sys.way.inner()?;
+    let unsealed = inner.unsealed()?;
+    let accept = cx.request.headers.get("accept").map(String::as_str).unwrap_or_default();
+    let text = match wanted.format.as_str() {
+        "prometheus" => true,
+        "" => accept.starts_with("application/openmetrics-text") || accept.starts_with("text/plain"),
+        other => return Err(Error::bad_request(format!("metric response format {other:?} unknown"))),
+    };
+    let families = families(&inner, &unsealed).await?;
+    if text {
+        return Ok(Outcome::Raw(200, TEXT, prometheus(&families).into()).into());
+    }
+    let now = inner.clock.now();
+    Ok(Outcome::Bare(200, json(&families, &now.to_string(), now.since(inner.started))).into())
+}
+
+async fn families(inner: &Inner, unsealed: &Unsealed) -> Result<Vec<Family>> {
+    let mut irrevocable = 0;
+    let count = |_| {
+        irrevocable += 1;
+        irrevocable < PARKED_MAX
+    };
+    unsealed.leases.parked(count).await?;
+    let mut all = vec![
+        gauge("vault.core.unsealed", "Whether the server serves.", 1),
+        gauge("vault.core.active", "Whether this node answers requests itself.", 1),
+        gauge("vault.core.in_flight_requests", "Requests that are being answered.", inner.in_flight.count()),
+        gauge("vault.expire.num_irrevocable_leases", "Leases that could not be revoked, up to a thousand.", irrevocable),
+        counter("vault.token.lookup", "Tokens presented since the server was unsealed.", unsealed.tokens.counts.lookups.get()),
+        tokens(unsealed),
+    ];
+    all.extend(inner.metrics.families());
+    all.extend(audit(unsealed));
+    all.extend(memory());
+    Ok(all)
+}
+
+fn tokens(unsealed: &Unsealed) -> Family {
+    let counts = &unsealed.tokens.counts;
+    let of = |kind: &str, count: u64| Point { labels: vec![("token_type", kind.to_owned())], reading: Reading::Counter(count) };
+    Family {
+        name: "vault.token.creation",
+        help: "Tokens made since the server was unsealed.",
+        points: vec![of("service", counts.service.get()), of("batch", counts.batch.get())],
+    }
+}
+
+/// How each audit device fares. Their paths are the operator's own.
+fn audit(unsealed: &Unsealed) -> Vec<Family> {
+    let health = unsealed.audit.health();
+    let family = |name: &'static str, help: &'static str, read: &dyn Fn(&daypass_audit::SinkHealth) -> Option<Reading>| {
+        let points =
+            health.iter().filter_map(|device| Some(Point { labels: vec![("device", device.path.clone())], reading: read(&device.sink)? }));
+        Family { name, help, points: points.collect() }
+    };
+    let size = |size: usize| Some(Reading::Gauge(u64::try_from(size).unwrap_or(u64::MAX)));
+    vec![
+        family("daypass.audit.accepted", "Audit lines that the operating system took.", &|sink| Some(Reading::Counter(sink.accepted))),
+        family("daypass.audit.failed", "Audit lines that the operating system refused.", &|sink| Some(Reading::Counter(sink.failed))),
+        family("daypass.audit.dropped", "Audit lines that were not even queued.", &|sink| Some(Reading::Counter(sink.dropped))),
+        family("daypass.audit.queued_lines", "Audit lines that wait.", &|sink| size(sink.queued_lines)),
+        family("daypass.audit.queued_bytes", "Bytes of audit lines that wait.", &|sink| size(sink.queued_bytes)),
+        family("daypass.audit.failing", "Whether the last line was refused.", &|sink| Some(Reading::Gauge(sink.failing.into()))),
+        family("daypass.audit.free_bytes", "Room for an audit file.", &|sink| sink.space.map(|space| Reading::Gauge(space.free))),
+        family("daypass.audit.low_space", "Whether an audit file's disk is nearly full.", &|sink| {
+            sink.space.map(|space| Reading::Gauge(space.is_low().into()))
+        }),
+    ]
+}
+
+/// The process's memory, where the system tells.
+fn memory() -> Vec<Family> {
+    // Not a file on a disk: the kernel writes it out as it is read.
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return Vec::new() };
+    let kib = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let resident = kib("VmRSS:").map(|kib| gauge("vault.runtime.alloc_bytes", "Memory in use, in bytes.", kib.saturating_mul(1024)));
+    let size = kib("VmSize:").map(|kib| gauge("vault.runtime.sys_bytes", "Address space taken, in bytes.", kib.saturating_mul(1024)));
+    let threads = kib("Threads:").map(|count| gauge("daypass.runtime.threads", "Threads of the process.", count));
+    [resident, size, threads].into_iter().flatten().collect()
+}
