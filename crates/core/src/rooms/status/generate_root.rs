@@ -16,14 +16,15 @@ use crate::keys::{OTP_LENGTH, RootProgress};
 
 pub(super) fn endpoints() -> Vec<Endpoint<Status>> {
     vec![
-        Endpoint::at(["generate-root", "generate-root/attempt"])
+        // OpenBao's command line asks at `generate-root-token`.
+        Endpoint::at(["generate-root", "generate-root/attempt", "generate-root-token/attempt"])
             .summary("Start, show or cancel the generation of a root token.")
             .public()
             .bare()
             .on(Operation::Read, show)
             .on(Operation::Update, start)
             .on(Operation::Delete, cancel),
-        Endpoint::at(["generate-root/update"])
+        Endpoint::at(["generate-root/update", "generate-root-token/update"])
             .summary("Enter a share of the root key, for a new root token.")
             .public()
             .bare()
