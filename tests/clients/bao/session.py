@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -203,6 +204,37 @@ def lease(lease_id):
     prove("a lease id that was never given is not found", done.returncode == 2, done.stderr)
 
 
+def ceremonies():
+    started = answer(bao("operator", "generate-root", "-init", "-format=json", token=None))
+    prove.secret(started.get("otp"))
+    prove("generate-root -init shows a one-time password", started.get("started") is True and len(started.get("otp", "")) == started.get("otp_length"), started.keys())
+    done = bao("operator", "generate-root", "-init", token=None)
+    prove("a second attempt at once is refused", done.returncode == 2 and "root generation already in progress" in done.stderr, done.stderr)
+    seen = answer(bao("operator", "generate-root", "-status", "-format=json", token=None))
+    prove("generate-root -status", seen.get("nonce") == started.get("nonce") and not seen.get("otp"), seen.keys())
+    done = bao("operator", "generate-root", "-cancel", token=None)
+    seen = answer(bao("operator", "generate-root", "-status", "-format=json", token=None))
+    prove("generate-root -cancel", done.returncode == 0 and seen.get("started") is False, done.stderr)
+    otp = prove.secret(bao("operator", "generate-root", "-generate-otp", token=None).stdout.strip())
+    prove("generate-root -generate-otp is as long as the server wants it", len(otp) == started.get("otp_length"))
+    started = answer(bao("operator", "rekey", "-init", "-key-shares=3", "-key-threshold=2", "-format=json", token=None))
+    prove("rekey -init", (started.get("n"), started.get("t"), started.get("started")) == (3, 2, True), started)
+    seen = answer(bao("operator", "rekey", "-status", "-format=json", token=None))
+    prove("rekey -status", seen.get("nonce") == started.get("nonce"), seen)
+    done = bao("operator", "rekey", "-cancel", token=None)
+    prove("a young rekey is not given up without its nonce", done.returncode == 2 and "invalid request" in done.stderr, done.stderr)
+    # This command line sends no nonce with -cancel, so the request is made by hand.
+    ask = urllib.request.Request(f"{SERVER}/v1/sys/rekey/init", json.dumps({"nonce": started.get("nonce")}).encode(), method="DELETE")
+    with urllib.request.urlopen(ask, timeout=60) as ended:
+        status_code = ended.status
+    seen = answer(bao("operator", "rekey", "-status", "-format=json", token=None))
+    prove("and with it, it is", status_code == 204 and seen.get("started") is False, status_code)
+    before = answer(bao("operator", "key-status", "-format=json"))
+    done = bao("operator", "rotate")
+    after = answer(bao("operator", "key-status", "-format=json"))
+    prove("rotate starts a new key", "Success! Rotated key" in done.stdout and after.get("term") == before.get("term", 0) + 1, done.stderr)
+
+
 status()
 login()
 people_and_machines()
@@ -211,6 +243,7 @@ kv2()
 kv1()
 tokens()
 wrapping()
+ceremonies()
 if SANDBOX:
     lease(aws())
 prove.end()

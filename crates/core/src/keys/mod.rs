@@ -216,7 +216,8 @@ impl Inner {
         match config.seal_type() {
             daypass_barrier::SealType::Shamir => Ok(config),
             daypass_barrier::SealType::KeyFile => Err(Error::bad_request(
-                "this server's seal is a key file, not shares: nobody holds recovery keys that could authorise this",
+                "this server's seal is a key file, not shares: nobody holds recovery keys that could authorise this; use a root token, or \
+                 another with the rights that are needed",
             )),
         }
     }

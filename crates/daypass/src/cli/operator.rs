@@ -1,21 +1,29 @@
-//! `operator`: initialise, unseal and seal.
+//! `operator`: initialise, unseal and seal; the ceremonies with unseal keys, and the encryption key.
 
-use daypass_base::Secret;
+mod generate_root;
+mod keys;
+mod rekey;
+mod share;
+
 use http::Method;
 
-use super::settings::{Ctx, Http, Output, ask_hidden};
-use super::{Failure, Outcome, at_most_one, prompt, status, unwrap};
+use super::settings::{Ctx, Http, Output};
+use super::{Failure, Outcome, at_most_one, status};
 use crate::client::{Call, Client, Error};
 use crate::show::value::Value;
 use crate::show::{self, Format};
 
-/// Initialise, unseal and seal a server
+/// Initialise, unseal and seal a server, exchange its keys
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
     Init(InitArgs),
     Unseal(UnsealArgs),
     Seal(SealArgs),
     StepDown(StepDownArgs),
+    GenerateRoot(generate_root::Args),
+    Rekey(rekey::Args),
+    Rotate(keys::RotateArgs),
+    KeyStatus(keys::KeyStatusArgs),
 }
 
 /// Make the keys of a new server and print them, once
@@ -110,6 +118,10 @@ pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
             show::out(&format!("Success! Stepped down: {}", client.config().address.url("")));
             Ok(0)
         }
+        Verb::GenerateRoot(args) => generate_root::run(args, ctx),
+        Verb::Rekey(args) => rekey::run(args, ctx),
+        Verb::Rotate(args) => keys::rotate(args, ctx),
+        Verb::KeyStatus(args) => keys::status(args, ctx),
     }
 }
 
@@ -219,8 +231,13 @@ fn unseal(args: &UnsealArgs, ctx: &Ctx) -> Outcome {
         Value::map([("reset", Value::Bool(true))])
     } else {
         let key = match given {
-            Some(argument) => unwrap::token_argument(argument)?,
-            None => ask_key(&args.http)?,
+            Some(argument) => share::argument(argument)?,
+            None => share::ask(
+                &args.http,
+                "Unseal Key (will be hidden): ",
+                "An unseal key cannot be asked for",
+                "daypass operator unseal - < keyfile",
+            )?,
         };
         // To the server, which joins it with the others.
         Value::map([("key", Value::text(key.expose())), ("reset", Value::Bool(false)), ("migrate", Value::Bool(args.migrate))])
@@ -229,13 +246,4 @@ fn unseal(args: &UnsealArgs, ctx: &Ctx) -> Outcome {
     let seal = client.call(&Call::new(Method::PUT, "sys/unseal").body(body)).and_then(|reply| reply.json()).map_err(failed)?;
     status::show_status(format, &status::with_leader(&client, &seal).map_err(failed)?);
     Ok(0)
-}
-
-fn ask_key(http: &Http) -> Result<Secret<String>, Failure> {
-    match ask_hidden(http, "Unseal Key (will be hidden): ") {
-        Ok(key) => Ok(key),
-        Err(prompt::NoSecret::Interrupted) => Err(Failure::say(130, "Interrupted")),
-        Err(prompt::NoSecret::NoTerminal(why)) => Err(Failure::usage(format!("An unseal key cannot be asked for: {why}"))
-            .hint("give the key on stdin: daypass operator unseal - < keyfile")),
-    }
 }

@@ -28,6 +28,17 @@ pub(super) fn endpoints() -> Vec<Endpoint<Status>> {
             .public()
             .bare()
             .on(Operation::Update, update),
+        // Where OpenBao's command line asks; it looks for the same under `data`.
+        Endpoint::at(["generate-root-token/attempt"])
+            .summary("Start, show or cancel the generation of a root token, for OpenBao's clients.")
+            .public()
+            .on(Operation::Read, show_enveloped)
+            .on(Operation::Update, start_enveloped)
+            .on(Operation::Delete, cancel),
+        Endpoint::at(["generate-root-token/update"])
+            .summary("Enter a share of the root key, for OpenBao's clients.")
+            .public()
+            .on(Operation::Update, update_enveloped),
         Endpoint::at(["decode-token"]).summary("Decode a generated root token.").public().on(Operation::Update, decode),
     ]
 }
@@ -61,12 +72,12 @@ struct DecodeParams {
 }
 
 /// `otp_length` is told with the attempt and left at 0 with each share, as recorded.
-fn body(progress: &RootProgress, otp: Option<&Secret<String>>, otp_length: usize) -> Reply {
+fn body(progress: &RootProgress, otp: Option<&Secret<String>>, otp_length: usize) -> Value {
     // Exposed to the person who generates the token, once.
     let otp = otp.map(|otp| otp.expose().clone()).unwrap_or_default();
     // Exposed to the same person; without the one-time password it says nothing.
     let encoded = progress.encoded.as_ref().map(|token| token.expose().clone()).unwrap_or_default();
-    let body = json!({
+    json!({
         "nonce": progress.nonce,
         "started": progress.started,
         "progress": progress.progress,
@@ -77,15 +88,50 @@ fn body(progress: &RootProgress, otp: Option<&Secret<String>>, otp_length: usize
         "pgp_fingerprint": "",
         "otp": otp,
         "otp_length": otp_length,
-    });
+    })
+}
+
+fn bare(body: Value) -> Reply {
     Outcome::Bare(200, body).into()
 }
 
-async fn show(status: Arc<Status>, _: Cx, _: Nothing) -> Result<Reply> {
+/// In the envelope that other answers have; what answers in every state has none by itself.
+fn enveloped(cx: &Cx, data: Value) -> Reply {
+    let body = json!({
+        "request_id": ids::uuid(&*cx.entropy),
+        "lease_id": "",
+        "renewable": false,
+        "lease_duration": 0,
+        "data": data,
+        "wrap_info": Value::Null,
+        "warnings": Value::Null,
+        "auth": Value::Null,
+        "mount_type": "",
+    });
+    bare(body)
+}
+
+async fn progress(status: &Status) -> Result<Value> {
     Ok(body(&status.way.inner()?.root_progress().await?, None, OTP_LENGTH))
 }
 
+async fn show(status: Arc<Status>, _: Cx, _: Nothing) -> Result<Reply> {
+    progress(&status).await.map(bare)
+}
+
+async fn show_enveloped(status: Arc<Status>, cx: Cx, _: Nothing) -> Result<Reply> {
+    progress(&status).await.map(|data| enveloped(&cx, data))
+}
+
 async fn start(status: Arc<Status>, _: Cx, params: StartParams) -> Result<Reply> {
+    started(&status, params).await.map(bare)
+}
+
+async fn start_enveloped(status: Arc<Status>, cx: Cx, params: StartParams) -> Result<Reply> {
+    started(&status, params).await.map(|data| enveloped(&cx, data))
+}
+
+async fn started(status: &Status, params: StartParams) -> Result<Value> {
     if params.pgp_key.is_some_and(|key| !key.is_empty()) {
         return Err(Error::bad_request(
             "a root token cannot be encrypted with PGP here: leave pgp_key out and use a one-time password (otp)",
@@ -101,6 +147,14 @@ async fn cancel(status: Arc<Status>, _: Cx, _: Nothing) -> Result<()> {
 }
 
 async fn update(status: Arc<Status>, _: Cx, params: UpdateParams) -> Result<Reply> {
+    updated(&status, params).await.map(bare)
+}
+
+async fn update_enveloped(status: Arc<Status>, cx: Cx, params: UpdateParams) -> Result<Reply> {
+    updated(&status, params).await.map(|data| enveloped(&cx, data))
+}
+
+async fn updated(status: &Status, params: UpdateParams) -> Result<Value> {
     let share = share(params.key)?;
     Ok(body(&status.way.inner()?.update_root(share, &params.nonce).await?, None, 0))
 }
@@ -124,16 +178,5 @@ async fn decode(status: Arc<Status>, cx: Cx, params: DecodeParams) -> Result<Rep
     let token: Zeroizing<Vec<u8>> = Zeroizing::new(hidden.iter().zip(otp).map(|(hidden, otp)| hidden ^ otp).collect());
     let token = std::str::from_utf8(&token)
         .map_err(|_not_text| Error::failed("error decoding token: the one-time password is not the token's").bare())?;
-    let body = json!({
-        "request_id": ids::uuid(&*cx.entropy),
-        "lease_id": "",
-        "renewable": false,
-        "lease_duration": 0,
-        "data": { "token": token },
-        "wrap_info": Value::Null,
-        "warnings": Value::Null,
-        "auth": Value::Null,
-        "mount_type": "",
-    });
-    Ok(Outcome::Bare(200, body).into())
+    Ok(enveloped(&cx, json!({ "token": token })))
 }

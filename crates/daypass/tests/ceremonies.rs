@@ -1,0 +1,274 @@
+//! Ceremonies with unseal keys and rights explained, typed at the real command line against a real server of three keys out of five.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test may panic")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A server process and what it keeps. Dropping it ends it.
+struct Server {
+    child: Child,
+    /// Kept open: a closed one would end the server at its next word.
+    words: BufReader<ChildStdout>,
+    home: tempfile::TempDir,
+    address: SocketAddr,
+    token: String,
+}
+
+impl Server {
+    /// Not initialised. `more` is what its configuration has besides a listener.
+    fn fresh(more: impl Fn(&std::path::Path) -> String) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let more = more(home.path());
+        let text = format!("{more}\nlistener \"tcp\" {{\n  address = \"{address}\"\n  tls_disable = true\n}}\ndisable_mlock = true\n");
+        std::fs::write(home.path().join("config.hcl"), text).unwrap();
+        let (child, words) = Self::spawn(home.path());
+        Self { child, words, home, address, token: String::new() }
+    }
+
+    fn spawn(home: &std::path::Path) -> (Child, BufReader<ChildStdout>) {
+        let log = std::fs::File::create(home.join("log")).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_daypass"))
+            .args(["server", "-config=config.hcl"])
+            .env_clear()
+            .env("HOME", home)
+            .current_dir(home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut words = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("server started!") {
+            line.clear();
+            let log = || std::fs::read_to_string(home.join("log")).unwrap();
+            assert!(words.read_line(&mut line).unwrap() > 0, "the server did not start: {}", log());
+        }
+        (child, words)
+    }
+
+    fn restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        (self.child, self.words) = Self::spawn(self.home.path());
+    }
+
+    fn run(&self, words: &str, stdin: &str) -> Ran {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_daypass"))
+            .args(words.split(' '))
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("VAULT_ADDR", format!("http://{}", self.address))
+            .env("VAULT_TOKEN", &self.token)
+            .env("VAULT_MAX_RETRIES", "0")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that does not read its input may be gone already.
+        let _unread = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        Ran::of(child.wait_with_output().unwrap())
+    }
+
+    fn json(&self, words: &str, stdin: &str) -> Value {
+        let ran = self.run(&format!("{words} -format=json"), stdin);
+        assert_eq!(ran.code, 0, "{words}: {}", ran.err);
+        serde_json::from_str(&ran.out).unwrap()
+    }
+
+    /// Gives the keys on stdin; returns whether the server is open then.
+    fn unseals(&self, keys: &[String]) -> bool {
+        self.run("operator unseal -reset", "");
+        for key in keys {
+            self.run("operator unseal -", key);
+        }
+        self.run("status", "").code == 0
+    }
+
+    /// Gives the keys on stdin to a ceremony; what the last of them brings.
+    fn give(&self, verb: &str, nonce: &str, keys: &[String]) -> Value {
+        keys.iter().fold(Value::Null, |_, key| self.json(&format!("{verb} -nonce={nonce} -"), key))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    fn refused(&self, code: i32, text: &str) {
+        assert!(self.code == code && self.err.contains(text), "{self:?}");
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_owned()).collect()
+}
+
+/// Initialised with three keys out of five and open.
+fn three_of_five(storage: &str) -> (Server, Vec<String>) {
+    let mut server = Server::fresh(|home| {
+        format!(
+            "storage \"{storage}\" {{ {} }}",
+            if storage == "inmem" { String::new() } else { format!("path = \"{}\"", home.join("db").display()) }
+        )
+    });
+    let made = server.json("operator init -key-shares=5 -key-threshold=3", "");
+    made["root_token"].as_str().unwrap().clone_into(&mut server.token);
+    let keys = texts(&made["unseal_keys_b64"]);
+    assert!(server.unseals(&keys[..3]));
+    (server, keys)
+}
+
+#[test]
+fn three_people_make_a_root_token_without_a_secret_in_an_argument() {
+    let (mut server, keys) = three_of_five("inmem");
+    server.run("operator generate-root -nonce=x -", &keys[0]).refused(1, "No root generation is in progress");
+    let otp = server.run("operator generate-root -generate-otp", "").out.trim().to_owned();
+    assert_eq!(otp.len(), 28);
+    let started = server.json("operator generate-root -init -otp=-", &otp);
+    let nonce = started["nonce"].as_str().unwrap();
+    server.run("operator generate-root -init", "").refused(2, "root generation already in progress");
+    server.run("operator generate-root -", &keys[0]).refused(1, "Missing nonce value: specify it via the -nonce flag");
+    server.run("operator generate-root -nonce=other -", &keys[0]).refused(2, "incorrect nonce supplied");
+    server.run("operator generate-root", "").refused(1, "hint: give it on stdin: daypass operator generate-root -nonce=");
+    server.give("operator generate-root", nonce, &keys[..2]);
+    let shown = server.run("operator generate-root -status", "");
+    assert_eq!(shown.out, format!("Nonce         {nonce}\nStarted       true\nProgress      2/3\nComplete      false\nOTP Length    28\n"));
+    let done = server.give("operator generate-root", nonce, &keys[2..3]);
+    assert_eq!(done["complete"], true);
+    let encoded = done["encoded_token"].as_str().unwrap();
+    server.run(&format!("operator generate-root -decode={encoded} -otp=-"), "short").refused(1, "it belongs to another attempt");
+    server.run(&format!("operator generate-root -decode={encoded}"), "").refused(1, "Missing otp: use -otp to supply it");
+    server.token = server.run(&format!("operator generate-root -decode={encoded} -otp=-"), &otp).out.trim().to_owned();
+    assert!(server.json("token lookup", "")["data"]["policies"] == serde_json::json!(["root"]));
+}
+
+#[test]
+fn a_one_time_password_made_by_the_server_is_shown_once_and_an_attempt_can_be_given_up() {
+    let (server, _) = three_of_five("inmem");
+    let started = server.run("operator generate-root -init", "");
+    assert!(started.code == 0 && started.out.contains("\nOTP           ") && started.err.starts_with("A One-Time-Password"), "{started:?}");
+    assert!(!server.run("operator generate-root -status", "").out.contains("OTP  "));
+    let ended = server.run("operator generate-root -cancel", "");
+    assert_eq!((ended.code, ended.out.as_str()), (0, "Success! Root token generation canceled (if it was started)\n"));
+    assert_eq!(server.json("operator generate-root -status", "")["started"], false);
+    server.run("operator generate-root -init -cancel", "").refused(1, "Only one of -init, -cancel");
+    server.run("operator generate-root -status key", "").refused(1, "a key goes with none of");
+    server.run("operator generate-root -otp=x", "").refused(1, "-otp goes with -init");
+    server.run("operator generate-root -decode=- -otp=-", "").refused(1, "only one of -decode and -otp");
+}
+
+#[test]
+fn after_a_rekey_and_a_restart_only_the_new_keys_open_the_server() {
+    let (mut server, old) = three_of_five("sqlite");
+    server.run("operator rekey -nonce=x -", &old[0]).refused(1, "No rekey is in progress");
+    server.run("operator rekey -key-shares=3", "").refused(1, "-key-shares and -key-threshold go with -init");
+    server.run("operator rekey -init -key-shares=1 -key-threshold=2", "").refused(2, "threshold greater than the total shares");
+    let started = server.run("operator rekey -init -key-shares=4 -key-threshold=2", "");
+    assert!(started.code == 0 && started.out.contains("Rekey Progress           0/3\nNew Shares               4\n"), "{started:?}");
+    server.run("operator rekey -init", "").refused(2, "rekey already in progress");
+    let nonce = server.json("operator rekey -status", "")["nonce"].as_str().unwrap().to_owned();
+    server.run("operator rekey -", &old[0]).refused(1, "Missing nonce value");
+    let new = texts(&server.give("operator rekey", &nonce, &old[1..4])["keys_base64"]);
+    assert_eq!(new.len(), 4);
+    server.run("write cubbyhole/kept a=1", "");
+    server.restart();
+    assert!(!server.unseals(&old[..3]), "the old keys still unseal");
+    assert!(server.unseals(&new[2..]));
+    assert_eq!(server.run("read -field=a cubbyhole/kept", "").out, "1");
+}
+
+#[test]
+fn a_verified_rekey_counts_once_the_new_keys_were_handed_in() {
+    let (server, old) = three_of_five("inmem");
+    let started = server.json("operator rekey -init -verify -key-shares=1 -key-threshold=1", "");
+    let nonce = started["nonce"].as_str().unwrap();
+    server.give("operator rekey", nonce, &old[..2]);
+    let last = server.run(&format!("operator rekey -nonce={nonce} -"), &old[2]);
+    assert!(last.code == 0 && last.out.starts_with("Key 1: ") && last.out.contains("They are not active until"), "{last:?}");
+    let new = last.out.lines().next().unwrap().trim_start_matches("Key 1: ").to_owned();
+    let check = server.json("operator rekey -verify -status", "")["nonce"].as_str().unwrap().to_owned();
+    let done = server.run(&format!("operator rekey -verify -nonce={check} -"), &new);
+    assert!(done.code == 0 && done.out.starts_with("Success! Rekey verification successful."), "{done:?}");
+    server.run("operator seal", "");
+    assert!(server.unseals(&[new]));
+}
+
+#[test]
+fn a_young_rekey_is_given_up_with_its_nonce() {
+    let (server, _) = three_of_five("inmem");
+    let nonce = server.json("operator rekey -init", "")["nonce"].as_str().unwrap().to_owned();
+    server.run("operator rekey -cancel", "").refused(2, "hint: whoever started it knows its nonce");
+    let ended = server.run(&format!("operator rekey -cancel -nonce={nonce}"), "");
+    assert_eq!((ended.code, ended.out.as_str()), (0, "Success! Canceled rekeying (if it was started)\n"), "{}", ended.err);
+    assert_eq!(server.json("operator rekey -status", "")["started"], false);
+}
+
+#[test]
+fn a_rotation_shows_the_new_key() {
+    let (server, _) = three_of_five("inmem");
+    let ran = server.run("operator rotate", "");
+    assert!(ran.code == 0 && ran.out.starts_with("Success! Rotated key\n\nKey Term            2\nInstall Time        "), "{ran:?}");
+    assert_eq!(server.json("operator key-status", "")["term"], 2);
+    assert!(server.run("operator key-status", "").out.contains(" UTC\nEncryption Count    "));
+}
+
+#[test]
+fn a_server_that_a_key_file_unseals_says_that_nobody_holds_keys() {
+    let mut server = Server::fresh(|home| {
+        let (key, db) = (home.join("seal.key"), home.join("db"));
+        std::fs::write(&key, (0..32).collect::<Vec<u8>>()).unwrap();
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        format!("storage \"sqlite\" {{ path = \"{}\" }}\nseal \"keyfile\" {{ path = \"{}\" }}", db.display(), key.display())
+    });
+    server.token = server.json("operator init", "")["root_token"].as_str().unwrap().to_owned();
+    server.run("operator generate-root -init", "").refused(2, "nobody holds recovery keys that could authorise this");
+    server.run("operator rekey -init", "").refused(2, "not applicable to seal type keyfile");
+    assert_eq!(server.json("operator generate-root -status", "")["started"], false);
+    server.run("operator generate-root -nonce=x -", "00").refused(1, "No root generation is in progress");
+    server.run("operator generate-root -cancel", "");
+    assert_eq!(server.run("operator rotate", "").code, 0);
+    server.restart();
+    assert_eq!(server.json("operator key-status", "")["term"], 2);
+}
+
+#[test]
+fn rights_are_explained() {
+    let (server, _) = three_of_five("inmem");
+    let rules = "path \"secret/data/ci/*\" {\n  capabilities = [\"read\"]\n}\n";
+    assert_eq!(server.run("policy write ci -", rules).code, 0);
+    let ran = server.run("policy explain ci,gone secret/data/ci/app", "");
+    let wanted = "allowed by \"secret/data/ci/*\" of policy ci: granted\n\nRequest         read secret/data/ci/app\nPolicies        ci, gone\nNot existing    gone\nRule            \"secret/data/ci/*\": the best pattern with wildcards\n                  ci, line 1: read\n";
+    assert_eq!((ran.code, ran.out.as_str()), (0, wanted), "{}", ran.err);
+    let ran = server.run("policy explain -operation=update ci secret/data/ci/app ttl=1h", "");
+    assert!(ran.code == 0 && ran.out.starts_with("denied by \"secret/data/ci/*\" of policy ci"), "{ran:?}");
+    let token = server.json("token create -policy=ci", "")["auth"]["client_token"].as_str().unwrap().to_owned();
+    let ran = server.run("policy explain - sys/mounts", &token);
+    assert!(ran.code == 0 && ran.out.starts_with("denied") && ran.out.contains("ci, default"), "{ran:?}");
+    assert!(server.run("policy explain secret/x", "").out.starts_with("allowed: the token is root\n"));
+    assert_eq!(server.json("policy explain ci secret/data/ci/app", "")["allowed"], true);
+    server.run("policy explain -operation=fly ci x", "").refused(2, "is none of create, read, update, patch, delete and list");
+    server.run("policy explain", "").refused(1, "Not enough arguments (expected 1-2, got 0)");
+    server.run("policy explain a b c", "").refused(1, "Too many arguments (expected 1-2, got 3)");
+}
