@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(*joined(&encoded, &secret("0123456")).unwrap(), "hvs.abc");
         for (encoded, otp, why) in [
             (encoded.clone(), "012345", "7 characters and the one-time password has 6"),
-            (encoded, "~~~~~~~", "is not this token's"),
+            (encoded, "YYYYYYY", "is not this token's"),
             (secret("!"), "0", "input byte 0"),
         ] {
             let error = joined(&encoded, &secret(otp)).unwrap_err();
