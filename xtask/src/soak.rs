@@ -22,7 +22,7 @@ struct Soak {
 const SOAKS: [Soak; 5] = [
     Soak { name: "acl-model", about: "a million random policy sets judge as a slow model does", work: acl_model },
     Soak { name: "crash", about: "2,000 times kill -9 under a load of writes", work: crashes },
-    Soak { name: "fuzz", about: "each fuzz target for five minutes", work: fuzzing },
+    Soak { name: "fuzz", about: "each fuzz target for five minutes, five side by side", work: fuzzing },
     Soak { name: "openapi", about: "schemathesis against every operation of the served document for ten minutes", work: every_operation },
     Soak { name: "token-model", about: "random token trees live and die as a model says", work: token_model },
 ];
@@ -85,7 +85,7 @@ fn crashes(project: &Project, log: &mut Log) -> Result<Found, String> {
 }
 
 fn fuzzing(project: &Project, log: &mut Log) -> Result<Found, String> {
-    fuzz::run_for(project, log, 300).map(|(tally, figures)| Found { tally, figures })
+    fuzz::run_for(project, log, 300, 5).map(|(tally, figures)| Found { tally, figures })
 }
 
 fn every_operation(project: &Project, log: &mut Log) -> Result<Found, String> {

@@ -5,6 +5,7 @@ use crate::process::{Log, last_lines};
 use crate::project::{Project, cargo};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// Coverage counters by stable compiler flags, so that the pinned compiler does and no nightly one is needed. What they
 /// leave out against `cargo fuzz` is the address sanitizer, which code without `unsafe` can do without.
@@ -13,11 +14,11 @@ const FLAGS: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cll
 
 pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let seconds = std::env::var("DAYPASS_FUZZ_SECONDS").ok().and_then(|s| s.parse::<u64>().ok()).unwrap_or(10);
-    run_for(project, log, seconds).map(|(tally, _)| Verdict::Ran(tally))
+    run_for(project, log, seconds, 2).map(|(tally, _)| Verdict::Ran(tally))
 }
 
-/// Each target for so long. Also returns what each of them did, in a line.
-pub(crate) fn run_for(project: &Project, log: &mut Log, seconds: u64) -> Result<(Tally, Vec<String>), String> {
+/// Each target for so long, so many side by side. Also returns what each of them did, in a line.
+pub(crate) fn run_for(project: &Project, log: &mut Log, seconds: u64, at_once: usize) -> Result<(Tally, Vec<String>), String> {
     let folder = project.work.join("fuzz");
     log.step("building the fuzz targets");
     let mut build = cargo();
@@ -25,17 +26,28 @@ pub(crate) fn run_for(project: &Project, log: &mut Log, seconds: u64) -> Result<
     build.env("RUSTFLAGS", FLAGS);
     log.run(&mut build)?;
     let (mut tally, mut told) = (Tally::default(), Vec::new());
-    for name in targets(&project.root)? {
-        match fuzz(project, log, &folder, &name, seconds) {
-            Ok(runs) => {
-                let line = format!("{name}: {runs} inputs in {seconds} s");
-                println!("        {line}");
-                told.push(line);
-                tally.passed += 1;
-            }
-            Err(message) => {
-                println!("        {name}: {message}");
-                tally.failed += 1;
+    for group in targets(&project.root)?.chunks(at_once.max(1)) {
+        let run = |name: &String| {
+            let mut own = project.log(&format!("fuzz-{name}"))?;
+            own.limit(Duration::from_secs(seconds + 120));
+            fuzz(project, &mut own, &folder, name, seconds)
+        };
+        let outcomes: Vec<Result<String, String>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = group.iter().map(|name| scope.spawn(|| run(name))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned()))).collect()
+        });
+        for (name, outcome) in group.iter().zip(outcomes) {
+            match outcome {
+                Ok(runs) => {
+                    let line = format!("{name}: {runs} inputs in {seconds} s");
+                    println!("        {line}");
+                    told.push(line);
+                    tally.passed += 1;
+                }
+                Err(message) => {
+                    println!("        {name}: {message}");
+                    tally.failed += 1;
+                }
             }
         }
     }
