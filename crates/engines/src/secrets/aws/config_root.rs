@@ -82,7 +82,7 @@ impl Default for RootConfig {
 }
 
 /// The store seals what it is given, so this is where the secret may go.
-fn into_the_sealed_store<S: Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn into_the_sealed_store<S: Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose())
 }
 

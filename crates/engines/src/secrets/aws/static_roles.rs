@@ -10,11 +10,11 @@ use daypass_aws::{AwsError, Call, Holding};
 use daypass_base::Timestamp;
 use daypass_sdk::{Changes, CommitFailure, Cx, Endpoint, Entry, Error, Json, Keys, Operation, Reply, Result, Seconds, Secret, reveal};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Aws;
-use super::config_root::{self, RootConfig};
+use super::config_root::{self, RootConfig, into_the_sealed_store};
 use super::creds::deadline;
 use super::text::quoted;
 
@@ -56,11 +56,6 @@ struct StaticRole {
     /// Until then somebody is at work on it.
     #[serde(default)]
     claimed_until: Option<Timestamp>,
-}
-
-/// The store seals what it is given, so this is where the secret may go.
-fn into_the_sealed_store<S: Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.expose())
 }
 
 /// No fields.
