@@ -2,6 +2,7 @@
 //! entry holds a path.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use daypass_base::Timestamp;
@@ -12,7 +13,8 @@ use parking_lot::Mutex;
 pub(crate) struct Flight {
     pub(crate) id: String,
     pub(crate) started: Timestamp,
-    pub(crate) remote: String,
+    /// `None` over a unix socket.
+    pub(crate) remote: Option<SocketAddr>,
     /// Without `/v1/` and without the query.
     pub(crate) path: String,
     pub(crate) method: http::Method,

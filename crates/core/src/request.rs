@@ -16,7 +16,6 @@ use daypass_sdk::{Error, Operation};
 use crate::cors::Decision;
 use crate::http::{HttpRequest, HttpResponse};
 use crate::in_flight::Flight;
-use crate::mounts::Class;
 use crate::node::{Core, Inner, Unsealed};
 use crate::respond::{Answer, refusal, write};
 use crate::stages::parse::{Outcome, Parsed, parse};
@@ -53,7 +52,7 @@ impl Core {
         let _until_answered = inner.in_flight.enter(Flight {
             id: parsed.id.clone(),
             started: inner.clock.now(),
-            remote: parsed.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+            remote: parsed.peer,
             path: parsed.path.clone(),
             method,
         });
@@ -83,8 +82,7 @@ async fn serve(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed) ->
             turn_away(inner, unsealed, parsed, &routed, *refused).await
         }
     };
-    let login = routed.support.public && routed.live.as_ref().is_some_and(|live| live.row.class == Class::Auth);
-    inner.metrics.request(routed.mount_type(), login, inner.clock.elapsed().saturating_sub(began));
+    inner.metrics.request(routed.mount_type(), routed.login().is_some(), inner.clock.elapsed().saturating_sub(began));
     answer
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use daypass_sdk::{Error, Kind, Operation};
 use serde_json::Value;
 
-use crate::mounts::Class;
 use crate::node::{Inner, Unsealed};
 use crate::quotas::Asked;
 use crate::stages::door::Routed;
@@ -47,7 +46,6 @@ pub(crate) fn admit(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, ro
 
 /// The role that a login names.
 fn role<'a>(parsed: &'a Parsed, routed: &Routed) -> Option<&'a str> {
-    let login = routed.support.public && routed.live.as_ref().is_some_and(|live| live.row.class == Class::Auth);
     let named = || parsed.fields.get("role").and_then(Value::as_str);
-    (login && parsed.operation == Operation::Update).then(named).flatten()
+    (routed.login().is_some() && parsed.operation == Operation::Update).then(named).flatten()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use daypass_sdk::{Found, Operation, Support};
 
-use crate::mounts::{Door, Live, Table};
+use crate::mounts::{Class, Door, Live, Table};
 use crate::stages::parse::Parsed;
 
 /// A request whose way is known, also if it leads nowhere.
@@ -26,6 +26,11 @@ impl Routed {
     /// The mount's type, as answers name it.
     pub(crate) fn mount_type(&self) -> &str {
         self.live.as_ref().map_or("", |live| live.row.kind.as_str())
+    }
+
+    /// The auth method whose login this leads to, if it leads to one.
+    pub(crate) fn login(&self) -> Option<&Arc<Live>> {
+        self.live.as_ref().filter(|live| live.row.class == Class::Auth && self.support.public)
     }
 }
 

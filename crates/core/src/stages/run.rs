@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 
 use crate::documents;
 use crate::lockout;
-use crate::mounts::Class;
 use crate::node::{Inner, Unsealed};
 use crate::stages::door::Routed;
 use crate::stages::judge::Judged;
@@ -96,6 +95,6 @@ fn cut(data: &mut Map<String, Value>, page: &Page) {
 
 /// Whom a login claims to be, where failures are counted.
 fn login_alias(parsed: &Parsed, routed: &Routed, operation: Operation) -> Option<String> {
-    let live = routed.live.as_ref().filter(|live| live.row.class == Class::Auth && routed.support.public && operation.writes())?;
+    let live = routed.login().filter(|_| operation.writes())?;
     live.engine.login_alias(&routed.below, &parsed.fields)
 }

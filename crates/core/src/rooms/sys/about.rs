@@ -133,7 +133,7 @@ async fn in_flight(sys: Arc<Sys>, cx: Cx, _params: Nothing) -> Result<Reply> {
     let shown = inner.in_flight.list().into_iter().map(|flight| {
         let told = json!({
             "start_time": flight.started,
-            "client_remote_address": flight.remote,
+            "client_remote_address": flight.remote.map(|peer| peer.to_string()).unwrap_or_default(),
             "request_path": format!("/v1/{}", flight.path),
             "request_method": flight.method.as_str(),
             "client_id": "",
