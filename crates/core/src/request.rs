@@ -70,16 +70,16 @@ impl Core {
 
 async fn serve(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed) -> Answer {
     let began = inner.clock.elapsed();
-    let routed = door::find(parsed, &unsealed.table.load());
-    let answer = match admit::admit(inner, unsealed, parsed, &routed) {
+    let routed = door::find(parsed, unsealed.table.load_full());
+    let (answer, routed) = match admit::admit(inner, unsealed, parsed, &routed) {
         Ok(admitted) => {
-            let mut answer = admitted_to(inner, unsealed, parsed, &admitted).await;
+            let (mut answer, routed) = admitted_to(inner, unsealed, parsed, routed, &admitted).await;
             answer.headers.extend(admitted.headers);
-            answer
+            (answer, routed)
         }
         Err(refused) => {
             inner.metrics.quota_violations.add();
-            turn_away(inner, unsealed, parsed, &routed, *refused).await
+            (turn_away(inner, unsealed, parsed, &routed, *refused).await, routed)
         }
     };
     inner.metrics.request(routed.mount_type(), routed.login().is_some(), inner.clock.elapsed().saturating_sub(began));
@@ -101,11 +101,18 @@ async fn turn_away(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, rou
     answer
 }
 
-async fn admitted_to(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed, admitted: &admit::Admitted) -> Answer {
+/// The way of a request that no quota refuses. Also returns where it led in the end.
+async fn admitted_to(
+    inner: &Arc<Inner>,
+    unsealed: &Arc<Unsealed>,
+    parsed: &Parsed,
+    routed: door::Routed,
+    admitted: &admit::Admitted,
+) -> (Answer, door::Routed) {
     let engine_version = inner.engine_version();
     // The caller's token is read first, though nothing is decided by it yet: that read tells in which configuration the door is to be found.
     let began = inner.clock.elapsed();
-    let (routed, identified) = identify::identify(inner, unsealed, parsed, admitted).await;
+    let (routed, identified) = identify::identify(inner, unsealed, parsed, routed, admitted).await;
     inner.metrics.identify.took(inner.clock.elapsed().saturating_sub(began));
     let (identified, refused) = match identified {
         Ok(identified) => (identified, None),
@@ -134,13 +141,14 @@ async fn admitted_to(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Pars
     {
         tracing::warn!(request = %parsed.id, error = %error, "a used-up token could not be revoked; it stays unusable and is tried again");
     }
-    match written {
+    let answer = match written {
         Ok(()) => wrapped.answer,
         Err(error) => {
             inner.metrics.audit_response_failures.add();
             refusal(&error, &parsed.id)
         }
-    }
+    };
+    (answer, routed)
 }
 
 /// From intent to wrapping: the part that needs a caller. Returns the operation that it turned out to be.

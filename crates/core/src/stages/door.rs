@@ -19,6 +19,8 @@ pub(crate) struct Routed {
     pub(crate) found: Option<Found>,
     /// What the endpoint says of itself.
     pub(crate) support: Support,
+    /// The mounts among which it was found.
+    table: Arc<Table>,
     _proof: (),
 }
 
@@ -26,6 +28,11 @@ impl Routed {
     /// The mount's type, as answers name it.
     pub(crate) fn mount_type(&self) -> &str {
         self.live.as_ref().map_or("", |live| live.row.kind.as_str())
+    }
+
+    /// The way among these mounts: looked up anew only if they are others than those in which it was found.
+    pub(crate) fn among(self, parsed: &Parsed, table: Arc<Table>) -> Self {
+        if Arc::ptr_eq(&self.table, &table) { self } else { find(parsed, table) }
     }
 
     /// The auth method whose login this leads to, if it leads to one.
@@ -47,14 +54,13 @@ pub(crate) fn trim(parsed: &mut Parsed, table: &Table) {
     }
 }
 
-pub(crate) fn find(parsed: &Parsed, table: &Table) -> Routed {
+pub(crate) fn find(parsed: &Parsed, table: Arc<Table>) -> Routed {
     let door = table.find(&parsed.path);
     let nothing = Support { public: false, sudo: false, operation: false, existence_check: false };
     let Some(door) = door else {
-        return Routed { live: None, below: String::new(), found: None, support: nothing, _proof: () };
+        return Routed { live: None, below: String::new(), found: None, support: nothing, table, _proof: () };
     };
     let found = door.live.engine.find(&door.below);
-    let operation = if parsed.operation == Operation::Header { Operation::Header } else { parsed.operation };
-    let support = found.as_ref().map_or(nothing, |found| door.live.engine.support(found, operation));
-    Routed { live: Some(door.live), below: door.below, found, support, _proof: () }
+    let support = found.as_ref().map_or(nothing, |found| door.live.engine.support(found, parsed.operation));
+    Routed { live: Some(door.live), below: door.below, found, support, table, _proof: () }
 }

@@ -11,7 +11,7 @@ use crate::identity::Authority;
 use crate::node::{Inner, Unsealed};
 use crate::policies::all_policies;
 use crate::stages::admit::Admitted;
-use crate::stages::door::{self, Routed};
+use crate::stages::door::Routed;
 use crate::stages::parse::Parsed;
 use crate::tokens::{Known, SPENT, in_networks};
 
@@ -46,10 +46,11 @@ pub(crate) async fn identify(
     inner: &Arc<Inner>,
     unsealed: &Arc<Unsealed>,
     parsed: &Parsed,
+    routed: Routed,
     _admitted: &Admitted,
 ) -> (Routed, Result<Identified>) {
     let found = look_up(inner, unsealed, parsed).await;
-    let routed = door::find(parsed, &unsealed.table.load());
+    let routed = routed.among(parsed, unsealed.table.load_full());
     let identified = match found {
         Ok((known, config_version)) => decide(unsealed, parsed, &routed, known, config_version).await,
         Err(error) => Err(error),
