@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use daypass_base::{BoxFuture, Secret};
 
 use super::{FakeAws, State, ready};
-use crate::AwsError;
 use crate::api::{Call, Result};
 use crate::iam::{AccessKey, Depth, Holding, Iam, KeyInfo, NewUser, User, UserGrant};
+use crate::{AwsError, ErrorKind};
 
 /// The users of the account that a [`FakeAws`] plays.
 #[derive(Default)]
@@ -25,11 +25,15 @@ struct Held {
 }
 
 impl FakeAws {
-    /// Makes the next call of this action fail: with AWS's refusal, or, with status 0, without an answer after it was done.
+    /// Makes the next call of this action fail: with AWS's refusal, or, with status 0, without an answer after it was done, or unsent
+    /// with the code `NoCredentialProviders`.
     pub fn fail(&self, action: &'static str, code: &str, status: u16) {
-        let error = match status {
-            0 => AwsError::unreachable("the connection was cut"),
-            status => AwsError::answered(Some(code), Some("as the test wants it"), status, Some("7a62c49f-347e-4fc4-9331-6e8eEXAMPLE")),
+        let error = match (code, status) {
+            ("NoCredentialProviders", 0) => AwsError::no_identity("the test took it away"),
+            (_, 0) => AwsError::unreachable("the connection was cut"),
+            (code, status) => {
+                AwsError::answered(Some(code), Some("as the test wants it"), status, Some("7a62c49f-347e-4fc4-9331-6e8eEXAMPLE"))
+            }
         };
         self.state().iam.failures.push((action, error));
     }
@@ -67,8 +71,8 @@ impl FakeAws {
         let mut state = self.state();
         let failure = state.iam.failures.iter().position(|(failing, _)| *failing == action).map(|at| state.iam.failures.remove(at).1);
         match failure {
-            // A refusal: nothing was done.
-            Some(error) if error.status.is_some() => Err(error),
+            // Refused or never sent: nothing was done.
+            Some(error) if error.status.is_some() || error.kind == ErrorKind::NoIdentity => Err(error),
             Some(error) => act(&mut state).and(Err(error)),
             None => act(&mut state),
         }

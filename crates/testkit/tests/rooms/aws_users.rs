@@ -121,6 +121,17 @@ async fn a_step_that_aws_refuses_leaves_no_user_behind() {
     }
 }
 
+/// Story: a server without an AWS identity kept a note of every user that it was asked for and could not make, and tried to delete them
+/// for ever.
+#[tokio::test]
+async fn what_never_left_the_server_leaves_no_note() {
+    let server = server().await;
+    let before = server.keys().await;
+    server.aws().fail("CreateUser", "NoCredentialProviders", 0);
+    assert!(server.get("aws/creds/ci").await.refused(400).contains("NoCredentialProviders"));
+    assert_eq!(server.keys().await, before);
+}
+
 /// Story: AWS made the user, the answer was lost, and nobody knew of the user any more.
 #[tokio::test]
 async fn a_user_whose_making_was_never_answered_is_deleted_later() {

@@ -80,10 +80,11 @@ async fn make(engine: &Aws, call: Call<'_>, role: &Role, made: &Made, role_name:
         permissions_boundary: (!role.permissions_boundary_arn.is_empty()).then(|| role.permissions_boundary_arn.clone()),
         tags: role.iam_tags.clone(),
     };
-    // What AWS refused it did not do; what it did not answer it may have done.
+    // What AWS refused it did not do, nor what was never sent; what it did not answer it may have done.
     engine.aws.create_user(call, &user).await.map_err(|error| {
-        let answered = error.status.is_some_and(|status| status < 500);
-        failed("Error creating IAM user", error, !answered)
+        let refused = error.status.is_some_and(|status| status < 500);
+        let unsent = error.status.is_none() && matches!(error.kind, ErrorKind::Malformed | ErrorKind::NoIdentity);
+        failed("Error creating IAM user", error, !refused && !unsent)
     })?;
     for grant in grants(role, role_name) {
         let doing = match &grant {
