@@ -14,7 +14,7 @@ pub type Result<T> = std::result::Result<T, AwsError>;
 ///
 /// Every method checks its input first as AWS's SDK v1 did, so that what cannot succeed never leaves the machine
 /// (`InvalidParameter`, recorded from Vault), and fails with [`crate::ErrorKind::Unreachable`] once [`Call::deadline`] is over.
-pub trait Aws: crate::Iam {
+pub trait Aws: crate::Iam + crate::IamRoles {
     /// `sts:AssumeRole`: credentials of an IAM role.
     fn assume_role<'a>(&'a self, call: Call<'a>, input: AssumeRole) -> BoxFuture<'a, Result<Credential>>;
     /// `sts:GetFederationToken`: credentials of a federated user; works with an IAM user's own keys only.
@@ -53,6 +53,8 @@ pub struct Target {
     pub iam_endpoint: Option<String>,
     /// Keys of an IAM user; `None`: the SDK's default chain.
     pub keys: Option<StaticKeys>,
+    /// What goes with `keys` when they are temporary.
+    pub session_token: Option<Secret<String>>,
     /// Attempts after the first one; `None`: the SDK's default.
     pub max_retries: Option<u32>,
 }
@@ -76,7 +78,7 @@ pub struct StaticKeys {
 }
 
 /// Input of `sts:AssumeRole`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct AssumeRole {
     /// ARN of the IAM role.
     pub role_arn: String,
@@ -92,6 +94,8 @@ pub struct AssumeRole {
     pub external_id: Option<String>,
     /// Session tags, at most 50.
     pub tags: BTreeMap<String, String>,
+    /// Keys of the tags that stay with the session through role chaining.
+    pub transitive_tag_keys: Vec<String>,
     /// Source identity, which stays with the session through role chaining.
     pub source_identity: Option<String>,
 }

@@ -1,5 +1,6 @@
 //! AWS from a script, for tests of everything above this crate.
 
+mod roles;
 mod users;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +28,7 @@ struct State {
     forgotten: usize,
     issued: u64,
     iam: users::Users,
+    roles: roles::Roles,
 }
 
 /// A call that was made, and where to.

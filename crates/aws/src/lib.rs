@@ -9,6 +9,7 @@ pub mod error;
 mod fake;
 mod iam;
 mod live;
+mod roles;
 mod validate;
 
 pub use api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StaticKeys, StsEndpoint, Target};
@@ -16,3 +17,4 @@ pub use error::{AwsError, ErrorKind};
 pub use fake::{FakeAws, FakeGroup, Made};
 pub use iam::{AccessKey, Depth, Holding, Iam, KeyInfo, NewUser, User, UserGrant};
 pub use live::{ContainerEndpoint, LiveAws, Settings};
+pub use roles::{Decision, IamRoles, Question, RoleInfo, RolePolicy};

@@ -5,6 +5,7 @@
 mod http;
 mod iam;
 mod identity;
+mod roles;
 mod sort;
 mod time;
 
@@ -128,7 +129,8 @@ impl LiveAws {
         if let Some(keys) = &target.keys {
             // To the signer.
             let secret = keys.secret_access_key.expose().clone();
-            let credentials = Credentials::new(keys.access_key_id.clone(), secret, None, None, "config/root");
+            let token = target.session_token.as_ref().map(|token| token.expose().clone());
+            let credentials = Credentials::new(keys.access_key_id.clone(), secret, token, None, "config/root");
             base = base.credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(credentials));
         }
         if let Some(region) = target.region.as_ref().or(self.settings.region.as_ref()) {
@@ -257,6 +259,7 @@ impl Aws for LiveAws {
                     .set_policy_arns(policy_arns(&input.policy_arns))
                     .set_external_id(input.external_id.clone())
                     .set_source_identity(input.source_identity.clone())
+                    .set_transitive_tag_keys((!input.transitive_tag_keys.is_empty()).then(|| input.transitive_tag_keys.clone()))
                     .set_tags((!tags.is_empty()).then_some(tags));
                 let answer = request.send().await.map_err(|error| sorted(&error))?;
                 let arn = answer.assumed_role_user.map(|user| user.arn);

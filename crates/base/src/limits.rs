@@ -74,6 +74,10 @@ pub struct Limits {
     pub entities_cached: usize,
     /// Live STS leases whose ids are kept in memory for listings; the oldest are forgotten first.
     pub sts_leases_listed: usize,
+    /// Mints that the ledger remembers, in steps of 64; the oldest are forgotten first.
+    pub mints_kept: usize,
+    /// How long the ledger remembers a mint after its credential is over.
+    pub mint_retention: Seconds,
 }
 
 /// [`Limits::list_names`] wherever names are listed, also in engines, which see no other limit.
@@ -111,6 +115,8 @@ impl Default for Limits {
             policy_sets_cached: 1_024,
             entities_cached: 10_000,
             sts_leases_listed: 100_000,
+            mints_kept: 1_000_000,
+            mint_retention: Seconds(90 * 86_400),
         }
     }
 }

@@ -38,6 +38,8 @@ fn limits() -> BTreeMap<&'static str, String> {
         policy_sets_cached,
         entities_cached,
         sts_leases_listed,
+        mints_kept,
+        mint_retention,
     } = Limits::default();
     let time = |length: Duration| format!("{}s", length.as_secs_f64());
     BTreeMap::from([
@@ -70,6 +72,8 @@ fn limits() -> BTreeMap<&'static str, String> {
         ("policy_sets_cached", policy_sets_cached.to_string()),
         ("entities_cached", entities_cached.to_string()),
         ("sts_leases_listed", sts_leases_listed.to_string()),
+        ("mints_kept", mints_kept.to_string()),
+        ("mint_retention", time(mint_retention.duration())),
     ])
 }
 

@@ -19,6 +19,7 @@ mod leases;
 mod lockout;
 mod logins;
 mod metrics;
+mod mints;
 pub mod mounts;
 pub mod node;
 mod policies;

@@ -20,6 +20,7 @@ use crate::keys::ceremony::Ceremonies;
 use crate::leases::Leases;
 use crate::leases::ledger::Ledger;
 use crate::lockout::Lockouts;
+use crate::mints::Mints;
 use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, SystemTtls, Table};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
@@ -92,6 +93,7 @@ pub(crate) struct Unsealed {
     pub(crate) tokens: Tokens,
     pub(crate) leases: Leases,
     pub(crate) ledger: Ledger,
+    pub(crate) mints: Mints,
     pub(crate) lockouts: Lockouts,
     pub(crate) tidying: crate::tidy::Tidying,
     pub(crate) cors: Cors,
@@ -109,7 +111,7 @@ pub(crate) struct Unsealed {
     pub(crate) encryptions_kept: AtomicU64,
     /// Tells the background work to stop.
     pub(crate) stop: tokio::sync::watch::Sender<bool>,
-    pub(crate) background: parking_lot::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    pub(crate) background: parking_lot::Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
 /// The cluster's name and id, made at init.
@@ -393,6 +395,13 @@ impl Inner {
             cors: Cors::load(&rows).await?,
             quotas: Quotas::load(&rows).await?,
             ledger: Ledger::new(self.settings.limits.sts_leases_listed),
+            mints: Mints::new(
+                rows.clone(),
+                Arc::clone(&self.clock),
+                Arc::clone(&self.entropy),
+                self.settings.limits.mints_kept,
+                self.settings.limits.mint_retention,
+            ),
             policies: Policies::new(rows.clone(), self.settings.limits.policy_sets_cached),
             identities: Identities::new(
                 rows.clone(),
@@ -407,15 +416,17 @@ impl Inner {
             ceremonies: tokio::sync::Mutex::default(),
             encryptions_kept: AtomicU64::new(rows.barrier().encryptions()),
             stop,
-            background: parking_lot::Mutex::new(None),
+            background: parking_lot::Mutex::default(),
             rows,
         });
         self.unsealed.store(Some(Arc::clone(&unsealed)));
         if let Err(error) = rooms::sys::finish_removals(self, &unsealed).await {
             tracing::warn!(%error, "a removal of a mount that was interrupted could not be finished; it is tried again at the next start");
         }
-        let work = tokio::spawn(crate::expiry::run(Arc::downgrade(self), stopped));
-        *unsealed.background.lock() = Some(work);
+        let (expiry, ledger) =
+            (crate::expiry::run(Arc::downgrade(self), stopped.clone()), crate::mints::run(Arc::downgrade(self), stopped));
+        let (expiry, ledger) = (tokio::spawn(expiry), tokio::spawn(ledger));
+        unsealed.background.lock().extend([expiry, ledger]);
         Ok(())
     }
 
@@ -429,12 +440,14 @@ impl Inner {
     pub(crate) async fn wind_up(&self, unsealed: Arc<Unsealed>) {
         let _nobody_listens = unsealed.stop.send(true);
         *unsealed.ceremonies.lock().await = Ceremonies::default();
-        let work = unsealed.background.lock().take();
-        if let Some(work) = work
-            && let Err(error) = work.await
-        {
-            tracing::error!(%error, "the background work ended badly");
+        let work = std::mem::take(&mut *unsealed.background.lock());
+        for work in work {
+            if let Err(error) = work.await {
+                tracing::error!(%error, "the background work ended badly");
+            }
         }
+        // What was minted since is written before the keys go.
+        unsealed.mints.flush().await;
         unsealed.audit.close().await;
     }
 

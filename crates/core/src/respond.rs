@@ -89,7 +89,8 @@ pub(crate) fn refusal(error: &Error, request_id: &str) -> Answer {
         return Answer::envelope(404, envelope);
     }
     let errors = Errors { errors: text.into_iter().collect(), data: error.data.as_deref().cloned() };
-    Answer { status, content: Content::Refused(errors), ..Answer::default() }
+    let headers = error.retry_after.set().map(|wait| ("retry-after", wait.0.to_string())).into_iter().collect();
+    Answer { status, content: Content::Refused(errors), headers, ..Answer::default() }
 }
 
 /// Writes an answer.

@@ -102,8 +102,12 @@ pub struct Caller {
     pub entity_id: String,
     /// Names of all policies in force.
     pub policies: Vec<String>,
-    /// What the login proved.
+    /// The token's own metadata: what the login proved, or what the maker of a child token wrote.
     pub metadata: BTreeMap<String, String>,
+    /// What the login behind the token proved, also for its children; nobody else can write it.
+    pub claims: BTreeMap<String, String>,
+    /// Stands for the token: one token, one key. It gives none of the token's rights. All zeros without a token.
+    pub key: [u8; 16],
     /// `service`, `batch`, or empty without a token.
     pub token_type: &'static str,
     /// Accessor of the token; empty for batch tokens. Engines may log it.

@@ -1,5 +1,6 @@
 //! What can go wrong in a request, sorted by what the client can do about it.
 
+use daypass_base::Seconds;
 use serde_json::Value;
 
 /// What an engine or the core returns.
@@ -59,12 +60,23 @@ pub struct Error {
     pub bare: bool,
     /// A login failed because what it presented was wrong: it counts towards the lock-out of [`crate::Engine::login_alias`].
     pub wrong_credentials: bool,
+    /// When it is worth trying again, from now; zero is unknown. Shown as `Retry-After`.
+    pub retry_after: Seconds,
 }
 
 impl Error {
     /// A failure of this sort with this message.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None, data: None, warnings: Vec::new(), bare: false, wrong_credentials: false }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+            data: None,
+            warnings: Vec::new(),
+            bare: false,
+            wrong_credentials: false,
+            retry_after: Seconds::ZERO,
+        }
     }
 
     /// The request is wrong: 400 with this text.
@@ -115,6 +127,13 @@ impl Error {
     #[must_use]
     pub fn bare(mut self) -> Self {
         self.bare = true;
+        self
+    }
+
+    /// Says when it is worth trying again, from now.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Seconds) -> Self {
+        self.retry_after = wait;
         self
     }
 

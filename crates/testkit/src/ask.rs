@@ -142,6 +142,11 @@ impl Answer {
         self.text("/wrap_info/token")
     }
 
+    /// The first header of this name, in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(given, _)| *given == name).map(|(_, value)| value.as_str())
+    }
+
     /// The text at a JSON pointer; empty when there is none.
     pub fn text(&self, pointer: &str) -> String {
         self.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::leases::{LeaseRow, signed};
 use crate::logins;
+use crate::mints::Mint;
 use crate::node::{Inner, Unsealed};
 use crate::respond::{Answer, Content, auth_envelope, data_envelope};
 use crate::stages::door::Routed;
@@ -146,9 +147,38 @@ async fn lease(
         }
     };
     inner.metrics.lease(routed.mount_type());
+    if let Some(mint) = mint(parsed, identified, &leased.facts, &id, (now, ttl)) {
+        unsealed.mints.add(mint);
+    }
     let envelope =
         Envelope { lease_id: id, renewable, lease_duration: ttl.0, ..data_envelope(&parsed.id, routed.mount_type(), Some(leased.data)) };
     Ok((Answer { facts: leased.facts, ..Answer::envelope(200, envelope) }, warnings))
+}
+
+/// The ledger's entry for an AWS credential; nothing for other secrets.
+fn mint(
+    parsed: &Parsed,
+    identified: &Identified,
+    facts: &std::collections::BTreeMap<String, String>,
+    lease_id: &str,
+    (issued, ttl): (daypass_base::Timestamp, Seconds),
+) -> Option<Mint> {
+    let caller = &identified.caller;
+    Some(Mint {
+        access_key_id: facts.get("access_key_id")?.clone(),
+        path: parsed.path.clone(),
+        lease_id: lease_id.to_owned(),
+        request_id: parsed.id.clone(),
+        issued,
+        expires: issued + ttl,
+        display_name: caller.display_name.clone(),
+        entity_id: caller.entity_id.clone(),
+        accessor: caller.accessor.clone(),
+        metadata: caller.metadata.clone(),
+        claims: caller.claims.clone(),
+        remote_address: parsed.peer.map(|peer| peer.ip().to_string()).unwrap_or_default(),
+        facts: facts.clone(),
+    })
 }
 
 fn effective_ttl(leased: &Leased, live: &crate::mounts::Live) -> (Seconds, Vec<String>) {

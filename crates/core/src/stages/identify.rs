@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use daypass_barrier::Purpose;
 use daypass_base::Secret;
 use daypass_policy::Acl;
 use daypass_sdk::{Caller, Error, Operation, Result};
@@ -76,7 +77,7 @@ async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, known: Op
         // A token on a public endpoint is neither needed nor spent; one that is of no use is as good as none. A spent one is the affair of
         // the request that spent it: only that may tidy up after it.
         let known = known.filter(|known| in_networks(&known.row.bound_cidrs, remote) && known.row.num_uses != SPENT);
-        let caller = known.as_ref().map(|known| caller(known, &[])).unwrap_or_default();
+        let caller = known.as_ref().map(|known| caller(unsealed, parsed, known, &[])).unwrap_or_default();
         return Ok(Identified { known, acl: None, identity_policies: Vec::new(), caller, _proof: () });
     }
     if parsed.token.is_none() {
@@ -90,23 +91,37 @@ async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, known: Op
     let known = known.ok_or_else(invalid_token)?;
     let Authority { acl, standing } = unsealed.authority(&known.row, config_version).await?;
     let identity_policies = standing.policies.clone();
-    let caller = caller(&known, &identity_policies);
+    let caller = caller(unsealed, parsed, &known, &identity_policies);
     Ok(Identified { known: Some(known), acl: Some(acl), identity_policies, caller, _proof: () })
 }
 
-fn caller(known: &Known, identity_policies: &[String]) -> Caller {
+fn caller(unsealed: &Unsealed, parsed: &Parsed, known: &Known, identity_policies: &[String]) -> Caller {
     let row = &known.row;
     Caller {
         display_name: row.display_name.clone(),
         entity_id: row.entity_id.clone(),
         policies: all_policies(&row.policies, identity_policies),
         metadata: row.meta.clone().unwrap_or_default(),
+        claims: row.alias.as_ref().and_then(|alias| row.alias_metadata(alias)).cloned().unwrap_or_default(),
+        key: key(unsealed, parsed, known),
         token_type: if known.batch { "batch" } else { "service" },
         accessor: row.accessor.clone(),
         token: (!known.batch).then_some(known.id),
         expires: row.expires,
         client_id: client_id(known),
     }
+}
+
+/// What stands for a token: the id of a service token; a batch token has none, so it is a keyed hash of the token.
+fn key(unsealed: &Unsealed, parsed: &Parsed, known: &Known) -> [u8; 16] {
+    let (true, Some(token)) = (known.batch, &parsed.token) else { return known.id.0 };
+    // Hashed with a key: nobody can go from it to the token.
+    let mac = unsealed.rows.barrier().mac(Purpose::Token, &[b"key of ", token.expose().as_bytes()].concat());
+    let mut key = [0; 16];
+    for (to, from) in key.iter_mut().zip(mac) {
+        *to = from;
+    }
+    key
 }
 
 /// The entity, or a hash over the policies that stands for callers without one: the same as Vault's, so that client counts of both add up

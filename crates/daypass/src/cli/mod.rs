@@ -5,6 +5,7 @@
 
 mod audit;
 mod auth;
+mod aws;
 mod completion;
 mod data;
 mod delete;
@@ -30,6 +31,7 @@ mod token;
 pub(crate) mod token_file;
 mod unwrap;
 mod version;
+mod whois;
 mod write;
 
 use std::ffi::OsString;
@@ -71,6 +73,9 @@ enum Verb {
     Login(login::Args),
     Status(status::Args),
     Unwrap(unwrap::Args),
+    Whois(whois::Args),
+    #[command(subcommand)]
+    Aws(aws::Verb),
     #[command(subcommand)]
     Kv(kv::Verb),
     #[command(subcommand)]
@@ -195,6 +200,7 @@ fn run(verb: Verb, ctx: &Ctx) -> Result<ExitCode, Failure> {
     let code = match verb {
         Verb::Audit(verb) => audit::run(&verb, ctx),
         Verb::Auth(verb) => auth::run(&verb, ctx),
+        Verb::Aws(verb) => aws::run(&verb, ctx),
         Verb::Completion(args) => Ok(completion::run(args, ctx)),
         Verb::Delete(args) => delete::run(&args, ctx),
         Verb::Kv(verb) => kv::run(&verb, ctx),
@@ -215,6 +221,7 @@ fn run(verb: Verb, ctx: &Ctx) -> Result<ExitCode, Failure> {
         Verb::Unwrap(args) => unwrap::run(&args, ctx),
         Verb::Version(_) => Ok(version::run(ctx)),
         Verb::VersionHistory(args) => version::history(&args, ctx),
+        Verb::Whois(args) => whois::run(&args, ctx),
         Verb::Write(args) => write::run(&args, ctx),
     };
     code.map(ExitCode::from)

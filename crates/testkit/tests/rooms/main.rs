@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may fail by panicking")]
 
 mod audit;
+mod aws_operators;
+mod aws_sessions;
 mod aws_users;
 mod compatibility;
 mod crash;
@@ -17,6 +19,7 @@ mod lender;
 mod lists;
 mod logins;
 mod metrics;
+mod mints;
 mod mounts;
 mod policies;
 mod protocol;

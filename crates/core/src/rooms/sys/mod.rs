@@ -11,6 +11,7 @@ mod internal;
 mod leases;
 mod locked_users;
 mod metrics;
+mod mints;
 mod mount_fields;
 pub(crate) mod mounts;
 mod password_policies;
@@ -51,6 +52,7 @@ impl Engine for Sys {
             leases::endpoints(),
             locked_users::endpoints(),
             metrics::endpoints(),
+            mints::endpoints(),
             about::endpoints(),
             mounts::endpoints(),
             password_policies::endpoints(),

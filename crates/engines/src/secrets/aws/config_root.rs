@@ -109,6 +109,7 @@ impl RootConfig {
             sts_endpoints,
             iam_endpoint: set(&self.iam_endpoint),
             keys,
+            session_token: None,
             max_retries: u32::try_from(self.max_retries).ok(),
         })
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_aws::{AssumeRole, AwsError, Call, Credential, ErrorKind, FederationToken, SessionToken, Target};
+use daypass_aws::{AssumeRole, AwsError, Call, Credential, ErrorKind, FederationToken, SessionToken, StaticKeys, Target};
 use daypass_base::duration::short_string;
 use daypass_sdk::{Cx, Endpoint, Error, Kind, Leased, Operation, Reply, Result, Seconds, Secret, reveal};
 use schemars::JsonSchema;
@@ -13,16 +13,21 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Aws;
-use super::config_root::{self, RootConfig};
+use super::attribution::Attribution;
+use super::config_root::RootConfig;
+use super::loaded::{self, Loaded};
 use super::names::{self, Use};
+use super::ours::CHAINED_TTL_MAX;
 use super::policies;
+use super::reuse::{Minted, Same, Window};
 use super::role::{CredentialType, Door, Role};
-use super::roles;
 use super::text::quoted;
 use super::users;
 
 /// Time for AWS when the request does not bring a limit.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+/// AWS's longest session name.
+const HOP_NAME_SIZE_MAX: usize = 64;
 /// Time to ask who the server is, when that explains a refusal.
 const WHOAMI_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -59,38 +64,39 @@ struct Wanted {
 
 /// What to ask AWS for.
 enum Grant {
-    Assume(AssumeRole),
+    Assume {
+        input: AssumeRole,
+        /// Whether another request would get the same session name.
+        is_stable: bool,
+        /// The lifetime that was wanted, where the way over another role allows less.
+        chained_from: Option<Seconds>,
+    },
     Federate(FederationToken),
     Session(SessionToken),
 }
 
 async fn mint(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door) -> Result<Reply> {
-    let keys = [roles::key(&wanted.name), config_root::KEY.to_owned()];
-    let mut read = cx.store.get_many(&keys).await?.into_iter();
-    let role = read.next().flatten().ok_or_else(|| Error::bad_request(format!("Role {} not found", quoted(&wanted.name))))?;
-    let role: Role = daypass_sdk::from_json("roles", &role.value)?;
-    let config = match read.next().flatten() {
-        Some(entry) => daypass_sdk::from_json(config_root::KEY, &entry.value)?,
-        None => RootConfig::default(),
-    };
-    let target = config.target()?;
+    let Loaded { role, config, target, versions } = loaded::role(&cx, &wanted.name).await?;
     engine.remember(&target);
     if role.kind_at(door)? == CredentialType::IamUser {
         return users::issue(&engine, &cx, &role, &config, &wanted.name).await;
     }
-    let call = Call { target: &target, deadline: deadline(&cx) };
-    let mut grant = grant(&cx, &role, &config, &wanted, door)?;
-    if let Some((policy, policy_arns)) = grant.session_policy() {
-        policies::extend(engine.aws.as_ref(), call, &role.iam_groups, policy, policy_arns).await?;
-    }
-    grant.needs_policy()?;
-    let facts = grant.facts();
-    let credential = engine.mint(call, grant).await?;
-    let mut reply = answer(&cx, &role, door, credential)?;
+    let asking = Asking {
+        engine: &engine,
+        cx: &cx,
+        call: Call { target: &target, deadline: deadline(&cx) },
+        role: &role,
+        name: &wanted.name,
+        versions,
+    };
+    let grant = grant(&cx, &role, &config, &wanted, door)?;
+    let lowered = grant.lowered();
+    let (credential, facts) = asking.credential(grant).await?;
+    let mut reply = answer(&cx, &role, door, &credential)?;
     if let daypass_sdk::Outcome::Leased(leased) = &mut reply.outcome {
         leased.facts.extend(facts);
     }
-    Ok(reply)
+    Ok(lowered.into_iter().fold(reply, Reply::warn))
 }
 
 /// Time that is left for AWS.
@@ -104,19 +110,7 @@ fn grant(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted, door: Door)
     let duration = role.lifetime(wanted.ttl, cx.mount.max_lease_ttl);
     let policy = some(&role.policy_document);
     Ok(match kind {
-        CredentialType::AssumedRole => Grant::Assume(AssumeRole {
-            role_arn: role.iam_role(&wanted.name, &wanted.role_arn)?.to_owned(),
-            session_name: match wanted.role_session_name.as_str() {
-                "" => names::generate(cx, &config.username_template, &wanted.name, Use::Iam)?,
-                given => names::safe(given),
-            },
-            duration,
-            policy,
-            policy_arns: role.policy_arns.clone(),
-            external_id: some(&role.external_id),
-            tags: role.session_tags.clone(),
-            source_identity: None,
-        }),
+        CredentialType::AssumedRole => return assume(cx, role, config, wanted, duration),
         CredentialType::FederationToken => Grant::Federate(FederationToken {
             name: names::generate(cx, &config.username_template, &wanted.name, Use::Sts)?,
             duration,
@@ -133,11 +127,41 @@ fn grant(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted, door: Door)
     })
 }
 
+/// Decides which session of which IAM role to ask for.
+fn assume(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted, duration: Seconds) -> Result<Grant> {
+    let (attribution, ours) = (Attribution::of(cx, &wanted.name), &role.ours);
+    let named = attribution.session_name(&ours.session_name)?;
+    if named.is_some() && !wanted.role_session_name.is_empty() && !ours.allow_role_session_name {
+        return Err(Error::bad_request(format!(
+            "role {} names its sessions itself (session_name): leave role_session_name out, or set allow_role_session_name on the role",
+            quoted(&wanted.name)
+        )));
+    }
+    let (session_name, is_stable) = match (wanted.role_session_name.as_str(), named) {
+        ("", Some(name)) => (name, true),
+        ("", None) => (names::generate(cx, &config.username_template, &wanted.name, Use::Iam)?, false),
+        (given, _) => (names::safe(given), true),
+    };
+    let chained = !ours.via_role_arn.is_empty() && duration > CHAINED_TTL_MAX;
+    let input = AssumeRole {
+        role_arn: role.iam_role(&attribution, &wanted.name, &wanted.role_arn)?,
+        session_name,
+        duration: if chained { CHAINED_TTL_MAX } else { duration },
+        policy: attribution.policy(&role.policy_document)?,
+        policy_arns: role.policy_arns.clone(),
+        external_id: some(&role.external_id),
+        tags: attribution.tags(&role.session_tags)?,
+        transitive_tag_keys: ours.transitive_tag_keys.clone(),
+        source_identity: attribution.source_identity(&ours.source_identity)?,
+    };
+    Ok(Grant::Assume { input, is_stable, chained_from: chained.then_some(duration) })
+}
+
 impl Grant {
     /// The session policy and the managed policies, where AWS takes them.
     fn session_policy(&mut self) -> Option<(&mut Option<String>, &mut Vec<String>)> {
         match self {
-            Self::Assume(input) => Some((&mut input.policy, &mut input.policy_arns)),
+            Self::Assume { input, .. } => Some((&mut input.policy, &mut input.policy_arns)),
             Self::Federate(input) => Some((&mut input.policy, &mut input.policy_arns)),
             Self::Session(_) => None,
         }
@@ -153,22 +177,134 @@ impl Grant {
         }
     }
 
+    /// What the caller should know of a lifetime that was lowered.
+    fn lowered(&self) -> Option<String> {
+        let Self::Assume { chained_from: Some(wanted), .. } = self else { return None };
+        Some(format!(
+            "ttl {}s was lowered to {}s: AWS gives sessions that go through another role (via_role_arn) one hour at most",
+            wanted.0, CHAINED_TTL_MAX.0
+        ))
+    }
+
+    fn lifetime(&self) -> Seconds {
+        match self {
+            Self::Assume { input, .. } => input.duration,
+            Self::Federate(input) => input.duration,
+            Self::Session(input) => input.duration,
+        }
+    }
+
     /// For audit and ledger.
     fn facts(&self) -> Vec<(String, String)> {
         let fact = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         match self {
-            Self::Assume(input) => vec![fact("role_arn", &input.role_arn), fact("session_name", &input.session_name)],
+            Self::Assume { input, .. } => {
+                let mut facts = vec![fact("role_arn", &input.role_arn), fact("session_name", &input.session_name)];
+                facts.extend(input.source_identity.iter().map(|identity| fact("source_identity", identity)));
+                facts.extend(input.tags.iter().map(|(key, value)| (format!("session_tag/{key}"), value.clone())));
+                facts
+            }
             Self::Federate(input) => vec![fact("session_name", &input.name)],
             Self::Session(_) => Vec::new(),
         }
     }
 }
 
+/// A credential that is being asked for.
+struct Asking<'a> {
+    engine: &'a Aws,
+    cx: &'a Cx,
+    call: Call<'a>,
+    role: &'a Role,
+    /// Name of the daypass role.
+    name: &'a str,
+    /// Of the rows of role and `config/root`.
+    versions: (u64, u64),
+}
+
+impl Asking<'_> {
+    /// The credential, kept or made, and the facts of it.
+    async fn credential(&self, grant: Grant) -> Result<(Credential, Vec<(String, String)>)> {
+        let (ours, mut facts) = (&self.role.ours, grant.facts());
+        let window = Window::of(ours, grant.lifetime());
+        let (Some(window), Grant::Assume { input, is_stable, .. }) = (window, &grant) else {
+            return Ok((self.make(grant).await?, facts));
+        };
+        let input = AssumeRole { session_name: if *is_stable { input.session_name.clone() } else { String::new() }, ..input.clone() };
+        let caller = (!ours.reuse_shared).then_some(self.cx.request.caller.key);
+        let same = Same { caller, role: (self.name.to_owned(), self.versions.0), config: self.versions.1, input };
+        let fresh = std::sync::atomic::AtomicBool::new(false);
+        let session_name = facts.iter().find(|(name, _)| name == "session_name").map(|(_, value)| value.clone()).unwrap_or_default();
+        let minted = self.engine.kept.get(self.cx, same, window, || async {
+            fresh.store(true, std::sync::atomic::Ordering::Relaxed);
+            let credential = self.make(grant).await?;
+            Ok(Minted { at: self.cx.clock.now(), credential, session_name })
+        });
+        let minted = minted.await?;
+        if !fresh.into_inner() {
+            // The session is that of the first request: its name stands in CloudTrail.
+            facts.retain(|(name, _)| name != "session_name");
+            facts.push(("session_name".to_owned(), minted.session_name.clone()));
+            facts.push(("reused".to_owned(), "true".to_owned()));
+        }
+        Ok((minted.credential.clone(), facts))
+    }
+
+    /// Makes a credential. Errors: `TooMany` over the role's limits; those of AWS.
+    async fn make(&self, mut grant: Grant) -> Result<Credential> {
+        let place = self.engine.limits.take(self.cx, self.name, &self.role.ours, grant.lifetime())?;
+        if let Some((policy, policy_arns)) = grant.session_policy() {
+            policies::extend(self.engine.aws.as_ref(), self.call, &self.role.iam_groups, policy, policy_arns).await?;
+        }
+        grant.needs_policy()?;
+        let way = match &grant {
+            Grant::Assume { input, .. } => self.hop(input).await?,
+            _ => None,
+        };
+        let call = Call { target: way.as_ref().unwrap_or(self.call.target), ..self.call };
+        let credential = self.engine.mint(call, grant).await?;
+        place.minted();
+        Ok(credential)
+    }
+
+    /// The target with the keys of the role on the way, where there is one: kept for all callers until ten minutes before they end.
+    async fn hop(&self, onward: &AssumeRole) -> Result<Option<Target>> {
+        let ours = &self.role.ours;
+        if ours.via_role_arn.is_empty() {
+            return Ok(None);
+        }
+        let input = AssumeRole {
+            role_arn: ours.via_role_arn.clone(),
+            session_name: names::safe(&format!("daypass-{}", self.name)).chars().take(HOP_NAME_SIZE_MAX).collect(),
+            duration: CHAINED_TTL_MAX,
+            external_id: some(&ours.via_external_id),
+            // A source identity is set once, on the first role of a chain, and goes on from there.
+            source_identity: onward.source_identity.clone(),
+            ..AssumeRole::default()
+        };
+        let same = Same { caller: None, role: (String::new(), 0), config: self.versions.1, input: input.clone() };
+        let minted = self.engine.kept.get(self.cx, same, Window::HOP, || async {
+            let made = self.engine.aws.assume_role(self.call, input).await;
+            match made {
+                Ok(credential) => Ok(Minted { at: self.cx.clock.now(), credential, session_name: String::new() }),
+                Err(error) => Err(self.engine.refused(self.call.target, "Error assuming the role on the way (via_role_arn)", error).await),
+            }
+        });
+        Ok(Some(signed_by(self.call.target, &minted.await?.credential)))
+    }
+}
+
+/// A target whose calls a session signs.
+pub(super) fn signed_by(target: &Target, session: &Credential) -> Target {
+    let keys = StaticKeys { access_key_id: session.access_key_id.clone(), secret_access_key: session.secret_access_key.clone() };
+    Target { keys: Some(keys), session_token: Some(session.session_token.clone()), ..target.clone() }
+}
+
 impl Aws {
     /// Asks AWS. Errors: `Upstream` with AWS's own text, `UpstreamThrottled` when it asks for fewer calls.
     async fn mint(&self, call: Call<'_>, grant: Grant) -> Result<Credential> {
         let (doing, made) = match grant {
-            Grant::Assume(input) => ("Error assuming role", self.aws.assume_role(call, input).await),
+            Grant::Assume { input, .. } => ("Error assuming role", self.aws.assume_role(call, input).await),
             Grant::Federate(input) => ("Error generating STS keys", self.aws.get_federation_token(call, input).await),
             Grant::Session(input) => ("Error generating STS keys", self.aws.get_session_token(call, input).await),
         };
@@ -213,15 +349,15 @@ pub(super) fn upstream(text: String, error: AwsError) -> Error {
 }
 
 /// Shows a credential. The lease lasts as long as AWS accepts it, but not longer than the mount allows.
-fn answer(cx: &Cx, role: &Role, door: Door, credential: Credential) -> Result<Reply> {
+fn answer(cx: &Cx, role: &Role, door: Door, credential: &Credential) -> Result<Reply> {
     // A lease of zero would mean the mount's default: never say that of a credential that is over.
     let ttl = Seconds::from(credential.expiration.since(cx.clock.now())).0.max(1);
     let kind = role.kind_at(door)?;
     let token = reveal(&credential.session_token);
     let mut data = Map::new();
     data.insert("access_key".to_owned(), credential.access_key_id.as_str().into());
-    if let Some(arn) = credential.arn.filter(|_| kind == CredentialType::AssumedRole) {
-        data.insert("arn".to_owned(), arn.into());
+    if let Some(arn) = credential.arn.as_ref().filter(|_| kind == CredentialType::AssumedRole) {
+        data.insert("arn".to_owned(), arn.as_str().into());
     }
     data.insert("secret_key".to_owned(), reveal(&credential.secret_access_key));
     if kind != CredentialType::SessionToken {
@@ -231,7 +367,7 @@ fn answer(cx: &Cx, role: &Role, door: Door, credential: Credential) -> Result<Re
     data.insert("ttl".to_owned(), ttl.into());
     let most = cx.mount.max_lease_ttl.set().unwrap_or(Seconds(u64::MAX));
     let leased = Leased::not_renewable(Value::Object(data), Seconds(ttl.min(most.0)))
-        .fact("access_key_id", credential.access_key_id)
+        .fact("access_key_id", credential.access_key_id.as_str())
         .fact("credential_type", kind.name());
     let reply = Reply::from(leased);
     if ttl <= most.0 {

@@ -1,7 +1,8 @@
 //! The aws secrets engine: short-lived AWS credentials.
 //!
 //! One file per path group: [`config_root`], [`config_lease`], [`roles`], [`creds`] (which serves `sts/` too), [`static_roles`].
-//! [`role`] is what a role means, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart. Minting an STS
+//! [`role`] is what a role means, [`ours`] what it may say beyond Vault's fields, [`attribution`] whom a session is for, [`reuse`] what is handed
+//! out again, [`limits`] how many there may be, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart. Minting an STS
 //! credential writes nothing: it ends by itself, and its lease id describes itself (the core makes it). AWS is reached through [`daypass_aws::Aws`] alone.
 
 use std::sync::Arc;
@@ -11,11 +12,21 @@ use daypass_base::BoxFuture;
 use daypass_sdk::{Cx, Endpoint, Engine, LeaseInfo, Renewal, Result};
 use parking_lot::Mutex;
 
+mod arn;
+mod attribution;
+mod check;
 mod config_lease;
 mod config_root;
 mod creds;
+mod documents;
+mod limits;
+mod loaded;
 mod names;
+mod ours;
 mod policies;
+mod policy_for;
+mod reuse;
+mod revoke_sessions;
 mod role;
 mod roles;
 mod rotate_root;
@@ -24,17 +35,23 @@ mod template;
 mod text;
 mod users;
 
+use limits::Limits;
+use reuse::Kept;
+
 /// The engine of one mount.
 pub struct Aws {
     aws: Arc<dyn daypass_aws::Aws>,
     /// Where the last call went: forgotten when another node changed the configuration.
     last: Mutex<Option<Target>>,
+    /// Credentials that may be handed out again.
+    kept: Kept,
+    limits: Limits,
 }
 
 impl Aws {
     /// An engine that reaches AWS through `aws`, which all mounts share.
     pub fn new(aws: Arc<dyn daypass_aws::Aws>) -> Self {
-        Self { aws, last: Mutex::new(None) }
+        Self { aws, last: Mutex::new(None), kept: Kept::default(), limits: Limits::default() }
     }
 
     fn remember(&self, target: &Target) {
@@ -53,10 +70,19 @@ Write a role to roles/<name>, then read credentials from sts/<name>. The server'
 unless config/root has keys.";
 
     fn endpoints() -> Vec<Endpoint<Self>> {
-        [config_root::endpoints(), config_lease::endpoints(), roles::endpoints(), creds::endpoints(), static_roles::endpoints()]
-            .into_iter()
-            .flatten()
-            .collect()
+        [
+            config_root::endpoints(),
+            config_lease::endpoints(),
+            roles::endpoints(),
+            creds::endpoints(),
+            static_roles::endpoints(),
+            check::endpoints(),
+            policy_for::endpoints(),
+            revoke_sessions::endpoints(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     fn revoke(self: Arc<Self>, cx: Cx, lease: LeaseInfo) -> BoxFuture<'static, Result<()>> {
@@ -69,6 +95,8 @@ unless config/root has keys.";
 
     fn tick(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, Result<()>> {
         Box::pin(async move {
+            self.kept.tidy(cx.clock.now());
+            self.limits.tidy(cx.clock.now());
             let users = users::tidy(&self, &cx).await;
             // One that fails must not keep the other from its work.
             static_roles::rotate_due(&self, &cx).await.and(users)
@@ -80,6 +108,7 @@ unless config/root has keys.";
     }
 
     fn invalidate(&self) {
+        self.kept.clear();
         let last = self.last.lock().take();
         if let Some(target) = last {
             self.aws.forget(&target);

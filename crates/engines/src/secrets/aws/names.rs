@@ -5,7 +5,7 @@
 
 use daypass_sdk::{Cx, Error, Result};
 
-use super::template::{Facts, Template};
+use super::template::{Claims, Facts, Template};
 
 /// The template in force when none is configured. Source: Vault's aws engine, recorded in fixture `aws-config`.
 pub(super) const DEFAULT_TEMPLATE: &str = "{{ if (eq .Type \"STS\") }}{{ printf \"vault-%s-%s\"  (unix_time) (random 20) | truncate 32 }}{{ else \
@@ -43,7 +43,7 @@ pub(super) fn generate(cx: &Cx, template: &str, role: &str, usage: Use) -> Resul
         Use::Iam => (safe(&cx.request.caller.display_name), safe(role)),
         Use::Sts => (String::new(), String::new()),
     };
-    let facts = Facts { kind: usage.kind(), display_name: &display_name, policy_name: &role, clock: &cx.clock, entropy: &cx.entropy };
+    let facts = facts(cx, usage, &display_name, &role);
     let name = Template::parse(template)
         .and_then(|template| template.fill(&facts))
         .map_err(|problem| Error::failed(format!("failed to generate a username from the template of config/root: {problem}")))?;
@@ -57,13 +57,16 @@ pub(super) fn generate(cx: &Cx, template: &str, role: &str, usage: Use) -> Resul
     Ok(name)
 }
 
+fn facts<'a>(cx: &'a Cx, usage: Use, display_name: &'a str, policy_name: &'a str) -> Facts<'a> {
+    Facts { kind: usage.kind(), display_name, policy_name, claims: Claims::Absent, quote: Ok, clock: &cx.clock, entropy: &cx.entropy }
+}
+
 /// Checks a template when it is written: it must parse, and fill for both uses.
 pub(super) fn check(cx: &Cx, template: &str) -> Result<()> {
     let parsed = Template::parse(template);
     let filled = parsed.and_then(|parsed| {
         for usage in [Use::Iam, Use::Sts] {
-            let facts = Facts { kind: usage.kind(), display_name: "token", policy_name: "role", clock: &cx.clock, entropy: &cx.entropy };
-            parsed.fill(&facts)?;
+            parsed.fill(&facts(cx, usage, "token", "role"))?;
         }
         Ok(())
     });

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use daypass_sdk::{Error, Result, Seconds};
+use daypass_sdk::{Cx, Error, Result, Seconds};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::arn::{Arn, boundary};
+use super::attribution::Attribution;
+use super::ours::Ours;
 use super::text::{compact_json, errors, quoted};
 
 /// The kinds of credential that a role gives.
@@ -60,6 +63,8 @@ pub(super) struct Role {
     pub(super) mfa_serial_number: String,
     /// Written with the legacy fields: `creds/` and `sts/` are not the same for it.
     pub(super) legacy: bool,
+    /// What Vault's roles do not have.
+    pub(super) ours: Ours,
 }
 
 /// Where a credential was asked for.
@@ -182,8 +187,9 @@ impl Role {
     }
 
     /// Refuses a role that is not valid. Errors: `BadRequest` with all problems, Go-quoted as Vault does.
-    pub(super) fn checked(&self, unknown: Option<&str>) -> Result<()> {
-        let problems = self.problems(unknown);
+    pub(super) fn checked(&self, cx: &Cx, name: &str, unknown: Option<&str>) -> Result<()> {
+        let mut problems = self.problems(unknown);
+        problems.extend(Ours::problems(cx, name, self));
         if problems.is_empty() {
             return Ok(());
         }
@@ -202,7 +208,7 @@ impl Role {
     /// What `GET roles/<name>` shows. Lists that are empty are null, as in Vault.
     pub(super) fn shown(&self) -> Value {
         let types: Vec<&str> = self.credential_types.iter().map(|kind| kind.name()).collect();
-        json!({
+        let mut shown = json!({
             "credential_type": types.join(","),
             "policy_arns": or_null(&self.policy_arns, self.policy_arns.is_empty()),
             "role_arns": or_null(&self.iam_role_arns, self.iam_role_arns.is_empty()),
@@ -216,7 +222,11 @@ impl Role {
             "user_path": self.user_path,
             "permissions_boundary_arn": self.permissions_boundary_arn,
             "mfa_serial_number": self.mfa_serial_number,
-        })
+        });
+        if let Value::Object(map) = &mut shown {
+            self.ours.show(map);
+        }
+        shown
     }
 
     /// Which kind of credential this door gives. Errors: `BadRequest` where a legacy role has no such thing behind it.
@@ -252,15 +262,23 @@ impl Role {
     }
 
     /// The IAM role to assume. `asked` empty is "not given": Terraform always sends the field. Errors: `BadRequest`.
-    pub(super) fn iam_role<'a>(&'a self, name: &str, asked: &'a str) -> Result<&'a str> {
+    pub(super) fn iam_role(&self, attribution: &Attribution<'_>, name: &str, asked: &str) -> Result<String> {
         if asked.is_empty() {
             return match self.iam_role_arns.as_slice() {
-                [only] => Ok(only),
+                [only] => attribution.arn("role_arns", only),
                 _ => Err(Error::bad_request("did not supply a role_arn parameter and unable to determine one")),
             };
         }
-        if self.iam_role_arns.iter().any(|arn| arn == asked) {
-            return Ok(asked);
+        if self.iam_role_arns.iter().any(|arn| arn == asked) && !asked.contains("{{") {
+            return Ok(asked.to_owned());
+        }
+        for arn in self.iam_role_arns.iter().filter(|arn| arn.contains("{{")) {
+            if attribution.arn("role_arns", arn)? == asked {
+                return Ok(asked.to_owned());
+            }
+        }
+        if self.ours.covers(&attribution.arn("role_arn_pattern", &self.ours.role_arn_pattern)?, asked) {
+            return Ok(asked.to_owned());
         }
         Err(Error::bad_request(format!("role_arn {} not in allowed role arns for Vault role {}", quoted(asked), quoted(name))))
     }
@@ -273,35 +291,4 @@ fn or_null(value: impl Serialize, empty: bool) -> Value {
 fn is_user_path(path: &str) -> bool {
     let inner = path.bytes().all(|byte| (0x21..=0x7f).contains(&byte));
     inner && path.starts_with('/') && path.ends_with('/') && path.len() <= USER_PATH_SIZE_MAX
-}
-
-/// The part of an ARN that is looked at.
-struct Arn<'a> {
-    service: &'a str,
-    resource: &'a str,
-}
-
-impl<'a> Arn<'a> {
-    /// Parses `arn:partition:service:region:account:resource`, with the texts of AWS's Go SDK.
-    fn parse(text: &'a str) -> Result<Self, &'static str> {
-        let rest = text.strip_prefix("arn:").ok_or("arn: invalid prefix")?;
-        let mut parts = rest.splitn(5, ':');
-        let (_partition, service) = (parts.next(), parts.next());
-        let (_region, _account) = (parts.next(), parts.next());
-        match (service, parts.next()) {
-            (Some(service), Some(resource)) => Ok(Self { service, resource }),
-            _ => Err("arn: not enough sections"),
-        }
-    }
-}
-
-fn boundary(text: &str) -> Result<(), String> {
-    let arn = Arn::parse(text)?;
-    if arn.service != "iam" {
-        return Err(format!("expected a service of iam but got {}", arn.service));
-    }
-    if !arn.resource.starts_with("policy/") {
-        return Err(format!("expected a resource of policy but got {}", arn.resource));
-    }
-    Ok(())
 }

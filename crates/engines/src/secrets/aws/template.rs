@@ -2,8 +2,10 @@
 //!
 //! Text, `{{ pipeline }}`, `{{ if }} … {{ else if }} … {{ else }} … {{ end }}`, comments and trim marks; fields `.Type`,
 //! `.DisplayName`, `.PolicyName`; the functions of Vault's username templates (Vault docs, "Username Templating"). Variables, `range`,
-//! `with` and nested templates are refused when the template is written, not when it is used.
+//! `with` and nested templates are refused when the template is written, not when it is used. Templates of a role know one field more:
+//! `.Claims.<name>`, or `index .Claims "<name>"`, which is what the caller's login proved.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daypass_base::{Clock, Entropy};
@@ -46,8 +48,9 @@ enum Term {
     Text(String),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Field {
+    Claim(String),
     DisplayName,
     PolicyName,
     Type,
@@ -68,11 +71,29 @@ pub(crate) struct Facts<'a> {
     pub(crate) display_name: &'a str,
     /// `.PolicyName`.
     pub(crate) policy_name: &'a str,
+    /// `.Claims`.
+    pub(crate) claims: Claims<'a>,
+    /// Makes what an action shows fit to stand where it is shown, or says why it may not.
+    pub(crate) quote: Quote,
     /// For the times.
     pub(crate) clock: &'a Arc<dyn Clock>,
     /// For `random` and `uuid`.
     pub(crate) entropy: &'a Arc<dyn Entropy>,
 }
+
+/// What `.Claims` gives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Claims<'a> {
+    /// There are none where this template is used.
+    Absent,
+    /// Any name has a value: a template is being checked.
+    Any,
+    /// These. One that is missing fails the template: an empty text in its place could mean more rights.
+    Of(&'a BTreeMap<String, String>),
+}
+
+/// Quotes one shown value.
+pub(crate) type Quote = fn(String) -> Result<String, String>;
 
 /// Longest template, in bytes.
 const TEMPLATE_BYTES_MAX: usize = 4096;
@@ -100,7 +121,7 @@ fn fill(nodes: &[Node], facts: &Facts<'_>, out: &mut String) -> Result<(), Strin
     for node in nodes {
         match node {
             Node::Text(text) => out.push_str(text),
-            Node::Show(pipeline) => out.push_str(&pipeline.value(facts)?.into_text()),
+            Node::Show(pipeline) => out.push_str(&(facts.quote)(pipeline.value(facts)?.into_text())?),
             Node::If { arms, otherwise } => {
                 let mut chosen = otherwise;
                 for (condition, body) in arms {
@@ -149,6 +170,7 @@ impl Term {
     fn value(&self, facts: &Facts<'_>) -> Result<Value, String> {
         Ok(match self {
             Self::Bool(flag) => Value::Bool(*flag),
+            Self::Field(Field::Claim(name)) => Value::Text(facts.claims.get(name)?.to_owned()),
             Self::Field(Field::DisplayName) => Value::Text(facts.display_name.to_owned()),
             Self::Field(Field::PolicyName) => Value::Text(facts.policy_name.to_owned()),
             Self::Field(Field::Type) => Value::Text(facts.kind.to_owned()),
@@ -156,6 +178,19 @@ impl Term {
             Self::Number(number) => Value::Number(*number),
             Self::Text(text) => Value::Text(text.clone()),
         })
+    }
+}
+
+impl Claims<'_> {
+    fn get(&self, name: &str) -> Result<&str, String> {
+        match self {
+            Self::Absent => Err("there are no claims here: .Claims is for the templates of a role".to_owned()),
+            Self::Any => Ok("claim"),
+            Self::Of(claims) => claims
+                .get(name)
+                .map(String::as_str)
+                .ok_or_else(|| format!("the caller's login proved no {name:?}; log in through a method and role that does")),
+        }
     }
 }
 

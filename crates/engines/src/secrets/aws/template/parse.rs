@@ -202,6 +202,7 @@ fn commands(tokens: &mut std::slice::Iter<'_, Token>, depth: usize, in_group: bo
         match tokens.next() {
             Some(Token::Open) => words.push(Word::Term(Term::Group(commands(tokens, depth + 1, true)?))),
             Some(Token::Quoted(text)) => words.push(Word::Term(Term::Text(text.clone()))),
+            Some(Token::Word(word)) if word == "index" => words.push(Word::Term(indexed(tokens)?)),
             Some(Token::Word(word)) => words.push(named(word)?),
             Some(Token::Pipe) => done.push(command(std::mem::take(&mut words), !done.is_empty())?),
             Some(Token::Close) if in_group => break,
@@ -219,7 +220,23 @@ enum Word {
     Term(Term),
 }
 
+/// What follows `index`: `.Claims` and a name in quotes.
+fn indexed(tokens: &mut std::slice::Iter<'_, Token>) -> Result<Term, String> {
+    match (tokens.next(), tokens.next()) {
+        (Some(Token::Word(map)), Some(Token::Quoted(name))) if map == ".Claims" => Ok(Term::Field(Field::Claim(name.clone()))),
+        _ => Err("index takes .Claims and a name in quotes".to_owned()),
+    }
+}
+
 fn named(word: &str) -> Result<Word, String> {
+    if let Some(name) = word.strip_prefix(".Claims.") {
+        let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        return if plain {
+            Ok(Word::Term(Term::Field(Field::Claim(name.to_owned()))))
+        } else {
+            Err(format!("write (index .Claims {name:?}) for a claim whose name is not letters, digits and _ alone"))
+        };
+    }
     let term = match word {
         ".DisplayName" => Term::Field(Field::DisplayName),
         ".PolicyName" => Term::Field(Field::PolicyName),
@@ -228,7 +245,9 @@ fn named(word: &str) -> Result<Word, String> {
         "false" => Term::Bool(false),
         _ => {
             if let Some(field) = word.strip_prefix('.') {
-                return Err(format!("there is no field .{field}; there are .Type, .DisplayName and .PolicyName"));
+                return Err(format!(
+                    "there is no field .{field}; there are .Type, .DisplayName, .PolicyName and, in roles, .Claims.<name>"
+                ));
             }
             if word.starts_with('$') {
                 return Err("variables are not supported".to_owned());

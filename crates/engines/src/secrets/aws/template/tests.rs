@@ -3,12 +3,24 @@ use std::sync::Arc;
 use daypass_base::sim::{SeededEntropy, SimClock};
 use daypass_base::{Clock, Entropy};
 
-use super::{Facts, Template};
+use super::{Claims, Facts, Template};
 
 fn filled(template: &str) -> Result<String, String> {
+    filled_with(template, Claims::Absent)
+}
+
+fn filled_with(template: &str, claims: Claims<'_>) -> Result<String, String> {
     let clock: Arc<dyn Clock> = Arc::new(SimClock::default());
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(1));
-    let facts = Facts { kind: "IAM", display_name: "token-terraform", policy_name: "ecr-staging", clock: &clock, entropy: &entropy };
+    let facts = Facts {
+        kind: "IAM",
+        display_name: "token-terraform",
+        policy_name: "ecr-staging",
+        claims,
+        quote: Ok,
+        clock: &clock,
+        entropy: &entropy,
+    };
     Template::parse(template)?.fill(&facts)
 }
 
@@ -104,4 +116,18 @@ proptest::proptest! {
         let _any = filled(&text);
         let _wrapped = filled(&format!("{{{{{text}}}}}"));
     }
+}
+
+#[test]
+fn claims_are_what_the_login_proved_and_a_missing_one_is_an_error() {
+    let claims = [("repository", "acme/app"), ("https://x/y", "z")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let filled = |template| filled_with(template, Claims::Of(&claims));
+    assert_eq!(filled("{{ .Claims.repository | replace \"/\" \"-\" }}").as_deref(), Ok("acme-app"));
+    assert_eq!(filled("{{ index .Claims \"https://x/y\" | uppercase }}{{ (index .Claims \"repository\") }}").as_deref(), Ok("Zacme/app"));
+    assert!(filled("{{ if eq .Claims.ref \"main\" }}a{{ end }}").unwrap_err().contains("proved no \"ref\""));
+    for broken in ["{{ .Claims }}", "{{ .Claims.a-b }}", "{{ index .Claims }}", "{{ index .Type \"a\" }}", "{{ index .Claims 5 }}"] {
+        assert!(filled(broken).is_err(), "{broken}");
+    }
+    assert!(filled_with("{{ .Claims.x }}", Claims::Absent).unwrap_err().contains("there are no claims here"));
+    assert_eq!(filled_with("{{ .Claims.x }}", Claims::Any).as_deref(), Ok("claim"));
 }

@@ -1,0 +1,85 @@
+//! IAM roles from memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use daypass_base::{BoxFuture, Seconds};
+
+use super::{FakeAws, ready};
+use crate::api::{Call, Result};
+use crate::roles::{Decision, IamRoles, Question, RoleInfo, RolePolicy};
+use crate::{AwsError, ErrorKind};
+
+/// The roles of the account that a [`FakeAws`] plays.
+#[derive(Default)]
+pub(super) struct Roles {
+    trusts: BTreeMap<String, String>,
+    policies: BTreeMap<(String, String), String>,
+    /// What principals may not do.
+    forbidden: BTreeSet<(String, String)>,
+}
+
+impl FakeAws {
+    /// Adds a role with this trust policy.
+    pub fn add_role(&self, name: &str, trust: &str) {
+        self.state().roles.trusts.insert(name.to_owned(), trust.to_owned());
+    }
+
+    /// Lets a principal not do something, as far as simulations say.
+    pub fn forbid(&self, principal: &str, action: &str) {
+        self.state().roles.forbidden.insert((principal.to_owned(), action.to_owned()));
+    }
+
+    /// The inline policies of a role, by name.
+    pub fn role_policies(&self, role: &str) -> BTreeMap<String, String> {
+        let state = self.state();
+        let of_role = state.roles.policies.iter().filter(|((of, _), _)| of == role);
+        of_role.map(|((_, name), document)| (name.clone(), document.clone())).collect()
+    }
+}
+
+fn missing(what: &str, name: &str) -> AwsError {
+    AwsError {
+        kind: ErrorKind::NotFound,
+        code: "NoSuchEntity".to_owned(),
+        message: format!("The {what} with name {name} cannot be found."),
+        status: Some(404),
+        request_id: Some("7a62c49f-347e-4fc4-9331-6e8eEXAMPLE".to_owned()),
+    }
+}
+
+impl IamRoles for FakeAws {
+    fn get_role<'a>(&'a self, _: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<RoleInfo>> {
+        let found = self.state().roles.trusts.get(name).map(|trust| RoleInfo {
+            arn: format!("arn:aws:iam::123456789012:role/{name}"),
+            trust: trust.clone(),
+            max_session: Seconds(3600),
+        });
+        ready(found.ok_or_else(|| missing("role", name)))
+    }
+
+    fn simulate<'a>(&'a self, _: Call<'a>, question: &'a Question) -> BoxFuture<'a, Result<Vec<Decision>>> {
+        let state = self.state();
+        let decided = question.actions.iter().map(|action| Decision {
+            action: action.clone(),
+            allowed: !state.roles.forbidden.contains(&(question.principal.clone(), action.clone())),
+        });
+        let decided = decided.collect();
+        drop(state);
+        ready(Ok(decided))
+    }
+
+    fn put_role_policy<'a>(&'a self, _: Call<'a>, policy: &'a RolePolicy) -> BoxFuture<'a, Result<()>> {
+        let mut state = self.state();
+        let known = state.roles.trusts.contains_key(&policy.role);
+        if known {
+            state.roles.policies.insert((policy.role.clone(), policy.name.clone()), policy.document.clone());
+        }
+        drop(state);
+        ready(if known { Ok(()) } else { Err(missing("role", &policy.role)) })
+    }
+
+    fn delete_role_policy<'a>(&'a self, _: Call<'a>, role: &'a str, policy: &'a str) -> BoxFuture<'a, Result<()>> {
+        let gone = self.state().roles.policies.remove(&(role.to_owned(), policy.to_owned()));
+        ready(gone.map(drop).ok_or_else(|| missing("role policy", policy)))
+    }
+}

@@ -1,0 +1,261 @@
+//! The mint ledger: which caller got which AWS access key, by which claims, when, from where.
+//!
+//! It answers `whois` and is written off the request path: a mint costs a place in a bounded queue. What waits there when a process is
+//! killed is lost, and the audit log has it. Mints lie in rows of up to [`ROW_MINTS`], in time order; beside each row stands a small one with its
+//! key ids, which is all that a search reads. Rows go when the last credential in them is over for as long as the retention, or when there
+//! are more than the limit.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use daypass_base::{Clock, Entropy, Seconds, Timestamp};
+use daypass_sdk::Result;
+use daypass_storage::Batch;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+
+use crate::metrics::Counter;
+use crate::node::Inner;
+use crate::rows::{self, Rows, config_key};
+
+/// A credential that was handed out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mint {
+    pub(crate) access_key_id: String,
+    /// Where it was asked for: `aws/sts/deploy`.
+    pub(crate) path: String,
+    pub(crate) lease_id: String,
+    pub(crate) request_id: String,
+    pub(crate) issued: Timestamp,
+    pub(crate) expires: Timestamp,
+    pub(crate) display_name: String,
+    pub(crate) entity_id: String,
+    /// Accessor of the token; empty for batch tokens.
+    pub(crate) accessor: String,
+    /// The token's own metadata, which its maker may have written.
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// What the login behind the token proved.
+    pub(crate) claims: BTreeMap<String, String>,
+    /// Address of the client.
+    pub(crate) remote_address: String,
+    /// What the engine says of it: session name, role ARN.
+    pub(crate) facts: BTreeMap<String, String>,
+}
+
+/// The key ids of a row, and when the last of its credentials is over.
+#[derive(Debug, Serialize, Deserialize)]
+struct Keys {
+    until: Timestamp,
+    keys: Vec<String>,
+}
+
+/// The row that is being filled.
+#[derive(Default)]
+struct Filling {
+    /// Empty before its first mint.
+    name: String,
+    mints: Vec<Mint>,
+    /// Mints of it that are not stored yet.
+    dirty: bool,
+}
+
+/// The ledger of an unsealed node.
+pub(crate) struct Mints {
+    rows: Rows,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    /// Most rows.
+    most: usize,
+    retention: Seconds,
+    waiting: Mutex<Vec<Mint>>,
+    filling: tokio::sync::Mutex<Filling>,
+    added: Notify,
+    /// Mints that found no place in the queue.
+    pub(crate) lost: Counter,
+}
+
+impl Mints {
+    pub(crate) fn new(rows: Rows, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, kept: usize, retention: Seconds) -> Self {
+        Self {
+            rows,
+            clock,
+            entropy,
+            most: kept.div_ceil(ROW_MINTS),
+            retention,
+            waiting: Mutex::default(),
+            filling: tokio::sync::Mutex::default(),
+            added: Notify::new(),
+            lost: Counter::default(),
+        }
+    }
+
+    /// Notes a mint, to be written soon.
+    pub(crate) fn add(&self, mint: Mint) {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() >= QUEUE_MAX {
+            self.lost.add();
+            return;
+        }
+        waiting.push(mint);
+        drop(waiting);
+        self.added.notify_one();
+    }
+
+    /// Everything that is known of an access key, newest first.
+    pub(crate) async fn find(&self, access_key_id: &str) -> Result<Vec<Mint>> {
+        let of_key = |mints: &[Mint]| mints.iter().filter(|mint| mint.access_key_id == access_key_id).cloned().collect::<Vec<_>>();
+        let mut found = Vec::new();
+        // Memory first: what moves from there into the store meanwhile is then seen twice, never not at all.
+        let waiting = of_key(&self.waiting.lock());
+        let filling = self.filling.lock().await;
+        let (name, in_memory) = (filling.name.clone(), of_key(&filling.mints));
+        drop(filling);
+        let mut after: Option<Vec<u8>> = None;
+        while found.len() < FOUND_MAX {
+            let page = self.rows.scan(&config_key(KEYS), after.as_deref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.bytes.to_vec());
+            for (key, plain) in page {
+                let keys: Keys = rows::parse(&key, &plain.value)?;
+                let row = key.bytes.get(KEYS.len()..).map(String::from_utf8_lossy).unwrap_or_default();
+                if row == name || !keys.keys.iter().any(|key| key == access_key_id) {
+                    continue;
+                }
+                if let Some((mints, _)) = self.rows.get_json::<Vec<Mint>>(&config_key(format!("{MINTS}{row}"))).await? {
+                    found.extend(of_key(&mints));
+                }
+            }
+        }
+        found.extend(in_memory);
+        found.extend(waiting);
+        found.sort_by(|one, other| (other.issued, &other.request_id).cmp(&(one.issued, &one.request_id)));
+        found.dedup();
+        found.truncate(FOUND_MAX);
+        Ok(found)
+    }
+
+    /// Writes what waits. What cannot be written waits on.
+    pub(crate) async fn flush(&self) {
+        let mut filling = self.filling.lock().await;
+        loop {
+            let room = ROW_MINTS.saturating_sub(filling.mints.len());
+            let taken: Vec<Mint> = {
+                let mut waiting = self.waiting.lock();
+                let taken = waiting.len().min(room);
+                waiting.drain(..taken).collect()
+            };
+            if taken.is_empty() && !filling.dirty {
+                return;
+            }
+            if filling.name.is_empty() {
+                let number = u32::from_be_bytes(self.entropy.bytes());
+                filling.name = format!("{:016x}{number:08x}", self.clock.now().millis());
+            }
+            filling.dirty = true;
+            filling.mints.extend(taken);
+            if let Err(error) = self.write(&filling).await {
+                tracing::warn!(%error, "the mint ledger could not be written; it is tried again, and the audit log has every mint");
+                return;
+            }
+            filling.dirty = false;
+            if filling.mints.len() >= ROW_MINTS {
+                *filling = Filling::default();
+            }
+        }
+    }
+
+    async fn write(&self, filling: &Filling) -> Result<()> {
+        let until = filling.mints.iter().map(|mint| mint.expires).max().unwrap_or_default();
+        let keys = Keys { until, keys: filling.mints.iter().map(|mint| mint.access_key_id.clone()).collect() };
+        let batch = self.rows.put_json(Batch::new(), config_key(format!("{MINTS}{}", filling.name)), &filling.mints)?;
+        let batch = self.rows.put_json(batch, config_key(format!("{KEYS}{}", filling.name)), &keys)?;
+        self.rows.commit(batch).await?;
+        Ok(())
+    }
+
+    /// Removes rows whose retention is over, and the oldest over the limit.
+    pub(crate) async fn prune(&self) -> Result<()> {
+        let mut count = 0_usize;
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.rows.list(&config_key(KEYS), after.as_deref(), NAMES_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            count += page.len();
+            after = Some(last.to_vec());
+        }
+        let mut over = count.saturating_sub(self.most);
+        let (now, mut after) = (self.clock.now(), None::<Vec<u8>>);
+        loop {
+            let page = self.rows.scan(&config_key(KEYS), after.as_deref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.bytes.to_vec());
+            let mut batch = Batch::new();
+            for (key, plain) in page {
+                let keys: Keys = rows::parse(&key, &plain.value)?;
+                if over == 0 && keys.until + self.retention > now {
+                    continue;
+                }
+                over = over.saturating_sub(1);
+                let row = key.bytes.get(KEYS.len()..).map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+                batch = batch.delete(config_key(format!("{MINTS}{row}"))).delete(key);
+            }
+            if !batch.deletes.is_empty() {
+                self.rows.commit(batch).await?;
+            }
+        }
+    }
+}
+
+/// Writes until the node is sealed or gone, and once more then. Nothing wakes it while nothing is minted, but for the hourly tidying.
+pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
+    let mut pruned: Option<Duration> = None;
+    loop {
+        let Some(strong) = inner.upgrade() else { return };
+        let Ok(unsealed) = strong.unsealed() else { return };
+        let clock = Arc::clone(&strong.clock);
+        drop(strong);
+        if *stopped.borrow() {
+            unsealed.mints.flush().await;
+            return;
+        }
+        if pruned.is_none_or(|last| clock.elapsed().saturating_sub(last) >= PRUNE_EVERY) {
+            pruned = Some(clock.elapsed());
+            if let Err(error) = unsealed.mints.prune().await {
+                tracing::warn!(%error, "the mint ledger could not be tidied; it is tried again in an hour");
+            }
+        }
+        let (tidying, added) = (clock.sleep(PRUNE_EVERY), unsealed.mints.added.notified());
+        tokio::select! {
+            () = added => {
+                // Others come meanwhile, and share the write.
+                tokio::select! {
+                    () = clock.sleep(GATHER) => {}
+                    _ = stopped.changed() => {}
+                }
+                unsealed.mints.flush().await;
+            }
+            () = tidying => {}
+            changed = stopped.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Mints in one row.
+const ROW_MINTS: usize = 64;
+/// Mints that wait to be written: some ten megabytes.
+const QUEUE_MAX: usize = 20_000;
+/// Most mints of one key that are shown: a credential that a role shares is handed out many times.
+const FOUND_MAX: usize = 100;
+/// For so long mints gather before they are written.
+const GATHER: Duration = Duration::from_millis(250);
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
+const PAGE: usize = 256;
+const NAMES_PAGE: usize = 4096;
+const KEYS: &str = "core/mints/keys/";
+const MINTS: &str = "core/mints/rows/";

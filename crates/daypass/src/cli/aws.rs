@@ -1,0 +1,219 @@
+//! `aws`: what operators ask about roles of aws mounts. The server answers; this lays it out.
+
+use http::Method;
+
+use super::settings::{Ctx, Http, Output};
+use super::{Failure, Outcome, clean_path, exactly};
+use crate::client::Call;
+use crate::show::value::Value;
+use crate::show::{self, Format};
+
+/// Check the roles of an aws mount, print the IAM policies they need, end their sessions
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    Check(CheckArgs),
+    PolicyFor(PolicyForArgs),
+    RevokeSessions(RevokeSessionsArgs),
+}
+
+/// Walk from the server's own identity to what a role may do, and name the hop that fails
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+
+  $ daypass aws check cdp/aws/staging ecr-staging
+  $ daypass aws check -action=s3:PutObject -resource=arn:aws:s3:::artifacts/* aws deploy
+
+Exit code 2 when a hop fails. A session of 15 minutes is made and thrown away.")]
+pub(crate) struct CheckArgs {
+    /// The mount, then its role
+    #[arg(value_name = "MOUNT ROLE")]
+    arguments: Vec<String>,
+    /// IAM role, when the role allows more than one
+    #[arg(long, value_name = "ARN")]
+    role_arn: Option<String>,
+    /// An action that the credential shall be allowed; may be repeated [default: what a push to ECR needs]
+    #[arg(long, value_name = "ACTION")]
+    action: Vec<String>,
+    /// What the actions are done on [default: everything]
+    #[arg(long, value_name = "ARN")]
+    resource: Option<String>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    http: Http,
+}
+
+/// Print the IAM policies that a role needs
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+
+  $ daypass aws policy-for cdp/aws/staging ecr-staging
+  $ daypass aws policy-for -terraform -repository=arn:aws:ecr:eu-west-1:111111111111:repository/app aws deploy")]
+pub(crate) struct PolicyForArgs {
+    /// The mount, then its role
+    #[arg(value_name = "MOUNT ROLE")]
+    arguments: Vec<String>,
+    /// ARN of an ECR repository to push to; may be repeated
+    #[arg(long, value_name = "ARN")]
+    repository: Vec<String>,
+    /// ARN of the principal that the server is [default: asked of AWS]
+    #[arg(long, value_name = "ARN")]
+    principal: Option<String>,
+    /// As resources for Terraform instead of JSON
+    #[arg(long)]
+    terraform: bool,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    http: Http,
+}
+
+/// End all sessions of an IAM role that began before now
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+
+  $ daypass aws revoke-sessions aws deploy
+  $ daypass aws revoke-sessions -source-identity=acme.app aws deploy
+  $ daypass aws revoke-sessions -undo aws deploy
+
+The role must allow it (allow_revoke_sessions=true). Builds that hold an earlier session fail.")]
+pub(crate) struct RevokeSessionsArgs {
+    /// The mount, then its role
+    #[arg(value_name = "MOUNT ROLE")]
+    arguments: Vec<String>,
+    /// IAM role, when the role allows more than one
+    #[arg(long, value_name = "ARN")]
+    role_arn: Option<String>,
+    /// Only sessions with this source identity
+    #[arg(long, value_name = "NAME")]
+    source_identity: Option<String>,
+    /// Take the policy off again
+    #[arg(long)]
+    undo: bool,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    http: Http,
+}
+
+/// Runs the verb.
+pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
+    match verb {
+        Verb::Check(args) => check(args, ctx),
+        Verb::PolicyFor(args) => policy_for(args, ctx),
+        Verb::RevokeSessions(args) => revoke_sessions(args, ctx),
+    }
+}
+
+/// `<mount>/<what>/<role>`.
+fn path(arguments: &[String], what: &str) -> Result<String, Failure> {
+    let [mount, role] = exactly::<2>(arguments)?;
+    Ok(format!("{}/{what}/{role}", clean_path(mount).trim_end_matches('/')))
+}
+
+fn check(args: &CheckArgs, ctx: &Ctx) -> Outcome {
+    let (path, format) = (path(&args.arguments, "check")?, ctx.format_but_raw(&args.output)?);
+    let mut body = Value::map::<&str>([]);
+    for (field, value) in [("role_arn", &args.role_arn), ("resource", &args.resource)] {
+        if let Some(value) = value {
+            body.set(field, Value::text(value.trim()));
+        }
+    }
+    if !args.action.is_empty() {
+        body.set("actions", Value::texts(args.action.iter().map(|action| action.trim())));
+    }
+    let client = ctx.client(&args.http)?;
+    let answer = client.fetch(&Call::new(Method::PUT, &path).body(body)).map_err(|error| Failure::api("Error checking", error))?;
+    let answer = answer.ok_or_else(|| Failure::no_value(&path))?;
+    let ok = answer.data.get("ok").is_some_and(Value::is_true);
+    if format == Format::Table {
+        for step in answer.data.get("steps").map(Value::items).unwrap_or_default() {
+            show::out(&lines(step));
+        }
+    } else {
+        show::answer(format, &answer);
+    }
+    Ok(if ok { 0 } else { 2 })
+}
+
+/// A step as a person reads it.
+fn lines(step: &Value) -> String {
+    let mark = match step.get("ok") {
+        Some(ok) if ok.is_true() => "ok     ",
+        Some(Value::Bool(_)) => "FAILED ",
+        _ => "unknown",
+    };
+    let mut text = format!("{mark}  {}\n         {}", step.text_at("step"), step.text_at("detail").replace('\n', "\n         "));
+    for (place, document) in step.get("mend").map(Value::entries).unwrap_or_default() {
+        text.push_str(&format!("\n         {}, to be added:\n{}", place.replace('_', " "), document.pretty()));
+    }
+    text
+}
+
+fn policy_for(args: &PolicyForArgs, ctx: &Ctx) -> Outcome {
+    let (path, format) = (path(&args.arguments, "policy-for")?, ctx.format_but_raw(&args.output)?);
+    let mut query: Vec<(String, String)> =
+        args.principal.iter().map(|principal| ("principal".to_owned(), principal.trim().to_owned())).collect();
+    if !args.repository.is_empty() {
+        query.push(("repositories".to_owned(), args.repository.join(",")));
+    }
+    let client = ctx.client(&args.http)?;
+    let answer = client.read(&path, &query).map_err(|error| Failure::api("Error reading the policies", error))?;
+    let answer = answer.ok_or_else(|| Failure::no_value(&path))?;
+    match format {
+        Format::Table if args.terraform => show::out(&terraform(&answer.data)),
+        Format::Table => show::document(Format::Json, &answer.data),
+        _ => show::answer(format, &answer),
+    }
+    Ok(0)
+}
+
+/// The policies as Terraform's resources.
+fn terraform(data: &Value) -> String {
+    let mut text = String::new();
+    for (field, value) in data.entries() {
+        if field == "trust_policies" {
+            for (arn, document) in value.entries() {
+                let name = arn.rsplit('/').next().unwrap_or_default();
+                text.push_str(&format!(
+                    "# {arn}\nresource \"aws_iam_role\" \"{}\" {{\n  name               = \"{name}\"\n  assume_role_policy = jsonencode({})\n}}\n\n",
+                    word(name),
+                    indented(document)
+                ));
+            }
+        } else if matches!(value, Value::Map(_)) {
+            let name = field.replace('_', "-");
+            text.push_str(&format!(
+                "resource \"aws_iam_policy\" \"{field}\" {{\n  name   = \"daypass-{name}\"\n  policy = jsonencode({})\n}}\n\n",
+                indented(value)
+            ));
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+fn indented(document: &Value) -> String {
+    document.pretty().replace('\n', "\n  ")
+}
+
+/// A name that Terraform takes.
+fn word(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' }).collect()
+}
+
+fn revoke_sessions(args: &RevokeSessionsArgs, ctx: &Ctx) -> Outcome {
+    let (path, format) = (path(&args.arguments, "revoke-sessions")?, ctx.format_but_raw(&args.output)?);
+    let fields = [("role_arn", &args.role_arn), ("source_identity", &args.source_identity)];
+    let given = fields.into_iter().filter_map(|(field, value)| value.as_ref().map(|value| (field, value.trim())));
+    let client = ctx.client(&args.http)?;
+    if args.undo {
+        let call = given.fold(Call::new(Method::DELETE, &path), |call, (field, value)| call.query(field, value));
+        client.fetch(&call).map_err(|error| Failure::api("Error undoing", error))?;
+        show::out("Success! Earlier sessions work again, once AWS has spread it.");
+        return Ok(0);
+    }
+    let body = Value::map(given.map(|(field, value)| (field, Value::text(value))));
+    let answer = client.fetch(&Call::new(Method::PUT, &path).body(body)).map_err(|error| Failure::api("Error ending sessions", error))?;
+    show::answer(format, &answer.ok_or_else(|| Failure::no_value(&path))?);
+    Ok(0)
+}

@@ -1,0 +1,231 @@
+//! Credentials that are handed out again for a while, and callers who wait for one that is being made already.
+//!
+//! Packer's `vault()` and other readers read one field at a time: with a `reuse_window` the fields they get belong together, and AWS is
+//! asked once. A credential is kept in memory alone and never longer than its window; the number kept is bounded.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use daypass_aws::{AssumeRole, Credential};
+use daypass_sdk::{Cx, Error, Kind, Result, Seconds, Timestamp};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
+use super::ours::Ours;
+
+/// Most credentials that a mount keeps. When all places are taken by credentials that are still good, others are made but not kept.
+const KEPT_MAX: usize = 10_000;
+
+/// What makes two requests the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Same {
+    /// Who asks; `None` where the role shares its credentials.
+    pub(super) caller: Option<[u8; 16]>,
+    /// The daypass role, and the version of its row: what was made under another version is not handed out again.
+    pub(super) role: (String, u64),
+    /// The version of `config/root`.
+    pub(super) config: u64,
+    /// What is asked of AWS; a session name that was made for this request alone is left out.
+    pub(super) input: AssumeRole,
+}
+
+/// How long a credential is good for others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    length: Seconds,
+    min_ttl: Seconds,
+}
+
+impl Window {
+    /// For the role on the way: as long as it lasts, but for ten minutes.
+    pub(super) const HOP: Self = Self { length: WINDOW_MAX, min_ttl: Seconds(600) };
+
+    /// The window of a role; `None` when it hands out nothing again. Without `reuse_min_ttl` a credential must have half of its life left.
+    pub(super) fn of(ours: &Ours, lifetime: Seconds) -> Option<Self> {
+        let length = ours.reuse_window.set()?;
+        Some(Self { length, min_ttl: ours.reuse_min_ttl.set().unwrap_or(Seconds(lifetime.0 / 2)) })
+    }
+
+    fn is_open(self, made: &Minted, now: Timestamp) -> bool {
+        now < made.at + self.length && now + self.min_ttl <= made.credential.expiration
+    }
+}
+
+/// A credential, and when and under which name it was made.
+#[derive(Debug)]
+pub(super) struct Minted {
+    pub(super) at: Timestamp,
+    pub(super) credential: Credential,
+    pub(super) session_name: String,
+}
+
+type Place = Arc<OnceCell<Result<Arc<Minted>, Shared>>>;
+
+/// A failure that several callers get.
+struct Shared {
+    kind: Kind,
+    message: String,
+}
+
+/// The credentials that a mount keeps.
+#[derive(Default)]
+pub(super) struct Kept {
+    places: Mutex<HashMap<Same, Place>>,
+}
+
+impl Kept {
+    /// The kept credential, or the one that `make` makes: once, however many ask at the same moment. A failure goes to all who waited for
+    /// it; who asks later tries anew. When the one who makes it goes away, the next who waits takes over.
+    pub(super) async fn get<F>(&self, cx: &Cx, same: Same, window: Window, make: impl FnOnce() -> F + Send) -> Result<Arc<Minted>>
+    where
+        F: Future<Output = Result<Minted>> + Send,
+    {
+        let Some(place) = self.place(cx, &same, window) else { return make().await.map(Arc::new) };
+        let shared = |error: Error| Shared { kind: error.kind, message: error.message };
+        let made = place.get_or_init(|| async { make().await.map(Arc::new).map_err(shared) }).await;
+        match made {
+            Ok(minted) => Ok(Arc::clone(minted)),
+            Err(failure) => {
+                self.leave(&same, &place);
+                Err(Error::new(failure.kind, failure.message.clone()))
+            }
+        }
+    }
+
+    /// The place for these requests: one with a good credential, one where a credential is being made, or a new one. `None` when there is
+    /// no room for another.
+    fn place(&self, cx: &Cx, same: &Same, window: Window) -> Option<Place> {
+        let now = cx.clock.now();
+        let mut places = self.places.lock();
+        if let Some(place) = places.get(same) {
+            let good = match place.get() {
+                None => true,
+                Some(Ok(minted)) => window.is_open(minted, now),
+                Some(Err(_)) => false,
+            };
+            if good {
+                return Some(Arc::clone(place));
+            }
+        } else if places.len() >= KEPT_MAX {
+            // What is over in any case goes; the windows of other roles are not known here, and do not matter for that.
+            places.retain(|_, place| match place.get() {
+                None => true,
+                Some(Ok(minted)) => minted.credential.expiration > now,
+                Some(Err(_)) => false,
+            });
+            if places.len() >= KEPT_MAX {
+                return None;
+            }
+        }
+        let place = Place::default();
+        places.insert(same.clone(), Arc::clone(&place));
+        Some(place)
+    }
+
+    /// Gives a place up, unless another has taken it over.
+    fn leave(&self, same: &Same, place: &Place) {
+        let mut places = self.places.lock();
+        if places.get(same).is_some_and(|held| Arc::ptr_eq(held, place)) {
+            places.remove(same);
+        }
+    }
+
+    /// Forgets what nobody can be handed any more. Called once a minute, so that a credential does not stay in memory for long.
+    pub(super) fn tidy(&self, now: Timestamp) {
+        self.places.lock().retain(|_, place| match place.get() {
+            None => true,
+            Some(Ok(minted)) => minted.credential.expiration > now && now < minted.at + WINDOW_MAX,
+            Some(Err(_)) => false,
+        });
+    }
+
+    /// Forgets everything: the configuration may have changed.
+    pub(super) fn clear(&self) {
+        self.places.lock().clear();
+    }
+}
+
+/// Longest window that a role can set: a credential of STS lives 36 hours at most.
+pub(super) const WINDOW_MAX: Seconds = Seconds(36 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use daypass_base::Secret;
+
+    use super::*;
+    use crate::testing::Bench;
+
+    fn cx() -> Cx {
+        let aws = super::super::Aws::new(Arc::new(daypass_aws::FakeAws::new(Arc::new(daypass_base::sim::SimClock::default()))));
+        Bench::new(aws, "aws/", "aws").cx("sts/r", daypass_sdk::Operation::Read)
+    }
+
+    fn same(number: u8) -> Same {
+        Same { caller: Some([number; 16]), role: ("r".to_owned(), 1), config: 0, input: AssumeRole::default() }
+    }
+
+    async fn minted(cx: &Cx, asked: &AtomicUsize) -> Result<Minted> {
+        let number = asked.fetch_add(1, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        let credential = Credential {
+            access_key_id: format!("ASIA{number}"),
+            secret_access_key: Secret::from("s"),
+            session_token: Secret::from("t"),
+            expiration: cx.clock.now() + Seconds(3600),
+            arn: None,
+        };
+        Ok(Minted { at: cx.clock.now(), credential, session_name: String::new() })
+    }
+
+    const WINDOW: Window = Window { length: Seconds(120), min_ttl: Seconds(900) };
+
+    #[tokio::test]
+    async fn those_who_ask_while_a_credential_is_being_made_wait_for_it() {
+        let (cx, kept, asked) = (cx(), Arc::new(Kept::default()), Arc::new(AtomicUsize::new(0)));
+        let readers: Vec<_> = (0..1000)
+            .map(|_| {
+                let (cx, kept, asked) = (cx.clone(), Arc::clone(&kept), Arc::clone(&asked));
+                tokio::spawn(async move { kept.get(&cx, same(1), WINDOW, || minted(&cx, &asked)).await.unwrap() })
+            })
+            .collect();
+        for reader in readers {
+            assert_eq!(reader.await.unwrap().credential.access_key_id, "ASIA0");
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn when_the_one_who_makes_it_goes_away_another_takes_over() {
+        let (cx, kept, asked) = (cx(), Arc::new(Kept::default()), Arc::new(AtomicUsize::new(0)));
+        let first = {
+            let (cx, kept) = (cx.clone(), Arc::clone(&kept));
+            tokio::spawn(async move { kept.get(&cx, same(1), WINDOW, std::future::pending::<Result<Minted>>).await.map(drop) })
+        };
+        tokio::task::yield_now().await;
+        let second = {
+            let (cx, kept, asked) = (cx.clone(), Arc::clone(&kept), Arc::clone(&asked));
+            tokio::spawn(async move { kept.get(&cx, same(1), WINDOW, || minted(&cx, &asked)).await.unwrap() })
+        };
+        tokio::task::yield_now().await;
+        first.abort();
+        assert_eq!(second.await.unwrap().credential.access_key_id, "ASIA0");
+    }
+
+    #[tokio::test]
+    async fn no_more_than_so_many_are_kept() {
+        let (cx, kept, asked) = (cx(), Kept::default(), AtomicUsize::new(0));
+        for number in 0..=KEPT_MAX {
+            let same = Same { role: (number.to_string(), 1), ..same(1) };
+            kept.get(&cx, same, WINDOW, || minted(&cx, &asked)).await.unwrap();
+        }
+        assert_eq!(kept.places.lock().len(), KEPT_MAX);
+        let last = Same { role: (KEPT_MAX.to_string(), 1), ..same(1) };
+        kept.get(&cx, last, WINDOW, || minted(&cx, &asked)).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), KEPT_MAX + 2, "what finds no place is made each time");
+        kept.tidy(cx.clock.now() + Seconds(3600));
+        assert!(kept.places.lock().is_empty());
+    }
+}

@@ -1,0 +1,120 @@
+//! `revoke-sessions/<role>`: the kill switch. AWS has no way to take one STS credential back; a policy on the IAM role can deny everything to
+//! the sessions that began before now.
+//!
+//! Only where the role allows it (`allow_revoke_sessions`). The policy is an inline one with a name of its own; deleting it, by DELETE here
+//! or by hand, undoes it. Sessions that are minted later are not touched.
+
+use std::sync::Arc;
+
+use daypass_aws::{AssumeRole, Call, ErrorKind, RolePolicy, Target};
+use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Result, Seconds};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Aws;
+use super::arn;
+use super::attribution::Attribution;
+use super::creds::{deadline, signed_by, upstream};
+use super::documents;
+use super::loaded::{self, Loaded};
+use super::names;
+use super::text::quoted;
+
+/// Name of the inline policy.
+const POLICY: &str = "daypass-revoked-sessions";
+
+pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
+    vec![
+        Endpoint::at(["revoke-sessions/{name@}"])
+            .summary("End all sessions of an IAM role that began before now; deleting undoes it.")
+            .help(HELP)
+            .on(Operation::Update, revoke)
+            .on(Operation::Delete, undo),
+    ]
+}
+
+/// Which sessions.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+struct Params {
+    /// Name of the role. Example: `ecr-staging`.
+    name: String,
+    /// IAM role, when the role allows more than one. Example: `arn:aws:iam::111111111111:role/ecr-staging`.
+    #[serde(default)]
+    role_arn: String,
+    /// Only sessions with this source identity. Example: `acme.app`.
+    #[serde(default)]
+    source_identity: String,
+}
+
+async fn revoke(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> {
+    let (target, iam_role) = ready(&engine, &cx, &params).await?;
+    let before = cx.clock.now();
+    let document = documents::sessions_over(&before.to_string(), &params.source_identity);
+    let policy = RolePolicy { role: role_name(&iam_role).to_owned(), name: POLICY.to_owned(), document: document.to_string() };
+    let call = Call { target: &target, deadline: deadline(&cx) };
+    engine
+        .aws
+        .put_role_policy(call, &policy)
+        .await
+        .map_err(|error| upstream(format!("Error putting the policy {POLICY} on {iam_role}: {}", error.sdk_text()), error))?;
+    // What is kept for other callers would be handed out dead.
+    engine.kept.clear();
+    Ok(Json(json!({ "role_arn": iam_role, "policy_name": POLICY, "sessions_before": before, "source_identity": params.source_identity })))
+}
+
+async fn undo(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<()> {
+    let (target, iam_role) = ready(&engine, &cx, &params).await?;
+    let call = Call { target: &target, deadline: deadline(&cx) };
+    match engine.aws.delete_role_policy(call, role_name(&iam_role), POLICY).await {
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(upstream(format!("Error deleting the policy {POLICY} of {iam_role}: {}", error.sdk_text()), error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Where IAM of the role's account is reached, and which role is meant. Errors: `Denied` when the role does not allow it.
+async fn ready(engine: &Aws, cx: &Cx, params: &Params) -> Result<(Target, String)> {
+    let Loaded { role, target, .. } = loaded::assumed_role(cx, &params.name).await?;
+    if !role.ours.allow_revoke_sessions {
+        return Err(Error::bad_request(format!(
+            "role {} does not allow this: write allow_revoke_sessions=true to roles/{} first",
+            quoted(&params.name),
+            params.name
+        )));
+    }
+    let iam_role = role.iam_role(&Attribution::of(cx, &params.name), &params.name, &params.role_arn)?;
+    engine.remember(&target);
+    let call = Call { target: &target, deadline: deadline(cx) };
+    let identity = engine.aws.get_caller_identity(call).await;
+    let own = identity.map_err(|error| upstream(format!("who the server is could not be asked: {}", error.sdk_text()), error))?;
+    let account = arn::iam_role(&iam_role).map(|arn| arn.account.to_owned()).unwrap_or_default();
+    if role.ours.revoke_role_arn.is_empty() {
+        if account != own.account {
+            return Err(Error::bad_request(format!(
+                "{iam_role} is of another account than the server ({}): write revoke_role_arn to the role, an IAM role of account {account} \
+                 that may call iam:PutRolePolicy and iam:DeleteRolePolicy",
+                own.account
+            )));
+        }
+        return Ok((target, iam_role));
+    }
+    let input = AssumeRole {
+        role_arn: role.ours.revoke_role_arn.clone(),
+        session_name: names::safe(&format!("daypass-revoke-{}", cx.clock.now().seconds())),
+        duration: Seconds(900),
+        ..AssumeRole::default()
+    };
+    let session = engine.aws.assume_role(call, input).await;
+    let session = session.map_err(|error| upstream(format!("Error assuming role (revoke_role_arn): {}", error.sdk_text()), error))?;
+    Ok((signed_by(&target, &session), iam_role))
+}
+
+/// The name of an IAM role, without its path.
+fn role_name(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or_default()
+}
+
+const HELP: &str = "Puts the inline policy daypass-revoked-sessions on the IAM role: a deny for all sessions that began before now, or for those of one
+source identity. It takes seconds until AWS has spread it. Later sessions work; builds that hold an earlier one fail. The server, or the role
+in revoke_role_arn, needs iam:PutRolePolicy and iam:DeleteRolePolicy on the IAM role. DELETE takes the policy off again.";

@@ -1,0 +1,138 @@
+//! What operators ask of an aws mount: where a chain breaks, which IAM policies a role needs, and the end of all sessions.
+
+use daypass_testkit::{Answer, TestServer};
+use serde_json::{Value, json};
+
+const TASK: &str = "arn:aws:iam::123456789012:role/daypass";
+const NEAR: &str = "arn:aws:iam::123456789012:role/near";
+const FAR: &str = "arn:aws:iam::111111111111:role/far";
+
+async fn server(fields: Value) -> TestServer {
+    let server = TestServer::start().await;
+    server.put("sys/mounts/aws", json!({ "type": "aws" })).await.ok();
+    let mut role = json!({ "credential_type": "assumed_role", "role_arns": NEAR });
+    for (name, value) in fields.as_object().unwrap() {
+        role[name] = value.clone();
+    }
+    server.put("aws/roles/r", role).await.ok();
+    server
+}
+
+/// The steps: name, outcome and detail.
+fn steps(answer: &Answer) -> Vec<(String, Value, String)> {
+    let steps = answer["data"]["steps"].as_array().unwrap().iter();
+    steps.map(|step| (step["step"].as_str().unwrap().to_owned(), step["ok"].clone(), step["detail"].as_str().unwrap().to_owned())).collect()
+}
+
+async fn check(server: &TestServer) -> Answer {
+    server.put("aws/check/r", json!({})).await.ok()
+}
+
+#[tokio::test]
+async fn a_chain_that_holds_is_walked_to_its_end() {
+    let server = server(json!({})).await;
+    let answer = check(&server).await;
+    assert_eq!(answer["data"]["ok"], json!(true), "{answer:?}");
+    let names: Vec<String> = steps(&answer).into_iter().map(|(name, ..)| name).collect();
+    assert_eq!(
+        names,
+        ["server identity".to_owned(), format!("assume {NEAR}"), "the credential works".to_owned(), format!("permissions of {NEAR}")]
+    );
+}
+
+#[tokio::test]
+async fn the_hop_that_fails_is_named_with_the_statement_that_mends_it() {
+    let server = server(json!({ "external_id": "ext" })).await;
+    let refuse = || server.aws().refuse("AccessDenied", "no", 403);
+    let last = |answer: &Answer| answer["data"]["steps"].as_array().unwrap().last().unwrap().clone();
+
+    server.aws().add_role(
+        "near",
+        &json!({ "Statement": { "Effect": "Allow", "Principal": { "Service": "x" }, "Action": "sts:AssumeRole" } }).to_string(),
+    );
+    refuse();
+    let answer = check(&server).await;
+    let step = last(&answer);
+    assert_eq!((answer["data"]["ok"].clone(), step["ok"].clone()), (json!(false), json!(false)));
+    assert!(step["detail"].as_str().unwrap().contains("names nobody"), "{step}");
+    let statement = &step["mend"]["trust_policy"]["Statement"][0];
+    assert_eq!(
+        (statement["Principal"]["AWS"].clone(), statement["Condition"]["StringEquals"]["sts:ExternalId"].clone()),
+        (json!(TASK), json!("ext"))
+    );
+
+    let let_in = json!({ "Statement": { "Effect": "Allow", "Principal": { "AWS": TASK }, "Action": "sts:AssumeRole", "Condition": { "StringEquals": { "sts:ExternalId": "y" } } } });
+    server.aws().add_role("near", &let_in.to_string());
+    refuse();
+    assert!(last(&check(&server).await)["detail"].as_str().unwrap().contains("conditions on sts:ExternalId"));
+
+    server.aws().forbid(TASK, "sts:AssumeRole");
+    refuse();
+    let step = last(&check(&server).await);
+    assert!(step["detail"].as_str().unwrap().contains("has no policy that allows sts:AssumeRole"), "{step}");
+    assert_eq!(step["mend"]["identity_policy"]["Statement"][0]["Resource"], json!([NEAR]));
+}
+
+#[tokio::test]
+async fn permissions_that_a_push_needs_are_looked_at() {
+    let server = server(json!({})).await;
+    server.aws().forbid(NEAR, "ecr:PutImage");
+    let answer = check(&server).await;
+    let (_, ok, detail) = steps(&answer).pop().unwrap();
+    assert_eq!(ok, json!(false));
+    assert!(detail.contains("no policy allows ecr:PutImage"), "{detail}");
+    let other = server.put("aws/check/r", json!({ "actions": "s3:GetObject", "resource": "arn:aws:s3:::b/*" })).await.ok();
+    assert_eq!(other["data"]["ok"], json!(true), "{other:?}");
+    server.put("aws/roles/r", json!({ "role_arns": FAR })).await.ok();
+    let (_, ok, detail) = steps(&check(&server).await).pop().unwrap();
+    assert!(ok.is_null() && detail.contains("another account"), "{detail}");
+}
+
+#[tokio::test]
+async fn the_policies_that_a_role_needs_can_be_printed() {
+    let fields =
+        json!({ "role_arns": [FAR, "arn:aws:iam::{{ .Claims.account }}:role/ci"], "external_id": "ext", "session_tags": { "a": "b" } });
+    let server = server(fields).await;
+    let repository = "arn:aws:ecr:eu-west-1:111111111111:repository/app";
+    let answer = server.get(&format!("aws/policy-for/r?repositories={repository}")).await.ok();
+    let data = &answer["data"];
+    assert_eq!(data["principal"], json!(TASK));
+    assert_eq!(data["server_policy"]["Statement"][0]["Resource"], json!([FAR, "arn:aws:iam::*:role/ci"]));
+    assert_eq!(data["server_policy"]["Statement"][0]["Action"], json!(["sts:AssumeRole", "sts:TagSession"]));
+    assert_eq!(data["trust_policies"][FAR]["Statement"][0]["Condition"]["StringEquals"]["sts:ExternalId"], json!("ext"));
+    assert_eq!(data["push_policy"]["Statement"][1]["Resource"], json!([repository]));
+    assert!(server.get("aws/policy-for/r?repositories=app").await.refused(400).contains("no ARN of a repository"));
+
+    let hub = "arn:aws:iam::999999999999:role/hub";
+    let fields = json!({ "role_arns": "", "via_role_arn": hub, "role_arn_pattern": "arn:aws:iam::*:role/ci-*", "allowed_accounts": "111111111111,222222222222" });
+    server.put("aws/roles/r", fields).await.ok();
+    let answer = server.get("aws/policy-for/r").await.ok();
+    assert_eq!(answer["data"]["server_policy"]["Statement"][0]["Resource"], json!([hub]));
+    let reached = json!(["arn:aws:iam::111111111111:role/ci-*", "arn:aws:iam::222222222222:role/ci-*"]);
+    assert_eq!(answer["data"]["via_policy"]["Statement"][0]["Resource"], reached);
+    assert_eq!(answer["data"]["trust_policies"][hub]["Statement"][0]["Principal"]["AWS"], json!(TASK));
+}
+
+#[tokio::test]
+async fn all_sessions_that_began_before_can_be_ended_and_that_undone() {
+    let server = server(json!({ "reuse_window": "5m" })).await;
+    server.aws().add_role("near", "{}");
+    assert!(server.put("aws/revoke-sessions/r", json!({})).await.refused(400).contains("allow_revoke_sessions=true"));
+    server.put("aws/roles/r", json!({ "allow_revoke_sessions": true })).await.ok();
+    let before = server.get("aws/sts/r").await.ok().text("/data/access_key");
+    let answer = server.put("aws/revoke-sessions/r", json!({ "source_identity": "acme.app" })).await.ok();
+    assert_eq!(answer["data"]["role_arn"], json!(NEAR));
+    let policies = server.aws().role_policies("near");
+    let policy: Value = serde_json::from_str(&policies["daypass-revoked-sessions"]).unwrap();
+    assert_eq!(policy["Statement"][0]["Effect"], json!("Deny"));
+    assert_eq!(policy["Statement"][0]["Condition"]["StringEquals"]["aws:SourceIdentity"], json!("acme.app"));
+    assert!(policy["Statement"][0]["Condition"]["DateLessThan"]["aws:TokenIssueTime"].as_str().unwrap().starts_with("2026-01-02T03:04:"));
+    assert_ne!(server.get("aws/sts/r").await.ok().text("/data/access_key"), before, "a kept credential would be dead");
+    for _ in 0..2 {
+        server.delete("aws/revoke-sessions/r").await.ok();
+    }
+    assert!(server.aws().role_policies("near").is_empty());
+
+    server.put("aws/roles/r", json!({ "role_arns": FAR })).await.ok();
+    assert!(server.put("aws/revoke-sessions/r", json!({})).await.refused(400).contains("write revoke_role_arn"));
+}

@@ -1,0 +1,94 @@
+//! The mint ledger: which caller got which access key, before and after a restart, and for how long that is known.
+
+use std::time::Duration;
+
+use daypass_testkit::TestServer;
+use serde_json::json;
+
+async fn server() -> TestServer {
+    let server = TestServer::start().await;
+    server.mount_aws("aws").await;
+    server
+}
+
+async fn minted(server: &TestServer) -> String {
+    server.get("aws/sts/deploy").await.ok().text("/data/access_key")
+}
+
+#[tokio::test]
+async fn an_access_key_leads_to_the_caller_that_got_it() {
+    let server = server().await;
+    server.policy("ci", r#"path "aws/*" { capabilities = ["read"] }"#).await;
+    server.put("sys/auth/approle", json!({ "type": "approle" })).await.ok();
+    server.put("auth/approle/role/jenkins", json!({ "token_policies": "ci" })).await.ok();
+    let role_id = server.get("auth/approle/role/jenkins/role-id").await.ok().text("/data/role_id");
+    let secret = server.put("auth/approle/role/jenkins/secret-id", json!({ "metadata": "{\"job\":\"nightly\"}" })).await.ok();
+    let login = json!({ "role_id": role_id, "secret_id": secret.text("/data/secret_id") });
+    let token = server.put("auth/approle/login", login).nobody().await.ok().token();
+    let answer = server.get("aws/sts/deploy").token(&token).from("10.1.2.3").await.ok();
+    let key = answer.text("/data/access_key");
+    let known = server.get(&format!("sys/mints/{key}")).await.ok();
+    assert_eq!(known["data"]["claims"]["job"], json!("nightly"));
+    assert_eq!((known.text("/data/display_name"), known.text("/data/path")), ("approle".into(), "aws/sts/deploy".into()));
+    assert_eq!((known.text("/data/remote_address"), known.text("/data/lease_id")), ("10.1.2.3".into(), answer.lease()));
+    assert_eq!((known["data"]["live"].clone(), known.number("/data/ttl")), (json!(true), 3600));
+    assert!(known.text("/data/facts/session_name").starts_with("vault-approle-deploy-"), "{known:?}");
+    assert!(!known.body.to_string().contains("fake-secret"), "{known:?}");
+    assert_eq!(server.get("sys/mints/ASIANOBODY").await.status, 404);
+    assert_eq!(
+        server.get(&format!("sys/mints/{key}")).token(&token).await.status,
+        403,
+        "the key's owner may not ask unless policy lets it"
+    );
+}
+
+#[tokio::test]
+async fn the_ledger_survives_a_restart_and_fills_rows_of_many() {
+    let server = server().await;
+    let mut keys = Vec::new();
+    for _ in 0..150 {
+        keys.push(minted(&server).await);
+    }
+    // One for the writer to see that there is something, one for what gathers until then.
+    server.seconds(1).await;
+    server.seconds(1).await;
+    let server = server.restart().await;
+    keys.push(minted(&server).await);
+    for key in [&keys[0], &keys[63], &keys[64], &keys[149], &keys[150]] {
+        assert_eq!(server.get(&format!("sys/mints/{key}")).await.ok().text("/data/access_key_id"), **key);
+    }
+    server.seconds(1).await;
+    let rows = server.keys().await.into_iter().filter(|key| key.contains("core/mints/rows/")).count();
+    assert!((3..=5).contains(&rows), "{rows} rows hold 151 mints");
+}
+
+#[tokio::test]
+async fn a_mint_is_forgotten_ninety_days_after_its_end() {
+    let server = server().await;
+    let key = minted(&server).await;
+    server.seconds(3600).await;
+    let over = server.get(&format!("sys/mints/{key}")).await.ok();
+    assert_eq!((over["data"]["live"].clone(), over.number("/data/ttl")), (json!(false), 0));
+    // Another row is begun, so that the first is whole.
+    let server = server.restart().await;
+    server.advance(Duration::from_hours(24 * 90 - 2)).await;
+    server.seconds(1).await;
+    server.get(&format!("sys/mints/{key}")).await.ok();
+    server.advance(Duration::from_hours(4)).await;
+    server.seconds(1).await;
+    assert_eq!(server.get(&format!("sys/mints/{key}")).await.status, 404);
+    assert_eq!(server.keys().await.into_iter().filter(|key| key.contains("core/mints/")).count(), 0);
+}
+
+#[tokio::test]
+async fn a_credential_that_was_handed_out_again_shows_each_time() {
+    let server = server().await;
+    let role = json!({ "credential_type": "assumed_role", "role_arns": "arn:aws:iam::111111111111:role/x", "reuse_window": "2m" });
+    server.put("aws/roles/shared", role).await.ok();
+    let key = server.get("aws/sts/shared").await.ok().text("/data/access_key");
+    server.seconds(2).await;
+    assert_eq!(server.get("aws/sts/shared").await.ok().text("/data/access_key"), key);
+    let known = server.get(&format!("sys/mints/{key}")).await.ok();
+    let uses = known["data"]["uses"].as_array().unwrap();
+    assert_eq!((uses.len(), uses[0]["facts"]["reused"].clone(), uses[1]["facts"].get("reused")), (2, json!("true"), None));
+}
