@@ -1,5 +1,6 @@
 //! AWS from a script, for tests of everything above this crate.
 
+mod ecr;
 mod users;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -9,6 +10,8 @@ use daypass_base::{BoxFuture, Clock, Seconds, Secret};
 
 use crate::api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, Target};
 use crate::{AwsError, ErrorKind};
+
+pub use ecr::AskedLogin;
 
 /// An AWS that issues plausible credentials, or what [`FakeAws::answer`] queued, and remembers what it was asked.
 ///
@@ -27,6 +30,7 @@ struct State {
     forgotten: usize,
     issued: u64,
     iam: users::Users,
+    registries: ecr::Registries,
 }
 
 /// A call that was made, and where to.
@@ -40,6 +44,8 @@ pub enum Made {
     SessionToken(Target, SessionToken),
     /// `sts:GetCallerIdentity`.
     CallerIdentity(Target),
+    /// `ecr:GetAuthorizationToken` or its like of ECR Public.
+    AuthorizationToken(AskedLogin),
     /// One of the reads of a group's policies: the action and the group.
     Group(&'static str, String),
 }

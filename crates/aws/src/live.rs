@@ -2,9 +2,11 @@
 //!
 //! Nothing is read or connected before the first call: making a [`LiveAws`] costs nothing. Clients are kept per [`Target`].
 
+mod ecr;
 mod http;
 mod iam;
 mod identity;
+mod plain;
 mod sort;
 mod time;
 

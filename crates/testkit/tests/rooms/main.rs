@@ -9,6 +9,7 @@ mod aws_users;
 mod compatibility;
 mod crash;
 mod declarations;
+mod ecr;
 mod full;
 mod identity;
 mod lease_admin;
