@@ -1,6 +1,7 @@
 //! AWS from a script, for tests of everything above this crate.
 
 mod ecr;
+mod signin;
 mod users;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,6 +13,7 @@ use crate::api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, R
 use crate::{AwsError, ErrorKind};
 
 pub use ecr::AskedLogin;
+pub use signin::AskedVisit;
 
 /// An AWS that issues plausible credentials, or what [`FakeAws::answer`] queued, and remembers what it was asked.
 ///
@@ -46,6 +48,8 @@ pub enum Made {
     CallerIdentity(Target),
     /// `ecr:GetAuthorizationToken` or its like of ECR Public.
     AuthorizationToken(AskedLogin),
+    /// `getSigninToken` of the console's federation endpoint.
+    ConsoleVisit(AskedVisit),
     /// One of the reads of a group's policies: the action and the group.
     Group(&'static str, String),
 }

@@ -33,8 +33,15 @@ pub struct AskedLogin {
     pub public: bool,
 }
 
+impl Registries {
+    /// The refusal that is queued, if there is one.
+    pub(super) fn next_failure(&mut self) -> Option<AwsError> {
+        self.failures.pop_front()
+    }
+}
+
 impl FakeAws {
-    /// Queues a refusal of the next `GetAuthorizationToken`.
+    /// Queues a refusal of the next `GetAuthorizationToken`, or of the next visit to the console.
     pub fn refuse_login(&self, code: &str, message: &str, status: u16) {
         let error = AwsError::answered(Some(code), Some(message), status, Some("7a62c49f-347e-4fc4-9331-6e8eEXAMPLE"));
         self.state().registries.failures.push_back(error);
@@ -55,7 +62,7 @@ impl FakeAws {
             registry_ids: input.registry_ids.clone(),
             public: input.public,
         }));
-        if let Some(error) = state.registries.failures.pop_front() {
+        if let Some(error) = state.registries.next_failure() {
             return Err(error);
         }
         state.registries.given += 1;

@@ -28,7 +28,7 @@ fn task(sandbox: &Running, clock: Arc<dyn Clock>) -> LiveAws {
         url: variable(sandbox, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
         authorization: Some(Secret::new(variable(sandbox, "AWS_CONTAINER_AUTHORIZATION_TOKEN"))),
     };
-    LiveAws::new(clock, Settings { endpoint: Some(sandbox.url()), container: Some(container), region: None })
+    LiveAws::new(clock, Settings { endpoint: Some(sandbox.url()), container: Some(container), ..Settings::default() })
 }
 
 fn call(target: &Target) -> Call<'_> {

@@ -8,7 +8,7 @@ use std::io::Read as _;
 use clap::Subcommand;
 
 use super::settings::{Ctx, Http};
-use super::{Failure, Outcome, clean_path};
+use super::{Failure, clean_path};
 use crate::show;
 use crate::show::value::Value;
 
@@ -19,11 +19,12 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:
 
   $ echo 111111111111.dkr.ecr.us-east-1.amazonaws.com | daypass docker-credential get -role=app
+
 Link this file as docker-credential-daypass into a directory of PATH. With
 {\"credHelpers\": {\"111111111111.dkr.ecr.us-east-1.amazonaws.com\": \"daypass\"}}
 in ~/.docker/config.json and DAYPASS_ECR_ROLE=app in the environment, docker
 and podman log in by themselves, and again when a login has ended.")]
-    Get(Get),
+    Get(Box<Get>),
     /// Do nothing: logins are read from the server
     #[command(after_help = "Examples:
 
@@ -58,24 +59,24 @@ pub(crate) struct Get {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Nothing {}
 
-/// Speaks the protocol.
-pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
+/// Speaks the protocol; the exit code says whether there is a login.
+pub(super) fn run(verb: &Verb, ctx: &Ctx) -> u8 {
     match verb {
         Verb::Get(args) => match get(args, ctx) {
             Ok(login) => {
                 show::out(&login);
-                Ok(0)
+                0
             }
             Err(failure) => {
                 show::out(&failure.text);
-                Ok(1)
+                1
             }
         },
         // What docker wants to put away after a login that a person typed would shadow nothing here: the next `get` asks the server.
-        Verb::Store(_) | Verb::Erase(_) => Ok(0),
+        Verb::Store(_) | Verb::Erase(_) => 0,
         Verb::List(_) => {
             show::out("{}");
-            Ok(0)
+            0
         }
     }
 }

@@ -203,7 +203,7 @@ fn run(verb: Verb, ctx: &Ctx) -> Result<ExitCode, Failure> {
         Verb::Auth(verb) => auth::run(&verb, ctx),
         Verb::Completion(args) => Ok(completion::run(args, ctx)),
         Verb::Delete(args) => delete::run(&args, ctx),
-        Verb::DockerCredential(verb) => docker_credential::run(&verb, ctx),
+        Verb::DockerCredential(verb) => Ok(docker_credential::run(&verb, ctx)),
         Verb::Kv(verb) => kv::run(&verb, ctx),
         Verb::Lease(verb) => lease::run(&verb, ctx),
         Verb::List(args) => list::run(&args, ctx),

@@ -40,7 +40,7 @@ fn door(path: &'static str, door: Door) -> Endpoint<Aws> {
 
 /// What may be asked for.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-struct Wanted {
+pub(super) struct Wanted {
     /// Name of the role. Example: `ecr-staging`.
     name: String,
     /// IAM role to assume, when the role allows more than one; empty is the same as not given. Example:
@@ -64,7 +64,7 @@ enum Grant {
     Session(SessionToken),
 }
 
-async fn mint(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door) -> Result<Reply> {
+pub(super) async fn mint(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door) -> Result<Reply> {
     let keys = [roles::key(&wanted.name), config_root::KEY.to_owned()];
     let mut read = cx.store.get_many(&keys).await?.into_iter();
     let role = read.next().flatten().ok_or_else(|| Error::bad_request(format!("Role {} not found", quoted(&wanted.name))))?;

@@ -1,6 +1,7 @@
 //! The aws secrets engine: short-lived AWS credentials.
 //!
-//! One file per path group: [`config_root`], [`config_lease`], [`roles`], [`creds`] (which serves `sts/` too), [`static_roles`].
+//! One file per path group: [`config_root`], [`config_lease`], [`roles`], [`creds`] (which serves `sts/` too), [`container`] and [`console`]
+//! (the same credentials in other clothes), [`static_roles`].
 //! [`role`] is what a role means, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart. Minting an STS
 //! credential writes nothing: it ends by itself, and its lease id describes itself (the core makes it). AWS is reached through [`daypass_aws::Aws`] alone.
 
@@ -13,6 +14,8 @@ use parking_lot::Mutex;
 
 mod config_lease;
 mod config_root;
+mod console;
+mod container;
 mod creds;
 mod names;
 mod policies;
@@ -53,10 +56,18 @@ Write a role to roles/<name>, then read credentials from sts/<name>. The server'
 unless config/root has keys.";
 
     fn endpoints() -> Vec<Endpoint<Self>> {
-        [config_root::endpoints(), config_lease::endpoints(), roles::endpoints(), creds::endpoints(), static_roles::endpoints()]
-            .into_iter()
-            .flatten()
-            .collect()
+        [
+            config_root::endpoints(),
+            config_lease::endpoints(),
+            roles::endpoints(),
+            creds::endpoints(),
+            console::endpoints(),
+            container::endpoints(),
+            static_roles::endpoints(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     fn revoke(self: Arc<Self>, cx: Cx, lease: LeaseInfo) -> BoxFuture<'static, Result<()>> {
