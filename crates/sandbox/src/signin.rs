@@ -97,3 +97,65 @@ fn enter(cloud: &Cloud, token: &str, destination: Option<&str>) -> Reply {
 
 /// Seconds in which a sign-in token can be used.
 const TICKET_SECONDS: i64 = 900;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::tests::{Fake, STAGING, credentials, read};
+    use crate::sigv4::percent_encode;
+    use crate::sigv4::tests::{Signer, request};
+    use std::time::Duration;
+
+    async fn ask(fake: &Fake, query: &str) -> (u16, String) {
+        read(answer(&fake.cloud, &request("GET", PATH, query, &[], ""))).await
+    }
+
+    fn session(signer: &Signer) -> String {
+        let token = signer.token.as_deref().unwrap_or_default();
+        let session = json!({ "sessionId": signer.key_id, "sessionKey": signer.secret, "sessionToken": token });
+        format!("Action=getSigninToken&Session={}", percent_encode(&session.to_string()))
+    }
+
+    async fn role(fake: &Fake) -> Signer {
+        let wanted = [("Action", "AssumeRole"), ("RoleArn", STAGING), ("RoleSessionName", "alice")];
+        credentials(&fake.call(&fake.task(), &wanted).await.1, "sts")
+    }
+
+    #[tokio::test]
+    async fn a_sessions_token_opens_a_page_for_fifteen_minutes() {
+        let fake = Fake::new();
+        let (status, body) = ask(&fake, &session(&role(&fake).await)).await;
+        assert_eq!(status, 200, "{body}");
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let query = format!(
+            "Action=login&Destination=https%3A%2F%2Fconsole.aws.amazon.com%2F&SigninToken={}",
+            percent_encode(body["SigninToken"].as_str().unwrap())
+        );
+        let reply = answer(&fake.cloud, &request("GET", PATH, &query, &[], ""));
+        assert_eq!((reply.status().as_u16(), reply.headers()["location"].to_str().unwrap()), (302, "https://console.aws.amazon.com/"));
+        assert_eq!(reply.headers()["x-principal"], "arn:aws:sts::111111111111:assumed-role/ecr-staging/alice");
+        fake.clock.advance(Duration::from_secs(900));
+        assert_eq!(ask(&fake, &query).await.0, 400);
+    }
+
+    #[tokio::test]
+    async fn what_aws_refuses_is_refused() {
+        let fake = Fake::new();
+        let good = role(&fake).await;
+        let user = credentials(&fake.call(&fake.root("sts"), &[("Action", "GetSessionToken")]).await.1, "sts");
+        for (query, why) in [
+            (session(&Signer { secret: "x".to_owned(), ..good.clone() }), "the secret key is wrong"),
+            (session(&Signer { key_id: "ASIAOTHER".to_owned(), ..good.clone() }), "of another key"),
+            (session(&user), "GetSessionToken"),
+            (format!("{}&SessionDuration=3600", session(&good)), "role chaining"),
+            ("Action=getSigninToken&Session=x".to_owned(), "no JSON"),
+            ("Action=login&SigninToken=x".to_owned(), "not of this sandbox"),
+            ("Action=logout".to_owned(), "Action must be"),
+        ] {
+            let (status, body) = ask(&fake, &query).await;
+            assert!(status == 400 && body.contains(why), "{why}: {status} {body}");
+        }
+        fake.clock.advance(Duration::from_hours(1));
+        assert!(ask(&fake, &session(&good)).await.1.contains("the session has ended"));
+    }
+}
