@@ -1,8 +1,8 @@
 """The story that must always work, told by real clients: a build pipeline gets AWS credentials that are gone by tonight.
 
 A Vault-compatible CLI (`bao`) sets up two accounts. Terraform asks for a credential for each and hands it to Packer, which builds an
-image, tags it, logs in to ECR with the credential and pushes. skopeo finds the images. Then everything that must be refused is tried.
-The only thing of ours on the client's side is the fake AWS.
+image, tags it, logs in to ECR with the credential and pushes. skopeo finds the images. Up to there the only thing of ours on the client's
+side is the fake AWS. Then podman and skopeo log in by the ecr engine instead, and everything that must be refused is tried.
 """
 
 import json
@@ -130,6 +130,46 @@ class Story:
             self.prove(f"the image for {environment} arrived, labelled by Packer", labels.get("built-for") == environment, err or out)
         return passwords
 
+    def engine_logins(self):
+        """The ecr engine in place of AWS's own tools: the same images, and no AWS credential on the client's side at all."""
+        code, _, err = self.bao("secrets", "enable", "ecr")
+        self.prove("an operator enables the ecr engine", code == 0, err)
+        rules = ""
+        for environment, account in ACCOUNTS.items():
+            code, _, err = self.bao("write", f"ecr/roles/{environment}", f"role_arn=arn:aws:iam::{account}:role/ecr-{environment}")
+            self.prove(f"and a role for the registry of {environment}", code == 0, err)
+            rules += f'path "ecr/creds/{environment}" {{ capabilities = ["read"] }}\n'
+        self.bao("policy", "write", "image-pull", "-", stdin=rules)
+        _, out, _ = self.bao("token", "create", "-policy=image-pull", "-ttl=1h", "-field=token")
+        token = out.strip()
+        self.secrets.append(token or "-")
+        daypass = str(self.world.daypass)
+        staging = registry_of("staging")
+        code, password, err = self.world.run([daypass, "read", "-field=password", "ecr/creds/staging"], VAULT_TOKEN=token)
+        self.secrets.append(password.strip() or "-")
+        self.world.write("home/typed.json", "{}")
+        typed = {"REGISTRY_AUTH_FILE": f"{self.world.root}/home/typed.json"}
+        code, _, err = self.world.run(["podman", "login", "--username", "AWS", "--password-stdin", staging], stdin=password, **typed)
+        self.prove(f"daypass read -field=password ecr/creds/staging | podman login --password-stdin {staging}", code == 0, err)
+        code, out, err = self.world.run(["skopeo", "inspect", f"docker://{staging}/app:1.0"], **typed)
+        self.prove("opens the registry", code == 0, err)
+        code, text, err = self.world.run([daypass, "read", "-field=dockerconfigjson", "ecr/creds/production", "format=dockerconfigjson"],
+                                         VAULT_TOKEN=token)
+        self.secrets += [login["password"] for login in json.loads(text)["auths"].values()] if code == 0 else []
+        self.world.write("home/kubernetes.json", text)
+        code, out, err = self.world.run(["skopeo", "inspect", "--authfile", f"{self.world.root}/home/kubernetes.json",
+                                         f"docker://{registry_of('production')}/app:1.0"])
+        self.prove("the text for a Kubernetes secret opens the registry that it is for", code == 0, err)
+        helper = self.world.root / "bin/docker-credential-daypass"
+        helper.symlink_to(daypass)
+        self.world.write("home/helper.json", json.dumps({"credHelpers": {registry_of(e): "daypass" for e in ACCOUNTS}}))
+        helped = {"REGISTRY_AUTH_FILE": f"{self.world.root}/home/helper.json", "DAYPASS_ECR_ROLE": ",".join(ACCOUNTS), "VAULT_TOKEN": token}
+        for environment in ACCOUNTS:
+            code, _, err = self.world.run(["podman", "pull", "--quiet", f"{registry_of(environment)}/app:1.0"], **helped)
+            self.prove(f"podman pulls from {environment} with no login at all: the credential helper asks the server", code == 0, err)
+        code, _, err = self.world.run(["skopeo", "inspect", f"docker://{staging}/app:1.0"], **{**helped, "VAULT_TOKEN": "s.wrong"})
+        self.prove("and without a good token it does not", code != 0 and "permission denied" in err, err)
+
     def refusals(self, passwords):
         staging, production = (registry_of(e) for e in ACCOUNTS)
         self.world.run(["skopeo", "logout", "--all"])
@@ -165,7 +205,9 @@ def main():
         world.start_daypass()
         story.set_up_accounts()
         story.build_images()
-        story.refusals(story.find_images())
+        passwords = story.find_images()
+        story.engine_logins()
+        story.refusals(passwords)
         story.nothing_leaked()
     finally:
         world.close()

@@ -26,8 +26,18 @@ impl Server {
         Self::dev_at(project, binary, name, http::free_port()?, http::free_port()?)
     }
 
+    /// The same with sessions of AWS that may be so short.
+    pub(crate) fn dev_with_short_sessions(project: &Project, binary: &Path, name: &str, least: &str) -> Result<Self, String> {
+        let flag = format!("-dev-aws-sandbox-min-ttl={least}");
+        Self::dev_flagged(project, binary, name, (http::free_port()?, http::free_port()?), Some(&flag))
+    }
+
     /// The same at ports of the caller's choice.
     pub(crate) fn dev_at(project: &Project, binary: &Path, name: &str, port: u16, sandbox: u16) -> Result<Self, String> {
+        Self::dev_flagged(project, binary, name, (port, sandbox), None)
+    }
+
+    fn dev_flagged(project: &Project, binary: &Path, name: &str, (port, sandbox): (u16, u16), flag: Option<&str>) -> Result<Self, String> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let sandbox = SocketAddr::from(([127, 0, 0, 1], sandbox));
         let mut command = Command::new(binary);
@@ -35,6 +45,7 @@ impl Server {
         command.arg(format!("-dev-root-token-id={ROOT_TOKEN}"));
         command.arg(format!("-dev-listen-address={address}"));
         command.arg(format!("-dev-aws-sandbox-address={sandbox}"));
+        command.args(flag);
         Self::start(project, name, command, address, Some(sandbox))
     }
 

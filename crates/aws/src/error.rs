@@ -110,6 +110,7 @@ fn kind_of(code: &str, status: u16) -> ErrorKind {
         | "InvalidIdentityToken"
         | "InvalidInput"
         | "InvalidParameterCombination"
+        | "InvalidParameterException"
         | "InvalidParameterValue"
         | "InvalidQueryParameter"
         | "MalformedPolicyDocument"

@@ -1,6 +1,8 @@
 //! AWS from a script, for tests of everything above this crate.
 
+mod ecr;
 mod roles;
+mod signin;
 mod users;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,6 +12,9 @@ use daypass_base::{BoxFuture, Clock, Seconds, Secret};
 
 use crate::api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, Target};
 use crate::{AwsError, ErrorKind};
+
+pub use ecr::AskedLogin;
+pub use signin::AskedVisit;
 
 /// An AWS that issues plausible credentials, or what [`FakeAws::answer`] queued, and remembers what it was asked.
 ///
@@ -29,6 +34,7 @@ struct State {
     issued: u64,
     iam: users::Users,
     roles: roles::Roles,
+    registries: ecr::Registries,
 }
 
 /// A call that was made, and where to.
@@ -42,6 +48,10 @@ pub enum Made {
     SessionToken(Target, SessionToken),
     /// `sts:GetCallerIdentity`.
     CallerIdentity(Target),
+    /// `ecr:GetAuthorizationToken` or its like of ECR Public.
+    AuthorizationToken(AskedLogin),
+    /// `getSigninToken` of the console's federation endpoint.
+    ConsoleVisit(AskedVisit),
     /// One of the reads of a group's policies: the action and the group.
     Group(&'static str, String),
 }

@@ -5,16 +5,22 @@
 //! Errors are sorted in one place, [`error`].
 
 mod api;
+mod ecr;
 pub mod error;
 mod fake;
 mod iam;
 mod live;
+mod partition;
 mod roles;
+mod signin;
 mod validate;
 
 pub use api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StaticKeys, StsEndpoint, Target};
+pub use ecr::{AuthorizationToken, Ecr, Login, Logins, PUBLIC_REGISTRY};
 pub use error::{AwsError, ErrorKind};
-pub use fake::{FakeAws, FakeGroup, Made};
+pub use fake::{AskedLogin, AskedVisit, FakeAws, FakeGroup, Made};
 pub use iam::{AccessKey, Depth, Holding, Iam, KeyInfo, NewUser, User, UserGrant};
 pub use live::{ContainerEndpoint, LiveAws, Settings};
+pub use partition::Partition;
 pub use roles::{Decision, IamRoles, Question, RoleInfo, RolePolicy};
+pub use signin::{ConsoleVisit, SignIn};

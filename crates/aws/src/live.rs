@@ -2,10 +2,13 @@
 //!
 //! Nothing is read or connected before the first call: making a [`LiveAws`] costs nothing. Clients are kept per [`Target`].
 
+mod ecr;
 mod http;
 mod iam;
 mod identity;
+mod plain;
 mod roles;
+mod signin;
 mod sort;
 mod time;
 
@@ -21,6 +24,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use daypass_base::{BoxFuture, Clock, Seconds, Secret, Timestamp};
 
 use crate::api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StsEndpoint, Target};
+use crate::validate::DURATION_MIN;
 use crate::{AwsError, ErrorKind};
 
 use http::Http;
@@ -47,6 +51,8 @@ pub struct Settings {
     pub container: Option<ContainerEndpoint>,
     /// Region where the target names none.
     pub region: Option<String>,
+    /// Shortest session that is asked for; AWS's 900 seconds unless the sandbox takes shorter ones.
+    pub session_min: Option<Seconds>,
 }
 
 /// AWS itself. Cheap to make; share it with an `Arc`.
@@ -246,7 +252,7 @@ impl LiveAws {
 impl Aws for LiveAws {
     fn assume_role<'a>(&'a self, call: Call<'a>, input: AssumeRole) -> BoxFuture<'a, Result<Credential>> {
         Box::pin(async move {
-            input.check()?;
+            input.check_from(self.settings.session_min.unwrap_or(DURATION_MIN))?;
             let input = &input;
             self.sts(call, |client| async move {
                 let tags = input.tags.iter().map(|(key, value)| tag(key, value)).collect::<Result<Vec<_>>>()?;
@@ -271,7 +277,7 @@ impl Aws for LiveAws {
 
     fn get_federation_token<'a>(&'a self, call: Call<'a>, input: FederationToken) -> BoxFuture<'a, Result<Credential>> {
         Box::pin(async move {
-            input.check()?;
+            input.check_from(self.settings.session_min.unwrap_or(DURATION_MIN))?;
             let input = &input;
             self.sts(call, |client| async move {
                 let request = client
@@ -290,7 +296,7 @@ impl Aws for LiveAws {
 
     fn get_session_token<'a>(&'a self, call: Call<'a>, input: SessionToken) -> BoxFuture<'a, Result<Credential>> {
         Box::pin(async move {
-            input.check()?;
+            input.check_from(self.settings.session_min.unwrap_or(DURATION_MIN))?;
             let input = &input;
             self.sts(call, |client| async move {
                 let request = client

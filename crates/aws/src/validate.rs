@@ -9,7 +9,7 @@ use crate::api::{AssumeRole, FederationToken, Result, SessionToken};
 use crate::{AwsError, ErrorKind};
 
 /// AWS's floor for every STS credential.
-const DURATION_MIN: Seconds = Seconds(900);
+pub(crate) const DURATION_MIN: Seconds = Seconds(900);
 /// Shortest ARN that AWS takes.
 const ARN_SIZE_MIN: usize = 20;
 /// Shortest serial number of an MFA device.
@@ -21,8 +21,13 @@ const NAME_SIZE_MIN: usize = 2;
 
 impl AssumeRole {
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_from(DURATION_MIN)
+    }
+
+    /// With another floor than AWS's.
+    pub(crate) fn check_from(&self, duration_min: Seconds) -> Result<()> {
         let mut check = Check::of("AssumeRoleInput");
-        check.duration(self.duration);
+        check.duration(self.duration, duration_min);
         check.size("ExternalId", self.external_id.as_deref(), NAME_SIZE_MIN);
         check.size("Policy", self.policy.as_deref(), 1);
         check.size("RoleArn", Some(&self.role_arn), ARN_SIZE_MIN);
@@ -38,8 +43,13 @@ impl AssumeRole {
 
 impl FederationToken {
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_from(DURATION_MIN)
+    }
+
+    /// With another floor than AWS's.
+    pub(crate) fn check_from(&self, duration_min: Seconds) -> Result<()> {
         let mut check = Check::of("GetFederationTokenInput");
-        check.duration(self.duration);
+        check.duration(self.duration, duration_min);
         check.size("Name", Some(&self.name), NAME_SIZE_MIN);
         check.size("Policy", self.policy.as_deref(), 1);
         check.policy_arns(&self.policy_arns);
@@ -49,8 +59,13 @@ impl FederationToken {
 
 impl SessionToken {
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_from(DURATION_MIN)
+    }
+
+    /// With another floor than AWS's.
+    pub(crate) fn check_from(&self, duration_min: Seconds) -> Result<()> {
         let mut check = Check::of("GetSessionTokenInput");
-        check.duration(self.duration);
+        check.duration(self.duration, duration_min);
         check.size("SerialNumber", self.serial_number.as_deref(), SERIAL_NUMBER_SIZE_MIN);
         check.size("TokenCode", self.token_code.as_deref(), TOKEN_CODE_SIZE_MIN);
         check.done()
@@ -67,9 +82,9 @@ impl Check {
         Self { input, problems: Vec::new() }
     }
 
-    fn duration(&mut self, duration: Seconds) {
-        if duration < DURATION_MIN {
-            self.problems.push(format!("minimum field value of {}, {}.DurationSeconds.", DURATION_MIN.0, self.input));
+    fn duration(&mut self, duration: Seconds, least: Seconds) {
+        if duration < least {
+            self.problems.push(format!("minimum field value of {}, {}.DurationSeconds.", least.0, self.input));
         }
     }
 

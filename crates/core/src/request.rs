@@ -64,6 +64,7 @@ impl Core {
             Err(error) => return write(refusal(&error, &parsed.id)),
         };
         door::trim(&mut parsed, &unsealed.table.load());
+        door::take_bare_token(&mut parsed, || unsealed.table.load_full());
         write(serve(inner, &unsealed, &parsed).await)
     }
 }
@@ -71,7 +72,7 @@ impl Core {
 async fn serve(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed) -> Answer {
     let began = inner.clock.elapsed();
     let routed = door::find(parsed, unsealed.table.load_full());
-    let (answer, routed) = match admit::admit(inner, unsealed, parsed, &routed) {
+    let (mut answer, routed) = match admit::admit(inner, unsealed, parsed, &routed) {
         Ok(admitted) => {
             let (mut answer, routed) = admitted_to(inner, unsealed, parsed, routed, &admitted).await;
             answer.headers.extend(admitted.headers);
@@ -82,6 +83,7 @@ async fn serve(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed) ->
             (turn_away(inner, unsealed, parsed, &routed, *refused).await, routed)
         }
     };
+    answer.for_aws_sdks = routed.support.for_aws_sdks;
     inner.metrics.request(routed.mount_type(), routed.login().is_some(), inner.clock.elapsed().saturating_sub(began));
     answer
 }

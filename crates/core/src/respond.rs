@@ -20,6 +20,8 @@ pub(crate) struct Answer {
     pub(crate) facts: BTreeMap<String, String>,
     /// Names below `data` that are repeated at the top level, for old clients.
     pub(crate) top_level: bool,
+    /// A refusal has the keys that AWS's SDKs read.
+    pub(crate) for_aws_sdks: bool,
 }
 
 #[derive(Debug, Default)]
@@ -100,12 +102,26 @@ pub(crate) fn write(answer: Answer) -> HttpResponse {
         Content::Bare(value) => ("application/json", json(value)),
         Content::Envelope(envelope) if answer.top_level => ("application/json", json(&spread(envelope))),
         Content::Envelope(envelope) => ("application/json", json(envelope)),
+        Content::Refused(errors) if answer.for_aws_sdks => ("application/json", json(&for_aws_sdks(answer.status, errors))),
         Content::Refused(errors) => ("application/json", json(errors)),
         Content::Raw(kind, body) => (*kind, body.clone()),
     };
     let mut headers = answer.headers;
     headers.push(("content-type", kind.to_owned()));
     HttpResponse { status: answer.status, headers, body, without: &[] }
+}
+
+/// A refusal as the credentials endpoint of a container words it, with Vault's key beside AWS's.
+fn for_aws_sdks(status: u16, errors: &Errors) -> Value {
+    let code = match status {
+        400 => "InvalidRequest",
+        403 => "AccessDenied",
+        404 => "NotFound",
+        405 => "MethodNotAllowed",
+        429 | 502 => "Throttling",
+        _ => "InternalFailure",
+    };
+    serde_json::json!({ "code": code, "message": errors.errors.join("; "), "errors": errors.errors })
 }
 
 /// The body of an envelope as it will be sent: what wrapping stores.

@@ -77,7 +77,7 @@ async fn serve(args: &ServerArgs, config: Config) -> Result<(), String> {
     let listening = bound.addresses.first().map_or("127.0.0.1:8200", String::as_str);
     let api_addr = config.api_addr.clone().unwrap_or_else(|| format!("{scheme}://{listening}"));
     let settings = settings(args, &config, &api_addr, backend.kind());
-    let aws = Arc::new(LiveAws::new(Arc::clone(&clock), aws_settings(sandbox.as_ref())));
+    let aws = Arc::new(LiveAws::new(Arc::clone(&clock), aws_settings(sandbox.as_ref(), dev::session_min(args)?)));
     let factories = registry::all(&Outside { aws });
     let core = Core::new(Arc::clone(&backend), Arc::clone(&clock), entropy, settings, factories);
     let dev = if args.dev { Some(dev::set_up(args, &core).await?) } else { None };
@@ -258,13 +258,13 @@ pub(crate) fn wire_version() -> String {
     format!("{VAULT_VERSION}+daypass.{}", env!("CARGO_PKG_VERSION"))
 }
 
-fn aws_settings(sandbox: Option<&Running>) -> AwsSettings {
+fn aws_settings(sandbox: Option<&Running>, session_min: Option<Seconds>) -> AwsSettings {
     let Some(sandbox) = sandbox else { return AwsSettings::default() };
     let environment = sandbox.environment();
     let value = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let container = value("AWS_CONTAINER_CREDENTIALS_FULL_URI")
         .map(|url| ContainerEndpoint { url, authorization: value("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(Secret::new) });
-    AwsSettings { endpoint: value("AWS_ENDPOINT_URL"), container, region: value("AWS_REGION") }
+    AwsSettings { endpoint: value("AWS_ENDPOINT_URL"), container, region: value("AWS_REGION"), session_min }
 }
 
 fn announce(addresses: &[String], scheme: &str, storage: &str, config: &Config) {

@@ -8,6 +8,7 @@ use daypass_sdk::{Engine, Error, Factory, Mounted, Result, Room};
 use crate::auth::approle::AppRole;
 use crate::auth::userpass::Userpass;
 use crate::secrets::aws::Aws;
+use crate::secrets::ecr::Ecr;
 use crate::secrets::kv1::Kv1;
 use crate::secrets::kv2::Kv2;
 use crate::secrets::transit::Transit;
@@ -21,9 +22,10 @@ pub struct Outside {
 /// All types, each with the room that its mounts share.
 #[must_use]
 pub fn all(outside: &Outside) -> Vec<Factory> {
-    let aws = Arc::clone(&outside.aws);
+    let (aws, ecr) = (Arc::clone(&outside.aws), Arc::clone(&outside.aws));
     vec![
         secret("aws", "AWS credentials that end by themselves", move || Aws::new(Arc::clone(&aws))),
+        secret("ecr", "Logins to the container registries of AWS", move || Ecr::new(Arc::clone(&ecr))),
         kv(),
         secret("transit", "Encryption and signatures with keys that stay inside", Transit::default),
         auth("approle", "Logins of machines with a role id and a secret id", AppRole::default),

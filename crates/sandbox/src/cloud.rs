@@ -282,7 +282,7 @@ fn host_service(host: &str) -> Option<Service> {
 
 fn aws_host(host: &str) -> Option<&str> {
     let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
-    name.strip_suffix(".amazonaws.com").or_else(|| name.strip_suffix(".amazonaws.com.cn"))
+    [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu"].into_iter().find_map(|suffix| name.strip_suffix(suffix))
 }
 
 /// Service and region of the scope must exist, and be those of the host when it is one of AWS.

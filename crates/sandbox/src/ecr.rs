@@ -42,6 +42,9 @@ pub(crate) fn perform(cloud: &Cloud, call: &Call<'_>, caller: &Caller, service: 
             .map_err(|_syntax| Fault::new(400, "SerializationException", "Start of structure or map found where not expected."))?
     };
     let public = service == Service::EcrPublic;
+    if public && call.region != PUBLIC_REGION {
+        return Err(Fault::new(400, "UnsupportedCommandException", "ECR Public has its API in us-east-1 alone."));
+    }
     let state = cloud.state.read();
     let actions: &[&str] =
         if public { &["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"] } else { &["ecr:GetAuthorizationToken"] };
@@ -70,9 +73,21 @@ pub(crate) fn perform(cloud: &Cloud, call: &Call<'_>, caller: &Caller, service: 
     let registries = registries(&body, &caller.account)?;
     let data: Vec<Value> = registries
         .iter()
-        .map(|account| json!({"authorizationToken": token, "expiresAt": expires, "proxyEndpoint": format!("https://{account}.dkr.ecr.{}.amazonaws.com", call.region)}))
+        .map(|account| {
+            let endpoint = format!("https://{account}.dkr.ecr.{}.{}", call.region, suffix(call.region));
+            json!({"authorizationToken": token, "expiresAt": expires, "proxyEndpoint": endpoint})
+        })
         .collect();
     Ok(answer::amz_json(&json!({"authorizationData": data}), call.request_id))
+}
+
+/// What hosts of a region end in.
+fn suffix(region: &str) -> &'static str {
+    match region.split('-').next() {
+        Some("cn") => "amazonaws.com.cn",
+        Some("eusc") => "amazonaws.eu",
+        _ => "amazonaws.com",
+    }
 }
 
 fn registries(body: &Value, own: &str) -> Result<Vec<String>> {
@@ -199,5 +214,7 @@ fn facts<'a>(state: &'a State, caller: &'a Caller, call: &'a Call<'_>) -> Reques
     }
 }
 
+/// Where the API of ECR Public is.
+const PUBLIC_REGION: &str = "us-east-1";
 /// Seconds that a registry password lives.
 const TOKEN_SECONDS: i64 = 43_200;

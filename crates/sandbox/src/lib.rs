@@ -25,6 +25,7 @@ mod request;
 mod seal;
 mod server;
 mod session;
+mod signin;
 mod sigv4;
 mod state;
 mod sts;

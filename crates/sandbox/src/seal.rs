@@ -14,6 +14,7 @@ pub(crate) enum Purpose {
     Metadata,
     Registry,
     Session,
+    Signin,
 }
 
 impl Purpose {
@@ -22,6 +23,7 @@ impl Purpose {
         match self {
             Self::Metadata => b"\x01metadata",
             Self::Registry => b"\x02registry",
+            Self::Signin => b"\x03signinit",
             Self::Session => b"\x17\x0a\x06er/dps",
         }
     }

@@ -22,6 +22,7 @@ use crate::http_api;
 use crate::metadata::Metadata;
 use crate::request::Request;
 use crate::seal::Sealer;
+use crate::signin;
 use crate::world::{ProviderSeed, World, WorldError};
 
 /// How a sandbox is set up.
@@ -31,6 +32,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Lets sessions be shorter than AWS's 900 seconds, for tests of expiry.
     pub allow_short_sessions: bool,
+    /// The shortest session instead of AWS's 900 seconds, in whole seconds; `None` for what `allow_short_sessions` says.
+    pub session_min: Option<Duration>,
     /// How long credentials of the container and metadata endpoints live; 15 minutes by default.
     pub endpoint_lifetime: Duration,
     /// Who and what exists.
@@ -43,6 +46,7 @@ impl Default for Options {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             allow_short_sessions: false,
+            session_min: None,
             endpoint_lifetime: Duration::from_mins(15),
             world: World::default(),
         }
@@ -84,7 +88,8 @@ struct Shared {
 
 /// Starts a sandbox. Serving begins before this returns.
 pub async fn start(options: Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Running, StartError> {
-    let session_min = if options.allow_short_sessions { 1 } else { 900 };
+    let session_min = options.session_min.map(|least| i64::try_from(least.as_secs()).unwrap_or(900).clamp(1, 900));
+    let session_min = session_min.unwrap_or(if options.allow_short_sessions { 1 } else { 900 });
     let role_min = if options.allow_short_sessions { 1 } else { 3600 };
     let state = options.world.build(entropy.as_ref(), clock.now(), role_min)?;
     let sealer = Sealer::new(entropy.clone()).ok_or(StartError::Crypto)?;
@@ -248,6 +253,7 @@ async fn answer(shared: &Shared, peer: IpAddr, request: http::Request<Incoming>)
     };
     match request.path.as_str() {
         path if path.starts_with("/_sandbox/") => Ok(http_api::answer(&shared.cloud, &request)),
+        signin::PATH => Ok(signin::answer(&shared.cloud, &request)),
         path if path.starts_with("/latest/") => Ok(shared.metadata.instance(&shared.cloud, &request)),
         path if path.starts_with(crate::metadata::CONTAINER_PREFIX) => Ok(shared.metadata.container(&shared.cloud, &request)),
         _ => match shared.cloud.answer(&request).await {

@@ -35,6 +35,9 @@ pub(crate) struct Session {
     pub(crate) policy_arns: Vec<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) mfa: bool,
+    /// Another role's session made it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) chained: bool,
     /// The parsed `policy`; filled when a token is opened.
     #[serde(skip)]
     pub(crate) document: Option<Arc<Document>>,
@@ -99,6 +102,7 @@ impl Session {
             policy: None,
             policy_arns: Vec::new(),
             mfa: false,
+            chained: false,
             document: None,
         }
     }

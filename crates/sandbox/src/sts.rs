@@ -65,6 +65,7 @@ fn assume_role(cloud: &Cloud, call: &Call<'_>, caller: &Caller) -> Result<Xml> {
     let packed = granted.packed;
     let mut session = role_session(cloud, call.now, granted, wish);
     session.mfa = mfa;
+    session.chained = caller.session.is_some();
     let mut xml = Xml::default();
     credentials_xml(&mut xml, &session.credential(&cloud.sealer)?);
     assumed_role_xml(&mut xml, &session, packed);

@@ -33,6 +33,7 @@ pub struct Endpoint<E> {
     pub(crate) public: bool,
     pub(crate) sudo: bool,
     pub(crate) deprecated: Option<&'static str>,
+    pub(crate) for_aws_sdks: bool,
     form: Form,
 }
 
@@ -67,6 +68,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
             public: false,
             sudo: false,
             deprecated: None,
+            for_aws_sdks: false,
             form: Form::Envelope,
         }
     }
@@ -155,6 +157,14 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
     pub fn bare(mut self) -> Self {
         self.form = Form::Bare;
         self
+    }
+
+    /// AWS's SDKs read it as a container's credentials endpoint: answers are bare JSON, refusals have `code` and `message`, and a token is
+    /// taken from `Authorization` without `Bearer` before it.
+    #[must_use]
+    pub fn for_aws_sdks(mut self) -> Self {
+        self.for_aws_sdks = true;
+        self.bare()
     }
 
     /// Successes are bare JSON, or a body of this content type.

@@ -81,6 +81,8 @@ pub struct Leased {
     /// Changes of the engine's own storage that are committed together with a stored lease, or not at all: they clear the note that the
     /// engine made before it acted.
     pub also: crate::Changes,
+    /// The client reads `data` alone: it gets no envelope, and never learns the lease's id.
+    pub without_envelope: bool,
 }
 
 /// The lifetime of a lease.
@@ -182,13 +184,20 @@ impl Leased {
     /// A secret that ends by itself: nothing is stored.
     pub fn not_renewable(data: impl Serialize, ttl: Seconds) -> Self {
         let terms = LeaseTerms { ttl, max_ttl: Seconds::ZERO, renewable: false };
-        Self { data: object(data), terms, internal: None, facts: BTreeMap::new(), also: crate::Changes::new() }
+        Self { data: object(data), terms, internal: None, facts: BTreeMap::new(), also: crate::Changes::new(), without_envelope: false }
     }
 
     /// A secret that the engine has to take back: `internal` is stored with the lease.
     pub fn stored(data: impl Serialize, terms: LeaseTerms, internal: impl Serialize) -> Self {
         let internal = serde_json::to_value(internal).unwrap_or(Value::Null);
-        Self { data: object(data), terms, internal: Some(internal), facts: BTreeMap::new(), also: crate::Changes::new() }
+        Self {
+            data: object(data),
+            terms,
+            internal: Some(internal),
+            facts: BTreeMap::new(),
+            also: crate::Changes::new(),
+            without_envelope: false,
+        }
     }
 
     /// Adds a fact for audit and ledger.

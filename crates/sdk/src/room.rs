@@ -39,6 +39,8 @@ pub struct Support {
     pub operation: bool,
     /// Can tell create from update.
     pub existence_check: bool,
+    /// Speaks as AWS's SDKs want it: see [`Endpoint::for_aws_sdks`].
+    pub for_aws_sdks: bool,
 }
 
 impl<E: Engine> Room<E> {
@@ -152,6 +154,7 @@ impl<E: Engine> Mounted for Instance<E> {
             sudo: endpoint.is_some_and(|endpoint| endpoint.sudo),
             operation: endpoint.is_some_and(|endpoint| endpoint.action(operation).is_some()),
             existence_check: endpoint.is_some_and(Endpoint::has_existence_check),
+            for_aws_sdks: endpoint.is_some_and(|endpoint| endpoint.for_aws_sdks),
         }
     }
 

@@ -62,6 +62,7 @@ func main() {
 	transit(root)
 	if os.Getenv("AWS_SANDBOX") != "" {
 		aws(ctx, root)
+		sdk(ctx, root)
 	} else {
 		fmt.Println("      left out: everything with AWS, because AWS_SANDBOX names no fake AWS")
 	}

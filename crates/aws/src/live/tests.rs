@@ -28,7 +28,7 @@ fn task(sandbox: &Running, clock: Arc<dyn Clock>) -> LiveAws {
         url: variable(sandbox, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
         authorization: Some(Secret::new(variable(sandbox, "AWS_CONTAINER_AUTHORIZATION_TOKEN"))),
     };
-    LiveAws::new(clock, Settings { endpoint: Some(sandbox.url()), container: Some(container), region: None })
+    LiveAws::new(clock, Settings { endpoint: Some(sandbox.url()), container: Some(container), ..Settings::default() })
 }
 
 fn call(target: &Target) -> Call<'_> {
@@ -223,6 +223,7 @@ async fn clients_are_bounded() {
     assert_eq!(aws.clients.lock().unwrap().len(), super::CLIENTS_MAX);
 }
 
+mod logins;
 mod network;
 
 /// Runs one of the tests below in a process of its own, whose environment is `environment` alone.

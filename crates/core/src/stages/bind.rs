@@ -150,6 +150,10 @@ async fn lease(
     if let Some(mint) = mint(parsed, identified, &leased.facts, &id, (now, ttl)) {
         unsealed.mints.add(mint);
     }
+    if leased.without_envelope {
+        let content = Content::Bare(Value::Object(leased.data));
+        return Ok((Answer { status: 200, content, facts: leased.facts, ..Answer::default() }, warnings));
+    }
     let envelope =
         Envelope { lease_id: id, renewable, lease_duration: ttl.0, ..data_envelope(&parsed.id, routed.mount_type(), Some(leased.data)) };
     Ok((Answer { facts: leased.facts, ..Answer::envelope(200, envelope) }, warnings))

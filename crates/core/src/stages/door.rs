@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use daypass_base::Secret;
 use daypass_sdk::{Found, Operation, Support};
 
 use crate::mounts::{Class, Door, Live, Table};
@@ -54,9 +55,26 @@ pub(crate) fn trim(parsed: &mut Parsed, table: &Table) {
     }
 }
 
+/// AWS's SDKs send a token as all of `Authorization`, with no scheme before it. It is taken for one only where an endpoint is made for them,
+/// and where no other token was presented; what it is good for is judged as ever.
+pub(crate) fn take_bare_token(parsed: &mut Parsed, table: impl FnOnce() -> Arc<Table>) {
+    if parsed.token.is_some() {
+        return;
+    }
+    let given = parsed.headers.get("authorization").and_then(|value| value.to_str().ok()).map(str::trim);
+    // A blank would be between a scheme and something else: no token has one.
+    let Some(token) = given.filter(|given| !given.is_empty() && !given.contains(' ')).map(|given| Secret::new(given.to_owned())) else {
+        return;
+    };
+    if find(parsed, table()).support.for_aws_sdks {
+        parsed.token = Some(token);
+        parsed.bearer = true;
+    }
+}
+
 pub(crate) fn find(parsed: &Parsed, table: Arc<Table>) -> Routed {
     let door = table.find(&parsed.path);
-    let nothing = Support { public: false, sudo: false, operation: false, existence_check: false };
+    let nothing = Support { public: false, sudo: false, operation: false, existence_check: false, for_aws_sdks: false };
     let Some(door) = door else {
         return Routed { live: None, below: String::new(), found: None, support: nothing, table, _proof: () };
     };

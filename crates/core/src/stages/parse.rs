@@ -26,7 +26,7 @@ pub(crate) struct Parsed {
     pub(crate) operation: Operation,
     pub(crate) fields: Map<String, Value>,
     pub(crate) token: Option<Secret<String>>,
-    /// The token came as `Authorization: Bearer`.
+    /// The token came in `Authorization`.
     pub(crate) bearer: bool,
     pub(crate) wrap_ttl: Option<Seconds>,
     /// Which part of a list.

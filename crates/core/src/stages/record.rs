@@ -94,7 +94,7 @@ pub(crate) async fn response(
             }),
             ..ResponseRecord::default()
         },
-        Content::Bare(Value::Object(data)) => ResponseRecord { data: Some(data), ..ResponseRecord::default() },
+        Content::Bare(Value::Object(data)) => ResponseRecord { data: Some(data), facts: Some(&answer.facts), ..ResponseRecord::default() },
         _ => ResponseRecord { data: Some(&empty), ..ResponseRecord::default() },
     });
     // A request that was not carried out for want of a record has no answer to withhold.

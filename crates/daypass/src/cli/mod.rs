@@ -9,6 +9,7 @@ mod aws;
 mod completion;
 mod data;
 mod delete;
+mod docker_credential;
 mod flags;
 mod kv;
 mod lease;
@@ -92,6 +93,8 @@ enum Verb {
     Audit(audit::Verb),
     #[command(subcommand)]
     Operator(operator::Verb),
+    #[command(subcommand)]
+    DockerCredential(docker_credential::Verb),
     PathHelp(path_help::Args),
     #[command(subcommand)]
     Print(print::Verb),
@@ -179,8 +182,11 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
 fn try_main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     let program = program_name(arguments.first());
     let words: Result<Vec<String>, OsString> = arguments.into_iter().map(OsString::into_string).collect();
-    let words =
+    let mut words =
         words.map_err(|_bytes| Failure::usage("an argument is not UTF-8 text").hint("put the value into a file and write key=@file"))?;
+    if words.first().is_some_and(|name| Path::new(name).file_stem().is_some_and(|stem| stem == DOCKER_HELPER)) {
+        words.insert(1, "docker-credential".to_owned());
+    }
     let root = root(program);
     match flags::read(&root, &words)? {
         flags::Asked::Help { path, long } => {
@@ -203,6 +209,7 @@ fn run(verb: Verb, ctx: &Ctx) -> Result<ExitCode, Failure> {
         Verb::Aws(verb) => aws::run(&verb, ctx),
         Verb::Completion(args) => Ok(completion::run(args, ctx)),
         Verb::Delete(args) => delete::run(&args, ctx),
+        Verb::DockerCredential(verb) => Ok(docker_credential::run(&verb, ctx)),
         Verb::Kv(verb) => kv::run(&verb, ctx),
         Verb::Lease(verb) => lease::run(&verb, ctx),
         Verb::List(args) => list::run(&args, ctx),
@@ -279,6 +286,9 @@ pub(crate) fn clean_path(path: &str) -> &str {
 pub(crate) fn mount_path(path: &str) -> String {
     format!("{}/", clean_path(path))
 }
+
+/// The name under which Docker calls a helper `daypass`.
+const DOCKER_HELPER: &str = "docker-credential-daypass";
 
 fn program_name(first: Option<&OsString>) -> &'static str {
     let name = first.map(Path::new).and_then(Path::file_stem).and_then(|name| name.to_str());

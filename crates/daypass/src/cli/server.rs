@@ -52,6 +52,9 @@ pub(crate) struct ServerArgs {
     /// Let that sandbox hand out sessions shorter than AWS's 900 seconds
     #[arg(long, help_heading = "Dev options")]
     pub(crate) dev_aws_sandbox_short_sessions: bool,
+    /// Shortest session of that sandbox, and the shortest that this server asks it for [default: 900s, as at AWS]
+    #[arg(long, value_name = "TTL", help_heading = "Dev options")]
+    pub(crate) dev_aws_sandbox_min_ttl: Option<String>,
     /// trace, debug, info, warn or error. Environment: VAULT_LOG_LEVEL [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,

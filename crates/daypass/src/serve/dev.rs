@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use daypass_barrier::shamir;
-use daypass_base::{Clock, Entropy, Secret};
+use daypass_base::{Clock, Entropy, Seconds, Secret, duration};
 use daypass_core::{Body, Core, HttpRequest};
 use daypass_sandbox::{Options, Running};
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -31,9 +31,24 @@ pub(super) async fn start_sandbox(
     }
     let address = args.dev_aws_sandbox_address.as_deref().unwrap_or("127.0.0.1:0");
     let listen = address.parse().map_err(|error| format!("-dev-aws-sandbox-address {address:?} is no address with a port: {error}"))?;
-    let options = Options { listen, allow_short_sessions: args.dev_aws_sandbox_short_sessions, ..Options::default() };
+    let session_min = session_min(args)?.map(Seconds::duration);
+    let options = Options { listen, allow_short_sessions: args.dev_aws_sandbox_short_sessions, session_min, ..Options::default() };
     let running = daypass_sandbox::start(options, Arc::clone(clock), Arc::clone(entropy)).await;
     running.map(Some).map_err(|error| format!("The AWS sandbox cannot start: {error}"))
+}
+
+/// The shortest session of the sandbox, where flags name another than AWS's.
+pub(super) fn session_min(args: &ServerArgs) -> Result<Option<Seconds>, String> {
+    let Some(text) = &args.dev_aws_sandbox_min_ttl else {
+        return Ok(args.dev_aws_sandbox_short_sessions.then_some(Seconds(1)));
+    };
+    let flag = "-dev-aws-sandbox-min-ttl";
+    let signed = duration::parse(text).map_err(|error| format!("{flag} {text:?} is no duration: {error}"))?;
+    let least = Seconds::from(signed.size);
+    if signed.negative || !(1..=900).contains(&least.0) {
+        return Err(format!("{flag} {text:?} must be from 1s to 900s"));
+    }
+    Ok(Some(least))
 }
 
 /// Initialises, unseals, and makes what `vault server -dev` makes.

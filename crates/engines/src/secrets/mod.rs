@@ -1,6 +1,7 @@
 //! Secrets engines.
 
 pub mod aws;
+pub mod ecr;
 pub mod kv1;
 pub mod kv2;
 mod kv_path;

@@ -329,7 +329,8 @@ mod ecr {
         assert!(answer["authorizationData"][0]["proxyEndpoint"].as_str().unwrap().contains("222222222222"));
         let (status, answer) = fake.json(&fake.root("ecr-public"), "SpencerFrontendService.GetAuthorizationToken", "{}").await;
         assert!(status == 200 && answer["authorizationData"]["authorizationToken"].is_string());
-        let (_, answer) = fake.json(&staging(&fake, "ecr-public").await, "SpencerFrontendService.GetAuthorizationToken", "{}").await;
+        let task = Signer { service: "ecr-public".to_owned(), ..fake.task() };
+        let (_, answer) = fake.json(&task, "SpencerFrontendService.GetAuthorizationToken", "{}").await;
         assert_eq!(answer["__type"], "AccessDeniedException");
     }
 }

@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may fail by panicking")]
 
 mod audit;
+mod aws_container;
 mod aws_operators;
 mod aws_sessions;
 mod aws_users;
 mod compatibility;
 mod crash;
 mod declarations;
+mod ecr;
 mod full;
 mod identity;
 mod lease_admin;

@@ -45,7 +45,7 @@ fn door(path: &'static str, door: Door) -> Endpoint<Aws> {
 
 /// What may be asked for.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-struct Wanted {
+pub(super) struct Wanted {
     /// Name of the role. Example: `ecr-staging`.
     name: String,
     /// IAM role to assume, when the role allows more than one; empty is the same as not given. Example:
@@ -75,7 +75,7 @@ enum Grant {
     Session(SessionToken),
 }
 
-async fn mint(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door) -> Result<Reply> {
+pub(super) async fn mint(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door) -> Result<Reply> {
     let Loaded { role, config, target, versions } = loaded::role(&cx, &wanted.name).await?;
     engine.remember(&target);
     if role.kind_at(door)? == CredentialType::IamUser {

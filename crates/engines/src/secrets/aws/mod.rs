@@ -1,6 +1,7 @@
 //! The aws secrets engine: short-lived AWS credentials.
 //!
-//! One file per path group: [`config_root`], [`config_lease`], [`roles`], [`creds`] (which serves `sts/` too), [`static_roles`].
+//! One file per path group: [`config_root`], [`config_lease`], [`roles`], [`creds`] (which serves `sts/` too), [`container`] and [`console`]
+//! (the same credentials in other clothes), [`static_roles`], [`check`], [`policy_for`], [`revoke_sessions`].
 //! [`role`] is what a role means, [`ours`] what it may say beyond Vault's fields, [`attribution`] whom a session is for, [`reuse`] what is handed
 //! out again, [`limits`] how many there may be, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart. Minting an STS
 //! credential writes nothing: it ends by itself, and its lease id describes itself (the core makes it). AWS is reached through [`daypass_aws::Aws`] alone.
@@ -17,6 +18,8 @@ mod attribution;
 mod check;
 mod config_lease;
 mod config_root;
+mod console;
+mod container;
 mod creds;
 mod documents;
 mod limits;
@@ -75,6 +78,8 @@ unless config/root has keys.";
             config_lease::endpoints(),
             roles::endpoints(),
             creds::endpoints(),
+            console::endpoints(),
+            container::endpoints(),
             static_roles::endpoints(),
             check::endpoints(),
             policy_for::endpoints(),

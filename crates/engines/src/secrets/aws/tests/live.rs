@@ -25,7 +25,7 @@ async fn bench() -> (Bench, Running) {
         url: variable("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
         authorization: Some(Secret::new(variable("AWS_CONTAINER_AUTHORIZATION_TOKEN"))),
     };
-    let settings = Settings { endpoint: Some(sandbox.url()), container: Some(container), region: None };
+    let settings = Settings { endpoint: Some(sandbox.url()), container: Some(container), ..Settings::default() };
     let aws = Aws::new(Arc::new(LiveAws::new(clock, settings)));
     bench.mounted = Arc::new(daypass_sdk::Room::<Aws>::new()).mount(aws);
     for (role, arn) in [("ecr-staging", STAGING), ("locked", "arn:aws:iam::111111111111:role/locked")] {

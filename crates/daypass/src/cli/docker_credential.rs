@@ -1,0 +1,183 @@
+//! `docker-credential`: registry logins for Docker and for all that speaks the protocol of its credential helpers: podman, skopeo,
+//! buildah, kaniko, crane, Maven's jib. Linked to as `docker-credential-daypass`, this file is such a helper.
+//!
+//! Source of the protocol: docker/docker-credential-helpers. Clients show what a helper writes to stdout, errors too.
+
+use std::io::Read as _;
+
+use clap::Subcommand;
+
+use super::settings::{Ctx, Http};
+use super::{Failure, clean_path};
+use crate::show;
+use crate::show::value::Value;
+
+/// Give Docker its logins to ECR
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Give the login of the registry whose name stands on stdin
+    #[command(after_help = "Examples:
+
+  $ echo 111111111111.dkr.ecr.us-east-1.amazonaws.com | daypass docker-credential get -role=app
+
+Link this file as docker-credential-daypass into a directory of PATH. With
+{\"credHelpers\": {\"111111111111.dkr.ecr.us-east-1.amazonaws.com\": \"daypass\"}}
+in ~/.docker/config.json and DAYPASS_ECR_ROLE=app in the environment, docker
+and podman log in by themselves, and again when a login has ended.")]
+    Get(Box<Get>),
+    /// Do nothing: logins are read from the server
+    #[command(after_help = "Examples:
+
+  $ daypass docker-credential store")]
+    Store(Nothing),
+    /// Do nothing: there is nothing to erase
+    #[command(after_help = "Examples:
+
+  $ daypass docker-credential erase")]
+    Erase(Nothing),
+    /// List no logins: they are made when they are asked for
+    #[command(after_help = "Examples:
+
+  $ daypass docker-credential list")]
+    List(Nothing),
+}
+
+/// How to find the login.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Get {
+    /// Role to read, or several with commas between; MOUNT/ROLE for one of another mount. Environment: DAYPASS_ECR_ROLE
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// Mount of the ecr engine. Environment: DAYPASS_ECR_MOUNT [default: ecr]
+    #[arg(long, value_name = "PATH")]
+    mount: Option<String>,
+    #[command(flatten)]
+    http: Http,
+}
+
+/// No flags.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Nothing {}
+
+/// Speaks the protocol; the exit code says whether there is a login.
+pub(super) fn run(verb: &Verb, ctx: &Ctx) -> u8 {
+    match verb {
+        Verb::Get(args) => match get(args, ctx) {
+            Ok(login) => {
+                show::out(&login);
+                0
+            }
+            Err(failure) => {
+                show::out(&failure.text);
+                1
+            }
+        },
+        // What docker wants to put away after a login that a person typed would shadow nothing here: the next `get` asks the server.
+        Verb::Store(_) | Verb::Erase(_) => 0,
+        Verb::List(_) => {
+            show::out("{}");
+            0
+        }
+    }
+}
+
+fn get(args: &Get, ctx: &Ctx) -> Result<String, Failure> {
+    let mut asked = String::new();
+    let read = std::io::stdin().take(SERVER_BYTES_MAX).read_to_string(&mut asked);
+    read.map_err(|error| Failure::usage(format!("the registry's name cannot be read from stdin: {error}")))?;
+    let asked = asked.trim();
+    let host = host(asked);
+    // Docker asks for every registry that an image comes from: the server need not hear of those that are not ECR.
+    if place(host).is_none() {
+        return Err(Failure::usage(NOT_FOUND));
+    }
+    let roles = args.role.clone().or_else(|| ctx.variable("ECR_ROLE")).filter(|roles| !roles.trim().is_empty());
+    let roles = roles.ok_or_else(|| Failure::usage("which role of the ecr engine? Set DAYPASS_ECR_ROLE, or give -role"))?;
+    let mount = args.mount.clone().or_else(|| ctx.variable("ECR_MOUNT")).unwrap_or_else(|| "ecr".to_owned());
+    let client = ctx.client(&args.http)?;
+    let mut problem = Failure::usage(NOT_FOUND);
+    for role in roles.split(',').map(clean_path).filter(|role| !role.is_empty()).take(ROLES_MAX) {
+        let (mount, role) = role.rsplit_once('/').unwrap_or((clean_path(&mount), role));
+        let path = format!("{mount}/creds/{role}");
+        match client.read(&path, &[]) {
+            Ok(Some(answer)) => {
+                if let Some(login) = login(&answer.data, asked, host) {
+                    return Ok(login);
+                }
+            }
+            Ok(None) => problem = Failure::no_value(&path),
+            Err(error) => problem = Failure::api(&format!("Error reading {path}"), error),
+        }
+    }
+    Err(problem)
+}
+
+/// The login of this registry among those that were read, as the protocol wants it.
+fn login(data: &Value, asked: &str, host: &str) -> Option<String> {
+    let several = data.get("registries").map(Value::items).unwrap_or_default();
+    let fits = |login: &&Value| {
+        let registry = login.text_at("registry");
+        registry == host || place(registry) == place(host)
+    };
+    let login = several.iter().chain(std::iter::once(data)).find(fits)?;
+    let pairs = [("ServerURL", asked), ("Username", login.text_at("username")), ("Secret", login.text_at("password"))];
+    Some(Value::map(pairs.map(|(name, text)| (name, Value::text(text)))).compact())
+}
+
+/// A registry's name without what may stand around it.
+fn host(server: &str) -> &str {
+    let name = server.split_once("://").map_or(server, |(_, name)| name);
+    name.split('/').next().unwrap_or_default()
+}
+
+/// Account and region of a registry of ECR, under any of its names: plain, FIPS, dual-stack. Empty ones for the public registry.
+fn place(host: &str) -> Option<(&str, &str)> {
+    if host == PUBLIC {
+        return Some(("", ""));
+    }
+    let mut labels = host.split('.');
+    let account = labels.next().filter(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let region = match labels.next()? {
+        "dkr" => labels.next().filter(|label| matches!(*label, "ecr" | "ecr-fips")).and_then(|_| labels.next()),
+        "dkr-ecr" | "dkr-ecr-fips" => labels.next(),
+        _ => None,
+    };
+    region.map(|region| (account, region))
+}
+
+const PUBLIC: &str = "public.ecr.aws";
+/// The one text by which clients know that they may go on without a login.
+const NOT_FOUND: &str = "credentials not found in native keychain";
+const SERVER_BYTES_MAX: u64 = 4096;
+const ROLES_MAX: usize = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_is_known_under_all_its_names() {
+        let plain = place("111111111111.dkr.ecr.us-east-1.amazonaws.com");
+        assert_eq!(plain, Some(("111111111111", "us-east-1")));
+        for name in ["111111111111.dkr.ecr-fips.us-east-1.amazonaws.com", "111111111111.dkr-ecr.us-east-1.on.aws"] {
+            assert_eq!(place(name), plain, "{name}");
+        }
+        assert_eq!(place("111111111111.dkr.ecr.cn-north-1.amazonaws.com.cn"), Some(("111111111111", "cn-north-1")));
+        for other in ["docker.io", "index.docker.io", "1.dkr.ecr.us-east-1.amazonaws.com", "111111111111.s3.amazonaws.com", ""] {
+            assert_eq!(place(other), None, "{other}");
+        }
+        assert_eq!(host("https://public.ecr.aws/v2/"), "public.ecr.aws");
+    }
+
+    #[test]
+    fn the_login_of_the_registry_that_was_asked_for_is_found_among_several() {
+        let text = r#"{"registry": "111111111111.dkr.ecr.x-1.amazonaws.com", "username": "AWS", "password": "one", "registries": [
+            {"registry": "111111111111.dkr.ecr.x-1.amazonaws.com", "username": "AWS", "password": "one"},
+            {"registry": "222222222222.dkr.ecr.x-1.amazonaws.com", "username": "AWS", "password": "two"}]}"#;
+        let data = Value::parse(text).unwrap();
+        let asked = "https://222222222222.dkr.ecr.x-1.amazonaws.com";
+        let found = login(&data, asked, host(asked)).unwrap();
+        assert_eq!(found, r#"{"ServerURL":"https://222222222222.dkr.ecr.x-1.amazonaws.com","Username":"AWS","Secret":"two"}"#);
+        assert_eq!(login(&data, "x", "222222222222.dkr.ecr.x-2.amazonaws.com"), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! What ECR gave, kept in memory until it is too old to hand out. Readers of one role at one moment make one call between them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use daypass_aws::{AwsError, Logins};
+use daypass_sdk::{Seconds, Timestamp};
+use parking_lot::Mutex;
+
+use super::role::Plan;
+
+/// Roles whose logins are kept; the one unused for longest goes first.
+const ROLES_MAX: usize = 1000;
+
+/// The logins of a mount's roles.
+#[derive(Default)]
+pub(super) struct Held {
+    roles: Mutex<HashMap<String, Kept>>,
+}
+
+struct Kept {
+    slot: Arc<Slot>,
+    used: Timestamp,
+}
+
+/// One role's login, and the queue before it: the lock is held while AWS is asked, so that whoever comes meanwhile finds the answer. A
+/// reader who gives up lets the next one ask.
+#[derive(Default)]
+struct Slot {
+    arrivals: AtomicU64,
+    state: tokio::sync::Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    good: Option<(Plan, Arc<Logins>)>,
+    bad: Option<Failure>,
+}
+
+/// What the last call failed with: the answer to all who came before it was known.
+struct Failure {
+    plan: Plan,
+    came_before: u64,
+    failed: Failed,
+}
+
+/// A failed AWS call and what it was made for.
+#[derive(Clone)]
+pub(super) struct Failed {
+    pub(super) doing: &'static str,
+    pub(super) error: AwsError,
+}
+
+/// What is wanted: for this plan, living at least so long.
+pub(super) struct Want<'a> {
+    pub(super) role: &'a str,
+    pub(super) plan: &'a Plan,
+    pub(super) now: Timestamp,
+    pub(super) at_least: Seconds,
+}
+
+impl Held {
+    /// The login that is kept, or the one that `ask` fetches.
+    pub(super) async fn login<F>(&self, want: Want<'_>, ask: F) -> Result<Arc<Logins>, Failed>
+    where
+        F: Future<Output = Result<Logins, Failed>>,
+    {
+        let slot = self.slot(want.role, want.now);
+        let ticket = slot.arrivals.fetch_add(1, Ordering::Relaxed);
+        let mut state = slot.state.lock().await;
+        if let Some((plan, logins)) = &state.good
+            && plan == want.plan
+            && end_of(logins).is_some_and(|end| end.since(want.now) >= want.at_least.duration())
+        {
+            return Ok(Arc::clone(logins));
+        }
+        if let Some(failure) = state.bad.as_ref().filter(|failure| ticket < failure.came_before && failure.plan == *want.plan) {
+            return Err(failure.failed.clone());
+        }
+        match ask.await {
+            Ok(logins) => {
+                let logins = Arc::new(logins);
+                *state = State { good: Some((want.plan.clone(), Arc::clone(&logins))), bad: None };
+                Ok(logins)
+            }
+            Err(failed) => {
+                let came_before = slot.arrivals.load(Ordering::Relaxed);
+                state.bad = Some(Failure { plan: want.plan.clone(), came_before, failed: failed.clone() });
+                Err(failed)
+            }
+        }
+    }
+
+    /// Drops what is kept for a role.
+    pub(super) fn forget(&self, role: &str) {
+        self.roles.lock().remove(role);
+    }
+
+    fn slot(&self, role: &str, now: Timestamp) -> Arc<Slot> {
+        let mut roles = self.roles.lock();
+        if let Some(kept) = roles.get_mut(role) {
+            kept.used = now;
+            return Arc::clone(&kept.slot);
+        }
+        if roles.len() >= ROLES_MAX
+            && let Some(oldest) = roles.iter().min_by_key(|(_, kept)| kept.used).map(|(name, _)| name.clone())
+        {
+            roles.remove(&oldest);
+        }
+        let slot = Arc::new(Slot::default());
+        roles.insert(role.to_owned(), Kept { slot: Arc::clone(&slot), used: now });
+        slot
+    }
+}
+
+/// When the first of several logins ends.
+pub(super) fn end_of(logins: &Logins) -> Option<Timestamp> {
+    logins.logins.iter().map(|login| login.expires).min()
+}
