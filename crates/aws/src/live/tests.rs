@@ -24,11 +24,14 @@ fn variable(sandbox: &Running, name: &str) -> String {
 
 /// A client whose own identity is the sandbox's task role.
 fn task(sandbox: &Running, clock: Arc<dyn Clock>) -> LiveAws {
-    let container = ContainerEndpoint {
+    LiveAws::new(clock, Settings { endpoint: Some(sandbox.url()), container: Some(container(sandbox)), region: None })
+}
+
+fn container(sandbox: &Running) -> ContainerEndpoint {
+    ContainerEndpoint {
         url: variable(sandbox, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
         authorization: Some(Secret::new(variable(sandbox, "AWS_CONTAINER_AUTHORIZATION_TOKEN"))),
-    };
-    LiveAws::new(clock, Settings { endpoint: Some(sandbox.url()), container: Some(container), region: None })
+    }
 }
 
 fn call(target: &Target) -> Call<'_> {
@@ -224,6 +227,7 @@ async fn clients_are_bounded() {
 }
 
 mod network;
+mod steady;
 
 /// Runs one of the tests below in a process of its own, whose environment is `environment` alone.
 async fn child(test: &str, environment: Vec<(String, String)>) {
@@ -298,7 +302,7 @@ async fn child_assumes_a_role() {
     let made = aws.assume_role(call(&target), wanted(STAGING)).await.unwrap();
     assert!(made.arn.unwrap().ends_with("assumed-role/ecr-staging/build-42"));
     if let Ok(region) = std::env::var("DAYPASS_TEST_REGION") {
-        assert_eq!(aws.base(Source::Own).await.region().unwrap().as_ref(), region);
+        assert_eq!(aws.base(Source::Own).await.config.region().unwrap().as_ref(), region);
     }
 }
 
@@ -310,7 +314,7 @@ async fn child_asks_who_it_is() {
     let aws = LiveAws::new(Arc::new(SystemClock::new()), Settings::default());
     let own = aws.get_caller_identity(call(&Target::default())).await.unwrap();
     assert_eq!(own.arn, "arn:aws:iam::999999999999:user/daypass-root");
-    assert_eq!(aws.base(Source::Own).await.region().unwrap().as_ref(), std::env::var("DAYPASS_TEST_REGION").unwrap());
+    assert_eq!(aws.base(Source::Own).await.config.region().unwrap().as_ref(), std::env::var("DAYPASS_TEST_REGION").unwrap());
 }
 
 #[tokio::test]
@@ -322,7 +326,7 @@ async fn child_has_no_identity() {
         LiveAws::new(Arc::new(SystemClock::new()), Settings { endpoint: Some("http://127.0.0.1:1".to_owned()), ..Settings::default() });
     let error = aws.get_caller_identity(call(&Target::default())).await.unwrap_err();
     assert_eq!((error.kind, error.code.as_str()), (ErrorKind::NoIdentity, "NoCredentialProviders"), "{error}");
-    assert_eq!(aws.base(Source::Own).await.region().unwrap().as_ref(), "us-east-1");
+    assert_eq!(aws.base(Source::Own).await.config.region().unwrap().as_ref(), "us-east-1");
 }
 
 #[tokio::test]
