@@ -95,6 +95,10 @@ impl Endpoint {
         })
     }
 
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The signed request. Errors: what the signer says; it has nothing against requests of ours.
     pub(super) fn request(&self, identity: &Identity, now: SystemTime, body: &Bytes) -> Result<Request<Full<Bytes>>, String> {
         let params = v4::SigningParams::builder()

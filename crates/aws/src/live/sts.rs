@@ -140,9 +140,9 @@ impl LiveAws {
             let sent = endpoint.wire.send(|| endpoint.request(&identity, now(), body));
             let answer = tokio::select! {
                 biased;
-                sent = sent => sent.map_err(|trouble| no_answer(&trouble))?,
+                sent = sent => sent.map_err(|trouble| no_answer(endpoint, &trouble))?,
                 () = self.clock.sleep(ATTEMPT_MAX) => {
-                    let error = AwsError::unreachable(format!("no answer within {ATTEMPT_MAX:?}"));
+                    let error = AwsError::unreachable(posted(endpoint, &format!("no answer within {ATTEMPT_MAX:?}")));
                     return Err(Failed { error, remedy: Remedy::Wait(None) });
                 }
             };
@@ -180,13 +180,18 @@ fn policies(form: &mut Form, arns: &[String], policy: Option<&str>) {
     form.add_some("Policy", policy);
 }
 
-fn no_answer(trouble: &Trouble) -> Failed {
+/// What went wrong and where, as Go words it.
+fn posted(endpoint: &Endpoint, detail: &str) -> String {
+    format!("Post {:?}: {detail}", endpoint.url())
+}
+
+fn no_answer(endpoint: &Endpoint, trouble: &Trouble) -> Failed {
     let (detail, remedy) = match trouble {
         Trouble::Settings(detail) => (detail, Remedy::None),
         Trouble::Unconnected(detail) => (detail, Remedy::WaitALittle),
         Trouble::Lost(detail) => (detail, Remedy::Wait(None)),
     };
-    Failed { error: AwsError::unreachable(detail), remedy }
+    Failed { error: AwsError::unreachable(posted(endpoint, detail)), remedy }
 }
 
 /// Reads an answer. `now` is in milliseconds since 1970.

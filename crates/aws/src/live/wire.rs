@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -51,8 +51,16 @@ pub(super) enum Trouble {
 pub(super) struct Wire {
     dialer: Dialer,
     clock: Arc<dyn Clock>,
-    /// At rest, the one used last at the end: it is taken first, and the others may grow old.
-    rest: Mutex<Vec<(Duration, Line)>>,
+    rest: Mutex<Rest>,
+}
+
+/// Connections that wait for a request.
+#[derive(Default)]
+struct Rest {
+    /// With the time since when, the one used last at the end: it is taken first, and the others may grow old.
+    lines: Vec<(Duration, Line)>,
+    /// Whether somebody comes by to close what has grown old.
+    swept: bool,
 }
 
 type Driver = Connection<Box<dyn Stream>, Full<Bytes>>;
@@ -74,7 +82,7 @@ impl Wire {
 
     /// Sends what `request` makes, which has a whole URL. A connection that was at rest may have been closed by its peer in this
     /// very moment: then the request is made anew, once, for a fresh one.
-    pub(super) async fn send(&self, request: impl Fn() -> Result<Request<Full<Bytes>>, String>) -> Result<Answer, Trouble> {
+    pub(super) async fn send(self: &Arc<Self>, request: impl Fn() -> Result<Request<Full<Bytes>>, String>) -> Result<Answer, Trouble> {
         if let Some(mut line) = self.take().await {
             match line.exchange(request().map_err(Trouble::Settings)?).await {
                 Ok(answer) => {
@@ -111,7 +119,7 @@ impl Wire {
     /// A connection at rest that is still open.
     async fn take(&self) -> Option<Line> {
         loop {
-            let (since, mut line) = self.rest.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let (since, mut line) = self.rest().lines.pop()?;
             let fresh = self.clock.elapsed().saturating_sub(since) < IDLE_MAX;
             if fresh && line.is_open().await {
                 return Some(line);
@@ -119,25 +127,56 @@ impl Wire {
         }
     }
 
-    /// Puts a connection to rest, where it can take another request, and lets go of those that rested for too long.
-    async fn keep(&self, mut line: Line) {
+    /// Puts a connection to rest, where it can take another request.
+    async fn keep(self: &Arc<Self>, mut line: Line) {
         if !line.is_open().await {
             return;
         }
+        let mut rest = self.rest();
+        if rest.lines.len() >= REST_MAX {
+            return;
+        }
+        rest.lines.push((self.clock.elapsed(), line));
+        if !std::mem::replace(&mut rest.swept, true) {
+            drop(rest);
+            tokio::spawn(sweep(Arc::downgrade(self), Arc::clone(&self.clock)));
+        }
+    }
+
+    /// Closes what has been at rest for too long. Says whether something is left.
+    fn let_go(&self) -> bool {
         let now = self.clock.elapsed();
-        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = rest.iter().take_while(|(since, _)| now.saturating_sub(*since) >= IDLE_MAX).count();
-        let over = (rest.len() + 1).saturating_sub(REST_MAX);
-        let gone: Vec<_> = rest.drain(..old.max(over)).collect();
-        rest.push((now, line));
+        let mut rest = self.rest();
+        let old = rest.lines.iter().take_while(|(since, _)| now.saturating_sub(*since) >= IDLE_MAX).count();
+        let gone: Vec<_> = rest.lines.drain(..old).collect();
+        rest.swept = !rest.lines.is_empty();
+        if !rest.swept {
+            rest.lines.shrink_to_fit();
+        }
+        let left = rest.swept;
         drop(rest);
         // Closed outside of the lock.
         drop(gone);
+        left
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(test)]
     pub(super) fn at_rest(&self) -> usize {
-        self.rest.lock().unwrap().len()
+        self.rest().lines.len()
+    }
+}
+
+/// Comes by for as long as connections are at rest, so that none stays half closed on a quiet server.
+async fn sweep(wire: Weak<Wire>, clock: Arc<dyn Clock>) {
+    loop {
+        clock.sleep(IDLE_MAX).await;
+        if !wire.upgrade().is_some_and(|wire| wire.let_go()) {
+            return;
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may fail by panicking")]
 
 mod audit;
+mod aws_trouble;
 mod aws_users;
 mod compatibility;
 mod crash;
