@@ -213,10 +213,13 @@ impl LiveAws {
         Arc::clone(wires.entry(origin).or_insert_with(wire))
     }
 
-    /// Forgets the server's own identity, so that the next call looks for it anew.
-    async fn forget_own_identity(&self) {
-        *self.own.lock().await = None;
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|(target, _)| target.keys.is_some());
+    /// Forgets the server's own identity, so that the next call looks for it anew; unless another call did so since `used` was taken.
+    async fn forget_own_identity(&self, target: &Target, used: &Arc<Clients>) {
+        let mut own = self.own.lock().await;
+        if self.kept(target).is_some_and(|kept| Arc::ptr_eq(&kept, used)) {
+            *own = None;
+            self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|(target, _)| target.keys.is_some());
+        }
     }
 
     /// Runs an IAM call within its deadline.
@@ -228,14 +231,19 @@ impl LiveAws {
         self.within(call.deadline, async { make(self.clients(call.target).await.iam.clone()).await }).await
     }
 
+    /// Does work of one call within its deadline, and with a place of its own all the while.
     async fn within<T>(&self, deadline: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         let placed = async {
             let _place = self.places.acquire().await.map_err(AwsError::unreachable)?;
             work.await
         };
+        self.until(deadline, placed).await
+    }
+
+    async fn until<T>(&self, deadline: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
-            done = placed => done,
+            done = work => done,
             () = self.clock.sleep(deadline) => {
                 Err(AwsError::unreachable(format!("AWS gave no answer within the {deadline:?} left for this request")))
             }

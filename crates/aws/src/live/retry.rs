@@ -51,6 +51,13 @@ impl Failed {
     }
 }
 
+impl Progress {
+    /// A call for which `bucket` stands, with its limits on the monotonic clock.
+    pub(super) fn of(bucket: String, began: Duration, end: Duration) -> Self {
+        Self { bucket, most: None, began, end, made: 0 }
+    }
+}
+
 /// The rates of all targets.
 pub(super) struct Retries {
     clock: Arc<dyn Clock>,
@@ -62,7 +69,7 @@ pub(super) struct Retries {
 /// How far one call has come.
 pub(super) struct Progress {
     /// Whose rate it uses.
-    pub(super) bucket: String,
+    bucket: String,
     /// Retries that the configuration allows.
     pub(super) most: Option<u32>,
     began: Duration,
@@ -73,11 +80,6 @@ pub(super) struct Progress {
 impl Retries {
     pub(super) fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         Self { clock, entropy, buckets: Mutex::default() }
-    }
-
-    pub(super) fn begin(&self, bucket: String, deadline: Duration) -> Progress {
-        let began = self.clock.elapsed();
-        Progress { bucket, most: None, began, end: began + deadline, made: 0 }
     }
 
     /// How long to wait before the call is made again; `None` when it is to fail now.
@@ -131,10 +133,15 @@ mod tests {
         Retries::new(Arc::new(clock.clone()), Arc::new(SeededEntropy::new(3)))
     }
 
+    fn begin(retries: &Retries, bucket: &str, deadline: Duration) -> Progress {
+        let began = retries.clock.elapsed();
+        Progress::of(bucket.to_owned(), began, began + deadline)
+    }
+
     #[test]
     fn waits_grow_and_differ_but_stay_within_bounds() {
         let retries = retries(&SimClock::default());
-        let mut progress = retries.begin("a".to_owned(), Duration::from_hours(1));
+        let mut progress = begin(&retries, "a", Duration::from_hours(1));
         let waits: Vec<_> = (0..40).map(|_| retries.wait(&mut progress, Remedy::Wait(None)).unwrap()).collect();
         assert!(waits[0] < WAIT_FIRST && waits.iter().all(|wait| *wait < WAIT_MAX));
         assert!(waits[20..].iter().max() > Some(&Duration::from_secs(3)), "{waits:?}");
@@ -146,7 +153,7 @@ mod tests {
         let retries = retries(&clock);
         let mut last: Vec<_> = (0..1_000)
             .map(|_| {
-                let mut progress = retries.begin("a".to_owned(), Duration::from_mins(1));
+                let mut progress = begin(&retries, "a", Duration::from_mins(1));
                 retries.wait(&mut progress, Remedy::Wait(None)).unwrap()
             })
             .collect();
@@ -154,7 +161,7 @@ mod tests {
         let at = |second: u64| last.iter().filter(|wait| **wait <= Duration::from_secs(second)).count();
         assert!(at(1) <= 151 && at(2) <= 201 && at(10) <= 601, "{} {} {}", at(1), at(2), at(10));
         assert_eq!(at(19), 1_000, "and all of them come to pass");
-        let mut other = retries.begin("b".to_owned(), Duration::from_mins(1));
+        let mut other = begin(&retries, "b", Duration::from_mins(1));
         assert!(retries.wait(&mut other, Remedy::Wait(None)).unwrap() < WAIT_FIRST, "others have a rate of their own");
     }
 
@@ -163,16 +170,16 @@ mod tests {
         let clock = SimClock::default();
         let retries = retries(&clock);
         for _ in 0..BURST {
-            let mut progress = retries.begin("a".to_owned(), Duration::from_mins(1));
+            let mut progress = begin(&retries, "a", Duration::from_mins(1));
             retries.wait(&mut progress, Remedy::Wait(None)).unwrap();
         }
         for _ in 0..500 {
-            let mut hurried = retries.begin("a".to_owned(), Duration::from_micros(10));
+            let mut hurried = begin(&retries, "a", Duration::from_micros(10));
             assert_eq!(retries.wait(&mut hurried, Remedy::Wait(None)), None);
         }
-        let mut patient = retries.begin("a".to_owned(), Duration::from_mins(1));
+        let mut patient = begin(&retries, "a", Duration::from_mins(1));
         assert!(retries.wait(&mut patient, Remedy::Wait(None)).unwrap() < Duration::from_millis(200));
-        let mut told = retries.begin("b".to_owned(), Duration::from_mins(1));
+        let mut told = begin(&retries, "b", Duration::from_mins(1));
         let wait = retries.wait(&mut told, Remedy::Wait(Some(Duration::from_secs(7))));
         assert_eq!(wait, Some(Duration::from_secs(7)), "AWS's own word is kept to");
         assert_eq!(retries.wait(&mut told, Remedy::Wait(Some(Duration::from_mins(2)))), None);
@@ -182,12 +189,12 @@ mod tests {
     fn refusals_and_what_the_configuration_forbids_are_not_retried() {
         let clock = SimClock::default();
         let retries = retries(&clock);
-        let mut progress = retries.begin("a".to_owned(), Duration::from_mins(1));
+        let mut progress = begin(&retries, "a", Duration::from_mins(1));
         assert_eq!(retries.wait(&mut progress, Remedy::None), None);
         progress.most = Some(1);
         assert!(retries.wait(&mut progress, Remedy::Wait(None)).is_some());
         assert_eq!(retries.wait(&mut progress, Remedy::Wait(None)), None);
-        let mut progress = retries.begin("a".to_owned(), Duration::from_mins(1));
+        let mut progress = begin(&retries, "a", Duration::from_mins(1));
         assert!(retries.wait(&mut progress, Remedy::WaitALittle).is_some());
         clock.advance(Duration::from_secs(6));
         assert_eq!(retries.wait(&mut progress, Remedy::WaitALittle), None, "a wrong host name is told soon");
@@ -197,7 +204,7 @@ mod tests {
     fn buckets_are_bounded() {
         let retries = retries(&SimClock::default());
         for number in 0..(2 * BUCKETS_MAX) {
-            let mut progress = retries.begin(number.to_string(), Duration::from_mins(1));
+            let mut progress = begin(&retries, &number.to_string(), Duration::from_mins(1));
             retries.wait(&mut progress, Remedy::Wait(None)).unwrap_or_default();
         }
         assert!(retries.buckets.lock().unwrap().len() <= BUCKETS_MAX + 1);

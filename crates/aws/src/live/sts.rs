@@ -11,7 +11,7 @@ use http::header::RETRY_AFTER;
 
 use super::endpoint::{self, Endpoint};
 use super::query::{Fields, Form};
-use super::retry::{Failed, Remedy};
+use super::retry::{Failed, Progress, Remedy};
 use super::time::SdkClock;
 use super::wire::{Answer, Trouble};
 use super::{ATTEMPT_MAX, Clients, LiveAws};
@@ -64,7 +64,7 @@ impl LiveAws {
     async fn sts<T>(&self, call: Call<'_>, account: &str, form: Form, read: fn(&Fields) -> Option<T>) -> Result<T> {
         let body = form.done();
         let mut told = None;
-        let answer = self.within(call.deadline, self.persistently(call, account, &body, &mut told)).await;
+        let answer = self.until(call.deadline, self.persistently(call, account, &body, &mut told)).await;
         // When time is up over another attempt, what AWS said to the one before tells more.
         let answer = answer.map_err(|error| told.unwrap_or(error))?;
         read(&answer.fields).ok_or_else(|| not_understood("an element is missing", &answer))
@@ -73,6 +73,7 @@ impl LiveAws {
     /// Asks again where that may help: with a fresh identity when AWS says that the one in hand is over, once; after a wait when AWS
     /// asks for fewer calls or does not answer. `told` has the last failure while it goes on.
     async fn persistently(&self, call: Call<'_>, account: &str, body: &Bytes, told: &mut Option<AwsError>) -> Result<Understood> {
+        let began = self.clock.elapsed();
         let mut renewed = call.target.keys.is_some();
         let mut progress = None;
         loop {
@@ -83,12 +84,11 @@ impl LiveAws {
             };
             if failed.error.kind == ErrorKind::ExpiredIdentity && !renewed {
                 renewed = true;
-                self.forget_own_identity().await;
+                self.forget_own_identity(call.target, &clients).await;
                 continue;
             }
-            // What came before the first failure is made up for by the limit on the whole call.
             let progress = progress.get_or_insert_with(|| {
-                let mut progress = self.retries.begin(bucket(call, account), call.deadline);
+                let mut progress = Progress::of(bucket(call, account), began, began + call.deadline);
                 progress.most = clients.retries;
                 progress
             });
@@ -100,8 +100,10 @@ impl LiveAws {
         }
     }
 
-    /// Asks the endpoint that answered last, then the others.
+    /// Asks the endpoint that answered last, then the others. Those who wait for their next round leave their places to others.
     async fn round(&self, clients: &Clients, body: &Bytes) -> std::result::Result<Understood, Failed> {
+        let closed = |error| Failed { error: AwsError::unreachable(error), remedy: Remedy::None };
+        let _place = self.places.acquire().await.map_err(closed)?;
         let count = clients.sts.len();
         let start = clients.good.load(Ordering::Relaxed);
         let mut last = Failed { error: AwsError::unreachable("no STS endpoint is configured"), remedy: Remedy::None };
