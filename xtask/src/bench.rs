@@ -3,6 +3,7 @@
 
 mod load;
 mod peer;
+mod standin;
 
 use crate::http;
 use crate::install::{debian, python};
@@ -10,6 +11,7 @@ use crate::process::{Log, end_tree};
 use crate::project::{Project, cargo};
 use load::{Figures, Workload};
 use peer::{Subject, Target};
+use standin::StandIn;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -18,36 +20,69 @@ use std::time::{Duration, Instant};
 /// KV secrets that are read at random.
 const KEYS: u32 = 10_000;
 
+/// How long the slow stand-in for STS takes.
+const STS_TAKES: Duration = Duration::from_millis(20);
+
+/// What the command line asks for.
+struct Wanted<'a> {
+    seconds: u64,
+    /// Only workloads with this in their names, and no peer.
+    only: Option<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    fn read(arguments: &[&'a str]) -> Result<Self, String> {
+        let mut wanted = Self { seconds: 10, only: None };
+        for argument in arguments {
+            match argument.split_once('=') {
+                None if *argument == "--quick" => wanted.seconds = 1,
+                Some(("--only", word)) => wanted.only = Some(word),
+                _ => return Err(format!("cargo xtask bench has no option {argument}: --quick, --only=WORD")),
+            }
+        }
+        Ok(wanted)
+    }
+}
+
 pub(crate) fn main(arguments: &[&str]) -> Result<(), String> {
-    let seconds = match arguments {
-        [] => 10,
-        ["--quick"] => 1,
-        _ => return Err(format!("cargo xtask bench has no option {}: --quick", arguments.join(" "))),
-    };
+    let wanted = Wanted::read(arguments)?;
     let project = Project::open()?;
     let mut log = project.log("bench")?;
     debian::ensure(&mut log, &[("wrk", "wrk"), ("setpriv", "util-linux")])?;
-    let bin = python::ensure(&project, &mut log)?;
-    let bao = python::bao(&bin)?;
+    let bao = match wanted.only {
+        Some(_) => None,
+        None => Some(python::bao(&python::ensure(&project, &mut log)?)?),
+    };
     let daypass = release(&project, &mut log)?;
     let sandbox = Sandbox::start(&project, &daypass)?;
+    let slow = StandIn::start(STS_TAKES)?;
     println!("| workload | connections | req/s | p50 | p99 | CPU µs per request | peer: req/s | p99 | CPU µs | ratio of CPU | of req/s |");
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
-    let ours = Target::daypass(&project, &daypass, &sandbox.environment)?;
-    let theirs = Target::bao(&project, &bao)?;
-    let idle = (ours.memory()?, theirs.memory()?);
+    let ours = Target::daypass(&project, &daypass, &sandbox.environment, slow.address)?;
+    let theirs = bao.as_ref().map(|bao| Target::bao(&project, bao)).transpose()?;
+    let idle = (ours.memory()?, theirs.as_ref().map(Target::memory).transpose()?);
     ours.fill(KEYS)?;
-    theirs.fill(KEYS)?;
-    for (workload, connections) in plan() {
-        let mine = load::run(&mut log, &ours, &workload, connections, seconds)?;
-        // The AWS engine is a plugin of its own there, and not to be had.
-        let other = if workload.mints { None } else { Some(load::run(&mut log, &theirs, &workload, connections, seconds)?) };
-        row(&workload, connections, &mine, other.as_ref());
+    theirs.as_ref().map(|theirs| theirs.fill(KEYS)).transpose()?;
+    let chosen = |workload: &Workload| wanted.only.is_none_or(|word| workload.name.contains(word));
+    for workload in load::all(KEYS).into_iter().filter(chosen) {
+        for connections in workload.connections.iter().copied() {
+            let mine = load::run(&mut log, &ours, &workload, connections, wanted.seconds)?;
+            // The AWS engine is a plugin of its own there, and not to be had.
+            let peer = theirs.as_ref().filter(|_| !workload.mints);
+            let other = peer.map(|theirs| load::run(&mut log, theirs, &workload, connections, wanted.seconds)).transpose()?;
+            row(workload.name, connections, &mine, other.as_ref());
+            if workload.name == load::SLOW {
+                let bare = load::bare(&mut log, &ours.script, slow.address, connections, wanted.seconds)?;
+                row("the stand-in itself", connections, &bare, None);
+            }
+        }
     }
     println!("\n| figure | daypass | peer |\n|---|---|---|");
-    println!("| RSS, idle | {} MB | {} MB |", idle.0, idle.1);
-    println!("| RSS, after the load | {} MB | {} MB |", ours.memory()?, theirs.memory()?);
+    let megabytes_or_none = |size: Option<u64>| size.map(|size| format!("{size} MB")).unwrap_or_default();
+    println!("| RSS, idle | {} MB | {} |", idle.0, megabytes_or_none(idle.1));
+    println!("| RSS, after the load | {} MB | {} |", ours.memory()?, megabytes_or_none(theirs.as_ref().map(Target::memory).transpose()?));
     drop((ours, theirs));
+    let Some(bao) = bao else { return Ok(()) };
     let start = |subject: &Subject| median(11, || peer::time_to_answer(&project, subject));
     let first = start(&Subject::Daypass(daypass.clone()))?;
     let other = start(&Subject::Bao(bao.clone()))?;
@@ -56,23 +91,13 @@ pub(crate) fn main(arguments: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-/// Each workload at one connection, where waiting shows, and at 64, where work shows.
-fn plan() -> Vec<(Workload, u32)> {
-    let mut plan = Vec::new();
-    for workload in load::all(KEYS) {
-        plan.push((workload.clone(), 1));
-        plan.push((workload, 64));
-    }
-    plan
-}
-
-fn row(workload: &Workload, connections: u32, ours: &Figures, theirs: Option<&Figures>) {
+fn row(workload: &str, connections: u32, ours: &Figures, theirs: Option<&Figures>) {
     let mine = format!("{:.0} | {} | {} | {:.1}", ours.rate, ours.p50, ours.p99, ours.cpu);
     let other = theirs.map_or_else(
         || " | | | | ".to_owned(),
         |t| format!("{:.0} | {} | {:.1} | {:.1}x | {:.1}x", t.rate, t.p99, t.cpu, t.cpu / ours.cpu, ours.rate / t.rate),
     );
-    println!("| {} | {connections} | {mine} | {other} |", workload.name);
+    println!("| {workload} | {connections} | {mine} | {other} |");
 }
 
 /// The binary as it is shipped.

@@ -1,37 +1,47 @@
-//! The AWS calls as AWS's SDK makes them.
+//! The AWS calls for real: IAM's as AWS's SDK makes them, STS's signed by its signer and sent by us (`sts`).
 //!
 //! Nothing is read or connected before the first call: making a [`LiveAws`] costs nothing. Clients are kept per [`Target`].
 
+mod dial;
 mod ecr;
+mod endpoint;
 mod http;
 mod iam;
 mod identity;
+mod keys;
 mod plain;
+mod query;
+mod retry;
 mod roles;
 mod signin;
 mod sort;
+mod sts;
 mod time;
+mod wire;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials;
-use aws_sdk_sts::types::{PolicyDescriptorType, Tag};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
-use daypass_base::{BoxFuture, Clock, Seconds, Secret, Timestamp};
+use daypass_base::{BoxFuture, Clock, Entropy, Seconds, SystemEntropy};
 
+use crate::AwsError;
 use crate::api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StsEndpoint, Target};
-use crate::validate::DURATION_MIN;
-use crate::{AwsError, ErrorKind};
 
-use http::Http;
+use self::http::Http;
+use endpoint::Endpoint;
 pub use identity::ContainerEndpoint;
 use identity::Source;
+use keys::Keys;
+use retry::Retries;
 use sort::sorted;
 use time::SdkClock;
+use wire::Wire;
 
 /// Clients are kept for this many configurations; the one unused for longest goes first.
 const CLIENTS_MAX: usize = 64;
@@ -39,6 +49,10 @@ const CLIENTS_MAX: usize = 64;
 const CALLS_MAX: usize = 512;
 /// One attempt may take this long; then the next one starts.
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
+/// Origins to which connections are kept.
+const WIRES_MAX: usize = 64;
+/// What the SDK allows where nobody says how often to try.
+const SDK_ATTEMPTS: u32 = 3;
 /// Pages of one IAM list: 100 entries each, far over IAM's own limits for a group.
 const PAGES_MAX: usize = 20;
 
@@ -61,15 +75,27 @@ pub struct LiveAws {
     settings: Settings,
     http: Http,
     /// Loaded once each: with the server's own identity, and without any.
-    own: tokio::sync::Mutex<Option<Arc<SdkConfig>>>,
-    bare: tokio::sync::Mutex<Option<Arc<SdkConfig>>>,
+    own: tokio::sync::Mutex<Option<Arc<Base>>>,
+    bare: tokio::sync::Mutex<Option<Arc<Base>>>,
     clients: Mutex<Vec<(Target, Arc<Clients>)>>,
+    wires: Mutex<HashMap<String, Arc<Wire>>>,
+    retries: Retries,
     places: tokio::sync::Semaphore,
 }
 
-/// SDK clients of one target.
+/// What all targets with keys of the same source start from.
+struct Base {
+    config: SdkConfig,
+    keys: Arc<Keys>,
+}
+
+/// What calls of one target need.
 struct Clients {
-    sts: Vec<aws_sdk_sts::Client>,
+    /// Where STS is; an endpoint that the rules forbid says so when it is asked.
+    sts: Vec<std::result::Result<Endpoint, String>>,
+    keys: Arc<Keys>,
+    /// How often an STS call is made again; `None`: until its deadline.
+    retries: Option<u32>,
     iam: aws_sdk_iam::Client,
     /// The STS endpoint that answered last.
     good: AtomicUsize,
@@ -78,8 +104,15 @@ struct Clients {
 impl LiveAws {
     /// AWS as `settings` and the environment say it is to be reached.
     pub fn new(clock: Arc<dyn Clock>, settings: Settings) -> Self {
+        Self::drawing(clock, Arc::new(SystemEntropy), settings)
+    }
+
+    /// As [`Self::new`], with the lots for waits drawn from `entropy`.
+    pub fn drawing(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, settings: Settings) -> Self {
         let http = Http::new(SdkClock(Arc::clone(&clock)));
         Self {
+            retries: Retries::new(Arc::clone(&clock), entropy),
+            wires: Mutex::default(),
             clock,
             settings,
             http,
@@ -90,7 +123,7 @@ impl LiveAws {
         }
     }
 
-    async fn base(&self, source: Source) -> Arc<SdkConfig> {
+    async fn base(&self, source: Source) -> Arc<Base> {
         let kept = match source {
             Source::Own => &self.own,
             Source::Configured => &self.bare,
@@ -100,9 +133,11 @@ impl LiveAws {
             return Arc::clone(config);
         }
         let loading = Box::pin(identity::load(&self.http, &self.clock, self.settings.container.as_ref(), source));
-        let config = Arc::new(loading.await);
-        *kept = Some(Arc::clone(&config));
-        config
+        let config = loading.await;
+        let keys = Keys::new(config.credentials_provider(), SdkClock(Arc::clone(&self.clock)));
+        let base = Arc::new(Base { config, keys });
+        *kept = Some(Arc::clone(&base));
+        base
     }
 
     async fn clients(&self, target: &Target) -> Arc<Clients> {
@@ -111,7 +146,7 @@ impl LiveAws {
         }
         let source = if target.keys.is_some() { Source::Configured } else { Source::Own };
         let base = self.base(source).await;
-        let clients = Arc::new(self.make(target, &base));
+        let clients = Arc::new(self.make(target, &base).await);
         let mut all = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= CLIENTS_MAX {
             all.remove(0);
@@ -130,14 +165,17 @@ impl LiveAws {
         Some(clients)
     }
 
-    fn make(&self, target: &Target, base: &SdkConfig) -> Clients {
-        let mut base = base.to_builder();
-        if let Some(keys) = &target.keys {
+    async fn make(&self, target: &Target, base: &Base) -> Clients {
+        let mut keys = Arc::clone(&base.keys);
+        let mut base = base.config.to_builder();
+        if let Some(configured) = &target.keys {
             // To the signer.
-            let secret = keys.secret_access_key.expose().clone();
+            let secret = configured.secret_access_key.expose().clone();
             let token = target.session_token.as_ref().map(|token| token.expose().clone());
-            let credentials = Credentials::new(keys.access_key_id.clone(), secret, token, None, "config/root");
-            base = base.credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(credentials));
+            let credentials = Credentials::new(configured.access_key_id.clone(), secret, token, None, "config/root");
+            let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
+            keys = Keys::new(Some(provider.clone()), SdkClock(Arc::clone(&self.clock)));
+            base = base.credentials_provider(provider);
         }
         if let Some(region) = target.region.as_ref().or(self.settings.region.as_ref()) {
             base = base.region(Region::new(region.clone()));
@@ -151,78 +189,44 @@ impl LiveAws {
             timeouts.set_connect_timeout(configured.connect_timeout()).set_read_timeout(configured.read_timeout());
         }
         let base = base.into_builder().timeout_config(timeouts.build()).build();
-        let sts = |endpoint: Option<&StsEndpoint>| {
-            let mut config = aws_sdk_sts::config::Builder::from(&base);
-            if let Some(url) = endpoint.map(|endpoint| &endpoint.url).or(self.settings.endpoint.as_ref()) {
-                config = config.endpoint_url(url);
-            }
-            if let Some(region) = endpoint.and_then(|endpoint| endpoint.region.clone()) {
-                config = config.region(Region::new(region));
-            }
-            aws_sdk_sts::Client::from_conf(config.build())
-        };
         let mut iam = aws_sdk_iam::config::Builder::from(&base);
         if let Some(url) = target.iam_endpoint.as_ref().or(self.settings.endpoint.as_ref()) {
             iam = iam.endpoint_url(url);
         }
-        let sts =
-            if target.sts_endpoints.is_empty() { vec![sts(None)] } else { target.sts_endpoints.iter().map(|e| sts(Some(e))).collect() };
-        Clients { sts, iam: aws_sdk_iam::Client::from_conf(iam.build()), good: AtomicUsize::new(0) }
+        let iam = aws_sdk_iam::Client::from_conf(iam.build());
+        Clients { sts: self.sts_endpoints(target, &base).await, keys, retries: retries(target, &base), iam, good: AtomicUsize::new(0) }
     }
 
-    /// Forgets the server's own identity, so that the next call looks for it anew.
-    async fn forget_own_identity(&self) {
-        *self.own.lock().await = None;
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|(target, _)| target.keys.is_some());
-    }
-
-    /// Runs an STS call within its deadline: on the endpoint that answered last, then on the others; and once more with a fresh
-    /// identity when AWS says that the one in hand is over.
-    async fn sts<T, F, Fut>(&self, call: Call<'_>, make: F) -> Result<T>
-    where
-        F: Fn(aws_sdk_sts::Client) -> Fut,
-        Fut: Future<Output = Result<T>>,
-    {
-        let all = async {
-            let first = self.sts_once(call, &make).await;
-            match first {
-                Err(error) if error.kind == ErrorKind::ExpiredIdentity && call.target.keys.is_none() => {
-                    self.forget_own_identity().await;
-                    self.sts_once(call, &make).await
-                }
-                other => other,
-            }
-        };
-        self.within(call.deadline, all).await
-    }
-
-    async fn sts_once<T, F, Fut>(&self, call: Call<'_>, make: &F) -> Result<T>
-    where
-        F: Fn(aws_sdk_sts::Client) -> Fut,
-        Fut: Future<Output = Result<T>>,
-    {
-        let clients = self.clients(call.target).await;
-        let start = clients.good.load(Ordering::Relaxed);
-        let mut last = AwsError::unreachable("no STS endpoint is configured");
-        for step in 0..clients.sts.len() {
-            let at = (start + step) % clients.sts.len().max(1);
-            let Some(client) = clients.sts.get(at) else { break };
-            // Boxed: the SDK's futures are tens of kilobytes large, and this one would be held twice.
-            match Box::pin(make(client.clone())).await {
-                Err(error) if error.kind == ErrorKind::Unreachable => {
-                    tracing::warn!(%error, endpoint = at, "an STS endpoint does not answer");
-                    last = error;
-                }
-                answer => {
-                    clients.good.store(at, Ordering::Relaxed);
-                    return answer;
-                }
-            }
+    async fn sts_endpoints(&self, target: &Target, base: &SdkConfig) -> Vec<std::result::Result<Endpoint, String>> {
+        let own = StsEndpoint { url: String::new(), region: None };
+        let wanted = if target.sts_endpoints.is_empty() { std::slice::from_ref(&own) } else { &target.sts_endpoints };
+        let mut all = Vec::new();
+        for endpoint in wanted {
+            let url = Some(endpoint.url.as_str()).filter(|url| !url.is_empty()).or(self.settings.endpoint.as_deref());
+            all.push(Endpoint::resolve(base, url, endpoint.region.as_deref(), |origin| self.wire(origin)).await);
         }
-        if clients.sts.len() > 1 {
-            last.message = format!("could not obtain sts client: none of {} endpoints answers; {}", clients.sts.len(), last.message);
+        all
+    }
+
+    /// The connections to an origin, shared by all targets.
+    fn wire(&self, url: &::http::Uri) -> Arc<Wire> {
+        let origin = format!("{}://{}", url.scheme_str().unwrap_or_default(), url.authority().map_or("", |a| a.as_str()));
+        let mut wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
+        if wires.len() >= WIRES_MAX && !wires.contains_key(&origin) {
+            // Those in use go on; they are merely shared no more.
+            wires.clear();
         }
-        Err(last)
+        let wire = || Arc::new(Wire::new(url.clone(), Arc::clone(&self.clock)));
+        Arc::clone(wires.entry(origin).or_insert_with(wire))
+    }
+
+    /// Forgets the server's own identity, so that the next call looks for it anew; unless another call did so since `used` was taken.
+    async fn forget_own_identity(&self, target: &Target, used: &Arc<Clients>) {
+        let mut own = self.own.lock().await;
+        if self.kept(target).is_some_and(|kept| Arc::ptr_eq(&kept, used)) {
+            *own = None;
+            self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|(target, _)| target.keys.is_some());
+        }
     }
 
     /// Runs an IAM call within its deadline.
@@ -234,14 +238,19 @@ impl LiveAws {
         self.within(call.deadline, async { make(self.clients(call.target).await.iam.clone()).await }).await
     }
 
+    /// Does work of one call within its deadline, and with a place of its own all the while.
     async fn within<T>(&self, deadline: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         let placed = async {
             let _place = self.places.acquire().await.map_err(AwsError::unreachable)?;
             work.await
         };
+        self.until(deadline, placed).await
+    }
+
+    async fn until<T>(&self, deadline: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
-            done = placed => done,
+            done = work => done,
             () = self.clock.sleep(deadline) => {
                 Err(AwsError::unreachable(format!("AWS gave no answer within the {deadline:?} left for this request")))
             }
@@ -251,75 +260,19 @@ impl LiveAws {
 
 impl Aws for LiveAws {
     fn assume_role<'a>(&'a self, call: Call<'a>, input: AssumeRole) -> BoxFuture<'a, Result<Credential>> {
-        Box::pin(async move {
-            input.check_from(self.settings.session_min.unwrap_or(DURATION_MIN))?;
-            let input = &input;
-            self.sts(call, |client| async move {
-                let tags = input.tags.iter().map(|(key, value)| tag(key, value)).collect::<Result<Vec<_>>>()?;
-                let request = client
-                    .assume_role()
-                    .role_arn(&input.role_arn)
-                    .role_session_name(&input.session_name)
-                    .duration_seconds(seconds(input.duration))
-                    .set_policy(input.policy.clone())
-                    .set_policy_arns(policy_arns(&input.policy_arns))
-                    .set_external_id(input.external_id.clone())
-                    .set_source_identity(input.source_identity.clone())
-                    .set_transitive_tag_keys((!input.transitive_tag_keys.is_empty()).then(|| input.transitive_tag_keys.clone()))
-                    .set_tags((!tags.is_empty()).then_some(tags));
-                let answer = request.send().await.map_err(|error| sorted(&error))?;
-                let arn = answer.assumed_role_user.map(|user| user.arn);
-                credential(answer.credentials, arn)
-            })
-            .await
-        })
+        Box::pin(async move { self.call_assume_role(call, &input).await })
     }
 
     fn get_federation_token<'a>(&'a self, call: Call<'a>, input: FederationToken) -> BoxFuture<'a, Result<Credential>> {
-        Box::pin(async move {
-            input.check_from(self.settings.session_min.unwrap_or(DURATION_MIN))?;
-            let input = &input;
-            self.sts(call, |client| async move {
-                let request = client
-                    .get_federation_token()
-                    .name(&input.name)
-                    .duration_seconds(seconds(input.duration))
-                    .set_policy(input.policy.clone())
-                    .set_policy_arns(policy_arns(&input.policy_arns));
-                let answer = request.send().await.map_err(|error| sorted(&error))?;
-                let arn = answer.federated_user.map(|user| user.arn);
-                credential(answer.credentials, arn)
-            })
-            .await
-        })
+        Box::pin(async move { self.call_get_federation_token(call, &input).await })
     }
 
     fn get_session_token<'a>(&'a self, call: Call<'a>, input: SessionToken) -> BoxFuture<'a, Result<Credential>> {
-        Box::pin(async move {
-            input.check_from(self.settings.session_min.unwrap_or(DURATION_MIN))?;
-            let input = &input;
-            self.sts(call, |client| async move {
-                let request = client
-                    .get_session_token()
-                    .duration_seconds(seconds(input.duration))
-                    .set_serial_number(input.serial_number.clone())
-                    .set_token_code(input.token_code.clone());
-                let answer = request.send().await.map_err(|error| sorted(&error))?;
-                credential(answer.credentials, None)
-            })
-            .await
-        })
+        Box::pin(async move { self.call_get_session_token(call, &input).await })
     }
 
     fn get_caller_identity<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Identity>> {
-        Box::pin(self.sts(call, |client| async move {
-            let answer = client.get_caller_identity().send().await.map_err(|error| sorted(&error))?;
-            Ok(Identity {
-                account: answer.account.unwrap_or_default(),
-                arn: answer.arn.unwrap_or_default(),
-                user_id: answer.user_id.unwrap_or_default(),
-            })
-        }))
+        Box::pin(self.call_get_caller_identity(call))
     }
 
     fn list_attached_group_policies<'a>(&'a self, call: Call<'a>, group: &'a str) -> BoxFuture<'a, Result<Vec<String>>> {
@@ -367,32 +320,12 @@ impl Aws for LiveAws {
     }
 }
 
-/// AWS takes whole seconds in 32 bits; what does not fit is far over every limit of AWS's.
-fn seconds(duration: Seconds) -> i32 {
-    i32::try_from(duration.0).unwrap_or(i32::MAX)
-}
-
-fn tag(key: &str, value: &str) -> Result<Tag> {
-    Tag::builder().key(key).value(value).build().map_err(AwsError::unreachable)
-}
-
-fn policy_arns(arns: &[String]) -> Option<Vec<PolicyDescriptorType>> {
-    if arns.is_empty() {
-        return None;
-    }
-    Some(arns.iter().map(|arn| PolicyDescriptorType::builder().arn(arn).build()).collect())
-}
-
-fn credential(answer: Option<aws_sdk_sts::types::Credentials>, arn: Option<String>) -> Result<Credential> {
-    let answer = answer.ok_or_else(|| AwsError::answered(Some("SerializationError"), Some("the answer has no credentials"), 200, None))?;
-    let nanos = i64::try_from(answer.expiration.as_nanos()).unwrap_or(i64::MAX);
-    Ok(Credential {
-        access_key_id: answer.access_key_id,
-        secret_access_key: Secret::new(answer.secret_access_key),
-        session_token: Secret::new(answer.session_token),
-        expiration: Timestamp::from_nanos(nanos),
-        arn,
-    })
+/// How often an STS call is made again: as the configuration says, else as the environment or the profile says, else until its
+/// deadline. The SDK does not tell its own default from the same number chosen on purpose, but the variable does.
+fn retries(target: &Target, base: &SdkConfig) -> Option<u32> {
+    let chosen = base.retry_config().map_or(SDK_ATTEMPTS, RetryConfig::max_attempts);
+    let named = std::env::var_os("AWS_MAX_ATTEMPTS").is_some_and(|value| !value.is_empty());
+    target.max_retries.or_else(|| (named || chosen != SDK_ATTEMPTS).then(|| chosen.saturating_sub(1)))
 }
 
 /// IAM answers policy documents percent-encoded (RFC 3986); what is no escape stays as it is.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_aws::FakeAws;
+use daypass_aws::{Aws, FakeAws};
 use daypass_barrier::Share;
 use daypass_base::Clock;
 use daypass_base::sim::{SeededEntropy, SimClock};
@@ -29,6 +29,7 @@ pub struct Setup {
     backend: Arc<dyn Backend>,
     clock: SimClock,
     aws: Arc<FakeAws>,
+    other_aws: Option<Arc<dyn Aws>>,
     shares: (i64, i64),
     seed: u64,
     more: Vec<Arc<dyn Fn() -> Factory + Send + Sync>>,
@@ -39,7 +40,16 @@ impl Default for Setup {
     fn default() -> Self {
         let clock = SimClock::default();
         let aws = Arc::new(FakeAws::new(Arc::new(clock.clone())));
-        Self { backend: Arc::new(MemoryBackend::new()), clock, aws, shares: (1, 1), seed: 7, more: Vec::new(), folder: None }
+        Self {
+            backend: Arc::new(MemoryBackend::new()),
+            clock,
+            aws,
+            other_aws: None,
+            shares: (1, 1),
+            seed: 7,
+            more: Vec::new(),
+            folder: None,
+        }
     }
 }
 
@@ -74,6 +84,13 @@ impl Setup {
         self
     }
 
+    /// With this AWS instead of one that makes credentials up.
+    #[must_use]
+    pub fn aws(mut self, aws: Arc<dyn Aws>) -> Self {
+        self.other_aws = Some(aws);
+        self
+    }
+
     /// The clock that the server will have.
     #[must_use]
     pub fn clock(&self) -> SimClock {
@@ -83,7 +100,7 @@ impl Setup {
     /// A core of this make, sealed, and not initialised unless its store is.
     #[must_use]
     pub fn core(&self) -> Core {
-        let outside = Outside { aws: Arc::clone(&self.aws) as Arc<_> };
+        let outside = Outside { aws: self.other_aws.clone().unwrap_or_else(|| Arc::clone(&self.aws) as Arc<_>) };
         let mut factories = registry::all(&outside);
         factories.extend(self.more.iter().map(|make| make()));
         let settings = Settings {

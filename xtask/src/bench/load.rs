@@ -2,6 +2,8 @@
 
 use super::peer::Target;
 use crate::process::Log;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 /// One kind of request.
@@ -14,6 +16,8 @@ pub(crate) struct Workload {
     keys: u32,
     /// It asks AWS.
     pub(crate) mints: bool,
+    /// How many at once: one, where waiting shows, and more, where work shows.
+    pub(crate) connections: &'static [u32],
 }
 
 /// What one run showed.
@@ -27,24 +31,49 @@ pub(crate) struct Figures {
 }
 
 pub(crate) fn all(keys: u32) -> Vec<Workload> {
-    let value = "x".repeat(1000);
-    let workload =
-        |name, method, path: &str, body: String, keys| Workload { name, method, path: path.to_owned(), body, keys, mints: false };
+    let (value, mint) = ("x".repeat(1000), "{\"ttl\":\"15m\"}".to_owned());
+    let workload = |name, method, path: &str, body: String, keys| Workload {
+        name,
+        method,
+        path: path.to_owned(),
+        body,
+        keys,
+        mints: false,
+        connections: &[1, 64],
+    };
     vec![
         workload("sys/health", "GET", "/v1/sys/health", String::new(), 0),
         workload("token lookup-self", "GET", "/v1/auth/token/lookup-self", String::new(), 0),
         workload("KV v2 read, 1 KB of 10 k keys", "GET", "/v1/bench/data/%d", String::new(), keys),
         workload("KV v2 write, 1 KB, durable", "PUT", "/v1/bench/data/%d", format!("{{\"data\":{{\"v\":\"{value}\"}}}}"), keys),
-        Workload { mints: true, ..workload("aws/sts", "PUT", "/v1/aws/sts/bench", "{\"ttl\":\"15m\"}".to_owned(), 0) },
+        Workload { mints: true, ..workload("aws/sts", "PUT", "/v1/aws/sts/bench", mint.clone(), 0) },
+        Workload { mints: true, connections: &[64, 256], ..workload(SLOW, "PUT", "/v1/slow/sts/bench", mint, 0) },
     ]
+}
+
+/// Minting where STS takes its time.
+pub(crate) const SLOW: &str = "aws/sts, STS answers in 20 ms";
+
+/// Asks the stand-in for STS itself: what no server in between could better.
+pub(crate) fn bare(log: &mut Log, script: &Path, address: SocketAddr, connections: u32, seconds: u64) -> Result<Figures, String> {
+    let body = "Action=AssumeRole&Version=2011-06-15".to_owned();
+    let workload = Workload { name: SLOW, method: "POST", path: "/".to_owned(), body, keys: 0, mints: true, connections: &[] };
+    let wrk = Wrk { script, address, token: "", connections };
+    wrk.run(log, &workload, 1)?;
+    figures(&workload, &wrk.run(log, &workload, seconds)?, 0.0)
 }
 
 pub(crate) fn run(log: &mut Log, target: &Target, workload: &Workload, connections: u32, seconds: u64) -> Result<Figures, String> {
     // A moment to warm up: connections, caches, and what the one before left to do.
-    wrk(log, target, workload, connections, 1)?;
+    let wrk = Wrk { script: &target.script, address: target.address, token: &target.token, connections };
+    wrk.run(log, workload, 1)?;
     let before = target.cpu()?;
-    let text = wrk(log, target, workload, connections, seconds)?;
-    let cpu = target.cpu()? - before;
+    let text = wrk.run(log, workload, seconds)?;
+    figures(workload, &text, target.cpu()? - before)
+}
+
+/// What wrk printed, and the seconds of processor time that it took.
+fn figures(workload: &Workload, text: &str, cpu: f64) -> Result<Figures, String> {
     let refused = text.lines().find(|l| l.contains("Non-2xx") || l.contains("Socket errors"));
     if let Some(refused) = refused {
         return Err(format!("{}: {}", workload.name, refused.trim()));
@@ -59,15 +88,25 @@ pub(crate) fn run(log: &mut Log, target: &Target, workload: &Workload, connectio
     Ok(Figures { rate, p50: word("50%", 1), p99: word("99%", 1), cpu: cpu * 1_000_000.0 / total.max(1.0) })
 }
 
-fn wrk(log: &mut Log, target: &Target, workload: &Workload, connections: u32, seconds: u64) -> Result<String, String> {
-    let mut command = Command::new("wrk");
-    command.arg("-t1").arg(format!("-c{connections}")).arg(format!("-d{seconds}s")).arg("--latency").arg("-s").arg(&target.script);
-    command.arg(format!("http://{}", target.address)).arg("--").args([
-        workload.method,
-        &workload.path,
-        &workload.body,
-        &workload.keys.to_string(),
-    ]);
-    command.env("BENCH_TOKEN", &target.token);
-    log.run(&mut command)
+/// Where the load goes.
+struct Wrk<'a> {
+    script: &'a Path,
+    address: SocketAddr,
+    token: &'a str,
+    connections: u32,
+}
+
+impl Wrk<'_> {
+    fn run(&self, log: &mut Log, workload: &Workload, seconds: u64) -> Result<String, String> {
+        let mut command = Command::new("wrk");
+        command.arg("-t1").arg(format!("-c{}", self.connections)).arg(format!("-d{seconds}s")).arg("--latency").arg("-s").arg(self.script);
+        command.arg(format!("http://{}", self.address)).arg("--").args([
+            workload.method,
+            &workload.path,
+            &workload.body,
+            &workload.keys.to_string(),
+        ]);
+        command.env("BENCH_TOKEN", self.token);
+        log.run(&mut command)
+    }
 }

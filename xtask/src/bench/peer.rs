@@ -27,7 +27,8 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn daypass(project: &Project, binary: &Path, environment: &[(String, String)]) -> Result<Self, String> {
+    /// Ours, with the mounts that mint: `aws` from the AWS of `environment`, `slow` from the stand-in.
+    pub(crate) fn daypass(project: &Project, binary: &Path, environment: &[(String, String)], standin: SocketAddr) -> Result<Self, String> {
         let folder = fresh(project, "bench-daypass")?;
         let storage = format!("storage \"sqlite\" {{\n  path = \"{}\"\n}}", folder.join("store.db").display());
         let mut command = Command::new(binary);
@@ -37,6 +38,11 @@ impl Target {
         target.call("POST", "sys/mounts/aws", &json!({"type": "aws"}))?;
         let role = json!({"credential_type": "assumed_role", "role_arns": "arn:aws:iam::111111111111:role/ecr-staging"});
         target.call("POST", "aws/roles/bench", &role)?;
+        target.call("POST", "sys/mounts/slow", &json!({"type": "aws"}))?;
+        let standin = format!("http://{standin}");
+        let keys = json!({"access_key": "AKIABENCHBENCHBENCH0", "secret_key": "bench", "sts_endpoint": standin, "sts_region": "us-east-1"});
+        target.call("POST", "slow/config/root", &keys)?;
+        target.call("POST", "slow/roles/bench", &role)?;
         Ok(target)
     }
 
@@ -83,7 +89,7 @@ impl Target {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        let rules = "path \"bench/*\" { capabilities = [\"create\", \"read\", \"update\"] }\npath \"aws/sts/*\" { capabilities = [\"read\", \"update\"] }";
+        let rules = "path \"bench/*\" { capabilities = [\"create\", \"read\", \"update\"] }\npath \"aws/sts/*\" { capabilities = [\"read\", \"update\"] }\npath \"slow/sts/*\" { capabilities = [\"read\", \"update\"] }";
         self.call("PUT", "sys/policies/acl/bench", &json!({"policy": rules}))?;
         let made = self.call("POST", "auth/token/create", &json!({"policies": ["bench"], "ttl": "2h"}))?;
         self.token = text(&made, "/auth/client_token");

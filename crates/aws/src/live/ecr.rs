@@ -4,7 +4,6 @@
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::ProvideCredentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
@@ -13,10 +12,10 @@ use data_encoding::BASE64;
 use daypass_base::{BoxFuture, Secret, Timestamp};
 use serde::Deserialize;
 
-use super::LiveAws;
 use super::identity::{REGION_FALLBACK, Source};
 use super::plain::{PlainAnswer, bare_code};
 use super::sort::causes;
+use super::{Clients, LiveAws};
 use crate::api::{Call, Credential, Result};
 use crate::ecr::{AuthorizationToken, Ecr, Login, Logins, PUBLIC_REGION, PUBLIC_REGISTRY};
 use crate::{AwsError, ErrorKind, Partition};
@@ -24,10 +23,12 @@ use crate::{AwsError, ErrorKind, Partition};
 impl Ecr for LiveAws {
     fn get_authorization_token<'a>(&'a self, call: Call<'a>, input: AuthorizationToken) -> BoxFuture<'a, Result<Logins>> {
         Box::pin(self.within(call.deadline, async move {
-            match self.ask_ecr(call, &input).await {
+            let clients = self.clients(call.target).await;
+            match self.ask_ecr(call, &clients, &input).await {
                 Err(error) if error.kind == ErrorKind::ExpiredIdentity && input.session.is_none() && call.target.keys.is_none() => {
-                    self.forget_own_identity().await;
-                    self.ask_ecr(call, &input).await
+                    self.forget_own_identity(call.target, &clients).await;
+                    let clients = self.clients(call.target).await;
+                    self.ask_ecr(call, &clients, &input).await
                 }
                 answer => answer,
             }
@@ -42,8 +43,8 @@ struct Signer {
 }
 
 impl LiveAws {
-    async fn ask_ecr(&self, call: Call<'_>, input: &AuthorizationToken) -> Result<Logins> {
-        let signer = self.signer(call, input).await?;
+    async fn ask_ecr(&self, call: Call<'_>, clients: &Clients, input: &AuthorizationToken) -> Result<Logins> {
+        let signer = self.signer(call, clients, input).await?;
         let signer = &signer;
         let logins = self
             .patiently(call.target, || async move {
@@ -55,20 +56,17 @@ impl LiveAws {
         Ok(Logins { access_key_id: signer.credentials.access_key_id().to_owned(), logins })
     }
 
-    async fn signer(&self, call: Call<'_>, input: &AuthorizationToken) -> Result<Signer> {
-        let keys = &call.target.keys;
-        let source = if input.session.is_some() || keys.is_some() { Source::Configured } else { Source::Own };
+    async fn signer(&self, call: Call<'_>, clients: &Clients, input: &AuthorizationToken) -> Result<Signer> {
+        let source = if input.session.is_some() || call.target.keys.is_some() { Source::Configured } else { Source::Own };
         let base = self.base(source).await;
         let said = [&input.region, &call.target.region, &self.settings.region].into_iter().flatten().next().cloned();
         let region = if input.public { Some(PUBLIC_REGION.to_owned()) } else { said };
-        let region = region.or_else(|| base.region().map(ToString::to_string)).unwrap_or_else(|| REGION_FALLBACK.to_owned());
-        let credentials = match (&input.session, keys) {
-            (Some(session), _) => of_session(session),
-            // To the signer.
-            (None, Some(keys)) => Credentials::new(&keys.access_key_id, keys.secret_access_key.expose().clone(), None, None, "config/root"),
-            (None, None) => {
-                let provider = base.credentials_provider().ok_or_else(|| AwsError::no_identity("there is no provider"))?;
-                provider.provide_credentials().await.map_err(|error| AwsError::no_identity(causes(&error)))?
+        let region = region.or_else(|| base.config.region().map(ToString::to_string)).unwrap_or_else(|| REGION_FALLBACK.to_owned());
+        let credentials = match &input.session {
+            Some(session) => of_session(session),
+            None => {
+                let identity = clients.keys.identity().await?;
+                identity.data::<Credentials>().cloned().ok_or_else(|| AwsError::no_identity("the identity is not one that signs"))?
             }
         };
         Ok(Signer { credentials, region })

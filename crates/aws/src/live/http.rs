@@ -32,7 +32,7 @@ const POOLS_MAX: usize = 16;
 
 /// The way to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Way {
+pub(super) enum Way {
     /// Plain HTTP to this machine or to a link-local address: credentials endpoints, metadata, the sandbox. Never through a proxy.
     Local,
     /// TLS to this machine. Never through a proxy.
@@ -84,7 +84,10 @@ impl Http {
             .sleep_impl(SharedAsyncSleep::new(self.clock.clone()))
             .pool_idle_timeout(IDLE_MAX);
         let tls = |proxy: ProxyConfig| {
-            let context = TlsContext::builder().with_trust_store(trust()?).build().map_err(|error| error.to_string())?;
+            let context = TlsContext::builder()
+                .with_trust_store(TrustStore::empty().with_pem_certificate(pem(&certificates()?)))
+                .build()
+                .map_err(|error| error.to_string())?;
             let builder = builder.clone().proxy_config(proxy).tls_provider(Provider::Rustls(CryptoMode::AwsLc));
             Ok::<_, String>(builder.tls_context(context).build())
         };
@@ -119,7 +122,7 @@ impl HttpConnector for Routed {
 }
 
 /// Decides the way from a URI.
-fn way(uri: &str) -> Way {
+pub(super) fn way(uri: &str) -> Way {
     let (scheme, rest) = uri.split_once("://").unwrap_or(("https", uri));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let authority = authority.rsplit('@').next().unwrap_or_default();
@@ -148,7 +151,7 @@ fn is_local(host: &str) -> bool {
 
 /// The certificates to trust: `AWS_CA_BUNDLE` alone where it is set, as in AWS's own tools, else the system's (`SSL_CERT_FILE`,
 /// `SSL_CERT_DIR`, else where the system keeps them). What does not parse is left out, because the SDK would panic on it.
-fn trust() -> Result<TrustStore, String> {
+pub(super) fn certificates() -> Result<Vec<CertificateDer<'static>>, String> {
     let (certificates, place) = match std::env::var("AWS_CA_BUNDLE").ok().filter(|path| !path.is_empty()) {
         Some(path) => {
             let place = format!("the file {path:?} (AWS_CA_BUNDLE)");
@@ -162,7 +165,7 @@ fn trust() -> Result<TrustStore, String> {
     if sound.is_empty() {
         return Err(format!("no CA certificate is to be had from {place}: install the ca-certificates package or set SSL_CERT_FILE"));
     }
-    Ok(TrustStore::empty().with_pem_certificate(pem(&sound)))
+    Ok(sound)
 }
 
 fn pem(certificates: &[CertificateDer<'static>]) -> String {

@@ -25,7 +25,7 @@ use super::time::SdkClock;
 /// Where nothing else says a region. Vault falls back to the same.
 pub(crate) const REGION_FALLBACK: &str = "us-east-1";
 /// Credentials are fetched again this long before they end; those that live shorter are fetched for every call.
-const IDENTITY_BUFFER: Duration = Duration::from_secs(10);
+pub(super) const IDENTITY_BUFFER: Duration = Duration::from_secs(10);
 /// The instance metadata either answers at once or is not there.
 const METADATA_PATIENCE: Duration = Duration::from_secs(1);
 /// Longest answer of a container-credentials endpoint, in bytes.

@@ -24,11 +24,14 @@ fn variable(sandbox: &Running, name: &str) -> String {
 
 /// A client whose own identity is the sandbox's task role.
 fn task(sandbox: &Running, clock: Arc<dyn Clock>) -> LiveAws {
-    let container = ContainerEndpoint {
+    LiveAws::new(clock, Settings { endpoint: Some(sandbox.url()), container: Some(container(sandbox)), ..Settings::default() })
+}
+
+fn container(sandbox: &Running) -> ContainerEndpoint {
+    ContainerEndpoint {
         url: variable(sandbox, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
         authorization: Some(Secret::new(variable(sandbox, "AWS_CONTAINER_AUTHORIZATION_TOKEN"))),
-    };
-    LiveAws::new(clock, Settings { endpoint: Some(sandbox.url()), container: Some(container), ..Settings::default() })
+    }
 }
 
 fn call(target: &Target) -> Call<'_> {
@@ -225,6 +228,7 @@ async fn clients_are_bounded() {
 
 mod logins;
 mod network;
+mod steady;
 
 /// Runs one of the tests below in a process of its own, whose environment is `environment` alone.
 async fn child(test: &str, environment: Vec<(String, String)>) {
@@ -294,12 +298,12 @@ async fn child_assumes_a_role() {
         return;
     }
     let aws = LiveAws::new(Arc::new(SystemClock::new()), Settings::default());
-    let endpoint = std::env::var("DAYPASS_TEST_STS").ok().map(|url| StsEndpoint { url, region: None });
+    let endpoint = std::env::var("DAYPASS_TEST_STS").ok().map(|url| StsEndpoint { url, ..Settings::default() });
     let target = Target { sts_endpoints: endpoint.into_iter().collect(), ..Target::default() };
     let made = aws.assume_role(call(&target), wanted(STAGING)).await.unwrap();
     assert!(made.arn.unwrap().ends_with("assumed-role/ecr-staging/build-42"));
     if let Ok(region) = std::env::var("DAYPASS_TEST_REGION") {
-        assert_eq!(aws.base(Source::Own).await.region().unwrap().as_ref(), region);
+        assert_eq!(aws.base(Source::Own).await.config.region().unwrap().as_ref(), region);
     }
 }
 
@@ -311,7 +315,7 @@ async fn child_asks_who_it_is() {
     let aws = LiveAws::new(Arc::new(SystemClock::new()), Settings::default());
     let own = aws.get_caller_identity(call(&Target::default())).await.unwrap();
     assert_eq!(own.arn, "arn:aws:iam::999999999999:user/daypass-root");
-    assert_eq!(aws.base(Source::Own).await.region().unwrap().as_ref(), std::env::var("DAYPASS_TEST_REGION").unwrap());
+    assert_eq!(aws.base(Source::Own).await.config.region().unwrap().as_ref(), std::env::var("DAYPASS_TEST_REGION").unwrap());
 }
 
 #[tokio::test]
@@ -323,7 +327,7 @@ async fn child_has_no_identity() {
         LiveAws::new(Arc::new(SystemClock::new()), Settings { endpoint: Some("http://127.0.0.1:1".to_owned()), ..Settings::default() });
     let error = aws.get_caller_identity(call(&Target::default())).await.unwrap_err();
     assert_eq!((error.kind, error.code.as_str()), (ErrorKind::NoIdentity, "NoCredentialProviders"), "{error}");
-    assert_eq!(aws.base(Source::Own).await.region().unwrap().as_ref(), "us-east-1");
+    assert_eq!(aws.base(Source::Own).await.config.region().unwrap().as_ref(), "us-east-1");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod audit;
 mod aws_container;
 mod aws_operators;
 mod aws_sessions;
+mod aws_trouble;
 mod aws_users;
 mod compatibility;
 mod crash;

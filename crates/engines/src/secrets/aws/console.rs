@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Aws;
+use super::attribution::Attribution;
 use super::config_root::{self, RootConfig};
 use super::creds;
 use super::role::{CredentialType, Door, Role};
@@ -55,7 +56,7 @@ async fn visit(engine: Arc<Aws>, cx: Cx, wanted: Wanted) -> Result<Reply> {
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target()?;
     let role: Option<Role> = cx.store.get_json(&roles::key(&wanted.name)).await?;
-    let of_role = role.map(|role| wanted.partition(&role)).transpose()?.flatten();
+    let of_role = role.map(|role| wanted.partition(&cx, &role)).transpose()?.flatten();
     let partition = of_role.unwrap_or_else(|| Partition::of_region(target.region.as_deref().unwrap_or_default()));
     let destination = destination(partition, &wanted.destination)?;
     let mut reply = creds::mint(Arc::clone(&engine), cx.clone(), wanted.credential()?, Door::Sts).await?;
@@ -112,10 +113,10 @@ fn session(leased: &mut Leased) -> (Credential, Option<String>) {
 impl Wanted {
     /// The partition of the IAM role; `None` for a federated user, who has none of a role. Errors: `BadRequest` when the role gives no
     /// session that the console takes.
-    fn partition(&self, role: &Role) -> Result<Option<Partition>> {
+    fn partition(&self, cx: &Cx, role: &Role) -> Result<Option<Partition>> {
         match role.kind_at(Door::Sts)? {
             CredentialType::AssumedRole => {
-                let arn = role.iam_role(&self.name, &self.role_arn)?;
+                let arn = role.iam_role(&Attribution::of(cx, &self.name), &self.name, &self.role_arn)?;
                 Ok(arn.split(':').nth(1).and_then(Partition::named))
             }
             CredentialType::FederationToken => Ok(None),

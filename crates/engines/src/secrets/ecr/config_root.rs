@@ -72,6 +72,7 @@ impl Config {
             sts_endpoints,
             iam_endpoint: None,
             keys,
+            session_token: None,
             max_retries: u32::try_from(self.max_retries).ok(),
         }
     }

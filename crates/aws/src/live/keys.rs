@@ -1,0 +1,86 @@
+//! Whose keys sign an STS call: kept until shortly before they end, and fetched by one caller at a time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_smithy_async::time::TimeSource;
+use aws_smithy_runtime_api::client::identity::Identity;
+
+use super::identity::IDENTITY_BUFFER;
+use super::sort::causes;
+use super::time::SdkClock;
+use crate::AwsError;
+use crate::api::Result;
+
+/// Keys that tell no end are looked for again after this time, as the SDK does: a profile may have been written anew.
+const LIFE_DEFAULT: Duration = Duration::from_mins(15);
+
+/// The keys of one identity.
+pub(super) struct Keys {
+    provider: Option<SharedCredentialsProvider>,
+    clock: SdkClock,
+    kept: Mutex<Option<Kept>>,
+    /// Held by the caller that fetches. Has when the last fetch failed, on the monotonic clock, and why, for those who waited.
+    fetching: tokio::sync::Mutex<Option<(Duration, AwsError)>>,
+}
+
+#[derive(Clone)]
+struct Kept {
+    identity: Identity,
+    /// From here on they are fetched again.
+    stale: SystemTime,
+    /// From here on AWS refuses them.
+    end: SystemTime,
+}
+
+impl Keys {
+    pub(super) fn new(provider: Option<SharedCredentialsProvider>, clock: SdkClock) -> Arc<Self> {
+        Arc::new(Self { provider, clock, kept: Mutex::default(), fetching: tokio::sync::Mutex::default() })
+    }
+
+    /// The identity to sign with. Errors: `NoIdentity`.
+    pub(super) async fn identity(&self) -> Result<Identity> {
+        if let Some(kept) = self.kept().filter(|kept| self.clock.now() < kept.stale) {
+            return Ok(kept.identity);
+        }
+        let asked = self.clock.0.elapsed();
+        let mut failed = self.fetching.lock().await;
+        if let Some(kept) = self.kept().filter(|kept| self.clock.now() < kept.stale) {
+            return Ok(kept.identity);
+        }
+        // Those who waited for a fetch that failed share its failure instead of failing one after the other.
+        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at > asked) {
+            return Err(error.clone());
+        }
+        match self.fetch().await {
+            Ok(kept) => {
+                *failed = None;
+                let identity = kept.identity.clone();
+                *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+                Ok(identity)
+            }
+            Err(error) => {
+                if let Some(kept) = self.kept().filter(|kept| self.clock.now() < kept.end) {
+                    tracing::warn!(%error, "the server's AWS identity could not be renewed yet; the one in hand is used until its end");
+                    return Ok(kept.identity);
+                }
+                *failed = Some((self.clock.0.elapsed(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    fn kept(&self) -> Option<Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn fetch(&self) -> Result<Kept> {
+        let Some(provider) = &self.provider else { return Err(AwsError::no_identity("no source of credentials is configured")) };
+        // Boxed: the chain's future is large, and seldom needed.
+        let credentials = Box::pin(provider.provide_credentials()).await.map_err(|error| AwsError::no_identity(causes(&error)))?;
+        let end = credentials.expiry().unwrap_or_else(|| self.clock.now() + LIFE_DEFAULT);
+        let stale = if credentials.expiry().is_some() { end.checked_sub(IDENTITY_BUFFER).unwrap_or(end) } else { end };
+        Ok(Kept { identity: Identity::from(credentials), stale, end })
+    }
+}

@@ -1,0 +1,99 @@
+//! Minting while AWS is in trouble: the whole server, the real client, and the strict fake of AWS over loopback, on one simulated clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_aws::{ContainerEndpoint, LiveAws, Settings};
+use daypass_base::sim::{SeededEntropy, SimClock};
+use daypass_base::{Clock, Secret, SystemClock};
+use daypass_sandbox::{Effect, Options, Rule, Running};
+use daypass_testkit::{Setup, TestServer};
+use serde_json::json;
+
+const CALLERS: usize = 20;
+
+async fn server() -> (Arc<TestServer>, Running) {
+    let setup = Setup::default();
+    let clock = setup.clock();
+    // Answers of AWS carry the machine's date, by which signatures are put right.
+    clock.jump_to(SystemClock::new().now());
+    let shared: Arc<dyn Clock> = Arc::new(clock);
+    let sandbox = daypass_sandbox::start(Options::default(), Arc::clone(&shared), Arc::new(SeededEntropy::new(21))).await.unwrap();
+    let variable = |name: &str| sandbox.environment().into_iter().find(|(key, _)| key == name).unwrap().1;
+    let container = ContainerEndpoint {
+        url: variable("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        authorization: Some(Secret::new(variable("AWS_CONTAINER_AUTHORIZATION_TOKEN"))),
+    };
+    let settings = Settings { endpoint: Some(sandbox.url()), container: Some(container), region: None };
+    let aws = Arc::new(LiveAws::drawing(shared, Arc::new(SeededEntropy::new(22)), settings));
+    let server = setup.aws(aws).start().await;
+    server.put("sys/mounts/aws", json!({ "type": "aws" })).await.ok();
+    for role in ["ecr-staging", "locked"] {
+        let arn = format!("arn:aws:iam::111111111111:role/{role}");
+        server.put(&format!("aws/roles/{role}"), json!({ "credential_type": "assumed_role", "role_arns": arn })).await.ok();
+    }
+    (Arc::new(server), sandbox)
+}
+
+/// Runs `work` while the clock goes on by itself.
+async fn while_time_passes<T>(clock: &SimClock, work: impl Future<Output = T>) -> T {
+    let passing = async {
+        loop {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            clock.advance(Duration::from_millis(50));
+        }
+    };
+    tokio::select! {
+        biased;
+        done = work => done,
+        never = passing => never,
+    }
+}
+
+fn calls(sandbox: &Running) -> Vec<Option<String>> {
+    let all = sandbox.control().calls();
+    all.into_iter().filter(|call| call.action == "AssumeRole").map(|call| call.error).collect()
+}
+
+#[tokio::test]
+async fn half_of_the_calls_throttled_and_five_seconds_for_the_rest_fail_no_caller() {
+    let (server, sandbox) = server().await;
+    let rule = |effect, rate, milliseconds| Rule {
+        service: Some("sts".to_owned()),
+        action: Some("AssumeRole".to_owned()),
+        effect,
+        times: None,
+        rate,
+        milliseconds,
+    };
+    sandbox.control().add(rule(Effect::Throttle, Some(0.5), 0)).unwrap();
+    sandbox.control().add(rule(Effect::Delay, None, 5_000)).unwrap();
+    let clock = server.clock().clone();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let server = Arc::clone(&server);
+            tokio::spawn(async move { server.get("aws/sts/ecr-staging").await })
+        })
+        .collect();
+    let all = async {
+        for caller in callers {
+            let answer = caller.await.unwrap();
+            assert_eq!(answer.status, 200, "{:?}", answer.body);
+        }
+    };
+    while_time_passes(&clock, all).await;
+    let made = calls(&sandbox);
+    let refused = made.iter().filter(|error| error.is_some()).count();
+    assert_eq!(made.len() - refused, CALLERS, "each caller has one credential");
+    assert!(refused > 0 && refused < 3 * CALLERS, "retries are bounded: {refused}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_at_once() {
+    let (server, sandbox) = server().await;
+    let answer = server.get("aws/sts/locked").await;
+    assert_eq!(answer.status, 400, "{:?}", answer.body);
+    assert_eq!(calls(&sandbox), [Some("AccessDenied".to_owned())], "asked once");
+}
