@@ -134,7 +134,7 @@ mod tests {
         let reply = answer(&fake.cloud, &request("GET", PATH, &query, &[], ""));
         assert_eq!((reply.status().as_u16(), reply.headers()["location"].to_str().unwrap()), (302, "https://console.aws.amazon.com/"));
         assert_eq!(reply.headers()["x-principal"], "arn:aws:sts::111111111111:assumed-role/ecr-staging/alice");
-        fake.clock.advance(Duration::from_secs(900));
+        fake.clock.advance(Duration::from_mins(15));
         assert_eq!(ask(&fake, &query).await.0, 400);
     }
 
