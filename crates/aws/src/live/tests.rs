@@ -298,7 +298,7 @@ async fn child_assumes_a_role() {
         return;
     }
     let aws = LiveAws::new(Arc::new(SystemClock::new()), Settings::default());
-    let endpoint = std::env::var("DAYPASS_TEST_STS").ok().map(|url| StsEndpoint { url, ..Settings::default() });
+    let endpoint = std::env::var("DAYPASS_TEST_STS").ok().map(|url| StsEndpoint { url, region: None });
     let target = Target { sts_endpoints: endpoint.into_iter().collect(), ..Target::default() };
     let made = aws.assume_role(call(&target), wanted(STAGING)).await.unwrap();
     assert!(made.arn.unwrap().ends_with("assumed-role/ecr-staging/build-42"));

@@ -24,7 +24,7 @@ async fn server() -> (Arc<TestServer>, Running) {
         url: variable("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
         authorization: Some(Secret::new(variable("AWS_CONTAINER_AUTHORIZATION_TOKEN"))),
     };
-    let settings = Settings { endpoint: Some(sandbox.url()), container: Some(container), region: None };
+    let settings = Settings { endpoint: Some(sandbox.url()), container: Some(container), ..Settings::default() };
     let aws = Arc::new(LiveAws::drawing(shared, Arc::new(SeededEntropy::new(22)), settings));
     let server = setup.aws(aws).start().await;
     server.put("sys/mounts/aws", json!({ "type": "aws" })).await.ok();

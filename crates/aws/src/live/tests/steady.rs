@@ -39,7 +39,7 @@ async fn simulated() -> (SimClock, Running, Arc<LiveAws>) {
     let shared: Arc<dyn Clock> = Arc::new(clock.clone());
     let sandbox = daypass_sandbox::start(Options::default(), Arc::clone(&shared), Arc::new(SeededEntropy::new(11))).await.unwrap();
     let container = super::container(&sandbox);
-    let settings = Settings { endpoint: Some(sandbox.url()), container: Some(container), region: None };
+    let settings = Settings { endpoint: Some(sandbox.url()), container: Some(container), ..Settings::default() };
     let aws = Arc::new(LiveAws::drawing(shared, Arc::new(SeededEntropy::new(12)), settings));
     (clock, sandbox, aws)
 }
