@@ -2,7 +2,8 @@
 
 A Vault-compatible CLI (`bao`) sets up two accounts. Terraform asks for a credential for each and hands it to Packer, which builds an
 image, tags it, logs in to ECR with the credential and pushes. skopeo finds the images. Up to there the only thing of ours on the client's
-side is the fake AWS. Then podman and skopeo log in by the ecr engine instead, and everything that must be refused is tried.
+side is the fake AWS. Then podman and skopeo log in by the ecr engine instead, and everything that must be refused is tried. At the end the guide
+of docs/aws.md is followed to the letter.
 """
 
 import json
@@ -187,6 +188,16 @@ class Story:
                                 token=self.job_token)
         self.prove("the staging role does not assume the production role", code == 2, err)
 
+    def the_guide(self):
+        """docs/aws.md as a reader types it, on a new server. Only here is a registry that its images can go to."""
+        self.world.stop_daypass()
+        page = HERE.parents[1] / "docs/aws.md"
+        code, out, err = self.world.run([sys.executable, "-B", str(HERE.parent / "docs/run.py"), "--stage", "story", str(page)],
+                                        timeout=300, DAYPASS_BIN=self.world.daypass)
+        wrong = "\n".join(line for line in out.splitlines() if not line.startswith("ok ")) + err
+        self.prove("every command of docs/aws.md does what the page says", code == 0, wrong)
+        self.prove("the push to the registry among them", "podman push" in out, "no command of the page pushes")
+
     def nothing_leaked(self):
         for log in sorted((self.world.root / "logs").glob("*.log")):
             if log.name.startswith("front"):
@@ -209,6 +220,7 @@ def main():
         story.engine_logins()
         story.refusals(passwords)
         story.nothing_leaked()
+        story.the_guide()
     finally:
         world.close()
         if story.failed:

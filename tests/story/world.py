@@ -216,6 +216,12 @@ http {{
                 time.sleep(0.1)
         raise SystemExit(f"daypass did not answer {SERVER}/v1/sys/health; its last words:\n{tail(log)}")
 
+    def stop_daypass(self):
+        """Ends the server: the last that was started. Its addresses are free then."""
+        server = self.children.pop()
+        server.terminate()
+        server.wait(20)
+
     def spawn(self, name, command):
         log = self.root / "logs" / f"{name}.log"
         # docker-registry reads every REGISTRY_* variable as configuration of its own, so servers get none of the clients' variables.

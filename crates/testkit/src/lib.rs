@@ -5,6 +5,7 @@
 mod ask;
 pub mod compatibility;
 mod doors;
+pub mod fields;
 mod server;
 pub mod store;
 

@@ -111,6 +111,13 @@ async fn the_policies_that_a_role_needs_can_be_printed() {
     let reached = json!(["arn:aws:iam::111111111111:role/ci-*", "arn:aws:iam::222222222222:role/ci-*"]);
     assert_eq!(answer["data"]["via_policy"]["Statement"][0]["Resource"], reached);
     assert_eq!(answer["data"]["trust_policies"][hub]["Statement"][0]["Principal"]["AWS"], json!(TASK));
+
+    // A source identity is set on the first role of a chain: both ways need the right to.
+    server.put("aws/roles/r", json!({ "source_identity": "acme.app" })).await.ok();
+    let answer = server.get("aws/policy-for/r").await.ok();
+    for document in [&answer["data"]["server_policy"], &answer["data"]["via_policy"], &answer["data"]["trust_policies"][hub]] {
+        assert!(document["Statement"][0]["Action"].to_string().contains("sts:SetSourceIdentity"), "{document}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 mod audit;
 mod aws_container;
 mod aws_operators;
+mod aws_page;
 mod aws_sessions;
 mod aws_trouble;
 mod aws_users;

@@ -79,7 +79,8 @@ impl Walk {
 async fn check(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> {
     let Loaded { role, target, .. } = loaded::assumed_role(&cx, &params.name).await?;
     engine.remember(&target);
-    let wanted = role.iam_role(&Attribution::of(&cx, &params.name), &params.name, &params.role_arn)?;
+    let attribution = Attribution::of(&cx, &params.name);
+    let wanted = role.iam_role(&attribution, &params.name, &params.role_arn)?;
     let call = Call { target: &target, deadline: deadline(&cx) };
     let mut walk = Walk::default();
     let own = match engine.aws.get_caller_identity(call).await {
@@ -92,14 +93,6 @@ async fn check(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> 
     walk.passed("server identity", own.arn.as_str());
     let actions = documents::assume_actions(&role);
     let (ours, mut from, mut way) = (&role.ours, own.clone(), None);
-    if !ours.via_role_arn.is_empty() {
-        let hop = Hop { from: &from, to: &ours.via_role_arn, external_id: &ours.via_external_id, actions: &["sts:AssumeRole"] };
-        let Some(session) = assume(&engine, &cx, call, &mut walk, hop, AssumeRole::default()).await else { return Ok(walk.answer()) };
-        from.arn = session.arn.clone().unwrap_or_default();
-        from.account = arn::iam_role(&ours.via_role_arn).map(|arn| arn.account.to_owned()).unwrap_or_default();
-        way = Some(signed_by(&target, &session));
-    }
-    let attribution = Attribution::of(&cx, &params.name);
     let input = AssumeRole {
         tags: attribution.tags(&role.session_tags)?,
         transitive_tag_keys: ours.transitive_tag_keys.clone(),
@@ -108,6 +101,16 @@ async fn check(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> 
         policy_arns: role.policy_arns.clone(),
         ..AssumeRole::default()
     };
+    if !ours.via_role_arn.is_empty() {
+        let actions = documents::hop_actions(&role);
+        let hop = Hop { from: &from, to: &ours.via_role_arn, external_id: &ours.via_external_id, actions: &actions };
+        // As a mint sets it: on the first role of the chain.
+        let input = AssumeRole { source_identity: input.source_identity.clone(), ..AssumeRole::default() };
+        let Some(session) = assume(&engine, &cx, call, &mut walk, hop, input).await else { return Ok(walk.answer()) };
+        from.arn = session.arn.clone().unwrap_or_default();
+        from.account = arn::iam_role(&ours.via_role_arn).map(|arn| arn.account.to_owned()).unwrap_or_default();
+        way = Some(signed_by(&target, &session));
+    }
     let hop = Hop { from: &from, to: &wanted, external_id: &role.external_id, actions: &actions };
     let call = Call { target: way.as_ref().unwrap_or(call.target), ..call };
     let Some(session) = assume(&engine, &cx, call, &mut walk, hop, input).await else { return Ok(walk.answer()) };

@@ -30,6 +30,11 @@ pub(super) fn assume_actions(role: &Role) -> Vec<&'static str> {
     actions
 }
 
+/// The STS actions of the step to the role on the way: a source identity is set on the first role of a chain.
+pub(super) fn hop_actions(role: &Role) -> Vec<&'static str> {
+    if role.ours.source_identity.is_empty() { vec!["sts:AssumeRole"] } else { vec!["sts:AssumeRole", "sts:SetSourceIdentity"] }
+}
+
 /// A policy document around statements.
 pub(super) fn document(statements: impl Into<Value>) -> Value {
     json!({ "Version": "2012-10-17", "Statement": statements.into() })

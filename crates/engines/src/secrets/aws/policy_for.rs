@@ -78,8 +78,8 @@ async fn policy_for(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Val
     let (assumes, first_actions, first_arns) = if ours.via_role_arn.is_empty() {
         (own.clone(), actions.clone(), arns.clone())
     } else {
-        trusts.insert(ours.via_role_arn.clone(), documents::trusts(&["sts:AssumeRole"], &own, &ours.via_external_id));
-        (ours.via_role_arn.clone(), vec!["sts:AssumeRole"], vec![ours.via_role_arn.clone()])
+        trusts.insert(ours.via_role_arn.clone(), documents::trusts(&documents::hop_actions(&role), &own, &ours.via_external_id));
+        (ours.via_role_arn.clone(), documents::hop_actions(&role), vec![ours.via_role_arn.clone()])
     };
     for arn in &arns {
         trusts.insert(arn.clone(), documents::trusts(&actions, &assumes, &role.external_id));
