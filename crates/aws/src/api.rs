@@ -53,6 +53,8 @@ pub struct Target {
     pub iam_endpoint: Option<String>,
     /// Keys of an IAM user; `None`: the SDK's default chain.
     pub keys: Option<StaticKeys>,
+    /// What goes with `keys` when they are temporary.
+    pub session_token: Option<Secret<String>>,
     /// Attempts after the first one; `None`: the SDK's default.
     pub max_retries: Option<u32>,
 }

@@ -13,6 +13,6 @@ mod validate;
 
 pub use api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StaticKeys, StsEndpoint, Target};
 pub use error::{AwsError, ErrorKind};
-pub use fake::{FakeAws, FakeGroup, Made};
+pub use fake::{FakeAws, FakeGroup, Gate, Made};
 pub use iam::{AccessKey, Depth, Holding, Iam, KeyInfo, NewUser, User, UserGrant};
 pub use live::{ContainerEndpoint, LiveAws, Settings};

@@ -128,7 +128,8 @@ impl LiveAws {
         if let Some(keys) = &target.keys {
             // To the signer.
             let secret = keys.secret_access_key.expose().clone();
-            let credentials = Credentials::new(keys.access_key_id.clone(), secret, None, None, "config/root");
+            let session = target.session_token.as_ref().map(|token| token.expose().clone());
+            let credentials = Credentials::new(keys.access_key_id.clone(), secret, session, None, "config/root");
             base = base.credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(credentials));
         }
         if let Some(region) = target.region.as_ref().or(self.settings.region.as_ref()) {

@@ -223,6 +223,7 @@ async fn clients_are_bounded() {
     assert_eq!(aws.clients.lock().unwrap().len(), super::CLIENTS_MAX);
 }
 
+mod endpoints;
 mod network;
 
 /// Runs one of the tests below in a process of its own, whose environment is `environment` alone.

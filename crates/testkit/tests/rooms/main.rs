@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may fail by panicking")]
 
 mod audit;
+mod aws_killed;
+mod aws_rotation;
 mod aws_users;
 mod compatibility;
 mod crash;

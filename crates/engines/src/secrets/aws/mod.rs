@@ -1,7 +1,8 @@
 //! The aws secrets engine: short-lived AWS credentials.
 //!
 //! One file per path group: [`config_root`], [`config_lease`], [`roles`], [`creds`] (which serves `sts/` too), [`static_roles`].
-//! [`role`] is what a role means, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart. Minting an STS
+//! [`role`] is what a role means, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart, [`keys`] handles access
+//! keys of users that exist, [`notes`] remembers what a crash would leave, [`schedule`] says when keys are replaced. Minting an STS
 //! credential writes nothing: it ends by itself, and its lease id describes itself (the core makes it). AWS is reached through [`daypass_aws::Aws`] alone.
 
 use std::sync::Arc;
@@ -14,12 +15,17 @@ use parking_lot::Mutex;
 mod config_lease;
 mod config_root;
 mod creds;
+mod keys;
 mod names;
+mod notes;
+mod parked_users;
 mod policies;
 mod role;
 mod roles;
 mod rotate_root;
+mod schedule;
 mod static_roles;
+mod static_rotation;
 mod template;
 mod text;
 mod users;
@@ -29,12 +35,16 @@ pub struct Aws {
     aws: Arc<dyn daypass_aws::Aws>,
     /// Where the last call went: forgotten when another node changed the configuration.
     last: Mutex<Option<Target>>,
+    /// The note that the regular work looked at last.
+    looked_at: Mutex<Option<String>>,
+    /// When an automatic rotation of the root key failed, and how often in a row.
+    root_trouble: Mutex<Option<rotate_root::Trouble>>,
 }
 
 impl Aws {
     /// An engine that reaches AWS through `aws`, which all mounts share.
     pub fn new(aws: Arc<dyn daypass_aws::Aws>) -> Self {
-        Self { aws, last: Mutex::new(None) }
+        Self { aws, last: Mutex::default(), looked_at: Mutex::default(), root_trouble: Mutex::default() }
     }
 
     fn remember(&self, target: &Target) {
@@ -53,10 +63,15 @@ Write a role to roles/<name>, then read credentials from sts/<name>. The server'
 unless config/root has keys.";
 
     fn endpoints() -> Vec<Endpoint<Self>> {
-        [config_root::endpoints(), config_lease::endpoints(), roles::endpoints(), creds::endpoints(), static_roles::endpoints()]
-            .into_iter()
-            .flatten()
-            .collect()
+        let all = [
+            config_root::endpoints(),
+            config_lease::endpoints(),
+            parked_users::endpoints(),
+            roles::endpoints(),
+            creds::endpoints(),
+            static_roles::endpoints(),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     fn revoke(self: Arc<Self>, cx: Cx, lease: LeaseInfo) -> BoxFuture<'static, Result<()>> {
@@ -69,14 +84,15 @@ unless config/root has keys.";
 
     fn tick(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, Result<()>> {
         Box::pin(async move {
-            let users = users::tidy(&self, &cx).await;
-            // One that fails must not keep the other from its work.
-            static_roles::rotate_due(&self, &cx).await.and(users)
+            // One that fails must not keep the others from their work.
+            let notes = notes::tidy(&self, &cx).await;
+            let root = rotate_root::rotate_due(&self, &cx).await;
+            static_rotation::rotate_due(&self, &cx).await.and(root).and(notes)
         })
     }
 
     fn leave(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, ()> {
-        Box::pin(async move { users::leave(&self, &cx).await })
+        Box::pin(async move { notes::leave(&self, &cx).await })
     }
 
     fn invalidate(&self) {
