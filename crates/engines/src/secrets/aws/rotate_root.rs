@@ -23,6 +23,8 @@ use super::notes::{self, Note, Undone};
 const TRIES: u32 = 15;
 /// and so long is waited in between.
 const PAUSE: Duration = Duration::from_secs(2);
+/// Time for an automatic rotation: it must not hold up expiry for long, which runs on the same worker.
+const ROUND_PATIENCE: Duration = Duration::from_secs(45);
 /// After an automatic rotation that failed, the first wait; it doubles with each,
 const WAIT_FIRST: Seconds = Seconds(60);
 /// up to this.
@@ -51,7 +53,12 @@ pub(super) async fn rotate_due(engine: &Aws, cx: &Cx) -> Result<()> {
     if before.is_some_and(|trouble| trouble.again > now) {
         return Ok(());
     }
-    match replace(engine, cx).await {
+    // One that is given up here is undone or ended by its note, as after a crash.
+    let replaced = tokio::select! {
+        replaced = replace(engine, cx) => replaced,
+        () = cx.clock.sleep(ROUND_PATIENCE) => Err(Error::failed(format!("replacing the root key took longer than {} s", ROUND_PATIENCE.as_secs()))),
+    };
+    match replaced {
         Ok(id) => {
             *engine.root_trouble.lock() = None;
             tracing::info!(mount = %cx.mount.path, access_key = %id, "the root key was replaced, as its schedule says");
