@@ -36,7 +36,7 @@ struct Stage {
 }
 
 /// Cheap ones first, so that a typo is heard of soon.
-const STAGES: [Stage; 18] = [
+const STAGES: [Stage; 19] = [
     Stage { name: "fmt", about: "formatting", work: code::fmt },
     Stage { name: "tidy", about: "the project's own rules", work: code::tidy },
     Stage { name: "clippy", about: "lints, warnings are errors", work: code::clippy },
@@ -50,6 +50,7 @@ const STAGES: [Stage; 18] = [
     Stage { name: "clients/node", about: "node-vault", work: clients::node },
     Stage { name: "clients/vaultrs", about: "Rust's client", work: clients::vaultrs },
     Stage { name: "clients/aws", about: "the AWS CLI with credentials from here", work: clients::aws },
+    Stage { name: "clients/moto", about: "IAM users and their keys at a second fake AWS", work: clients::moto },
     Stage { name: "clients/replay", about: "recorded sessions of Terraform's Vault provider", work: clients::replay },
     Stage { name: "openapi", about: "the OpenAPI document: valid, a client made from it, schemathesis", work: openapi::run },
     Stage { name: "story", about: "Terraform, Packer, a registry: the whole pipeline", work: story::run },

@@ -18,7 +18,7 @@ mod validate;
 pub use api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StaticKeys, StsEndpoint, Target};
 pub use ecr::{AuthorizationToken, Ecr, Login, Logins, PUBLIC_REGISTRY};
 pub use error::{AwsError, ErrorKind};
-pub use fake::{AskedLogin, AskedVisit, FakeAws, FakeGroup, Made};
+pub use fake::{AskedLogin, AskedVisit, FakeAws, FakeGroup, Gate, Made};
 pub use iam::{AccessKey, Depth, Holding, Iam, KeyInfo, NewUser, User, UserGrant};
 pub use live::{ContainerEndpoint, LiveAws, Settings};
 pub use partition::Partition;

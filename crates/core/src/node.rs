@@ -105,6 +105,8 @@ pub(crate) struct Unsealed {
     pub(crate) cluster: Cluster,
     /// One change of the mount table at a time.
     pub(crate) mounting: tokio::sync::Mutex<()>,
+    /// Held while what is left of a mount is removed, so that two do not: the second might take back what a new mount at the path issued.
+    pub(crate) removing: tokio::sync::Mutex<()>,
     /// Attempts at a root token or at new shares.
     pub(crate) ceremonies: tokio::sync::Mutex<Ceremonies>,
     /// The use of the newest data key as it was last stored.
@@ -413,6 +415,7 @@ impl Inner {
             audit,
             cluster,
             mounting: tokio::sync::Mutex::new(()),
+            removing: tokio::sync::Mutex::new(()),
             ceremonies: tokio::sync::Mutex::default(),
             encryptions_kept: AtomicU64::new(rows.barrier().encryptions()),
             stop,

@@ -6,7 +6,9 @@
 
 mod audit;
 mod aws_container;
+mod aws_killed;
 mod aws_operators;
+mod aws_rotation;
 mod aws_sessions;
 mod aws_trouble;
 mod aws_users;
