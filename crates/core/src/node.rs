@@ -20,6 +20,8 @@ use crate::keys::ceremony::Ceremonies;
 use crate::leases::Leases;
 use crate::leases::ledger::Ledger;
 use crate::lockout::Lockouts;
+use crate::log::Log;
+use crate::monitors::Monitors;
 use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, SystemTtls, Table};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
@@ -50,6 +52,25 @@ pub struct Settings {
     pub api_addr: String,
     /// The configuration as `sys/config/state/sanitized` shows it.
     pub sanitized: serde_json::Value,
+    /// How metrics are shown.
+    pub metrics: MetricsShown,
+    /// The log, to be followed and to be told how much to tell.
+    pub log: Arc<dyn Log>,
+}
+
+/// How `sys/metrics` shows metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsShown {
+    /// What stands in their names in place of `vault`.
+    pub prefix: String,
+    /// Whether there is a text for Prometheus.
+    pub prometheus: bool,
+}
+
+impl Default for MetricsShown {
+    fn default() -> Self {
+        Self { prefix: "vault".to_owned(), prometheus: true }
+    }
 }
 
 /// How the root key is kept.
@@ -100,6 +121,7 @@ pub(crate) struct Unsealed {
     pub(crate) quotas: Quotas,
     pub(crate) table: ArcSwap<Table>,
     pub(crate) audit: Audit,
+    pub(crate) monitors: Monitors,
     pub(crate) cluster: Cluster,
     /// One change of the mount table at a time.
     pub(crate) mounting: tokio::sync::Mutex<()>,
@@ -205,6 +227,13 @@ impl Core {
     /// The audit devices with their figures, by path; none while the node is sealed.
     pub fn audit_health(&self) -> Vec<DeviceHealth> {
         self.inner.unsealed.load().as_ref().map(|unsealed| unsealed.audit.health()).unwrap_or_default()
+    }
+
+    /// Ends answers that would go on for as long as their clients like. The server is about to stop: no new ones begin.
+    pub async fn end_streams(&self) {
+        if let Some(unsealed) = self.inner.unsealed.load_full() {
+            unsealed.monitors.end().await;
+        }
     }
 
     /// Reopens audit files, after a log rotation.
@@ -402,6 +431,7 @@ impl Inner {
             ),
             table: ArcSwap::from_pointee(table),
             audit,
+            monitors: Monitors::default(),
             cluster,
             mounting: tokio::sync::Mutex::new(()),
             ceremonies: tokio::sync::Mutex::default(),
@@ -428,6 +458,7 @@ impl Inner {
     /// Ends the background work and the audit devices of what was in memory.
     pub(crate) async fn wind_up(&self, unsealed: Arc<Unsealed>) {
         let _nobody_listens = unsealed.stop.send(true);
+        unsealed.monitors.end().await;
         *unsealed.ceremonies.lock().await = Ceremonies::default();
         let work = unsealed.background.lock().take();
         if let Some(work) = work

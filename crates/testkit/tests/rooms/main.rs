@@ -17,6 +17,7 @@ mod lender;
 mod lists;
 mod logins;
 mod metrics;
+mod monitor;
 mod mounts;
 mod policies;
 mod protocol;

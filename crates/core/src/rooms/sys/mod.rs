@@ -10,6 +10,7 @@ mod host;
 mod internal;
 mod leases;
 mod locked_users;
+mod loggers;
 mod metrics;
 mod mount_fields;
 pub(crate) mod mounts;
@@ -50,6 +51,7 @@ impl Engine for Sys {
             internal::endpoints(),
             leases::endpoints(),
             locked_users::endpoints(),
+            loggers::endpoints(),
             metrics::endpoints(),
             about::endpoints(),
             mounts::endpoints(),
