@@ -26,4 +26,5 @@ mod token_model;
 mod tokens;
 mod transit;
 mod tuning;
+mod ui;
 mod wrapping;

@@ -11,10 +11,12 @@ mod internal;
 mod leases;
 mod locked_users;
 mod loggers;
+mod messages;
 mod metrics;
 mod mount_fields;
 pub(crate) mod mounts;
 mod password_policies;
+mod plugins;
 mod policies;
 mod quotas;
 mod remount;
@@ -52,10 +54,12 @@ impl Engine for Sys {
             leases::endpoints(),
             locked_users::endpoints(),
             loggers::endpoints(),
+            messages::endpoints(),
             metrics::endpoints(),
             about::endpoints(),
             mounts::endpoints(),
             password_policies::endpoints(),
+            plugins::endpoints(),
             policies::endpoints(),
             quotas::endpoints(),
             remount::endpoints(),
