@@ -444,7 +444,12 @@ impl Inner {
         if let Err(error) = rooms::sys::finish_removals(self, &unsealed).await {
             tracing::warn!(%error, "a removal of a mount that was interrupted could not be finished; it is tried again at the next start");
         }
-        let work = tokio::spawn(crate::expiry::run(Arc::downgrade(self), stopped));
+        let counts = Arc::clone(unsealed.rows.leases());
+        let (backend, clock) = (Arc::clone(&self.backend), Arc::clone(&self.clock));
+        let expiry = crate::expiry::run(Arc::downgrade(self), stopped.clone());
+        let work = tokio::spawn(async move {
+            tokio::join!(expiry, counts.keep(backend, clock, stopped));
+        });
         *unsealed.background.lock() = Some(work);
         Ok(())
     }

@@ -12,6 +12,7 @@ mod declarations;
 mod full;
 mod identity;
 mod lease_admin;
+mod lease_quotas;
 mod leases;
 mod lender;
 mod lists;

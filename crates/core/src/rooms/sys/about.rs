@@ -49,7 +49,7 @@ fn elsewhere() -> Vec<Endpoint<Sys>> {
     };
     vec![
         Endpoint::at(["namespaces/?"]).summary("A feature of Vault Enterprise.").on(Operation::List, enterprise),
-        all(Endpoint::at(["namespaces/{path..}", "license/status/?", "control-group/{path..}", "managed-keys/{path..}", "quotas/lease-count/{path..?}"])
+        all(Endpoint::at(["namespaces/{path..}", "license/status/?", "control-group/{path..}", "managed-keys/{path..}"])
             .summary("A feature of Vault Enterprise.")),
         Endpoint::at(["raw/{path..?}"])
             .summary("Raw access to the store, which is not offered.")

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::Sys;
 use crate::metrics::{Family, Point, Reading, counter, gauge, json, prometheus};
 use crate::node::{Inner, Unsealed};
+use crate::quotas::leases::LeaseQuota;
 
 const TEXT: &str = "text/plain; version=0.0.4";
 /// Parked leases that are counted; a person has to look long before there are more.
@@ -70,10 +71,27 @@ async fn families(inner: &Inner, unsealed: &Unsealed) -> Result<Vec<Family>> {
         counter("vault.token.lookup", "Tokens presented since the server was unsealed.", unsealed.tokens.counts.lookups.get()),
         tokens(unsealed),
     ];
+    all.extend(lease_quotas(unsealed));
     all.extend(inner.metrics.families());
     all.extend(audit(&unsealed.audit.health()));
     all.extend(memory());
     Ok(all)
+}
+
+/// The lease-count quotas. Their names are the operator's own.
+fn lease_quotas(unsealed: &Unsealed) -> Vec<Family> {
+    let counts = unsealed.rows.leases();
+    let all = counts.all();
+    let family = |name: &'static str, help: &'static str, read: &dyn Fn(&LeaseQuota) -> u64| {
+        let point =
+            |quota: &Arc<LeaseQuota>| Point { labels: vec![("name", quota.row.name.clone())], reading: Reading::Gauge(read(quota)) };
+        Family { name, help, points: all.iter().map(point).collect() }
+    };
+    vec![
+        family("vault.quota.lease_count.counter", "Leases that live below the path of a quota.", &LeaseQuota::live),
+        family("vault.quota.lease_count.max", "Leases that may live below the path of a quota.", &|quota| u64::from(quota.row.max)),
+        counter("vault.quota.lease_count.violation", "Leases over a lease-count quota.", counts.violations.get()),
+    ]
 }
 
 fn tokens(unsealed: &Unsealed) -> Family {

@@ -8,6 +8,7 @@ mod config;
 mod explain;
 mod host;
 mod internal;
+mod lease_quotas;
 mod leases;
 mod locked_users;
 mod loggers;
@@ -51,6 +52,7 @@ impl Engine for Sys {
             explain::endpoints(),
             host::endpoints(),
             internal::endpoints(),
+            lease_quotas::endpoints(),
             leases::endpoints(),
             locked_users::endpoints(),
             loggers::endpoints(),
