@@ -1,11 +1,12 @@
-//! Answers that go on while the log does: `sys/monitor`. Each is a task that this owns, and that ends with its reader, with its token, when
-//! the server is sealed and when it stops.
+//! Answers that go on while the log does: `sys/monitor`. Each is a task that this owns, and that ends with its reader, with its token or its
+//! right, when the server is sealed and when it stops.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use daypass_base::{Clock, Secret};
+use daypass_base::{BoxFuture, Clock, Secret};
+use daypass_policy::{Operation, Question};
 use daypass_sdk::{Error, Kind, Result};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -45,7 +46,8 @@ impl Monitors {
             return Err(Error::new(Kind::TooMany, text));
         }
         let (pieces, body) = mpsc::channel(PIECES);
-        tasks.spawn(pass_on(reader, follow(), pieces));
+        let look = reader.clock.sleep(LOOK_AT_TOKEN);
+        tasks.spawn(pass_on(reader, follow(), pieces, look));
         Ok(body)
     }
 
@@ -58,8 +60,7 @@ impl Monitors {
     }
 }
 
-async fn pass_on(reader: Reader, mut lines: Lines, pieces: mpsc::Sender<Bytes>) {
-    let mut look = reader.clock.sleep(LOOK_AT_TOKEN);
+async fn pass_on(reader: Reader, mut lines: Lines, pieces: mpsc::Sender<Bytes>, mut look: BoxFuture<'static, ()>) {
     let mut line = None;
     loop {
         tokio::select! {
@@ -85,18 +86,28 @@ async fn pass_on(reader: Reader, mut lines: Lines, pieces: mpsc::Sender<Bytes>) 
 }
 
 impl Reader {
+    /// Whether the token still is good, and may still follow the log.
     async fn may_read(&self) -> bool {
         let Some(unsealed) = self.unsealed.upgrade() else { return false };
-        match unsealed.tokens.find(&self.token).await {
-            Ok((known, _)) => known.is_some(),
+        match self.judge(&unsealed).await {
+            Ok(may) => may,
             Err(error) => {
-                tracing::warn!(%error, "the token of a monitor cannot be looked up; the monitor ends");
+                tracing::warn!(%error, "a monitor ends: the rights of its token cannot be told any more");
                 false
             }
         }
     }
+
+    async fn judge(&self, unsealed: &Unsealed) -> Result<bool> {
+        let (known, config_version) = unsealed.tokens.find(&self.token).await?;
+        let Some(known) = known else { return Ok(false) };
+        let authority = unsealed.authority(&known.row, config_version).await?;
+        Ok(authority.acl.judge(&Question::new(PATH, Operation::Read)).allowed)
+    }
 }
 
+/// What a reader reads.
+const PATH: &str = "sys/monitor";
 /// Monitors at one time.
 const AT_ONCE: usize = 8;
 /// Lines on their way to one client, besides those that wait in the log.

@@ -66,6 +66,21 @@ async fn a_monitor_ends_with_its_token_and_with_the_seal() {
 }
 
 #[tokio::test]
+async fn a_monitor_ends_with_the_right_to_it() {
+    let server = TestServer::start().await;
+    server.policy("follows", r#"path "sys/monitor" { capabilities = ["read"] }"#).await;
+    let token = server.token(json!({ "policies": ["follows"] })).await;
+    let mut lines = server.get("sys/monitor").token(&token).stream(200).await;
+    settle().await;
+    server.seconds(6).await;
+    server.log().tell(Level::Warn, "here");
+    assert!(line(&mut lines).await.ends_with("here\n"));
+    server.policy("follows", r#"path "sys/monitor" { capabilities = ["deny"] }"#).await;
+    server.seconds(6).await;
+    assert_eq!(line(&mut lines).await, "");
+}
+
+#[tokio::test]
 async fn monitors_are_bounded_and_end_when_the_server_stops() {
     let server = TestServer::start().await;
     let mut all = Vec::new();
