@@ -25,7 +25,7 @@ async fn a_lease_too_many_is_refused_and_its_secret_is_taken_back() {
     let first = server.get(BORROW).await.ok().lease();
     server.get(BORROW).await.ok();
     let refused = server.get(BORROW).await;
-    let text = format!("1 error occurred:\n\t* request path \"{}\": lease count quota exceeded\n\n", BORROW);
+    let text = format!("1 error occurred:\n\t* request path \"{BORROW}\": lease count quota exceeded\n\n");
     assert_eq!(refused.refused(429), text);
     assert_eq!((book.out().len(), book.lent()), (2, 3), "what the third one got was taken back");
     assert_eq!(counter(&server, "few").await, 2);
