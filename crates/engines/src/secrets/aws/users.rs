@@ -179,7 +179,7 @@ pub(super) async fn revoke(engine: Arc<Aws>, cx: Cx, lease: LeaseInfo) -> Result
 
 /// The lifetime of `config/lease`, as it is now.
 pub(super) async fn renew(cx: Cx) -> Result<Renewal> {
-    Ok(Renewal { terms: terms(&cx).await?, period: Seconds::ZERO, internal: None })
+    Ok(Renewal { terms: terms(&cx).await?, period: Seconds::ZERO, internal: None, groups: None })
 }
 
 async fn terms(cx: &Cx) -> Result<LeaseTerms> {
