@@ -53,7 +53,7 @@ pub struct Target {
     pub iam_endpoint: Option<String>,
     /// Keys of an IAM user; `None`: the SDK's default chain.
     pub keys: Option<StaticKeys>,
-    /// Attempts after the first one; `None`: the SDK's default.
+    /// Attempts after the first one. `None`: STS is asked until the call's deadline, at a bounded rate; IAM as often as the SDK does.
     pub max_retries: Option<u32>,
 }
 
