@@ -1,6 +1,6 @@
 //! The AWS calls that daypass makes, behind one trait.
 //!
-//! [`Aws`] is what engines see; [`LiveAws`] makes the calls with the official SDK, [`FakeAws`] answers from a script.
+//! [`Aws`] is what engines see; [`LiveAws`] makes the calls with the official SDK and its signer, [`FakeAws`] answers from a script.
 //! This crate decides nothing: which role, how long, for whom is the engine's business. It must never log or print a credential.
 //! Errors are sorted in one place, [`error`].
 

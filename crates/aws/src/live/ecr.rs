@@ -62,12 +62,11 @@ impl LiveAws {
         let said = [&input.region, &call.target.region, &self.settings.region].into_iter().flatten().next().cloned();
         let region = if input.public { Some(PUBLIC_REGION.to_owned()) } else { said };
         let region = region.or_else(|| base.config.region().map(ToString::to_string)).unwrap_or_else(|| REGION_FALLBACK.to_owned());
-        let credentials = match &input.session {
-            Some(session) => of_session(session),
-            None => {
-                let identity = clients.keys.identity().await?;
-                identity.data::<Credentials>().cloned().ok_or_else(|| AwsError::no_identity("the identity is not one that signs"))?
-            }
+        let credentials = if let Some(session) = &input.session {
+            of_session(session)
+        } else {
+            let identity = clients.keys.identity().await?;
+            identity.data::<Credentials>().cloned().ok_or_else(|| AwsError::no_identity("the identity is not one that signs"))?
         };
         Ok(Signer { credentials, region })
     }

@@ -143,11 +143,10 @@ fn lines(step: &Value) -> String {
         Some(Value::Bool(_)) => "FAILED ",
         _ => "unknown",
     };
-    let mut text = format!("{mark}  {}\n         {}", step.text_at("step"), step.text_at("detail").replace('\n', "\n         "));
-    for (place, document) in step.get("mend").map(Value::entries).unwrap_or_default() {
-        text.push_str(&format!("\n         {}, to be added:\n{}", place.replace('_', " "), document.pretty()));
-    }
-    text
+    let head = format!("{mark}  {}\n         {}", step.text_at("step"), step.text_at("detail").replace('\n', "\n         "));
+    let mending = step.get("mend").map(Value::entries).unwrap_or_default().iter();
+    let mending = mending.map(|(place, document)| format!("         {}, to be added:\n{}", place.replace('_', " "), document.pretty()));
+    std::iter::once(head).chain(mending).collect::<Vec<_>>().join("\n")
 }
 
 fn policy_for(args: &PolicyForArgs, ctx: &Ctx) -> Outcome {
@@ -170,26 +169,26 @@ fn policy_for(args: &PolicyForArgs, ctx: &Ctx) -> Outcome {
 
 /// The policies as Terraform's resources.
 fn terraform(data: &Value) -> String {
-    let mut text = String::new();
+    let mut resources = Vec::new();
     for (field, value) in data.entries() {
         if field == "trust_policies" {
-            for (arn, document) in value.entries() {
-                let name = arn.rsplit('/').next().unwrap_or_default();
-                text.push_str(&format!(
-                    "# {arn}\nresource \"aws_iam_role\" \"{}\" {{\n  name               = \"{name}\"\n  assume_role_policy = jsonencode({})\n}}\n\n",
-                    word(name),
-                    indented(document)
-                ));
-            }
+            resources.extend(value.entries().iter().map(|(arn, document)| trusting(arn, document)));
         } else if matches!(value, Value::Map(_)) {
-            let name = field.replace('_', "-");
-            text.push_str(&format!(
-                "resource \"aws_iam_policy\" \"{field}\" {{\n  name   = \"daypass-{name}\"\n  policy = jsonencode({})\n}}\n\n",
-                indented(value)
+            let (name, policy) = (field.replace('_', "-"), indented(value));
+            resources.push(format!(
+                "resource \"aws_iam_policy\" \"{field}\" {{\n  name   = \"daypass-{name}\"\n  policy = jsonencode({policy})\n}}"
             ));
         }
     }
-    text.trim_end().to_owned()
+    resources.join("\n\n")
+}
+
+fn trusting(arn: &str, document: &Value) -> String {
+    let name = arn.rsplit('/').next().unwrap_or_default();
+    let (label, policy) = (word(name), indented(document));
+    format!(
+        "# {arn}\nresource \"aws_iam_role\" \"{label}\" {{\n  name               = \"{name}\"\n  assume_role_policy = jsonencode({policy})\n}}"
+    )
 }
 
 fn indented(document: &Value) -> String {
