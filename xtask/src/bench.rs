@@ -140,9 +140,17 @@ impl Sandbox {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let text = std::fs::read_to_string(log.path()).map_err(|e| e.to_string())?;
-        let exports = text.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
-        sandbox.environment = exports.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect();
+        // It listens before it has said how to reach it.
+        while sandbox.environment.is_empty() {
+            if began.elapsed() > Duration::from_secs(10) {
+                return Err(format!("the sandbox did not say how to reach it; see {}", log.path().display()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            let text = std::fs::read_to_string(log.path()).map_err(|e| e.to_string())?;
+            let whole = text.rsplit_once('\n').map_or("", |(lines, _unfinished)| lines);
+            let exports = whole.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
+            sandbox.environment = exports.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect();
+        }
         Ok(sandbox)
     }
 }

@@ -51,6 +51,7 @@ const STAGES: [Stage; 19] = [
     Stage { name: "clients/node", about: "node-vault", work: clients::node },
     Stage { name: "clients/vaultrs", about: "Rust's client", work: clients::vaultrs },
     Stage { name: "clients/aws", about: "the AWS CLI with credentials from here", work: clients::aws },
+    Stage { name: "clients/moto", about: "IAM users and their keys at a second fake AWS", work: clients::moto },
     Stage { name: "clients/replay", about: "recorded sessions of Terraform's Vault provider", work: clients::replay },
     Stage { name: "docs", about: "every command of docs/aws.md, and README.md's", work: docs::run },
     Stage { name: "openapi", about: "the OpenAPI document: valid, a client made from it, schemathesis", work: openapi::run },

@@ -55,7 +55,7 @@ pub struct Target {
     pub keys: Option<StaticKeys>,
     /// What goes with `keys` when they are temporary.
     pub session_token: Option<Secret<String>>,
-    /// Attempts after the first one; `None`: the SDK's default.
+    /// Attempts after the first one. `None`: STS is asked until the call's deadline, at a bounded rate; IAM as often as the SDK does.
     pub max_retries: Option<u32>,
 }
 

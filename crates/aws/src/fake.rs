@@ -15,6 +15,7 @@ use crate::{AwsError, ErrorKind};
 
 pub use ecr::AskedLogin;
 pub use signin::AskedVisit;
+pub use users::Gate;
 
 /// An AWS that issues plausible credentials, or what [`FakeAws::answer`] queued, and remembers what it was asked.
 ///
@@ -153,7 +154,7 @@ impl Aws for FakeAws {
         let role = input.role_arn.rsplit('/').next().unwrap_or_default();
         let arn = format!("arn:aws:sts::{}:assumed-role/{role}/{}", account(&input.role_arn), input.session_name);
         let duration = input.duration;
-        ready(self.issue(Made::AssumeRole(call.target.clone(), input), duration, Some(arn)))
+        self.passes("AssumeRole", || self.issue(Made::AssumeRole(call.target.clone(), input), duration, Some(arn)))
     }
 
     fn get_federation_token<'a>(&'a self, call: Call<'a>, input: FederationToken) -> BoxFuture<'a, Result<Credential>> {
@@ -174,17 +175,19 @@ impl Aws for FakeAws {
     }
 
     fn get_caller_identity<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Identity>> {
-        let mut state = self.state();
-        state.made.push(Made::CallerIdentity(call.target.clone()));
-        let identity = state.identity.clone().unwrap_or_else(|| {
-            Ok(Identity {
-                account: "123456789012".to_owned(),
-                arn: "arn:aws:sts::123456789012:assumed-role/daypass/task".to_owned(),
-                user_id: "AROAFAKE:task".to_owned(),
+        let now = self.clock.now();
+        self.passes("GetCallerIdentity", || {
+            let mut state = self.state();
+            state.made.push(Made::CallerIdentity(call.target.clone()));
+            state.iam.accepts(call.target, now)?;
+            state.identity.clone().unwrap_or_else(|| {
+                Ok(Identity {
+                    account: "123456789012".to_owned(),
+                    arn: "arn:aws:sts::123456789012:assumed-role/daypass/task".to_owned(),
+                    user_id: "AROAFAKE:task".to_owned(),
+                })
             })
-        });
-        drop(state);
-        ready(identity)
+        })
     }
 
     fn list_attached_group_policies<'a>(&'a self, _: Call<'a>, group: &'a str) -> BoxFuture<'a, Result<Vec<String>>> {

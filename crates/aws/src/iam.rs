@@ -46,6 +46,8 @@ pub struct User {
     pub name: String,
     /// Its unique id, `AIDA…`: a user made anew under the same name has another one.
     pub id: String,
+    /// When it was made.
+    pub created: Timestamp,
 }
 
 /// What can be given to a user.

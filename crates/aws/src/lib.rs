@@ -1,6 +1,6 @@
 //! The AWS calls that daypass makes, behind one trait.
 //!
-//! [`Aws`] is what engines see; [`LiveAws`] makes the calls with the official SDK, [`FakeAws`] answers from a script.
+//! [`Aws`] is what engines see; [`LiveAws`] makes the calls with the official SDK and its signer, [`FakeAws`] answers from a script.
 //! This crate decides nothing: which role, how long, for whom is the engine's business. It must never log or print a credential.
 //! Errors are sorted in one place, [`error`].
 
@@ -18,7 +18,7 @@ mod validate;
 pub use api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StaticKeys, StsEndpoint, Target};
 pub use ecr::{AuthorizationToken, Ecr, Login, Logins, PUBLIC_REGISTRY};
 pub use error::{AwsError, ErrorKind};
-pub use fake::{AskedLogin, AskedVisit, FakeAws, FakeGroup, Made};
+pub use fake::{AskedLogin, AskedVisit, FakeAws, FakeGroup, Gate, Made};
 pub use iam::{AccessKey, Depth, Holding, Iam, KeyInfo, NewUser, User, UserGrant};
 pub use live::{ContainerEndpoint, LiveAws, Settings};
 pub use partition::Partition;

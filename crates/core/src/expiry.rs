@@ -18,6 +18,8 @@ use crate::together::at_most;
 /// Works until the node is sealed or gone.
 pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
     let mut last_tick: Option<Duration> = None;
+    // Right after unsealing it was done already.
+    let mut last_removal = inner.upgrade().map(|inner| inner.clock.elapsed()).unwrap_or_default();
     loop {
         let Some(strong) = inner.upgrade() else { return };
         let pause = strong.clock.sleep(PAUSE);
@@ -29,6 +31,10 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             if let Err(error) = strong.keep_keyring(&unsealed).await {
                 tracing::warn!(%error, "the keyring could not be kept up; it is tried again in a minute");
             }
+        }
+        if elapsed.saturating_sub(last_removal) >= REMOVALS {
+            last_removal = elapsed;
+            finish_removals(&strong, &unsealed).await;
         }
         let more = match step(&strong, &unsealed).await {
             Ok(more) => more,
@@ -100,12 +106,14 @@ async fn token(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: &[
 async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: &[u8], now: Timestamp) -> Result<()> {
     let Ok(id) = <[u8; 16]>::try_from(id) else { return drop_entry(unsealed, entry).await };
     let Some(held) = unsealed.leases.by_internal_id(id).await? else { return drop_entry(unsealed, entry).await };
-    if held.row.expires > now && held.row.attempts == 0 {
+    // Marked long ago: a revocation that was begun and never ended.
+    let interrupted = held.row.revoking;
+    if held.row.expires > now && held.row.attempts == 0 && !interrupted {
         // Renewed since: its new entry stands further on.
         return drop_entry(unsealed, entry).await;
     }
     let Some(mut held) = unsealed.leases.begin_revocation(id).await? else { return drop_entry(unsealed, entry).await };
-    if held.row.expires > now && held.row.attempts == 0 {
+    if held.row.expires > now && held.row.attempts == 0 && !interrupted {
         // Renewed between the two looks.
         unsealed.leases.give_up_revocation(held).await?;
         return drop_entry(unsealed, entry).await;
@@ -162,10 +170,24 @@ async fn tick(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
     }
 }
 
+/// Goes on with mounts whose removal was interrupted, for a while: the rest waits for the next time.
+async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
+    tokio::select! {
+        finished = crate::rooms::sys::finish_removals(inner, unsealed) => {
+            if let Err(error) = finished {
+                tracing::warn!(%error, "mounts whose removal was interrupted could not be looked at; it is tried again");
+            }
+        }
+        () = inner.clock.sleep(PATIENCE) => {}
+    }
+}
+
 /// Entries that are settled at the same moment: most of their time they wait for the store or for AWS.
 const AT_ONCE: usize = 8;
 const PAUSE: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_mins(1);
+/// Between two looks at mounts whose removal was interrupted.
+const REMOVALS: Duration = Duration::from_mins(5);
 const BATCH: usize = 256;
 /// How long one secret may take to be taken back, so that an AWS that hangs does not hold up all others for long.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -26,5 +26,6 @@ pub fn request(method: &[u8], target: &[u8], headers: &[(&[u8], &[u8])], body: &
         headers: map,
         body: Body::Read(bytes::Bytes::copy_from_slice(body)),
         peer: None,
+        opened: crate::http::Opened::default(),
     })
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
+use tokio::sync::mpsc;
 
 /// A request whose body has been read.
 #[derive(Debug)]
@@ -18,6 +19,27 @@ pub struct HttpRequest {
     pub body: Body,
     /// Who sent it; `None` over a unix socket.
     pub peer: Option<SocketAddr>,
+    /// What its listener lets be read without a token.
+    pub opened: Opened,
+}
+
+/// What a listener lets be read without a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Opened {
+    /// `sys/in-flight-req`.
+    pub in_flight_requests: bool,
+    /// `sys/metrics`.
+    pub metrics: bool,
+}
+
+impl Opened {
+    pub(crate) fn has(self, path: &str) -> bool {
+        match path {
+            "sys/in-flight-req" => self.in_flight_requests,
+            "sys/metrics" => self.metrics,
+            _ => false,
+        }
+    }
 }
 
 /// A request's body.
@@ -30,7 +52,7 @@ pub enum Body {
 }
 
 /// An answer, ready to be sent.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct HttpResponse {
     /// The status code.
     pub status: u16,
@@ -38,6 +60,8 @@ pub struct HttpResponse {
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Bytes,
+    /// What follows the body, piece by piece, until the sender is dropped.
+    pub more: Option<mpsc::Receiver<Bytes>>,
     /// Usual headers that this answer goes without; names in lower case.
     pub without: &'static [&'static str],
 }
@@ -46,7 +70,7 @@ impl HttpResponse {
     /// An answer without a body, of type JSON as all of Vault's.
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new(), without: &[] }
+        Self { status, headers: Vec::new(), body: Bytes::new(), more: None, without: &[] }
     }
 
     /// A header of the answer.

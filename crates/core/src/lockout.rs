@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use daypass_base::{Seconds, Timestamp};
+use daypass_base::{Clock, Seconds, Timestamp};
 use daypass_sdk::{Error, Result};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::mounts::UserLockout;
 
@@ -17,6 +18,28 @@ use crate::mounts::UserLockout;
 pub(crate) struct Lockouts {
     state: Mutex<BTreeMap<(String, String), Failures>>,
     entries_max: usize,
+    /// Logins that are being looked at, by mount accessor and alias: there are no more than there are requests.
+    pending: Mutex<BTreeMap<(String, String), u64>>,
+    /// One of them has ended.
+    ended: Notify,
+}
+
+/// A login that is being looked at. Dropped without a verdict (it took too long) it counts neither way.
+pub(crate) struct Attempt<'a> {
+    lockouts: &'a Lockouts,
+    key: (String, String),
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut pending = self.lockouts.pending.lock();
+        match pending.get_mut(&self.key) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(pending.remove(&self.key)),
+        }
+        drop(pending);
+        self.lockouts.ended.notify_waiters();
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +56,7 @@ pub(crate) const DEFAULT: UserLockout = UserLockout { threshold: 5, duration: Se
 impl Lockouts {
     /// Nobody has failed yet. At most `entries_max` aliases are remembered.
     pub(crate) fn new(entries_max: usize) -> Self {
-        Self { state: Mutex::new(BTreeMap::new()), entries_max }
+        Self { state: Mutex::default(), entries_max, pending: Mutex::default(), ended: Notify::new() }
     }
 
     /// Before a login. Errors: `Denied` while the alias is locked out, whatever it presents.
@@ -47,6 +70,38 @@ impl Lockouts {
             Some(failures) if failures.locked(now) => Err(Error::denied()),
             _ => Ok(()),
         }
+    }
+
+    /// Begins a login. No more are looked at at one time than may still fail before the alias is locked out: guesses that come together get no
+    /// further than guesses one after the other. Further ones wait until an earlier one has ended, so that many good logins all get through.
+    /// Errors: `Denied` while the alias is locked out.
+    pub(crate) async fn begin(&self, accessor: &str, alias: &str, settings: UserLockout, clock: &dyn Clock) -> Result<Option<Attempt<'_>>> {
+        if settings.disable || alias.len() > ALIAS_BYTES_MAX {
+            return Ok(None);
+        }
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            // From here on an end is noticed, also one that comes before the wait.
+            ended.as_mut().enable();
+            let now = clock.now();
+            self.check(accessor, alias, settings, now)?;
+            if let Some(attempt) = self.take_turn(key(accessor, alias), settings, now) {
+                return Ok(Some(attempt));
+            }
+            ended.await;
+        }
+    }
+
+    fn take_turn(&self, key: (String, String), settings: UserLockout, now: Timestamp) -> Option<Attempt<'_>> {
+        let mut pending = self.pending.lock();
+        let failed = self.state.lock().get(&key).filter(|failures| !failures.over(now)).map_or(0, |failures| failures.count);
+        let running = pending.get(&key).copied().unwrap_or(0);
+        // One is always looked at, whatever the settings: who waits must have somebody to wait for.
+        if running > 0 && failed + running >= settings.threshold {
+            return None;
+        }
+        pending.insert(key.clone(), running + 1);
+        Some(Attempt { lockouts: self, key })
     }
 
     /// After a login that presented something wrong.

@@ -20,7 +20,9 @@ use crate::keys::ceremony::Ceremonies;
 use crate::leases::Leases;
 use crate::leases::ledger::Ledger;
 use crate::lockout::Lockouts;
+use crate::log::Log;
 use crate::mints::Mints;
+use crate::monitors::Monitors;
 use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, SystemTtls, Table};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
@@ -51,6 +53,25 @@ pub struct Settings {
     pub api_addr: String,
     /// The configuration as `sys/config/state/sanitized` shows it.
     pub sanitized: serde_json::Value,
+    /// How metrics are shown.
+    pub metrics: MetricsShown,
+    /// The log, to be followed and to be told how much to tell.
+    pub log: Arc<dyn Log>,
+}
+
+/// How `sys/metrics` shows metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsShown {
+    /// What stands in their names in place of `vault`.
+    pub prefix: String,
+    /// Whether there is a text for Prometheus.
+    pub prometheus: bool,
+}
+
+impl Default for MetricsShown {
+    fn default() -> Self {
+        Self { prefix: "vault".to_owned(), prometheus: true }
+    }
 }
 
 /// How the root key is kept.
@@ -102,9 +123,12 @@ pub(crate) struct Unsealed {
     pub(crate) quotas: Quotas,
     pub(crate) table: ArcSwap<Table>,
     pub(crate) audit: Audit,
+    pub(crate) monitors: Monitors,
     pub(crate) cluster: Cluster,
     /// One change of the mount table at a time.
     pub(crate) mounting: tokio::sync::Mutex<()>,
+    /// Held while what is left of a mount is removed, so that two do not: the second might take back what a new mount at the path issued.
+    pub(crate) removing: tokio::sync::Mutex<()>,
     /// Attempts at a root token or at new shares.
     pub(crate) ceremonies: tokio::sync::Mutex<Ceremonies>,
     /// The use of the newest data key as it was last stored.
@@ -207,6 +231,13 @@ impl Core {
     /// The audit devices with their figures, by path; none while the node is sealed.
     pub fn audit_health(&self) -> Vec<DeviceHealth> {
         self.inner.unsealed.load().as_ref().map(|unsealed| unsealed.audit.health()).unwrap_or_default()
+    }
+
+    /// Ends answers that would go on for as long as their clients like. The server is about to stop: no new ones begin.
+    pub async fn end_streams(&self) {
+        if let Some(unsealed) = self.inner.unsealed.load_full() {
+            unsealed.monitors.end().await;
+        }
     }
 
     /// Reopens audit files, after a log rotation.
@@ -411,8 +442,10 @@ impl Inner {
             ),
             table: ArcSwap::from_pointee(table),
             audit,
+            monitors: Monitors::default(),
             cluster,
             mounting: tokio::sync::Mutex::new(()),
+            removing: tokio::sync::Mutex::new(()),
             ceremonies: tokio::sync::Mutex::default(),
             encryptions_kept: AtomicU64::new(rows.barrier().encryptions()),
             stop,
@@ -423,10 +456,12 @@ impl Inner {
         if let Err(error) = rooms::sys::finish_removals(self, &unsealed).await {
             tracing::warn!(%error, "a removal of a mount that was interrupted could not be finished; it is tried again at the next start");
         }
-        let (expiry, ledger) =
-            (crate::expiry::run(Arc::downgrade(self), stopped.clone()), crate::mints::run(Arc::downgrade(self), stopped));
-        let (expiry, ledger) = (tokio::spawn(expiry), tokio::spawn(ledger));
-        unsealed.background.lock().extend([expiry, ledger]);
+        let counts = Arc::clone(unsealed.rows.leases());
+        let (backend, clock, stop) = (Arc::clone(&self.backend), Arc::clone(&self.clock), stopped.clone());
+        let counting = async move { counts.keep(backend, clock, stop).await };
+        let expiry = crate::expiry::run(Arc::downgrade(self), stopped.clone());
+        let ledger = crate::mints::run(Arc::downgrade(self), stopped);
+        unsealed.background.lock().extend([tokio::spawn(expiry), tokio::spawn(counting), tokio::spawn(ledger)]);
         Ok(())
     }
 
@@ -439,6 +474,7 @@ impl Inner {
     /// Ends the background work and the audit devices of what was in memory.
     pub(crate) async fn wind_up(&self, unsealed: Arc<Unsealed>) {
         let _nobody_listens = unsealed.stop.send(true);
+        unsealed.monitors.end().await;
         *unsealed.ceremonies.lock().await = Ceremonies::default();
         let work = std::mem::take(&mut *unsealed.background.lock());
         for work in work {

@@ -7,6 +7,7 @@ use daypass_base::wire::{Auth, Envelope, Errors, WrapInfo};
 use daypass_sdk::{Error, Kind};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tokio::sync::mpsc;
 
 use crate::http::HttpResponse;
 
@@ -35,6 +36,8 @@ pub(crate) enum Content {
     Envelope(Box<Envelope>),
     /// A body as it is.
     Raw(&'static str, Bytes),
+    /// A body that comes piece by piece.
+    Stream(&'static str, mpsc::Receiver<Bytes>),
     /// A refusal.
     Refused(Errors),
 }
@@ -97,18 +100,24 @@ pub(crate) fn refusal(error: &Error, request_id: &str) -> Answer {
 
 /// Writes an answer.
 pub(crate) fn write(answer: Answer) -> HttpResponse {
-    let (kind, body) = match &answer.content {
+    let (kind, body) = match answer.content {
+        Content::Stream(kind, more) => return stream(answer.status, answer.headers, kind, more),
         Content::Empty => ("application/json", Bytes::new()),
-        Content::Bare(value) => ("application/json", json(value)),
-        Content::Envelope(envelope) if answer.top_level => ("application/json", json(&spread(envelope))),
-        Content::Envelope(envelope) => ("application/json", json(envelope)),
-        Content::Refused(errors) if answer.for_aws_sdks => ("application/json", json(&for_aws_sdks(answer.status, errors))),
-        Content::Refused(errors) => ("application/json", json(errors)),
-        Content::Raw(kind, body) => (*kind, body.clone()),
+        Content::Bare(value) => ("application/json", json(&value)),
+        Content::Envelope(envelope) if answer.top_level => ("application/json", json(&spread(&envelope))),
+        Content::Envelope(envelope) => ("application/json", json(&envelope)),
+        Content::Refused(errors) if answer.for_aws_sdks => ("application/json", json(&for_aws_sdks(answer.status, &errors))),
+        Content::Refused(errors) => ("application/json", json(&errors)),
+        Content::Raw(kind, body) => (kind, body),
     };
     let mut headers = answer.headers;
     headers.push(("content-type", kind.to_owned()));
-    HttpResponse { status: answer.status, headers, body, without: &[] }
+    HttpResponse { status: answer.status, headers, body, more: None, without: &[] }
+}
+
+fn stream(status: u16, mut headers: Vec<(&'static str, String)>, kind: &str, more: mpsc::Receiver<Bytes>) -> HttpResponse {
+    headers.push(("content-type", kind.to_owned()));
+    HttpResponse { status, headers, body: Bytes::new(), more: Some(more), without: &[] }
 }
 
 /// A refusal as the credentials endpoint of a container words it, with Vault's key beside AWS's.

@@ -178,11 +178,15 @@ async fn entry(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id: String, k
         };
     }
     let Some(held) = unsealed.leases.by_internal_id(id).await? else { return unsealed.leases.drop_index(&lease_id).await };
-    match stored(inner, unsealed, &held).await {
-        Err(error) if force => {
+    if force {
+        // Force is for engines that fail: a store that fails is no reason to forget a secret.
+        let Some(held) = unsealed.leases.begin_revocation(id).await? else { return Ok(()) };
+        if let Err(error) = engine_revoke(inner, unsealed, &held.row).await {
             tracing::warn!(lease = %lease_id, %error, "a secret could not be taken back; its lease is removed by force");
-            unsealed.leases.remove(&held).await
         }
+        return unsealed.leases.remove(&held).await;
+    }
+    match stored(inner, unsealed, &held).await {
         Err(error) if error.kind == Kind::StoreFull => Err(error),
         Err(error) => Err(Error::bad_request(format!("failed to revoke {lease_id:?}: {error}")).because(error)),
         Ok(()) => Ok(()),

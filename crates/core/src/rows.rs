@@ -12,11 +12,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use crate::quotas::leases::LeaseCounts;
+
 /// Sealed access to the store. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Rows {
     backend: Arc<dyn Backend>,
     barrier: Barrier,
+    leases: Arc<LeaseCounts>,
 }
 
 /// A row in clear.
@@ -27,7 +30,7 @@ pub(crate) struct Plain {
 
 impl Rows {
     pub(crate) fn new(backend: Arc<dyn Backend>, barrier: Barrier) -> Self {
-        Self { backend, barrier }
+        Self { backend, barrier, leases: Arc::default() }
     }
 
     pub(crate) fn barrier(&self) -> &Barrier {
@@ -36,6 +39,11 @@ impl Rows {
 
     pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
+    }
+
+    /// The lease-count quotas: every commit passes by them.
+    pub(crate) fn leases(&self) -> &Arc<LeaseCounts> {
+        &self.leases
     }
 
     /// Reads one row, and the configuration version in force at that moment.
@@ -98,7 +106,7 @@ impl Rows {
 
     /// Applies a batch. Returns the configuration version after it.
     pub(crate) async fn commit(&self, batch: Batch) -> Result<u64, CommitFailure> {
-        self.backend.commit(batch).await.map_err(commit_failure)
+        self.leases.commit(&*self.backend, batch).await
     }
 
     /// Removes all rows below a prefix, a bounded batch at a time.

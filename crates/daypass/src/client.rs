@@ -7,6 +7,7 @@ pub(crate) mod address;
 pub(crate) mod answer;
 mod connect;
 mod error;
+mod follow;
 mod instead;
 pub(crate) mod tls;
 

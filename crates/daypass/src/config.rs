@@ -102,7 +102,7 @@ pub(crate) enum Seal {
 /// Metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Telemetry {
-    /// How long Prometheus finds a metric after its last change; absent means that `sys/metrics` has no Prometheus format.
+    /// How long Prometheus finds a metric after its last change; zero means that `sys/metrics` has no Prometheus format.
     pub(crate) prometheus_retention: Option<Seconds>,
     /// Whether names of metrics go without the host's name.
     pub(crate) disable_hostname: bool,

@@ -3,6 +3,7 @@
 mod bridge;
 mod dev;
 mod listen;
+mod log;
 mod process;
 
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use daypass_aws::{ContainerEndpoint, LiveAws, Settings as AwsSettings};
 use daypass_base::{Clock, Entropy, Seconds, Secret, SystemClock, SystemEntropy};
-use daypass_core::{Core, Limits, Prefixing, SealKind, Settings, SystemTtls};
+use daypass_core::{Core, Limits, MetricsShown, Prefixing, SealKind, Settings, SystemTtls};
 use daypass_engines::registry::{self, Outside};
 use daypass_sandbox::Running;
 use daypass_server::Server;
@@ -45,7 +46,7 @@ fn start(args: &ServerArgs) -> Result<(), String> {
     } else {
         config::load(&args.config).map_err(|errors| errors.to_string())?
     };
-    process::start_log(args, &config)?;
+    let log = log::start(args, &config)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -55,7 +56,7 @@ fn start(args: &ServerArgs) -> Result<(), String> {
     process::harden(config.disable_mlock || args.dev);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("The runtime cannot start: {error}"))?;
-    runtime.block_on(serve(args, config))
+    runtime.block_on(serve(args, config, log))
 }
 
 /// Everything that is running, in the order in which it ends.
@@ -66,7 +67,7 @@ struct Parts {
     sandbox: Option<Running>,
 }
 
-async fn serve(args: &ServerArgs, config: Config) -> Result<(), String> {
+async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>) -> Result<(), String> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let sandbox = dev::start_sandbox(args, &clock, &entropy).await?;
@@ -76,7 +77,7 @@ async fn serve(args: &ServerArgs, config: Config) -> Result<(), String> {
     let scheme = if reloaders.is_empty() { "http" } else { "https" };
     let listening = bound.addresses.first().map_or("127.0.0.1:8200", String::as_str);
     let api_addr = config.api_addr.clone().unwrap_or_else(|| format!("{scheme}://{listening}"));
-    let settings = settings(args, &config, &api_addr, backend.kind());
+    let settings = settings(args, &config, &api_addr, backend.kind(), log);
     let aws = Arc::new(LiveAws::new(Arc::clone(&clock), aws_settings(sandbox.as_ref(), dev::session_min(args)?)));
     let factories = registry::all(&Outside { aws });
     let core = Core::new(Arc::clone(&backend), Arc::clone(&clock), entropy, settings, factories);
@@ -101,6 +102,7 @@ async fn serve(args: &ServerArgs, config: Config) -> Result<(), String> {
 /// Ends everything: no new requests, those in flight finish, keys are forgotten, the store is closed.
 async fn finish(parts: Parts) {
     tracing::info!("shutting down: requests in flight may finish");
+    parts.core.end_streams().await;
     let mut ends = tokio::task::JoinSet::new();
     for server in parts.servers {
         ends.spawn(server.shutdown(GRACE));
@@ -156,7 +158,7 @@ fn create_key_file(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str) -> Settings {
+fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str, log: Arc<log::ServerLog>) -> Settings {
     let defaults = SystemTtls::default();
     let max = config.max_lease_ttl.unwrap_or(defaults.max);
     let ttls = SystemTtls { default: config.default_lease_ttl.unwrap_or_else(|| defaults.default.min(max)), max };
@@ -184,7 +186,17 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str) -
         audit_prefixing: if config.allow_audit_log_prefixing { Prefixing::Allowed } else { Prefixing::Refused },
         api_addr: api_addr.to_owned(),
         sanitized: sanitized(config, api_addr, storage, ttls),
+        metrics: metrics_shown(&config.telemetry),
+        log,
     }
+}
+
+/// No retention at all is how Vault's text for Prometheus is switched off. Nothing here ends before the process does, so any other retention is
+/// kept; and no name carries the host's, so `disable_hostname` is how it always is.
+fn metrics_shown(telemetry: &Telemetry) -> MetricsShown {
+    let defaults = MetricsShown::default();
+    let prefix = telemetry.prefix.clone().filter(|prefix| !prefix.is_empty()).unwrap_or(defaults.prefix);
+    MetricsShown { prefix, prometheus: telemetry.prometheus_retention != Some(Seconds::ZERO) }
 }
 
 /// The configured limit where it is stricter: what is looser than the default is not taken, the parser's stack is sized for that.
@@ -197,7 +209,6 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
     let any = |has: fn(&Listener) -> bool| config.listeners.iter().any(has);
     let settings = [
         (config.ui, "ui: there is no web interface yet"),
-        (config.telemetry != Telemetry::default(), "telemetry: names and retention of metrics are fixed; they are read at sys/metrics"),
         (config.raw_storage_endpoint, "raw_storage_endpoint: sys/raw is not offered"),
         (config.introspection_endpoint, "introspection_endpoint: sys/internal/inspect is not offered"),
         (config.hostname_header, "enable_response_header_hostname: the header is not sent"),
@@ -205,10 +216,6 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
         (
             config.log.rotate_bytes.is_some() || config.log.rotate_after.is_some() || config.log.rotate_files_max.is_some(),
             "log_rotate_*: the log file is not rotated",
-        ),
-        (
-            any(|listener| listener.open_metrics || listener.open_in_flight_requests),
-            "unauthenticated_*_access: those endpoints need a token",
         ),
         (any(|listener| listener.disable_printable_check), "disable_printable_check: paths are always checked"),
         (

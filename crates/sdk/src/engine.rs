@@ -56,7 +56,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     /// Decides how long a leased secret may live on. Errors: `BadRequest` when it may not.
     fn renew(self: Arc<Self>, _cx: Cx, lease: LeaseInfo) -> BoxFuture<'static, Result<Renewal>> {
-        Box::pin(std::future::ready(Ok(Renewal { terms: lease.terms, period: Seconds::ZERO, internal: None })))
+        Box::pin(std::future::ready(Ok(Renewal { terms: lease.terms, period: Seconds::ZERO, internal: None, groups: None })))
     }
 
     /// Decides how long a login's token may live on. Errors: `BadRequest` when it may not (role gone, policies changed).
@@ -109,6 +109,8 @@ pub struct Renewal {
     pub period: Seconds,
     /// Replaces what is stored with the lease, if given.
     pub internal: Option<Value>,
+    /// For a login: the groups that the method now says the caller is in. `None` where renewal does not tell: those of the login stay.
+    pub groups: Option<Vec<String>>,
 }
 
 /// An engine type that can be mounted: what the registry lists.

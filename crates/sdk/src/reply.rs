@@ -55,6 +55,8 @@ pub enum Outcome {
     },
     /// A body as it is, with status and content type.
     Raw(u16, &'static str, Bytes),
+    /// 200 with a body of this content type that comes piece by piece, until the sender is dropped. For the core's own rooms.
+    Stream(&'static str, tokio::sync::mpsc::Receiver<Bytes>),
     /// A token that the core's token room made or renewed.
     Token(Box<daypass_base::wire::Auth>),
 }
@@ -176,7 +178,7 @@ impl Reply {
     /// Whether the answer has a body that can carry warnings.
     #[must_use]
     pub fn has_envelope(&self) -> bool {
-        !matches!(self.outcome, Outcome::Nothing | Outcome::Bare(..) | Outcome::Raw(..))
+        !matches!(self.outcome, Outcome::Nothing | Outcome::Bare(..) | Outcome::Raw(..) | Outcome::Stream(..))
     }
 }
 

@@ -222,31 +222,38 @@ async fn watch_over(talk: &mut impl Talk, session: &Session, stop: &mut watch::R
     let mut finishing = false;
     std::future::poll_fn(|cx| {
         loop {
-            if let Poll::Ready(ended) = talk.poll_talk(cx) {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, peer = ?session.peer, "a connection ended with an error");
+            loop {
+                if let Poll::Ready(ended) = talk.poll_talk(cx) {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, peer = ?session.peer, "a connection ended with an error");
+                    }
+                    return Poll::Ready(End::Closed);
                 }
-                return Poll::Ready(End::Closed);
+                if finishing || stopping.as_mut().poll(cx).is_pending() {
+                    break;
+                }
+                finishing = true;
+                if parking == Parking::Allowed && pace.is_quiet() {
+                    return Poll::Ready(End::Closed);
+                }
+                talk.finish();
             }
-            if finishing || stopping.as_mut().poll(cx).is_pending() {
-                break;
-            }
-            finishing = true;
-            if parking == Parking::Allowed && pace.is_quiet() {
-                return Poll::Ready(End::Closed);
-            }
-            talk.finish();
-        }
-        loop {
-            let look_again = match pace.verdict(limits) {
-                Verdict::Cut => return Poll::Ready(End::Cut),
-                Verdict::Park if parking == Parking::Allowed => return Poll::Ready(End::Parked),
-                Verdict::Wait(until) => until,
-                // A stream of HTTP/2 may end without a word to this task.
-                Verdict::Busy | Verdict::Park => pace.clock().elapsed() + limits.idle_timeout,
-            };
-            if alarm.poll_at(look_again, cx).is_pending() {
-                return Poll::Pending;
+            loop {
+                let look_again = match pace.verdict(limits) {
+                    Verdict::Cut => return Poll::Ready(End::Cut),
+                    Verdict::Park if parking == Parking::Allowed => return Poll::Ready(End::Parked),
+                    Verdict::Wait(until) => until,
+                    // Talking shows whether anybody listens on.
+                    Verdict::Busy if pace.is_streaming() => pace.clock().elapsed() + LOOK_AT_LISTENER,
+                    // A stream of HTTP/2 may end without a word to this task.
+                    Verdict::Busy | Verdict::Park => pace.clock().elapsed() + limits.idle_timeout,
+                };
+                if alarm.poll_at(look_again, cx).is_pending() {
+                    return Poll::Pending;
+                }
+                if pace.is_streaming() {
+                    break;
+                }
             }
         }
     })
@@ -293,6 +300,8 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _gone = stop.wait_for(|stop| *stop).await;
 }
 
+/// How often a client of a stream is looked at, while there is nothing to send to it.
+const LOOK_AT_LISTENER: Duration = Duration::from_secs(5);
 /// hyper refuses a smaller one.
 const HYPER_BUFFER_MIN: usize = 8192;
 /// Go's servers answer these words, which people search for.

@@ -21,6 +21,8 @@ pub(crate) struct Pace {
     since_ms: AtomicU64,
     /// Bytes were given to the socket's writer and not yet flushed.
     unflushed: AtomicBool,
+    /// Answers without an end of their own that are being sent.
+    streams: AtomicU32,
     /// A body was left unread: the client may still be sending.
     unread: AtomicBool,
 }
@@ -58,6 +60,7 @@ impl Pace {
             phase: AtomicU8::new(Phase::First as u8),
             since_ms,
             unflushed: AtomicBool::new(false),
+            streams: AtomicU32::new(0),
             unread: AtomicBool::new(false),
         }
     }
@@ -97,6 +100,11 @@ impl Pace {
 
     pub(crate) fn left_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Whether an answer goes on for as long as the client listens.
+    pub(crate) fn is_streaming(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) > 0
     }
 
     /// Nothing is read of a request and nothing is left to write: closing now disturbs nobody.
@@ -165,6 +173,24 @@ impl Drop for InFlight {
         // The phase first: whoever sees no request in flight must see when that began.
         self.pace.enter(Phase::Idle);
         self.pace.in_flight.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// An answer that goes on for as long as the client listens.
+pub(crate) struct Streaming {
+    pace: Arc<Pace>,
+}
+
+impl Streaming {
+    pub(crate) fn begin(pace: &Arc<Pace>) -> Self {
+        pace.streams.fetch_add(1, Ordering::Relaxed);
+        Self { pace: Arc::clone(pace) }
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.pace.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -14,7 +14,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::pace::{InFlight, Pace};
+use crate::pace::{InFlight, Pace, Streaming};
 use crate::wire::Protocol;
 use crate::{Body, Limits, Peer, RequestBody, ServerRequest, ServerResponse, Service, TlsFacts};
 
@@ -162,7 +162,7 @@ impl Session {
             }
             Body::Stream(_) if is_head => Content::Full(None),
             Body::Full(bytes) => Content::Full(Some(bytes).filter(|bytes| !bytes.is_empty())),
-            Body::Stream(pieces) => Content::Stream(pieces),
+            Body::Stream(pieces) => Content::Stream { pieces, _streaming: Streaming::begin(&self.pace) },
         };
         if self.protocol == Protocol::Http1 && self.pace.left_unread() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -306,7 +306,11 @@ pub(crate) struct Answer {
 
 enum Content {
     Full(Option<Bytes>),
-    Stream(mpsc::Receiver<Bytes>),
+    /// Counted as streaming until it is dropped.
+    Stream {
+        pieces: mpsc::Receiver<Bytes>,
+        _streaming: Streaming,
+    },
 }
 
 impl hyper::body::Body for Answer {
@@ -316,7 +320,7 @@ impl hyper::body::Body for Answer {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = match &mut self.content {
             Content::Full(bytes) => bytes.take(),
-            Content::Stream(pieces) => ready!(pieces.poll_recv(cx)),
+            Content::Stream { pieces, .. } => ready!(pieces.poll_recv(cx)),
         };
         Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
     }
@@ -328,7 +332,7 @@ impl hyper::body::Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0))),
-            Content::Stream(_) => SizeHint::default(),
+            Content::Stream { .. } => SizeHint::default(),
         }
     }
 }

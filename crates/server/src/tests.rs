@@ -52,6 +52,7 @@ impl Service for Arc<Echo> {
                 "/empty" => ServerResponse::new(StatusCode::NO_CONTENT, ""),
                 "/large" => ServerResponse::new(StatusCode::OK, vec![b'x'; 8 * 1024 * 1024]),
                 "/stream" => stream(),
+                "/endless" => endless(&service),
                 _ => echo(&service, request),
             }
         })
@@ -64,6 +65,18 @@ fn stream() -> ServerResponse {
         for piece in ["one ", "two ", "three"] {
             sender.send(Bytes::from(piece)).await.unwrap();
         }
+    }));
+    ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(pieces) }
+}
+
+/// Goes on until nobody listens.
+fn endless(service: &Arc<Echo>) -> ServerResponse {
+    let service = Arc::clone(service);
+    let (sender, pieces) = mpsc::channel(1);
+    drop(tokio::spawn(async move {
+        sender.send(Bytes::from("first")).await.unwrap();
+        sender.closed().await;
+        service.finished.store(true, Ordering::SeqCst);
     }));
     ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(pieces) }
 }

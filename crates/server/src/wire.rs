@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -18,6 +19,8 @@ use crate::pace::Pace;
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync {
     /// Ready when the socket has bytes or has ended. Only right after a read that had to wait: TLS may hold bytes that the socket has not.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Whether the other end has closed, or its sending half: whoever only listens to a stream and hangs up is told from who listens on.
+    fn is_closed(&self) -> bool;
 }
 
 impl Transport for TcpStream {
@@ -28,6 +31,10 @@ impl Transport for TcpStream {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    fn is_closed(&self) -> bool {
+        hung_up(self)
     }
 }
 
@@ -40,12 +47,22 @@ impl Transport for UnixStream {
             }
         }
     }
+
+    fn is_closed(&self) -> bool {
+        hung_up(self)
+    }
 }
 
 /// tokio takes a new socket for readable until a read says otherwise; believing it would give every silent connection its buffers.
 fn peek(socket: impl AsFd) -> io::Result<()> {
     rustix::net::recv(socket, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
     Ok(())
+}
+
+fn hung_up(socket: &impl AsFd) -> bool {
+    let mut asked = [PollFd::new(socket, PollFlags::RDHUP)];
+    // An error is for the writer to find.
+    poll(&mut asked, Some(&Timespec::default())).is_ok() && asked.iter().any(|one| !one.revents().is_empty())
 }
 
 /// Any other error is for the reader to find.
@@ -57,11 +74,19 @@ impl<T: Transport> Transport for TlsStream<T> {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_ref().0.poll_readable(cx)
     }
+
+    fn is_closed(&self) -> bool {
+        self.get_ref().0.is_closed()
+    }
 }
 
 impl Transport for Box<dyn Transport> {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         (**self).poll_readable(cx)
+    }
+
+    fn is_closed(&self) -> bool {
+        (**self).is_closed()
     }
 }
 
@@ -134,6 +159,10 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // HTTP/1 reads nothing while it answers, so nobody else would notice; it comes by here each time it is woken.
+        if self.protocol == Protocol::Http1 && self.pace.is_streaming() && self.transport.is_closed() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
         self.pace.flushed();
         Poll::Ready(Ok(()))

@@ -96,6 +96,11 @@ impl<B: Backend + ?Sized> EvilBackend<B> {
         self.plan.lock().calls
     }
 
+    /// The process dies now: every later call fails.
+    pub fn crash(&self) {
+        self.plan.lock().crashed = true;
+    }
+
     /// Whether a crash has struck.
     pub fn crashed(&self) -> bool {
         self.plan.lock().crashed

@@ -5,9 +5,10 @@ use std::ops::Index;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use daypass_core::{Body, Core, HttpRequest};
+use daypass_core::{Body, Core, HttpRequest, HttpResponse, Opened};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 /// A request that is being put together; awaiting it sends it. It owns all that it needs, so it can be spawned.
 #[derive(Clone)]
@@ -19,6 +20,7 @@ pub struct Ask {
     body: Bytes,
     headers: HeaderMap,
     peer: Option<SocketAddr>,
+    opened: Opened,
 }
 
 impl Ask {
@@ -31,6 +33,7 @@ impl Ask {
             body: Bytes::new(),
             headers: HeaderMap::new(),
             peer: Some(home),
+            opened: Opened::default(),
         };
         ask.token(token)
     }
@@ -49,6 +52,12 @@ impl Ask {
     /// Sent from this address; a text that is no address stands for a unix socket.
     pub fn from(mut self, address: &str) -> Self {
         self.peer = address.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 41_000));
+        self
+    }
+
+    /// Sent over a listener that lets this be read without a token.
+    pub fn over(mut self, opened: Opened) -> Self {
+        self.opened = opened;
         self
     }
 
@@ -77,15 +86,29 @@ impl Ask {
         self
     }
 
-    async fn send(self) -> Answer {
+    /// Sends it, and gives what its answer goes on to tell; the answer must have this status.
+    pub async fn stream(self, status: u16) -> mpsc::Receiver<Bytes> {
+        let asked = format!("{} {}", self.method, self.path);
+        let answer = self.handled().await;
+        assert_eq!(answer.status, status, "{asked} was answered {:?}", answer.body);
+        // A sender that is gone ends the stream: an answer that is whole tells no more.
+        answer.more.unwrap_or_else(|| mpsc::channel(1).1)
+    }
+
+    async fn handled(self) -> HttpResponse {
         let method = Method::from_bytes(self.method.as_bytes()).unwrap_or(Method::GET);
         let uri = format!("/v1/{}", self.path).parse().unwrap_or_default();
-        let request = HttpRequest { method, uri, headers: self.headers, body: Body::Read(self.body), peer: self.peer };
-        let answer = self.core.handle(request).await;
+        let request = HttpRequest { method, uri, headers: self.headers, body: Body::Read(self.body), peer: self.peer, opened: self.opened };
+        self.core.handle(request).await
+    }
+
+    async fn send(self) -> Answer {
+        let asked = format!("{} {}", self.method, self.path);
+        let answer = self.handled().await;
         let as_text = || String::from_utf8_lossy(&answer.body).into_owned();
         let body =
             serde_json::from_slice(&answer.body).unwrap_or_else(|_| if answer.body.is_empty() { Value::Null } else { as_text().into() });
-        Answer { request: format!("{} {}", self.method, self.path), status: answer.status, body, headers: answer.headers }
+        Answer { request: asked, status: answer.status, body, headers: answer.headers }
     }
 }
 

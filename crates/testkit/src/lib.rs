@@ -6,9 +6,11 @@ mod ask;
 pub mod compatibility;
 mod doors;
 pub mod fields;
+mod log;
 mod server;
 pub mod store;
 
 pub use ask::{Answer, Ask};
 pub use doors::{ALWAYS, Door, doors, every_mount};
+pub use log::TestLog;
 pub use server::{Setup, TestServer, WORKER_PAUSE};

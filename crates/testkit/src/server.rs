@@ -13,7 +13,7 @@ use daypass_aws::{Aws, FakeAws};
 use daypass_barrier::Share;
 use daypass_base::Clock;
 use daypass_base::sim::{SeededEntropy, SimClock};
-use daypass_core::{Core, Limits, Prefixing, SealKind, Settings, SystemTtls};
+use daypass_core::{Core, Limits, MetricsShown, Prefixing, SealKind, Settings, SystemTtls};
 use daypass_engines::registry::{self, Outside};
 use daypass_sdk::Factory;
 use daypass_storage::sqlite::SqliteOptions;
@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::ask::Ask;
+use crate::log::TestLog;
 
 /// What a server of a test is made of. The usual one: memory, one share, all engines, an AWS that makes credentials up.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub struct Setup {
     seed: u64,
     more: Vec<Arc<dyn Fn() -> Factory + Send + Sync>>,
     folder: Option<Arc<TempDir>>,
+    log: Arc<TestLog>,
+    metrics: MetricsShown,
 }
 
 impl Default for Setup {
@@ -49,6 +52,8 @@ impl Default for Setup {
             seed: 7,
             more: Vec::new(),
             folder: None,
+            log: Arc::default(),
+            metrics: MetricsShown::default(),
         }
     }
 }
@@ -74,6 +79,13 @@ impl Setup {
     #[must_use]
     pub fn shares(mut self, shares: i64, threshold: i64) -> Self {
         self.shares = (shares, threshold);
+        self
+    }
+
+    /// With metrics shown like this.
+    #[must_use]
+    pub fn metrics(mut self, shown: MetricsShown) -> Self {
+        self.metrics = shown;
         self
     }
 
@@ -113,6 +125,8 @@ impl Setup {
             audit_prefixing: Prefixing::default(),
             api_addr: "http://127.0.0.1:8200".to_owned(),
             sanitized: json!({}),
+            metrics: self.metrics.clone(),
+            log: Arc::clone(&self.log) as Arc<_>,
         };
         Core::new(Arc::clone(&self.backend), Arc::new(self.clock.clone()), Arc::new(SeededEntropy::new(self.seed)), settings, factories)
     }
@@ -195,6 +209,12 @@ impl TestServer {
     #[must_use]
     pub fn clock(&self) -> &SimClock {
         &self.setup.clock
+    }
+
+    /// Its log.
+    #[must_use]
+    pub fn log(&self) -> &TestLog {
+        &self.setup.log
     }
 
     /// The first root token.

@@ -3,6 +3,7 @@
 //! A session is a program in `tests/clients/NAME`. It finds the server in VAULT_ADDR and VAULT_TOKEN, and the fake AWS in
 //! AWS_SANDBOX. It prints one line for each thing that it proves, then `N passed, N failed`.
 
+use super::conformance::Moto;
 use super::{Tally, Verdict};
 use crate::install::{go as go_modules, java as maven, node as npm, python, rust};
 use crate::process::Log;
@@ -29,6 +30,17 @@ pub(super) fn aws(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let mut command = Command::new(bin.join("python"));
     command.arg("-B").arg(project.root.join("tests/clients/aws/session.py")).env("AWS", bin.join("aws")).env("DAYPASS_BIN", binary);
     brief(project, log, "aws", &mut command)
+}
+
+/// A second fake AWS, which others wrote. It waits for a rotation, which comes once a minute.
+pub(super) fn moto(project: &Project, log: &mut Log) -> Result<Verdict, String> {
+    let bin = python::ensure(project, log)?;
+    let moto = Moto::start(project, &bin, "clients/moto-itself")?;
+    let mut command = Command::new(bin.join("python"));
+    command.arg("-B").arg(project.root.join("tests/clients/moto/session.py")).env("MOTO", format!("http://{}", moto.address));
+    drop(project.daypass(log)?);
+    log.limit(Duration::from_mins(6));
+    session(project, log, "moto", &mut command)
 }
 
 pub(super) fn go(project: &Project, log: &mut Log) -> Result<Verdict, String> {

@@ -25,7 +25,7 @@ pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let known = Differences::parse(&project.read(LIST)?)?;
     let bin = python::ensure(project, log)?;
     let binary = project.daypass(log)?;
-    let aws = Moto::start(project, &bin)?;
+    let aws = Moto::start(project, &bin, "conformance/moto")?;
     let server = Server::dev(project, &binary, "conformance/server")?;
     let fresh = Server::configured(
         project,
@@ -118,15 +118,16 @@ fn judge(results: &Value, known: &Differences, scenarios: &[String], log: &mut L
 }
 
 /// The fake AWS that the answers were recorded with. It checks no signatures, so that nothing but shapes is compared here.
-struct Moto {
+pub(super) struct Moto {
     child: Child,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
 }
 
 impl Moto {
-    fn start(project: &Project, bin: &Path) -> Result<Self, String> {
+    /// Its log goes by `name`.
+    pub(super) fn start(project: &Project, bin: &Path, name: &str) -> Result<Self, String> {
         let address = SocketAddr::from(([127, 0, 0, 1], http::free_port()?));
-        let mut log = project.log("conformance/moto")?;
+        let mut log = project.log(name)?;
         let mut command = Command::new(bin.join("moto_server"));
         command.args(["-H", "127.0.0.1", "-p", &address.port().to_string()]);
         let moto = Self { child: log.spawn(&mut command)?, address };

@@ -1,11 +1,13 @@
 //! IAM users from memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use daypass_base::{BoxFuture, Secret};
+use daypass_base::{BoxFuture, Secret, Timestamp};
 
 use super::{FakeAws, State, ready};
-use crate::api::{Call, Result};
+use crate::api::{Call, Result, Target};
 use crate::iam::{AccessKey, Depth, Holding, Iam, KeyInfo, NewUser, User, UserGrant};
 use crate::{AwsError, ErrorKind};
 
@@ -16,10 +18,34 @@ pub(super) struct Users {
     /// Actions that fail, each once for every entry.
     failures: Vec<(&'static str, AwsError)>,
     made: u64,
+    /// Keys that were deleted: what they sign is refused.
+    dead: BTreeSet<String>,
+    /// A new key is accepted so long after it was made.
+    settling: Duration,
+    gate: Option<Gatekeeper>,
 }
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// The call is done, but its answer is lost.
+    Cut,
+    /// The process dies after the call was done: nobody hears of it.
+    DieAfter,
+    /// The process dies before the call leaves it.
+    DieBefore,
+    /// It is made and answered.
+    Open,
+    /// AWS asks for fewer calls, and does nothing.
+    Throttle,
+}
+
+/// Decides by the action what becomes of a call.
+pub(super) type Gatekeeper = Arc<dyn Fn(&str) -> Gate + Send + Sync>;
 
 struct Held {
     id: String,
+    created: Timestamp,
     holdings: BTreeSet<Holding>,
     keys: Vec<KeyInfo>,
 }
@@ -38,11 +64,65 @@ impl FakeAws {
         self.state().iam.failures.push((action, error));
     }
 
+    /// Makes the next `times` calls of this action fail: see [`Self::fail`].
+    pub fn fail_often(&self, action: &'static str, code: &str, status: u16, times: usize) {
+        for _ in 0..times {
+            self.fail(action, code, status);
+        }
+    }
+
+    /// No failures are planned any more.
+    pub fn forgive(&self) {
+        self.state().iam.failures.clear();
+    }
+
+    /// From now on this decides what becomes of each call about users and of each `GetCallerIdentity` and `AssumeRole`; a process that
+    /// died gets no answer, ever.
+    pub fn guard(&self, gate: impl Fn(&str) -> Gate + Send + Sync + 'static) {
+        self.state().iam.gate = Some(Arc::new(gate));
+    }
+
+    /// All calls are made and answered again.
+    pub fn unguard(&self) {
+        self.state().iam.gate = None;
+    }
+
+    /// A new access key is accepted only after so long, as IAM has it.
+    pub fn keys_settle_after(&self, time: Duration) {
+        self.state().iam.settling = time;
+    }
+
+    /// Gives a user an access key, as somebody else would.
+    pub fn add_key(&self, name: &str) -> Option<AccessKey> {
+        let created = self.clock.now();
+        let mut state = self.state();
+        let id = state.iam.next("AKIAFAKE");
+        state.iam.users.get_mut(name)?.keys.push(KeyInfo { id: id.clone(), created });
+        Some(AccessKey { secret: Secret::new(format!("secret-of-{id}")), id })
+    }
+
+    /// Makes a call of this action, as the gate has it.
+    pub(super) fn passes<'a, T: Send + 'a>(&self, action: &str, act: impl FnOnce() -> Result<T>) -> BoxFuture<'a, Result<T>> {
+        // The gate is asked outside the lock: it may look at this very fake.
+        let gate = self.state().iam.gate.clone();
+        match gate.map_or(Gate::Open, |gate| gate(action)) {
+            Gate::Cut => ready(act().and(Err(AwsError::unreachable("the connection was cut")))),
+            Gate::DieAfter => {
+                drop(act());
+                Box::pin(std::future::pending())
+            }
+            Gate::DieBefore => Box::pin(std::future::pending()),
+            Gate::Open => ready(act()),
+            Gate::Throttle => ready(Err(refused("Throttling", "Rate exceeded".to_owned(), 400))),
+        }
+    }
+
     /// Adds a user, as somebody else would.
     pub fn add_user(&self, name: &str) {
+        let created = self.clock.now();
         let mut state = self.state();
         let id = state.iam.next("AIDAFAKE");
-        state.iam.users.insert(name.to_owned(), Held { id, holdings: BTreeSet::new(), keys: Vec::new() });
+        state.iam.users.insert(name.to_owned(), Held { id, created, holdings: BTreeSet::new(), keys: Vec::new() });
     }
 
     /// Removes a user, as somebody else would.
@@ -67,8 +147,19 @@ impl FakeAws {
         self.state().iam.users.get(name).map(Held::all).unwrap_or_default()
     }
 
-    fn done<T>(&self, action: &'static str, act: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    fn play<'a, T: Send + 'a>(
+        &self,
+        call: Call<'_>,
+        action: &'static str,
+        act: impl FnOnce(&mut State) -> Result<T>,
+    ) -> BoxFuture<'a, Result<T>> {
+        self.passes(action, || self.done(call.target, action, act))
+    }
+
+    fn done<T>(&self, target: &Target, action: &'static str, act: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        let now = self.clock.now();
         let mut state = self.state();
+        state.iam.accepts(target, now)?;
         let failure = state.iam.failures.iter().position(|(failing, _)| *failing == action).map(|at| state.iam.failures.remove(at).1);
         match failure {
             // Refused or never sent: nothing was done.
@@ -80,14 +171,15 @@ impl FakeAws {
 
     fn with_user<'a, T: Send + 'a>(
         &self,
+        call: Call<'_>,
         action: &'static str,
         name: &str,
         act: impl FnOnce(&mut Held, String) -> Result<T>,
     ) -> BoxFuture<'a, Result<T>> {
-        ready(self.done(action, |state| {
+        self.play(call, action, |state| {
             let key = state.iam.next("AKIAFAKE");
             act(state.iam.users.get_mut(name).ok_or_else(|| no_such_user(name))?, key)
-        }))
+        })
     }
 }
 
@@ -95,6 +187,24 @@ impl Users {
     fn next(&mut self, prefix: &str) -> String {
         self.made += 1;
         format!("{prefix}{:012}", self.made)
+    }
+
+    /// Refuses what a deleted key signed, or one that is too new.
+    pub(super) fn accepts(&self, target: &Target, now: Timestamp) -> Result<()> {
+        let Some(keys) = &target.keys else { return Ok(()) };
+        let made = self.users.values().flat_map(|user| &user.keys).find(|key| key.id == keys.access_key_id);
+        let young = made.is_some_and(|key| now.since(key.created) < self.settling);
+        if young || self.dead.contains(&keys.access_key_id) {
+            return Err(refused("InvalidClientTokenId", "The security token included in the request is invalid.".to_owned(), 403));
+        }
+        Ok(())
+    }
+
+    /// Whose key signs.
+    fn signer(&self, target: &Target) -> String {
+        let id = target.keys.as_ref().map(|keys| keys.access_key_id.as_str());
+        let owner = self.users.iter().find(|(_, user)| user.keys.iter().any(|key| Some(key.id.as_str()) == id));
+        owner.map_or_else(|| "root-of-the-mount".to_owned(), |(name, _)| name.clone())
     }
 }
 
@@ -117,66 +227,78 @@ fn by_hand(holding: &Holding) -> bool {
 }
 
 impl Iam for FakeAws {
-    fn create_user<'a>(&'a self, _: Call<'a>, user: &'a NewUser) -> BoxFuture<'a, Result<()>> {
-        ready(self.done("CreateUser", |state| {
+    fn create_user<'a>(&'a self, call: Call<'a>, user: &'a NewUser) -> BoxFuture<'a, Result<()>> {
+        let created = self.clock.now();
+        self.play(call, "CreateUser", |state| {
             if state.iam.users.contains_key(&user.name) {
                 return Err(refused("EntityAlreadyExists", format!("User with name {} already exists.", user.name), 409));
             }
             let id = state.iam.next("AIDAFAKE");
-            state.iam.users.insert(user.name.clone(), Held { id, holdings: BTreeSet::new(), keys: Vec::new() });
+            state.iam.users.insert(user.name.clone(), Held { id, created, holdings: BTreeSet::new(), keys: Vec::new() });
             Ok(())
-        }))
+        })
     }
 
-    fn get_user<'a>(&'a self, _: Call<'a>, name: Option<&'a str>) -> BoxFuture<'a, Result<User>> {
-        let name = name.unwrap_or("root-of-the-mount");
-        self.with_user("GetUser", name, |user, _| Ok(User { name: name.to_owned(), id: user.id.clone() }))
+    fn get_user<'a>(&'a self, call: Call<'a>, name: Option<&'a str>) -> BoxFuture<'a, Result<User>> {
+        self.play(call, "GetUser", |state| {
+            let name = name.map_or_else(|| state.iam.signer(call.target), str::to_owned);
+            let user = state.iam.users.get(&name).ok_or_else(|| no_such_user(&name))?;
+            Ok(User { id: user.id.clone(), created: user.created, name })
+        })
     }
 
-    fn delete_user<'a>(&'a self, _: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<()>> {
-        ready(self.done("DeleteUser", |state| {
+    fn delete_user<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        self.play(call, "DeleteUser", |state| {
             let user = state.iam.users.get(name).ok_or_else(|| no_such_user(name))?;
             if !user.all().is_empty() {
                 return Err(refused("DeleteConflict", "Cannot delete entity, must remove what hangs on it first.".to_owned(), 409));
             }
             state.iam.users.remove(name);
             Ok(())
-        }))
+        })
     }
 
-    fn grant_user<'a>(&'a self, _: Call<'a>, name: &'a str, grant: &'a UserGrant) -> BoxFuture<'a, Result<()>> {
+    fn grant_user<'a>(&'a self, call: Call<'a>, name: &'a str, grant: &'a UserGrant) -> BoxFuture<'a, Result<()>> {
         let (action, holding) = match grant {
             UserGrant::Group(group) => ("AddUserToGroup", Holding::Group(group.clone())),
             UserGrant::Inline(policy, _) => ("PutUserPolicy", Holding::Inline(policy.clone())),
             UserGrant::Managed(arn) => ("AttachUserPolicy", Holding::Managed(arn.clone())),
         };
-        self.with_user(action, name, |user, _| {
+        self.with_user(call, action, name, |user, _| {
             user.holdings.insert(holding);
             Ok(())
         })
     }
 
-    fn list_user_holdings<'a>(&'a self, _: Call<'a>, name: &'a str, depth: Depth) -> BoxFuture<'a, Result<Vec<Holding>>> {
+    fn list_user_holdings<'a>(&'a self, call: Call<'a>, name: &'a str, depth: Depth) -> BoxFuture<'a, Result<Vec<Holding>>> {
         let wanted = move |holding: &Holding| by_hand(holding) == (depth == Depth::ByHand);
-        self.with_user("ListGroupsForUser", name, |user, _| Ok(user.all().into_iter().filter(wanted).collect()))
+        self.with_user(call, "ListGroupsForUser", name, |user, _| Ok(user.all().into_iter().filter(wanted).collect()))
     }
 
-    fn remove_user_holding<'a>(&'a self, _: Call<'a>, name: &'a str, holding: &'a Holding) -> BoxFuture<'a, Result<()>> {
-        self.with_user("Remove", name, |user, _| {
+    fn remove_user_holding<'a>(&'a self, call: Call<'a>, name: &'a str, holding: &'a Holding) -> BoxFuture<'a, Result<()>> {
+        self.play(call, "Remove", |state| {
+            let user = state.iam.users.get_mut(name).ok_or_else(|| no_such_user(name))?;
             let before = user.all().len();
             user.holdings.remove(holding);
             user.keys.retain(|key| Holding::AccessKey(key.id.clone()) != *holding);
-            if user.all().len() < before { Ok(()) } else { Err(refused("NoSuchEntity", "It is not there.".to_owned(), 404)) }
+            if user.all().len() < before {
+                if let Holding::AccessKey(id) = holding {
+                    state.iam.dead.insert(id.clone());
+                }
+                Ok(())
+            } else {
+                Err(refused("NoSuchEntity", "It is not there.".to_owned(), 404))
+            }
         })
     }
 
-    fn list_access_keys<'a>(&'a self, _: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<Vec<KeyInfo>>> {
-        self.with_user("ListAccessKeys", name, |user, _| Ok(user.keys.clone()))
+    fn list_access_keys<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<Vec<KeyInfo>>> {
+        self.with_user(call, "ListAccessKeys", name, |user, _| Ok(user.keys.clone()))
     }
 
-    fn create_access_key<'a>(&'a self, _: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<AccessKey>> {
+    fn create_access_key<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<AccessKey>> {
         let created = self.clock.now();
-        self.with_user("CreateAccessKey", name, |user, id| {
+        self.with_user(call, "CreateAccessKey", name, |user, id| {
             if user.keys.len() >= 2 {
                 return Err(refused("LimitExceeded", "Cannot exceed quota for AccessKeysPerUser: 2".to_owned(), 409));
             }

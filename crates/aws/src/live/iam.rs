@@ -48,7 +48,7 @@ impl Iam for LiveAws {
             let request = client.get_user().set_user_name(name.map(str::to_owned));
             let answer = request.send().await.map_err(|error| sorted(&error))?;
             let user = answer.user.ok_or_else(|| AwsError::unreachable("the answer has no user"))?;
-            Ok(User { name: user.user_name, id: user.user_id })
+            Ok(User { name: user.user_name, id: user.user_id, created: moment(&user.create_date) })
         }))
     }
 
@@ -104,10 +104,13 @@ impl Iam for LiveAws {
     }
 }
 
+fn moment(date: &aws_smithy_types::DateTime) -> Timestamp {
+    Timestamp::from_nanos(i64::try_from(date.as_nanos()).unwrap_or(i64::MAX))
+}
+
 async fn keys(client: &Client, name: &str) -> Result<Vec<KeyInfo>> {
-    let created = |date: aws_smithy_types::DateTime| Timestamp::from_nanos(i64::try_from(date.as_nanos()).unwrap_or(i64::MAX));
     Ok(pages!(client.list_access_keys(name), access_key_metadata, |key| {
-        let made = key.create_date.map_or(Timestamp::from_nanos(0), created);
+        let made = key.create_date.as_ref().map_or(Timestamp::from_nanos(0), moment);
         key.access_key_id.map(|id| KeyInfo { id, created: made })
     }))
 }

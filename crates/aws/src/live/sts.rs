@@ -13,7 +13,7 @@ use super::endpoint::{self, Endpoint};
 use super::query::{Fields, Form};
 use super::retry::{Failed, Progress, Remedy};
 use super::time::SdkClock;
-use super::wire::{Answer, Trouble};
+use super::wire::{Answer, REQUEST_ID, Trouble};
 use super::{ATTEMPT_MAX, Clients, LiveAws};
 use crate::api::{AssumeRole, Call, Credential, FederationToken, Identity, Result, SessionToken};
 use crate::validate::DURATION_MIN;
@@ -225,7 +225,7 @@ fn not_understood(detail: &str, answer: &Understood) -> AwsError {
 }
 
 fn header_id(headers: &HeaderMap) -> Option<&str> {
-    headers.get("x-amzn-requestid").and_then(|id| id.to_str().ok())
+    headers.get(REQUEST_ID).and_then(|id| id.to_str().ok())
 }
 
 /// When AWS, or what stands before it, wants to be asked again: in seconds or as a date.

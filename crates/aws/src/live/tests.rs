@@ -226,6 +226,7 @@ async fn clients_are_bounded() {
     assert_eq!(aws.clients.lock().unwrap().len(), super::CLIENTS_MAX);
 }
 
+mod endpoints;
 mod logins;
 mod network;
 mod steady;

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::Clock;
-use http::{HeaderMap, Request, StatusCode, Uri};
+use http::header::{DATE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 
@@ -29,7 +30,12 @@ const ANSWER_MAX: usize = 256 * 1024;
 /// Bytes kept for reading, per connection.
 const BUFFER_MAX: usize = 64 * 1024;
 
-/// A whole answer.
+/// The headers of an answer that matter.
+const HEADERS: [HeaderName; 3] = [DATE, RETRY_AFTER, REQUEST_ID];
+/// AWS's request id.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// A whole answer, with those of its headers that matter.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -197,7 +203,14 @@ impl Line {
         let (head, body) = response.into_parts();
         let body = self.driven(Limited::new(body, ANSWER_MAX).collect()).await;
         let body = body.map_err(|error| causes(error.as_ref()))?.to_bytes();
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        // Copies: what still pointed into the connection's buffer would make it take another one for the next answer.
+        let mut headers = HeaderMap::new();
+        for name in HEADERS {
+            if let Some(value) = head.headers.get(&name).and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok()) {
+                headers.insert(name, value);
+            }
+        }
+        Ok(Answer { status: head.status, headers, body: Bytes::copy_from_slice(&body) })
     }
 
     /// A server is sent the path alone; a proxy the whole URL.

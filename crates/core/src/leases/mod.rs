@@ -101,7 +101,11 @@ impl Leases {
                     return Err(Error::failed("the secret took too long to make and was given up; ask again"));
                 }
                 Err(CommitFailure::Conflict(_)) => {}
-                Err(failure) => return Err(failure.into()),
+                // What failed without an answer may have been done: then the lease is there, and so is its secret.
+                Err(failure) => {
+                    let stored = self.by_internal_id(id).await.is_ok_and(|held| held.is_some_and(|held| held.row.id == row.id));
+                    return if stored { Ok(row) } else { Err(failure.into()) };
+                }
             }
         }
         Err(Error::failed("the token is used by too many requests at once; try again"))
@@ -129,15 +133,20 @@ impl Leases {
         Ok(())
     }
 
-    /// Marks a lease as being revoked, so that no renewal can come in between. `None`: it is gone.
+    /// Marks a lease as being revoked, so that no renewal can come in between. A mark that a crash leaves is found by the expiry worker
+    /// some minutes later. `None`: it is gone.
     pub(crate) async fn begin_revocation(&self, id: Id) -> Result<Option<Held>> {
+        let looked_at = self.clock.now() + REVOCATION_MAX;
         for _ in 0..CONFLICTS_MAX {
             let Some(mut held) = self.by_internal_id(id).await? else { return Ok(None) };
             if held.row.revoking {
                 return Ok(Some(held));
             }
             held.row.revoking = true;
-            let batch = Batch::new().require(lease_key(id), Condition::Version(held.version));
+            let mut batch = Batch::new().require(lease_key(id), Condition::Version(held.version));
+            if held.row.expires > looked_at {
+                batch = batch.due(lease_due(id, looked_at));
+            }
             match self.rows.commit(self.rows.put_json(batch, lease_key(id), &held.row)?).await {
                 Ok(_) => {
                     held.version += 1;
@@ -308,3 +317,5 @@ const PAGE: usize = 500;
 
 /// How often a write is tried again while others change the same token.
 const CONFLICTS_MAX: usize = 100;
+/// No revocation takes longer, with the longest that a request may take.
+const REVOCATION_MAX: Seconds = Seconds(300);

@@ -60,11 +60,11 @@ fn millis(micros: u64) -> f64 {
 }
 
 /// The text that Prometheus reads.
-pub(crate) fn prometheus(families: &[Family]) -> String {
+pub(crate) fn prometheus(families: &[Family], prefix: &str) -> String {
     let mut out = String::new();
     for family in families {
         let Some(first) = family.points.first() else { continue };
-        let name = family.name.replace('.', "_");
+        let name = prometheus_name(&named(family.name, prefix));
         let kind = match first.reading {
             Reading::Counter(_) => "counter",
             Reading::Gauge(_) => "gauge",
@@ -77,6 +77,17 @@ pub(crate) fn prometheus(families: &[Family]) -> String {
         }
     }
     out
+}
+
+/// The name with the operator's own word in place of Vault's.
+fn named(name: &str, prefix: &str) -> String {
+    name.strip_prefix("vault.").map_or_else(|| name.to_owned(), |rest| format!("{prefix}.{rest}"))
+}
+
+/// Prometheus knows letters, digits, underscores and colons, and no digit in front.
+fn prometheus_name(name: &str) -> String {
+    let name: String = name.chars().map(|one| if one.is_ascii_alphanumeric() || one == ':' { one } else { '_' }).collect();
+    if name.starts_with(|first: char| first.is_ascii_digit()) { format!("_{name}") } else { name }
 }
 
 fn lines(out: &mut String, name: &str, point: &Point) {
@@ -104,21 +115,22 @@ fn labels(labels: &[(&'static str, String)], end: Option<&str>) -> String {
 }
 
 /// The document that Vault's clients know. Figures are since the start, not of the last ten seconds.
-pub(crate) fn json(families: &[Family], now: &str, up: Duration) -> Value {
+pub(crate) fn json(families: &[Family], prefix: &str, now: &str, up: Duration) -> Value {
     let (mut gauges, mut counters, mut samples) = (Vec::new(), Vec::new(), Vec::new());
     for (family, point) in families.iter().flat_map(|family| family.points.iter().map(move |point| (family, point))) {
+        let name = named(family.name, prefix);
         let labels: Map<String, Value> = point.labels.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
         match &point.reading {
-            Reading::Gauge(value) => gauges.push(json!({ "Name": family.name, "Value": value, "Labels": labels })),
+            Reading::Gauge(value) => gauges.push(json!({ "Name": name, "Value": value, "Labels": labels })),
             Reading::Counter(value) => {
                 let one = u8::from(*value > 0);
                 counters.push(json!({
-                    "Name": family.name, "Count": value, "Rate": rate(*value, up), "Sum": value,
+                    "Name": name, "Count": value, "Rate": rate(*value, up), "Sum": value,
                     "Min": one, "Max": one, "Mean": one, "Stddev": 0, "Labels": labels,
                 }));
             }
-            Reading::Histogram(times) => samples.push(sample(family.name, times, up, seconds, labels)),
-            Reading::Summary(times) => samples.push(sample(family.name, times, up, millis, labels)),
+            Reading::Histogram(times) => samples.push(sample(&name, times, up, seconds, labels)),
+            Reading::Summary(times) => samples.push(sample(&name, times, up, millis, labels)),
         }
     }
     json!({ "Timestamp": now, "Gauges": gauges, "Points": [], "Counters": counters, "Samples": samples })

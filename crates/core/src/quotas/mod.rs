@@ -1,8 +1,10 @@
-//! Rate-limit quotas: how many requests a client may send to the whole server, to a mount, or to a path (`sys/quotas`).
+//! Rate-limit quotas: how many requests a client may send to the whole server, to a mount, or to a path (`sys/quotas`). How many leases may
+//! live is the affair of [`leases`].
 //!
 //! Where no quota is set, a request pays one atomic load. Of several quotas that fit, the most specific one alone counts.
 
 mod buckets;
+pub(crate) mod leases;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::node::core_key;
 use crate::rows::Rows;
 use buckets::{Buckets, Pace};
+use leases::{LEASE_QUOTAS_MAX, LeaseQuotaRow};
 
 /// The quotas of a server.
 pub(crate) struct Quotas {
@@ -73,6 +76,8 @@ pub(crate) struct QuotaConfig {
 pub(crate) struct Stored {
     pub(crate) quotas: Vec<QuotaRow>,
     pub(crate) config: QuotaConfig,
+    #[serde(default)]
+    pub(crate) leases: Vec<LeaseQuotaRow>,
 }
 
 struct InForce {
@@ -119,10 +124,17 @@ impl Quotas {
     /// Reads the stored quotas again: another node may have changed them. Those that did not change go on counting.
     pub(crate) async fn reload(&self, rows: &Rows) -> Result<()> {
         let Some((stored, version)) = rows.get_json::<Stored>(&key()).await? else { return Ok(()) };
+        let leases = stored.leases.clone();
+        self.take(stored, version);
+        rows.leases().set(&leases, version).await;
+        Ok(())
+    }
+
+    fn take(&self, stored: Stored, version: u64) {
         let _one_at_a_time = self.exchange.lock();
         let old = self.in_force.load_full();
         if version <= old.version {
-            return Ok(());
+            return;
         }
         let known: HashMap<&str, &Arc<Quota>> = old.by_mount.values().flatten().map(|quota| (quota.row.name.as_str(), quota)).collect();
         let mut by_mount: HashMap<String, Vec<Arc<Quota>>> = HashMap::new();
@@ -133,7 +145,6 @@ impl Quotas {
             by_mount.entry(row.mount.clone()).or_default().push(quota);
         }
         self.in_force.store(Arc::new(InForce { stored, version, by_mount }));
-        Ok(())
     }
 
     /// What is stored, as it is in force.
@@ -151,6 +162,9 @@ impl Quotas {
         if stored.quotas.len() > QUOTAS_MAX {
             return Err(Error::bad_request(format!("more than {QUOTAS_MAX} quotas; delete one first")));
         }
+        if stored.leases.len() > LEASE_QUOTAS_MAX {
+            return Err(Error::bad_request(format!("more than {LEASE_QUOTAS_MAX} lease-count quotas; delete one first")));
+        }
         let (key, condition) = crate::rows::unchanged(key(), version);
         let batch = Batch::new().require(key.clone(), condition).config_change();
         rows.commit(rows.put_json(batch, key, &stored)?).await?;
@@ -159,13 +173,18 @@ impl Quotas {
 
     /// A mount is gone, or has another path (`to`): its quotas go with it.
     pub(crate) async fn mount_moved(&self, rows: &Rows, from: &str, to: Option<&str>) -> Result<()> {
-        if !self.in_force.load().by_mount.contains_key(from) {
+        let known = self.in_force.load();
+        if !known.by_mount.contains_key(from) && known.stored.leases.iter().all(|row| row.mount != from) {
             return Ok(());
         }
+        drop(known);
         let change = |stored: &mut Stored| {
-            match to {
-                Some(to) => stored.quotas.iter_mut().filter(|row| row.mount == from).for_each(|row| to.clone_into(&mut row.mount)),
-                None => stored.quotas.retain(|row| row.mount != from),
+            if let Some(to) = to {
+                stored.quotas.iter_mut().filter(|row| row.mount == from).for_each(|row| to.clone_into(&mut row.mount));
+                stored.leases.iter_mut().filter(|row| row.mount == from).for_each(|row| to.clone_into(&mut row.mount));
+            } else {
+                stored.quotas.retain(|row| row.mount != from);
+                stored.leases.retain(|row| row.mount != from);
             }
             Ok(true)
         };

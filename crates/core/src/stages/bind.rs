@@ -88,6 +88,7 @@ fn plain(outcome: Outcome, parsed: &Parsed, kind: &str, operation: Operation, wa
         Outcome::Nothing => Answer::empty(204),
         Outcome::NullData => Answer::envelope(200, envelope(None)),
         Outcome::Raw(status, kind, body) => Answer { status, content: Content::Raw(kind, body), ..Answer::default() },
+        Outcome::Stream(kind, pieces) => Answer { status: 200, content: Content::Stream(kind, pieces), ..Answer::default() },
         Outcome::RenewedLease { id, renewable, ttl } => {
             let lease = Envelope { lease_id: id, renewable, lease_duration: ttl.0, ..envelope(None) };
             Answer::envelope(200, lease)

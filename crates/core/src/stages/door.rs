@@ -79,6 +79,7 @@ pub(crate) fn find(parsed: &Parsed, table: Arc<Table>) -> Routed {
         return Routed { live: None, below: String::new(), found: None, support: nothing, table, _proof: () };
     };
     let found = door.live.engine.find(&door.below);
-    let support = found.as_ref().map_or(nothing, |found| door.live.engine.support(found, parsed.operation));
+    let mut support = found.as_ref().map_or(nothing, |found| door.live.engine.support(found, parsed.operation));
+    support.public |= parsed.opened;
     Routed { live: Some(door.live), below: door.below, found, support, table, _proof: () }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Parsed {
     /// Which part of a list.
     pub(crate) page: Page,
     pub(crate) peer: Option<SocketAddr>,
+    /// Its listener lets this be read without a token.
+    pub(crate) opened: bool,
     /// The peer's address as text, for audit; empty over a unix socket.
     pub(crate) remote: String,
     pub(crate) headers: HeaderMap,
@@ -58,7 +60,7 @@ pub(crate) fn parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy
 }
 
 fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Result<Parsed, Box<HttpResponse>> {
-    let HttpRequest { method, uri, headers, body, peer } = request;
+    let HttpRequest { method, uri, headers, body, peer, opened } = request;
     let sent = uri.path().len() + uri.query().map_or(0, str::len);
     if sent > limits.uri_bytes {
         let text = format!("path and query are {sent} bytes long, over the limit of {} bytes", limits.uri_bytes);
@@ -79,6 +81,7 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
     check_flags(&headers)?;
     Ok(Parsed {
         id: ids::uuid(entropy),
+        opened: operation == Operation::Read && opened.has(&path),
         path,
         operation,
         fields,

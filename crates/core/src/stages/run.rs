@@ -47,12 +47,23 @@ pub(crate) async fn run(
     }
     let alias = login_alias(parsed, routed, operation);
     let rules = live.row.config.user_lockout.unwrap_or(lockout::DEFAULT);
-    if let Some(alias) = &alias {
-        unsealed.lockouts.check(&live.row.accessor, alias, rules, inner.clock.now())?;
-    }
     let input = Input { fields: parsed.fields.clone(), captures: found.captures.clone() };
     let limit = inner.settings.limits.request_seconds.duration();
-    let work = live.engine.run(found, cx, operation, input);
+    let work = async {
+        let _counted = match &alias {
+            Some(alias) => unsealed.lockouts.begin(&live.row.accessor, alias, rules, &*inner.clock).await?,
+            None => None,
+        };
+        let reply = live.engine.run(found, cx, operation, input).await;
+        if let Some(alias) = &alias {
+            match &reply {
+                Ok(_) => unsealed.lockouts.succeeded(&live.row.accessor, alias),
+                Err(error) if error.wrong_credentials => unsealed.lockouts.failed(&live.row.accessor, alias, rules, inner.clock.now()),
+                Err(_) => {}
+            }
+        }
+        reply
+    };
     let reply = tokio::select! {
         reply = work => reply,
         () = inner.clock.sleep(limit) => {
@@ -61,13 +72,6 @@ pub(crate) async fn run(
             return Err(Error::failed(text));
         }
     };
-    if let Some(alias) = &alias {
-        match &reply {
-            Ok(_) => unsealed.lockouts.succeeded(&live.row.accessor, alias),
-            Err(error) if error.wrong_credentials => unsealed.lockouts.failed(&live.row.accessor, alias, rules, inner.clock.now()),
-            Err(_) => {}
-        }
-    }
     let mut reply = reply?;
     if let (Operation::List, Outcome::Data(data)) = (operation, &mut reply.outcome) {
         cut(data, &parsed.page);

@@ -546,9 +546,12 @@ fn child_key(parent: TokenId, child: TokenId) -> Key {
     Key::new(Space::Index, [b"c", parent.0.as_slice(), child.0.as_slice()].concat())
 }
 
+/// What keys of that index begin with.
+pub(crate) const LEASE_INDEX: u8 = b'p';
+
 /// The index of everything that has a lease id, by that id: for listings and prefix revocation.
 pub(crate) fn lease_index_key(lease_id: &str) -> Key {
-    Key::new(Space::Index, [b"p", lease_id.as_bytes()].concat())
+    Key::new(Space::Index, [&[LEASE_INDEX], lease_id.as_bytes()].concat())
 }
 
 /// What the lease index says of an entry: token or secret, and its internal id. No secret, so it is not sealed.

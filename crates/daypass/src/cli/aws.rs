@@ -143,10 +143,10 @@ fn lines(step: &Value) -> String {
         Some(Value::Bool(_)) => "FAILED ",
         _ => "unknown",
     };
-    let first = format!("{mark}  {}\n         {}", step.text_at("step"), step.text_at("detail").replace('\n', "\n         "));
-    let mend = step.get("mend").map(Value::entries).unwrap_or_default().iter();
-    let mend = mend.map(|(place, document)| format!("         {}, to be added:\n{}", place.replace('_', " "), document.pretty()));
-    std::iter::once(first).chain(mend).collect::<Vec<_>>().join("\n")
+    let head = format!("{mark}  {}\n         {}", step.text_at("step"), step.text_at("detail").replace('\n', "\n         "));
+    let mending = step.get("mend").map(Value::entries).unwrap_or_default().iter();
+    let mending = mending.map(|(place, document)| format!("         {}, to be added:\n{}", place.replace('_', " "), document.pretty()));
+    std::iter::once(head).chain(mending).collect::<Vec<_>>().join("\n")
 }
 
 fn policy_for(args: &PolicyForArgs, ctx: &Ctx) -> Outcome {
@@ -174,23 +174,20 @@ fn terraform(data: &Value) -> String {
         if field == "trust_policies" {
             resources.extend(value.entries().iter().map(|(arn, document)| trusting(arn, document)));
         } else if matches!(value, Value::Map(_)) {
-            let name = field.replace('_', "-");
+            let (name, policy) = (field.replace('_', "-"), indented(value));
             resources.push(format!(
-                "resource \"aws_iam_policy\" \"{field}\" {{\n  name   = \"daypass-{name}\"\n  policy = jsonencode({})\n}}",
-                indented(value)
+                "resource \"aws_iam_policy\" \"{field}\" {{\n  name   = \"daypass-{name}\"\n  policy = jsonencode({policy})\n}}"
             ));
         }
     }
     resources.join("\n\n")
 }
 
-/// An IAM role with its trust policy.
 fn trusting(arn: &str, document: &Value) -> String {
     let name = arn.rsplit('/').next().unwrap_or_default();
+    let (label, policy) = (word(name), indented(document));
     format!(
-        "# {arn}\nresource \"aws_iam_role\" \"{}\" {{\n  name               = \"{name}\"\n  assume_role_policy = jsonencode({})\n}}",
-        word(name),
-        indented(document)
+        "# {arn}\nresource \"aws_iam_role\" \"{label}\" {{\n  name               = \"{name}\"\n  assume_role_policy = jsonencode({policy})\n}}"
     )
 }
 

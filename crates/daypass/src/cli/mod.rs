@@ -15,6 +15,7 @@ mod kv;
 mod lease;
 mod list;
 mod login;
+mod monitor;
 mod mount;
 mod operator;
 mod patch;
@@ -72,6 +73,7 @@ enum Verb {
     Delete(delete::Args),
     List(list::Args),
     Login(login::Args),
+    Monitor(monitor::Args),
     Status(status::Args),
     Unwrap(unwrap::Args),
     Whois(whois::Args),
@@ -214,6 +216,7 @@ fn run(verb: Verb, ctx: &Ctx) -> Result<ExitCode, Failure> {
         Verb::Lease(verb) => lease::run(&verb, ctx),
         Verb::List(args) => list::run(&args, ctx),
         Verb::Login(args) => login::run(&args, ctx),
+        Verb::Monitor(args) => monitor::run(&args, ctx),
         Verb::Operator(verb) => operator::run(&verb, ctx),
         Verb::Patch(args) => patch::run(&args, ctx),
         Verb::PathHelp(args) => path_help::run(&args, ctx),

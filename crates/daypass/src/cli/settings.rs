@@ -76,7 +76,7 @@ pub(crate) struct Http {
     pub(crate) wrap_ttl: Option<String>,
     /// How much to log; taken for Vault's sake, the client logs nothing
     #[arg(long, value_name = "LEVEL", hide = true)]
-    log_level: Option<String>,
+    pub(crate) log_level: Option<String>,
 }
 
 /// How to lay out what is printed.

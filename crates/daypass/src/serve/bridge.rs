@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use daypass_base::BoxFuture;
-use daypass_core::{Body as CoreBody, Core, HttpRequest, HttpResponse};
+use daypass_core::{Body as CoreBody, Core, HttpRequest, HttpResponse, Opened};
 use daypass_server::{Body, Peer, RequestBody, ServerRequest, ServerResponse, Service};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, StatusCode};
@@ -25,6 +25,8 @@ pub(super) struct Rules {
     pub(super) forwarded_for: Option<ForwardedFor>,
     /// Headers added to answers, by status.
     pub(super) custom_headers: Vec<StatusHeaders>,
+    /// What may be read without a token.
+    pub(super) opened: Opened,
 }
 
 impl Bridge {
@@ -53,7 +55,7 @@ impl Service for Bridge {
                 Peer::Unix => None,
             };
             let namespace = headers.get(NAMESPACE).cloned();
-            let mut response = written(core.handle(HttpRequest { method, uri, headers, body, peer }).await);
+            let mut response = written(core.handle(HttpRequest { method, uri, headers, body, peer, opened: rules.opened }).await);
             if let Some(namespace) = namespace {
                 // As recorded: the header comes back, whatever it says.
                 response.headers.insert(NAMESPACE, namespace);
@@ -123,7 +125,8 @@ fn written(answer: HttpResponse) -> ServerResponse {
         headers.remove(*name);
     }
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    ServerResponse { status, headers, body: Body::Full(answer.body) }
+    let body = answer.more.map_or(Body::Full(answer.body), Body::Stream);
+    ServerResponse { status, headers, body }
 }
 
 /// Too many requests, or too much in their bodies: clients that are told when come again by themselves.
@@ -165,7 +168,7 @@ mod tests {
             client_cert_header: None,
             client_cert_decoders: Vec::new(),
         };
-        Rules { forwarded_for: Some(forwarded_for), custom_headers: Vec::new() }
+        Rules { forwarded_for: Some(forwarded_for), custom_headers: Vec::new(), opened: Opened::default() }
     }
 
     fn asked(rules: &Rules, peer: &str, header: Option<&str>) -> Result<String, String> {

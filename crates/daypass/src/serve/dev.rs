@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use daypass_barrier::shamir;
 use daypass_base::{Clock, Entropy, Seconds, Secret, duration};
-use daypass_core::{Body, Core, HttpRequest};
+use daypass_core::{Body, Core, HttpRequest, Opened};
 use daypass_sandbox::{Options, Running};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde_json::{Value, json};
@@ -89,7 +89,14 @@ async fn ask(core: &Core, token: &Secret<String>, path: &str, body: &Value) -> R
         .map_err(|_not_a_header| "the root token holds characters that no header can carry".to_owned())?;
     headers.insert("x-vault-token", value);
     let uri: Uri = format!("/v1/{path}").parse().map_err(|_not_a_path| format!("{path:?} is no path"))?;
-    let request = HttpRequest { method: Method::PUT, uri, headers, body: Body::Read(Bytes::from(body.to_string())), peer: None };
+    let request = HttpRequest {
+        method: Method::PUT,
+        uri,
+        headers,
+        body: Body::Read(Bytes::from(body.to_string())),
+        peer: None,
+        opened: Opened::default(),
+    };
     let answer = core.handle(request).await;
     if answer.status < 300 {
         return Ok(());

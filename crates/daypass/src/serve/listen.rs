@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use daypass_core::Opened;
 use daypass_server::listener::UnixAccess;
 use daypass_server::tls::{ClientCertificates, MinVersion};
 use daypass_server::{Bound, Limits, Listener, Reloader, TlsFiles};
@@ -35,7 +36,11 @@ pub(super) async fn bind(args: &ServerArgs, config: &Config) -> Result<Listeners
             Place::Tcp(address) => tcp(address).await?,
             Place::Unix { path, access } => unix(path, access).await?,
         };
-        let rules = Rules { forwarded_for: listener.forwarded_for.clone(), custom_headers: listener.custom_headers.clone() };
+        let rules = Rules {
+            forwarded_for: listener.forwarded_for.clone(),
+            custom_headers: listener.custom_headers.clone(),
+            opened: Opened { in_flight_requests: listener.open_in_flight_requests, metrics: listener.open_metrics },
+        };
         out.add(bound, listener.tls.as_ref().map(tls_files).transpose()?, limits(listener), rules)?;
     }
     if out.listeners.is_empty() {

@@ -1,50 +1,12 @@
-//! The process: its log, its memory, its signals.
+//! The process: its memory, its signals.
 
-use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use daypass_core::Core;
 use daypass_server::Reloader;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
-
-use crate::cli::server::ServerArgs;
-use crate::config::Config;
-
-/// Starts the log. The command line wins over the file.
-pub(super) fn start_log(args: &ServerArgs, config: &Config) -> Result<(), String> {
-    let level = args.log_level.as_deref().or(config.log.level.as_deref()).unwrap_or("info").to_ascii_lowercase();
-    let level = match level.as_str() {
-        "trace" | "debug" | "info" | "warn" | "error" => level,
-        "warning" => "warn".to_owned(),
-        "err" => "error".to_owned(),
-        "notice" => "info".to_owned(),
-        _ => return Err(format!("unknown log level {level:?}; use trace, debug, info, warn or error")),
-    };
-    let json = match args.log_format.as_deref() {
-        Some("json") => true,
-        Some("standard" | "") => false,
-        Some(other) => return Err(format!("unknown log format {other:?}; use standard or json")),
-        None => config.log.json.unwrap_or(false),
-    };
-    // Libraries below stay at warnings: at their debug levels, some write headers.
-    let filter = EnvFilter::new(format!(
-        "warn,daypass={level},daypass_core={level},daypass_server={level},daypass_storage={level},daypass_engines={level},daypass_aws={level},daypass_audit={level},daypass_sandbox={level}"
-    ));
-    let writer = match args.log_file.as_ref().or(config.log.file.as_ref()) {
-        None => BoxMakeWriter::new(std::io::stderr),
-        Some(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            BoxMakeWriter::new(Mutex::new(file.map_err(|error| format!("The log file {} cannot be opened: {error}", path.display()))?))
-        }
-    };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false).with_ansi(false);
-    let started = if json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
-    started.map_err(|error| format!("The log cannot start: {error}"))
-}
 
 /// No core dumps, no debugger, no swap: what can be had of it.
 pub(super) fn harden(leave_memory: bool) {

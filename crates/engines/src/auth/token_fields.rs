@@ -160,7 +160,7 @@ impl TokenFields {
     /// How long a token lives on that these fields gave.
     pub(super) fn renewal(&self) -> Renewal {
         let terms = LeaseTerms { ttl: self.ttl, max_ttl: self.max_ttl, renewable: true };
-        Renewal { terms, period: self.period, internal: None }
+        Renewal { terms, period: self.period, internal: None, groups: None }
     }
 }
 

@@ -67,3 +67,27 @@ async fn dropping_the_server_closes_its_port() {
     settle().await;
     assert!(TcpStream::connect(test.address).await.is_err());
 }
+
+#[tokio::test]
+async fn a_stream_goes_on_past_every_deadline_and_ends_soon_after_its_listener_left() {
+    let test = start(Limits::default()).await;
+    let mut listener = test.connect().await;
+    listener.write_all(get("/endless").as_bytes()).await.unwrap();
+    let mut head = [0; 1024];
+    while !String::from_utf8_lossy(&head).contains("first") {
+        assert!(listener.read(&mut head).await.unwrap() > 0);
+    }
+    for _ in 0..100 {
+        test.clock.advance(Duration::from_secs(10));
+        settle().await;
+    }
+    assert!(!test.service.finished.load(Ordering::SeqCst), "there is a listener");
+    drop(listener);
+    let gone = async {
+        while !test.service.finished.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let ((), took) = test.advance_until(gone).await;
+    assert!(took <= Duration::from_secs(10), "{took:?}");
+}

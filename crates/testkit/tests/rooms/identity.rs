@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use daypass_base::BoxFuture;
 use daypass_base::lenient::{CommaList, KvPairs};
-use daypass_sdk::{Cx, Endpoint, Engine, Factory, Login, Operation, Result, Room};
+use daypass_sdk::{Changes, Cx, Endpoint, Engine, Factory, LeaseTerms, Login, Operation, Renewal, Result, Room, Seconds};
 use daypass_storage::Space;
 use daypass_testkit::{Answer, Setup, TestServer};
 use serde_json::{Value, json};
@@ -39,6 +40,7 @@ async fn enter(_: Arc<Gate>, _: Cx, claim: Claim) -> Result<Login> {
         policies: claim.policies.0,
         token_type: claim.kind,
         renewable: true,
+        internal: Some(json!({})),
         ..Login::default()
     })
 }
@@ -47,8 +49,29 @@ impl Engine for Gate {
     const SUMMARY: &'static str = "Believes everything.";
 
     fn endpoints() -> Vec<Endpoint<Self>> {
-        vec![Endpoint::at(["login"]).summary("Log in.").public().on(Operation::Update, enter)]
+        vec![
+            Endpoint::at(["login"]).summary("Log in.").public().on(Operation::Update, enter),
+            Endpoint::at(["groups"]).summary("Say who is in which groups from now on.").on(Operation::Update, regroup),
+        ]
     }
+
+    fn renew_login(self: Arc<Self>, cx: Cx, _: Value) -> BoxFuture<'static, Result<Renewal>> {
+        Box::pin(async move {
+            let terms = LeaseTerms { ttl: Seconds::ZERO, max_ttl: Seconds::ZERO, renewable: true };
+            Ok(Renewal { terms, period: Seconds::ZERO, internal: None, groups: cx.store.get_json("groups").await? })
+        })
+    }
+}
+
+/// The groups that a renewal finds.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Groups {
+    /// Groups.
+    groups: CommaList,
+}
+
+async fn regroup(_: Arc<Gate>, cx: Cx, groups: Groups) -> Result<()> {
+    Ok(cx.store.commit(Changes::new().put_json("groups", &groups.groups.0)?).await?)
 }
 
 struct House {
@@ -279,6 +302,24 @@ async fn an_external_group_has_the_tokens_whose_login_reported_it() {
     assert_eq!(house.put("identity/lookup/group", lookup).await.ok().text("/data/id"), group);
     house.delete(&format!("identity/group-alias/id/{alias}")).await.ok();
     assert_eq!(house.reads(&member, "kv/open").await, 403);
+}
+
+#[tokio::test]
+async fn a_renewal_takes_the_groups_that_the_method_says_then() {
+    let house = House::open().await;
+    let group = house.group(json!({ "type": "external", "policies": "reads" })).await;
+    let fields = json!({ "name": "team-a", "mount_accessor": house.accessor, "canonical_id": group });
+    house.put("identity/group-alias", fields).await.ok();
+    let (token, _) = house.login(json!({ "name": "ann", "groups": "team-a" })).await;
+    let renew = || house.put("auth/token/renew-self", json!({})).token(&token);
+    assert_eq!(renew().await.ok()["auth"]["identity_policies"], json!(["reads"]), "a method that says nothing changes nothing");
+    house.put("auth/gate/groups", json!({ "groups": "team-b" })).await.ok();
+    assert_eq!(house.reads(&token, "kv/open").await, 200, "until the renewal the login counts");
+    assert_eq!(renew().await.ok()["auth"].get("identity_policies"), None);
+    assert_eq!(house.reads(&token, "kv/open").await, 403);
+    house.put("auth/gate/groups", json!({ "groups": "Team-A" })).await.ok();
+    assert_eq!(renew().await.ok()["auth"]["policies"], json!(["default", "reads"]));
+    assert_eq!(house.reads(&token, "kv/open").await, 200);
 }
 
 const TEMPLATED: &str = r#"

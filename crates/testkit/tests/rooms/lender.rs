@@ -139,6 +139,6 @@ impl Engine for Lender {
     }
 
     fn renew(self: Arc<Self>, _: Cx, lease: LeaseInfo) -> BoxFuture<'static, Result<Renewal>> {
-        Box::pin(std::future::ready(Ok(Renewal { terms: lease.terms, period: Seconds::ZERO, internal: None })))
+        Box::pin(std::future::ready(Ok(Renewal { terms: lease.terms, period: Seconds::ZERO, internal: None, groups: None })))
     }
 }

@@ -208,3 +208,35 @@ async fn a_renewal_asks_whether_the_user_may_still_have_what_the_token_has() {
     assert_eq!(server.status_of(&token).await, 200, "it keeps the end that it has");
     assert_eq!(try_user(&server, "bob", "right").await.refused(400), WRONG_USER);
 }
+
+/// Every guess was looked at before any of them was counted: sixty-four at once got sixty-four tries where five are allowed. Now a guess counts
+/// before it is looked at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn guesses_that_come_together_get_no_further_than_one_after_the_other() {
+    let server = userpass().await;
+    let asked: Vec<_> = (0..64).map(|n| tokio::spawn(try_user(&server, "bob", &format!("guess-{n}")).into_future())).collect();
+    let (mut looked_at, mut locked_out) = (0, 0);
+    for answer in asked {
+        let answer = answer.await.unwrap();
+        match answer.status {
+            400 if answer.refused(400) == WRONG_USER => looked_at += 1,
+            403 => locked_out += 1,
+            _ => panic!("{answer:?}"),
+        }
+    }
+    assert_eq!((looked_at, locked_out), (5, 59));
+    assert_eq!(try_user(&server, "bob", "right").await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn good_logins_that_come_together_all_get_in_also_after_failures() {
+    let (server, role_id) = approle(TestServer::start().await, json!({ "token_ttl": "5m" })).await;
+    let secret = secret_id(&server, json!({})).await;
+    for _ in 0..4 {
+        assert_eq!(log_in(&server, &role_id, "wrong").await.refused(400), WRONG_ROLE);
+    }
+    let asked: Vec<_> = (0..64).map(|_| tokio::spawn(log_in(&server, &role_id, &secret).into_future())).collect();
+    for answer in asked {
+        assert_eq!(answer.await.unwrap().status, 200);
+    }
+}

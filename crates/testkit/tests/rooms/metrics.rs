@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use daypass_testkit::{Answer, TestServer};
+use daypass_core::{MetricsShown, Opened};
+use daypass_testkit::{Answer, Setup, TestServer};
 use serde_json::{Value, json};
 
 /// The Prometheus text; an answer that is no JSON comes as a string.
@@ -135,4 +136,29 @@ async fn there_are_no_second_factors_flags_or_labels() {
     assert_eq!(server.put("sys/mfa/validate", factor).nobody().await.refused(400), "invalid request ID");
     assert_eq!(server.get("sys/activation-flags").await.ok()["data"]["activated"], json!([]));
     server.list("sys/well-known").await.refused(404);
+}
+
+#[tokio::test]
+async fn a_listener_may_let_metrics_be_read_without_a_token_and_nothing_else() {
+    let server = TestServer::start().await;
+    let metrics = Opened { metrics: true, ..Opened::default() };
+    let in_flight = Opened { in_flight_requests: true, ..Opened::default() };
+    assert!(plain(&server.get("sys/metrics?format=prometheus").over(metrics).nobody().await.ok()).contains("vault_core_unsealed 1"));
+    server.get("sys/metrics").over(metrics).token("hvs.nobody").await.ok();
+    server.get("sys/in-flight-req").over(in_flight).nobody().await.ok();
+    assert_eq!(server.get("sys/metrics").nobody().await.status, 403);
+    assert_eq!(server.get("sys/metrics").over(in_flight).nobody().await.status, 403);
+    for path in ["sys/in-flight-req", "sys/metrics/", "sys/mounts", "sys/metrics?help=1"] {
+        assert_eq!(server.get(path).over(metrics).nobody().await.status, 403, "{path}");
+    }
+    assert_eq!(server.put("sys/metrics", json!({})).over(metrics).nobody().await.status, 403);
+}
+
+#[tokio::test]
+async fn metrics_have_the_name_that_the_configuration_gives_them_and_prometheus_can_be_switched_off() {
+    let server = Setup::default().metrics(MetricsShown { prefix: "shop".to_owned(), prometheus: true }).start().await;
+    assert!(text(&server).await.contains("\nshop_core_unsealed 1\n"));
+    let server = Setup::default().metrics(MetricsShown { prometheus: false, ..MetricsShown::default() }).start().await;
+    assert_eq!(server.get("sys/metrics?format=prometheus").await.refused(400), "prometheus is not enabled");
+    server.get("sys/metrics").await.ok();
 }

@@ -1,6 +1,5 @@
-//! What is left of `sys/`: the catalog of engines, the cluster's one node, and what only Vault Enterprise has.
+//! What is left of `sys/`: the cluster's one node, and what only Vault Enterprise has.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daypass_sdk::{Cx, Endpoint, Error, Keys, Kind, Operation, Outcome, Reply, Result};
@@ -10,10 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::Sys;
 use super::mounts::Nothing;
-use crate::node::Inner;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
-    nodes().into_iter().chain(plugins()).chain(elsewhere()).collect()
+    nodes().into_iter().chain(elsewhere()).collect()
 }
 
 fn nodes() -> Vec<Endpoint<Sys>> {
@@ -40,24 +38,6 @@ fn nodes() -> Vec<Endpoint<Sys>> {
     ]
 }
 
-fn plugins() -> Vec<Endpoint<Sys>> {
-    vec![
-        Endpoint::at(["plugins/catalog"]).summary("List the engines and methods that can be mounted.").on(Operation::Read, catalog),
-        Endpoint::at(["plugins/catalog/{kind}/?"])
-            .summary("List the engines or methods of a kind.")
-            .sudo()
-            .on(Operation::List, catalog_of_kind),
-        Endpoint::at(["plugins/catalog/{kind}/{name:any}"])
-            .summary("Show an engine or method.")
-            .help("All of them are part of the server: none can be added or removed.")
-            .sudo()
-            .on(Operation::Read, catalog_entry)
-            .on(Operation::Update, no_registration)
-            .on(Operation::Delete, no_registration),
-        Endpoint::at(["plugins/pins"]).summary("List pinned versions: there are none.").on(Operation::Read, pins),
-    ]
-}
-
 fn elsewhere() -> Vec<Endpoint<Sys>> {
     let all = |endpoint: Endpoint<Sys>| {
         endpoint
@@ -69,14 +49,8 @@ fn elsewhere() -> Vec<Endpoint<Sys>> {
     };
     vec![
         Endpoint::at(["namespaces/?"]).summary("A feature of Vault Enterprise.").on(Operation::List, enterprise),
-        all(Endpoint::at([
-            "namespaces/{path..}",
-            "license/status/?",
-            "control-group/{path..}",
-            "managed-keys/{path..}",
-            "quotas/lease-count/{path..?}",
-        ])
-        .summary("A feature of Vault Enterprise.")),
+        all(Endpoint::at(["namespaces/{path..}", "license/status/?", "control-group/{path..}", "managed-keys/{path..}"])
+            .summary("A feature of Vault Enterprise.")),
         Endpoint::at(["raw/{path..?}"])
             .summary("Raw access to the store, which is not offered.")
             .sudo()
@@ -175,76 +149,4 @@ async fn experiments(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply>
 
 async fn replication_status(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
     Ok(Reply::json(json!({ "mode": "disabled" })))
-}
-
-/// A kind of engine.
-#[derive(Debug, Deserialize, JsonSchema)]
-struct OfKind {
-    /// `auth`, `database` or `secret`.
-    kind: String,
-}
-
-/// An engine or method.
-#[derive(Debug, Deserialize, JsonSchema)]
-struct OfName {
-    /// `auth`, `database` or `secret`.
-    kind: String,
-    /// The type that is mounted.
-    name: String,
-}
-
-async fn catalog(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
-    let inner = sys.way.inner()?;
-    let all = known(&inner);
-    let version = inner.engine_version();
-    let detailed: Vec<Value> = all
-        .iter()
-        .flat_map(|(kind, names)| names.iter().map(move |name| (kind, name)))
-        .map(|(kind, name)| json!({ "type": kind, "name": name, "version": version, "builtin": true, "deprecation_status": "supported" }))
-        .collect();
-    let mut data: Map<String, Value> = all.into_iter().map(|(kind, names)| (kind.to_owned(), json!(names))).collect();
-    data.insert("detailed".to_owned(), detailed.into());
-    Ok(Reply::data(data))
-}
-
-/// Errors: `WrongOperation` for a kind that does not exist, as Vault has it.
-async fn catalog_of_kind(sys: Arc<Sys>, _cx: Cx, params: OfKind) -> Result<Keys> {
-    let inner = sys.way.inner()?;
-    let names = known(&inner).remove(params.kind.as_str()).ok_or_else(Error::wrong_operation)?;
-    Ok(Keys(names.into_iter().map(str::to_owned).collect()))
-}
-
-/// Errors: `NotFound`.
-async fn catalog_entry(sys: Arc<Sys>, _cx: Cx, params: OfName) -> Result<Reply> {
-    let inner = sys.way.inner()?;
-    let exists = known(&inner).get(params.kind.as_str()).is_some_and(|names| names.contains(&params.name.as_str()));
-    if !exists {
-        return Err(Error::not_found());
-    }
-    Ok(Reply::json(json!({
-        "name": params.name,
-        "args": null,
-        "builtin": true,
-        "command": "",
-        "deprecation_status": "supported",
-        "sha256": "",
-        "version": inner.engine_version(),
-    })))
-}
-
-/// Errors: `BadRequest`, always.
-async fn no_registration(_sys: Arc<Sys>, _cx: Cx, _params: OfName) -> Result<()> {
-    Err(Error::bad_request("engines are part of the server; external plugins cannot be registered or removed"))
-}
-
-async fn pins(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
-    Ok(Reply::json(json!({ "pinned_versions": [] })))
-}
-
-fn known(inner: &Inner) -> BTreeMap<&'static str, Vec<&'static str>> {
-    let mut all = inner.catalog();
-    for kind in ["auth", "database", "secret"] {
-        all.entry(kind).or_default();
-    }
-    all
 }

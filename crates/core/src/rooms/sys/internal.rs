@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use daypass_policy::Acl;
-use daypass_sdk::{Cx, Endpoint, Error, Keys, Kind, Operation, Outcome, Reply, Result, spec};
+use daypass_sdk::{Cx, Endpoint, Error, Kind, Operation, Outcome, Reply, Result, spec};
 use serde_json::{Map, Value, json};
 
 use super::Sys;
@@ -32,11 +32,6 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
         Endpoint::at(["internal/ui/resultant-acl"]).summary("Show what the caller may do.").on(Operation::Read, resultant_acl),
         Endpoint::at(["internal/ui/namespaces"]).summary("List the caller's namespaces.").public().on(Operation::Read, namespaces),
         Endpoint::at(["internal/ui/feature-flags"]).summary("List feature flags.").public().bare().on(Operation::Read, feature_flags),
-        Endpoint::at(["internal/ui/authenticated-messages/?", "internal/ui/unauthenticated-messages/?"])
-            .summary("List the messages of the day.")
-            .public()
-            .on(Operation::Read, no_keys)
-            .on(Operation::List, no_keys),
         Endpoint::at(["internal/specs/openapi"])
             .summary("Show the OpenAPI document of the mounts that the caller may see.")
             .help(
@@ -52,6 +47,14 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
         Endpoint::at(["internal/counters/activity", "internal/counters/activity/monthly"])
             .summary("Count clients; nothing is counted.")
             .on(Operation::Read, no_content),
+        Endpoint::at(["internal/counters/activity/export"])
+            .summary("Export clients; nothing is counted.")
+            .sudo()
+            .on(Operation::Read, no_content),
+        Endpoint::at(["internal/counters/config"])
+            .summary("Show or set how clients are counted: they are not.")
+            .on(Operation::Read, counting)
+            .on(Operation::Update, set_counting),
     ]
 }
 
@@ -110,10 +113,6 @@ async fn feature_flags(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Repl
     Ok(Outcome::Bare(200, json!({ "feature_flags": null })).into())
 }
 
-async fn no_keys(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Keys> {
-    Err(Error::not_found())
-}
-
 /// What the document is to be like.
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 struct Document {
@@ -166,6 +165,38 @@ async fn tokens(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
 
 async fn no_content(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<()> {
     Ok(())
+}
+
+async fn counting(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
+    Ok(Reply::json(json!({
+        "default_report_months": 12,
+        "enabled": "default-disabled",
+        "minimum_retention_months": 0,
+        "queries_available": false,
+        "reporting_enabled": false,
+        "retention_months": 0,
+    })))
+}
+
+/// How clients are to be counted.
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+struct Counting {
+    /// `enable`, `disable` or `default`.
+    #[serde(default)]
+    enabled: String,
+    /// Months that counts are kept.
+    #[serde(default)]
+    #[expect(dead_code, reason = "known, so that no warning is given")]
+    retention_months: Option<i64>,
+}
+
+/// Errors: `BadRequest` when something is to be counted.
+async fn set_counting(_sys: Arc<Sys>, _cx: Cx, counting: Counting) -> Result<()> {
+    match counting.enabled.as_str() {
+        "" | "default" | "disable" => Ok(()),
+        "enable" => Err(Error::bad_request("clients are not counted here; sys/metrics has the figures that there are")),
+        other => Err(Error::bad_request(format!("enabled must be one of \"default\", \"enable\", \"disable\", not {other:?}"))),
+    }
 }
 
 /// The rights of the presented token; `None` when none was presented. Errors: `Denied` for a token that is no good.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daypass_audit::DeviceHealth;
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Outcome, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use super::Sys;
 use crate::metrics::{Family, Point, Reading, counter, gauge, json, prometheus};
 use crate::node::{Inner, Unsealed};
+use crate::quotas::leases::LeaseQuota;
 
 const TEXT: &str = "text/plain; version=0.0.4";
 /// Parked leases that are counted; a person has to look long before there are more.
@@ -42,12 +44,16 @@ async fn metrics(sys: Arc<Sys>, cx: Cx, wanted: Wanted) -> Result<Reply> {
         "" => accept.starts_with("application/openmetrics-text") || accept.starts_with("text/plain"),
         other => return Err(Error::bad_request(format!("metric response format {other:?} unknown"))),
     };
+    if text && !inner.settings.metrics.prometheus {
+        return Err(Error::bad_request("prometheus is not enabled"));
+    }
     let families = families(&inner, &unsealed).await?;
+    let shown = &inner.settings.metrics;
     if text {
-        return Ok(Outcome::Raw(200, TEXT, prometheus(&families).into()).into());
+        return Ok(Outcome::Raw(200, TEXT, prometheus(&families, &shown.prefix).into()).into());
     }
     let now = inner.clock.now();
-    Ok(Outcome::Bare(200, json(&families, &now.to_string(), now.since(inner.started))).into())
+    Ok(Outcome::Bare(200, json(&families, &shown.prefix, &now.to_string(), now.since(inner.started))).into())
 }
 
 async fn families(inner: &Inner, unsealed: &Unsealed) -> Result<Vec<Family>> {
@@ -65,10 +71,27 @@ async fn families(inner: &Inner, unsealed: &Unsealed) -> Result<Vec<Family>> {
         counter("vault.token.lookup", "Tokens presented since the server was unsealed.", unsealed.tokens.counts.lookups.get()),
         tokens(unsealed),
     ];
+    all.extend(lease_quotas(unsealed));
     all.extend(inner.metrics.families());
-    all.extend(audit(unsealed));
+    all.extend(audit(&unsealed.audit.health()));
     all.extend(memory());
     Ok(all)
+}
+
+/// The lease-count quotas. Their names are the operator's own.
+fn lease_quotas(unsealed: &Unsealed) -> Vec<Family> {
+    let counts = unsealed.rows.leases();
+    let all = counts.all();
+    let family = |name: &'static str, help: &'static str, read: &dyn Fn(&LeaseQuota) -> u64| {
+        let point =
+            |quota: &Arc<LeaseQuota>| Point { labels: vec![("name", quota.row.name.clone())], reading: Reading::Gauge(read(quota)) };
+        Family { name, help, points: all.iter().map(point).collect() }
+    };
+    vec![
+        family("vault.quota.lease_count.counter", "Leases that live below the path of a quota.", &LeaseQuota::live),
+        family("vault.quota.lease_count.max", "Leases that may live below the path of a quota.", &|quota| u64::from(quota.row.max)),
+        counter("vault.quota.lease_count.violation", "Leases over a lease-count quota.", counts.violations.get()),
+    ]
 }
 
 fn tokens(unsealed: &Unsealed) -> Family {
@@ -82,8 +105,7 @@ fn tokens(unsealed: &Unsealed) -> Family {
 }
 
 /// How each audit device fares. Their paths are the operator's own.
-fn audit(unsealed: &Unsealed) -> Vec<Family> {
-    let health = unsealed.audit.health();
+fn audit(health: &[DeviceHealth]) -> Vec<Family> {
     let family = |name: &'static str, help: &'static str, read: &dyn Fn(&daypass_audit::SinkHealth) -> Option<Reading>| {
         let points =
             health.iter().filter_map(|device| Some(Point { labels: vec![("device", device.path.clone())], reading: read(&device.sink)? }));
@@ -116,4 +138,35 @@ fn memory() -> Vec<Family> {
     let size = kib("VmSize:").map(|kib| gauge("vault.runtime.sys_bytes", "Address space taken, in bytes.", kib.saturating_mul(1024)));
     let threads = kib("Threads:").map(|count| gauge("daypass.runtime.threads", "Threads of the process.", count));
     [resident, size, threads].into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use daypass_audit::{SinkHealth, Space};
+
+    use super::*;
+
+    #[test]
+    fn an_audit_file_whose_disk_is_nearly_full_raises_its_alarm_alone() {
+        let device = |path: &str, space| DeviceHealth {
+            path: path.to_owned(),
+            device_type: "file".to_owned(),
+            sink: SinkHealth { space, ..SinkHealth::default() },
+        };
+        let space = |free| Some(Space { free, total: 100 << 30 });
+        let text =
+            prometheus(&audit(&[device("roomy/", space(90 << 30)), device("full/", space(1 << 20)), device("socket/", None)]), "vault");
+        let low: Vec<&str> = text.lines().filter(|line| line.starts_with("daypass_audit_low_space")).collect();
+        assert_eq!(low, ["daypass_audit_low_space{device=\"roomy/\"} 0", "daypass_audit_low_space{device=\"full/\"} 1"]);
+        assert!(text.contains("daypass_audit_free_bytes{device=\"full/\"} 1048576"), "{text}");
+    }
+
+    #[test]
+    fn names_begin_with_the_word_of_the_operator() {
+        let families = [gauge("vault.core.unsealed", "Help.", 1), gauge("daypass.audit.failing", "Help.", 0)];
+        let text = prometheus(&families, "7-my.shop");
+        assert!(text.contains("\n_7_my_shop_core_unsealed 1\n") && text.contains("\ndaypass_audit_failing 0\n"), "{text}");
+        let shown = json(&families, "shop", "now", std::time::Duration::from_secs(1));
+        assert_eq!(shown.pointer("/Gauges/0/Name").and_then(serde_json::Value::as_str), Some("shop.core.unsealed"));
+    }
 }

@@ -8,13 +8,17 @@ mod config;
 mod explain;
 mod host;
 mod internal;
+mod lease_quotas;
 mod leases;
 mod locked_users;
+mod loggers;
+mod messages;
 mod metrics;
 mod mints;
 mod mount_fields;
 pub(crate) mod mounts;
 mod password_policies;
+mod plugins;
 mod policies;
 mod quotas;
 mod remount;
@@ -49,13 +53,17 @@ impl Engine for Sys {
             explain::endpoints(),
             host::endpoints(),
             internal::endpoints(),
+            lease_quotas::endpoints(),
             leases::endpoints(),
             locked_users::endpoints(),
+            loggers::endpoints(),
+            messages::endpoints(),
             metrics::endpoints(),
             mints::endpoints(),
             about::endpoints(),
             mounts::endpoints(),
             password_policies::endpoints(),
+            plugins::endpoints(),
             policies::endpoints(),
             quotas::endpoints(),
             remount::endpoints(),

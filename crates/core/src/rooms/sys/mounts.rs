@@ -193,7 +193,7 @@ pub(super) async fn disable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: 
     }
 }
 
-/// Finishes removals that a crash or a failure interrupted. Called after unsealing; what fails is left for the next time.
+/// Finishes removals that a crash or a failure interrupted. Called after unsealing and now and then; what fails is left for the next time.
 pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<()> {
     for row in stored_rows(unsealed).await?.into_iter().filter(|row| row.tainted) {
         if let Err(error) = finish_removal(inner, unsealed, &row).await {
@@ -205,6 +205,10 @@ pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>
 
 /// What is left of a mount that no request reaches any more. Every step may be repeated.
 async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow) -> Result<()> {
+    let _alone = unsealed.removing.lock().await;
+    if !stored_rows(unsealed).await?.iter().any(|stored| stored.uuid == row.uuid) {
+        return Ok(());
+    }
     revoke::prefix(inner, unsealed, &row.path, false).await?;
     if let Some(live) = unsealed.table.load_full().by_accessor(&row.accessor) {
         let request = daypass_sdk::Request {

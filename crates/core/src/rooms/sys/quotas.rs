@@ -36,9 +36,9 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
 
 /// A quota by its name.
 #[derive(Debug, Deserialize, JsonSchema)]
-struct Named {
+pub(super) struct Named {
     /// The quota's name.
-    name: String,
+    pub(super) name: String,
 }
 
 /// A quota as it is to be.
@@ -214,7 +214,7 @@ fn checked(unsealed: &Unsealed, params: QuotaParams) -> Result<QuotaRow> {
 }
 
 /// Mount and the rest of a path. Errors: `BadRequest` when nothing is mounted there, or the mount has no such roles.
-fn place(unsealed: &Unsealed, path: &str, role: &str) -> Result<(String, String)> {
+pub(super) fn place(unsealed: &Unsealed, path: &str, role: &str) -> Result<(String, String)> {
     let live = unsealed.table.load().covering(path).ok_or_else(|| Error::bad_request(format!("invalid mount path {path:?}")))?;
     let mount = live.row.path.clone();
     let suffix = path.strip_prefix(&mount).unwrap_or_default().trim_end_matches('/').to_owned();
@@ -240,7 +240,7 @@ fn number(rate: f64) -> Value {
 
 /// Rates from here on are refused.
 const RATE_LIMIT: f64 = 1e9;
-const NAME_BYTES_MAX: usize = 256;
+pub(super) const NAME_BYTES_MAX: usize = 256;
 const EXEMPT_PATHS_MAX: usize = 1_000;
 /// Methods whose logins carry no `role` field: approle knows its role only from the role id, after a look-up.
 const ROLELESS: [&str; 4] = ["approle", "cert", "token", "userpass"];

@@ -35,6 +35,7 @@ async fn seal(sys: Arc<Sys>, _: Cx, _: Nothing) -> Result<()> {
     let inner = sys.way.inner()?;
     let Some(unsealed) = inner.unsealed.swap(None) else { return Ok(()) };
     tracing::warn!("sealed on request");
+    unsealed.monitors.end().await;
     // Requests in flight, this one among them, still have to write to the audit devices; nothing new reaches the keys from here on.
     tokio::spawn(async move {
         inner.clock.sleep(LINGER).await;

@@ -86,6 +86,8 @@ impl Server {
             audit_prefixing: daypass_audit::Prefixing::Refused,
             api_addr: String::new(),
             sanitized: json!({}),
+            metrics: crate::node::MetricsShown::default(),
+            log: Arc::new(crate::log::Unwritten),
         };
         let (clock, entropy) = (SimClock::default(), Arc::new(SeededEntropy::new(7)));
         let core = Core::new(Arc::new(MemoryBackend::new()), Arc::new(clock.clone()), entropy, settings, factories);
@@ -125,6 +127,7 @@ impl Server {
             headers,
             body: Body::Read(body),
             peer: None,
+            opened: crate::http::Opened::default(),
         };
         let answer = self.core.handle(request).await;
         (answer.status, serde_json::from_slice(&answer.body).unwrap_or(Value::Null))

@@ -143,13 +143,17 @@ async fn grant(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &mut TokenRow,
     }
     if let Some(internal) = row.internal.clone() {
         let request = Request { id: crate::ids::uuid(&*inner.entropy), path: row.path.clone(), ..Request::default() };
-        let Renewal { terms, period, internal } = live.engine.renew_login(context(inner, &live, request), internal).await?;
+        let Renewal { terms, period, internal, groups } = live.engine.renew_login(context(inner, &live, request), internal).await?;
         wish.ttl = terms.ttl.set().unwrap_or(last);
         wish.max_ttl = terms.max_ttl;
         wish.period = period;
         row.period = period;
         if internal.is_some() {
             row.internal = internal;
+        }
+        if let (Some(alias), Some(groups)) = (&mut row.alias, groups) {
+            // Who left a group since the login loses what it gave, and who joined one gains it.
+            alias.groups = unsealed.identities.known_groups(&live.row.accessor, &groups).await?;
         }
     }
     ttl::grant(&wish).map_err(|_past| Error::bad_request("past the max TTL, cannot renew"))

@@ -49,10 +49,11 @@ async fn login(approle: Arc<AppRole>, cx: Cx, params: LoginParams) -> Result<Log
         return Err(no_alias());
     }
     let way: Option<RoleIdRow> = cx.store.get_json(&roles::role_id_row(&approle, &cx, &params.role_id).await?).await?;
-    let RoleIdRow { role_name } = way.ok_or_else(wrong)?;
-    let (role, used) = if let Some(secret) = params.secret_id.as_ref().filter(|secret| !secret.is_empty()) {
-        // Hashed into the name of its row.
-        let id = approle.ids.id(&cx, secret.expose()).await?;
+    let secret = params.secret_id.as_ref().filter(|secret| !secret.is_empty());
+    // Hashed into the name of its row, also where there is no such role.
+    let id = approle.ids.id(&cx, secret.map_or("", |secret| secret.expose().as_str())).await?;
+    let Some(RoleIdRow { role_name }) = way else { return Err(nobody(&cx, &id).await?) };
+    let (role, used) = if secret.is_some() {
         use_secret(&cx, &role_name, &params.role_id, &id).await?
     } else {
         let role = roles::find(&cx, &role_name).await?.ok_or_else(wrong)?.role;
@@ -64,7 +65,7 @@ async fn login(approle: Arc<AppRole>, cx: Cx, params: LoginParams) -> Result<Log
     if role.role_id != params.role_id {
         return Err(wrong());
     }
-    from_inside(&cx, &role.secret_id_bound_cidrs, "the role")?;
+    from_inside(&cx, &role.secret_id_bound_cidrs, "by CIDR restrictions on the role: %!w(<nil>)")?;
     let mut metadata = used.as_ref().map(|used| used.metadata.clone()).unwrap_or_default();
     metadata.insert("role_name".to_owned(), role_name.clone());
     let mut login = Login { metadata, alias: params.role_id, internal: Some(json!(Remembered { role_name })), ..role.token.login() };
@@ -72,6 +73,13 @@ async fn login(approle: Arc<AppRole>, cx: Cx, params: LoginParams) -> Result<Log
         login.bound_cidrs = used.token_bound_cidrs;
     }
     Ok(login)
+}
+
+/// A role id that nobody has is refused with the same work as a wrong secret id: what is read is not there.
+async fn nobody(cx: &Cx, id: &str) -> Result<Error> {
+    let _nothing = roles::find(cx, "").await?;
+    let _nothing = cx.store.get(&secret::row("", id)).await?;
+    Ok(wrong())
 }
 
 /// Takes a use of a secret id, where it is limited; again when another login was faster.
@@ -91,13 +99,13 @@ async fn use_secret(cx: &Cx, role_name: &str, role_id: &str, id: &str) -> Result
             return Err(wrong());
         }
         if found.secret.num_uses == 0 {
-            from_inside(cx, &found.secret.cidr_list, "the secret ID")?;
+            from_inside(cx, &found.secret.cidr_list, "through CIDR restrictions on the secret ID")?;
             return Ok((role, Some(found.secret)));
         }
         // The use is taken before the network is looked at, as in Vault: whoever stole a secret id cannot try it from many places.
         match cx.store.commit(found.take_use(now)?).await {
             Ok(()) => {
-                from_inside(cx, &found.secret.cidr_list, "the secret ID")?;
+                from_inside(cx, &found.secret.cidr_list, "by CIDR restrictions on the secret ID: %!w(<nil>)")?;
                 return Ok((role, Some(found.secret)));
             }
             Err(CommitFailure::Conflict(_)) => {}
@@ -107,13 +115,14 @@ async fn use_secret(cx: &Cx, role_name: &str, role_id: &str, id: &str) -> Result
     Err(Error::from(CommitFailure::Conflict(0)))
 }
 
-/// Fails with `BadRequest` when the request comes from outside these networks.
-fn from_inside(cx: &Cx, networks: &[String], whose: &str) -> Result<()> {
+/// Fails with `BadRequest` when the request comes from outside these networks. `how` is Vault's text, which ends in what Go prints for an error
+/// that is none: clients and scripts know it so.
+fn from_inside(cx: &Cx, networks: &[String], how: &str) -> Result<()> {
     if cidr::allowed(networks, cx.request.remote) {
         return Ok(());
     }
     let source = cx.request.remote.map(|address| address.to_canonical().to_string()).unwrap_or_default();
-    Err(Error::bad_request(format!("source address {source:?} unauthorized by CIDR restrictions on {whose}")))
+    Err(Error::bad_request(format!("source address {source:?} unauthorized {how}")))
 }
 
 /// Fails with `BadRequest` when the role is gone: the token keeps the end it has.

@@ -169,7 +169,10 @@ async fn networks_bind_and_a_limited_secret_id_pays_for_the_try() {
     let limited = json!({"cidr_list": "10.0.0.0/8", "num_uses": 2});
     let secret = bench.call("POST", "role/r/secret-id", limited).await.body["data"]["secret_id"].as_str().unwrap().to_owned();
     let refused = login(&bench, &id, &secret).await;
-    assert_eq!(refused.body["errors"][0], json!("source address \"127.0.0.1\" unauthorized by CIDR restrictions on the secret ID"));
+    assert_eq!(
+        refused.body["errors"][0],
+        json!("source address \"127.0.0.1\" unauthorized by CIDR restrictions on the secret ID: %!w(<nil>)")
+    );
     bench.remote = Some("10.1.2.3".parse().unwrap());
     assert_eq!(login(&bench, &id, &secret).await.status, 200);
     assert_eq!(login(&bench, &id, &secret).await.body["errors"][0], json!("invalid role or secret ID"));
@@ -178,7 +181,17 @@ async fn networks_bind_and_a_limited_secret_id_pays_for_the_try() {
     assert_eq!(outside.status, 500);
     let inside = bench.call("POST", "role/r/secret-id", json!({"cidr_list": "192.168.7.0/24"})).await;
     let refused = login(&bench, &id, inside.body["data"]["secret_id"].as_str().unwrap()).await;
-    assert!(refused.body["errors"][0].as_str().unwrap().starts_with("source address \"10.1.2.3\" unauthorized"));
+    let unlimited = json!("source address \"10.1.2.3\" unauthorized by CIDR restrictions on the secret ID: %!w(<nil>)");
+    assert_eq!(refused.body["errors"][0], unlimited, "a secret id takes its uses from the role");
+    bench.call("POST", "role/r", json!({"secret_id_num_uses": 0})).await;
+    let inside = bench.call("POST", "role/r/secret-id", json!({"cidr_list": "192.168.7.0/24"})).await;
+    let refused = login(&bench, &id, inside.body["data"]["secret_id"].as_str().unwrap()).await;
+    let unlimited = json!("source address \"10.1.2.3\" unauthorized through CIDR restrictions on the secret ID");
+    assert_eq!(refused.body["errors"][0], unlimited);
+    let anywhere = bench.call("POST", "role/r/secret-id", json!({})).await;
+    let refused = login(&bench, &id, anywhere.body["data"]["secret_id"].as_str().unwrap()).await;
+    let of_role = json!("source address \"10.1.2.3\" unauthorized by CIDR restrictions on the role: %!w(<nil>)");
+    assert_eq!(refused.body["errors"][0], of_role);
 }
 
 #[tokio::test]

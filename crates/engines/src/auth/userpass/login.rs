@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::stand_in::Brought;
 use super::{Userpass, users};
 use crate::auth::token_fields::same_policies;
 
@@ -40,7 +41,8 @@ async fn login(userpass: Arc<Userpass>, cx: Cx, params: LoginParams) -> Result<L
     let password = params.password.filter(|password| !password.is_empty()).ok_or_else(|| Error::bad_request("invalid credentials"))?;
     let name = params.username.to_lowercase();
     let user = users::find(&cx, &name).await?;
-    let fits = userpass.hashing.verify(user.as_ref().map(users::User::hash), &password).await?;
+    let instead = Brought::read(&cx).await?.cost_for(&name);
+    let fits = userpass.hashing.verify(user.as_ref().map(users::User::hash), instead, &password).await?;
     let Some(user) = user.filter(|_| fits) else { return Err(Error::wrong_credentials("invalid username or password")) };
     let remembered = Remembered { username: name.clone(), policies: user.token.policies.clone() };
     Ok(Login {

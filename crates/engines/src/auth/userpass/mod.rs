@@ -1,12 +1,13 @@
 //! Userpass: people log in with a name and a password.
 //!
-//! Owns the rows `user/<name>`. Passwords are kept as argon2id hashes, or as the bcrypt hashes that an operator brought along; a login
+//! Owns the rows `user/<name>` and `brought-costs`. Passwords are kept as argon2id hashes, or as the bcrypt hashes that an operator brought along; a login
 //! costs the same time whether the user exists or not. Failed logins are counted and locked out by the core.
 //!
 //! Source: Vault API, "Userpass auth method"; recorded fixture `userpass-flow`.
 
 mod login;
 mod password;
+mod stand_in;
 mod users;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use serde_json::{Map, Value};
 /// The userpass auth method of one mount.
 #[derive(Default)]
 pub struct Userpass {
-    hashing: password::Hashing,
+    hashing: Arc<password::Hashing>,
 }
 
 impl Engine for Userpass {

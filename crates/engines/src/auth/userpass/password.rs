@@ -16,11 +16,27 @@ use zeroize::Zeroizing;
 /// The means to hash and verify; one per mount.
 pub(super) struct Hashing {
     turns: Arc<Semaphore>,
+    /// Verifications so far by what they cost: they must not tell who exists.
+    #[cfg(test)]
+    pub(super) spent: parking_lot::Mutex<Vec<Cost>>,
+}
+
+/// What a verification costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cost {
+    /// One argon2id of ours.
+    Argon2,
+    /// One bcrypt of this cost.
+    Bcrypt(u32),
 }
 
 impl Default for Hashing {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(AT_ONCE_MAX)) }
+        Self {
+            turns: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+            #[cfg(test)]
+            spent: parking_lot::Mutex::default(),
+        }
     }
 }
 
@@ -42,17 +58,25 @@ impl Hashing {
         .await
     }
 
-    /// Whether the password fits the hash. Without a hash (no such user) it takes as long and says no.
-    pub(super) async fn verify(&self, hash: Option<Secret<String>>, password: &Secret<String>) -> Result<bool> {
+    /// Whether the password fits the hash. Without a hash (no such user) it spends what `instead` says, and says no.
+    pub(super) async fn verify(&self, hash: Option<Secret<String>>, instead: Cost, password: &Secret<String>) -> Result<bool> {
         let password = password.clone();
+        // Looked at for its kind; its parts go into the hash function below.
+        let brought = hash.as_ref().filter(|hash| hash.expose().starts_with("$2")).map(|hash| Bcrypt::parse(hash.expose())).transpose()?;
+        #[cfg(test)]
+        self.spent.lock().push(match (&hash, &brought) {
+            (None, _) => instead,
+            (Some(_), Some(brought)) => Cost::Bcrypt(brought.cost),
+            (Some(_), None) => Cost::Argon2,
+        });
         self.off_the_runtime(move || {
             // Both go into the hash function and nowhere else.
             let password = password.expose().as_bytes();
-            match hash {
+            match (hash, brought) {
                 _ if password.len() > PASSWORD_BYTES_MAX => Ok(false),
-                None => pretend(password),
-                Some(hash) if hash.expose().starts_with("$2") => Ok(Bcrypt::parse(hash.expose())?.verify(password)),
-                Some(hash) => {
+                (None, _) => pretend(password, instead),
+                (Some(_), Some(brought)) => Ok(brought.verify(password)),
+                (Some(hash), None) => {
                     let hash = PasswordHash::new(hash.expose()).map_err(|error| internal(&error))?;
                     Ok(argon2id()?.verify_password(password, &hash).is_ok())
                 }
@@ -74,10 +98,11 @@ impl Hashing {
     }
 }
 
-/// Checks a hash that an operator brings along. Errors: `Failed` with Vault's text for a wrong length, `BadRequest` for other mistakes.
-pub(super) fn check_brought(hash: &Secret<String>) -> Result<()> {
+/// Checks a hash that an operator brings along, and tells its cost. Errors: `Failed` with Vault's text for a wrong length, `BadRequest` for
+/// other mistakes.
+pub(super) fn check_brought(hash: &Secret<String>) -> Result<u32> {
     // Looked at, and echoed in no error.
-    Bcrypt::parse(hash.expose()).map(|_| ())
+    Bcrypt::parse(hash.expose()).map(|hash| hash.cost)
 }
 
 /// The parts of a bcrypt hash in its usual form: `$2b$12$` with 22 characters of salt and 31 of hash.
@@ -124,8 +149,12 @@ impl fmt::Debug for Bcrypt {
     }
 }
 
-/// What a verification costs, without a hash to compare with.
-fn pretend(password: &[u8]) -> Result<bool> {
+/// Spends what a verification costs, without a hash to compare with.
+fn pretend(password: &[u8], cost: Cost) -> Result<bool> {
+    if let Cost::Bcrypt(cost) = cost {
+        Bcrypt { cost, salt: [0x5a; 16], hash: Zeroizing::new([0; 23]) }.verify(password);
+        return Ok(false);
+    }
     let mut out = Zeroizing::new([0; 32]);
     argon2id()?
         .hash_password_into(password, &[0x5a; 16], out.as_mut_slice())

@@ -4,6 +4,7 @@ use daypass_sdk::{Kind, Operation, Seconds};
 use serde_json::{Value, json};
 
 use super::Userpass;
+use super::password::Cost;
 use crate::testing::Send::{Body, Core};
 use crate::testing::{Bench, replay};
 
@@ -124,4 +125,33 @@ async fn many_logins_at_once_wait_for_their_turn() {
     for login in logins {
         assert_eq!(login.await.unwrap(), 200);
     }
+}
+
+/// A user's hash may be argon2id or a bcrypt of any cost, and what it costs to verify can be told from outside. A name that nobody has costs
+/// what one of them does, and always the same one.
+#[tokio::test]
+async fn a_login_of_nobody_costs_as_much_as_one_of_somebody() {
+    let userpass = Userpass::default();
+    let hashing = Arc::clone(&userpass.hashing);
+    let bench = Bench::new(userpass, "auth/userpass/", "userpass");
+    let spent = || std::mem::take(&mut *hashing.spent.lock());
+    bench.call("POST", "users/ours", password("right")).await;
+    for user in ["ours", "nobody"] {
+        assert_eq!(bench.call("POST", &format!("login/{user}"), password("wrong")).await.status, 400);
+        assert_eq!(spent(), [Cost::Argon2], "{user}");
+    }
+    let hash = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+    bench.call("POST", "users/brought", json!({ "password_hash": hash })).await;
+    bench.call("POST", "login/brought", password("wrong")).await;
+    assert_eq!(spent(), [Cost::Bcrypt(5)]);
+    let mut seen = Vec::new();
+    for number in 0..12 {
+        let name = format!("login/nobody-{number}");
+        bench.call("POST", &name, password("wrong")).await;
+        bench.call("POST", &name, password("wrong")).await;
+        let both = spent();
+        assert_eq!((both.len(), both[0]), (2, both[1]), "{name}");
+        seen.push(both[0]);
+    }
+    assert!(seen.contains(&Cost::Argon2) && seen.contains(&Cost::Bcrypt(5)), "{seen:?}");
 }

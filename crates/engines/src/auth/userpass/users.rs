@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Userpass;
 use super::password::check_brought;
+use super::stand_in::Brought;
 use crate::auth::token_fields::{TokenFields, TokenParams, With, bound_networks, older_name};
 
 /// A stored user.
@@ -181,7 +182,10 @@ async fn new_hash(userpass: &Userpass, cx: &Cx, params: &UserParams) -> Result<O
     match (given(&params.password), given(&params.password_hash)) {
         (Some(_), Some(_)) => Err(Error::bad_request("\"password\" and \"password_hash\" cannot be supplied together")),
         (Some(password), None) => userpass.hashing.hash(cx, &password).await.map(Some),
-        (None, Some(hash)) => check_brought(&hash).map(|()| Some(hash)),
+        (None, Some(hash)) => {
+            Brought::note(cx, check_brought(&hash)?).await?;
+            Ok(Some(hash))
+        }
         (None, None) => Ok(None),
     }
 }

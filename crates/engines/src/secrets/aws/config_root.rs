@@ -5,16 +5,20 @@
 use std::sync::Arc;
 
 use daypass_aws::{StaticKeys, StsEndpoint, Target};
+use daypass_base::Timestamp;
 use daypass_base::lenient::CommaList;
-use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Result, Seconds, Secret};
+use daypass_sdk::{Cx, Endpoint, Entry, Error, Json, Operation, Reply, Result, Seconds, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::names::{self, DEFAULT_TEMPLATE};
+use super::schedule::{Schedule, Wanted};
 use super::{Aws, rotate_root};
 
 pub(super) const KEY: &str = "config/root";
+/// Shortest rotation period: the regular work looks once a minute.
+const ROTATION_PERIOD_MIN: Seconds = Seconds(60);
 /// Most fallback endpoints.
 const FALLBACKS_MAX: usize = 10;
 
@@ -55,6 +59,8 @@ pub(super) struct RootConfig {
     rotation_schedule: String,
     rotation_window: Seconds,
     disable_automated_rotation: bool,
+    /// When the key was made, or its schedule written: the next rotation counts from here.
+    pub(super) rotated: Option<Timestamp>,
 }
 
 impl Default for RootConfig {
@@ -77,6 +83,7 @@ impl Default for RootConfig {
             rotation_schedule: String::new(),
             rotation_window: Seconds::ZERO,
             disable_automated_rotation: false,
+            rotated: None,
         }
     }
 }
@@ -118,6 +125,24 @@ impl RootConfig {
         !self.access_key.is_empty() && !self.secret_key.is_empty()
     }
 
+    fn schedule(&self) -> Schedule {
+        let (rotation_period, rotation_window) = (self.rotation_period, self.rotation_window);
+        Schedule { rotation_period, rotation_schedule: self.rotation_schedule.clone(), rotation_window }
+    }
+
+    /// When the key is to be replaced. `None`: never by itself.
+    pub(super) fn due(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.disable_automated_rotation || !self.has_keys() {
+            return None;
+        }
+        self.schedule().due(self.rotated?, now)
+    }
+
+    /// Whether a stored configuration has this key in force.
+    pub(super) fn names_key(entry: &Entry, id: &str) -> bool {
+        daypass_sdk::from_json::<Self>(KEY, &entry.value).is_ok_and(|stored| stored.access_key == id)
+    }
+
     fn shown(&self) -> Value {
         json!({
             "access_key": self.access_key,
@@ -141,13 +166,7 @@ impl RootConfig {
 
     /// Refuses what cannot work, in Vault's words. Errors: `BadRequest`.
     fn checked(&self) -> Result<()> {
-        let refusal = if !self.rotation_schedule.is_empty() && !self.rotation_period.is_zero() {
-            "mutually exclusive fields rotation_schedule and rotation_period were both specified; only one of them can be provided"
-        } else if !self.rotation_window.is_zero() && !self.rotation_period.is_zero() {
-            "rotation_window does not apply to period"
-        } else if !self.rotation_window.is_zero() && self.rotation_schedule.is_empty() {
-            "cannot use rotation_window without rotation_schedule"
-        } else if !self.identity_token_audience.is_empty() && !self.access_key.is_empty() {
+        let refusal = if !self.identity_token_audience.is_empty() && !self.access_key.is_empty() {
             "only one of 'access_key' or 'identity_token_audience' can be set"
         } else if !self.identity_token_audience.is_empty() && self.role_arn.is_empty() {
             "missing required 'role_arn' when 'identity_token_audience' is set"
@@ -155,9 +174,10 @@ impl RootConfig {
             "plugin workload identity not supported in Vault community edition"
         } else if self.sts_fallback_endpoints.len() != self.sts_fallback_regions.len() {
             "fallback endpoints and fallback regions must be the same length"
-        } else if !self.rotation_period.is_zero() || !self.rotation_schedule.is_empty() {
-            "error registering rotation job: error registering rotation job: rotation manager capabilities not supported in Vault community \
-             edition"
+        } else if self.schedule().is_set() && !self.has_keys() {
+            "rotation_period and rotation_schedule need an access_key and a secret_key: there is nothing else to rotate"
+        } else if self.rotation_schedule.is_empty() && self.rotation_period.set().is_some_and(|period| period < ROTATION_PERIOD_MIN) {
+            "rotation_period is too short: 60 s at least"
         } else {
             return self.bounded();
         };
@@ -219,9 +239,9 @@ struct Fields {
     identity_token_ttl: Option<Seconds>,
     /// Time between rotations of `access_key`, in seconds or as a duration. Example: `24h`.
     rotation_period: Option<Seconds>,
-    /// When to rotate `access_key`, as a cron line. Example: `0 0 * * SUN`.
+    /// When to rotate `access_key`, as a cron line of five fields in UTC. Example: `0 0 * * SUN`.
     rotation_schedule: Option<String>,
-    /// How long after `rotation_schedule` a rotation may start, in seconds or as a duration. Example: `1h`.
+    /// How long after `rotation_schedule` a rotation may begin, in seconds or as a duration; later it waits for the next time. Example: `1h`.
     rotation_window: Option<Seconds>,
     /// Stops automatic rotation.
     disable_automated_rotation: Option<bool>,
@@ -236,26 +256,31 @@ async fn root_exists(_: Arc<Aws>, cx: Cx, _: Fields) -> Result<bool> {
     Ok(cx.store.get(KEY).await?.is_some())
 }
 
-async fn write_root(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<()> {
+async fn write_root(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<Reply> {
     let read = cx.store.get(KEY).await?;
     let stored: RootConfig = match &read {
         Some(entry) => daypass_sdk::from_json(KEY, &entry.value)?,
         None => RootConfig::default(),
     };
     let old = stored.target().ok();
-    let config = params.over(stored);
+    let (key, schedule) = (stored.access_key.clone(), stored.schedule());
+    let mut config = params.over(stored)?;
     config.checked()?;
-    names::check(&cx, &config.username_template)?;
+    if config.access_key != key || config.schedule() != schedule {
+        config.rotated = Some(cx.clock.now());
+        *engine.root_trouble.lock() = None;
+    }
+    let warnings = names::check(&cx, &config.username_template)?;
     let changes = daypass_sdk::Changes::new().unchanged(KEY, read.as_ref()).put_json(KEY, &config)?;
     cx.store.commit(changes).await?;
     if let Some(old) = old {
         engine.aws.forget(&old);
     }
-    Ok(())
+    Ok(warnings.into_iter().fold(Reply::nothing(), Reply::warn))
 }
 
 impl Fields {
-    fn over(self, mut config: RootConfig) -> RootConfig {
+    fn over(self, mut config: RootConfig) -> Result<RootConfig> {
         fn put<T>(field: &mut T, value: Option<T>) {
             if let Some(value) = value {
                 *field = value;
@@ -276,11 +301,13 @@ impl Fields {
         put(&mut config.role_arn, self.role_arn);
         put(&mut config.identity_token_audience, self.identity_token_audience);
         put(&mut config.identity_token_ttl, self.identity_token_ttl);
-        put(&mut config.rotation_period, self.rotation_period);
-        put(&mut config.rotation_schedule, self.rotation_schedule);
-        put(&mut config.rotation_window, self.rotation_window);
         put(&mut config.disable_automated_rotation, self.disable_automated_rotation);
-        config
+        let wanted = Wanted { period: self.rotation_period, line: self.rotation_schedule, window: self.rotation_window };
+        let schedule = config.schedule().with(wanted)?;
+        config.rotation_period = schedule.rotation_period;
+        config.rotation_schedule = schedule.rotation_schedule;
+        config.rotation_window = schedule.rotation_window;
+        Ok(config)
     }
 }
 
@@ -292,4 +319,4 @@ No AWS call is made when it is written, so wrong keys are noticed when the first
 
 const ROTATE_HELP: &str =
     "Replaces access_key by a new key of the same IAM user: makes it, waits until AWS accepts it, stores it, and deletes the
-old one. The new secret is shown to nobody.";
+old one. The new secret is shown to nobody. rotation_period or rotation_schedule of config/root do so by themselves.";

@@ -3,7 +3,8 @@
 //! One file per path group: [`config_root`], [`config_lease`], [`roles`], [`creds`] (which serves `sts/` too), [`container`] and [`console`]
 //! (the same credentials in other clothes), [`static_roles`], [`check`], [`policy_for`], [`revoke_sessions`].
 //! [`role`] is what a role means, [`ours`] what it may say beyond Vault's fields, [`attribution`] whom a session is for, [`reuse`] what is handed
-//! out again, [`limits`] how many there may be, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart. Minting an STS
+//! out again, [`limits`] how many there may be, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart, [`keys`]
+//! handles access keys of users that exist, [`notes`] remembers what a crash would leave, [`schedule`] says when keys are replaced. Minting an STS
 //! credential writes nothing: it ends by itself, and its lease id describes itself (the core makes it). AWS is reached through [`daypass_aws::Aws`] alone.
 
 use std::sync::Arc;
@@ -22,10 +23,13 @@ mod console;
 mod container;
 mod creds;
 mod documents;
+mod keys;
 mod limits;
 mod loaded;
 mod names;
+mod notes;
 mod ours;
+mod parked_users;
 mod policies;
 mod policy_for;
 mod reuse;
@@ -33,7 +37,9 @@ mod revoke_sessions;
 mod role;
 mod roles;
 mod rotate_root;
+mod schedule;
 mod static_roles;
+mod static_rotation;
 mod template;
 mod text;
 mod users;
@@ -49,12 +55,23 @@ pub struct Aws {
     /// Credentials that may be handed out again.
     kept: Kept,
     limits: Limits,
+    /// The note that the regular work looked at last.
+    looked_at: Mutex<Option<String>>,
+    /// When an automatic rotation of the root key failed, and how often in a row.
+    root_trouble: Mutex<Option<rotate_root::Trouble>>,
 }
 
 impl Aws {
     /// An engine that reaches AWS through `aws`, which all mounts share.
     pub fn new(aws: Arc<dyn daypass_aws::Aws>) -> Self {
-        Self { aws, last: Mutex::new(None), kept: Kept::default(), limits: Limits::default() }
+        Self {
+            aws,
+            last: Mutex::default(),
+            kept: Kept::default(),
+            limits: Limits::default(),
+            looked_at: Mutex::default(),
+            root_trouble: Mutex::default(),
+        }
     }
 
     fn remember(&self, target: &Target) {
@@ -76,6 +93,7 @@ unless config/root has keys.";
         [
             config_root::endpoints(),
             config_lease::endpoints(),
+            parked_users::endpoints(),
             roles::endpoints(),
             creds::endpoints(),
             console::endpoints(),
@@ -102,14 +120,15 @@ unless config/root has keys.";
         Box::pin(async move {
             self.kept.tidy(cx.clock.now());
             self.limits.tidy(cx.clock.now());
-            let users = users::tidy(&self, &cx).await;
-            // One that fails must not keep the other from its work.
-            static_roles::rotate_due(&self, &cx).await.and(users)
+            // One that fails must not keep the others from their work.
+            let notes = notes::tidy(&self, &cx).await;
+            let root = rotate_root::rotate_due(&self, &cx).await;
+            static_rotation::rotate_due(&self, &cx).await.and(root).and(notes)
         })
     }
 
     fn leave(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, ()> {
-        Box::pin(async move { users::leave(&self, &cx).await })
+        Box::pin(async move { notes::leave(&self, &cx).await })
     }
 
     fn invalidate(&self) {

@@ -11,6 +11,12 @@ use super::template::{Claims, Facts, Template};
 pub(super) const DEFAULT_TEMPLATE: &str = "{{ if (eq .Type \"STS\") }}{{ printf \"vault-%s-%s\"  (unix_time) (random 20) | truncate 32 }}{{ else \
      }}{{ printf \"vault-%s-%s-%s\" (printf \"%s-%s\" (.DisplayName) (.PolicyName) | truncate 42) (unix_time) (random 20) | truncate 64 }}{{ end }}";
 
+/// Longest name of a session, in characters: AWS's limit.
+pub(super) const SESSION_SIZE_MAX: usize = 64;
+
+/// A display name or role name that is longer than any name may be.
+const LONG_FACT: usize = 128;
+
 /// What a name is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
@@ -31,7 +37,7 @@ impl Use {
     /// AWS's limit, in characters.
     fn size_max(self) -> usize {
         match self {
-            Self::Iam => 64,
+            Self::Iam => SESSION_SIZE_MAX,
             Self::Sts => 32,
         }
     }
@@ -61,16 +67,34 @@ fn facts<'a>(cx: &'a Cx, usage: Use, display_name: &'a str, policy_name: &'a str
     Facts { kind: usage.kind(), display_name, policy_name, claims: Claims::Absent, quote: Ok, clock: &cx.clock, entropy: &cx.entropy }
 }
 
-/// Checks a template when it is written: it must parse, and fill for both uses.
-pub(super) fn check(cx: &Cx, template: &str) -> Result<()> {
-    let parsed = Template::parse(template);
-    let filled = parsed.and_then(|parsed| {
-        for usage in [Use::Iam, Use::Sts] {
-            parsed.fill(&facts(cx, usage, "token", "role"))?;
+/// Checks a template when it is written: it must parse and fill, and make no name that is always too long. Gives a warning for each use
+/// whose names may be. Errors: `BadRequest`.
+pub(super) fn check(cx: &Cx, template: &str) -> Result<Vec<String>> {
+    let invalid = |problem| Error::bad_request(format!("invalid username_template: {problem}"));
+    let parsed = Template::parse(template).map_err(invalid)?;
+    let mut warnings = Vec::new();
+    for usage in [Use::Iam, Use::Sts] {
+        let size = |text: &str| {
+            // A federated user has neither.
+            let text = if usage == Use::Sts { "" } else { text };
+            parsed.fill(&facts(cx, usage, text, text)).map(|name| name.chars().count()).map_err(invalid)
+        };
+        let (least, most, limit) = (size("")?, size(&"x".repeat(LONG_FACT))?, usage.size_max());
+        if usage == Use::Iam && least > limit {
+            return Err(Error::bad_request(format!(
+                "username_template makes names of {least} characters at least, over the limit of {limit} for {} names: shorten it with truncate",
+                usage.kind()
+            )));
         }
-        Ok(())
-    });
-    filled.map_err(|problem| Error::bad_request(format!("invalid username_template: {problem}")))
+        if least.max(most) > limit {
+            warnings.push(format!(
+                "username_template may make names of more than {limit} characters, AWS's limit for {} names; then nothing is issued. Shorten \
+                 it with truncate.",
+                usage.kind()
+            ));
+        }
+    }
+    Ok(warnings)
 }
 
 /// Replaces what AWS does not take in session names by `_`.

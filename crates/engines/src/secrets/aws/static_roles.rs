@@ -4,29 +4,26 @@
 //! have it go on for a whole period.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use daypass_aws::{AwsError, Call, Holding};
+use daypass_aws::{AccessKey, Call};
 use daypass_base::Timestamp;
-use daypass_sdk::{Changes, CommitFailure, Cx, Endpoint, Entry, Error, Json, Keys, Operation, Reply, Result, Seconds, Secret, reveal};
+use daypass_sdk::{Changes, Cx, Endpoint, Entry, Error, Json, Keys, Operation, Reply, Result, Seconds, Secret, reveal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::Aws;
 use super::config_root::{self, RootConfig, into_the_sealed_store};
 use super::creds::deadline;
+use super::keys::{Route, failed};
+use super::schedule::{Schedule, Wanted};
 use super::text::quoted;
+use super::{Aws, names, static_rotation};
 
 /// Where the roles are stored.
-const ROLES: &str = "static-roles/";
+pub(super) const ROLES: &str = "static-roles/";
 /// Shortest rotation period.
 const ROTATION_PERIOD_MIN: Seconds = Seconds(60);
-/// A rotation that failed, or that another node has begun, is tried again after this.
-const RETRY: Duration = Duration::from_mins(1);
-/// Time for one rotation of the regular work.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Roles that one page of the regular work looks at.
+/// Roles that are read at once.
 const PAGE: usize = 500;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
@@ -44,18 +41,28 @@ pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
 
 /// A static role as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct StaticRole {
-    username: String,
+pub(super) struct StaticRole {
+    pub(super) username: String,
     /// The user's unique id when the role was written: another user of the same name is not this one.
     id: String,
     rotation_period: Seconds,
-    access_key: String,
+    #[serde(default)]
+    rotation_schedule: String,
+    #[serde(default)]
+    rotation_window: Seconds,
+    /// How the user's account is reached.
+    #[serde(default)]
+    pub(super) route: Route,
+    pub(super) access_key: String,
     #[serde(serialize_with = "into_the_sealed_store")]
     secret_key: Secret<String>,
-    next_rotation: Timestamp,
+    pub(super) next_rotation: Timestamp,
     /// Until then somebody is at work on it.
     #[serde(default)]
-    claimed_until: Option<Timestamp>,
+    pub(super) claimed_until: Option<Timestamp>,
+    /// When the key was made: a changed schedule counts from here.
+    #[serde(default)]
+    rotated: Option<Timestamp>,
 }
 
 /// No fields.
@@ -78,32 +85,63 @@ struct Fields {
     username: Option<String>,
     /// Time between rotations, in seconds or as a duration, at least 60 s. Example: `24h`.
     rotation_period: Option<Seconds>,
-    /// IAM role to assume first, for a user of another account; not offered yet.
-    #[serde(default)]
-    assume_role_arn: String,
-    /// Name of that session; not offered yet.
-    #[serde(default)]
-    assume_role_session_name: String,
-    /// External id for that role; not offered yet.
-    #[serde(default)]
-    external_id: String,
+    /// When to rotate, as a cron line in UTC, in place of `rotation_period`. Example: `0 3 * * SUN`.
+    rotation_schedule: Option<String>,
+    /// How long after `rotation_schedule` a rotation may begin, in seconds or as a duration; later it waits for the next time. Example: `1h`.
+    rotation_window: Option<Seconds>,
+    /// IAM role to assume first, for a user of another account. Example: `arn:aws:iam::111111111111:role/key-rotation`.
+    assume_role_arn: Option<String>,
+    /// Name of that session, 2 to 64 characters of `[a-zA-Z0-9+=,.@_-]`; else `daypass-` and the user's name. Example: `rotation`.
+    assume_role_session_name: Option<String>,
+    /// External id that the trust policy of that role asks for. Example: `rotation-42`.
+    external_id: Option<String>,
 }
 
 impl StaticRole {
     fn shown(&self, name: &str) -> Json<Value> {
-        Json(json!({
+        let mut shown = json!({
             "name": name,
             "id": self.id,
             "username": self.username,
             "rotation_period": self.rotation_period,
-            "assume_role_arn": "",
-            "assume_role_session_name": "",
-            "external_id": "",
-        }))
+            "assume_role_arn": self.route.assume_role_arn,
+            "assume_role_session_name": self.route.assume_role_session_name,
+            "external_id": self.route.external_id,
+        });
+        // Clients that know nothing of schedules are shown what was recorded for them.
+        if let Value::Object(shown) = &mut shown
+            && !self.rotation_schedule.is_empty()
+        {
+            shown.insert("rotation_schedule".to_owned(), self.rotation_schedule.as_str().into());
+            shown.insert("rotation_window".to_owned(), json!(self.rotation_window));
+        }
+        Json(shown)
+    }
+
+    pub(super) fn schedule(&self) -> Schedule {
+        let (rotation_period, rotation_window) = (self.rotation_period, self.rotation_window);
+        Schedule { rotation_period, rotation_schedule: self.rotation_schedule.clone(), rotation_window }
+    }
+
+    /// The role with another key, made now.
+    pub(super) fn with_key(self, key: &AccessKey, now: Timestamp) -> Self {
+        let next_rotation = self.schedule().next(now).unwrap_or(now);
+        let (access_key, secret_key) = (key.id.clone(), key.secret.clone());
+        Self { access_key, secret_key, next_rotation, claimed_until: None, rotated: Some(now), ..self }
+    }
+
+    /// Whether this is what is stored there.
+    pub(super) fn is_in(&self, entry: &Entry) -> bool {
+        daypass_sdk::from_json::<Self>(ROLES, &entry.value).is_ok_and(|stored| stored.access_key == self.access_key)
+    }
+
+    /// When the key in use was made. Rows of earlier versions do not say.
+    fn last_rotation(&self) -> Timestamp {
+        self.rotated.unwrap_or(self.next_rotation - self.rotation_period.duration())
     }
 }
 
-fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     format!("{ROLES}{name}")
 }
 
@@ -130,26 +168,30 @@ async fn write_static_role(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<J
     let stored: Option<StaticRole> = read.as_ref().map(|entry| daypass_sdk::from_json(ROLES, &entry.value)).transpose()?;
     let wanted = params.checked(stored.as_ref())?;
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
-    let target = config.target()?;
-    let call = Call { target: &target, deadline: deadline(&cx) };
+    let own = config.target()?;
+    let call = Call { target: &own, deadline: deadline(&cx) };
+    let target = wanted.route.target(&engine, call, &wanted.username).await?;
+    let call = Call { target: &target, ..call };
     let user = engine.aws.get_user(call, Some(&wanted.username)).await;
     let user = user.map_err(|error| failed(&format!("unable to validate username {}", quoted(&wanted.username)), error))?;
-    if stored.as_ref().is_some_and(|stored| stored.id != user.id) {
+    let Some(stored) = stored else {
+        let role = static_rotation::first(&engine, &cx, call, &params.name, StaticRole { id: user.id, ..wanted }).await?;
+        return Ok(role.shown(&params.name));
+    };
+    if stored.id != user.id {
         return Err(Error::failed(format!(
             "AWS GetUser returned a user, but the ID did not match: {} is not the user that the role was written for; delete the role first",
             quoted(&wanted.username)
         )));
     }
-    let role = match stored {
-        Some(stored) => {
-            // Counted from the last rotation, as the new period says.
-            let last = stored.next_rotation - stored.rotation_period.duration();
-            let role = StaticRole { rotation_period: wanted.rotation_period, next_rotation: last + wanted.rotation_period, ..stored };
-            cx.store.commit(Changes::new().unchanged(key(&params.name), read.as_ref()).put_json(key(&params.name), &role)?).await?;
-            role
-        }
-        None => first_rotation(&engine, &cx, call, &params.name, StaticRole { id: user.id, ..wanted }).await?,
+    // Counted from the last rotation, as the new schedule says.
+    let next_rotation = if wanted.schedule() == stored.schedule() {
+        stored.next_rotation
+    } else {
+        wanted.schedule().next(stored.last_rotation()).unwrap_or(stored.next_rotation)
     };
+    let role = StaticRole { next_rotation, ..wanted };
+    cx.store.commit(Changes::new().unchanged(key(&params.name), read.as_ref()).put_json(key(&params.name), &role)?).await?;
     Ok(role.shown(&params.name))
 }
 
@@ -158,120 +200,101 @@ impl Fields {
     fn checked(&self, stored: Option<&StaticRole>) -> Result<StaticRole> {
         let username = self.username.clone().filter(|name| !name.is_empty()).or_else(|| stored.map(|stored| stored.username.clone()));
         let username = username.ok_or_else(|| Error::bad_request("missing \"username\" parameter"))?;
-        let period = self.rotation_period.or_else(|| stored.map(|stored| stored.rotation_period));
-        let rotation_period = period.ok_or_else(|| Error::bad_request("missing \"rotation_period\" parameter"))?;
-        if rotation_period < ROTATION_PERIOD_MIN {
+        let before = stored.map(StaticRole::schedule).unwrap_or_default();
+        let wanted = Wanted { period: self.rotation_period, line: self.rotation_schedule.clone(), window: self.rotation_window };
+        let schedule = before.with(wanted)?;
+        if !schedule.is_set() && self.rotation_period.is_none() {
+            return Err(Error::bad_request("missing \"rotation_period\" parameter"));
+        }
+        if schedule.rotation_schedule.is_empty() && schedule.rotation_period < ROTATION_PERIOD_MIN {
             return Err(Error::failed("role rotation period out of range: must be greater than 60.00 seconds"));
         }
-        if [&self.assume_role_arn, &self.assume_role_session_name, &self.external_id].iter().any(|field| !field.is_empty()) {
-            return Err(Error::bad_request("cross-account static roles are only supported in Vault Enterprise"));
-        }
-        Ok(StaticRole {
-            username,
+        let base = stored.cloned().unwrap_or_else(|| StaticRole {
+            username: String::new(),
             id: String::new(),
-            rotation_period,
+            rotation_period: Seconds::ZERO,
+            rotation_schedule: String::new(),
+            rotation_window: Seconds::ZERO,
+            route: Route::default(),
             access_key: String::new(),
             secret_key: Secret::default(),
             next_rotation: Timestamp::from_nanos(0),
             claimed_until: None,
+            rotated: None,
+        });
+        Ok(StaticRole {
+            username,
+            rotation_period: schedule.rotation_period,
+            rotation_schedule: schedule.rotation_schedule,
+            rotation_window: schedule.rotation_window,
+            route: self.route(&base.route)?,
+            ..base
         })
     }
-}
 
-async fn first_rotation(engine: &Aws, cx: &Cx, call: Call<'_>, name: &str, role: StaticRole) -> Result<StaticRole> {
-    let role = rotated(engine, cx, call, role).await?;
-    let stored = cx.store.commit(Changes::new().expect(key(name), daypass_sdk::Expect::Absent).put_json(key(name), &role)?).await;
-    if let Err(failure) = stored {
-        // Nobody will ever know this key: it must not stay.
-        drop_key(engine, call, &role).await?;
-        return Err(failure.into());
-    }
-    Ok(role)
-}
-
-/// Makes the next key. Of two, the one that is not in use makes room; when neither is known, the oldest.
-async fn rotated(engine: &Aws, cx: &Cx, call: Call<'_>, role: StaticRole) -> Result<StaticRole> {
-    let mut keys =
-        engine.aws.list_access_keys(call, &role.username).await.map_err(|error| failed("unable to list the access keys", error))?;
-    keys.sort_by_key(|key| key.created);
-    if keys.len() >= 2
-        && let Some(idle) = keys.iter().find(|key| key.id != role.access_key)
-    {
-        let gone = engine.aws.remove_user_holding(call, &role.username, &Holding::AccessKey(idle.id.clone())).await;
-        gone.map_err(|error| failed("unable to delete the oldest access key", error))?;
-    }
-    let key = engine.aws.create_access_key(call, &role.username).await;
-    let key = key.map_err(|error| failed("unable to create a new access key", error))?;
-    let next_rotation = cx.clock.now() + role.rotation_period;
-    Ok(StaticRole { access_key: key.id, secret_key: key.secret, next_rotation, claimed_until: None, ..role })
-}
-
-async fn drop_key(engine: &Aws, call: Call<'_>, role: &StaticRole) -> Result<()> {
-    match engine.aws.remove_user_holding(call, &role.username, &Holding::AccessKey(role.access_key.clone())).await {
-        Err(error) if error.kind == daypass_aws::ErrorKind::NotFound => Ok(()),
-        gone => gone.map_err(|error| failed("unable to delete the access key", error)),
+    fn route(&self, stored: &Route) -> Result<Route> {
+        let over = |given: &Option<String>, stored: &str| given.clone().unwrap_or_else(|| stored.to_owned());
+        let route = Route {
+            assume_role_arn: over(&self.assume_role_arn, &stored.assume_role_arn),
+            assume_role_session_name: over(&self.assume_role_session_name, &stored.assume_role_session_name),
+            external_id: over(&self.external_id, &stored.external_id),
+        };
+        let (name, arn) = (&route.assume_role_session_name, &route.assume_role_arn);
+        if arn.is_empty() && !(name.is_empty() && route.external_id.is_empty()) {
+            return Err(Error::bad_request("assume_role_session_name and external_id need an assume_role_arn"));
+        }
+        if !arn.is_empty() && !is_role_arn(arn) {
+            return Err(Error::bad_request(format!(
+                "assume_role_arn {} is no ARN of an IAM role: arn:PARTITION:iam::ACCOUNT:role/NAME",
+                quoted(arn)
+            )));
+        }
+        let size = name.chars().count();
+        if !name.is_empty() && (names::safe(name) != *name || !(2..=names::SESSION_SIZE_MAX).contains(&size)) {
+            return Err(Error::bad_request(format!(
+                "assume_role_session_name {} is no session name: 2 to 64 characters of [a-zA-Z0-9+=,.@_-]",
+                quoted(name)
+            )));
+        }
+        Ok(route)
     }
 }
 
-async fn delete_static_role(engine: Arc<Aws>, cx: Cx, params: Named) -> Result<()> {
-    let key = key(&params.name);
-    let read = cx.store.get(&key).await?;
-    let Some(entry) = &read else { return Ok(()) };
-    let role: StaticRole = daypass_sdk::from_json(ROLES, &entry.value)?;
-    let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
-    let target = config.target()?;
-    drop_key(&engine, Call { target: &target, deadline: deadline(&cx) }, &role).await?;
-    cx.store.commit(Changes::new().unchanged(&key, read.as_ref()).delete(&key)).await.map_err(Error::from)
+/// `arn:PARTITION:iam::ACCOUNT:role/NAME`.
+fn is_role_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [arn, partition, service, region, account, resource] = parts.as_slice() else { return false };
+    let account_fits = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+    let role = resource.strip_prefix("role/").is_some_and(|name| !name.is_empty());
+    *arn == "arn" && partition.starts_with("aws") && *service == "iam" && region.is_empty() && account_fits && role
 }
 
-/// Rotates what is due. One that fails holds up no other.
-pub(super) async fn rotate_due(engine: &Aws, cx: &Cx) -> Result<()> {
+async fn delete_static_role(engine: Arc<Aws>, cx: Cx, params: Named) -> Result<Reply> {
+    let place = key(&params.name);
+    match cx.store.get(&place).await? {
+        Some(entry) => static_rotation::end(&engine, &cx, &place, &entry).await,
+        None => Ok(Reply::nothing()),
+    }
+}
+
+/// Whether a role names this key: then it is in use.
+pub(super) async fn uses(cx: &Cx, username: &str, id: &str) -> Result<bool> {
     let mut after: Option<String> = None;
     loop {
         let names = cx.store.list_page(ROLES, after.as_deref(), PAGE).await?;
-        let Some(last) = names.last() else { return Ok(()) };
+        let Some(last) = names.last() else { return Ok(false) };
         after = Some(last.clone());
-        let keys: Vec<String> = names.iter().map(|name| key(name)).collect();
-        for (key, entry) in keys.iter().zip(cx.store.get_many(&keys).await?) {
-            let Some(entry) = entry else { continue };
-            if let Err(error) = rotate_one(engine, cx, key, &entry).await {
-                tracing::warn!(role = %key, %error, "the key of a static role could not be rotated; it is tried again in a minute");
+        let places: Vec<String> = names.iter().map(|name| key(name)).collect();
+        for entry in cx.store.get_many(&places).await?.into_iter().flatten() {
+            let role: StaticRole = daypass_sdk::from_json(ROLES, &entry.value)?;
+            if role.username == username && role.access_key == id {
+                return Ok(true);
             }
         }
     }
 }
 
-async fn rotate_one(engine: &Aws, cx: &Cx, key: &str, entry: &Entry) -> Result<()> {
-    let now = cx.clock.now();
-    let mut role: StaticRole = daypass_sdk::from_json(ROLES, &entry.value)?;
-    if role.next_rotation > now || role.claimed_until.is_some_and(|until| until > now) {
-        return Ok(());
-    }
-    // Claimed first, so that of several nodes one makes a key.
-    role.claimed_until = Some(now + RETRY);
-    match cx.store.commit(Changes::new().unchanged(key, Some(entry)).put_json(key, &role)?).await {
-        Ok(()) => {}
-        Err(CommitFailure::Conflict(_)) => return Ok(()),
-        Err(failure) => return Err(failure.into()),
-    }
-    let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
-    let target = config.target()?;
-    let call = Call { target: &target, deadline: PATIENCE };
-    let role = rotated(engine, cx, call, role).await?;
-    let claimed = Entry { value: Vec::new(), version: entry.version + 1 };
-    match cx.store.commit(Changes::new().unchanged(key, Some(&claimed)).put_json(key, &role)?).await {
-        Ok(()) => Ok(()),
-        Err(failure) => {
-            drop_key(engine, call, &role).await?;
-            Err(failure.into())
-        }
-    }
-}
-
-fn failed(doing: &str, error: AwsError) -> Error {
-    Error::failed(format!("{doing}: {}", error.sdk_text())).because(error)
-}
-
 const HELP: &str =
-    "A static role keeps and rotates the access keys of one existing IAM user. static-creds/<name> gives the key in use to every
-reader; it works for one more rotation period after it was replaced. Deleting the role deletes the key in use.";
+    "A static role keeps and rotates the access keys of one existing IAM user, every rotation_period or as rotation_schedule says.
+static-creds/<name> gives the key in use to every reader; it works for one more rotation period after it was replaced. Deleting the role
+deletes the key in use. A user of another account is reached through assume_role_arn, an IAM role of that account.";

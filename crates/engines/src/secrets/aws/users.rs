@@ -1,37 +1,34 @@
 //! IAM users made for a lease, and taken apart when it ends.
 //!
-//! A note is stored before AWS is asked for anything, and goes in the commit that stores the lease. What dies in between leaves the note,
-//! and the regular work deletes the user that it names. Deleting may be done twice: what is gone already is done.
+//! A note ([`super::notes`]) is stored before AWS is asked for anything, and goes in the commit that stores the lease. What dies in
+//! between leaves the note, and the regular work deletes the user that it names.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_aws::{AccessKey, AwsError, Call, Depth, ErrorKind, NewUser, Target, UserGrant};
 use daypass_base::Timestamp;
-use daypass_sdk::{Changes, CommitFailure, Cx, Error, Expect, LeaseInfo, LeaseTerms, Leased, Renewal, Reply, Result, Seconds, reveal};
+use daypass_sdk::{Changes, Cx, Error, Expect, LeaseInfo, LeaseTerms, Leased, Renewal, Reply, Result, Seconds, reveal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Aws;
 use super::config_lease::{self, LeaseConfig};
 use super::config_root::{self, RootConfig};
 use super::creds::{deadline, upstream};
 use super::names::{self, Use};
+use super::notes::{self, Note};
 use super::role::Role;
 use super::text::quoted;
+use super::{Aws, keys};
 
-/// Where the notes are: users that may exist without a lease.
-const NOTES: &str = "wal/";
-/// A note this old belongs to nobody who is still at work.
-const NOTE_AGE_MAX: Seconds = Seconds(300);
 /// Time for one user to be taken apart by the regular work.
-const UNDO_PATIENCE: Duration = Duration::from_secs(20);
-/// Notes that one round of the regular work looks at.
-const NOTES_MAX: usize = 50;
+pub(super) const UNDO_PATIENCE: Duration = Duration::from_secs(20);
+/// Clocks of AWS and of this machine differ by less.
+const SKEW: Seconds = Seconds(300);
 /// IAM is eventually consistent: a user this young that is not found may still appear.
 const SETTLED: Seconds = Seconds(60);
 
-/// A user that was or will be made: the note, and what the lease keeps.
+/// A user that was made: what the lease keeps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Made {
     username: String,
@@ -44,8 +41,7 @@ pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfi
     let target = config.target()?;
     let terms = terms(cx).await?;
     let made = Made { username: names::generate(cx, &config.username_template, name, Use::Iam)?, at: cx.clock.now() };
-    let note = format!("{NOTES}{}", data_encoding::HEXLOWER.encode(&cx.entropy.bytes::<16>()));
-    cx.store.commit(Changes::new().expect(&note, Expect::Absent).put_json(&note, &made)?).await?;
+    let note = notes::begin(cx, &Note::user(cx, &made.username)).await?;
     let call = Call { target: &target, deadline: deadline(cx) };
     let key = match make(engine, call, role, &made, name).await {
         Ok(key) => key,
@@ -80,11 +76,9 @@ async fn make(engine: &Aws, call: Call<'_>, role: &Role, made: &Made, role_name:
         permissions_boundary: (!role.permissions_boundary_arn.is_empty()).then(|| role.permissions_boundary_arn.clone()),
         tags: role.iam_tags.clone(),
     };
-    // What AWS refused it did not do, nor what was never sent; what it did not answer it may have done.
     engine.aws.create_user(call, &user).await.map_err(|error| {
-        let refused = error.status.is_some_and(|status| status < 500);
-        let unsent = error.status.is_none() && matches!(error.kind, ErrorKind::Malformed | ErrorKind::NoIdentity);
-        failed("Error creating IAM user", error, !refused && !unsent)
+        let exists = !keys::was_not_done(&error);
+        failed("Error creating IAM user", error, exists)
     })?;
     for grant in grants(role, role_name) {
         let doing = match &grant {
@@ -111,9 +105,9 @@ fn grants(role: &Role, role_name: &str) -> Vec<UserGrant> {
 /// Undoes at once what can be undone; what cannot is left to the regular work, by the note.
 async fn give_up(engine: &Aws, cx: &Cx, target: &Target, made: &Made, note: &str, exists: bool) {
     let call = Call { target, deadline: UNDO_PATIENCE };
-    let gone = if exists { dismantle(engine, call, &made.username).await.is_ok_and(|found| found == Found::Deleted) } else { true };
-    if gone && let Err(error) = cx.store.delete(note).await {
-        tracing::warn!(user = %made.username, %error, "the note of an IAM user that was not made could not be removed; it is looked at later");
+    let gone = if exists { unmake(engine, call, &made.username, made.at).await.is_ok_and(|found| found == Found::Deleted) } else { true };
+    if gone {
+        notes::clear(cx, note).await;
     }
 }
 
@@ -130,32 +124,39 @@ async fn dismantle(engine: &Aws, call: Call<'_>, user: &str) -> Result<Found, Aw
         Err(error) if error.kind == ErrorKind::NotFound => return Ok(Found::Nothing),
         stripped => stripped?,
     }
-    match engine.aws.delete_user(call, user).await {
+    let delete = || engine.aws.delete_user(call, user);
+    match twice(delete).await {
         // Somebody hung more on it by hand.
         Err(error) if error.code == "DeleteConflict" => {
             strip(engine, call, user, Depth::ByHand).await?;
-            found(engine.aws.delete_user(call, user).await)
+            done(twice(delete).await)?;
         }
-        deleted => found(deleted),
+        deleted => done(deleted)?,
     }
-}
-
-fn found(deleted: Result<(), AwsError>) -> Result<Found, AwsError> {
-    match deleted {
-        Ok(()) => Ok(Found::Deleted),
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(Found::Deleted),
-        Err(error) => Err(error),
-    }
+    Ok(Found::Deleted)
 }
 
 async fn strip(engine: &Aws, call: Call<'_>, user: &str, depth: Depth) -> Result<(), AwsError> {
-    for holding in engine.aws.list_user_holdings(call, user, depth).await? {
-        match engine.aws.remove_user_holding(call, user, &holding).await {
-            Err(error) if error.kind == ErrorKind::NotFound => {}
-            removed => removed?,
-        }
+    for holding in twice(|| engine.aws.list_user_holdings(call, user, depth)).await? {
+        done(twice(|| engine.aws.remove_user_holding(call, user, &holding)).await)?;
     }
     Ok(())
+}
+
+/// Asks once more what AWS did not answer: it may have been done, and then what is gone is done.
+async fn twice<T, Fut: Future<Output = Result<T, AwsError>>>(ask: impl Fn() -> Fut) -> Result<T, AwsError> {
+    match ask().await {
+        Err(error) if error.kind == ErrorKind::Unreachable => ask().await,
+        answer => answer,
+    }
+}
+
+/// What is gone already is done.
+fn done(removed: Result<(), AwsError>) -> Result<(), AwsError> {
+    match removed {
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Takes a leased user back. Errors: `Upstream`; the core tries again.
@@ -172,13 +173,13 @@ pub(super) async fn revoke(engine: Arc<Aws>, cx: Cx, lease: LeaseInfo) -> Result
             SETTLED.0
         ))),
         Ok(_) => Ok(()),
-        Err(error) => Err(upstream(format!("Error deleting IAM user {}: {}", quoted(&made.username), error.sdk_text()), error)),
+        Err(error) => Err(failed(&made.username, error)),
     }
 }
 
 /// The lifetime of `config/lease`, as it is now.
 pub(super) async fn renew(cx: Cx) -> Result<Renewal> {
-    Ok(Renewal { terms: terms(&cx).await?, period: Seconds::ZERO, internal: None })
+    Ok(Renewal { terms: terms(&cx).await?, period: Seconds::ZERO, internal: None, groups: None })
 }
 
 async fn terms(cx: &Cx) -> Result<LeaseTerms> {
@@ -187,43 +188,26 @@ async fn terms(cx: &Cx) -> Result<LeaseTerms> {
     Ok(LeaseTerms { ttl, max_ttl, renewable: true })
 }
 
-/// The mount goes, and the notes with it.
-pub(super) async fn leave(engine: &Aws, cx: &Cx) {
-    if let Err(error) = undo(engine, cx, Seconds::ZERO).await {
-        tracing::warn!(mount = %cx.mount.path, %error, "IAM users that nobody got may be left; their names begin as the template of config/root says");
-    }
+/// Undoes a note of a user: nobody got its keys.
+pub(super) async fn undo(engine: &Aws, cx: &Cx, note: &Note) -> Result<()> {
+    let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
+    let target = config.target()?;
+    let call = Call { target: &target, deadline: UNDO_PATIENCE };
+    unmake(engine, call, &note.username, note.at).await.map(drop).map_err(|error| failed(&note.username, error))
 }
 
-/// Deletes users whose notes are old: nobody got their keys.
-pub(super) async fn tidy(engine: &Aws, cx: &Cx) -> Result<()> {
-    undo(engine, cx, NOTE_AGE_MAX).await
+/// Takes a user apart that was made after `at`. A template without chance in it gives the same name twice: the user that was there before
+/// is somebody's.
+async fn unmake(engine: &Aws, call: Call<'_>, username: &str, at: Timestamp) -> Result<Found, AwsError> {
+    if let Ok(user) = engine.aws.get_user(call, Some(username)).await
+        && user.created + SKEW < at
+    {
+        tracing::warn!(user = %username, "this IAM user is older than the request that was to make it: it is left alone");
+        return Ok(Found::Deleted);
+    }
+    dismantle(engine, call, username).await
 }
 
-/// Deletes users whose notes are at least so old.
-async fn undo(engine: &Aws, cx: &Cx, age: Seconds) -> Result<()> {
-    for name in cx.store.list_page(NOTES, None, NOTES_MAX).await? {
-        let note = format!("{NOTES}{name}");
-        let Some((made, version)) = cx.store.get_json_versioned::<Made>(&note).await? else { continue };
-        let now = cx.clock.now();
-        if Seconds::from(now.since(made.at)) < age {
-            continue;
-        }
-        // Written anew first: a lease that is being stored at this moment finds its note changed and is not handed out, and of several
-        // nodes one goes on.
-        match cx.store.commit(Changes::new().expect(&note, Expect::Version(version)).put_json(&note, &made)?).await {
-            Ok(()) => {}
-            Err(CommitFailure::Conflict(_)) => continue,
-            Err(failure) => return Err(failure.into()),
-        }
-        let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
-        let target = config.target()?;
-        let call = Call { target: &target, deadline: UNDO_PATIENCE };
-        match dismantle(engine, call, &made.username).await {
-            Ok(_) => cx.store.delete(&note).await?,
-            Err(error) => {
-                tracing::warn!(user = %made.username, %error, "an IAM user that nobody got could not be deleted; it is tried again");
-            }
-        }
-    }
-    Ok(())
+fn failed(username: &str, error: AwsError) -> Error {
+    upstream(format!("Error deleting IAM user {}: {}", quoted(username), error.sdk_text()), error)
 }

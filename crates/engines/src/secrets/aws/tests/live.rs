@@ -87,3 +87,65 @@ async fn an_outage_is_told_and_ends() {
     assert!(answer.status == 502 && error(&answer).starts_with("Error assuming role: Throttling: "), "{answer:?}");
     assert_eq!(bench.call("GET", "sts/ecr-staging", Value::Null).await.status, 200);
 }
+
+/// The six digits of now, as an authenticator shows them (RFC 6238).
+fn digits(seed: &[u8], now: Timestamp) -> String {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, seed);
+    let tag = aws_lc_rs::hmac::sign(&key, &now.seconds().div_euclid(30).to_be_bytes());
+    let at = usize::from(tag.as_ref()[19] & 0x0f);
+    let number = u32::from_be_bytes(tag.as_ref()[at..at + 4].try_into().unwrap()) & 0x7fff_ffff;
+    format!("{:06}", number % 1_000_000)
+}
+
+/// A mount with keys of an IAM user that has an MFA device.
+async fn user_with_mfa() -> (Bench, Running) {
+    let mut bench = Bench::new(Placeholder, "aws/", "aws");
+    bench.clock.jump_to(Timestamp::from_seconds(SystemClock::new().now().seconds()));
+    let clock: Arc<dyn Clock> = Arc::new(bench.clock.clone());
+    let all = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": "*" }] });
+    let user = json!({ "name": "ops", "policies": { "all": all },
+        "keys": [{ "id": "AKIADAYPASSSANDBOXMF", "secret": "sandbox/only/never/a/real/secret/key/mfa" }],
+        "mfa": [{ "serial": "arn:aws:iam::123456789012:mfa/ops", "seed": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ" }] });
+    let world = json!({ "region": "us-east-1", "accounts": [{ "id": "123456789012", "users": [user] }] }).to_string();
+    let options = Options { world: daypass_sandbox::World::from_json(&world).unwrap(), ..Options::default() };
+    let sandbox = daypass_sandbox::start(options, Arc::clone(&clock), Arc::new(SystemEntropy)).await.unwrap();
+    let settings = Settings { endpoint: Some(sandbox.url()), ..Settings::default() };
+    let aws = Aws::new(Arc::new(LiveAws::new(clock, settings)));
+    bench.mounted = Arc::new(daypass_sdk::Room::<Aws>::new()).mount(aws);
+    let root =
+        json!({ "access_key": "AKIADAYPASSSANDBOXMF", "secret_key": "sandbox/only/never/a/real/secret/key/mfa", "region": "us-east-1" });
+    assert_eq!(bench.call("PUT", "config/root", root).await.status, 204);
+    (bench, sandbox)
+}
+
+#[tokio::test]
+async fn a_session_token_takes_the_digits_of_the_mfa_device_and_no_others() {
+    let (bench, _sandbox) = user_with_mfa().await;
+    let role = json!({ "credential_type": "session_token", "mfa_serial_number": "arn:aws:iam::123456789012:mfa/ops" });
+    assert_eq!(bench.call("PUT", "roles/ops", role).await.status, 204);
+    let right = digits(b"12345678901234567890", bench.clock.now());
+    let wrong = if right == "000000" { "000001" } else { "000000" };
+    let answer = bench.call("PUT", "creds/ops", json!({ "mfa_code": wrong })).await;
+    assert!(answer.status == 400 && error(&answer).starts_with("Error generating STS keys: AccessDenied: "), "{answer:?}");
+    let answer = bench.call("PUT", "creds/ops", json!({ "mfa_code": right, "ttl": "20m" })).await;
+    assert_eq!((answer.status, &answer.body["data"]["ttl"]), (200, &json!(1200)), "{answer:?}");
+    assert!(answer.body["data"]["session_token"].is_string() && answer.body["data"].get("security_token").is_none());
+}
+
+#[tokio::test]
+async fn a_federated_user_is_named_within_32_characters_and_needs_a_policy() {
+    let (bench, sandbox) = user_with_mfa().await;
+    assert_eq!(bench.call("PUT", "roles/fed", json!({ "credential_type": "federation_token" })).await.status, 204);
+    assert!(error(&bench.call("GET", "sts/fed", Value::Null).await).starts_with("must specify at least one of policy_arns"));
+    let policy = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": "s3:*", "Resource": "*" }] }).to_string();
+    bench.call("PUT", "roles/fed", json!({ "credential_type": "federation_token", "policy_document": policy })).await;
+    let answer = bench.call("GET", "sts/fed", Value::Null).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.body["data"]["security_token"], answer.body["data"]["session_token"]);
+    assert_eq!(sandbox.control().calls().iter().filter(|call| call.action == "GetFederationToken").count(), 1);
+    // The legacy policy gives both kinds, each at its own door.
+    assert_eq!(bench.call("PUT", "roles/old", json!({ "policy": policy })).await.status, 200);
+    assert_eq!(bench.call("GET", "sts/old", Value::Null).await.status, 200);
+    let user = bench.call("GET", "creds/old", Value::Null).await;
+    assert!(user.status == 200 && user.body["data"]["session_token"].is_null(), "{user:?}");
+}

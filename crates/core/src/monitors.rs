@@ -1,0 +1,116 @@
+//! Answers that go on while the log does: `sys/monitor`. Each is a task that this owns, and that ends with its reader, with its token or its
+//! right, when the server is sealed and when it stops.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use daypass_base::{BoxFuture, Clock, Secret};
+use daypass_policy::{Operation, Question};
+use daypass_sdk::{Error, Kind, Result};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::log::Lines;
+use crate::node::Unsealed;
+
+/// All that run.
+#[derive(Debug)]
+pub(crate) struct Monitors {
+    /// `None` once they were ended: none begins after that.
+    tasks: Mutex<Option<JoinSet<()>>>,
+}
+
+impl Default for Monitors {
+    fn default() -> Self {
+        Self { tasks: Mutex::new(Some(JoinSet::new())) }
+    }
+}
+
+/// Who reads, for as long as the token is good.
+pub(crate) struct Reader {
+    pub(crate) token: Secret<String>,
+    pub(crate) unsealed: Weak<Unsealed>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Monitors {
+    /// Begins one. Errors: `TooMany`, and `Sealed` when the server is about to stop.
+    pub(crate) fn begin(&self, reader: Reader, follow: impl FnOnce() -> Lines) -> Result<mpsc::Receiver<Bytes>> {
+        let mut tasks = self.tasks.lock();
+        let tasks = tasks.as_mut().ok_or_else(|| Error::new(Kind::Sealed, "Vault is sealed"))?;
+        while tasks.try_join_next().is_some() {}
+        if tasks.len() >= AT_ONCE {
+            let text = format!("{AT_ONCE} monitors follow the log already and that is the limit: end one of them, or try again later");
+            return Err(Error::new(Kind::TooMany, text));
+        }
+        let (pieces, body) = mpsc::channel(PIECES);
+        let look = reader.clock.sleep(LOOK_AT_TOKEN);
+        tasks.spawn(pass_on(reader, follow(), pieces, look));
+        Ok(body)
+    }
+
+    /// Ends all of them, for good.
+    pub(crate) async fn end(&self) {
+        let tasks = self.tasks.lock().take();
+        if let Some(mut tasks) = tasks {
+            tasks.shutdown().await;
+        }
+    }
+}
+
+async fn pass_on(reader: Reader, mut lines: Lines, pieces: mpsc::Sender<Bytes>, mut look: BoxFuture<'static, ()>) {
+    let mut line = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut look => {
+                if !reader.may_read().await {
+                    return;
+                }
+                look = reader.clock.sleep(LOOK_AT_TOKEN);
+            }
+            room = pieces.reserve(), if line.is_some() => match (room, line.take()) {
+                (Ok(room), Some(line)) => room.send(line),
+                (Ok(_), None) => {}
+                (Err(_reader_gone), _) => return,
+            },
+            next = lines.next(), if line.is_none() => match next {
+                Some(next) => line = Some(next),
+                None => return,
+            },
+            () = pieces.closed() => return,
+        }
+    }
+}
+
+impl Reader {
+    /// Whether the token still is good, and may still follow the log.
+    async fn may_read(&self) -> bool {
+        let Some(unsealed) = self.unsealed.upgrade() else { return false };
+        match self.judge(&unsealed).await {
+            Ok(may) => may,
+            Err(error) => {
+                tracing::warn!(%error, "a monitor ends: the rights of its token cannot be told any more");
+                false
+            }
+        }
+    }
+
+    async fn judge(&self, unsealed: &Unsealed) -> Result<bool> {
+        let (known, config_version) = unsealed.tokens.find(&self.token).await?;
+        let Some(known) = known else { return Ok(false) };
+        let authority = unsealed.authority(&known.row, config_version).await?;
+        Ok(authority.acl.judge(&Question::new(PATH, Operation::Read)).allowed)
+    }
+}
+
+/// What a reader reads.
+const PATH: &str = "sys/monitor";
+/// Monitors at one time.
+const AT_ONCE: usize = 8;
+/// Lines on their way to one client, besides those that wait in the log.
+const PIECES: usize = 16;
+/// How often the token of a monitor is looked at.
+const LOOK_AT_TOKEN: Duration = Duration::from_secs(5);

@@ -1,0 +1,76 @@
+//! An answer that goes on: the server's log.
+
+use http::header::LOCATION;
+use http_body_util::{BodyExt as _, Limited};
+
+use super::{BODY_BYTES_MAX, Call, Client, Error, Follow, Reply, Trouble, connect, innermost, redirected};
+
+impl Client {
+    /// Makes a request whose answer goes on for as long as the server likes, and gives its pieces as they come. Ends with the answer, with
+    /// Ctrl-C, and when `piece` says that nobody reads any more. Once the answer has begun, no timeout holds.
+    pub(crate) fn follow(&self, call: &Call, piece: impl FnMut(&[u8]) -> bool) -> Result<(), Error> {
+        if let Some(instead) = self.config.instead {
+            return Err(Error::Instead(instead.render(&self.config, call)));
+        }
+        self.runtime.block_on(async {
+            let begun = tokio::select! {
+                begun = self.begin(call) => begun.map_err(|trouble| self.unreached(call, trouble))?,
+                () = self.clock.sleep(self.config.timeout) => {
+                    let text = format!("context deadline exceeded: no answer within {}s", self.config.timeout.as_secs());
+                    return Err(self.unreached(call, Trouble::new(text)));
+                }
+            };
+            let body = match begun {
+                Begun::Refused(reply) => return Err(Error::Api(self.refusal(call, &reply))),
+                Begun::Streaming(body) => body,
+            };
+            tokio::select! {
+                ended = pass_on(body, piece) => ended.map_err(|trouble| self.unreached(call, trouble)),
+                _ = tokio::signal::ctrl_c() => Ok(()),
+            }
+        })
+    }
+
+    /// An answer up to its body, after one redirect at most.
+    async fn begin(&self, call: &Call) -> Result<Begun, Trouble> {
+        let mut address = self.config.address.clone();
+        let mut target = call.path_and_query(&address);
+        let mut may_follow = self.config.follow == Follow::Once;
+        loop {
+            let broken = |error: hyper::Error| Trouble::new(innermost(&error));
+            let mut connection = connect::open(&self.config, &address).await?;
+            connection.sender.ready().await.map_err(broken)?;
+            let request = self.request(&connection, &address, &target, call)?;
+            let answer = connection.sender.send_request(request).await.map_err(broken)?;
+            let status = answer.status().as_u16();
+            let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            if status < 300 {
+                return Ok(Begun::Streaming(answer.into_body()));
+            }
+            if let Some(location) = location.as_ref().filter(|_| may_follow && matches!(status, 301 | 302 | 307 | 308)) {
+                (address, target) = redirected(&address, location)?;
+                may_follow = false;
+                continue;
+            }
+            let too_long = |error: Box<dyn std::error::Error + Send + Sync>| Trouble::new(format!("reading the answer: {error}"));
+            let body = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await.map_err(too_long)?.to_bytes();
+            return Ok(Begun::Refused(Reply { status, body, location }));
+        }
+    }
+}
+
+/// What came of a request whose answer goes on.
+enum Begun {
+    Refused(Reply),
+    Streaming(hyper::body::Incoming),
+}
+
+async fn pass_on(mut body: hyper::body::Incoming, mut piece: impl FnMut(&[u8]) -> bool) -> Result<(), Trouble> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Trouble::new(innermost(&error)))?;
+        if frame.data_ref().is_some_and(|bytes| !piece(bytes)) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

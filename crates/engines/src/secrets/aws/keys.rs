@@ -1,0 +1,184 @@
+//! Access keys of users that exist: made and deleted so that a crash at any line leaves no key that nobody knows of.
+//!
+//! Before a key is made a note says which keys there were: one that is not among them afterwards is ours. Before one is deleted whose
+//! record goes first, a note names it. The regular work undoes by the note, and never takes a key that is in use here.
+
+use daypass_aws::{AccessKey, AssumeRole, AwsError, Call, ErrorKind, Holding, StaticKeys, Target};
+use daypass_sdk::{CommitFailure, Cx, Entry, Error, Result, Seconds};
+use serde::{Deserialize, Serialize};
+
+use super::config_root::{self, RootConfig};
+use super::notes::{self, Note};
+use super::text::quoted;
+use super::users::UNDO_PATIENCE;
+use super::{Aws, names, static_roles};
+
+/// Lifetime of a session that handles a key: AWS's shortest.
+const SESSION: Seconds = Seconds(900);
+/// Clocks of AWS and of this machine differ by less.
+const SKEW: Seconds = Seconds(300);
+
+/// A key that may have to go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct StrayKey {
+    /// The key itself, where it is known.
+    pub(super) id: String,
+    /// Else: the keys that there were before it was made.
+    pub(super) known: Vec<String>,
+    /// How the user's account is reached.
+    #[serde(skip_serializing_if = "Route::is_own")]
+    pub(super) route: Route,
+}
+
+/// How the account of a user is reached: with the mount's own identity, or through an IAM role of that account.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Route {
+    pub(super) assume_role_arn: String,
+    pub(super) assume_role_session_name: String,
+    pub(super) external_id: String,
+}
+
+impl Route {
+    pub(super) fn is_own(&self) -> bool {
+        self.assume_role_arn.is_empty()
+    }
+
+    /// Where calls about the user go. Errors: `Failed` when the role of its account cannot be assumed.
+    pub(super) async fn target(&self, engine: &Aws, call: Call<'_>, user: &str) -> Result<Target> {
+        if self.is_own() {
+            return Ok(call.target.clone());
+        }
+        let session_name = match self.assume_role_session_name.as_str() {
+            "" => names::safe(&format!("daypass-{user}")).chars().take(names::SESSION_SIZE_MAX).collect(),
+            given => given.to_owned(),
+        };
+        let input = AssumeRole {
+            role_arn: self.assume_role_arn.clone(),
+            session_name,
+            duration: SESSION,
+            external_id: (!self.external_id.is_empty()).then(|| self.external_id.clone()),
+            ..AssumeRole::default()
+        };
+        let doing = format!("unable to assume role {}", quoted(&self.assume_role_arn));
+        let session = engine.aws.assume_role(call, input).await.map_err(|error| failed(&doing, error))?;
+        let keys = StaticKeys { access_key_id: session.access_key_id, secret_access_key: session.secret_access_key };
+        Ok(Target { keys: Some(keys), session_token: Some(session.session_token), ..call.target.clone() })
+    }
+}
+
+/// A user whose keys are handled.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'a> {
+    pub(super) name: &'a str,
+    pub(super) route: &'a Route,
+}
+
+/// A key that was made, and the note that goes when it is somebody's.
+pub(super) struct Fresh {
+    pub(super) key: AccessKey,
+    /// Where the note lies.
+    pub(super) note: String,
+    user: String,
+}
+
+/// Makes a key beside those that are known. Errors: `Failed` with AWS's words.
+pub(super) async fn make(engine: &Aws, cx: &Cx, call: Call<'_>, owner: Owner<'_>, known: Vec<String>, doing: &str) -> Result<Fresh> {
+    let stray = StrayKey { id: String::new(), known, route: owner.route.clone() };
+    let note = notes::begin(cx, &Note::key(cx, owner.name, stray)).await?;
+    match engine.aws.create_access_key(call, owner.name).await {
+        Ok(key) => Ok(Fresh { key, note, user: owner.name.to_owned() }),
+        Err(error) => {
+            if was_not_done(&error) {
+                notes::clear(cx, &note).await;
+            }
+            Err(failed(doing, error))
+        }
+    }
+}
+
+/// Deletes a fresh key that nobody will use. What AWS does not do now is done by its note.
+pub(super) async fn discard(engine: &Aws, cx: &Cx, call: Call<'_>, fresh: &Fresh) {
+    let user = &fresh.user;
+    match delete(engine, call, user, &fresh.key.id).await {
+        Ok(()) => notes::clear(cx, &fresh.note).await,
+        Err(error) => {
+            tracing::warn!(user, key = %fresh.key.id, %error, "an access key that is not used could not be deleted; it is tried again");
+        }
+    }
+}
+
+/// Whether what was written stands although the commit failed. A failure that is no conflict may have been applied.
+/// Errors: the failure itself; the key is deleted where nobody can come to know it.
+pub(super) async fn stands(
+    engine: &Aws,
+    cx: &Cx,
+    call: Call<'_>,
+    fresh: &Fresh,
+    failure: CommitFailure,
+    place: &str,
+    is_ours: impl Fn(&Entry) -> bool,
+) -> Result<()> {
+    if matches!(failure, CommitFailure::Conflict(_)) {
+        discard(engine, cx, call, fresh).await;
+        return Err(failure.into());
+    }
+    // Not found now is not found for ever: then the note decides later, when nothing can be under way.
+    match cx.store.get(place).await {
+        Ok(Some(entry)) if is_ours(&entry) => Ok(()),
+        _ => Err(failure.into()),
+    }
+}
+
+/// Deletes a key; one that is gone is deleted.
+pub(super) async fn delete(engine: &Aws, call: Call<'_>, user: &str, id: &str) -> Result<(), AwsError> {
+    match engine.aws.remove_user_holding(call, user, &Holding::AccessKey(id.to_owned())).await {
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+        gone => gone,
+    }
+}
+
+/// Undoes a note of a key.
+pub(super) async fn undo(engine: &Aws, cx: &Cx, note: &Note, stray: &StrayKey) -> Result<()> {
+    let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
+    let own = config.target()?;
+    let call = Call { target: &own, deadline: UNDO_PATIENCE };
+    let target = stray.route.target(engine, call, &note.username).await?;
+    let call = Call { target: &target, ..call };
+    let Some(id) = found(engine, call, note, stray).await? else { return Ok(()) };
+    if config.access_key == id || static_roles::uses(cx, &note.username, &id).await? {
+        return Ok(());
+    }
+    delete(engine, call, &note.username, &id).await.map_err(|error| failed("unable to delete the access key", error))
+}
+
+/// The key that a note means. `None`: it was never made, or nobody can tell which it is.
+async fn found(engine: &Aws, call: Call<'_>, note: &Note, stray: &StrayKey) -> Result<Option<String>> {
+    if !stray.id.is_empty() {
+        return Ok(Some(stray.id.clone()));
+    }
+    let keys = match engine.aws.list_access_keys(call, &note.username).await {
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
+        keys => keys.map_err(|error| failed("unable to list the access keys", error))?,
+    };
+    let ours = |created| created + SKEW >= note.at && created <= note.at + SKEW + SKEW;
+    let mut strange = keys.into_iter().filter(|key| !stray.known.contains(&key.id) && ours(key.created));
+    let first = strange.next();
+    if first.is_some() && strange.next().is_some() {
+        tracing::warn!(user = %note.username, "one of two access keys of this user may have been made here and is not used; see which in IAM");
+        return Ok(None);
+    }
+    Ok(first.map(|key| key.id))
+}
+
+/// What AWS refused it did not do, nor what was never sent; what it did not answer it may have done.
+pub(super) fn was_not_done(error: &AwsError) -> bool {
+    let refused = error.status.is_some_and(|status| status < 500);
+    let unsent = error.status.is_none() && matches!(error.kind, ErrorKind::Malformed | ErrorKind::NoIdentity);
+    refused || unsent
+}
+
+pub(super) fn failed(doing: &str, error: AwsError) -> Error {
+    Error::failed(format!("{doing}: {}", error.sdk_text())).because(error)
+}

@@ -1,0 +1,240 @@
+//! Notes of what is to be undone at AWS: IAM users that may exist without a lease, access keys that may exist without anybody knowing them.
+//!
+//! A note is stored before AWS is asked, and goes in the commit that makes the thing somebody's. What a crash or a failure leaves is
+//! undone by the regular work, which goes on where it stopped, waits longer after each failure of one note, and shows what stays stuck
+//! (`config/parked-users`). Undoing may be done twice: what is gone already is done.
+
+use std::time::Duration;
+
+use daypass_base::Timestamp;
+use daypass_sdk::{Changes, CommitFailure, Cx, Expect, Result, Seconds};
+use serde::{Deserialize, Serialize};
+
+use super::keys::{self, StrayKey};
+use super::{Aws, users};
+
+/// Where the notes are.
+const NOTES: &str = "wal/";
+/// A note this old belongs to nobody who is still at work.
+const AGE_MAX: Seconds = Seconds(300);
+/// Notes that are read at once.
+const PAGE: usize = 100;
+/// Notes that one round of the regular work reads; the next round goes on behind them.
+const READ_MAX: usize = 5_000;
+/// Notes that one round undoes.
+const TRIED_MAX: usize = 50;
+/// Time for one round: an AWS that hangs must not hold up expiry, which runs on the same worker.
+const ROUND_PATIENCE: Duration = Duration::from_secs(20);
+/// After so many failures a note is shown as parked.
+const PARKED_AFTER: u32 = 6;
+/// The first wait after a failure; it doubles with each,
+const WAIT_FIRST: Seconds = Seconds(60);
+/// up to this, at which parked ones go on.
+const WAIT_MAX: Seconds = Seconds(3_600);
+/// Between the attempts for a mount that goes.
+const LEAVE_PAUSE: Duration = Duration::from_secs(1);
+/// Longest text of a failure that is kept, in characters.
+const PROBLEM_MAX: usize = 400;
+
+/// Something that was or will be made for nobody yet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Note {
+    pub(super) username: String,
+    /// When AWS was first asked for it.
+    pub(super) at: Timestamp,
+    /// A key of the user; `None`: the user itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<StrayKey>,
+    /// How often undoing was begun.
+    #[serde(default)]
+    pub(super) attempts: u32,
+    /// Not tried again before; nobody is at work on it after.
+    #[serde(default)]
+    pub(super) next: Option<Timestamp>,
+    /// Why the last attempt failed, in AWS's words.
+    #[serde(default)]
+    pub(super) problem: String,
+}
+
+impl Note {
+    /// A note of a user that is about to be made.
+    pub(super) fn user(cx: &Cx, username: &str) -> Self {
+        let at = cx.clock.now();
+        Self { username: username.to_owned(), at, key: None, attempts: 0, next: None, problem: String::new() }
+    }
+
+    /// A note of a key that is about to be made or deleted.
+    pub(super) fn key(cx: &Cx, username: &str, key: StrayKey) -> Self {
+        Self { key: Some(key), ..Self::user(cx, username) }
+    }
+
+    pub(super) fn is_parked(&self) -> bool {
+        self.attempts >= PARKED_AFTER
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.next.unwrap_or(self.at + AGE_MAX) <= now
+    }
+}
+
+/// Where a new note will lie.
+pub(super) fn place(cx: &Cx) -> String {
+    format!("{NOTES}{}", data_encoding::HEXLOWER.encode(&cx.entropy.bytes::<16>()))
+}
+
+/// Stores a note, and gives the place where it lies.
+pub(super) async fn begin(cx: &Cx, note: &Note) -> Result<String> {
+    let place = place(cx);
+    cx.store.commit(Changes::new().expect(&place, Expect::Absent).put_json(&place, note)?).await?;
+    Ok(place)
+}
+
+/// Removes a note that says nothing any more. That it fails is no reason to fail: the regular work finds nothing to undo.
+pub(super) async fn clear(cx: &Cx, place: &str) {
+    if let Err(error) = cx.store.delete(place).await {
+        tracing::warn!(mount = %cx.mount.path, %error, "a note of something that is not to be undone could not be removed; it is looked at later");
+    }
+}
+
+/// The regular work on notes: those that are due, from where the last round stopped.
+pub(super) async fn tidy(engine: &Aws, cx: &Cx) -> Result<()> {
+    let began = cx.clock.elapsed();
+    let (mut read, mut tried) = (0, 0);
+    loop {
+        let after = engine.looked_at.lock().clone();
+        let names = cx.store.list_page(NOTES, after.as_deref(), PAGE).await?;
+        for (place, note, version) in stored(cx, &names).await? {
+            engine.looked_at.lock().replace(place.trim_start_matches(NOTES).to_owned());
+            if !note.is_due(cx.clock.now()) {
+                continue;
+            }
+            tried += 1;
+            // What failed is noted there, and holds up no other.
+            drop(undo(engine, cx, &place, note, version).await?);
+            if tried >= TRIED_MAX || cx.clock.elapsed().saturating_sub(began) >= ROUND_PATIENCE {
+                return Ok(());
+            }
+        }
+        read += names.len();
+        *engine.looked_at.lock() = names.last().cloned();
+        if names.len() < PAGE {
+            // The end: the next round begins at the front.
+            *engine.looked_at.lock() = None;
+            return Ok(());
+        }
+        if read >= READ_MAX {
+            return Ok(());
+        }
+    }
+}
+
+/// The mount goes, and the notes with it: all are undone now, due or not. What cannot be is named in the log.
+pub(super) async fn leave(engine: &Aws, cx: &Cx) {
+    for last in [false, false, true] {
+        match undo_all(engine, cx, last).await {
+            Ok(0) => return,
+            Err(error) if last => {
+                tracing::warn!(mount = %cx.mount.path, %error, "IAM users that nobody got may be left; their names begin as the template of config/root says");
+            }
+            Ok(_) if last => {}
+            _ => cx.clock.sleep(LEAVE_PAUSE).await,
+        }
+    }
+}
+
+/// Undoes every note, due or not. Gives how many are left.
+async fn undo_all(engine: &Aws, cx: &Cx, last: bool) -> Result<usize> {
+    let mut left = 0;
+    for (place, note, version) in all(cx, |_| true).await? {
+        let username = note.username.clone();
+        if matches!(undo(engine, cx, &place, note, version).await?, Undone::Done) {
+            continue;
+        }
+        left += 1;
+        if last {
+            tracing::warn!(mount = %cx.mount.path, user = %username, "an IAM user, or a key of it, that nobody got may be left at AWS; delete it there");
+        }
+    }
+    Ok(left)
+}
+
+/// All notes, a page after the other, as `keep` chooses them. For people: never on the way of a mint.
+pub(super) async fn all(cx: &Cx, keep: impl Fn(&Note) -> bool) -> Result<Vec<(String, Note, u64)>> {
+    let (mut found, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let names = cx.store.list_page(NOTES, after.as_deref(), PAGE).await?;
+        found.extend(stored(cx, &names).await?.into_iter().filter(|(_, note, _)| keep(note)));
+        after = names.last().cloned();
+        if names.len() < PAGE {
+            return Ok(found);
+        }
+    }
+}
+
+async fn stored(cx: &Cx, names: &[String]) -> Result<Vec<(String, Note, u64)>> {
+    let places: Vec<String> = names.iter().map(|name| format!("{NOTES}{name}")).collect();
+    let entries = cx.store.get_many(&places).await?;
+    let mut notes = Vec::new();
+    for (place, entry) in places.into_iter().zip(entries) {
+        if let Some(entry) = entry {
+            let note = daypass_sdk::from_json(NOTES, &entry.value)?;
+            notes.push((place, note, entry.version));
+        }
+    }
+    Ok(notes)
+}
+
+/// How undoing ended.
+#[derive(Debug)]
+pub(super) enum Undone {
+    /// There is nothing left, nor the note.
+    Done,
+    /// AWS did not let us: its text. The note says when it is tried again.
+    Failed(String),
+    /// Somebody else took the note at the same moment.
+    Taken,
+}
+
+/// Undoes one thing. Errors: those of the store alone.
+pub(super) async fn undo(engine: &Aws, cx: &Cx, place: &str, note: Note, version: u64) -> Result<Undone> {
+    let attempts = note.attempts.saturating_add(1);
+    let note = Note { attempts, next: Some(cx.clock.now() + wait(attempts)), ..note };
+    // Written anew first: a lease that is being stored at this moment finds its note changed and is not handed out; of several nodes one
+    // goes on; and an attempt that kills the process counts.
+    match cx.store.commit(Changes::new().expect(place, Expect::Version(version)).put_json(place, &note)?).await {
+        Ok(()) => {}
+        Err(CommitFailure::Conflict(_)) => return Ok(Undone::Taken),
+        Err(failure) => return Err(failure.into()),
+    }
+    let problem = match &note.key {
+        None => users::undo(engine, cx, &note).await,
+        Some(key) => keys::undo(engine, cx, &note, key).await,
+    };
+    let Err(problem) = problem else {
+        cx.store.delete(place).await?;
+        return Ok(Undone::Done);
+    };
+    let problem: String = problem.message.chars().take(PROBLEM_MAX).collect();
+    tracing::warn!(mount = %cx.mount.path, user = %note.username, attempts, problem, "an IAM user, or a key of it, that nobody got could not be deleted; it is tried again");
+    let note = Note { problem: problem.clone(), ..note };
+    match cx.store.commit(Changes::new().expect(place, Expect::Version(version + 1)).put_json(place, &note)?).await {
+        Ok(()) | Err(CommitFailure::Conflict(_)) => Ok(Undone::Failed(problem)),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// How long after the start of an attempt the next one begins.
+fn wait(attempts: u32) -> Seconds {
+    let doubled = WAIT_FIRST.0.saturating_mul(1_u64 << attempts.saturating_sub(1).min(16));
+    Seconds(doubled.min(WAIT_MAX.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_an_hour() {
+        assert_eq!([1, 2, 3, 6, 7, 60].map(wait), [60, 120, 240, 1920, 3600, 3600].map(Seconds));
+    }
+}

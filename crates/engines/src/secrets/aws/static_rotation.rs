@@ -1,0 +1,136 @@
+//! The keys of static roles: made, replaced and deleted, so that whatever dies at whatever line leaves a role with a key that works.
+//!
+//! The key in use is never deleted before the role that names it is gone or names another one. A key that was made and is not stored
+//! has a note ([`super::keys`]).
+
+use std::time::Duration;
+
+use daypass_aws::{Call, Target};
+use daypass_sdk::{Changes, CommitFailure, Cx, Entry, Error, Expect, Reply, Result, Seconds};
+
+use super::config_root::{self, RootConfig};
+use super::keys::{self, Fresh, Owner, StrayKey, failed};
+use super::notes::{self, Note, Undone};
+use super::static_roles::{ROLES, StaticRole, key};
+use super::users::UNDO_PATIENCE;
+use super::{Aws, text::quoted};
+
+/// A rotation that failed, or that another node has begun, is tried again after this.
+const RETRY: Seconds = Seconds(60);
+/// Roles that one page of the regular work looks at.
+const PAGE: usize = 500;
+/// Time for one round of the regular work: an AWS that hangs must not hold up expiry, which runs on the same worker.
+const ROUND_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Makes the first key of a role and stores the role with it.
+pub(super) async fn first(engine: &Aws, cx: &Cx, call: Call<'_>, name: &str, role: StaticRole) -> Result<StaticRole> {
+    let fresh = made(engine, cx, call, &role).await?;
+    let role = role.with_key(&fresh.key, cx.clock.now());
+    let changes = Changes::new().expect(key(name), Expect::Absent).put_json(key(name), &role)?;
+    let stored = cx.store.commit(changes.expect(&fresh.note, Expect::Version(1)).delete(&fresh.note)).await;
+    if let Err(failure) = stored {
+        keys::stands(engine, cx, call, &fresh, failure, &key(name), |entry| role.is_in(entry)).await?;
+    }
+    Ok(role)
+}
+
+/// Makes the next key. Of two, the one that is not in use makes room; when neither is known, the oldest.
+async fn made(engine: &Aws, cx: &Cx, call: Call<'_>, role: &StaticRole) -> Result<Fresh> {
+    let mut all =
+        engine.aws.list_access_keys(call, &role.username).await.map_err(|error| failed("unable to list the access keys", error))?;
+    all.sort_by_key(|key| key.created);
+    if all.len() >= 2
+        && let Some(at) = all.iter().position(|key| key.id != role.access_key)
+    {
+        let idle = all.remove(at);
+        let gone = keys::delete(engine, call, &role.username, &idle.id).await;
+        gone.map_err(|error| failed("unable to delete the oldest access key", error))?;
+    }
+    let known = all.into_iter().map(|key| key.id).collect();
+    let owner = Owner { name: &role.username, route: &role.route };
+    keys::make(engine, cx, call, owner, known, "unable to create a new access key").await
+}
+
+/// The role goes at once, its key right after: what AWS does not delete now is deleted by the regular work.
+pub(super) async fn end(engine: &Aws, cx: &Cx, place: &str, read: &Entry) -> Result<Reply> {
+    let role: StaticRole = daypass_sdk::from_json(ROLES, &read.value)?;
+    let stray = StrayKey { id: role.access_key.clone(), route: role.route.clone(), ..StrayKey::default() };
+    let (note, note_place) = (Note::key(cx, &role.username, stray), notes::place(cx));
+    let changes = Changes::new().unchanged(place, Some(read)).delete(place);
+    cx.store.commit(changes.expect(&note_place, Expect::Absent).put_json(&note_place, &note)?).await?;
+    match notes::undo(engine, cx, &note_place, note, 1).await? {
+        Undone::Done | Undone::Taken => Ok(Reply::nothing()),
+        Undone::Failed(problem) => Ok(Reply::nothing().warn(format!(
+            "the role is gone, but its access key {} of IAM user {} is not yet: {problem}; it is tried again, see config/parked-users",
+            role.access_key,
+            quoted(&role.username)
+        ))),
+    }
+}
+
+/// Rotates what is due. One that fails holds up no other.
+pub(super) async fn rotate_due(engine: &Aws, cx: &Cx) -> Result<()> {
+    let began = cx.clock.elapsed();
+    let mut after: Option<String> = None;
+    loop {
+        let names = cx.store.list_page(ROLES, after.as_deref(), PAGE).await?;
+        let Some(last) = names.last() else { return Ok(()) };
+        after = Some(last.clone());
+        let places: Vec<String> = names.iter().map(|name| key(name)).collect();
+        for (place, entry) in places.iter().zip(cx.store.get_many(&places).await?) {
+            let Some(entry) = entry else { continue };
+            if let Err(error) = rotate_one(engine, cx, place, &entry).await {
+                tracing::warn!(role = %place, %error, "the key of a static role could not be rotated; it is tried again in a minute");
+            }
+            // Those that were tried are claimed for a minute: the next round comes to the others.
+            if cx.clock.elapsed().saturating_sub(began) >= ROUND_PATIENCE {
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn rotate_one(engine: &Aws, cx: &Cx, place: &str, entry: &Entry) -> Result<()> {
+    let now = cx.clock.now();
+    let mut role: StaticRole = daypass_sdk::from_json(ROLES, &entry.value)?;
+    if role.next_rotation > now || role.claimed_until.is_some_and(|until| until > now) {
+        return Ok(());
+    }
+    if role.schedule().missed(role.next_rotation, now)
+        && let Some(due) = role.schedule().due(role.next_rotation, now).filter(|due| *due > now)
+    {
+        role.next_rotation = due;
+        return committed(cx, Changes::new().unchanged(place, Some(entry)).put_json(place, &role)?).await.map(drop);
+    }
+    // Claimed first, so that of several nodes one makes a key.
+    role.claimed_until = Some(now + RETRY);
+    if !committed(cx, Changes::new().unchanged(place, Some(entry)).put_json(place, &role)?).await? {
+        return Ok(());
+    }
+    let target = target(engine, cx, &role).await?;
+    let call = Call { target: &target, deadline: UNDO_PATIENCE };
+    let fresh = made(engine, cx, call, &role).await?;
+    let role = role.with_key(&fresh.key, cx.clock.now());
+    let changes = Changes::new().expect(place, Expect::Version(entry.version + 1)).put_json(place, &role)?;
+    let stored = cx.store.commit(changes.expect(&fresh.note, Expect::Version(1)).delete(&fresh.note)).await;
+    match stored {
+        Ok(()) => Ok(()),
+        Err(failure) => keys::stands(engine, cx, call, &fresh, failure, place, |entry| role.is_in(entry)).await,
+    }
+}
+
+/// Where calls about the user of a role go.
+pub(super) async fn target(engine: &Aws, cx: &Cx, role: &StaticRole) -> Result<Target> {
+    let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
+    let own = config.target()?;
+    role.route.target(engine, Call { target: &own, deadline: UNDO_PATIENCE }, &role.username).await
+}
+
+/// Whether changes were applied; not when somebody else was first.
+async fn committed(cx: &Cx, changes: Changes) -> Result<bool, Error> {
+    match cx.store.commit(changes).await {
+        Ok(()) => Ok(true),
+        Err(CommitFailure::Conflict(_)) => Ok(false),
+        Err(failure) => Err(failure.into()),
+    }
+}

@@ -1,0 +1,269 @@
+//! Keys that replace themselves, and what stays stuck.
+
+use daypass_aws::{Holding, Made};
+use daypass_testkit::TestServer;
+use serde_json::{Value, json};
+
+const ROOT_USER: &str = "root-of-the-mount";
+
+async fn server() -> TestServer {
+    let server = TestServer::start().await;
+    server.aws().add_user(ROOT_USER);
+    let key = server.aws().add_key(ROOT_USER).unwrap();
+    server.put("sys/mounts/aws", json!({ "type": "aws" })).await.ok();
+    server.put("aws/config/root", json!({ "access_key": key.id, "secret_key": key.secret.expose() })).await.ok();
+    server.put("aws/roles/ci", json!({ "credential_type": "iam_user" })).await.ok();
+    server
+}
+
+async fn minutes(server: &TestServer, minutes: u64) {
+    for _ in 0..minutes {
+        server.seconds(60).await;
+    }
+}
+
+async fn root_key(server: &TestServer) -> String {
+    server.get("aws/config/root").await.ok().text("/data/access_key")
+}
+
+/// A user that nobody got and that AWS does not let us delete so many times.
+async fn stuck(server: &TestServer, times: usize) -> String {
+    let before = server.aws().users();
+    server.aws().fail("CreateAccessKey", "", 0);
+    server.aws().fail_often("ListGroupsForUser", "AccessDenied", 403, times + 1);
+    assert!(server.get("aws/creds/ci").await.status >= 400);
+    server.aws().users().into_iter().find(|name| !before.contains(name)).unwrap()
+}
+
+#[tokio::test]
+async fn a_user_that_cannot_be_deleted_is_parked_where_people_see_it() {
+    let server = server().await;
+    let user = stuck(&server, 1_000).await;
+    assert_eq!(server.list("aws/config/parked-users").await.status, 404);
+    minutes(&server, 90).await;
+    assert_eq!(server.list("aws/config/parked-users").await.ok().body["data"]["keys"], json!([user]));
+    let shown = server.get(&format!("aws/config/parked-users/{user}")).await.ok();
+    assert!(shown.number("/data/attempts") >= 6 && shown.body["data"]["parked"] == true, "{}", shown.body);
+    assert!(shown.text("/data/last_error").contains("AccessDenied"), "{}", shown.body);
+    // Trying says what AWS says.
+    let refused = server.put(&format!("aws/config/parked-users/{user}"), Value::Null).await;
+    assert!(refused.refused(400).contains("AccessDenied"), "{}", refused.body);
+    server.aws().forgive();
+    server.put(&format!("aws/config/parked-users/{user}"), Value::Null).await.ok();
+    assert!(!server.aws().users().contains(&user));
+    assert_eq!(server.list("aws/config/parked-users").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_parked_user_is_tried_once_an_hour_and_can_be_dropped() {
+    let server = server().await;
+    let user = stuck(&server, 1_000).await;
+    minutes(&server, 90).await;
+    server.aws().forgive();
+    minutes(&server, 65).await;
+    assert!(!server.aws().users().contains(&user), "healed by itself");
+    let user = stuck(&server, 1_000).await;
+    minutes(&server, 90).await;
+    let dropped = server.delete(&format!("aws/config/parked-users/{user}")).await.ok();
+    assert!(dropped.text("/warnings/0").contains("may still exist"), "{}", dropped.body);
+    server.aws().forgive();
+    minutes(&server, 120).await;
+    assert!(server.aws().users().contains(&user));
+    let unknown = server.put(&format!("aws/config/parked-users/{user}"), Value::Null).await;
+    assert!(unknown.refused(400).starts_with("no deletion of an IAM user"), "{}", unknown.body);
+}
+
+/// Story: notes were looked at fifty a minute from the front, so that those that failed for ever kept the others from their turn.
+#[tokio::test]
+async fn notes_that_fail_starve_no_other() {
+    let server = server().await;
+    for _ in 0..60 {
+        server.aws().fail("CreateAccessKey", "", 0);
+        server.aws().fail_often("ListGroupsForUser", "", 0, 2);
+        assert!(server.get("aws/creds/ci").await.status >= 400);
+    }
+    let users = || server.aws().users().len() - 1;
+    assert_eq!(users(), 60);
+    // The first round fails at every one it looks at.
+    server.aws().fail_often("ListGroupsForUser", "AccessDenied", 403, 50);
+    minutes(&server, 5).await;
+    assert_eq!(users(), 60);
+    server.seconds(60).await;
+    assert_eq!(users(), 50, "those behind had their turn");
+    minutes(&server, 3).await;
+    assert_eq!(users(), 0);
+}
+
+/// Story: a template without chance in it named a user that somebody had; the death of the second request deleted the first one's user.
+#[tokio::test]
+async fn a_user_that_was_there_before_is_not_taken_for_one_of_ours() {
+    let server = server().await;
+    server.put("aws/config/root", json!({ "username_template": "fixed" })).await.ok();
+    server.get("aws/creds/ci").await.ok();
+    minutes(&server, 20).await;
+    server.aws().fail("CreateUser", "ServiceFailure", 500);
+    server.aws().fail_often("ListGroupsForUser", "", 0, 2);
+    assert!(server.get("aws/creds/ci").await.status >= 400);
+    minutes(&server, 8).await;
+    assert!(server.aws().users().contains(&"fixed".to_owned()));
+}
+
+#[tokio::test]
+async fn the_root_key_replaces_itself_every_period_unless_that_is_switched_off() {
+    let server = server().await;
+    let first = root_key(&server).await;
+    server.put("aws/config/root", json!({ "rotation_period": "1h" })).await.ok();
+    minutes(&server, 59).await;
+    assert_eq!(root_key(&server).await, first);
+    minutes(&server, 2).await;
+    let second = root_key(&server).await;
+    assert_ne!(second, first);
+    assert_eq!(server.aws().holdings(ROOT_USER), [Holding::AccessKey(second.clone())]);
+    server.put("aws/config/root", json!({ "disable_automated_rotation": true })).await.ok();
+    minutes(&server, 120).await;
+    assert_eq!(root_key(&server).await, second);
+    server.put("aws/config/root", json!({ "disable_automated_rotation": false })).await.ok();
+    minutes(&server, 2).await;
+    assert_ne!(root_key(&server).await, second);
+}
+
+/// The clock of a test begins on a Friday, 2026-01-02T03:04:05Z.
+#[tokio::test]
+async fn the_root_key_replaces_itself_when_its_cron_line_says_and_within_the_window() {
+    let server = server().await;
+    let first = root_key(&server).await;
+    let fields = json!({ "rotation_schedule": "30 4 * * *", "rotation_window": "1h" });
+    server.put("aws/config/root", fields).await.ok();
+    let shown = server.get("aws/config/root").await.ok();
+    assert_eq!((shown.text("/data/rotation_schedule"), shown.number("/data/rotation_window")), ("30 4 * * *".to_owned(), 3600));
+    minutes(&server, 85).await;
+    assert_eq!(root_key(&server).await, first);
+    minutes(&server, 2).await;
+    let second = root_key(&server).await;
+    assert_ne!(second, first);
+    // A whole window of refusals: it waits for the next day.
+    server.aws().fail_often("CreateAccessKey", "AccessDenied", 403, 100);
+    server.seconds(23 * 3600 + 50 * 60).await;
+    minutes(&server, 80).await;
+    server.aws().forgive();
+    minutes(&server, 120).await;
+    assert_eq!(root_key(&server).await, second);
+    server.seconds(20 * 3600).await;
+    minutes(&server, 65).await;
+    assert_ne!(root_key(&server).await, second);
+}
+
+#[tokio::test]
+async fn a_root_rotation_that_fails_leaves_the_old_key_and_waits_longer_each_time() {
+    let server = server().await;
+    let first = root_key(&server).await;
+    server.put("aws/config/root", json!({ "rotation_period": "1h" })).await.ok();
+    server.aws().fail_often("CreateAccessKey", "AccessDenied", 403, 3);
+    minutes(&server, 61 + 5).await;
+    assert_eq!(root_key(&server).await, first);
+    minutes(&server, 4).await;
+    assert_ne!(root_key(&server).await, first);
+}
+
+#[tokio::test]
+async fn a_new_root_key_that_aws_never_accepts_is_deleted_and_the_old_one_stays() {
+    let server = server().await;
+    let first = root_key(&server).await;
+    server.aws().keys_settle_after(std::time::Duration::from_hours(1));
+    server.seconds(3700).await;
+    let time = async {
+        for _ in 0..40 {
+            server.seconds(1).await;
+        }
+    };
+    let (refused, ()) = tokio::join!(server.put("aws/config/rotate-root", Value::Null), time);
+    assert!(refused.refused(500).contains("the old one stays in force"), "{}", refused.body);
+    assert_eq!(server.aws().holdings(ROOT_USER), [Holding::AccessKey(first.clone())]);
+    assert_eq!(root_key(&server).await, first);
+}
+
+/// Story: the old key could not be deleted, and nobody tried again.
+#[tokio::test]
+async fn an_old_root_key_that_is_not_deleted_at_once_is_deleted_later() {
+    let server = server().await;
+    server.aws().fail("Remove", "ServiceFailure", 500);
+    let refused = server.put("aws/config/rotate-root", Value::Null).await;
+    assert!(refused.refused(500).contains("error deleting old access key: "), "{}", refused.body);
+    assert_eq!(server.aws().holdings(ROOT_USER).len(), 2);
+    minutes(&server, 3).await;
+    assert_eq!(server.aws().holdings(ROOT_USER), [Holding::AccessKey(root_key(&server).await)]);
+}
+
+#[tokio::test]
+async fn a_schedule_that_makes_no_sense_is_refused() {
+    let server = server().await;
+    for (fields, said) in [
+        (json!({ "rotation_period": "10s" }), "rotation_period is too short"),
+        (json!({ "rotation_schedule": "* *" }), "invalid rotation_schedule \"* *\": it has 2 fields"),
+        (json!({ "rotation_schedule": "@daily", "rotation_period": 60 }), "mutually exclusive fields"),
+        (json!({ "rotation_window": 60, "rotation_period": 60 }), "rotation_window does not apply to period"),
+        (json!({ "rotation_window": 60 }), "cannot use rotation_window without rotation_schedule"),
+        (json!({ "rotation_period": "1h", "access_key": "", "secret_key": "" }), "need an access_key and a secret_key"),
+    ] {
+        let refused = server.put("aws/config/root", fields).await;
+        assert!(refused.refused(400).contains(said), "{}", refused.body);
+    }
+}
+
+#[tokio::test]
+async fn a_static_key_follows_a_cron_line_and_its_window() {
+    let server = server().await;
+    server.aws().add_user("legacy");
+    let fields = json!({ "username": "legacy", "rotation_schedule": "0 */6 * * *", "rotation_window": "1h" });
+    let shown = server.put("aws/static-roles/legacy", fields).await.ok();
+    assert_eq!((shown.text("/data/rotation_schedule"), shown.number("/data/rotation_window")), ("0 */6 * * *".to_owned(), 3600));
+    let creds = async || server.get("aws/static-creds/legacy").await.ok();
+    let first = creds().await;
+    assert_eq!(first.text("/data/expiration"), "2026-01-02T06:00:00Z");
+    minutes(&server, 177).await;
+    let second = creds().await;
+    assert_ne!(second.text("/data/access_key"), first.text("/data/access_key"));
+    assert_eq!(second.text("/data/expiration"), "2026-01-02T12:00:00Z");
+    // A change to a period counts from the last rotation.
+    server.put("aws/static-roles/legacy", json!({ "rotation_period": "2h" })).await.ok();
+    assert!(creds().await.text("/data/expiration").starts_with("2026-01-02T08:0"));
+    let shown = server.get("aws/static-roles/legacy").await.ok();
+    assert!(shown.body["data"].get("rotation_schedule").is_none() && shown.number("/data/rotation_period") == 7200, "{}", shown.body);
+}
+
+#[tokio::test]
+async fn a_user_of_another_account_is_reached_through_its_role() {
+    let server = server().await;
+    server.aws().add_user("legacy");
+    let role = "arn:aws:iam::111111111111:role/key-rotation";
+    let fields = json!({ "username": "legacy", "rotation_period": "1h", "assume_role_arn": role, "assume_role_session_name": "turn",
+        "external_id": "e-1" });
+    let shown = server.put("aws/static-roles/legacy", fields).await.ok();
+    assert_eq!((shown.text("/data/assume_role_arn"), shown.text("/data/external_id")), (role.to_owned(), "e-1".to_owned()));
+    let assumed = |server: &TestServer| {
+        let calls = server.aws().made().into_iter();
+        calls
+            .filter(|made| {
+                matches!(made, Made::AssumeRole(_, input) if input.role_arn == role && input.session_name == "turn"
+            && input.external_id.as_deref() == Some("e-1"))
+            })
+            .count()
+    };
+    assert_eq!(assumed(&server), 1);
+    let first = server.get("aws/static-creds/legacy").await.ok().text("/data/access_key");
+    minutes(&server, 61).await;
+    assert_eq!(assumed(&server), 2);
+    assert_ne!(server.get("aws/static-creds/legacy").await.ok().text("/data/access_key"), first);
+    server.delete("aws/static-roles/legacy").await.ok();
+    assert_eq!((assumed(&server), server.aws().holdings("legacy")), (3, vec![Holding::AccessKey(first)]));
+    for (fields, said) in [
+        (json!({ "assume_role_arn": "arn:aws:iam::1:user/x" }), "is no ARN of an IAM role"),
+        (json!({ "external_id": "e" }), "need an assume_role_arn"),
+        (json!({ "assume_role_arn": role, "assume_role_session_name": "a b" }), "is no session name"),
+    ] {
+        let mut all = json!({ "username": "legacy", "rotation_period": "1h" });
+        all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let refused = server.put("aws/static-roles/other", all).await;
+        assert!(refused.refused(400).contains(said), "{}", refused.body);
+    }
+}

@@ -1,0 +1,222 @@
+"""IAM users and their keys against a second fake AWS, which others wrote: what the server says it made is really there, and really gone.
+
+The fake is moto (MOTO names it); what is there is asked of it with boto3, past the server.
+"""
+
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import ClientError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from proof import SERVER, TOKEN, Proof  # noqa: E402
+
+prove = Proof()
+MOTO = os.environ["MOTO"]
+POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}
+# The regular work looks once a minute; a machine that is busy may take longer.
+ROTATION_LIMIT = 170
+
+
+def client(service, key="AKIAIOSFODNN7EXAMPLE", secret="example", token=None):
+    return boto3.client(service, region_name="us-east-1", endpoint_url=MOTO, aws_access_key_id=key, aws_secret_access_key=secret,
+                        aws_session_token=token)
+
+
+iam = client("iam")
+# moto knows AWS's own policies only when told to: these do as well.
+BOUNDARY, READ_ONLY = (
+    iam.create_policy(PolicyName=name, PolicyDocument=json.dumps(POLICY))["Policy"]["Arn"] for name in ("boundary", "read-only")
+)
+
+
+def ask(method, path, body=None):
+    """Status and answer of the server."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{SERVER}/v1/{path}", data=data, method=method, headers={"X-Vault-Token": TOKEN})
+    try:
+        with urllib.request.urlopen(request, timeout=90) as answer:
+            text = answer.read()
+            return answer.status, json.loads(text) if text else {}
+    except urllib.error.HTTPError as refusal:
+        text = refusal.read()
+        return refusal.code, json.loads(text) if text else {}
+
+
+def there(name):
+    try:
+        return iam.get_user(UserName=name)["User"]
+    except ClientError as refusal:
+        if refusal.response["Error"]["Code"] == "NoSuchEntity":
+            return None
+        raise
+
+
+def keys(name):
+    return [key["AccessKeyId"] for key in iam.list_access_keys(UserName=name)["AccessKeyMetadata"]]
+
+
+def users():
+    return {user["UserName"] for user in iam.list_users()["Users"]}
+
+
+def owner(key, secret):
+    """The user that a key belongs to, as AWS tells who signs."""
+    return client("sts", key, secret).get_caller_identity()["Arn"].rsplit("/", 1)[-1]
+
+
+def set_up():
+    iam.create_user(UserName="daypass-root")
+    root = iam.create_access_key(UserName="daypass-root")["AccessKey"]
+    prove.secret(root["SecretAccessKey"])
+    iam.create_group(GroupName="builders")
+    iam.create_user(UserName="legacy")
+    iam.create_user(UserName="crowded")
+    status, answer = ask("POST", "sys/mounts/aws", {"type": "aws"})
+    prove("an aws mount", status == 204, answer)
+    config = {"access_key": root["AccessKeyId"], "secret_key": root["SecretAccessKey"], "region": "us-east-1", "iam_endpoint": MOTO,
+              "sts_endpoint": MOTO}
+    status, answer = ask("POST", "aws/config/root", config)
+    prove("it is told where moto is", status == 204, answer)
+    ask("POST", "aws/config/lease", {"lease": "30m", "lease_max": "1h"})
+    return root["AccessKeyId"]
+
+
+def mint(role):
+    status, answer = ask("GET", f"aws/creds/{role}")
+    data = answer.get("data") or {}
+    prove.secret(data.get("secret_key"))
+    return status, answer, data
+
+
+def full_user():
+    role = {"credential_type": "iam_user", "policy_arns": [READ_ONLY], "policy_document": json.dumps(POLICY), "iam_groups": ["builders"],
+            "iam_tags": {"team": "build", "owner": "ci"}, "permissions_boundary_arn": BOUNDARY, "user_path": "/daypass/"}
+    status, answer = ask("POST", "aws/roles/full", role)
+    prove("a role with all that an IAM user can have", status == 204, answer)
+    status, answer, data = mint("full")
+    if not prove("it makes a user", status == 200 and data.get("access_key", "").startswith("AKIA"), answer):
+        return
+    name = owner(data["access_key"], data["secret_key"])
+    user = there(name) or {}
+    prove("moto knows the user, and the key as its own", user.get("UserName") == name and keys(name) == [data["access_key"]], user)
+    prove("at the path of the role", user.get("Path") == "/daypass/", user)
+    # moto takes a boundary with the creation of a role alone; for users it forgets it, so there is nothing to see.
+    tags = {tag["Key"]: tag["Value"] for tag in iam.list_user_tags(UserName=name)["Tags"]}
+    prove("with the tags", tags == role["iam_tags"], tags)
+    groups = [group["GroupName"] for group in iam.list_groups_for_user(UserName=name)["Groups"]]
+    prove("in the group", groups == ["builders"], groups)
+    attached = [policy["PolicyArn"] for policy in iam.list_attached_user_policies(UserName=name)["AttachedPolicies"]]
+    prove("with the managed policy", attached == [READ_ONLY], attached)
+    inline = iam.get_user_policy(UserName=name, PolicyName="full")["PolicyDocument"]
+    prove("with the inline policy", inline == POLICY, inline)
+    # What people hang on a user must not keep it.
+    iam.create_login_profile(UserName=name, Password="not-a-secret-1")
+    iam.create_access_key(UserName=name)
+    status, answer = ask("PUT", "sys/leases/revoke", {"lease_id": answer["lease_id"]})
+    prove("its lease is revoked", status == 204, answer)
+    prove("and the user is gone, with all that hung on it", there(name) is None)
+    members = [user["UserName"] for user in iam.get_group(GroupName="builders")["Users"]]
+    prove("the group is empty again", members == [], members)
+
+
+def many_users():
+    ask("POST", "aws/roles/plain", {"credential_type": "iam_user", "policy_arns": [READ_ONLY]})
+    before = users()
+    made = [mint("plain") for _ in range(5)]
+    prove("five users of one role", all(status == 200 for status, _, _ in made) and len(users() - before) == 5, users() - before)
+    status, answer = ask("PUT", "sys/leases/revoke-prefix/aws/creds/plain", {})
+    prove("are revoked together", status == 204 and users() == before, (answer, users() - before))
+
+
+def refused_user():
+    before = users()
+    ask("POST", "aws/roles/broken", {"credential_type": "iam_user", "policy_arns": [READ_ONLY], "iam_groups": ["nobody-made-this-group"]})
+    status, answer, _ = mint("broken")
+    prove("a group that does not exist is named", status == 400 and "Error adding user to group" in answer["errors"][0], answer)
+    prove("and no half-made user stays", users() == before, users() - before)
+    parked, answer = ask("LIST", "aws/config/parked-users")
+    prove("nor is one parked", parked == 404, answer)
+
+
+def static_role():
+    status, answer = ask("POST", "aws/static-roles/legacy", {"username": "legacy", "rotation_period": 60})
+    prove("a static role for a user that exists", status == 200 and answer["data"]["id"] == there("legacy")["UserId"], answer)
+    status, answer = ask("GET", "aws/static-creds/legacy")
+    data = answer.get("data") or {}
+    prove.secret(data.get("secret_key"))
+    prove("its key is the user's only one", keys("legacy") == [data.get("access_key")], keys("legacy"))
+    prove("and signs as that user", owner(data["access_key"], data["secret_key"]) == "legacy")
+    return data["access_key"]
+
+
+def crowded_static_role():
+    first = iam.create_access_key(UserName="crowded")["AccessKey"]["AccessKeyId"]
+    second = iam.create_access_key(UserName="crowded")["AccessKey"]["AccessKeyId"]
+    status, answer = ask("POST", "aws/static-roles/crowded", {"username": "crowded", "rotation_schedule": "0 3 * * *", "rotation_window": "1h"})
+    prove("a static role with a cron line for a user with two keys", status == 200 and answer["data"]["rotation_schedule"] == "0 3 * * *", answer)
+    found = keys("crowded")
+    prove("one of the two made room", len(found) == 2 and (first in found) != (second in found), found)
+    status, answer = ask("DELETE", "aws/static-roles/crowded")
+    left = keys("crowded")
+    prove("deleting the role deletes its key alone", status == 204 and len(left) == 1 and left[0] in (first, second), (answer, left))
+    status, answer = ask("POST", "aws/static-roles/nobody", {"username": "nobody", "rotation_period": 60})
+    prove("a user that does not exist is named", status == 500 and "unable to validate username \\\"nobody\\\"" in json.dumps(answer), answer)
+
+
+def rotate_root(old):
+    status, answer = ask("POST", "aws/config/rotate-root")
+    new = (answer.get("data") or {}).get("access_key")
+    prove("the root key is replaced", status == 200 and new not in (None, old), answer)
+    prove("moto has the new one alone", keys("daypass-root") == [new], keys("daypass-root"))
+    status, answer = ask("GET", "aws/config/root")
+    prove("the configuration names it", answer["data"]["access_key"] == new, answer)
+    status, answer, _ = mint("plain")
+    prove("and it works", status == 200, answer)
+    status, answer = ask("PUT", "sys/leases/revoke", {"lease_id": answer["lease_id"]})
+    prove("for taking back too", status == 204, answer)
+    iam.create_access_key(UserName="daypass-root")
+    status, answer = ask("POST", "aws/config/rotate-root")
+    prove("with two keys there is no room for a third, and the error says so", status == 500 and "LimitExceeded" in json.dumps(answer), answer)
+    prove("the root key stays in force", new in keys("daypass-root"), keys("daypass-root"))
+
+
+def rotated_static_role(first):
+    began = time.monotonic()
+    second = first
+    while second == first and time.monotonic() - began < ROTATION_LIMIT:
+        time.sleep(1)
+        second = ask("GET", "aws/static-creds/legacy")[1]["data"]["access_key"]
+    prove(f"within {ROTATION_LIMIT} s the static key is another one", second != first, second)
+    prove("and the one before goes on", sorted(keys("legacy")) == sorted([first, second]), keys("legacy"))
+    status, answer = ask("DELETE", "aws/static-roles/legacy")
+    prove("the role is deleted, and its key with it", status == 204 and keys("legacy") == [first], (answer, keys("legacy")))
+    status, answer = ask("GET", "aws/static-creds/legacy")
+    prove("nobody is given it any more", status == 404, answer)
+
+
+def unmounted():
+    before = users()
+    mint("plain")
+    prove("one more user", len(users() - before) == 1, users() - before)
+    status, answer = ask("DELETE", "sys/mounts/aws")
+    prove("goes with the mount", status == 204 and users() == before, (answer, users() - before))
+
+
+old = set_up()
+key = static_role()
+full_user()
+many_users()
+refused_user()
+crowded_static_role()
+rotate_root(old)
+rotated_static_role(key)
+unmounted()
+print(f"{prove.passed} passed, {prove.failed} failed")
+sys.exit(1 if prove.failed else 0)
