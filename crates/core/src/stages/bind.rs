@@ -148,16 +148,19 @@ async fn lease(
         }
     };
     inner.metrics.lease(routed.mount_type());
-    if let Some(mint) = mint(parsed, identified, &leased.facts, &id, (now, ttl)) {
+    let mut facts = leased.facts;
+    if let Some(mint) = mint(parsed, identified, &facts, &id, (now, ttl)) {
+        // The audit record names them too: a child token's own metadata may say nothing, or something else.
+        facts.extend(mint.claims.iter().map(|(name, value)| (format!("claim/{name}"), value.clone())));
         unsealed.mints.add(mint);
     }
     if leased.without_envelope {
         let content = Content::Bare(Value::Object(leased.data));
-        return Ok((Answer { status: 200, content, facts: leased.facts, ..Answer::default() }, warnings));
+        return Ok((Answer { status: 200, content, facts, ..Answer::default() }, warnings));
     }
     let envelope =
         Envelope { lease_id: id, renewable, lease_duration: ttl.0, ..data_envelope(&parsed.id, routed.mount_type(), Some(leased.data)) };
-    Ok((Answer { facts: leased.facts, ..Answer::envelope(200, envelope) }, warnings))
+    Ok((Answer { facts, ..Answer::envelope(200, envelope) }, warnings))
 }
 
 /// The ledger's entry for an AWS credential; nothing for other secrets.

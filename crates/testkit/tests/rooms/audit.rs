@@ -161,6 +161,7 @@ async fn a_mint_names_key_role_session_and_login_in_clear_and_never_a_secret() {
     let facts = json!({
         "access_key_id": key_id, "credential_type": "assumed_role",
         "role_arn": "arn:aws:iam::111111111111:role/deploy", "session_name": "build-42",
+        "claim/job": "release", "claim/role_name": "jenkins",
     });
     assert_eq!(response["response"]["facts"], facts);
     assert_eq!(response["auth"]["metadata"], json!({ "job": "release", "role_name": "jenkins" }));
@@ -170,6 +171,12 @@ async fn a_mint_names_key_role_session_and_login_in_clear_and_never_a_secret() {
         assert_eq!(response["response"]["data"][secret], audited.hash("file", &value).await);
         assert!(!audited.text("file").contains(&value), "{secret} stands in the log");
     }
+    // A child's own metadata is its maker's word; the claims of the login are named all the same.
+    server.policy("deploy", r#"path "a*" { capabilities = ["read", "update"] }"#).await;
+    let child = server.put("auth/token/create", json!({ "meta": { "job": "forged" } })).token(&token).await.ok().token();
+    server.get("aws/sts/deploy").token(&child).await.ok();
+    let [_, response] = audited.last();
+    assert_eq!(response["response"]["facts"]["claim/job"], json!("release"));
     // Wrapped, too: whoever unwraps it later, the record says what was made.
     let wrapped = server.get("aws/sts/deploy").token(&token).wrap("60s").await.ok();
     let [_, response] = audited.last();

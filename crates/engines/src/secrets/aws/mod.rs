@@ -23,6 +23,8 @@ mod console;
 mod container;
 mod creds;
 mod documents;
+#[doc(hidden)]
+pub mod fuzzing;
 mod keys;
 mod limits;
 mod loaded;
