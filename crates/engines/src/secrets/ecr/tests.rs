@@ -112,9 +112,9 @@ async fn throttles_are_tried_again_and_refusals_come_back_as_awss_text() {
     let rule =
         |effect, times| Rule { service: Some("ecr".to_owned()), action: None, effect, times: Some(times), rate: None, milliseconds: 0 };
     let waiting = async {
-        // The pauses between attempts are simulated.
+        // The pauses between attempts are simulated. Small steps: limits on real connections are kept on the same clock.
         loop {
-            bench.advance(1);
+            bench.clock.advance(std::time::Duration::from_millis(1));
             tokio::task::yield_now().await;
         }
     };
