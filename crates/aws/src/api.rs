@@ -59,6 +59,15 @@ pub struct Target {
     pub max_retries: Option<u32>,
 }
 
+impl Target {
+    /// The same place, with calls signed by a session.
+    #[must_use]
+    pub fn signed_by(&self, session: &Credential) -> Self {
+        let keys = StaticKeys { access_key_id: session.access_key_id.clone(), secret_access_key: session.secret_access_key.clone() };
+        Self { keys: Some(keys), session_token: Some(session.session_token.clone()), ..self.clone() }
+    }
+}
+
 /// An STS endpoint that is not AWS's default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StsEndpoint {

@@ -39,6 +39,24 @@ impl SimClock {
         }
     }
 
+    /// Runs `work` while time goes on by itself: 50 ms, whenever everything that can be done at one moment had its chance. Real
+    /// connections then have some real time for each simulated limit.
+    pub async fn while_passing<T>(&self, work: impl Future<Output = T>) -> T {
+        let passing = async {
+            loop {
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                self.advance(Duration::from_millis(50));
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = passing => never,
+        }
+    }
+
     /// Sets wall time alone, forward or back, as an operator or a bad time server would.
     pub fn jump_to(&self, now: Timestamp) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).now = now;

@@ -1,10 +1,9 @@
 //! Minting while AWS is in trouble: the whole server, the real client, and the strict fake of AWS over loopback, on one simulated clock.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use daypass_aws::{ContainerEndpoint, LiveAws, Settings};
-use daypass_base::sim::{SeededEntropy, SimClock};
+use daypass_base::sim::SeededEntropy;
 use daypass_base::{Clock, Secret, SystemClock};
 use daypass_sandbox::{Effect, Options, Rule, Running};
 use daypass_testkit::{Setup, TestServer};
@@ -33,23 +32,6 @@ async fn server() -> (Arc<TestServer>, Running) {
         server.put(&format!("aws/roles/{role}"), json!({ "credential_type": "assumed_role", "role_arns": arn })).await.ok();
     }
     (Arc::new(server), sandbox)
-}
-
-/// Runs `work` while the clock goes on by itself.
-async fn while_time_passes<T>(clock: &SimClock, work: impl Future<Output = T>) -> T {
-    let passing = async {
-        loop {
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
-            clock.advance(Duration::from_millis(50));
-        }
-    };
-    tokio::select! {
-        biased;
-        done = work => done,
-        never = passing => never,
-    }
 }
 
 fn calls(sandbox: &Running) -> Vec<Option<String>> {
@@ -83,7 +65,7 @@ async fn half_of_the_calls_throttled_and_five_seconds_for_the_rest_fail_no_calle
             assert_eq!(answer.status, 200, "{:?}", answer.body);
         }
     };
-    while_time_passes(&clock, all).await;
+    clock.while_passing(all).await;
     let made = calls(&sandbox);
     let refused = made.iter().filter(|error| error.is_some()).count();
     assert_eq!(made.len() - refused, CALLERS, "each caller has one credential");

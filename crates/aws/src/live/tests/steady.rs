@@ -16,23 +16,6 @@ use super::{LOCKED, STAGING, call, root_keys, rule, task, wanted};
 use crate::live::{LiveAws, Settings};
 use crate::{Aws, Call, ErrorKind, Target};
 
-/// Runs `work` while the clock goes on by itself: whenever everything that can be done at one moment had its chance.
-async fn while_time_passes<T>(clock: &SimClock, work: impl Future<Output = T>) -> T {
-    let passing = async {
-        loop {
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
-            clock.advance(Duration::from_millis(50));
-        }
-    };
-    tokio::select! {
-        biased;
-        done = work => done,
-        never = passing => never,
-    }
-}
-
 /// A fake and a client on one simulated clock that begins now, because answers carry the machine's date.
 async fn simulated() -> (SimClock, Running, Arc<LiveAws>) {
     let clock = SimClock::at(SystemClock::new().now());
@@ -66,7 +49,7 @@ async fn with_half_of_the_calls_throttled_and_the_rest_slow_no_caller_sees_an_er
             caller.await.unwrap().unwrap();
         }
     };
-    while_time_passes(&clock, all).await;
+    clock.while_passing(all).await;
     assert!(clock.elapsed().saturating_sub(began) < DEADLINE);
     let calls = sandbox.control().calls();
     let made = calls.iter().filter(|call| call.action == "AssumeRole").count();
@@ -99,7 +82,7 @@ async fn an_account_that_throttles_everything_is_asked_at_a_bounded_rate_until_t
             assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Throttled, "Throttling"), "AWS's word is told: {error}");
         }
     };
-    while_time_passes(&clock, all).await;
+    clock.while_passing(all).await;
     assert_eq!(counted.load(Ordering::Relaxed), CALLERS);
     // The fake remembers the last 1,024 calls.
     let made = sandbox.control().calls().iter().filter(|call| call.action == "AssumeRole").count();
@@ -111,9 +94,9 @@ async fn an_account_that_throttles_everything_is_asked_at_a_bounded_rate_until_t
 async fn refusals_are_final_also_in_a_storm() {
     let (clock, sandbox, aws) = simulated().await;
     let target = Target::default();
-    let denied = while_time_passes(&clock, aws.assume_role(call(&target), wanted(LOCKED))).await.unwrap_err();
+    let denied = clock.while_passing(aws.assume_role(call(&target), wanted(LOCKED))).await.unwrap_err();
     assert_eq!(denied.kind, ErrorKind::Denied);
-    let malformed = while_time_passes(&clock, aws.assume_role(call(&target), wanted("arn:aws:iam::111111111111:user/x"))).await;
+    let malformed = clock.while_passing(aws.assume_role(call(&target), wanted("arn:aws:iam::111111111111:user/x"))).await;
     assert!(matches!(malformed.unwrap_err().kind, ErrorKind::Malformed | ErrorKind::Denied));
     assert_eq!(super::calls(&sandbox, "AssumeRole"), 2);
 }
@@ -256,7 +239,7 @@ async fn retry_after_is_kept_to() {
     let (aws, target) = live(address, &clock);
     let began = clock.elapsed();
     let patient = Call { target: &target, deadline: Duration::from_mins(2) };
-    while_time_passes(&clock, aws.get_caller_identity(patient)).await.unwrap();
+    clock.while_passing(aws.get_caller_identity(patient)).await.unwrap();
     let took = clock.elapsed().saturating_sub(began);
     assert!(took >= Duration::from_secs(30) && took < Duration::from_secs(32), "{took:?}");
 

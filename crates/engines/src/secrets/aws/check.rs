@@ -13,10 +13,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::secrets::at_aws::deadline;
+
 use super::Aws;
 use super::arn;
 use super::attribution::Attribution;
-use super::creds::{deadline, signed_by};
 use super::documents::{self, Trust};
 use super::loaded::{self, Loaded};
 use super::names;
@@ -78,7 +79,7 @@ impl Walk {
 /// Errors: `BadRequest` where the role has nothing to walk to; whatever fails at AWS is part of the answer.
 async fn check(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> {
     let Loaded { role, target, .. } = loaded::assumed_role(&cx, &params.name).await?;
-    engine.remember(&target);
+    engine.last.remember(&target);
     let attribution = Attribution::of(&cx, &params.name);
     let wanted = role.iam_role(&attribution, &params.name, &params.role_arn)?;
     let call = Call { target: &target, deadline: deadline(&cx) };
@@ -109,7 +110,7 @@ async fn check(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> 
         let Some(session) = assume(&engine, &cx, call, &mut walk, hop, input).await else { return Ok(walk.answer()) };
         from.arn = session.arn.clone().unwrap_or_default();
         from.account = arn::iam_role(&ours.via_role_arn).map(|arn| arn.account.to_owned()).unwrap_or_default();
-        way = Some(signed_by(&target, &session));
+        way = Some(target.signed_by(&session));
     }
     let hop = Hop { from: &from, to: &wanted, external_id: &role.external_id, actions: &actions };
     let call = Call { target: way.as_ref().unwrap_or(call.target), ..call };
@@ -211,7 +212,7 @@ async fn diagnose(engine: &Aws, call: Call<'_>, walk: &mut Walk, hop: &Hop<'_>, 
 
 /// The session works: AWS says who it is.
 async fn prove(engine: &Aws, cx: &Cx, target: &Target, session: &Credential, walk: &mut Walk) {
-    let signed = signed_by(target, session);
+    let signed = target.signed_by(session);
     let call = Call { target: &signed, deadline: deadline(cx) };
     match engine.aws.get_caller_identity(call).await {
         Ok(identity) => walk.passed("the credential works", identity.arn),

@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::secrets::at_aws::{deadline, upstream};
+
 use super::Aws;
 use super::attribution::Attribution;
 use super::config_root::{self, RootConfig};
@@ -69,10 +71,10 @@ async fn visit(engine: Arc<Aws>, cx: Cx, wanted: Wanted) -> Result<Reply> {
         issuer: wanted.issuer.clone(),
         duration: wanted.session_duration,
     };
-    let call = Call { target: &target, deadline: creds::deadline(&cx) };
+    let call = Call { target: &target, deadline: deadline(&cx) };
     let url = engine.aws.sign_in(call, visit).await.map_err(|error| {
         let hint = if wanted.session_duration.is_some() { "\n\tleave session_duration out: AWS takes it of few sessions" } else { "" };
-        creds::upstream(format!("Error signing in to the console: {}{hint}", error.sdk_text()), error)
+        upstream(format!("Error signing in to the console: {}{hint}", error.sdk_text()), error)
     })?;
     leased.data = shown(&cx, leased, &url, &destination, arn);
     leased.facts.insert("destination".to_owned(), destination);

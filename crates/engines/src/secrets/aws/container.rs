@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use super::Aws;
 use super::creds::{self, Wanted};
-use super::role::{CredentialType, Door, Role};
-use super::roles;
+use super::loaded;
+use super::role::{CredentialType, Door};
 
 pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
     vec![
@@ -29,14 +29,13 @@ async fn serve(engine: Arc<Aws>, cx: Cx, wanted: Wanted) -> Result<Reply> {
         return Err(Error::bad_request("an answer of container/ cannot be wrapped: SDKs read it as it is. Read sts/ instead"));
     }
     let name = cx.request.below.strip_prefix("container/").unwrap_or_default();
-    if let Some(role) = cx.store.get_json::<Role>(&roles::key(name)).await?
-        && role.kind_at(Door::Sts)? == CredentialType::IamUser
-    {
+    let loaded = loaded::role(&cx, name).await?;
+    if loaded.role.kind_at(Door::Sts)? == CredentialType::IamUser {
         return Err(Error::bad_request(format!(
             "role {name} is of type iam_user, whose keys do not end by themselves: container/ gives STS credentials alone"
         )));
     }
-    let mut reply = creds::mint(engine, cx.clone(), wanted, Door::Sts).await?;
+    let mut reply = creds::mint_by(engine, cx.clone(), wanted, Door::Sts, loaded).await?;
     if let Outcome::Leased(leased) = &mut reply.outcome {
         shape(&cx, leased);
     }

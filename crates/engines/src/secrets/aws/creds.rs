@@ -5,12 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_aws::{AssumeRole, AwsError, Call, Credential, ErrorKind, FederationToken, SessionToken, StaticKeys, Target};
-use daypass_base::duration::short_string;
-use daypass_sdk::{Cx, Endpoint, Error, Kind, Leased, Operation, Reply, Result, Seconds, Secret, reveal};
+use daypass_aws::{AssumeRole, AwsError, Call, Credential, ErrorKind, FederationToken, SessionToken, Target};
+use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, reveal};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Map;
+
+use crate::secrets::at_aws::{OWN_IDENTITY_OVER, deadline, left, lent, upstream};
 
 use super::Aws;
 use super::attribution::Attribution;
@@ -24,8 +25,6 @@ use super::role::{CredentialType, Door, Role};
 use super::text::quoted;
 use super::users;
 
-/// Time for AWS when the request does not bring a limit.
-const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 /// AWS's longest session name.
 const HOP_NAME_SIZE_MAX: usize = 64;
 /// Time to ask who the server is, when that explains a refusal.
@@ -76,8 +75,14 @@ enum Grant {
 }
 
 pub(super) async fn mint(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door) -> Result<Reply> {
-    let Loaded { role, config, target, versions } = loaded::role(&cx, &wanted.name).await?;
-    engine.remember(&target);
+    let loaded = loaded::role(&cx, &wanted.name).await?;
+    mint_by(engine, cx, wanted, door, loaded).await
+}
+
+/// As [`mint`], with the role read already.
+pub(super) async fn mint_by(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door, loaded: Loaded) -> Result<Reply> {
+    let Loaded { role, config, target, versions } = loaded;
+    engine.last.remember(&target);
     if role.kind_at(door)? == CredentialType::IamUser {
         return users::issue(&engine, &cx, &role, &config, &wanted.name).await;
     }
@@ -97,11 +102,6 @@ pub(super) async fn mint(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door) -
         leased.facts.extend(facts);
     }
     Ok(lowered.into_iter().fold(reply, Reply::warn))
-}
-
-/// Time that is left for AWS.
-pub(super) fn deadline(cx: &Cx) -> Duration {
-    if cx.request.deadline.is_zero() { DEADLINE_DEFAULT } else { cx.request.deadline }
 }
 
 /// Decides what to ask AWS for. Errors: `BadRequest` where role and request do not fit; `Failed` when no name can be made.
@@ -290,14 +290,8 @@ impl Asking<'_> {
                 Err(error) => Err(self.engine.refused(self.call.target, "Error assuming the role on the way (via_role_arn)", error).await),
             }
         });
-        Ok(Some(signed_by(self.call.target, &minted.await?.credential)))
+        Ok(Some(self.call.target.signed_by(&minted.await?.credential)))
     }
-}
-
-/// A target whose calls a session signs.
-pub(super) fn signed_by(target: &Target, session: &Credential) -> Target {
-    let keys = StaticKeys { access_key_id: session.access_key_id.clone(), secret_access_key: session.secret_access_key.clone() };
-    Target { keys: Some(keys), session_token: Some(session.session_token.clone()), ..target.clone() }
 }
 
 impl Aws {
@@ -326,7 +320,7 @@ impl Aws {
             }
         }
         if error.kind == ErrorKind::ExpiredIdentity {
-            text.push_str("\n\tthese are the credentials of the server itself: see that its AWS identity is renewed");
+            text.push_str(OWN_IDENTITY_OVER);
         }
         upstream(text, error)
     }
@@ -338,20 +332,9 @@ fn about_the_server(error: &AwsError) -> bool {
     error.kind == ErrorKind::Denied && error.status.is_some() || chained
 }
 
-/// Sorts an AWS error into what the client sees.
-pub(super) fn upstream(text: String, error: AwsError) -> Error {
-    let kind = match error.kind {
-        ErrorKind::Throttled => Kind::UpstreamThrottled,
-        ErrorKind::Malformed if error.status.is_none() => Kind::BadRequest,
-        _ => Kind::Upstream,
-    };
-    Error::new(kind, text).because(error)
-}
-
 /// Shows a credential. The lease lasts as long as AWS accepts it, but not longer than the mount allows.
 fn answer(cx: &Cx, role: &Role, door: Door, credential: &Credential) -> Result<Reply> {
-    // A lease of zero would mean the mount's default: never say that of a credential that is over.
-    let ttl = Seconds::from(credential.expiration.since(cx.clock.now())).0.max(1);
+    let ttl = left(cx, credential.expiration);
     let kind = role.kind_at(door)?;
     let token = reveal(&credential.session_token);
     let mut data = Map::new();
@@ -364,20 +347,9 @@ fn answer(cx: &Cx, role: &Role, door: Door, credential: &Credential) -> Result<R
         data.insert("security_token".to_owned(), token.clone());
     }
     data.insert("session_token".to_owned(), token);
-    data.insert("ttl".to_owned(), ttl.into());
-    let most = cx.mount.max_lease_ttl.set().unwrap_or(Seconds(u64::MAX));
-    let leased = Leased::not_renewable(Value::Object(data), Seconds(ttl.min(most.0)))
-        .fact("access_key_id", credential.access_key_id.as_str())
-        .fact("credential_type", kind.name());
-    let reply = Reply::from(leased);
-    if ttl <= most.0 {
-        return Ok(reply);
-    }
-    Ok(reply.warn(format!(
-        "TTL of \"{}\" exceeded the effective max_ttl of \"{}\"; TTL value is capped accordingly",
-        short_string(Duration::from_secs(ttl)),
-        short_string(most.duration())
-    )))
+    data.insert("ttl".to_owned(), ttl.0.into());
+    let facts = [("access_key_id", credential.access_key_id.as_str()), ("credential_type", kind.name())];
+    Ok(lent(cx, data, ttl, facts))
 }
 
 fn some(text: &str) -> Option<String> {

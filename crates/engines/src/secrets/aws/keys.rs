@@ -3,7 +3,7 @@
 //! Before a key is made a note says which keys there were: one that is not among them afterwards is ours. Before one is deleted whose
 //! record goes first, a note names it. The regular work undoes by the note, and never takes a key that is in use here.
 
-use daypass_aws::{AccessKey, AssumeRole, AwsError, Call, ErrorKind, Holding, StaticKeys, Target};
+use daypass_aws::{AccessKey, AssumeRole, AwsError, Call, ErrorKind, Holding, Target};
 use daypass_sdk::{CommitFailure, Cx, Entry, Error, Result, Seconds};
 use serde::{Deserialize, Serialize};
 
@@ -63,8 +63,7 @@ impl Route {
         };
         let doing = format!("unable to assume role {}", quoted(&self.assume_role_arn));
         let session = engine.aws.assume_role(call, input).await.map_err(|error| failed(&doing, error))?;
-        let keys = StaticKeys { access_key_id: session.access_key_id, secret_access_key: session.secret_access_key };
-        Ok(Target { keys: Some(keys), session_token: Some(session.session_token), ..call.target.clone() })
+        Ok(call.target.signed_by(&session))
     }
 }
 

@@ -9,7 +9,6 @@
 
 use std::sync::Arc;
 
-use daypass_aws::Target;
 use daypass_base::BoxFuture;
 use daypass_sdk::{Cx, Endpoint, Engine, LeaseInfo, Renewal, Result};
 use parking_lot::Mutex;
@@ -46,14 +45,14 @@ mod template;
 mod text;
 mod users;
 
+use crate::secrets::at_aws::LastTarget;
 use limits::Limits;
 use reuse::Kept;
 
 /// The engine of one mount.
 pub struct Aws {
     aws: Arc<dyn daypass_aws::Aws>,
-    /// Where the last call went: forgotten when another node changed the configuration.
-    last: Mutex<Option<Target>>,
+    last: LastTarget,
     /// Credentials that may be handed out again.
     kept: Kept,
     limits: Limits,
@@ -68,18 +67,11 @@ impl Aws {
     pub fn new(aws: Arc<dyn daypass_aws::Aws>) -> Self {
         Self {
             aws,
-            last: Mutex::default(),
+            last: LastTarget::default(),
             kept: Kept::default(),
             limits: Limits::default(),
             looked_at: Mutex::default(),
             root_trouble: Mutex::default(),
-        }
-    }
-
-    fn remember(&self, target: &Target) {
-        let mut last = self.last.lock();
-        if last.as_ref() != Some(target) {
-            *last = Some(target.clone());
         }
     }
 }
@@ -135,10 +127,7 @@ unless config/root has keys.";
 
     fn invalidate(&self) {
         self.kept.clear();
-        let last = self.last.lock().take();
-        if let Some(target) = last {
-            self.aws.forget(&target);
-        }
+        self.last.forget(self.aws.as_ref());
     }
 }
 

@@ -4,7 +4,8 @@ use daypass_aws::{Aws, Call};
 use daypass_sdk::{Error, Result};
 use serde_json::{Value, json};
 
-use super::creds::upstream;
+use crate::secrets::at_aws::upstream;
+
 use super::text::quoted;
 
 /// Adds what the groups may do to a session policy and its managed policies. Errors: `Upstream` when IAM does not tell;

@@ -9,9 +9,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::secrets::at_aws::{deadline, upstream};
+
 use super::Aws;
 use super::arn;
-use super::creds::deadline;
 use super::documents;
 use super::loaded::{self, Loaded};
 use super::text::quoted;
@@ -58,11 +59,11 @@ async fn policy_for(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Val
     }
     let own = match params.principal.as_str() {
         "" => {
-            engine.remember(&target);
+            engine.last.remember(&target);
             let call = Call { target: &target, deadline: deadline(&cx) };
             let identity = engine.aws.get_caller_identity(call).await;
             let identity = identity.map_err(|error| {
-                super::creds::upstream(format!("who the server is could not be asked; name it in principal: {}", error.sdk_text()), error)
+                upstream(format!("who the server is could not be asked; name it in principal: {}", error.sdk_text()), error)
             })?;
             documents::principal_of(&identity.arn)
         }

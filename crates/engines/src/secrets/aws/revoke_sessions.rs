@@ -12,10 +12,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::secrets::at_aws::{deadline, upstream};
+
 use super::Aws;
 use super::arn;
 use super::attribution::Attribution;
-use super::creds::{deadline, signed_by, upstream};
 use super::documents;
 use super::loaded::{self, Loaded};
 use super::names;
@@ -84,7 +85,7 @@ async fn ready(engine: &Aws, cx: &Cx, params: &Params) -> Result<(Target, String
         )));
     }
     let iam_role = role.iam_role(&Attribution::of(cx, &params.name), &params.name, &params.role_arn)?;
-    engine.remember(&target);
+    engine.last.remember(&target);
     let call = Call { target: &target, deadline: deadline(cx) };
     let identity = engine.aws.get_caller_identity(call).await;
     let own = identity.map_err(|error| upstream(format!("who the server is could not be asked: {}", error.sdk_text()), error))?;
@@ -107,7 +108,7 @@ async fn ready(engine: &Aws, cx: &Cx, params: &Params) -> Result<(Target, String
     };
     let session = engine.aws.assume_role(call, input).await;
     let session = session.map_err(|error| upstream(format!("Error assuming role (revoke_role_arn): {}", error.sdk_text()), error))?;
-    Ok((signed_by(&target, &session), iam_role))
+    Ok((target.signed_by(&session), iam_role))
 }
 
 /// The name of an IAM role, without its path.

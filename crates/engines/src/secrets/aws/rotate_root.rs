@@ -13,9 +13,10 @@ use daypass_base::Timestamp;
 use daypass_sdk::{Changes, Cx, Error, Expect, Json, Result, Seconds};
 use serde_json::{Value, json};
 
+use crate::secrets::at_aws::deadline;
+
 use super::Aws;
 use super::config_root::{KEY, Nothing, RootConfig};
-use super::creds::deadline;
 use super::keys::{self, Fresh, Owner, Route, StrayKey, failed};
 use super::notes::{self, Note, Undone};
 

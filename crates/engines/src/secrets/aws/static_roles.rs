@@ -12,8 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::secrets::at_aws::deadline;
+
 use super::config_root::{self, RootConfig, into_the_sealed_store};
-use super::creds::deadline;
 use super::keys::{Route, failed};
 use super::schedule::{Schedule, Wanted};
 use super::text::quoted;

@@ -12,9 +12,10 @@ use daypass_sdk::{Changes, Cx, Error, Expect, LeaseInfo, LeaseTerms, Leased, Ren
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::secrets::at_aws::{deadline, upstream};
+
 use super::config_lease::{self, LeaseConfig};
 use super::config_root::{self, RootConfig};
-use super::creds::{deadline, upstream};
 use super::names::{self, Use};
 use super::notes::{self, Note};
 use super::role::Role;

@@ -4,19 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use daypass_aws::{Aws, AwsError, Call, ErrorKind, Login, Logins};
-use daypass_base::duration::short_string;
-use daypass_sdk::{Cx, Endpoint, Error, Kind, Leased, Operation, Reply, Result, Seconds, reveal};
+use daypass_aws::{Aws, Call, ErrorKind, Login, Logins};
+use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, reveal};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+use crate::secrets::at_aws::{OWN_IDENTITY_OVER, deadline, left, lent, upstream};
 
 use super::held::{Failed, Want, end_of};
 use super::role::{MIN_TTL_MAX, Plan};
 use super::{Ecr, config_root, roles};
 
-/// Time for AWS when the request does not bring a limit.
-const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 /// ECR's one user.
 const USER: &str = "AWS";
 
@@ -61,17 +60,16 @@ async fn log_in(engine: Arc<Ecr>, cx: Cx, wanted: Wanted) -> Result<Reply> {
     }
     let role = roles::role(&cx, &wanted.name).await?;
     let plan = role.plan(&wanted.name, &config_root::stored(&cx).await?);
-    engine.remember(&plan.target);
+    engine.last.remember(&plan.target);
     let at_least = role.min_ttl.max(wanted.min_ttl.unwrap_or_default());
     let want = Want { role: &wanted.name, plan: &plan, now: cx.clock.now(), at_least };
-    let ask = fetch(engine.aws.as_ref(), &plan, cx.request.deadline);
+    let ask = fetch(engine.aws.as_ref(), &plan, deadline(&cx));
     let logins = engine.held.login(want, ask).await.map_err(refused)?;
     answer(&cx, &plan, &logins, format)
 }
 
 /// Asks AWS: for a session of the IAM role, if there is one, then for the logins.
-async fn fetch(aws: &dyn Aws, plan: &Plan, left: Duration) -> Result<Logins, Failed> {
-    let deadline = if left.is_zero() { DEADLINE_DEFAULT } else { left };
+async fn fetch(aws: &dyn Aws, plan: &Plan, deadline: Duration) -> Result<Logins, Failed> {
     let call = Call { target: &plan.target, deadline };
     let mut question = plan.question();
     if let Some(assume) = &plan.assume {
@@ -89,17 +87,9 @@ async fn fetch(aws: &dyn Aws, plan: &Plan, left: Duration) -> Result<Logins, Fai
 fn refused(Failed { doing, error }: Failed) -> Error {
     let mut text = format!("{doing}: {}", error.sdk_text());
     if error.kind == ErrorKind::ExpiredIdentity {
-        text.push_str("\n\tthese are the credentials of the server itself: see that its AWS identity is renewed");
+        text.push_str(OWN_IDENTITY_OVER);
     }
-    Error::new(kind_of(&error), text).because(error)
-}
-
-fn kind_of(error: &AwsError) -> Kind {
-    match error.kind {
-        ErrorKind::Throttled => Kind::UpstreamThrottled,
-        ErrorKind::Malformed if error.status.is_none() => Kind::BadRequest,
-        _ => Kind::Upstream,
-    }
+    upstream(text, error)
 }
 
 /// Shows logins. The lease lasts as long as the first of them, but not longer than the mount allows.
@@ -107,14 +97,13 @@ fn answer(cx: &Cx, plan: &Plan, logins: &Logins, format: Format) -> Result<Reply
     let (Some(first), Some(end)) = (logins.logins.first(), end_of(logins)) else {
         return Err(Error::internal("a login without a registry was kept"));
     };
-    // A lease of zero would mean the mount's default: never say that of a login that is over.
-    let ttl = Seconds::from(end.since(cx.clock.now())).0.max(1);
+    let ttl = left(cx, end);
     let mut data = match format {
         Format::Fields => fields(first),
         Format::DockerConfig => Map::from_iter([("dockerconfigjson".to_owned(), docker_config(logins).into())]),
     };
     data.insert("expires_at".to_owned(), end.to_string().into());
-    data.insert("ttl".to_owned(), ttl.into());
+    data.insert("ttl".to_owned(), ttl.0.into());
     data.insert("registry".to_owned(), host(first).into());
     if let (Format::Fields, [_, _, ..]) = (format, logins.logins.as_slice()) {
         let all = logins.logins.iter().map(|login| {
@@ -125,21 +114,10 @@ fn answer(cx: &Cx, plan: &Plan, logins: &Logins, format: Format) -> Result<Reply
         });
         data.insert("registries".to_owned(), all.collect());
     }
-    let most = cx.mount.max_lease_ttl.set().unwrap_or(Seconds(u64::MAX));
-    let hosts: Vec<&str> = logins.logins.iter().map(host).collect();
-    let leased = Leased::not_renewable(Value::Object(data), Seconds(ttl.min(most.0)))
-        .fact("access_key_id", &logins.access_key_id)
-        .fact("registry", hosts.join(","))
-        .fact("role_arn", plan.assume.as_ref().map_or("", |assume| &assume.role_arn));
-    let reply = Reply::from(leased);
-    if ttl <= most.0 {
-        return Ok(reply);
-    }
-    Ok(reply.warn(format!(
-        "TTL of \"{}\" exceeded the effective max_ttl of \"{}\"; TTL value is capped accordingly",
-        short_string(Duration::from_secs(ttl)),
-        short_string(most.duration())
-    )))
+    let hosts = logins.logins.iter().map(host).collect::<Vec<_>>().join(",");
+    let role_arn = plan.assume.as_ref().map_or("", |assume| assume.role_arn.as_str());
+    let facts = [("access_key_id", logins.access_key_id.as_str()), ("registry", hosts.as_str()), ("role_arn", role_arn)];
+    Ok(lent(cx, data, ttl, facts))
 }
 
 fn fields(login: &Login) -> Map<String, Value> {

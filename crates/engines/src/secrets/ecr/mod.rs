@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use daypass_aws::Target;
 use daypass_sdk::{Endpoint, Engine};
-use parking_lot::Mutex;
+
+use crate::secrets::at_aws::LastTarget;
 
 mod config_root;
 mod creds;
@@ -21,21 +21,13 @@ pub struct Ecr {
     aws: Arc<dyn daypass_aws::Aws>,
     /// In memory alone: a restart costs one call for each role.
     held: held::Held,
-    /// Where the last call went: forgotten when another node changed the configuration.
-    last: Mutex<Option<Target>>,
+    last: LastTarget,
 }
 
 impl Ecr {
     /// An engine that reaches AWS through `aws`, which all mounts share.
     pub fn new(aws: Arc<dyn daypass_aws::Aws>) -> Self {
-        Self { aws, held: held::Held::default(), last: Mutex::new(None) }
-    }
-
-    fn remember(&self, target: &Target) {
-        let mut last = self.last.lock();
-        if last.as_ref() != Some(target) {
-            *last = Some(target.clone());
-        }
+        Self { aws, held: held::Held::default(), last: LastTarget::default() }
     }
 }
 
@@ -52,10 +44,7 @@ unless config/root has keys.";
 
     fn invalidate(&self) {
         // What is held stays: it is given out only under the very role and configuration that it was fetched for.
-        let last = self.last.lock().take();
-        if let Some(target) = last {
-            self.aws.forget(&target);
-        }
+        self.last.forget(self.aws.as_ref());
     }
 }
 

@@ -111,18 +111,10 @@ async fn throttles_are_tried_again_and_refusals_come_back_as_awss_text() {
     write(&bench, "roles/app", json!({ "role_arn": STAGING })).await;
     let rule =
         |effect, times| Rule { service: Some("ecr".to_owned()), action: None, effect, times: Some(times), rate: None, milliseconds: 0 };
-    let waiting = async {
-        // The pauses between attempts are simulated. Small steps: limits on real connections are kept on the same clock.
-        loop {
-            bench.clock.advance(std::time::Duration::from_millis(1));
-            tokio::task::yield_now().await;
-        }
-    };
     sandbox.control().add(rule(Effect::Throttle, 2)).unwrap();
-    tokio::select! {
-        answer = bench.call("GET", "creds/app", Value::Null) => assert_eq!(answer.status, 200, "{answer:?}"),
-        () = waiting => {}
-    }
+    // The pauses between attempts are simulated.
+    let answer = bench.clock.while_passing(bench.call("GET", "creds/app", Value::Null)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
     write(&bench, "roles/own", json!({})).await;
     let answer = bench.call("GET", "creds/own", Value::Null).await;
     assert_eq!(answer.status, 400);

@@ -1,0 +1,69 @@
+//! What the engines that call AWS have in common: time for a call, refusals as clients see them, leases of what ends by itself.
+
+use std::time::Duration;
+
+use daypass_aws::{Aws, AwsError, ErrorKind, Target};
+use daypass_base::duration::short_string;
+use daypass_sdk::{Cx, Error, Kind, Leased, Reply, Seconds, Timestamp};
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+
+/// Time for AWS when the request does not bring a limit.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+/// Said behind AWS's text when it is the server's own credentials that are over.
+pub(super) const OWN_IDENTITY_OVER: &str = "\n\tthese are the credentials of the server itself: see that its AWS identity is renewed";
+
+/// Time that is left for AWS.
+pub(super) fn deadline(cx: &Cx) -> Duration {
+    if cx.request.deadline.is_zero() { DEADLINE_DEFAULT } else { cx.request.deadline }
+}
+
+/// Sorts an AWS error into what the client sees.
+pub(super) fn upstream(text: String, error: AwsError) -> Error {
+    let kind = match error.kind {
+        ErrorKind::Throttled => Kind::UpstreamThrottled,
+        ErrorKind::Malformed if error.status.is_none() => Kind::BadRequest,
+        _ => Kind::Upstream,
+    };
+    Error::new(kind, text).because(error)
+}
+
+/// How long something lasts from now. A lease of zero would mean the mount's default: that is never said of what is over.
+pub(super) fn left(cx: &Cx, end: Timestamp) -> Seconds {
+    Seconds::from(end.since(cx.clock.now())).max(Seconds(1))
+}
+
+/// A secret that ends by itself after `ttl`. Its lease lasts as long, but not longer than the mount allows.
+pub(super) fn lent<'a>(cx: &Cx, data: Map<String, Value>, ttl: Seconds, facts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Reply {
+    let most = cx.mount.max_lease_ttl.set().unwrap_or(Seconds(u64::MAX));
+    let leased = Leased::not_renewable(Value::Object(data), ttl.min(most));
+    let reply = Reply::from(facts.into_iter().fold(leased, |leased, (name, value)| leased.fact(name, value)));
+    if ttl <= most {
+        return reply;
+    }
+    reply.warn(format!(
+        "TTL of \"{}\" exceeded the effective max_ttl of \"{}\"; TTL value is capped accordingly",
+        short_string(ttl.duration()),
+        short_string(most.duration())
+    ))
+}
+
+/// Where the last call went: forgotten when another node changed the configuration.
+#[derive(Default)]
+pub(super) struct LastTarget(Mutex<Option<Target>>);
+
+impl LastTarget {
+    pub(super) fn remember(&self, target: &Target) {
+        let mut last = self.0.lock();
+        if last.as_ref() != Some(target) {
+            *last = Some(target.clone());
+        }
+    }
+
+    pub(super) fn forget(&self, aws: &dyn Aws) {
+        let last = self.0.lock().take();
+        if let Some(target) = last {
+            aws.forget(&target);
+        }
+    }
+}
