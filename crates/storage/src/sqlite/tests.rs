@@ -97,6 +97,38 @@ async fn waiting_batches_share_a_transaction() {
     assert!(counts.transactions < 256, "{counts:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_row_in_memory_is_never_older_than_an_answered_commit() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(&root.path().join("store.db"));
+    let (answered, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (store, answered, done) = (Arc::clone(&store), Arc::clone(&answered), Arc::clone(&done));
+            tokio::spawn(async move {
+                let keys = [key("a"), key("b")];
+                while !done.load(Ordering::Acquire) {
+                    let at_least = answered.load(Ordering::Acquire);
+                    let alone = store.get(&keys[0]).await.unwrap().found.map_or(0, |row| row.version);
+                    assert!(alone >= at_least, "{alone} was read after {at_least} was answered");
+                    let both = store.get_many(&keys).await.unwrap().found;
+                    let versions: Vec<u64> = both.iter().map(|row| row.as_ref().map_or(0, |row| row.version)).collect();
+                    assert!(versions[0] == versions[1] && versions[0] >= alone, "{versions:?} after {alone}: not one state of the store");
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for version in 1..=500 {
+        store.commit(Batch::new().put(key("a"), version.to_string()).put(key("b"), version.to_string())).await.unwrap();
+        answered.store(version, Ordering::Release);
+    }
+    done.store(true, Ordering::Release);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_second_open_is_refused_until_the_first_closes() {
     let root = tempfile::tempdir().unwrap();
