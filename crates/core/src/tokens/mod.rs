@@ -4,6 +4,7 @@
 //! that look-ups need no index and tokens that are made together lie together.
 
 mod batch;
+mod many;
 mod packed;
 mod text;
 
