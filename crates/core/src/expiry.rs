@@ -43,8 +43,12 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
                 false
             }
         };
+        let sweeping = crate::sweeps::step(&strong, &unsealed).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a revocation by prefix could not go on; it tries again");
+            false
+        });
         drop((strong, unsealed));
-        if more && !*stopped.borrow() {
+        if (more || sweeping) && !*stopped.borrow() {
             tokio::task::yield_now().await;
             continue;
         }

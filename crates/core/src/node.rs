@@ -417,9 +417,11 @@ impl Inner {
             rows.get_json::<Cluster>(&config_key(CLUSTER)).await?.ok_or_else(|| Error::internal("the cluster's id is missing"))?;
         let table = self.read_table(&rows).await?;
         let audit = Audit::load(&rows, Arc::clone(&self.clock), self.settings.audit_prefixing).await?;
+        let tokens = Tokens::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        tokens.sweeps.reload(&rows).await?;
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let unsealed = Arc::new(Unsealed {
-            tokens: Tokens::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy)),
+            tokens,
             leases: Leases::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy)),
             lockouts: Lockouts::new(LOCKOUT_ALIASES_MAX),
             tidying: crate::tidy::Tidying::default(),
@@ -513,6 +515,7 @@ impl Inner {
         let plain = plain.ok_or_else(|| Error::internal("the mount table is missing"))?;
         unsealed.cors.reload(&unsealed.rows).await?;
         unsealed.quotas.reload(&unsealed.rows).await?;
+        unsealed.tokens.sweeps.reload(&unsealed.rows).await?;
         let old = unsealed.table.load_full();
         let unchanged = old.row_version == Some(plain.version);
         let stored: Vec<MountRow> = crate::rows::parse(&config_key(MOUNTS), &plain.value)?;

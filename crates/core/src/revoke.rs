@@ -3,6 +3,7 @@
 //! Every step can be done twice. A revocation that was begun is finished by the expiry worker, should the process stop half-way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use daypass_sdk::{Error, Kind, Request, Result, Seconds, TokenId};
 
@@ -11,6 +12,7 @@ use crate::leases::{Held, LeaseRow, signed};
 use crate::node::{Inner, Unsealed};
 use crate::rows::config_key;
 use crate::stages::intent::context;
+use crate::sweeps;
 use crate::together::at_most;
 use crate::tokens::TokenRow;
 
@@ -137,11 +139,14 @@ pub(crate) async fn lease_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, le
     }
 }
 
-/// Like [`prefix()`], but waits for no engine, as [`lease_later`].
+/// Like [`prefix()`], but waits for no engine, as [`lease_later`], and not for the end of what is more than a page.
 pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<()> {
     let (prefix, now) = (crate::mounts::with_slash(prefix), inner.clock.now());
     unsealed.ledger.remove_below(&prefix);
     signed::revoke_prefix(&prefix, now, &unsealed.rows).await?;
+    if unsealed.leases.below(&prefix, None, sweeps::PAGE + 1).await?.len() > sweeps::PAGE {
+        return sweeps::begin(inner, unsealed, &prefix).await.map(drop);
+    }
     let mut after = None;
     loop {
         let page = unsealed.leases.below(&prefix, after.as_deref(), PAGE).await?;
@@ -152,6 +157,22 @@ pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, p
         let work = others.into_iter().map(|(_, _, id)| unsealed.leases.end_now(id, now));
         at_most(TOGETHER, work).await.into_iter().collect::<Result<()>>()?;
     }
+}
+
+/// Like [`prefix()`] for a caller who waits: many tokens are swept in the background, which goes on should the caller give up.
+pub(crate) async fn prefix_now(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<()> {
+    let below = crate::mounts::with_slash(prefix);
+    let page = unsealed.leases.below(&below, None, sweeps::PAGE + 1).await?;
+    if page.len() <= sweeps::PAGE || page.iter().any(|(_, kind, _)| *kind != b'T') {
+        return self::prefix(inner, unsealed, prefix, false).await;
+    }
+    unsealed.ledger.remove_below(&below);
+    signed::revoke_prefix(&below, inner.clock.now(), &unsealed.rows).await?;
+    let id = sweeps::begin(inner, unsealed, &below).await?;
+    while unsealed.tokens.sweeps.running().iter().any(|running| running.sweep.id == id) {
+        inner.clock.sleep(SWEEP_LOOK).await;
+    }
+    Ok(())
 }
 
 /// Revokes a stored lease: first it is marked, so that no renewal comes in between; then the engine takes the secret back; then it goes.
@@ -226,4 +247,6 @@ const PAGE: usize = 500;
 const AT_ONCE: usize = 8;
 /// Of changes that wait for the store alone: as many as may share a commit.
 const TOGETHER: usize = 64;
+/// How often somebody who waits for a sweep looks for its end.
+const SWEEP_LOOK: Duration = Duration::from_millis(100);
 const DEPTH_MAX: usize = 1_000_000;
