@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::audit::Audit;
 use crate::cors::Cors;
 use crate::identity::Identities;
-use crate::keys::Keys;
 use crate::keys::ceremony::Ceremonies;
+use crate::keys::{Handout, Holders, Keys, Prepared};
 use crate::leases::Leases;
 use crate::leases::ledger::Ledger;
 use crate::lockout::Lockouts;
@@ -101,6 +101,8 @@ pub(crate) struct Inner {
     unsealing: tokio::sync::Mutex<Option<Unsealing>>,
     /// The right to change keys: see [`crate::keys`].
     pub(crate) keys: tokio::sync::Mutex<Keys>,
+    /// Held while PGP keys of strangers are read: one request at a time.
+    pub(crate) reading_keys: Arc<tokio::sync::Mutex<()>>,
     /// Endpoints that answer in every state.
     pub(crate) status_room: Arc<dyn Mounted>,
     pub(crate) started: Timestamp,
@@ -194,6 +196,7 @@ impl Core {
             unsealed: ArcSwapOption::empty(),
             unsealing: tokio::sync::Mutex::new(None),
             keys: tokio::sync::Mutex::default(),
+            reading_keys: Arc::default(),
             status_room: rooms::status::room(weak.clone()),
             started,
             metrics,
@@ -210,7 +213,9 @@ impl Core {
     /// Sets the server up: keys, the first root token, the built-in mounts and policies, in one atomic step.
     /// Errors: `BadRequest` when that was done before or the numbers make no sense.
     pub async fn initialise(&self, shares: i64, threshold: i64) -> Result<Initialised> {
-        self.inner.initialise(shares, threshold).await
+        let made = self.inner.initialise(shares, threshold, Holders::default()).await?;
+        let Handout::Clear(shares) = made.shares else { return Err(Error::internal("nobody asked for encrypted shares")) };
+        Ok(Initialised { shares, root_token: made.root_token })
     }
 
     /// Takes a share. Returns whether the node is now unsealed. Errors: `BadRequest` with Vault's texts.
@@ -286,7 +291,8 @@ impl Inner {
         })
     }
 
-    pub(crate) async fn initialise(&self, shares: i64, threshold: i64) -> Result<Initialised> {
+    /// For these holders. What goes out is encrypted before anything is stored: a server whose shares nobody has would be lost.
+    pub(crate) async fn initialise(&self, shares: i64, threshold: i64, holders: Holders) -> Result<Prepared> {
         let _one_at_a_time = self.unsealing.lock().await;
         if self.seal_config().await?.is_some() {
             return Err(Error::bad_request("Vault is already initialized"));
@@ -298,6 +304,8 @@ impl Inner {
             ),
             SealKind::KeyFile(path) => Seal::KeyFile(KeyFile::at(path.clone())),
         };
+        let shares_for = self.recipients(holders.shares, "invalid seal configuration: ").await?;
+        let root_for = self.recipients(holders.root.into_iter().collect(), "root token encryption failed: ").await?;
         let made = daypass_barrier::initialise(&seal, Arc::clone(&self.entropy), self.clock.now())
             .map_err(|error| Error::bad_request(format!("the keys could not be made: {error}")))?;
         let rows = Rows::new(Arc::clone(&self.backend), made.barrier.clone());
@@ -313,8 +321,10 @@ impl Inner {
         batch = rows.put_json(batch, policies::key("default"), &policies::default_row())?;
         batch = rows.put_json(batch, config_key(CLUSTER), &self.new_cluster())?;
         let (root, batch) = tokens.root(batch, self.root_row())?;
+        let shares = self.hand_out(&made.shares, &shares_for).await?;
+        let root_token = root_for.first().map_or_else(|| Ok(root.text.clone()), |holder| self.for_holder(&root.text, holder))?;
         rows.commit(batch).await?;
-        Ok(Initialised { shares: made.shares, root_token: root.text })
+        Ok(Prepared { shares, root_token })
     }
 
     fn new_cluster(&self) -> Cluster {

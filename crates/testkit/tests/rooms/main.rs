@@ -18,6 +18,7 @@ mod crash;
 mod declarations;
 mod ecr;
 mod full;
+mod holders;
 mod identity;
 mod lease_admin;
 mod lease_quotas;
