@@ -6,6 +6,7 @@
 
 mod audit;
 mod aws_container;
+mod aws_federation;
 mod aws_killed;
 mod aws_operators;
 mod aws_page;
@@ -19,6 +20,7 @@ mod declarations;
 mod ecr;
 mod full;
 mod identity;
+mod identity_tokens;
 mod lease_admin;
 mod lease_quotas;
 mod leases;

@@ -27,7 +27,7 @@ pub(super) async fn role(cx: &Cx, name: &str) -> Result<Loaded> {
         Some(entry) => (daypass_sdk::from_json(config_root::KEY, &entry.value)?, entry.version),
         None => (RootConfig::default(), 0),
     };
-    let target = config.target()?;
+    let target = config.target(cx)?;
     Ok(Loaded { role, config, target, versions: (stored.version, config_version) })
 }
 
