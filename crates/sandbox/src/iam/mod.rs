@@ -95,7 +95,7 @@ fn handler(action: &str) -> Option<Handler> {
         "ListGroups" => Read(groups::list),
         "ListGroupsForUser" => Read(groups::list_for_user),
         "ListMFADevices" => Read(users::list_mfa),
-        "ListOpenIDConnectProviders" => Read(providers::list),
+        "ListOpenIDConnectProviders" => Read(|cx, state| Ok(providers::list(cx, state))),
         "ListPolicies" => Read(managed::list),
         "ListRolePolicies" => Read(|cx, state| grants::list_inline(cx, state, Owner::Role)),
         "ListRoles" => Read(roles::list),

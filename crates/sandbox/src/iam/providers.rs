@@ -42,14 +42,14 @@ pub(super) fn read(cx: &Cx<'_>, state: &State) -> Result<Xml> {
     Ok(xml)
 }
 
-pub(super) fn list(cx: &Cx<'_>, state: &State) -> Result<Xml> {
+pub(super) fn list(cx: &Cx<'_>, state: &State) -> Xml {
     let mut names: Vec<&String> = state.account(cx.account).into_iter().flat_map(|account| account.providers.keys()).collect();
     names.sort_unstable();
     let mut xml = Xml::default();
     xml.list("OpenIDConnectProviderList", names, |xml, name| {
         xml.field("Arn", &arn(cx.account, name));
     });
-    Ok(xml)
+    xml
 }
 
 pub(super) fn delete(cx: &Cx<'_>, account: &mut Account) -> Result<Xml> {
