@@ -28,6 +28,9 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
         if last_tick.is_none_or(|last| elapsed.saturating_sub(last) >= TICK) {
             last_tick = Some(elapsed);
             tick(&strong, &unsealed).await;
+            if let Err(error) = unsealed.oidc.rotate_due().await {
+                tracing::warn!(%error, "keys of identity tokens could not be rotated; it is tried again in a minute");
+            }
             if let Err(error) = strong.keep_keyring(&unsealed).await {
                 tracing::warn!(%error, "the keyring could not be kept up; it is tried again in a minute");
             }

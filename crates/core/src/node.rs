@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Audit;
 use crate::cors::Cors;
-use crate::identity::Identities;
+use crate::identity::{Identities, oidc};
 use crate::keys::ceremony::Ceremonies;
 use crate::keys::{Handout, Holders, Keys, Prepared};
 use crate::leases::Leases;
@@ -122,6 +122,7 @@ pub(crate) struct Unsealed {
     pub(crate) cors: Cors,
     pub(crate) policies: Policies,
     pub(crate) identities: Identities,
+    pub(crate) oidc: oidc::Oidc,
     pub(crate) quotas: Quotas,
     pub(crate) table: ArcSwap<Table>,
     pub(crate) audit: Audit,
@@ -452,6 +453,7 @@ impl Inner {
                 Arc::clone(&self.entropy),
                 self.settings.limits.entities_cached,
             ),
+            oidc: oidc::Oidc::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy), &self.settings.api_addr),
             table: ArcSwap::from_pointee(table),
             audit,
             monitors: Monitors::default(),
@@ -563,10 +565,11 @@ impl Inner {
         Ok(self.live(row, engine, rows))
     }
 
-    fn live(&self, row: MountRow, engine: Arc<dyn Mounted>, rows: &Rows) -> LiveMount {
+    fn live(self: &Arc<Self>, row: MountRow, engine: Arc<dyn Mounted>, rows: &Rows) -> LiveMount {
         let mount = Arc::new(row.mount(self.settings.ttls));
         let store: Store = view::store(rows, view::mount_prefix(&row.uuid));
-        LiveMount { row, mount, engine, store }
+        let identity = oidc::speaker(self, &row);
+        LiveMount { row, mount, engine, store, identity }
     }
 
     /// Builds the engine of a mount. Errors: `BadRequest` when its type is unknown.

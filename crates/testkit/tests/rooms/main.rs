@@ -6,6 +6,7 @@
 
 mod audit;
 mod aws_container;
+mod aws_federation;
 mod aws_killed;
 mod aws_operators;
 mod aws_page;
@@ -20,6 +21,7 @@ mod ecr;
 mod full;
 mod holders;
 mod identity;
+mod identity_tokens;
 mod lease_admin;
 mod lease_quotas;
 mod leases;

@@ -48,6 +48,7 @@ pub(crate) async fn answer(inner: &Arc<Inner>, parsed: &Parsed) -> Option<Answer
         store: daypass_sdk::Store::new(Arc::new(NoStore)),
         clock: Arc::clone(&inner.clock),
         entropy: Arc::clone(&inner.entropy),
+        identity: Arc::new(daypass_sdk::NoIdentity),
     };
     let fields = parsed.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
     let input = Input { fields, captures: found.captures.clone() };
