@@ -19,6 +19,7 @@ mod declarations;
 mod ecr;
 mod full;
 mod identity;
+mod jwt;
 mod lease_admin;
 mod lease_quotas;
 mod leases;
