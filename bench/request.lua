@@ -1,5 +1,6 @@
--- One kind of request, again and again, for wrk: `wrk -s request.lua URL -- METHOD PATH BODY KEYS`.
+-- One kind of request, again and again, for wrk: `wrk -s request.lua URL -- METHOD PATH BODY KEYS PAUSE`.
 -- The token comes from the environment, so that it stands in no argument. `%d` in PATH is replaced by a key below KEYS.
+-- Each connection waits PAUSE milliseconds before a request, on average; the wait is no part of what is measured.
 local method, path, body, keys
 
 function init(args)
@@ -11,6 +12,12 @@ function init(args)
     body = nil
   end
   math.randomseed(os.time())
+  local pause = tonumber(args[5] or "0")
+  if pause > 0 then
+    function delay()
+      return math.random(2 * pause)
+    end
+  end
 end
 
 function request()

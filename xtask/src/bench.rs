@@ -71,8 +71,8 @@ pub(crate) fn main(arguments: &[&str]) -> Result<(), String> {
             let peer = theirs.as_ref().filter(|_| !workload.mints);
             let other = peer.map(|theirs| load::run(&mut log, theirs, &workload, connections, wanted.seconds)).transpose()?;
             row(workload.name, connections, &mine, other.as_ref());
-            if workload.name == load::SLOW {
-                let bare = load::bare(&mut log, &ours.script, slow.address, connections, wanted.seconds)?;
+            if workload.name.starts_with(load::SLOW) {
+                let bare = load::bare(&mut log, &ours.script, slow.address, (connections, workload.pause), wanted.seconds)?;
                 row("the stand-in itself", connections, &bare, None);
             }
         }

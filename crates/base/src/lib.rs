@@ -9,6 +9,7 @@ pub mod entropy;
 pub mod hcl;
 pub mod lenient;
 pub mod limits;
+pub mod recent;
 pub mod secret;
 pub mod sim;
 pub mod units;
@@ -17,6 +18,7 @@ pub mod wire;
 pub use clock::{Clock, SystemClock};
 pub use entropy::{Entropy, SystemEntropy};
 pub use limits::Limits;
+pub use recent::Recent;
 pub use secret::Secret;
 pub use units::{Seconds, Timestamp};
 

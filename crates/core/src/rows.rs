@@ -2,12 +2,15 @@
 //!
 //! The one place where clear values become stored ones. A row that was moved to another key, or altered, does not open.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use daypass_barrier::Barrier;
-use daypass_sdk::{CommitFailure, Error, Kind, Result};
+use daypass_base::Recent;
+use daypass_sdk::{CommitFailure, Error, Kind, Result, Shared};
 use daypass_storage::{Backend, Batch, CommitError, Condition, Due, Key, ReadError, Space};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -20,6 +23,7 @@ pub(crate) struct Rows {
     backend: Arc<dyn Backend>,
     barrier: Barrier,
     leases: Arc<LeaseCounts>,
+    readable: Arc<Readable>,
 }
 
 /// A row in clear.
@@ -28,9 +32,15 @@ pub(crate) struct Plain {
     pub(crate) version: u64,
 }
 
+/// What a row says, and the version of the row.
+pub(crate) struct Found<T> {
+    pub(crate) value: Arc<T>,
+    pub(crate) version: u64,
+}
+
 impl Rows {
     pub(crate) fn new(backend: Arc<dyn Backend>, barrier: Barrier) -> Self {
-        Self { backend, barrier, leases: Arc::default() }
+        Self { backend, barrier, leases: Arc::default(), readable: Arc::new(Readable::new()) }
     }
 
     pub(crate) fn barrier(&self) -> &Barrier {
@@ -51,6 +61,32 @@ impl Rows {
         let read = self.backend.get(key).await.map_err(read_error)?;
         let plain = read.found.map(|row| self.open(key, &row.value, row.version)).transpose()?;
         Ok((plain, read.config_version))
+    }
+
+    /// Reads JSON that is asked for again and again: what it says is kept in memory for as long as the store has the very same bytes.
+    pub(crate) async fn find<T>(&self, key: &Key) -> Result<(Option<Found<T>>, u64)>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let (found, config_version) = self.parsed(key, |plain| Ok(Arc::new(parse::<T>(key, plain)?))).await?;
+        let Some((value, version)) = found else { return Ok((None, config_version)) };
+        let value = value.downcast().map_err(|_other| Error::internal(format!("{} is read as two different things", shown(key))))?;
+        Ok((Some(Found { value, version }), config_version))
+    }
+
+    /// As [`Rows::find`], for a value of any kind.
+    pub(crate) async fn parsed(&self, key: &Key, parse: impl FnOnce(&[u8]) -> Result<Shared>) -> Result<(Option<(Shared, u64)>, u64)> {
+        let read = self.backend.get(key).await.map_err(read_error)?;
+        let Some(row) = read.found else { return Ok((None, read.config_version)) };
+        let value = if let Some(value) = self.readable.get(key, &row.value) {
+            value
+        } else {
+            let plain = self.open(key, &row.value, row.version)?;
+            let value = parse(&plain.value)?;
+            self.readable.keep(key, &row.value, Arc::clone(&value), plain.value.len());
+            value
+        };
+        Ok((Some((value, row.version)), read.config_version))
     }
 
     /// Reads several rows from one state of the store.
@@ -129,6 +165,47 @@ impl Rows {
         Ok(Plain { value, version })
     }
 }
+
+/// Rows that were opened and parsed lately. Whether an entry still holds is decided by the sealed bytes: two seals of the same value
+/// differ, so the same bytes are the same commit. It goes when the server is sealed, with the [`Rows`] that own it.
+struct Readable {
+    shards: [Mutex<Recent<Key, Entry>>; SHARDS],
+    hasher: RandomState,
+}
+
+#[derive(Clone)]
+struct Entry {
+    sealed: Bytes,
+    value: Shared,
+}
+
+impl Readable {
+    fn new() -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::new(Recent::new(READABLE_BYTES / SHARDS))), hasher: RandomState::new() }
+    }
+
+    fn get(&self, key: &Key, sealed: &Bytes) -> Option<Shared> {
+        let entry = self.shard(key)?.lock().get(key)?;
+        let same = std::ptr::eq(entry.sealed.as_ptr(), sealed.as_ptr()) && entry.sealed.len() == sealed.len() || entry.sealed == *sealed;
+        same.then_some(entry.value)
+    }
+
+    fn keep(&self, key: &Key, sealed: &Bytes, value: Shared, bytes: usize) {
+        let Some(shard) = self.shard(key) else { return };
+        let weight = READABLE_FACTOR * (bytes + sealed.len() + key.bytes.len());
+        shard.lock().insert(key.clone(), Entry { sealed: sealed.clone(), value }, weight);
+    }
+
+    fn shard(&self, key: &Key) -> Option<&Mutex<Recent<Key, Entry>>> {
+        self.shards.get(usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or_default())
+    }
+}
+
+const SHARDS: usize = 16;
+/// What parsed rows may take, about.
+const READABLE_BYTES: usize = 4 * 1024 * 1024;
+/// How much larger a value is in memory than as JSON, about.
+const READABLE_FACTOR: usize = 2;
 
 /// Reads stored JSON.
 pub(crate) fn parse<T: DeserializeOwned>(key: &Key, bytes: &[u8]) -> Result<T> {

@@ -1,7 +1,7 @@
 //! A mount's own storage: every key below `mount/<uuid>/`.
 
 use daypass_base::BoxFuture;
-use daypass_sdk::{Changes, CommitFailure, Entry, Error, Expect, Result, Storage, Store};
+use daypass_sdk::{Changes, CommitFailure, Entry, Error, Expect, Parse, Result, Shared, Storage, Store};
 use daypass_storage::{Batch, Condition, Key, Space};
 use std::sync::Arc;
 
@@ -78,6 +78,10 @@ impl Storage for View {
             let entry = |mut plain: crate::rows::Plain| Entry { value: std::mem::take(&mut *plain.value), version: plain.version };
             Ok(found.into_iter().map(|plain| plain.map(entry)).collect())
         })
+    }
+
+    fn parsed<'a>(&'a self, key: &'a str, parse: Parse) -> BoxFuture<'a, Result<Option<(Shared, u64)>>> {
+        Box::pin(async move { Ok(self.rows.parsed(&self.key(key)?, |plain| parse(key, plain)).await?.0) })
     }
 
     fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<String>>> {

@@ -64,7 +64,7 @@ impl Bench {
             path: format!("{}{below}", self.mount.path),
             below: below.to_owned(),
             operation: Some(operation),
-            caller: self.caller.clone(),
+            caller: Arc::new(self.caller.clone()),
             remote: self.remote,
             deadline: Duration::from_secs(90),
             ..Request::default()

@@ -78,7 +78,7 @@ pub struct Request {
     /// What is to be done; create or update is already decided.
     pub operation: Option<Operation>,
     /// Who asks. Empty on public endpoints.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
     /// Where the request came from, as far as it is known.
     pub remote: Option<IpAddr>,
     /// Headers that the mount's `passthrough_request_headers` names, and those that a core room needs; names in lower case.

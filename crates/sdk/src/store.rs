@@ -1,5 +1,6 @@
 //! An engine's own storage: values at keys, sealed and kept apart from every other mount's.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use daypass_base::BoxFuture;
@@ -98,12 +99,25 @@ impl From<CommitFailure> for Error {
     }
 }
 
+/// A value of any type, shared.
+pub type Shared = Arc<dyn Any + Send + Sync>;
+
+/// Makes a value of a key's bytes.
+pub type Parse = fn(&str, &[u8]) -> Result<Shared>;
+
 /// What the core provides per mount. Engines use [`Store`].
 pub trait Storage: Send + Sync + 'static {
     /// Reads one key.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>>>;
     /// Reads several keys from one state, in the order asked.
     fn get_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Option<Entry>>>>;
+    /// Reads one key as what `parse` makes of it, and its version. The same stored bytes may be parsed once for many readers.
+    fn parsed<'a>(&'a self, key: &'a str, parse: Parse) -> BoxFuture<'a, Result<Option<(Shared, u64)>>> {
+        Box::pin(async move {
+            let Some(entry) = self.get(key).await? else { return Ok(None) };
+            Ok(Some((parse(key, &entry.value)?, entry.version)))
+        })
+    }
     /// Names below a prefix, folded at `/`, after `after`, at most `limit`.
     fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<String>>>;
     /// Applies changes, atomically and durably.
@@ -143,6 +157,14 @@ impl Store {
     pub async fn get_json_versioned<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, u64)>> {
         let Some(entry) = self.inner.get(key).await? else { return Ok(None) };
         Ok(Some((from_json(key, &entry.value)?, entry.version)))
+    }
+
+    /// Reads JSON that many requests need (a role, a configuration) and its version: parsed once for as long as it does not change.
+    pub async fn find<T: DeserializeOwned + Send + Sync + 'static>(&self, key: &str) -> Result<Option<(Arc<T>, u64)>> {
+        let parse: Parse = |key, bytes| Ok(Arc::new(from_json::<T>(key, bytes)?));
+        let Some((value, version)) = self.inner.parsed(key, parse).await? else { return Ok(None) };
+        let value = value.downcast().map_err(|_other| Error::internal(format!("{key} is read as two different things")))?;
+        Ok(Some((value, version)))
     }
 
     /// Writes JSON, whatever was there.

@@ -14,6 +14,8 @@ pub(crate) struct Workload {
     path: String,
     body: String,
     keys: u32,
+    /// Milliseconds that each connection waits before each request.
+    pub(crate) pause: u32,
     /// It asks AWS.
     pub(crate) mints: bool,
     /// How many at once: one, where waiting shows, and more, where work shows.
@@ -38,6 +40,7 @@ pub(crate) fn all(keys: u32) -> Vec<Workload> {
         path: path.to_owned(),
         body,
         keys,
+        pause: 0,
         mints: false,
         connections: &[1, 64],
     };
@@ -47,17 +50,27 @@ pub(crate) fn all(keys: u32) -> Vec<Workload> {
         workload("KV v2 read, 1 KB of 10 k keys", "GET", "/v1/bench/data/%d", String::new(), keys),
         workload("KV v2 write, 1 KB, durable", "PUT", "/v1/bench/data/%d", format!("{{\"data\":{{\"v\":\"{value}\"}}}}"), keys),
         Workload { mints: true, ..workload("aws/sts", "PUT", "/v1/aws/sts/bench", mint.clone(), 0) },
-        Workload { mints: true, connections: &[64, 256], ..workload(SLOW, "PUT", "/v1/slow/sts/bench", mint, 0) },
+        Workload { mints: true, connections: &[64, 256], ..workload(SLOW, "PUT", "/v1/slow/sts/bench", mint.clone(), 0) },
+        Workload { mints: true, pause: 100, connections: &[256], ..workload(SLOW_PACED, "PUT", "/v1/slow/sts/bench", mint, 0) },
     ]
 }
 
 /// Minting where STS takes its time.
 pub(crate) const SLOW: &str = "aws/sts, STS answers in 20 ms";
 
+/// The same by callers that have something else to do: ten requests a second each, so that the machine is not the limit.
+const SLOW_PACED: &str = "aws/sts, STS answers in 20 ms, 100 ms between two requests of a caller";
+
 /// Asks the stand-in for STS itself: what no server in between could better.
-pub(crate) fn bare(log: &mut Log, script: &Path, address: SocketAddr, connections: u32, seconds: u64) -> Result<Figures, String> {
+pub(crate) fn bare(
+    log: &mut Log,
+    script: &Path,
+    address: SocketAddr,
+    (connections, pause): (u32, u32),
+    seconds: u64,
+) -> Result<Figures, String> {
     let body = "Action=AssumeRole&Version=2011-06-15".to_owned();
-    let workload = Workload { name: SLOW, method: "POST", path: "/".to_owned(), body, keys: 0, mints: true, connections: &[] };
+    let workload = Workload { name: SLOW, method: "POST", path: "/".to_owned(), body, keys: 0, pause, mints: true, connections: &[] };
     let wrk = Wrk { script, address, token: "", connections };
     wrk.run(log, &workload, 1)?;
     figures(&workload, &wrk.run(log, &workload, seconds)?, 0.0)
@@ -105,6 +118,7 @@ impl Wrk<'_> {
             &workload.path,
             &workload.body,
             &workload.keys.to_string(),
+            &workload.pause.to_string(),
         ]);
         command.env("BENCH_TOKEN", self.token);
         log.run(&mut command)

@@ -25,14 +25,14 @@ pub(crate) struct Identified {
     /// Policies that the caller's entity and its groups add.
     pub(crate) identity_policies: Vec<String>,
     /// The caller as engines see it.
-    pub(crate) caller: Caller,
+    pub(crate) caller: Arc<Caller>,
     _proof: (),
 }
 
 impl Identified {
     /// Nobody: for the audit record of a request that failed before anybody was known.
     pub(crate) fn nobody() -> Self {
-        Self { known: None, acl: None, identity_policies: Vec::new(), caller: Caller::default(), _proof: () }
+        Self { known: None, acl: None, identity_policies: Vec::new(), caller: Arc::default(), _proof: () }
     }
 
     /// Whether this request is the last that the token is good for.
@@ -77,7 +77,7 @@ async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, known: Op
         // A token on a public endpoint is neither needed nor spent; one that is of no use is as good as none. A spent one is the affair of
         // the request that spent it: only that may tidy up after it.
         let known = known.filter(|known| in_networks(&known.row.bound_cidrs, remote) && known.row.num_uses != SPENT);
-        let caller = known.as_ref().map(|known| caller(unsealed, parsed, known, &[])).unwrap_or_default();
+        let caller = known.as_ref().map(|known| Arc::new(caller(unsealed, parsed, known, &[]))).unwrap_or_default();
         return Ok(Identified { known, acl: None, identity_policies: Vec::new(), caller, _proof: () });
     }
     if parsed.token.is_none() {
@@ -91,7 +91,7 @@ async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, known: Op
     let known = known.ok_or_else(invalid_token)?;
     let Authority { acl, standing } = unsealed.authority(&known.row, config_version).await?;
     let identity_policies = standing.policies.clone();
-    let caller = caller(unsealed, parsed, &known, &identity_policies);
+    let caller = Arc::new(caller(unsealed, parsed, &known, &identity_policies));
     Ok(Identified { known: Some(known), acl: Some(acl), identity_policies, caller, _proof: () })
 }
 

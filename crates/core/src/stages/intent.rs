@@ -29,7 +29,7 @@ pub(crate) async fn decide(inner: &Arc<Inner>, parsed: &Parsed, routed: &Routed,
         path: parsed.path.clone(),
         below: routed.below.clone(),
         operation: Some(parsed.operation),
-        caller: identified.caller.clone(),
+        caller: Arc::clone(&identified.caller),
         remote: parsed.peer.map(|peer| peer.ip()),
         headers: live
             .row

@@ -4,6 +4,7 @@
 //! that look-ups need no index and tokens that are made together lie together.
 
 mod batch;
+mod packed;
 mod text;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use subtle::ConstantTimeEq;
 
 use crate::ids::{self, Id};
 use crate::metrics::Counter;
-use crate::rows::Rows;
+use crate::rows::{Found, Rows};
 
 pub(crate) use text::{Presented, present};
 
@@ -28,7 +29,7 @@ pub(crate) use text::{Presented, present};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct TokenRow {
     /// Keyed hash of the secret part; empty for batch tokens.
-    #[serde(default, rename = "m")]
+    #[serde(default, rename = "m", with = "packed")]
     pub(crate) mac: Vec<u8>,
     /// The accessor; empty for batch tokens.
     #[serde(rename = "a")]
@@ -154,7 +155,7 @@ impl TokenRow {
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) id: TokenId,
-    pub(crate) row: TokenRow,
+    pub(crate) row: Arc<TokenRow>,
     /// Version of the stored row; 0 for batch tokens.
     pub(crate) version: u64,
     pub(crate) batch: bool,
@@ -193,17 +194,16 @@ impl Tokens {
         self.counts.lookups.add();
         match present(presented, self.rows.barrier()) {
             Presented::Batch(row) => {
-                let known = Known { id: TokenId([0; 16]), row: *row, version: 0, batch: true };
+                let known = Known { id: TokenId([0; 16]), row: Arc::new(*row), version: 0, batch: true };
                 self.find_batch(known).await
             }
             Presented::Service { id, secret } => {
-                let (plain, config_version) = self.rows.get(&token_key(id)).await?;
-                let Some(plain) = plain else { return Ok((None, config_version)) };
-                let row: TokenRow = crate::rows::parse(&token_key(id), &plain.value)?;
+                let (found, config_version) = self.rows.find::<TokenRow>(&token_key(id)).await?;
+                let Some(Found { value: row, version }) = found else { return Ok((None, config_version)) };
                 let mac = self.rows.barrier().mac(Purpose::Token, secret.expose());
                 let genuine: bool = mac.as_slice().ct_eq(&row.mac).into();
                 let alive = genuine && !row.ended(self.clock.now());
-                Ok((alive.then_some(Known { id, row, version: plain.version, batch: false }), config_version))
+                Ok((alive.then_some(Known { id, row, version, batch: false }), config_version))
             }
             Presented::Nonsense => Ok((None, self.config_version().await?)),
         }
@@ -216,10 +216,9 @@ impl Tokens {
             let config_version = self.config_version().await?;
             return Ok(((!known.row.ended(now)).then_some(known), config_version));
         };
-        let (plain, config_version) = self.rows.get(&token_key(TokenId(parent))).await?;
-        let Some(plain) = plain else { return Ok((None, config_version)) };
-        let parent: TokenRow = crate::rows::parse(&token_key(TokenId(parent)), &plain.value)?;
-        Ok(((!known.row.ended(now) && !parent.ended(now)).then_some(known), config_version))
+        let (parent, config_version) = self.rows.find::<TokenRow>(&token_key(TokenId(parent))).await?;
+        let alive = !known.row.ended(now) && parent.is_some_and(|parent| !parent.value.ended(now));
+        Ok((alive.then_some(known), config_version))
     }
 
     /// The configuration version of this moment.
@@ -230,7 +229,7 @@ impl Tokens {
 
     /// The row of a live token, by id.
     pub(crate) async fn by_id(&self, id: TokenId) -> Result<Option<Known>> {
-        let Some((row, version)) = self.rows.get_json::<TokenRow>(&token_key(id)).await? else { return Ok(None) };
+        let (Some(Found { value: row, version }), _) = self.rows.find::<TokenRow>(&token_key(id)).await? else { return Ok(None) };
         Ok((!row.ended(self.clock.now())).then_some(Known { id, row, version, batch: false }))
     }
 
@@ -252,12 +251,12 @@ impl Tokens {
             match known.row.num_uses {
                 0 => return Ok(Some(known)),
                 uses if uses < 0 => return Ok(None),
-                1 => known.row.num_uses = SPENT,
-                _ => known.row.num_uses -= 1,
+                1 => Arc::make_mut(&mut known.row).num_uses = SPENT,
+                _ => Arc::make_mut(&mut known.row).num_uses -= 1,
             }
             let key = token_key(known.id);
             let batch = Batch::new().require(key.clone(), Condition::Version(known.version));
-            match self.rows.commit(self.rows.put_json(batch, key, &known.row)?).await {
+            match self.rows.commit(self.rows.put_json(batch, key, &*known.row)?).await {
                 Ok(_) => {
                     known.version += 1;
                     return Ok(Some(known));
@@ -332,7 +331,7 @@ impl Tokens {
                 batch = batch.due(token_due(known.id, end));
             }
         }
-        let batch = self.rows.put_json(batch, key, &known.row).map_err(CommitFailure::Error)?;
+        let batch = self.rows.put_json(batch, key, &*known.row).map_err(CommitFailure::Error)?;
         self.rows.commit(batch).await.map(|_config_version| ())
     }
 

@@ -166,7 +166,11 @@ impl Committer {
                 return Err(self.classify(&error));
             }
         };
-        if let Err(error) = run(&self.connection, "COMMIT") {
+        let changed = || group.iter().flat_map(|(work, _)| work.changed());
+        self.shared.rows.begin_change(changed());
+        let committed = run(&self.connection, "COMMIT");
+        self.shared.rows.end_change(changed());
+        if let Err(error) = committed {
             return Err(self.commit_failed(&error));
         }
         self.shared.config_version.store(config_version, Ordering::Release);
@@ -355,6 +359,12 @@ impl Committer {
 }
 
 impl Work {
+    /// The rows that it puts or deletes.
+    fn changed(&self) -> impl Iterator<Item = &Key> {
+        let batch = if let Self::Commit { batch, .. } = self { Some(batch) } else { None };
+        batch.into_iter().flat_map(|batch| batch.puts.iter().map(|(key, _)| key).chain(&batch.deletes))
+    }
+
     /// Tells whoever waits; one that has stopped waiting is no error.
     fn answer(self, outcome: Outcome) {
         match (self, outcome) {
@@ -410,7 +420,7 @@ mod tests {
         let options = SqliteOptions::default();
         let (connection, _) = schema::open_writer(&place.path, &options).unwrap();
         let (_, queue) = std::sync::mpsc::channel();
-        Committer::new(connection, queue, Arc::default(), options, place)
+        Committer::new(connection, queue, Arc::new(Shared::new(0, &options)), options, place)
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! - [`schema`] has the tables, the pragmas and every statement.
 //! - [`committer`] is the only writer: it takes all batches that wait, applies them in one transaction with one sync, and answers.
 //! - [`readers`] never wait for the writer.
+//! - [`cache`] keeps rows that were read lately, sealed as they are, and never one that is older than an answered commit.
 //!
 //! **Reads run on the caller's thread.** A row whose page is cached takes about 10 µs, a hop to another thread and back takes more than
 //! that and wakes a core. A page that is not cached costs a disk read, some 100 µs, for which a runtime thread stands still; leases
@@ -13,6 +14,7 @@
 //! Nothing but the committer may write or checkpoint: two connections doing so at once is how SQLite's WAL-reset bug (fixed in
 //! 3.51.3) was reached.
 
+mod cache;
 mod committer;
 mod place;
 mod readers;
@@ -32,6 +34,7 @@ use daypass_base::{BoxFuture, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
+use self::cache::RowCache;
 use self::committer::{Committer, Job, Work};
 use self::readers::Readers;
 use crate::{Backend, Batch, Claim, CommitError, Due, Key, Read, ReadError, Row, rules};
@@ -56,6 +59,8 @@ pub struct SqliteOptions {
     pub writer_cache_kib: u32,
     /// Page cache of each reading connection, in KiB.
     pub reader_cache_kib: u32,
+    /// Rows that were read lately, kept in memory as they are stored (sealed), in KiB.
+    pub row_cache_kib: u32,
     /// The most bytes that the file may take; from there on commits answer [`CommitError::Full`]. `None`: as much as the disk has.
     pub file_bytes_max: Option<u64>,
     /// Bytes of the file system that new rows may not take. With less room than this a batch is answered [`CommitError::Full`] if it adds a
@@ -74,6 +79,7 @@ impl Default for SqliteOptions {
             readers_max: std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16),
             writer_cache_kib: 8 * 1024,
             reader_cache_kib: 1024,
+            row_cache_kib: 8 * 1024,
             file_bytes_max: None,
             reserve_bytes: 16 * 1024 * 1024,
             idle_before_reclaim: Duration::from_secs(2),
@@ -142,12 +148,20 @@ pub enum OpenError {
 }
 
 /// What the committer tells the rest.
-#[derive(Default)]
 struct Shared {
     /// Set after a COMMIT has returned and before anyone is told of it.
     config_version: AtomicU64,
+    /// Holds nothing of what a COMMIT is changing.
+    rows: RowCache,
     batches: AtomicU64,
     transactions: AtomicU64,
+}
+
+impl Shared {
+    fn new(config_version: u64, options: &SqliteOptions) -> Self {
+        let rows = RowCache::new(usize::try_from(options.row_cache_kib).unwrap_or_default() * 1024);
+        Self { config_version: AtomicU64::new(config_version), rows, batches: AtomicU64::new(0), transactions: AtomicU64::new(0) }
+    }
 }
 
 /// How well the group commit works, since the store was opened.
@@ -164,8 +178,7 @@ impl SqliteBackend {
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, OpenError> {
         let place = place::take(path)?;
         let (connection, config_version) = schema::open_writer(&place.path, &options)?;
-        let shared = Arc::new(Shared::default());
-        shared.config_version.store(config_version, Ordering::Release);
+        let shared = Arc::new(Shared::new(config_version, &options));
         let readers = Readers::new(place.path.clone(), &options);
         let (jobs, queue) = mpsc::channel();
         let file = place.path.clone();
@@ -222,14 +235,14 @@ impl Backend for SqliteBackend {
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Read<Option<Row>>, ReadError>> {
         Box::pin(async move {
             let config_version = self.config_version();
-            Ok(Read { found: self.readers.get(key)?, config_version })
+            Ok(Read { found: self.row(key)?, config_version })
         })
     }
 
     fn get_many<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Read<Vec<Option<Row>>>, ReadError>> {
         Box::pin(async move {
             let config_version = self.config_version();
-            Ok(Read { found: self.readers.get_many(keys)?, config_version })
+            Ok(Read { found: self.rows(keys)?, config_version })
         })
     }
 
@@ -279,6 +292,36 @@ impl Backend for SqliteBackend {
 }
 
 impl SqliteBackend {
+    /// A row from memory, or else from the file.
+    fn row(&self, key: &Key) -> Result<Option<Row>, ReadError> {
+        self.readers.check_open()?;
+        let ticket = match self.shared.rows.find(key) {
+            Ok(row) => return Ok(Some(row)),
+            Err(ticket) => ticket,
+        };
+        let found = self.readers.get(key)?;
+        if let Some(row) = &found {
+            self.shared.rows.keep(ticket, key, row);
+        }
+        Ok(found)
+    }
+
+    /// Rows of one state, from memory if all are there.
+    fn rows(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, ReadError> {
+        self.readers.check_open()?;
+        if let Some(rows) = self.shared.rows.find_all(keys) {
+            return Ok(rows.into_iter().map(Some).collect());
+        }
+        let tickets = self.shared.rows.tickets(keys);
+        let found = self.readers.get_many(keys)?;
+        for ((key, ticket), row) in keys.iter().zip(tickets).zip(&found) {
+            if let Some(row) = row {
+                self.shared.rows.keep(ticket, key, row);
+            }
+        }
+        Ok(found)
+    }
+
     fn join(&self) {
         let thread = self.thread.lock().take();
         if thread.is_some_and(|thread| thread.join().is_err()) {

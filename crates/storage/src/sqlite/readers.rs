@@ -92,12 +92,15 @@ impl Readers {
         }
     }
 
+    /// Refuses once the store is closed.
+    pub(super) fn check_open(&self) -> Result<(), ReadError> {
+        if self.closed.load(Ordering::Acquire) { Err(ReadError::Failed("it is closed".to_owned())) } else { Ok(()) }
+    }
+
     fn with<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, ReadError> {
         let mut slot = self.slot().ok_or_else(|| ReadError::Failed("it has no connection".to_owned()))?;
         // Looked at under the slot's lock: `close` empties each slot after it has set this.
-        if self.closed.load(Ordering::Acquire) {
-            return Err(ReadError::Failed("it is closed".to_owned()));
-        }
+        self.check_open()?;
         let connection = match &mut *slot {
             Some(connection) => connection,
             empty => empty.insert(schema::open_reader(&self.path, self.cache_kib).map_err(|error| failed(&error))?),

@@ -26,6 +26,7 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<(Conne
         FileState::Ours(_) => {}
     }
     set_up_writer(&connection, options).map_err(sqlite)?;
+    migrate(&connection).map_err(sqlite)?;
     let config_version = meta(&connection, "config_version").map_err(sqlite)?;
     Ok((connection, u64::try_from(config_version).unwrap_or(0)))
 }
@@ -74,7 +75,7 @@ fn make(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
         "PRAGMA synchronous=FULL;
          BEGIN IMMEDIATE;
-         CREATE TABLE kv(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+         {KV};
          CREATE TABLE tok(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
          CREATE TABLE lease(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
          CREATE TABLE idx(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
@@ -83,6 +84,23 @@ fn make(connection: &Connection) -> rusqlite::Result<()> {
          CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
          INSERT INTO meta VALUES('format', {FORMAT}), ('config_version', 0);
          PRAGMA application_id={APPLICATION_ID};
+         COMMIT;"
+    ))
+}
+
+/// Brings a file of an earlier format to this one: one transaction, so that a kill leaves one format or the other.
+fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    if meta(connection, "format")? >= FORMAT {
+        return Ok(());
+    }
+    tracing::info!(to = FORMAT, "the store is brought to a newer format; this happens once and takes a few seconds per gigabyte");
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE;
+         ALTER TABLE kv RENAME TO kv_1;
+         {KV};
+         INSERT INTO kv(k, ver, v) SELECT k, ver, v FROM kv_1 ORDER BY k;
+         DROP TABLE kv_1;
+         UPDATE meta SET value = {FORMAT} WHERE name = 'format';
          COMMIT;"
     ))
 }
@@ -160,8 +178,12 @@ pub(super) const CLAIM_READ: &str = "SELECT owner, epoch, until FROM claim WHERE
 pub(super) const CLAIM_WRITE: &str = "INSERT OR REPLACE INTO claim(shard, owner, epoch, until) VALUES(?1, ?2, ?3, ?4)";
 pub(super) const CONFIG_VERSION_WRITE: &str = "UPDATE meta SET value = ?1 WHERE name = 'config_version'";
 
-/// The storage format that this program writes.
-pub(super) const FORMAT: i64 = 1;
+/// Configuration and secrets, whose values may be long. With the value in the key's own tree, a value over a quarter of a page lies on a page of its
+/// own that every comparison on the way to any row would have to read; so the keys have a tree for themselves.
+const KV: &str = "CREATE TABLE kv(k BLOB NOT NULL UNIQUE, ver INTEGER NOT NULL, v BLOB NOT NULL)";
+
+/// The storage format that this program writes. 1 had `kv` without row ids.
+pub(super) const FORMAT: i64 = 2;
 /// `dayp`: what file(1) and SQLite's tools see in the file's header.
 const APPLICATION_ID: i64 = 0x6461_7970;
 /// How long to wait for another connection: a backup tool, or recovery after a crash. No daypass connection holds one that long.

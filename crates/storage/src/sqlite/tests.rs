@@ -97,6 +97,38 @@ async fn waiting_batches_share_a_transaction() {
     assert!(counts.transactions < 256, "{counts:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_row_in_memory_is_never_older_than_an_answered_commit() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(&root.path().join("store.db"));
+    let (answered, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (store, answered, done) = (Arc::clone(&store), Arc::clone(&answered), Arc::clone(&done));
+            tokio::spawn(async move {
+                let keys = [key("a"), key("b")];
+                while !done.load(Ordering::Acquire) {
+                    let at_least = answered.load(Ordering::Acquire);
+                    let alone = store.get(&keys[0]).await.unwrap().found.map_or(0, |row| row.version);
+                    assert!(alone >= at_least, "{alone} was read after {at_least} was answered");
+                    let both = store.get_many(&keys).await.unwrap().found;
+                    let versions: Vec<u64> = both.iter().map(|row| row.as_ref().map_or(0, |row| row.version)).collect();
+                    assert!(versions[0] == versions[1] && versions[0] >= alone, "{versions:?} after {alone}: not one state of the store");
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for version in 1..=500 {
+        store.commit(Batch::new().put(key("a"), version.to_string()).put(key("b"), version.to_string())).await.unwrap();
+        answered.store(version, Ordering::Release);
+    }
+    done.store(true, Ordering::Release);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_second_open_is_refused_until_the_first_closes() {
     let root = tempfile::tempdir().unwrap();
@@ -117,6 +149,39 @@ async fn a_file_of_a_newer_format_is_refused() {
     let error = refused(&path);
     assert!(matches!(error, OpenError::Newer { found: 99, supported: schema::FORMAT, .. }), "{error}");
     assert!(error.to_string().contains("format 99"), "{error}");
+}
+
+/// What the first format made of an empty file.
+const FORMAT_1: &str = "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;
+    CREATE TABLE kv(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE tok(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE lease(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE idx(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE exp(shard INTEGER NOT NULL, at INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY(shard, at, id)) WITHOUT ROWID;
+    CREATE TABLE claim(shard INTEGER PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL, until INTEGER NOT NULL);
+    CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO meta VALUES('format', 1), ('config_version', 7);
+    PRAGMA application_id=0x64617970;
+    INSERT INTO kv VALUES(CAST('a' AS BLOB), 3, CAST('x' AS BLOB)), (CAST('b/c' AS BLOB), 1, zeroblob(5000));
+    INSERT INTO tok VALUES(x'01', 1, x'ff');";
+
+#[tokio::test]
+async fn a_file_of_the_first_format_is_brought_to_this_one_with_all_it_has() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    rusqlite::Connection::open(&path).unwrap().execute_batch(FORMAT_1).unwrap();
+    for _ in 0..2 {
+        let store = open(&path);
+        let read = store.get(&key("a")).await.unwrap();
+        assert_eq!((read.found.unwrap(), read.config_version), (Row { value: Bytes::from("x"), version: 3 }, 7));
+        assert_eq!(store.get(&key("b/c")).await.unwrap().found.unwrap().value.len(), 5000);
+        assert!(store.get(&Key::new(Space::Token, vec![1])).await.unwrap().found.is_some());
+        assert_eq!(store.list(&key(""), None, 9).await.unwrap(), ["a", "b/"]);
+        store.close().await;
+    }
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    assert_eq!(number(&connection, "SELECT value FROM meta WHERE name = 'format'"), schema::FORMAT);
+    assert_eq!(number(&connection, "SELECT count(*) FROM sqlite_schema WHERE sql LIKE '%kv%'"), 1, "nothing of the old table is left");
 }
 
 #[test]

@@ -97,7 +97,7 @@ async fn of_others(sys: Arc<Sys>, cx: Cx, params: OfOthers) -> Result<Reply> {
     let subject = match known {
         Some(known) => known.row,
         // A token that might be made: nobody's.
-        None => crate::tokens::row(normal_policies(&params.policies.0), "auth/token/create", "", cx.clock.now()),
+        None => crate::tokens::row(normal_policies(&params.policies.0), "auth/token/create", "", cx.clock.now()).into(),
     };
     let asked = OfCaller { path: params.path, operation: params.operation, parameters: params.parameters, wrap_ttl: params.wrap_ttl };
     explain(&unsealed, &subject, asked).await

@@ -81,14 +81,15 @@ async fn renewed(
             return Err(Error::bad_request("lease is not renewable"));
         }
         let before = known.row.expires;
-        let granted = match grant(inner, unsealed, &mut known.row, increment).await {
+        let row = Arc::make_mut(&mut known.row);
+        let granted = match grant(inner, unsealed, row, increment).await {
             // As recorded: a login whose user or role is gone is not renewed, and that is no error.
             Err(error) if error.kind == daypass_sdk::Kind::NotFound => return Ok(Reply::nothing()),
             other => other?,
         };
-        known.row.expires = Some(now + granted.ttl);
-        known.row.renewed_ttl = granted.ttl;
-        known.row.last_renewal = Some(now);
+        row.expires = Some(now + granted.ttl);
+        row.renewed_ttl = granted.ttl;
+        row.last_renewal = Some(now);
         match unsealed.tokens.update(&known, before).await {
             Ok(()) => {
                 let config_version = unsealed.table.load().config_version;

@@ -15,7 +15,7 @@ use super::template::{Claims, Facts, Template};
 /// A caller whose login proved `claim` under the name `c`.
 fn cx(claim: &str) -> Cx {
     let mut request = Request::default();
-    request.caller.claims.insert("c".to_owned(), claim.to_owned());
+    Arc::make_mut(&mut request.caller).claims.insert("c".to_owned(), claim.to_owned());
     Cx {
         request: Arc::new(request),
         mount: Arc::new(Mount::default()),

@@ -1,5 +1,7 @@
 //! A role and what it works with, read for one request.
 
+use std::sync::Arc;
+
 use daypass_aws::Target;
 use daypass_sdk::{Cx, Error, Result};
 
@@ -10,8 +12,8 @@ use super::text::quoted;
 
 /// A role as it is stored, and where its calls go.
 pub(super) struct Loaded {
-    pub(super) role: Role,
-    pub(super) config: RootConfig,
+    pub(super) role: Arc<Role>,
+    pub(super) config: Arc<RootConfig>,
     pub(super) target: Target,
     /// Versions of the rows of role and `config/root`.
     pub(super) versions: (u64, u64),
@@ -19,16 +21,11 @@ pub(super) struct Loaded {
 
 /// Reads a role. Errors: `BadRequest` when there is none.
 pub(super) async fn role(cx: &Cx, name: &str) -> Result<Loaded> {
-    let keys = [roles::key(name), config_root::KEY.to_owned()];
-    let mut read = cx.store.get_many(&keys).await?.into_iter();
-    let stored = read.next().flatten().ok_or_else(|| Error::bad_request(format!("Role {} not found", quoted(name))))?;
-    let role: Role = daypass_sdk::from_json("roles", &stored.value)?;
-    let (config, config_version): (RootConfig, u64) = match read.next().flatten() {
-        Some(entry) => (daypass_sdk::from_json(config_root::KEY, &entry.value)?, entry.version),
-        None => (RootConfig::default(), 0),
-    };
+    let found = cx.store.find::<Role>(&roles::key(name)).await?;
+    let (role, role_version) = found.ok_or_else(|| Error::bad_request(format!("Role {} not found", quoted(name))))?;
+    let (config, config_version) = cx.store.find::<RootConfig>(config_root::KEY).await?.unwrap_or_default();
     let target = config.target()?;
-    Ok(Loaded { role, config, target, versions: (stored.version, config_version) })
+    Ok(Loaded { role, config, target, versions: (role_version, config_version) })
 }
 
 /// Reads a role that assumes IAM roles. Errors: `BadRequest` when it is of another type.
