@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from issuer import Issuer  # noqa: E402
 from proof import SANDBOX, SERVER, TOKEN, Proof  # noqa: E402
 
 BAO = os.environ.get("BAO", "bao")
@@ -77,6 +79,54 @@ def people_and_machines():
     done = bao("write", "auth/approle/login", "-", token=None, stdin=ask)
     prove("a secret id for one use is used up", done.returncode == 2 and "invalid role or secret ID" in done.stderr, done.stderr)
     prove("auth disable", bao("auth", "disable", "approle").returncode == 0 and bao("auth", "disable", "userpass").returncode == 0)
+
+
+def build_servers_and_browsers():
+    issuer = Issuer()
+    bao("auth", "enable", "jwt")
+    for way in [f"jwt_validation_pubkeys={issuer.pem()}", f"jwks_url={issuer.url}/keys"]:
+        name = way.partition("=")[0]
+        done = bao("write", "auth/jwt/config", way, f"bound_issuer={issuer.url}")
+        prove(f"jwt: configured by {name}", done.returncode == 0, done.stderr)
+        role = json.dumps({"role_type": "jwt", "user_claim": "sub", "bound_audiences": "vault", "bound_claims": {"ref": ["main"]}, "token_ttl": "5m"})
+        done = bao("write", "auth/jwt/role/ci", "-", stdin=role)
+        prove(f"jwt: a role is made ({name})", done.returncode == 0, done.stderr)
+        token = prove.secret(issuer.token(aud="vault", sub="job", ref="main"))
+        done = bao("write", "-format=json", "auth/jwt/login", "role=ci", "jwt=-", token=None, stdin=token)
+        auth = answer(done).get("auth") or {}
+        prove.secret(auth.get("client_token"))
+        prove(f"jwt: login by {name}", auth.get("lease_duration") == 300 and auth.get("metadata") == {"role": "ci"}, done.stderr)
+        done = bao("write", "auth/jwt/login", "role=ci", "jwt=-", token=None, stdin=issuer.token(aud="vault", sub="job", ref="dev"))
+        text = 'claim "ref" does not match any associated bound claim values'
+        prove(f"jwt: another branch is refused ({name})", done.returncode == 2 and text in done.stderr, done.stderr)
+    bao("auth", "disable", "jwt")
+    bao("auth", "enable", "oidc")
+    done = bao("write", "auth/oidc/config", f"oidc_discovery_url={issuer.url}", "oidc_client_id=us", "oidc_client_secret=password", "default_role=people")
+    prove("oidc: configured by discovery", done.returncode == 0, done.stderr)
+    redirect = "http://localhost:8250/oidc/callback"
+    done = bao("write", "auth/oidc/role/people", "user_claim=email", f"allowed_redirect_uris={redirect}", "groups_claim=groups")
+    prove("oidc: a role is made", done.returncode == 0, done.stderr)
+    env = {**os.environ, "BAO_ADDR": SERVER, "NO_COLOR": "1"}
+    env.pop("BAO_TOKEN", None)
+    command = [BAO, "login", "-method=oidc", "-format=json", "-no-store", "role=people", "skip_browser=true"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as person:
+        watchdog = threading.Timer(60, person.kill)
+        watchdog.start()
+        page = next((line.strip() for line in person.stderr if line.strip().startswith(issuer.url)), None)
+        if page:
+            with urllib.request.urlopen(page, timeout=20) as shown:
+                shown.read()
+        out, err = person.communicate()
+        watchdog.cancel()
+    try:
+        auth = json.loads(out).get("auth") or {}
+    except json.JSONDecodeError:
+        auth = {}
+    prove.secret(auth.get("client_token"))
+    prove("oidc: a person logs in with a browser", auth.get("metadata") == {"role": "people"}, out + err)
+    found = answer(bao("token", "lookup", "-format=json", token=auth.get("client_token") or "none")).get("data") or {}
+    prove("oidc: the token is that person's", found.get("display_name") == "oidc-ann@acme.example", found)
+    bao("auth", "disable", "oidc")
 
 
 def policies():
@@ -332,6 +382,7 @@ def exchange(holders, fresh, root):
 status()
 login()
 people_and_machines()
+build_servers_and_browsers()
 policies()
 kv2()
 kv1()

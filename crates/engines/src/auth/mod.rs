@@ -3,5 +3,6 @@
 
 pub mod approle;
 mod cidr;
+pub mod jwt;
 mod token_fields;
 pub mod userpass;

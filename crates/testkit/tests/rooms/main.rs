@@ -22,6 +22,7 @@ mod full;
 mod holders;
 mod identity;
 mod identity_tokens;
+mod jwt;
 mod lease_admin;
 mod lease_quotas;
 mod leases;
