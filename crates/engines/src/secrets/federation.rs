@@ -72,6 +72,15 @@ impl Federation<'_> {
     }
 }
 
+/// Why there is no token, for clients: they learn no more of an internal error than that it is one.
+pub(super) fn told(error: Error) -> String {
+    if error.kind == Kind::Internal {
+        tracing::error!(%error, "an identity token could not be made");
+        return "internal error".to_owned();
+    }
+    error.message
+}
+
 /// What is wrong with an issuer that AWS itself would not take.
 pub(super) fn caveat(claims: &IdentityClaims) -> Option<String> {
     let issuer = &claims.issuer;
@@ -100,15 +109,7 @@ struct Tokens {
 
 impl WebTokens for Tokens {
     fn token(&self) -> BoxFuture<'_, std::result::Result<Secret<String>, String>> {
-        Box::pin(async move {
-            self.identity.token(&self.audience, self.ttl).await.map_err(|error| match error.kind {
-                Kind::Internal => {
-                    tracing::error!(%error, "an identity token could not be made");
-                    "internal error".to_owned()
-                }
-                _ => error.message,
-            })
-        })
+        Box::pin(async move { self.identity.token(&self.audience, self.ttl).await.map_err(told) })
     }
 }
 

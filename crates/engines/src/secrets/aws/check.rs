@@ -145,7 +145,7 @@ async fn introduce(cx: &Cx, federation: Federation<'_>, walk: &mut Walk) -> Opti
             Some(json!({ "oidc_provider": federation.provider(&claims), "trust_policy": federation.trust(&claims) }))
         }
         Err(error) => {
-            walk.failed(step, error.message, Value::Null);
+            walk.failed(step, federation::told(error), Value::Null);
             None
         }
     }
