@@ -15,7 +15,10 @@ mod roles;
 mod signin;
 mod validate;
 
-pub use api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StaticKeys, StsEndpoint, Target};
+pub use api::{
+    AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StaticKeys, StsEndpoint, Target, WebIdentity,
+    WebTokens,
+};
 pub use ecr::{AuthorizationToken, Ecr, Login, Logins, PUBLIC_REGISTRY};
 pub use error::{AwsError, ErrorKind};
 pub use fake::{AskedLogin, AskedVisit, FakeAws, FakeGroup, Gate, Made};

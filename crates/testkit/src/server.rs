@@ -135,6 +135,12 @@ impl Setup {
         Core::new(Arc::clone(&self.backend), Arc::new(self.clock.clone()), Arc::new(SeededEntropy::new(self.seed)), settings, factories)
     }
 
+    /// Starts the server and leaves it as it is: sealed, and not initialised unless its store is. Its root token is none.
+    #[must_use]
+    pub fn wait(self) -> TestServer {
+        TestServer { core: self.core(), root: String::new(), shares: Vec::new(), setup: self }
+    }
+
     /// Initialises the store and starts the server, unsealed.
     pub async fn start(self) -> TestServer {
         let core = self.core();

@@ -6,6 +6,7 @@
 
 mod audit;
 mod aws_container;
+mod aws_federation;
 mod aws_killed;
 mod aws_operators;
 mod aws_page;
@@ -18,7 +19,9 @@ mod crash;
 mod declarations;
 mod ecr;
 mod full;
+mod holders;
 mod identity;
+mod identity_tokens;
 mod jwt;
 mod lease_admin;
 mod lease_quotas;
