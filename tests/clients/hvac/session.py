@@ -48,10 +48,13 @@ def build_servers():
         token = prove.secret(issuer.token(**{"aud": "vault", "sub": "job", "repository": "acme/app", **claims}))
         return hvac.Client(url=SERVER).auth.jwt.jwt_login("job", token, path="jwt-job")["auth"]
 
-    for way in [{"jwt_validation_pubkeys": [issuer.pem()]}, {"jwks_url": f"{issuer.url}/keys"}, {"oidc_discovery_url": issuer.url}]:
+    def read_back(name):
+        return method.read_config(path="jwt-job")["data"][name]
+
+    for way in [{"jwt_validation_pubkeys": [issuer.pem().strip()]}, {"jwks_url": f"{issuer.url}/keys"}, {"oidc_discovery_url": issuer.url}]:
         name = next(iter(way))
         method.configure(**way, bound_issuer=issuer.url, path="jwt-job")
-        prove(f"JWT by {name}: the configuration is read back", method.read_config(path="jwt-job")["data"][name] == way[name])
+        prove(f"JWT by {name}: the configuration is read back", read_back(name) == way[name])
         method.create_role("job", "sub", [], role_type="jwt", **bound, token_policies=["default"], token_ttl="10m", path="jwt-job")
         auth = login()
         prove.secret(auth["client_token"])

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,12 +68,16 @@ pub(super) fn log_in(client: &Client, mount: &str, given: &Value) -> Result<Answ
         let text = format!("Unable to authorize role {role:?} with redirect_uri {uri:?}. Check Vault logs for more information.");
         return Err(failure(&text).hint("allowed_redirect_uris of the role must have this redirect_uri"));
     }
-    let opened = !wanted.skip_browser && open(&url);
-    let how = if opened { "Launching browser to:" } else { "Open the following link in your browser:" };
+    let browser = if wanted.skip_browser { None } else { open(&url) };
+    let how = if browser.is_some() { "Launching browser to:" } else { "Open the following link in your browser:" };
     show::note(&format!(
         "Complete the login via your OIDC provider. {how}\n\n    {url}\n\n\nWaiting for OIDC authentication to complete...\n"
     ));
     let came = runtime.block_on(wait(listener)).ok_or_else(|| failure("no answer came within five minutes"))?;
+    if let Some(mut browser) = browser {
+        // Gone by now, or the person's own.
+        let _ended_or_not = browser.try_wait();
+    }
     finish(client, &api, &came, &nonce)
 }
 
@@ -114,14 +118,13 @@ impl Wanted {
     }
 }
 
-/// Shows a page in the browser. Says whether something was there to show it.
-fn open(url: &str) -> bool {
+/// Shows a page in the browser, if there is something to show it.
+fn open(url: &str) -> Option<Child> {
     if !url.starts_with("https://") && !url.starts_with("http://") {
-        return false;
+        return None;
     }
     let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-    let quiet = || Stdio::null();
-    Command::new(program).arg(url).stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn().is_ok()
+    Command::new(program).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
 }
 
 /// Waits for the provider's answer; other requests (a browser asks for an icon) are told that nothing is there.
@@ -208,6 +211,9 @@ fn failure(why: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
     use super::*;
 
     #[test]
@@ -233,5 +239,32 @@ mod tests {
             fields.into_iter().collect::<Vec<_>>(),
             [("code".to_owned(), "x/y".to_owned()), ("odd".to_owned(), "%zz".to_owned()), ("state".to_owned(), "a b c".to_owned()),]
         );
+    }
+
+    /// One request to the listener, and the status that came back.
+    async fn ask(address: std::net::SocketAddr, request: String) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text.split(' ').nth(1).unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn the_first_answer_of_the_provider_counts_and_nothing_else() {
+        let form = "state=s&id_token=t";
+        let posted = format!("POST {CALLBACK} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{form}", form.len());
+        let answers = [(format!("GET {CALLBACK}?state=s&code=c HTTP/1.1\r\nhost: x\r\n\r\n"), "code", false), (posted, "id_token", true)];
+        for (request, name, by_post) in answers {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let waiting = tokio::spawn(wait(listener));
+            for other in ["/favicon.ico", "/oidc/callback", "/oidc/callback?code=c", "/oidc/callback/x?state=s"] {
+                assert_eq!(ask(address, format!("GET {other} HTTP/1.1\r\nhost: x\r\n\r\n")).await, "404", "{other}");
+            }
+            assert_eq!(ask(address, request).await, "200");
+            let came = waiting.await.unwrap().unwrap();
+            assert_eq!((came.fields["state"].as_str(), came.fields.contains_key(name), came.posted), ("s", true, by_post));
+        }
     }
 }

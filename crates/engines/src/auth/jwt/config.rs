@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daypass_base::lenient::CommaList;
 use daypass_idp::{Trust, Url};
-use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Secret, from_json};
+use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -106,18 +106,18 @@ pub(super) fn endpoint() -> Endpoint<Jwt> {
         .on(Operation::Update, write)
 }
 
-/// The configuration in force with its keys. Kept in memory for as long as what is stored stays the same to the byte.
+/// The configuration in force with its keys. Kept in memory for as long as what is stored stays the same.
 pub(super) async fn prepared(jwt: &Jwt, cx: &Cx) -> Result<Option<Arc<Prepared>>> {
-    let Some(entry) = cx.store.get(ROW).await? else { return Ok(None) };
-    if let Some((stored, known)) = jwt.prepared.read().as_ref()
-        && *stored == entry.value
+    let Some((config, _)) = cx.store.find::<Config>(ROW).await? else { return Ok(None) };
+    if let Some(known) = jwt.prepared.read().as_ref()
+        && known.config == *config
     {
         return Ok(Some(Arc::clone(known)));
     }
-    let config: Config = from_json(ROW, &entry.value)?;
+    let config = Config::clone(&config);
     let made = Prepared::of(config).map_err(|why| Error::internal(format!("the stored configuration cannot be used: {why}")))?;
     let made = Arc::new(made);
-    *jwt.prepared.write() = Some((entry.value, Arc::clone(&made)));
+    *jwt.prepared.write() = Some(Arc::clone(&made));
     Ok(Some(made))
 }
 
@@ -135,7 +135,9 @@ async fn write(jwt: Arc<Jwt>, cx: Cx, params: ConfigParams) -> Result<()> {
             set.check(&cx, jwt.idp.as_ref()).await.map_err(|why| Error::bad_request(made.config.unchecked(number, &why)))?;
         }
     }
-    cx.store.put_json(ROW, &made.config).await
+    cx.store.put_json(ROW, &made.config).await?;
+    *jwt.prepared.write() = Some(Arc::new(made));
+    Ok(())
 }
 
 impl Config {

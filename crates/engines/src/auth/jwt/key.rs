@@ -166,7 +166,8 @@ pub(super) fn read_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
         match Key::from_jwk(jwk) {
             Ok(key) => keys.extend(key),
             Err(why) => {
-                problem = Some(format!("its key {} cannot be used: {why}", shown(jwk.get("kid").and_then(Value::as_str).unwrap_or(""))))
+                let id = jwk.get("kid").and_then(Value::as_str).unwrap_or_default();
+                problem = Some(format!("its key {} cannot be used: {why}", shown(id)));
             }
         }
     }

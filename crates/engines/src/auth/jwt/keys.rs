@@ -92,10 +92,11 @@ impl Source {
                 Err(trouble) => troubles.push(trouble),
             }
         }
-        let mut text = "failed to verify id token signature".to_owned();
-        if let Some(id) = &token.key_id {
-            text.push_str(&format!(": no key {} of the issuer signed it", shown(id)));
-        }
+        let text = "failed to verify id token signature";
+        let text = match &token.key_id {
+            Some(id) => format!("{text}: no key {} of the issuer signed it", shown(id)),
+            None => text.to_owned(),
+        };
         Err(troubles.into_iter().fold(text, |text, trouble| text + "; " + &trouble))
     }
 

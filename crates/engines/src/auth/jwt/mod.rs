@@ -31,8 +31,8 @@ use serde_json::Value;
 /// The JWT/OIDC auth method of one mount.
 pub struct Jwt {
     idp: Arc<dyn Idp>,
-    /// The configuration as it is stored, and what was made of it.
-    prepared: RwLock<Option<(Vec<u8>, Arc<config::Prepared>)>>,
+    /// What was made of the configuration that was read last.
+    prepared: RwLock<Option<Arc<config::Prepared>>>,
     pending: pending::Pending,
 }
 

@@ -36,11 +36,11 @@ pub(super) fn endpoint() -> Endpoint<Jwt> {
 }
 
 /// Reads a role.
-pub(super) async fn find(cx: &Cx, name: &str) -> Result<Option<Role>> {
+pub(super) async fn find(cx: &Cx, name: &str) -> Result<Option<Arc<Role>>> {
     if name.len() > NAME_BYTES_MAX {
         return Ok(None);
     }
-    cx.store.get_json(&row(name)).await
+    Ok(cx.store.find(&row(name)).await?.map(|(role, _)| role))
 }
 
 async fn list(_: Arc<Jwt>, cx: Cx, _: NoParams) -> Result<Keys> {

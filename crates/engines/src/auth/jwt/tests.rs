@@ -59,6 +59,13 @@ impl Issuer {
         assert_eq!(answer.status, 204, "{answer:?}");
     }
 
+    /// Another process over the same store: it holds no keys yet.
+    fn restarted(self) -> Self {
+        let engine = Jwt::new(Arc::clone(&self.idp) as Arc<_>);
+        self.idp.asked();
+        Self { bench: Bench::over(engine, "auth/jwt/", "jwt", Arc::clone(&self.bench.storage)), ..self }
+    }
+
     async fn login(&self, token: &str) -> Answer {
         self.bench.call("POST", "login", json!({"role": "ci", "jwt": token})).await
     }

@@ -1,5 +1,6 @@
 //! Key sets: fetched once, renewed when needed, never on a stranger's word alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_idp::{Signer, Trust};
@@ -21,10 +22,13 @@ fn pass(issuer: &Issuer, time: Duration) {
 async fn a_key_set_is_fetched_once_and_renewed_when_it_is_old() {
     let issuer = Issuer::with_keys("ES256").await;
     issuer.idp.asked();
+    assert_eq!(issuer.login_with(json!({})).await.status, 200);
+    assert_eq!(issuer.idp.asked().len(), 0, "the write of the configuration fetched it");
+    let issuer = issuer.restarted();
     for _ in 0..5 {
         assert_eq!(issuer.login_with(json!({})).await.status, 200);
     }
-    assert_eq!(issuer.idp.asked().len(), 1, "the first login after the configuration was read");
+    assert_eq!(issuer.idp.asked().len(), 1, "the first login");
     pass(&issuer, RENEW_AFTER);
     for _ in 0..5 {
         assert_eq!(issuer.login(&lasting(&issuer.signer)).await.status, 200);
@@ -151,7 +155,7 @@ async fn discovery_leads_to_the_keys_and_names_the_issuer() {
     let url = format!("{ISSUER}/.well-known/openid-configuration");
     issuer.idp.answers(&url, &json!({"issuer": ISSUER, "jwks_uri": KEYS}));
     issuer.config(json!({"oidc_discovery_url": ISSUER, "oidc_discovery_ca_pem": "PEM"})).await;
-    assert!(issuer.idp.asked().iter().skip(2).all(|asked| asked.trust == Trust::Only("PEM".to_owned())));
+    assert!(issuer.idp.asked().iter().skip(1).all(|asked| asked.trust == Trust::Only("PEM".to_owned())));
     assert_eq!(issuer.login_with(json!({})).await.status, 200);
     assert_eq!(issuer.refusal(json!({"iss": format!("{ISSUER}/")})).await, "error validating token: invalid issuer (iss) claim");
     assert_eq!(issuer.refusal(json!({ "iss": null })).await, "error validating token: invalid issuer (iss) claim");
@@ -177,20 +181,21 @@ async fn one_of_several_key_sets_may_be_down() {
         assert_eq!(issuer.login(&lasting(signer)).await.status, 200);
     }
     issuer.idp.is_down(KEYS);
-    issuer.config(json!({"jwks_pairs": [{"jwks_url": other, "jwks_ca_pem": "B"}]})).await;
+    let issuer = issuer.restarted();
     assert_eq!(issuer.login(&lasting(&second)).await.status, 200);
+    assert!(refusal(&issuer.login(&lasting(&issuer.signer)).await).contains("ci.example cannot be reached"));
     let text = refusal(&issuer.bench.call("POST", "config", json!({ "jwks_pairs": pairs })).await);
     assert!(text.starts_with("error checking jwks URL https://ci.example/jwks: "), "{text}");
 }
 
 #[tokio::test]
 async fn many_logins_at_once_share_one_fetch() {
-    let issuer = Issuer::with_keys("ES256").await;
-    issuer.idp.asked();
-    let token = lasting(&issuer.signer);
-    let logins: Vec<_> = (0..20).map(|_| issuer.login(&token)).collect();
-    for login in logins {
-        assert_eq!(login.await.status, 200);
+    let issuer = Arc::new(Issuer::with_keys("ES256").await.restarted());
+    let mut logins = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let issuer = Arc::clone(&issuer);
+        logins.spawn(async move { issuer.login(&lasting(&issuer.signer)).await.status });
     }
+    assert_eq!(logins.join_all().await, [200; 20]);
     assert_eq!(issuer.idp.asked().len(), 1);
 }
