@@ -5,12 +5,14 @@
 mod dial;
 mod ecr;
 mod endpoint;
+mod forward;
 mod http;
 mod iam;
 mod identity;
 mod keys;
+mod login;
 mod plain;
-mod query;
+pub(crate) mod query;
 mod retry;
 mod roles;
 mod signin;
@@ -36,6 +38,7 @@ use crate::api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, R
 use self::http::Http;
 use endpoint::Endpoint;
 pub use identity::ContainerEndpoint;
+pub use login::LoginRequest;
 use identity::Source;
 use keys::Keys;
 use retry::Retries;
@@ -81,6 +84,7 @@ pub struct LiveAws {
     wires: Mutex<HashMap<String, Arc<Wire>>>,
     retries: Retries,
     places: tokio::sync::Semaphore,
+    forwards: forward::Forwards,
 }
 
 /// What all targets with keys of the same source start from.
@@ -120,6 +124,7 @@ impl LiveAws {
             bare: tokio::sync::Mutex::default(),
             clients: Mutex::default(),
             places: tokio::sync::Semaphore::new(CALLS_MAX),
+            forwards: forward::Forwards::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! locks out ([`daypass_sdk::Engine::login_alias`], [`daypass_sdk::Error::wrong_credentials`]).
 
 pub mod approle;
+pub mod aws;
 mod cidr;
 mod token_fields;
 pub mod userpass;

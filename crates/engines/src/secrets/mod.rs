@@ -1,6 +1,6 @@
 //! Secrets engines.
 
-mod at_aws;
+pub(crate) mod at_aws;
 pub mod aws;
 pub mod ecr;
 pub mod kv1;
