@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the figures of bench/README.md, measured on this machine in one run, beside a peer where one can be
 //! installed. What counts is the ratio: absolute figures change with the machine and with its mood.
 
+pub(crate) mod leases;
 mod load;
 mod peer;
 mod standin;
@@ -101,7 +102,7 @@ fn row(workload: &str, connections: u32, ours: &Figures, theirs: Option<&Figures
 }
 
 /// The binary as it is shipped.
-fn release(project: &Project, log: &mut Log) -> Result<std::path::PathBuf, String> {
+pub(crate) fn release(project: &Project, log: &mut Log) -> Result<std::path::PathBuf, String> {
     if let Some(path) = std::env::var_os("DAYPASS_BIN") {
         return Ok(path.into());
     }

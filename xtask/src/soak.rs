@@ -19,10 +19,15 @@ struct Soak {
     work: fn(&Project, &mut Log) -> Result<Found, String>,
 }
 
-const SOAKS: [Soak; 5] = [
+const SOAKS: [Soak; 6] = [
     Soak { name: "acl-model", about: "a million random policy sets judge as a slow model does", work: acl_model },
     Soak { name: "crash", about: "2,000 times kill -9 under a load of writes", work: crashes },
     Soak { name: "fuzz", about: "each fuzz target for five minutes, five side by side", work: fuzzing },
+    Soak {
+        name: "leases",
+        about: "a million live tokens: what they cost, a restart among them, and their end by one request",
+        work: leases,
+    },
     Soak { name: "openapi", about: "schemathesis against every operation of the served document for ten minutes", work: every_operation },
     Soak { name: "token-model", about: "random token trees live and die as a model says", work: token_model },
 ];
@@ -86,6 +91,11 @@ fn crashes(project: &Project, log: &mut Log) -> Result<Found, String> {
 
 fn fuzzing(project: &Project, log: &mut Log) -> Result<Found, String> {
     fuzz::run_for(project, log, 300, 5).map(|(tally, figures)| Found { tally, figures })
+}
+
+fn leases(project: &Project, log: &mut Log) -> Result<Found, String> {
+    let binary = crate::bench::release(project, log)?;
+    crate::bench::leases::run(project, log, &binary)
 }
 
 fn every_operation(project: &Project, log: &mut Log) -> Result<Found, String> {

@@ -1,6 +1,7 @@
 //! The trait and its words.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_base::{BoxFuture, Seconds, Secret, Timestamp};
@@ -51,10 +52,12 @@ pub struct Target {
     pub sts_endpoints: Vec<StsEndpoint>,
     /// Where IAM is; `None` for AWS's own.
     pub iam_endpoint: Option<String>,
-    /// Keys of an IAM user; `None`: the SDK's default chain.
+    /// Keys of an IAM user; `None`: `web_identity`, or the SDK's default chain.
     pub keys: Option<StaticKeys>,
     /// What goes with `keys` when they are temporary.
     pub session_token: Option<Secret<String>>,
+    /// Where there are no keys: a role whose sessions are the server's own identity.
+    pub web_identity: Option<WebIdentity>,
     /// Attempts after the first one. `None`: STS is asked until the call's deadline, at a bounded rate; IAM as often as the SDK does.
     pub max_retries: Option<u32>,
 }
@@ -64,8 +67,46 @@ impl Target {
     #[must_use]
     pub fn signed_by(&self, session: &Credential) -> Self {
         let keys = StaticKeys { access_key_id: session.access_key_id.clone(), secret_access_key: session.secret_access_key.clone() };
-        Self { keys: Some(keys), session_token: Some(session.session_token.clone()), ..self.clone() }
+        Self { keys: Some(keys), session_token: Some(session.session_token.clone()), web_identity: None, ..self.clone() }
     }
+
+    /// Whether calls are signed by the identity that the server finds in its surroundings.
+    pub(crate) fn is_own(&self) -> bool {
+        self.keys.is_none() && self.web_identity.is_none()
+    }
+}
+
+/// An identity by web identity federation: the server signs tokens itself, and AWS knows its keys.
+#[derive(Clone)]
+pub struct WebIdentity {
+    /// ARN of the IAM role whose sessions the server works with.
+    pub role_arn: String,
+    /// Name of these sessions.
+    pub session_name: String,
+    /// Stands for `tokens` where targets are compared: tokens of the same name say the same.
+    pub name: String,
+    /// Makes the tokens.
+    pub tokens: Arc<dyn WebTokens>,
+}
+
+impl std::fmt::Debug for WebIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebIdentity").field("role_arn", &self.role_arn).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for WebIdentity {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.role_arn, &self.session_name, &self.name) == (&other.role_arn, &other.session_name, &other.name)
+    }
+}
+
+impl Eq for WebIdentity {}
+
+/// Makes identity tokens of one kind.
+pub trait WebTokens: Send + Sync + 'static {
+    /// A new token. Errors: why there is none, in words that clients may read.
+    fn token(&self) -> BoxFuture<'_, std::result::Result<Secret<String>, String>>;
 }
 
 /// An STS endpoint that is not AWS's default.

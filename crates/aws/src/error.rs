@@ -75,6 +75,17 @@ impl AwsError {
         }
     }
 
+    /// The server cannot say who it is.
+    pub(crate) fn no_web_identity(detail: impl std::fmt::Display) -> Self {
+        Self {
+            kind: ErrorKind::NoIdentity,
+            code: "WebIdentityErr".to_owned(),
+            message: format!("no identity token could be made: {detail}"),
+            status: None,
+            request_id: None,
+        }
+    }
+
     /// An answer of AWS's.
     pub(crate) fn answered(code: Option<&str>, message: Option<&str>, status: u16, request_id: Option<&str>) -> Self {
         let code = code.filter(|code| !code.is_empty()).unwrap_or(if status >= 500 { "InternalFailure" } else { "UnknownError" });

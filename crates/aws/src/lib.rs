@@ -16,7 +16,10 @@ mod roles;
 mod signin;
 mod validate;
 
-pub use api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StaticKeys, StsEndpoint, Target};
+pub use api::{
+    AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StaticKeys, StsEndpoint, Target, WebIdentity,
+    WebTokens,
+};
 pub use caller::{Callers, Principal, PrincipalKind, SignedForm, SignedIdentity};
 pub use ecr::{AuthorizationToken, Ecr, Login, Logins, PUBLIC_REGISTRY};
 pub use error::{AwsError, ErrorKind};

@@ -19,6 +19,7 @@ mod signin;
 mod sort;
 mod sts;
 mod time;
+mod web;
 mod wire;
 
 use std::collections::HashMap;
@@ -38,12 +39,13 @@ use crate::api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, R
 use self::http::Http;
 use endpoint::Endpoint;
 pub use identity::ContainerEndpoint;
-pub use login::LoginRequest;
 use identity::Source;
 use keys::Keys;
+pub use login::LoginRequest;
 use retry::Retries;
 use sort::sorted;
 use time::SdkClock;
+use web::Web;
 use wire::Wire;
 
 /// Clients are kept for this many configurations; the one unused for longest goes first.
@@ -82,7 +84,7 @@ pub struct LiveAws {
     bare: tokio::sync::Mutex<Option<Arc<Base>>>,
     clients: Mutex<Vec<(Target, Arc<Clients>)>>,
     wires: Mutex<HashMap<String, Arc<Wire>>>,
-    retries: Retries,
+    retries: Arc<Retries>,
     places: tokio::sync::Semaphore,
     forwards: forward::Forwards,
 }
@@ -96,7 +98,7 @@ struct Base {
 /// What calls of one target need.
 struct Clients {
     /// Where STS is; an endpoint that the rules forbid says so when it is asked.
-    sts: Vec<std::result::Result<Endpoint, String>>,
+    sts: Arc<[std::result::Result<Endpoint, String>]>,
     keys: Arc<Keys>,
     /// How often an STS call is made again; `None`: until its deadline.
     retries: Option<u32>,
@@ -115,7 +117,7 @@ impl LiveAws {
     pub fn drawing(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, settings: Settings) -> Self {
         let http = Http::new(SdkClock(Arc::clone(&clock)));
         Self {
-            retries: Retries::new(Arc::clone(&clock), entropy),
+            retries: Arc::new(Retries::new(Arc::clone(&clock), entropy)),
             wires: Mutex::default(),
             clock,
             settings,
@@ -149,7 +151,7 @@ impl LiveAws {
         if let Some(clients) = self.kept(target) {
             return clients;
         }
-        let source = if target.keys.is_some() { Source::Configured } else { Source::Own };
+        let source = if target.is_own() { Source::Own } else { Source::Configured };
         let base = self.base(source).await;
         let clients = Arc::new(self.make(target, &base).await);
         let mut all = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -193,16 +195,22 @@ impl LiveAws {
         if let Some(configured) = base.timeout_config() {
             timeouts.set_connect_timeout(configured.connect_timeout()).set_read_timeout(configured.read_timeout());
         }
-        let base = base.into_builder().timeout_config(timeouts.build()).build();
+        let mut base = base.into_builder().timeout_config(timeouts.build()).build();
+        let (sts, most) = (self.sts_endpoints(target, &base).await, retries(target, &base));
+        if let Some(web) = Web::of(target, &sts, &self.clock, &self.retries, most) {
+            keys = Keys::of_web(web, SdkClock(Arc::clone(&self.clock)));
+            let provider = aws_credential_types::provider::SharedCredentialsProvider::new(web::Shared(Arc::clone(&keys)));
+            base = base.into_builder().credentials_provider(provider).build();
+        }
         let mut iam = aws_sdk_iam::config::Builder::from(&base);
         if let Some(url) = target.iam_endpoint.as_ref().or(self.settings.endpoint.as_ref()) {
             iam = iam.endpoint_url(url);
         }
         let iam = aws_sdk_iam::Client::from_conf(iam.build());
-        Clients { sts: self.sts_endpoints(target, &base).await, keys, retries: retries(target, &base), iam, good: AtomicUsize::new(0) }
+        Clients { sts, keys, retries: most, iam, good: AtomicUsize::new(0) }
     }
 
-    async fn sts_endpoints(&self, target: &Target, base: &SdkConfig) -> Vec<std::result::Result<Endpoint, String>> {
+    async fn sts_endpoints(&self, target: &Target, base: &SdkConfig) -> Arc<[std::result::Result<Endpoint, String>]> {
         let own = StsEndpoint { url: String::new(), region: None };
         let wanted = if target.sts_endpoints.is_empty() { std::slice::from_ref(&own) } else { &target.sts_endpoints };
         let mut all = Vec::new();
@@ -210,7 +218,7 @@ impl LiveAws {
             let url = Some(endpoint.url.as_str()).filter(|url| !url.is_empty()).or(self.settings.endpoint.as_deref());
             all.push(Endpoint::resolve(base, url, endpoint.region.as_deref(), |origin| self.wire(origin)).await);
         }
-        all
+        all.into()
     }
 
     /// The connections to an origin, shared by all targets.
@@ -227,10 +235,15 @@ impl LiveAws {
 
     /// Forgets the server's own identity, so that the next call looks for it anew; unless another call did so since `used` was taken.
     async fn forget_own_identity(&self, target: &Target, used: &Arc<Clients>) {
+        if target.web_identity.is_some() {
+            // The session of this target alone.
+            self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, clients)| !Arc::ptr_eq(clients, used));
+            return;
+        }
         let mut own = self.own.lock().await;
         if self.kept(target).is_some_and(|kept| Arc::ptr_eq(&kept, used)) {
             *own = None;
-            self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|(target, _)| target.keys.is_some());
+            self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|(target, _)| !target.is_own());
         }
     }
 

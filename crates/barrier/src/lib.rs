@@ -9,6 +9,7 @@
 pub mod barrier;
 pub mod keyfile;
 pub mod keyring;
+pub mod pgp;
 mod primitive;
 pub mod rekey;
 pub mod seal;
@@ -17,6 +18,7 @@ pub mod shamir;
 pub use barrier::{Barrier, InstallError, OpenError, Purpose, Rotation, SealError, TermStatus};
 pub use keyfile::{KeyFile, KeyFileError};
 pub use keyring::{Keyring, KeyringError, RootKey};
+pub use pgp::{PgpError, Recipient};
 pub use rekey::{NewSeal, Rekeyed, rekey};
 pub use seal::{
     Initialised, Opened, Progress, Seal, SealConfig, SealConfigError, SealKey, SealType, SealingError, Step, Under, UnsealError, Unsealing,

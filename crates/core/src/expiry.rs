@@ -28,6 +28,9 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
         if last_tick.is_none_or(|last| elapsed.saturating_sub(last) >= TICK) {
             last_tick = Some(elapsed);
             tick(&strong, &unsealed).await;
+            if let Err(error) = unsealed.oidc.rotate_due().await {
+                tracing::warn!(%error, "keys of identity tokens could not be rotated; it is tried again in a minute");
+            }
             if let Err(error) = strong.keep_keyring(&unsealed).await {
                 tracing::warn!(%error, "the keyring could not be kept up; it is tried again in a minute");
             }
@@ -43,8 +46,12 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
                 false
             }
         };
+        let sweeping = crate::sweeps::step(&strong, &unsealed).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a revocation by prefix could not go on; it tries again");
+            false
+        });
         drop((strong, unsealed));
-        if more && !*stopped.borrow() {
+        if (more || sweeping) && !*stopped.borrow() {
             tokio::task::yield_now().await;
             continue;
         }
@@ -64,10 +71,41 @@ async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<bool> {
     let now = inner.clock.now();
     let due = unsealed.rows.due(0, now, BATCH).await?;
     let more = due.len() == BATCH;
+    let due = settle_tokens(inner, unsealed, due, now).await?;
     // Several at a time: one AWS call that hangs holds up none of the others.
     let work = due.into_iter().map(|entry| settle_or_put_off(inner, unsealed, entry, now));
     at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
     Ok(more)
+}
+
+/// Revokes the tokens among what is due, together where nothing hangs on them. Returns what is left to be settled one by one.
+async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Due>, now: Timestamp) -> Result<Vec<Due>> {
+    let (of_tokens, mut rest): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| token_id(entry).is_some());
+    let mut over = Vec::with_capacity(of_tokens.len());
+    for id in of_tokens.iter().filter_map(token_id) {
+        if unsealed.tokens.is_over(id, now).await.unwrap_or(true) {
+            over.push(id);
+        }
+    }
+    match crate::revoke::tokens(inner, unsealed, &over).await {
+        // Those that are not over were renewed or are gone: their entries stand further on, or nowhere.
+        Ok(()) => {
+            let batch = of_tokens.into_iter().fold(Batch::new(), Batch::not_due);
+            if !batch.due_remove.is_empty() {
+                unsealed.rows.commit(batch).await?;
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "ended tokens could not be revoked together; each is tried alone");
+            rest.extend(of_tokens);
+        }
+    }
+    Ok(rest)
+}
+
+fn token_id(entry: &Due) -> Option<TokenId> {
+    let (b'T', id) = entry.id.split_first()? else { return None };
+    <[u8; 16]>::try_from(id).ok().map(TokenId)
 }
 
 async fn settle_or_put_off(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: Due, now: Timestamp) -> Result<()> {

@@ -32,6 +32,7 @@ mod revoke;
 mod rooms;
 mod rows;
 mod stages;
+mod sweeps;
 mod tidy;
 mod together;
 mod tokens;

@@ -234,6 +234,7 @@ pub(crate) struct Live {
     pub(crate) mount: Arc<Mount>,
     pub(crate) engine: Arc<dyn Mounted>,
     pub(crate) store: Store,
+    pub(crate) identity: Arc<dyn daypass_sdk::MountIdentity>,
 }
 
 /// All mounts, made anew at each change and then only read.

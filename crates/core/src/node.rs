@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Audit;
 use crate::cors::Cors;
-use crate::identity::Identities;
-use crate::keys::Keys;
+use crate::identity::{Identities, oidc};
 use crate::keys::ceremony::Ceremonies;
+use crate::keys::{Handout, Holders, Keys, Prepared};
 use crate::leases::Leases;
 use crate::leases::ledger::Ledger;
 use crate::lockout::Lockouts;
@@ -101,6 +101,8 @@ pub(crate) struct Inner {
     unsealing: tokio::sync::Mutex<Option<Unsealing>>,
     /// The right to change keys: see [`crate::keys`].
     pub(crate) keys: tokio::sync::Mutex<Keys>,
+    /// Held while PGP keys of strangers are read: one request at a time.
+    pub(crate) reading_keys: Arc<tokio::sync::Mutex<()>>,
     /// Endpoints that answer in every state.
     pub(crate) status_room: Arc<dyn Mounted>,
     pub(crate) started: Timestamp,
@@ -120,6 +122,7 @@ pub(crate) struct Unsealed {
     pub(crate) cors: Cors,
     pub(crate) policies: Policies,
     pub(crate) identities: Identities,
+    pub(crate) oidc: oidc::Oidc,
     pub(crate) quotas: Quotas,
     pub(crate) table: ArcSwap<Table>,
     pub(crate) audit: Audit,
@@ -194,6 +197,7 @@ impl Core {
             unsealed: ArcSwapOption::empty(),
             unsealing: tokio::sync::Mutex::new(None),
             keys: tokio::sync::Mutex::default(),
+            reading_keys: Arc::default(),
             status_room: rooms::status::room(weak.clone()),
             started,
             metrics,
@@ -210,7 +214,9 @@ impl Core {
     /// Sets the server up: keys, the first root token, the built-in mounts and policies, in one atomic step.
     /// Errors: `BadRequest` when that was done before or the numbers make no sense.
     pub async fn initialise(&self, shares: i64, threshold: i64) -> Result<Initialised> {
-        self.inner.initialise(shares, threshold).await
+        let made = self.inner.initialise(shares, threshold, Holders::default()).await?;
+        let Handout::Clear(shares) = made.shares else { return Err(Error::internal("nobody asked for encrypted shares")) };
+        Ok(Initialised { shares, root_token: made.root_token })
     }
 
     /// Takes a share. Returns whether the node is now unsealed. Errors: `BadRequest` with Vault's texts.
@@ -286,7 +292,8 @@ impl Inner {
         })
     }
 
-    pub(crate) async fn initialise(&self, shares: i64, threshold: i64) -> Result<Initialised> {
+    /// For these holders. What goes out is encrypted before anything is stored: a server whose shares nobody has would be lost.
+    pub(crate) async fn initialise(&self, shares: i64, threshold: i64, holders: Holders) -> Result<Prepared> {
         let _one_at_a_time = self.unsealing.lock().await;
         if self.seal_config().await?.is_some() {
             return Err(Error::bad_request("Vault is already initialized"));
@@ -298,6 +305,8 @@ impl Inner {
             ),
             SealKind::KeyFile(path) => Seal::KeyFile(KeyFile::at(path.clone())),
         };
+        let shares_for = self.recipients(holders.shares, "invalid seal configuration: ").await?;
+        let root_for = self.recipients(holders.root.into_iter().collect(), "root token encryption failed: ").await?;
         let made = daypass_barrier::initialise(&seal, Arc::clone(&self.entropy), self.clock.now())
             .map_err(|error| Error::bad_request(format!("the keys could not be made: {error}")))?;
         let rows = Rows::new(Arc::clone(&self.backend), made.barrier.clone());
@@ -313,8 +322,10 @@ impl Inner {
         batch = rows.put_json(batch, policies::key("default"), &policies::default_row())?;
         batch = rows.put_json(batch, config_key(CLUSTER), &self.new_cluster())?;
         let (root, batch) = tokens.root(batch, self.root_row())?;
+        let shares = self.hand_out(&made.shares, &shares_for).await?;
+        let root_token = root_for.first().map_or_else(|| Ok(root.text.clone()), |holder| self.for_holder(&root.text, holder))?;
         rows.commit(batch).await?;
-        Ok(Initialised { shares: made.shares, root_token: root.text })
+        Ok(Prepared { shares, root_token })
     }
 
     fn new_cluster(&self) -> Cluster {
@@ -417,9 +428,11 @@ impl Inner {
             rows.get_json::<Cluster>(&config_key(CLUSTER)).await?.ok_or_else(|| Error::internal("the cluster's id is missing"))?;
         let table = self.read_table(&rows).await?;
         let audit = Audit::load(&rows, Arc::clone(&self.clock), self.settings.audit_prefixing).await?;
+        let tokens = Tokens::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        tokens.sweeps.reload(&rows).await?;
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let unsealed = Arc::new(Unsealed {
-            tokens: Tokens::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy)),
+            tokens,
             leases: Leases::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy)),
             lockouts: Lockouts::new(LOCKOUT_ALIASES_MAX),
             tidying: crate::tidy::Tidying::default(),
@@ -440,6 +453,7 @@ impl Inner {
                 Arc::clone(&self.entropy),
                 self.settings.limits.entities_cached,
             ),
+            oidc: oidc::Oidc::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy), &self.settings.api_addr),
             table: ArcSwap::from_pointee(table),
             audit,
             monitors: Monitors::default(),
@@ -513,6 +527,7 @@ impl Inner {
         let plain = plain.ok_or_else(|| Error::internal("the mount table is missing"))?;
         unsealed.cors.reload(&unsealed.rows).await?;
         unsealed.quotas.reload(&unsealed.rows).await?;
+        unsealed.tokens.sweeps.reload(&unsealed.rows).await?;
         let old = unsealed.table.load_full();
         let unchanged = old.row_version == Some(plain.version);
         let stored: Vec<MountRow> = crate::rows::parse(&config_key(MOUNTS), &plain.value)?;
@@ -550,10 +565,11 @@ impl Inner {
         Ok(self.live(row, engine, rows))
     }
 
-    fn live(&self, row: MountRow, engine: Arc<dyn Mounted>, rows: &Rows) -> LiveMount {
+    fn live(self: &Arc<Self>, row: MountRow, engine: Arc<dyn Mounted>, rows: &Rows) -> LiveMount {
         let mount = Arc::new(row.mount(self.settings.ttls));
         let store: Store = view::store(rows, view::mount_prefix(&row.uuid));
-        LiveMount { row, mount, engine, store }
+        let identity = oidc::speaker(self, &row);
+        LiveMount { row, mount, engine, store, identity }
     }
 
     /// Builds the engine of a mount. Errors: `BadRequest` when its type is unknown.

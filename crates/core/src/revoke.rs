@@ -3,6 +3,7 @@
 //! Every step can be done twice. A revocation that was begun is finished by the expiry worker, should the process stop half-way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use daypass_sdk::{Error, Kind, Request, Result, Seconds, TokenId};
 
@@ -11,6 +12,7 @@ use crate::leases::{Held, LeaseRow, signed};
 use crate::node::{Inner, Unsealed};
 use crate::rows::config_key;
 use crate::stages::intent::context;
+use crate::sweeps;
 use crate::together::at_most;
 use crate::tokens::TokenRow;
 
@@ -38,6 +40,35 @@ pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) 
         }
     }
     Ok(())
+}
+
+/// Revokes tokens as [`token()`] does, those that nothing hangs on all at once.
+pub(crate) async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, ids: &[TokenId]) -> Result<()> {
+    let mut alone: Vec<TokenId> = Vec::new();
+    match unsealed.tokens.begin_revocations(ids).await? {
+        None => alone.extend(ids),
+        Some(marked) => {
+            let mut bare = Vec::with_capacity(marked.len());
+            for marked in marked {
+                if is_bare(unsealed, marked.id).await? {
+                    bare.push(marked);
+                } else {
+                    alone.push(marked.id);
+                }
+            }
+            if !unsealed.tokens.finish_revocations(&bare).await? {
+                alone.extend(bare.iter().map(|marked| marked.id));
+            }
+        }
+    }
+    at_most(AT_ONCE, alone.into_iter().map(|id| token(inner, unsealed, id))).await.into_iter().collect()
+}
+
+/// Whether nothing hangs on a token: asked once it is marked, so that nothing is added any more.
+async fn is_bare(unsealed: &Unsealed, id: TokenId) -> Result<bool> {
+    Ok(unsealed.tokens.children(id, 1).await?.is_empty()
+        && unsealed.leases.of_token(id, 1).await?.is_empty()
+        && unsealed.rows.list(&config_key(cubbyhole_prefix(id)), None, 1).await?.is_empty())
 }
 
 /// Revokes a child that has no children. Returns the child when it has some.
@@ -108,24 +139,40 @@ pub(crate) async fn lease_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, le
     }
 }
 
-/// Like [`prefix()`], but waits for no engine, as [`lease_later`].
+/// Like [`prefix()`], but waits for no engine, as [`lease_later`], and not for the end of what is more than a page.
 pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<()> {
     let (prefix, now) = (crate::mounts::with_slash(prefix), inner.clock.now());
     unsealed.ledger.remove_below(&prefix);
     signed::revoke_prefix(&prefix, now, &unsealed.rows).await?;
+    if unsealed.leases.below(&prefix, None, sweeps::PAGE + 1).await?.len() > sweeps::PAGE {
+        return sweeps::begin(inner, unsealed, &prefix).await.map(drop);
+    }
     let mut after = None;
     loop {
         let page = unsealed.leases.below(&prefix, after.as_deref(), PAGE).await?;
         let Some((last, _, _)) = page.last() else { return Ok(()) };
         after = Some(last.clone());
-        for (_, kind, id) in page {
-            if kind == b'T' {
-                token(inner, unsealed, TokenId(id)).await?;
-            } else {
-                unsealed.leases.end_now(id, now).await?;
-            }
-        }
+        let (of_tokens, others): (Vec<_>, Vec<_>) = page.into_iter().partition(|(_, kind, _)| *kind == b'T');
+        tokens(inner, unsealed, &of_tokens.iter().map(|(_, _, id)| TokenId(*id)).collect::<Vec<_>>()).await?;
+        let work = others.into_iter().map(|(_, _, id)| unsealed.leases.end_now(id, now));
+        at_most(TOGETHER, work).await.into_iter().collect::<Result<()>>()?;
     }
+}
+
+/// Like [`prefix()`] for a caller who waits: many tokens are swept in the background, which goes on should the caller give up.
+pub(crate) async fn prefix_now(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<()> {
+    let below = crate::mounts::with_slash(prefix);
+    let page = unsealed.leases.below(&below, None, sweeps::PAGE + 1).await?;
+    if page.len() <= sweeps::PAGE || page.iter().any(|(_, kind, _)| *kind != b'T') {
+        return self::prefix(inner, unsealed, prefix, false).await;
+    }
+    unsealed.ledger.remove_below(&below);
+    signed::revoke_prefix(&below, inner.clock.now(), &unsealed.rows).await?;
+    let id = sweeps::begin(inner, unsealed, &below).await?;
+    while unsealed.tokens.sweeps.running().iter().any(|running| running.sweep.id == id) {
+        inner.clock.sleep(SWEEP_LOOK).await;
+    }
+    Ok(())
 }
 
 /// Revokes a stored lease: first it is marked, so that no renewal comes in between; then the engine takes the secret back; then it goes.
@@ -163,20 +210,17 @@ pub(crate) async fn prefix(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix:
         if page.is_empty() {
             return Ok(());
         }
-        let work = page.into_iter().map(|(lease_id, kind, id)| entry(inner, unsealed, lease_id, kind, id, force));
-        at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
+        let (of_tokens, others): (Vec<_>, Vec<_>) = page.into_iter().partition(|(_, kind, _)| *kind == b'T');
+        tokens(inner, unsealed, &of_tokens.iter().map(|(_, _, id)| TokenId(*id)).collect::<Vec<_>>()).await?;
+        // A token takes its entry with it; what is left are entries of tokens that were gone before.
+        unsealed.leases.drop_indexes(of_tokens.iter().map(|(lease_id, _, _)| lease_id.as_str())).await?;
+        let rest = others.into_iter().map(|(lease_id, _, id)| entry(inner, unsealed, lease_id, id, force));
+        at_most(AT_ONCE, rest).await.into_iter().collect::<Result<()>>()?;
     }
 }
 
-/// Revokes what one entry of the lease index names.
-async fn entry(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id: String, kind: u8, id: Id, force: bool) -> Result<()> {
-    if kind == b'T' {
-        return if unsealed.tokens.is_stored(TokenId(id)).await? {
-            token(inner, unsealed, TokenId(id)).await
-        } else {
-            unsealed.leases.drop_index(&lease_id).await
-        };
-    }
+/// Revokes the lease that one entry of the lease index names.
+async fn entry(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id: String, id: Id, force: bool) -> Result<()> {
     let Some(held) = unsealed.leases.by_internal_id(id).await? else { return unsealed.leases.drop_index(&lease_id).await };
     if force {
         // Force is for engines that fail: a store that fails is no reason to forget a secret.
@@ -201,4 +245,8 @@ pub(crate) fn cubbyhole_prefix(id: TokenId) -> String {
 const PAGE: usize = 500;
 /// Revocations that run at the same moment: most of their time they wait for the store or for AWS, which has limits of its own.
 const AT_ONCE: usize = 8;
+/// Of changes that wait for the store alone: as many as may share a commit.
+const TOGETHER: usize = 64;
+/// How often somebody who waits for a sweep looks for its end.
+const SWEEP_LOOK: Duration = Duration::from_millis(100);
 const DEPTH_MAX: usize = 1_000_000;

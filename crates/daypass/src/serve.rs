@@ -15,6 +15,7 @@ use daypass_aws::{ContainerEndpoint, LiveAws, Settings as AwsSettings};
 use daypass_base::{Clock, Entropy, Seconds, Secret, SystemClock, SystemEntropy};
 use daypass_core::{Core, Limits, MetricsShown, Prefixing, SealKind, Settings, SystemTtls};
 use daypass_engines::registry::{self, Outside};
+use daypass_idp::LiveIdp;
 use daypass_sandbox::Running;
 use daypass_server::Server;
 use daypass_storage::Backend;
@@ -79,7 +80,7 @@ async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>) -> R
     let api_addr = config.api_addr.clone().unwrap_or_else(|| format!("{scheme}://{listening}"));
     let settings = settings(args, &config, &api_addr, backend.kind(), log);
     let aws = Arc::new(LiveAws::new(Arc::clone(&clock), aws_settings(sandbox.as_ref(), dev::session_min(args)?)));
-    let factories = registry::all(&Outside { aws });
+    let factories = registry::all(&Outside { aws, idp: Arc::new(LiveIdp::new(Arc::clone(&clock))) });
     let core = Core::new(Arc::clone(&backend), Arc::clone(&clock), entropy, settings, factories);
     let dev = if args.dev { Some(dev::set_up(args, &core).await?) } else { None };
     if !args.dev {

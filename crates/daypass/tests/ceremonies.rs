@@ -183,7 +183,7 @@ fn a_one_time_password_made_by_the_server_is_shown_once_and_an_attempt_can_be_gi
 fn after_a_rekey_and_a_restart_only_the_new_keys_open_the_server() {
     let (mut server, old) = three_of_five("sqlite");
     server.run("operator rekey -nonce=x -", &old[0]).refused(1, "No rekey is in progress");
-    server.run("operator rekey -key-shares=3", "").refused(1, "-key-shares and -key-threshold go with -init");
+    server.run("operator rekey -key-shares=3", "").refused(1, "-key-shares, -key-threshold, -pgp-keys and -backup go with -init");
     server.run("operator rekey -init -key-shares=1 -key-threshold=2", "").refused(2, "threshold greater than the total shares");
     let started = server.run("operator rekey -init -key-shares=4 -key-threshold=2", "");
     assert!(started.code == 0 && started.out.contains("Rekey Progress           0/3\nNew Shares               4\n"), "{started:?}");
@@ -213,6 +213,36 @@ fn a_verified_rekey_counts_once_the_new_keys_were_handed_in() {
     assert!(done.code == 0 && done.out.starts_with("Success! Rekey verification successful."), "{done:?}");
     server.run("operator seal", "");
     assert!(server.unseals(&[new]));
+}
+
+#[test]
+fn new_keys_are_for_holders_of_pgp_keys_and_kept_until_they_are_removed() {
+    let (server, old) = three_of_five("inmem");
+    let file = |name: &str| format!("{}/../barrier/src/pgp/tests/{name}.asc", env!("CARGO_MANIFEST_DIR"));
+    let (ada, bob) = (file("ada"), file("bob"));
+    server.run(&format!("operator rekey -init -pgp-keys={ada}"), "").refused(1, "-pgp-keys names 1 keys for 5 shares");
+    server.run("operator rekey -init -key-shares=1 -key-threshold=1 -pgp-keys=keybase:ada", "").refused(1, "not fetched from Keybase");
+    server.run("operator rekey -init -key-shares=1 -key-threshold=1 -backup", "").refused(2, "without providing PGP keys for encryption");
+    let revoked = format!("operator rekey -init -key-shares=1 -key-threshold=1 -pgp-keys={}", file("revoked"));
+    server.run(&revoked, "").refused(2, "key 58d4289708486d9380f42777ad19a910b722d4a5 is revoked");
+    server.run("operator rekey -backup-retrieve", "").refused(2, "no backed-up keys found");
+    let started = server.run(&format!("operator rekey -init -key-shares=2 -key-threshold=2 -pgp-keys={ada},{bob} -backup"), "");
+    let holders = "0416869cc51eb7777c9fc2cceeabcb0deed5eed3, 24422ca25194ed2b920fa0f945830cb7b69ebdba";
+    assert!(started.code == 0 && started.out.contains(holders) && started.err.is_empty(), "{started:?}");
+    let nonce = server.json("operator rekey -status", "")["nonce"].as_str().unwrap().to_owned();
+    server.give("operator rekey", &nonce, &old[..2]);
+    let done = server.run(&format!("operator rekey -nonce={nonce} -"), &old[2]);
+    let first = "Key 1 fingerprint: 0416869cc51eb7777c9fc2cceeabcb0deed5eed3; value: ";
+    assert!(done.out.starts_with(first) && done.out.contains("-backup-delete"), "{done:?}");
+    let shown = done.out.lines().next().unwrap().trim_start_matches(first).to_owned();
+    let kept = server.json("operator rekey -backup-retrieve", "");
+    assert_eq!(kept["keys_base64"]["0416869cc51eb7777c9fc2cceeabcb0deed5eed3"], serde_json::json!([shown]));
+    assert!(server.run("operator rekey -backup-retrieve", "").out.contains(&shown));
+    assert_eq!(server.run("operator rekey -backup-delete", "").out, "Success! Delete backup keys (if they existed)\n");
+    server.run("operator rekey -backup-retrieve", "").refused(2, "no backed-up keys found");
+    let started = server.json(&format!("operator generate-root -init -pgp-key={bob}"), "");
+    assert_eq!(started["pgp_fingerprint"], "24422ca25194ed2b920fa0f945830cb7b69ebdba");
+    server.run(&format!("operator generate-root -pgp-key={bob}"), "").refused(1, "-pgp-key goes with -init");
 }
 
 #[test]

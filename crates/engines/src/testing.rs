@@ -23,6 +23,7 @@ pub(crate) struct Bench {
     pub(crate) mount: Mount,
     pub(crate) caller: Caller,
     pub(crate) remote: Option<std::net::IpAddr>,
+    pub(crate) identity: Arc<dyn daypass_sdk::MountIdentity>,
 }
 
 /// An answer: status and body (`Null` for none).
@@ -55,6 +56,7 @@ impl Bench {
             },
             caller: Caller { display_name: "token".to_owned(), client_id: "client".to_owned(), ..Caller::default() },
             remote: Some(std::net::IpAddr::from([127, 0, 0, 1])),
+            identity: Arc::new(daypass_sdk::NoIdentity),
         }
     }
 
@@ -75,6 +77,7 @@ impl Bench {
             store: Store::new(Arc::clone(&self.storage) as Arc<_>),
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::clone(&self.entropy) as Arc<_>,
+            identity: Arc::clone(&self.identity),
         }
     }
 

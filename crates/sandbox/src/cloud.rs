@@ -115,6 +115,9 @@ impl Cloud {
         let now = self.clock.now();
         let region = presented.as_ref().map_or("us-east-1", |presented| presented.region.as_str());
         let call = Call { request, request_id: &request_id, now, region, params: &params };
+        if action == "AssumeRoleWithWebIdentity" {
+            self.learn_keys(&params).await;
+        }
         let caller = self.authenticate(&call, presented.as_ref(), service, &action);
         let result = caller.as_ref().map_err(Clone::clone).and_then(|caller| self.perform(&call, caller.as_ref(), service, &action));
         let known = caller.as_ref().ok().and_then(Option::as_ref);
@@ -136,6 +139,20 @@ impl Cloud {
         }
         providers.insert(name, provider);
         Ok(())
+    }
+
+    /// Reads the keys of the issuer of a web identity token anew, where those that are known have none of the token's name.
+    async fn learn_keys(&self, params: &Params) {
+        let Some((account, name, issuer)) = sts::unknown_key(&self.state.read(), params) else { return };
+        match crate::discovery::keys(&issuer, &self.clock).await {
+            Ok(keys) => {
+                let mut state = self.state.write();
+                if let Some(provider) = state.accounts.get_mut(&account).and_then(|account| account.providers.get_mut(&name)) {
+                    provider.keys = keys;
+                }
+            }
+            Err(problem) => tracing::warn!(issuer, problem, "the keys of an identity provider could not be read"),
+        }
     }
 
     fn perform(&self, call: &Call<'_>, caller: Option<&Caller>, service: Service, action: &str) -> Result<Reply> {

@@ -40,7 +40,9 @@ struct Registration {
     account: String,
     url: String,
     audiences: Vec<String>,
-    jwks: Value,
+    /// Without it the keys are read from the issuer, which must be on this machine then.
+    #[serde(default)]
+    jwks: Option<Value>,
 }
 
 /// Answers `/_sandbox/…`.

@@ -39,6 +39,13 @@ pub(crate) struct Jwk {
     y: String,
 }
 
+impl Jwk {
+    /// Whether tokens that are signed by such a key can be checked here.
+    pub(crate) fn is_supported(&self) -> bool {
+        matches!((self.kty.as_str(), self.crv.as_str()), ("RSA", _) | ("EC", "P-256"))
+    }
+}
+
 impl VerifyingKey {
     /// Says what is wrong with the key.
     pub(crate) fn from_jwk(jwk: &Jwk) -> Result<Self, String> {
@@ -98,6 +105,11 @@ impl<'t> Token<'t> {
         keys.iter()
             .filter(|key| self.key_id.is_none() || key.id.is_none() || key.id == self.key_id)
             .any(|key| key.verifies(&self.algorithm, self.signed.as_bytes(), &self.signature))
+    }
+
+    /// Whether one of `keys` may be the one that signed it, by its id.
+    pub(crate) fn names_one_of(&self, keys: &[VerifyingKey]) -> bool {
+        keys.iter().any(|key| self.key_id.is_none() || key.id.is_none() || key.id == self.key_id)
     }
 
     pub(crate) fn text(&self, claim: &str) -> Option<&str> {

@@ -13,6 +13,7 @@ mod authority;
 mod cloud;
 mod condition;
 mod control;
+mod discovery;
 mod ecr;
 mod fault;
 mod http_api;

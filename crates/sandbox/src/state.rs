@@ -115,6 +115,8 @@ pub(crate) struct Provider {
     pub(crate) issuer: String,
     pub(crate) audiences: Vec<String>,
     pub(crate) keys: Vec<VerifyingKey>,
+    /// The keys came with the provider; else they are read from the issuer.
+    pub(crate) fixed: bool,
 }
 
 impl State {
@@ -223,4 +225,6 @@ pub(crate) mod quota {
     pub(crate) const MANAGED: usize = 6144;
     /// OIDC providers in an account.
     pub(crate) const PROVIDERS: usize = 100;
+    /// Audiences of an OIDC provider.
+    pub(crate) const CLIENT_IDS: usize = 100;
 }

@@ -17,7 +17,7 @@ use crate::policy::{Document, Use};
 use crate::request::Params;
 use crate::seal::account_of_key;
 use crate::session::{Bearer, Caller, CallerKind, Credential, Session};
-use crate::state::{State, User};
+use crate::state::{Provider, State, User};
 use crate::trust::{self, Asker, Trust};
 
 pub(crate) const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
@@ -117,6 +117,23 @@ pub(crate) fn web_identity(cloud: &Cloud, call: &Call<'_>) -> Result<Reply> {
     Ok(answer::xml(NAMESPACE, "AssumeRoleWithWebIdentity", &xml, call.request_id))
 }
 
+/// Account, name and issuer of the provider whose keys have to be read before the token of a request can be checked.
+pub(crate) fn unknown_key(state: &State, params: &Params) -> Option<(String, String, String)> {
+    let account = assume::account_of_role(params.get("RoleArn")?).ok()?;
+    let token = Token::parse(params.get("WebIdentityToken").filter(|text| text.len() <= 20_000)?)?;
+    let (name, provider) = provider_of(state, account, &token)?;
+    let unknown = !provider.fixed && !token.names_one_of(&provider.keys);
+    unknown.then(|| (account.to_owned(), name.to_owned(), provider.issuer.clone()))
+}
+
+/// The provider that a token says it is from, and its name: an issuer without its scheme.
+fn provider_of<'a>(state: &'a State, account: &str, token: &'a Token<'_>) -> Option<(&'a str, &'a Provider)> {
+    let issuer = token.text("iss").unwrap_or_default().trim_end_matches('/');
+    let name = issuer.trim_start_matches("https://").trim_start_matches("http://");
+    let provider = state.account(account)?.providers.get(name)?;
+    (provider.issuer.trim_end_matches('/') == issuer).then_some((name, provider))
+}
+
 /// What a web identity token has proved.
 struct Proof {
     /// The issuer without its scheme, as condition keys begin.
@@ -129,14 +146,9 @@ struct Proof {
 /// Checks issuer, signature, audience, subject and times.
 fn prove(state: &State, account: &str, token: &Token<'_>, now: Timestamp) -> Result<Proof> {
     let issuer = token.text("iss").unwrap_or_default().trim_end_matches('/');
-    let name = issuer.trim_start_matches("https://").trim_start_matches("http://");
-    let provider = state
-        .account(account)
-        .and_then(|account| account.providers.get(name))
-        .filter(|provider| provider.issuer.trim_end_matches('/') == issuer)
-        .ok_or_else(|| {
-            invalid_token(format!("No OpenIDConnect provider found in your account for {}", issuer.chars().take(256).collect::<String>()))
-        })?;
+    let (name, provider) = provider_of(state, account, token).ok_or_else(|| {
+        invalid_token(format!("No OpenIDConnect provider found in your account for {}", issuer.chars().take(256).collect::<String>()))
+    })?;
     if !token.is_signed_by(&provider.keys) {
         return Err(invalid_token(
             "Couldn't retrieve verification key from your identity provider,  please reference AssumeRoleWithWebIdentity documentation for requirements",

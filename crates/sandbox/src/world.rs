@@ -7,8 +7,8 @@ use daypass_base::{Entropy, Secret, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::discovery;
 use crate::fault::Fault;
-use crate::jwt::{Jwk, VerifyingKey};
 use crate::policy::{Document, Use};
 use crate::seal::{IdKind, new_id};
 use crate::state::{AccessKey, Account, Grants, Group, Managed, Mfa, Policy, Provider, Role, State, User, quota};
@@ -156,8 +156,10 @@ pub struct ProviderSeed {
     pub url: String,
     /// Accepted audiences (AWS calls them client ids).
     pub audiences: Vec<String>,
-    /// A JSON Web Key Set, `{"keys": [...]}`, with RSA or P-256 keys.
-    pub jwks: Value,
+    /// A JSON Web Key Set, `{"keys": [...]}`, with RSA or P-256 keys. Without it the keys are read from the issuer, which must be on this
+    /// machine then: `http://127.0.0.1:8200/v1/identity/oidc/plugins`.
+    #[serde(default)]
+    pub jwks: Option<Value>,
 }
 
 impl World {
@@ -386,21 +388,25 @@ impl Builder<'_> {
 impl ProviderSeed {
     /// The name without the scheme, and the provider.
     pub(crate) fn build(&self) -> Result<(String, Provider), String> {
-        #[derive(Deserialize)]
-        struct KeySet {
-            keys: Vec<Jwk>,
-        }
         let name = self
             .url
             .strip_prefix("https://")
             .or_else(|| self.url.strip_prefix("http://"))
             .ok_or_else(|| format!("url {:?} must begin with https://", self.url))?;
-        let set: KeySet = serde_json::from_value(self.jwks.clone()).map_err(|error| format!("jwks is no JSON Web Key Set: {error}"))?;
-        if set.keys.len() > 20 || self.audiences.len() > 100 {
-            return Err("at most 20 keys and 100 audiences".to_owned());
+        if self.audiences.len() > quota::CLIENT_IDS {
+            return Err(format!("at most {} audiences", quota::CLIENT_IDS));
         }
-        let keys = set.keys.iter().map(VerifyingKey::from_jwk).collect::<Result<_, _>>()?;
-        Ok((name.trim_end_matches('/').to_owned(), Provider { issuer: self.url.clone(), audiences: self.audiences.clone(), keys }))
+        let (keys, fixed) = match &self.jwks {
+            Some(jwks) => {
+                let set: discovery::KeySet =
+                    serde_json::from_value(jwks.clone()).map_err(|error| format!("jwks is no JSON Web Key Set: {error}"))?;
+                (set.verifying()?, true)
+            }
+            None if discovery::is_reachable(&self.url) => (Vec::new(), false),
+            None => return Err("jwks is missing: keys are read only from an issuer at http:// on this machine".to_owned()),
+        };
+        let provider = Provider { issuer: self.url.clone(), audiences: self.audiences.clone(), keys, fixed };
+        Ok((name.trim_end_matches('/').to_owned(), provider))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use daypass_base::{Clock, Entropy, Seconds, Secret};
 
-use crate::{Operation, Result, Store};
+use crate::{MountIdentity, Operation, Result, Store};
 
 /// Everything that a handler may use. Cheap to clone.
 #[derive(Clone)]
@@ -22,9 +22,16 @@ pub struct Cx {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// What the mount can prove of itself to other services.
+    pub identity: Arc<dyn MountIdentity>,
 }
 
 impl Cx {
+    /// A signed token that says which mount this is, for one audience: see [`MountIdentity::token`].
+    pub async fn identity_token(&self, audience: &str, ttl: Seconds) -> Result<Secret<String>> {
+        self.identity.token(audience, ttl).await
+    }
+
     /// Names below a prefix of the mount's storage, as [`Store::page`] gives them: the part of them that the caller asked for.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>> {
         self.store.page(prefix, &self.request.page).await

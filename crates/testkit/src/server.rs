@@ -15,6 +15,7 @@ use daypass_base::Clock;
 use daypass_base::sim::{SeededEntropy, SimClock};
 use daypass_core::{Core, Limits, MetricsShown, Prefixing, SealKind, Settings, SystemTtls};
 use daypass_engines::registry::{self, Outside};
+use daypass_idp::ScriptedIdp;
 use daypass_sdk::Factory;
 use daypass_storage::sqlite::SqliteOptions;
 use daypass_storage::{Backend, Key, MemoryBackend, Space, SqliteBackend};
@@ -31,6 +32,7 @@ pub struct Setup {
     clock: SimClock,
     aws: Arc<FakeAws>,
     other_aws: Option<Arc<dyn Aws>>,
+    idp: Arc<ScriptedIdp>,
     shares: (i64, i64),
     seed: u64,
     more: Vec<Arc<dyn Fn() -> Factory + Send + Sync>>,
@@ -48,6 +50,7 @@ impl Default for Setup {
             clock,
             aws,
             other_aws: None,
+            idp: Arc::default(),
             shares: (1, 1),
             seed: 7,
             more: Vec::new(),
@@ -112,7 +115,8 @@ impl Setup {
     /// A core of this make, sealed, and not initialised unless its store is.
     #[must_use]
     pub fn core(&self) -> Core {
-        let outside = Outside { aws: self.other_aws.clone().unwrap_or_else(|| Arc::clone(&self.aws) as Arc<_>) };
+        let aws = self.other_aws.clone().unwrap_or_else(|| Arc::clone(&self.aws) as Arc<_>);
+        let outside = Outside { aws, idp: Arc::clone(&self.idp) as Arc<_> };
         let mut factories = registry::all(&outside);
         factories.extend(self.more.iter().map(|make| make()));
         let settings = Settings {
@@ -129,6 +133,12 @@ impl Setup {
             log: Arc::clone(&self.log) as Arc<_>,
         };
         Core::new(Arc::clone(&self.backend), Arc::new(self.clock.clone()), Arc::new(SeededEntropy::new(self.seed)), settings, factories)
+    }
+
+    /// Starts the server and leaves it as it is: sealed, and not initialised unless its store is. Its root token is none.
+    #[must_use]
+    pub fn wait(self) -> TestServer {
+        TestServer { core: self.core(), root: String::new(), shares: Vec::new(), setup: self }
     }
 
     /// Initialises the store and starts the server, unsealed.
@@ -203,6 +213,12 @@ impl TestServer {
     #[must_use]
     pub fn aws(&self) -> &FakeAws {
         &self.setup.aws
+    }
+
+    /// The identity providers around it.
+    #[must_use]
+    pub fn idp(&self) -> &ScriptedIdp {
+        &self.setup.idp
     }
 
     /// Its clock.

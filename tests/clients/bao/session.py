@@ -1,13 +1,18 @@
 """A session with the `bao` CLI, which is Vault's CLI by another name: what an operator and a pipeline type."""
 
+import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from issuer import Issuer  # noqa: E402
 from proof import SANDBOX, SERVER, TOKEN, Proof  # noqa: E402
 
 BAO = os.environ.get("BAO", "bao")
@@ -74,6 +79,54 @@ def people_and_machines():
     done = bao("write", "auth/approle/login", "-", token=None, stdin=ask)
     prove("a secret id for one use is used up", done.returncode == 2 and "invalid role or secret ID" in done.stderr, done.stderr)
     prove("auth disable", bao("auth", "disable", "approle").returncode == 0 and bao("auth", "disable", "userpass").returncode == 0)
+
+
+def build_servers_and_browsers():
+    issuer = Issuer()
+    bao("auth", "enable", "jwt")
+    for way in [f"jwt_validation_pubkeys={issuer.pem()}", f"jwks_url={issuer.url}/keys"]:
+        name = way.partition("=")[0]
+        done = bao("write", "auth/jwt/config", way, f"bound_issuer={issuer.url}")
+        prove(f"jwt: configured by {name}", done.returncode == 0, done.stderr)
+        role = json.dumps({"role_type": "jwt", "user_claim": "sub", "bound_audiences": "vault", "bound_claims": {"ref": ["main"]}, "token_ttl": "5m"})
+        done = bao("write", "auth/jwt/role/ci", "-", stdin=role)
+        prove(f"jwt: a role is made ({name})", done.returncode == 0, done.stderr)
+        token = prove.secret(issuer.token(aud="vault", sub="job", ref="main"))
+        done = bao("write", "-format=json", "auth/jwt/login", "role=ci", "jwt=-", token=None, stdin=token)
+        auth = answer(done).get("auth") or {}
+        prove.secret(auth.get("client_token"))
+        prove(f"jwt: login by {name}", auth.get("lease_duration") == 300 and auth.get("metadata") == {"role": "ci"}, done.stderr)
+        done = bao("write", "auth/jwt/login", "role=ci", "jwt=-", token=None, stdin=issuer.token(aud="vault", sub="job", ref="dev"))
+        text = 'claim "ref" does not match any associated bound claim values'
+        prove(f"jwt: another branch is refused ({name})", done.returncode == 2 and text in done.stderr, done.stderr)
+    bao("auth", "disable", "jwt")
+    bao("auth", "enable", "oidc")
+    done = bao("write", "auth/oidc/config", f"oidc_discovery_url={issuer.url}", "oidc_client_id=us", "oidc_client_secret=password", "default_role=people")
+    prove("oidc: configured by discovery", done.returncode == 0, done.stderr)
+    redirect = "http://localhost:8250/oidc/callback"
+    done = bao("write", "auth/oidc/role/people", "user_claim=email", f"allowed_redirect_uris={redirect}", "groups_claim=groups")
+    prove("oidc: a role is made", done.returncode == 0, done.stderr)
+    env = {**os.environ, "BAO_ADDR": SERVER, "NO_COLOR": "1"}
+    env.pop("BAO_TOKEN", None)
+    command = [BAO, "login", "-method=oidc", "-format=json", "-no-store", "role=people", "skip_browser=true"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as person:
+        watchdog = threading.Timer(60, person.kill)
+        watchdog.start()
+        page = next((line.strip() for line in person.stderr if line.strip().startswith(issuer.url)), None)
+        if page:
+            with urllib.request.urlopen(page, timeout=20) as shown:
+                shown.read()
+        out, err = person.communicate()
+        watchdog.cancel()
+    try:
+        auth = json.loads(out).get("auth") or {}
+    except json.JSONDecodeError:
+        auth = {}
+    prove.secret(auth.get("client_token"))
+    prove("oidc: a person logs in with a browser", auth.get("metadata") == {"role": "people"}, out + err)
+    found = answer(bao("token", "lookup", "-format=json", token=auth.get("client_token") or "none")).get("data") or {}
+    prove("oidc: the token is that person's", found.get("display_name") == "oidc-ann@acme.example", found)
+    bao("auth", "disable", "oidc")
 
 
 def policies():
@@ -235,15 +288,111 @@ def ceremonies():
     prove("rotate starts a new key", "Success! Rotated key" in done.stdout and after.get("term") == before.get("term", 0) + 1, done.stderr)
 
 
+class Holders:
+    """People with keys of GnuPG's, and files with their public halves."""
+
+    def __init__(self):
+        # Not under the home: the agent's socket has no room for a long path.
+        self.folder = Path(tempfile.mkdtemp(prefix="gpg-"))
+        self.files, self.fingerprints = {}, {}
+
+    def gpg(self, *arguments, stdin=b""):
+        command = ["gpg", "--homedir", str(self.folder), "--batch", "--yes", "--quiet", "--no-tty", "--pinentry-mode", "loopback", "--passphrase", ""]
+        return subprocess.run([*command, *arguments], input=stdin, capture_output=True, timeout=60, check=False)
+
+    def join(self, name, signs, encrypts, armour):
+        self.gpg("--quick-gen-key", f"{name} <{name}@example.com>", signs, "cert,sign", "1d")
+        listed = self.gpg("--with-colons", "--list-keys", name).stdout.decode()
+        fingerprint = next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr"))
+        self.gpg("--quick-add-key", fingerprint, encrypts, "encr", "1d")
+        self.files[name] = str(self.folder / f"{name}.{'asc' if armour else 'gpg'}")
+        self.gpg(*(["--armor"] if armour else []), "--output", self.files[name], "--export", fingerprint)
+        self.fingerprints[name] = fingerprint.lower()
+
+    def read(self, message):
+        return prove.secret(self.gpg("--decrypt", stdin=message).stdout.decode().strip())
+
+    def end(self):
+        subprocess.run(["gpgconf", "--homedir", str(self.folder), "--kill", "all"], capture_output=True, timeout=60, check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def pgp(fresh):
+    holders = Holders()
+    try:
+        holders.join("ada", "rsa3072", "rsa3072", armour=True)
+        holders.join("bob", "ed25519", "cv25519", armour=False)
+        root = set_up(holders, fresh)
+        exchange(holders, fresh, root)
+    finally:
+        holders.end()
+
+
+def set_up(holders, fresh):
+    ada, bob = holders.files["ada"], holders.files["bob"]
+    done = bao("operator", "init", "-key-shares=2", "-key-threshold=2", f"-pgp-keys={ada},{bob}", f"-root-token-pgp-key={ada}",
+               "-format=json", token=None, BAO_ADDR=fresh)
+    made = answer(done)
+    prove("init for two holders of PGP keys", done.returncode == 0 and len(made.get("unseal_keys_b64", [])) == 2, done.stderr)
+    hexadecimal = [bytes.fromhex(key) for key in made.get("unseal_keys_hex", [])]
+    messages = [base64.b64decode(key) for key in made.get("unseal_keys_b64", [])]
+    prove("both forms of a share are the same message", hexadecimal == messages)
+    prove("each message names its holder's key alone", [m.hex() for m in messages] != [] and all(
+        holders.gpg("--list-packets", stdin=m).stdout.count(b"pubkey enc packet") == 1 for m in messages))
+    for message in messages:
+        share = holders.read(message)
+        prove("GnuPG reads a share, in hex", len(share) == 66 and int(share or "0", 16) > 0)
+        unsealed = bao("operator", "unseal", "-format=json", "-", token=None, stdin=share, BAO_ADDR=fresh)
+    prove("and these shares unseal", answer(unsealed).get("sealed") is False, unsealed.stderr)
+    root = holders.read(base64.b64decode(made.get("root_token", "")))
+    seen = answer(bao("token", "lookup", "-format=json", token=root, BAO_ADDR=fresh)).get("data", {})
+    prove("the root token is for its holder", root.startswith("hvs.") and seen.get("policies") == ["root"], sorted(seen))
+    holders.shares = [holders.read(message) for message in messages]
+    return root
+
+
+def exchange(holders, fresh, root):
+    ada, bob = holders.files["ada"], holders.files["bob"]
+    started = answer(bao("operator", "rekey", "-init", "-key-shares=1", "-key-threshold=1", f"-pgp-keys={bob}", "-backup", "-format=json",
+                         token=None, BAO_ADDR=fresh))
+    prove("rekey -init tells whose the new share will be", started.get("pgp_fingerprints") == [holders.fingerprints["bob"]], started)
+    for share in holders.shares:
+        done = bao("operator", "rekey", f"-nonce={started.get('nonce')}", "-format=json", "-", token=None, stdin=share, BAO_ADDR=fresh)
+    new = answer(done)
+    share = holders.read(base64.b64decode((new.get("keys_base64") or [""])[0]))
+    prove("GnuPG reads the new share", len(share) == 64 and new.get("backup") is True, done.stderr)
+    done = bao("operator", "rekey", "-backup-retrieve", "-format=json", token=root, BAO_ADDR=fresh)
+    kept = answer(done)
+    kept = kept.get("data", kept)
+    messages = (kept.get("keys_base64") or {}).get(holders.fingerprints["bob"], [""])
+    prove("rekey -backup-retrieve brings it back", holders.read(base64.b64decode(messages[0])) == share and share, done.stderr)
+    done = bao("operator", "rekey", "-backup-delete", token=root, BAO_ADDR=fresh)
+    gone = bao("operator", "rekey", "-backup-retrieve", token=root, BAO_ADDR=fresh)
+    prove("rekey -backup-delete", done.returncode == 0 and gone.returncode == 2 and "no backed-up keys found" in gone.stderr, gone.stderr)
+    ours = subprocess.run([os.environ["DAYPASS_BIN"], "operator", "generate-root", "-init", f"-pgp-key={ada}", "-format=json"],
+                          env={**os.environ, "VAULT_ADDR": fresh}, capture_output=True, text=True, timeout=60, check=False)
+    started = answer(ours)
+    prove("daypass starts a root token for a holder", started.get("pgp_fingerprint") == holders.fingerprints["ada"], ours.stderr)
+    done = bao("operator", "generate-root", f"-nonce={started.get('nonce')}", "-format=json", "-", token=None, stdin=share, BAO_ADDR=fresh)
+    token = holders.read(base64.b64decode(answer(done).get("encoded_token", "")))
+    seen = answer(bao("token", "lookup", "-format=json", token=token, BAO_ADDR=fresh)).get("data", {})
+    prove("GnuPG reads the new root token, and it works", seen.get("policies") == ["root"] and token != root, done.stderr)
+
+
 status()
 login()
 people_and_machines()
+build_servers_and_browsers()
 policies()
 kv2()
 kv1()
 tokens()
 wrapping()
 ceremonies()
+if os.environ.get("FRESH"):
+    pgp(os.environ["FRESH"])
+else:
+    print("      left out: holders of PGP keys, because FRESH names no server that is not initialised")
 if SANDBOX:
     lease(aws())
 prove.end()

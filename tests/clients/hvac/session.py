@@ -8,6 +8,7 @@ import hvac
 from hvac import exceptions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from issuer import Issuer  # noqa: E402
 from proof import SANDBOX, SERVER, TOKEN, Proof  # noqa: E402
 
 prove = Proof()
@@ -35,6 +36,35 @@ def machines():
     root.auth.approle.destroy_secret_id_accessor("job", made["secret_id_accessor"])
     prove.raises("a destroyed secret id is refused", exceptions.InvalidRequest, lambda: hvac.Client(url=SERVER).auth.approle.login(role, made["secret_id"]))
     root.sys.disable_auth_method("approle")
+
+
+def build_servers():
+    issuer = Issuer()
+    root.sys.enable_auth_method("jwt", path="jwt-job")
+    method = root.auth.jwt
+    bound = {"bound_audiences": ["vault"], "bound_claims": {"repository": "acme/app"}, "claim_mappings": {"repository": "repository"}}
+
+    def login(**claims):
+        token = prove.secret(issuer.token(**{"aud": "vault", "sub": "job", "repository": "acme/app", **claims}))
+        return hvac.Client(url=SERVER).auth.jwt.jwt_login("job", token, path="jwt-job")["auth"]
+
+    for way in [{"jwt_validation_pubkeys": [issuer.pem()]}, {"jwks_url": f"{issuer.url}/keys"}, {"oidc_discovery_url": issuer.url}]:
+        name = next(iter(way))
+        method.configure(**way, bound_issuer=issuer.url, path="jwt-job")
+        prove(f"JWT by {name}: the configuration is read back", method.read_config(path="jwt-job")["data"][name] == way[name])
+        method.create_role("job", "sub", [], role_type="jwt", **bound, token_policies=["default"], token_ttl="10m", path="jwt-job")
+        auth = login()
+        prove.secret(auth["client_token"])
+        prove(f"JWT by {name}: login", auth["lease_duration"] == 600 and auth["metadata"] == {"repository": "acme/app", "role": "job"}, auth)
+        job = hvac.Client(url=SERVER, token=auth["client_token"])
+        prove(f"JWT by {name}: the token works", job.auth.token.lookup_self()["data"]["display_name"] == "jwt-job-job")
+        prove.raises(f"JWT by {name}: another repository is refused", exceptions.InvalidRequest, lambda: login(repository="acme/other"))
+        prove.raises(f"JWT by {name}: another audience is refused", exceptions.InvalidRequest, lambda: login(aud="other"))
+        prove.raises(f"JWT by {name}: a token of yesterday is refused", exceptions.InvalidRequest, lambda: login(exp=1))
+    prove("roles are listed", method.list_roles(path="jwt-job")["data"]["keys"] == ["job"])
+    method.delete_role("job", path="jwt-job")
+    prove.raises("a deleted role is not found", exceptions.InvalidPath, lambda: method.read_role("job", path="jwt-job"))
+    root.sys.disable_auth_method("jwt-job")
 
 
 def policies():
@@ -188,6 +218,7 @@ def metrics():
 
 login()
 machines()
+build_servers()
 policies()
 kv2()
 kv1()

@@ -28,8 +28,26 @@ pub(crate) struct Figures {
     pub(crate) rate: f64,
     pub(crate) p50: String,
     pub(crate) p99: String,
+    /// Requests that were answered.
+    pub(crate) total: u64,
     /// Microseconds of the server's processor time, user and system, per request.
     pub(crate) cpu: f64,
+}
+
+impl Workload {
+    fn new(name: &'static str, method: &'static str, path: &str, body: &str) -> Self {
+        Self { name, method, path: path.to_owned(), body: body.to_owned(), keys: 0, pause: 0, mints: false, connections: &[64] }
+    }
+
+    /// Tokens that live for a day, each with its entry in the list of what expires.
+    pub(crate) fn token_create() -> Self {
+        Self::new("token create", "POST", "/v1/auth/token/create", r#"{"policies":["default"],"ttl":"24h","no_parent":true}"#)
+    }
+
+    /// The caller's own token.
+    pub(crate) fn look_up() -> Self {
+        Self::new("token lookup-self", "GET", "/v1/auth/token/lookup-self", "")
+    }
 }
 
 pub(crate) fn all(keys: u32) -> Vec<Workload> {
@@ -97,8 +115,11 @@ fn figures(workload: &Workload, text: &str, cpu: f64) -> Result<Figures, String>
     };
     let total: f64 =
         text.lines().find(|l| l.contains(" requests in ")).and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
+    let cpu = cpu * 1_000_000.0 / total.max(1.0);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of requests as wrk prints it")]
+    let total = total as u64;
     let rate = word("Requests/sec:", 1).parse().map_err(|e| format!("wrk printed no rate: {e}"))?;
-    Ok(Figures { rate, p50: word("50%", 1), p99: word("99%", 1), cpu: cpu * 1_000_000.0 / total.max(1.0) })
+    Ok(Figures { rate, p50: word("50%", 1), p99: word("99%", 1), total, cpu })
 }
 
 /// Where the load goes.

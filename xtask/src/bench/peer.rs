@@ -20,6 +20,10 @@ pub(crate) struct Target {
     child: Child,
     pub(crate) address: SocketAddr,
     root: String,
+    unseal_key: String,
+    /// The configuration that it was started with.
+    config: PathBuf,
+    binary: PathBuf,
     /// What the load uses: a service token with policies, as a job has.
     pub(crate) token: String,
     /// wrk's script.
@@ -46,6 +50,67 @@ impl Target {
         Ok(target)
     }
 
+    /// Ours, with a token that may make others.
+    pub(crate) fn for_leases(project: &Project, binary: &Path) -> Result<Self, String> {
+        let folder = fresh(project, "bench-leases")?;
+        let storage = format!("storage \"sqlite\" {{\n  path = \"{}\"\n}}", folder.join("store.db").display());
+        let mut target = Self::start(project, "bench/leases", Command::new(binary), &folder, &storage, "")?;
+        binary.clone_into(&mut target.binary);
+        target.set_up()?;
+        target.token.clone_from(&target.root);
+        Ok(target)
+    }
+
+    /// kill -9, another process on the same store, and the time from its exec to the first good answer to a token.
+    pub(crate) fn kill_and_start(&mut self) -> Result<Duration, String> {
+        let failed = |e: std::io::Error| format!("{}: {e}", self.binary.display());
+        self.child.kill().map_err(failed)?;
+        self.child.wait().map_err(failed)?;
+        let began = Instant::now();
+        let (out, err) = (std::process::Stdio::null(), std::process::Stdio::null());
+        let mut command = Command::new(&self.binary);
+        command.arg("server").arg(format!("-config={}", self.config.display())).stdout(out).stderr(err);
+        self.child = command.spawn().map_err(failed)?;
+        while http::request(self.address, "PUT", "/v1/sys/unseal", &[], &json!({"key": self.unseal_key}).to_string()).is_err() {
+            if began.elapsed() > Duration::from_mins(1) {
+                return Err("the server did not come back".to_owned());
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        if self.is_good(&self.token) { Ok(began.elapsed()) } else { Err("the token is refused after a restart".to_owned()) }
+    }
+
+    pub(crate) fn is_good(&self, token: &str) -> bool {
+        let header = format!("X-Vault-Token: {token}");
+        http::request(self.address, "GET", "/v1/auth/token/lookup-self", &[header], "").is_ok_and(|answer| answer.status == 200)
+    }
+
+    pub(crate) fn new_token(&self) -> Result<String, String> {
+        let made = self.call("POST", "auth/token/create", &json!({"policies": ["default"], "ttl": "1h", "no_parent": true}))?;
+        Ok(made.pointer("/auth/client_token").and_then(Value::as_str).unwrap_or_default().to_owned())
+    }
+
+    /// Asks for it and does not wait for the end.
+    pub(crate) fn revoke_all_tokens(&self) -> Result<(), String> {
+        self.call("PUT", "sys/leases/revoke-prefix/auth/token/create", &json!({"sync": false})).map(drop)
+    }
+
+    /// How many are dealt with; `None` when nothing is being revoked any more.
+    pub(crate) fn revoking(&self) -> Result<Option<u64>, String> {
+        let shown = self.call("GET", "sys/leases/revoking", &Value::Null)?;
+        Ok(shown.pointer("/data/revoking/0").map(|first| first["done"].as_u64().unwrap_or_default()))
+    }
+
+    /// Size of the store on disk, with what is not yet written back.
+    pub(crate) fn store_bytes(&self) -> Result<u64, String> {
+        let folder = self.config.with_extension("");
+        let size = |name: &str| std::fs::metadata(folder.join(name)).map_or(0, |metadata| metadata.len());
+        match size("store.db") + size("store.db-wal") {
+            0 => Err(format!("there is no store in {}", folder.display())),
+            bytes => Ok(bytes),
+        }
+    }
+
     pub(crate) fn bao(project: &Project, binary: &Path) -> Result<Self, String> {
         let folder = fresh(project, "bench-bao")?;
         let storage = format!("storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"one\"\n}}", folder.display());
@@ -64,7 +129,8 @@ impl Target {
         let mut log = project.log(name)?;
         let child = log.spawn(command.arg("server").arg(format!("-config={}", file.display())))?;
         let script = project.root.join("bench/request.lua");
-        let target = Self { child, address, root: String::new(), token: String::new(), script };
+        let (root, unseal_key, token, binary) = (String::new(), String::new(), String::new(), PathBuf::new());
+        let target = Self { child, address, root, unseal_key, config: file, binary, token, script };
         let began = Instant::now();
         while http::request(address, "GET", "/v1/sys/seal-status", &[], "").is_err() {
             if began.elapsed() > Duration::from_secs(20) {
@@ -80,7 +146,8 @@ impl Target {
         let keys = self.call("PUT", "sys/init", &json!({"secret_shares": 1, "secret_threshold": 1}))?;
         let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         self.root = text(&keys, "/root_token");
-        self.call("PUT", "sys/unseal", &json!({"key": text(&keys, "/keys_base64/0")}))?;
+        self.unseal_key = text(&keys, "/keys_base64/0");
+        self.call("PUT", "sys/unseal", &json!({"key": self.unseal_key}))?;
         let began = Instant::now();
         while let Err(error) = self.call("POST", "sys/mounts/bench", &json!({"type": "kv", "options": {"version": "2"}})) {
             // A server that must first become the leader of itself.

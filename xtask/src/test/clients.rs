@@ -5,7 +5,7 @@
 
 use super::conformance::Moto;
 use super::{Tally, Verdict};
-use crate::install::{go as go_modules, java as maven, node as npm, python, rust};
+use crate::install::{debian, go as go_modules, java as maven, node as npm, python, rust};
 use crate::process::Log;
 use crate::project::Project;
 use crate::server::{ROOT_TOKEN, Server};
@@ -14,8 +14,13 @@ use std::time::Duration;
 
 pub(super) fn bao(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let bin = python::ensure(project, log)?;
+    debian::ensure(log, &[("gpg", "gpg"), ("gpg-agent", "gpg-agent")])?;
+    let binary = project.daypass(log)?;
+    // A second server, which the session sets up for holders of PGP keys.
+    let fresh = Server::configured(project, &binary, "clients/bao-fresh", FRESH)?;
     let mut command = Command::new(bin.join("python"));
     command.arg("-B").arg(project.root.join("tests/clients/bao/session.py")).env("BAO", python::bao(&bin)?);
+    command.env("FRESH", format!("http://{}", fresh.address)).env("DAYPASS_BIN", binary);
     brief(project, log, "bao", &mut command)
 }
 
@@ -124,6 +129,9 @@ pub(super) fn session(project: &Project, log: &mut Log, name: &str, command: &mu
     }
     Ok(Verdict::Ran(tally))
 }
+
+/// The configuration of a server that is not initialised yet.
+const FRESH: &str = "storage \"inmem\" {}\ndisable_mlock = true\nlistener \"tcp\" {\n  address = \"{address}\"\n  tls_disable = true\n}\n";
 
 /// Sessions that watch credentials being renewed.
 const WATCH_RENEWALS: [&str; 2] = ["aws", "go"];

@@ -57,7 +57,7 @@ impl LiveAws {
     }
 
     async fn signer(&self, call: Call<'_>, clients: &Clients, input: &AuthorizationToken) -> Result<Signer> {
-        let source = if input.session.is_some() || call.target.keys.is_some() { Source::Configured } else { Source::Own };
+        let source = if input.session.is_some() || !call.target.is_own() { Source::Configured } else { Source::Own };
         let base = self.base(source).await;
         let said = [&input.region, &call.target.region, &self.settings.region].into_iter().flatten().next().cloned();
         let region = if input.public { Some(PUBLIC_REGION.to_owned()) } else { said };

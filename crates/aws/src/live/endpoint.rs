@@ -110,13 +110,8 @@ impl Endpoint {
             .build()
             .map_err(|error| error.to_string())?
             .into();
-        let mut request = Request::new(Full::new(body.clone()));
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.uri.clone();
+        let mut request = self.bare(body);
         let headers = request.headers_mut();
-        headers.reserve(6);
-        headers.insert(HOST, self.host.clone());
-        headers.insert(CONTENT_TYPE, FORM);
         let signed = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default()));
         let signable = SignableRequest::new("POST", self.url.as_str(), signed, SignableBody::Bytes(body)).map_err(|e| causes(&e))?;
         let (instructions, _signature) = sign(signable, &params).map_err(|error| causes(&error))?.into_parts();
@@ -128,6 +123,24 @@ impl Endpoint {
         }
         headers.insert(USER_AGENT, AGENT);
         Ok(request)
+    }
+
+    /// A request that nobody signs: what it says is its own proof.
+    pub(super) fn unsigned(&self, body: &Bytes) -> Request<Full<Bytes>> {
+        let mut request = self.bare(body);
+        request.headers_mut().insert(USER_AGENT, AGENT);
+        request
+    }
+
+    fn bare(&self, body: &Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        let headers = request.headers_mut();
+        headers.reserve(6);
+        headers.insert(HOST, self.host.clone());
+        headers.insert(CONTENT_TYPE, FORM);
+        request
     }
 
     fn signing_time(&self, now: SystemTime) -> SystemTime {

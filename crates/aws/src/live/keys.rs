@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::client::identity::Identity;
@@ -10,19 +11,36 @@ use aws_smithy_runtime_api::client::identity::Identity;
 use super::identity::IDENTITY_BUFFER;
 use super::sort::causes;
 use super::time::SdkClock;
+use super::web::Web;
 use crate::AwsError;
-use crate::api::Result;
+use crate::api::{Credential, Result};
 
 /// Keys that tell no end are looked for again after this time, as the SDK does: a profile may have been written anew.
 const LIFE_DEFAULT: Duration = Duration::from_mins(15);
+/// Sessions by web identity are asked for again this long before they end.
+const WEB_BUFFER: Duration = Duration::from_mins(5);
 
 /// The keys of one identity.
 pub(super) struct Keys {
-    provider: Option<SharedCredentialsProvider>,
+    provider: Provider,
     clock: SdkClock,
     kept: Mutex<Option<Kept>>,
     /// Held by the caller that fetches. Has when the last fetch failed, on the monotonic clock, and why, for those who waited.
     fetching: tokio::sync::Mutex<Option<(Duration, AwsError)>>,
+}
+
+/// Where keys come from.
+enum Provider {
+    /// The SDK's chain, an endpoint, or the configuration; `None` has no keys.
+    Sdk(Option<SharedCredentialsProvider>),
+    /// A role that trusts the server's own tokens.
+    Web(Box<Web>),
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys(…)")
+    }
 }
 
 #[derive(Clone)]
@@ -36,6 +54,14 @@ struct Kept {
 
 impl Keys {
     pub(super) fn new(provider: Option<SharedCredentialsProvider>, clock: SdkClock) -> Arc<Self> {
+        Self::from(Provider::Sdk(provider), clock)
+    }
+
+    pub(super) fn of_web(web: Web, clock: SdkClock) -> Arc<Self> {
+        Self::from(Provider::Web(Box::new(web)), clock)
+    }
+
+    fn from(provider: Provider, clock: SdkClock) -> Arc<Self> {
         Arc::new(Self { provider, clock, kept: Mutex::default(), fetching: tokio::sync::Mutex::default() })
     }
 
@@ -76,11 +102,26 @@ impl Keys {
     }
 
     async fn fetch(&self) -> Result<Kept> {
-        let Some(provider) = &self.provider else { return Err(AwsError::no_identity("no source of credentials is configured")) };
+        let provider = match &self.provider {
+            Provider::Sdk(Some(provider)) => provider,
+            Provider::Sdk(None) => return Err(AwsError::no_identity("no source of credentials is configured")),
+            Provider::Web(web) => return Ok(self.session(&web.fetch().await?)),
+        };
         // Boxed: the chain's future is large, and seldom needed.
         let credentials = Box::pin(provider.provide_credentials()).await.map_err(|error| AwsError::no_identity(causes(&error)))?;
         let end = credentials.expiry().unwrap_or_else(|| self.clock.now() + LIFE_DEFAULT);
         let stale = if credentials.expiry().is_some() { end.checked_sub(IDENTITY_BUFFER).unwrap_or(end) } else { end };
         Ok(Kept { identity: Identity::from(credentials), stale, end })
+    }
+
+    /// A session as keys. It is replaced well before its end, so that an outage of STS's does not become ours at once.
+    fn session(&self, session: &Credential) -> Kept {
+        let end = SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(session.expiration.nanos()).unwrap_or(0));
+        let life = end.duration_since(self.clock.now()).unwrap_or_default();
+        let stale = end.checked_sub(WEB_BUFFER.min(life / 2)).unwrap_or(end);
+        // The SDK keeps and wipes them from here on.
+        let (secret, token) = (session.secret_access_key.expose().clone(), session.session_token.expose().clone());
+        let credentials = Credentials::new(session.access_key_id.clone(), secret, Some(token), Some(end), "web identity");
+        Kept { identity: Identity::from(credentials), stale, end }
     }
 }

@@ -60,7 +60,8 @@ impl LiveAws {
         let signable = signable.map_err(|error| unsigned(causes(&error)))?;
         let (instructions, _signature) = sign(signable, &params).map_err(|error| unsigned(causes(&error)))?.into_parts();
         let (signatures, _no_parameters) = instructions.into_parts();
-        let mut out: Vec<(String, Secret<String>)> = headers.into_iter().map(|(name, value)| (name.to_owned(), Secret::from(value))).collect();
+        let mut out: Vec<(String, Secret<String>)> =
+            headers.into_iter().map(|(name, value)| (name.to_owned(), Secret::from(value))).collect();
         out.extend(signatures.iter().map(|header| (header.name().to_owned(), Secret::from(header.value()))));
         Ok(LoginRequest { url, body: BODY, headers: out })
     }

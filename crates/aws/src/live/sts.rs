@@ -15,7 +15,7 @@ use super::retry::{Failed, Progress, Remedy};
 use super::time::SdkClock;
 use super::wire::{Answer, REQUEST_ID, Trouble};
 use super::{ATTEMPT_MAX, Clients, LiveAws};
-use crate::api::{AssumeRole, Call, Credential, FederationToken, Identity, Result, SessionToken};
+use crate::api::{AssumeRole, Call, Credential, FederationToken, Identity, Result, SessionToken, Target};
 use crate::validate::DURATION_MIN;
 use crate::{AwsError, ErrorKind};
 
@@ -92,7 +92,7 @@ impl LiveAws {
                 continue;
             }
             let progress = progress.get_or_insert_with(|| {
-                let mut progress = Progress::of(bucket(call, account), began, began + call.deadline);
+                let mut progress = Progress::of(bucket(call.target, account), began, began + call.deadline);
                 progress.most = clients.retries;
                 progress
             });
@@ -161,8 +161,8 @@ impl LiveAws {
 }
 
 /// A success, as far as HTTP is concerned.
-struct Understood {
-    fields: Fields,
+pub(super) struct Understood {
+    pub(super) fields: Fields,
     status: u16,
 }
 
@@ -172,10 +172,11 @@ fn account(arn: &str) -> &str {
 }
 
 /// Whose rate a retry counts against: whose keys, at which endpoint, for which account.
-fn bucket(call: Call<'_>, account: &str) -> String {
-    let keys = call.target.keys.as_ref().map_or("", |keys| keys.access_key_id.as_str());
-    let endpoint = call.target.sts_endpoints.first().map_or("", |endpoint| endpoint.url.as_str());
-    let region = call.target.region.as_deref().unwrap_or_default();
+pub(super) fn bucket(target: &Target, account: &str) -> String {
+    let keys = target.keys.as_ref().map(|keys| keys.access_key_id.as_str());
+    let keys = keys.or_else(|| target.web_identity.as_ref().map(|web| web.role_arn.as_str())).unwrap_or_default();
+    let endpoint = target.sts_endpoints.first().map_or("", |endpoint| endpoint.url.as_str());
+    let region = target.region.as_deref().unwrap_or_default();
     format!("{keys} {endpoint} {region} {account}")
 }
 
@@ -187,11 +188,11 @@ fn policies(form: &mut Form, arns: &[String], policy: Option<&str>) {
 }
 
 /// What went wrong and where, as Go words it.
-fn posted(endpoint: &Endpoint, detail: &str) -> String {
+pub(super) fn posted(endpoint: &Endpoint, detail: &str) -> String {
     format!("Post {:?}: {detail}", endpoint.url())
 }
 
-fn no_answer(endpoint: &Endpoint, trouble: &Trouble) -> Failed {
+pub(super) fn no_answer(endpoint: &Endpoint, trouble: &Trouble) -> Failed {
     let (detail, remedy) = match trouble {
         Trouble::Settings(detail) => (detail, Remedy::None),
         Trouble::Unconnected(detail) => (detail, Remedy::WaitALittle),
@@ -201,7 +202,7 @@ fn no_answer(endpoint: &Endpoint, trouble: &Trouble) -> Failed {
 }
 
 /// Reads an answer. `now` is in milliseconds since 1970.
-fn understand(answer: &Answer, now: i64) -> std::result::Result<Understood, Failed> {
+pub(super) fn understand(answer: &Answer, now: i64) -> std::result::Result<Understood, Failed> {
     let status = answer.status.as_u16();
     let fields = Fields::read(&answer.body);
     if answer.status.is_success() {
@@ -220,7 +221,7 @@ fn understand(answer: &Answer, now: i64) -> std::result::Result<Understood, Fail
     Err(Failed::answered(error, retry_after(&answer.headers, now)))
 }
 
-fn not_understood(detail: &str, answer: &Understood) -> AwsError {
+pub(super) fn not_understood(detail: &str, answer: &Understood) -> AwsError {
     AwsError::answered(Some("SerializationError"), Some(detail), answer.status, answer.fields.request_id().as_deref())
 }
 

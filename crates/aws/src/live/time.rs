@@ -19,9 +19,15 @@ impl std::fmt::Debug for SdkClock {
     }
 }
 
+impl SdkClock {
+    pub(crate) fn system_time(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.0.now().nanos()).unwrap_or(0))
+    }
+}
+
 impl TimeSource for SdkClock {
     fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.0.now().nanos()).unwrap_or(0))
+        self.system_time()
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod entities;
 pub(crate) mod group_aliases;
 pub(crate) mod groups;
 mod merge;
+pub(crate) mod oidc;
 pub(crate) mod rows;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use daypass_barrier::{NewSeal, SealConfig, Share, Unsealing};
+use daypass_barrier::{NewSeal, Recipient, SealConfig, Share, Unsealing};
 use daypass_base::Secret;
 use daypass_sdk::{Error, Result};
 
@@ -19,9 +19,15 @@ pub(crate) struct Ceremonies {
 /// An attempt at a new root token.
 pub(crate) struct RootAttempt {
     pub(crate) nonce: String,
-    /// What the token will be hidden with.
-    pub(crate) otp: Secret<String>,
+    pub(crate) cover: Cover,
     pub(crate) proof: Unsealing,
+}
+
+/// What a new root token will be hidden with.
+pub(crate) enum Cover {
+    /// A one-time password, as long as the token.
+    Otp(Secret<String>),
+    Pgp(Box<Recipient>),
 }
 
 /// An attempt at new shares.
@@ -32,6 +38,10 @@ pub(crate) struct RekeyAttempt {
     pub(crate) config: SealConfig,
     /// Whether the new shares must be handed in before they are in force.
     pub(crate) verify: bool,
+    /// For whom the new shares are encrypted, one key for each share; empty where they are handed out in clear.
+    pub(crate) holders: Vec<Recipient>,
+    /// Keep the encrypted shares.
+    pub(crate) backup: bool,
     pub(crate) proof: Unsealing,
     pub(crate) verification: Option<Verification>,
 }

@@ -2,14 +2,16 @@
 //!
 //! A keyring that was sealed under an old root key and stored beside a new one could not be opened again. So every change holds one lock
 //! ([`Inner::keys`]) from reading to taking into use, is one batch, and demands that the stored root key still is the one in memory.
-//! [`ceremony`] keeps the attempts that people's shares authorise; [`rekey`] and [`root`] carry them out.
+//! [`ceremony`] keeps the attempts that people's shares authorise; [`rekey`] and [`root`] carry them out; [`holders`] encrypts for people.
 
 pub(crate) mod ceremony;
+pub(crate) mod holders;
 mod rekey;
 mod root;
 
-pub(crate) use rekey::{NewShares, RekeyProgress, RekeyStep};
-pub(crate) use root::{OTP_LENGTH, RootProgress};
+pub(crate) use holders::{Handout, Holders, Prepared};
+pub(crate) use rekey::{NewShares, RekeyProgress, RekeyStart, RekeyStep};
+pub(crate) use root::{OTP_LENGTH, RootProgress, Wanted};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

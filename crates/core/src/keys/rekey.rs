@@ -8,6 +8,7 @@ use daypass_sdk::{Error, Result};
 use subtle::ConstantTimeEq;
 
 use super::ceremony::{RekeyAttempt, Verification, means};
+use super::holders::{BACKUP, Backup, Handout};
 use super::root::check;
 use super::{Keys, PREVIOUS, PreviousSeal};
 use crate::ids;
@@ -24,6 +25,9 @@ pub(crate) struct RekeyProgress {
     pub(crate) progress: usize,
     pub(crate) required: u8,
     pub(crate) verify: bool,
+    /// Whose keys the new shares are encrypted to; empty where they are handed out in clear.
+    pub(crate) fingerprints: Vec<String>,
+    pub(crate) backup: bool,
     /// Empty until the new shares are out.
     pub(crate) verification_nonce: String,
 }
@@ -31,9 +35,22 @@ pub(crate) struct RekeyProgress {
 /// What the last old share brought.
 pub(crate) struct NewShares {
     pub(crate) nonce: String,
-    pub(crate) shares: Vec<Share>,
+    pub(crate) shares: Handout,
+    /// The encrypted shares are kept.
+    pub(crate) backup: bool,
     /// Where they must be handed in before they are in force.
     pub(crate) verification_nonce: Option<String>,
+}
+
+/// How new shares are asked for.
+pub(crate) struct RekeyStart {
+    pub(crate) config: SealConfig,
+    /// Whether the new shares must be handed in before they are in force.
+    pub(crate) verify: bool,
+    /// Public keys in base64, as they were sent: one for each share, or none.
+    pub(crate) pgp_keys: Vec<String>,
+    /// Keep the encrypted shares.
+    pub(crate) backup: bool,
 }
 
 /// What an old share brought.
@@ -62,6 +79,8 @@ impl RekeyProgress {
             progress: proof.progress,
             required: proof.threshold,
             verify: attempt.verify,
+            fingerprints: attempt.holders.iter().map(|holder| holder.fingerprint().to_owned()).collect(),
+            backup: attempt.backup,
             verification_nonce: attempt.verification.as_ref().map(|verification| verification.nonce.clone()).unwrap_or_default(),
         }
     }
@@ -77,17 +96,23 @@ impl Inner {
         Ok(ceremonies.rekey.as_ref().map_or_else(idle, RekeyProgress::of))
     }
 
-    /// Starts an attempt at shares that are made as `next` says. Errors: `BadRequest` with Vault's texts, `Sealed`.
-    pub(crate) async fn start_rekey(&self, next: SealConfig, verify: bool) -> Result<RekeyProgress> {
+    /// Starts an attempt at shares. Errors: `BadRequest` with Vault's texts, `Sealed`.
+    pub(crate) async fn start_rekey(&self, start: RekeyStart) -> Result<RekeyProgress> {
+        let RekeyStart { config: next, verify, pgp_keys, backup } = start;
         let config = self.shamir_config().await?;
         let unsealed = self.unsealed()?;
+        // Looked at before the keys are read as well: whoever disturbs a running attempt costs nothing.
+        if unsealed.ceremonies.lock().await.rekey.is_some() {
+            return Err(Error::bad_request("rekey already in progress"));
+        }
+        let holders = self.recipients(pgp_keys, "invalid rekey seal configuration: ").await?;
         let mut ceremonies = unsealed.ceremonies.lock().await;
         if ceremonies.rekey.is_some() {
             return Err(Error::bad_request("rekey already in progress"));
         }
         let proof = self.proof(&unsealed, &config).await?;
         let (nonce, started) = (ids::uuid(&*self.entropy), self.clock.elapsed());
-        let attempt = RekeyAttempt { nonce, started, config: next, verify, proof, verification: None };
+        let attempt = RekeyAttempt { nonce, started, config: next, verify, holders, backup, proof, verification: None };
         Ok(RekeyProgress::of(ceremonies.rekey.insert(attempt)))
     }
 
@@ -135,17 +160,24 @@ impl Inner {
         }
         let next = NewSeal::make(&Seal::Shamir(attempt.config.clone()), &*self.entropy)
             .map_err(|error| Error::internal("no new shares could be made").because(error))?;
-        let (nonce, shares) = (attempt.nonce.clone(), next.shares().to_vec());
+        let (nonce, backup) = (attempt.nonce.clone(), attempt.backup);
+        // Before anything is stored: new shares that nobody can read would lock everybody out.
+        let shares = self.hand_out(next.shares(), &attempt.holders).await?;
+        let kept = backup.then(|| shares.backup(&nonce)).flatten();
         if attempt.verify {
+            if let Some(kept) = &kept {
+                let batch = unsealed.rows.put_json(daypass_storage::Batch::new(), core_key(BACKUP), kept)?;
+                unsealed.rows.commit(batch).await?;
+            }
             let verification = Verification { nonce: ids::uuid(&*self.entropy), next, shares: Vec::new() };
             let verification_nonce = Some(verification.nonce.clone());
             attempt.verification = Some(verification);
-            return Ok(RekeyStep::Done(NewShares { nonce, shares, verification_nonce }));
+            return Ok(RekeyStep::Done(NewShares { nonce, shares, backup, verification_nonce }));
         }
-        self.put_in_force(&unsealed, &next, Some(&opened)).await?;
+        self.put_in_force(&unsealed, &next, Some(&opened), kept.as_ref()).await?;
         // What the old shares had begun ends with them.
         *ceremonies = super::ceremony::Ceremonies::default();
-        Ok(RekeyStep::Done(NewShares { nonce, shares, verification_nonce: None }))
+        Ok(RekeyStep::Done(NewShares { nonce, shares, backup, verification_nonce: None }))
     }
 
     /// How far the verification is. Errors: `BadRequest` when nothing is to be verified, `Sealed`.
@@ -195,14 +227,20 @@ impl Inner {
         }
         let nonce = verification.nonce.clone();
         // Whoever handed the new shares in has them: the old seal needs no keeping.
-        self.put_in_force(&unsealed, &verification.next, None).await?;
+        self.put_in_force(&unsealed, &verification.next, None, None).await?;
         *ceremonies = super::ceremony::Ceremonies::default();
         Ok(Some(nonce))
     }
 
     /// Stores a new seal, root key and keyring in one step and takes them into use. `old` is what the old shares opened, where nobody is
-    /// known to have the new ones yet.
-    async fn put_in_force(self: &Arc<Self>, unsealed: &Arc<Unsealed>, next: &NewSeal, old: Option<&Opened>) -> Result<()> {
+    /// known to have the new ones yet; `kept` are encrypted copies of the new ones.
+    async fn put_in_force(
+        self: &Arc<Self>,
+        unsealed: &Arc<Unsealed>,
+        next: &NewSeal,
+        old: Option<&Opened>,
+        kept: Option<&Backup>,
+    ) -> Result<()> {
         let mut keys = self.keys.lock().await;
         self.serves(unsealed)?;
         let barrier = unsealed.rows.barrier();
@@ -225,6 +263,9 @@ impl Inner {
             }
             None => batch.delete(core_key(PREVIOUS)),
         };
+        if let Some(kept) = kept {
+            batch = unsealed.rows.put_json(batch, core_key(BACKUP), kept)?;
+        }
         if let Err(failure) = unsealed.rows.commit(batch).await
             && !self.is_stored(&made).await
         {

@@ -9,7 +9,7 @@ use daypass_sdk::{Error, Result};
 use daypass_storage::Batch;
 use zeroize::Zeroizing;
 
-use super::ceremony::{RootAttempt, means};
+use super::ceremony::{Cover, RootAttempt, means};
 use crate::ids;
 use crate::node::{Inner, Unsealed};
 
@@ -20,14 +20,30 @@ pub(crate) struct RootProgress {
     pub(crate) started: bool,
     pub(crate) progress: usize,
     pub(crate) required: u8,
-    /// The token, hidden with the one-time password; when it is done.
+    /// Whose key the token is encrypted to; empty with a one-time password.
+    pub(crate) fingerprint: String,
+    /// The token, hidden with the one-time password or encrypted; when it is done.
     pub(crate) encoded: Option<Secret<String>>,
+}
+
+/// How a new root token is asked to be hidden.
+pub(crate) enum Wanted {
+    /// With a one-time password that is made up here.
+    Any,
+    Otp(Secret<String>),
+    /// With a public key in base64, as it was sent.
+    Pgp(String),
 }
 
 impl RootProgress {
     fn of(attempt: &RootAttempt) -> Self {
         let progress = attempt.proof.progress();
-        Self { nonce: attempt.nonce.clone(), started: true, progress: progress.progress, required: progress.threshold, encoded: None }
+        let fingerprint = match &attempt.cover {
+            Cover::Otp(_) => String::new(),
+            Cover::Pgp(holder) => holder.fingerprint().to_owned(),
+        };
+        let (started, encoded) = (true, None);
+        Self { nonce: attempt.nonce.clone(), started, progress: progress.progress, required: progress.threshold, fingerprint, encoded }
     }
 }
 
@@ -42,21 +58,31 @@ impl Inner {
     }
 
     /// Starts an attempt. Returns the one-time password if it was made here. Errors: `BadRequest` with Vault's texts, `Sealed`.
-    pub(crate) async fn start_root(&self, otp: Option<Secret<String>>) -> Result<(RootProgress, Option<Secret<String>>)> {
+    pub(crate) async fn start_root(&self, wanted: Wanted) -> Result<(RootProgress, Option<Secret<String>>)> {
         let config = self.shamir_config().await?;
         // Exposed to be measured.
-        if otp.as_ref().is_some_and(|otp| otp.expose().len() != OTP_LENGTH) {
+        if matches!(&wanted, Wanted::Otp(otp) if otp.expose().len() != OTP_LENGTH) {
             return Err(Error::bad_request("OTP string is wrong length"));
         }
         let unsealed = self.unsealed()?;
+        let (cover, made) = match wanted {
+            Wanted::Otp(otp) => (Cover::Otp(otp), None),
+            Wanted::Any => {
+                let otp = Secret::new(self.entropy.base62(OTP_LENGTH));
+                (Cover::Otp(otp.clone()), Some(otp))
+            }
+            Wanted::Pgp(key) => {
+                let mut read = self.recipients(vec![key], "error parsing PGP key: ").await?;
+                let holder = read.pop().ok_or_else(|| Error::bad_request("could not acquire PGP key entity"))?;
+                (Cover::Pgp(Box::new(holder)), None)
+            }
+        };
         let mut ceremonies = unsealed.ceremonies.lock().await;
         if ceremonies.root.is_some() {
             return Err(Error::bad_request("root generation already in progress"));
         }
         let proof = self.proof(&unsealed, &config).await?;
-        let made = otp.is_none().then(|| Secret::new(self.entropy.base62(OTP_LENGTH)));
-        let Some(otp) = otp.or_else(|| made.clone()) else { return Err(Error::internal("there is no one-time password")) };
-        let attempt = ceremonies.root.insert(RootAttempt { nonce: ids::uuid(&*self.entropy), otp, proof });
+        let attempt = ceremonies.root.insert(RootAttempt { nonce: ids::uuid(&*self.entropy), cover, proof });
         Ok((RootProgress::of(attempt), made))
     }
 
@@ -83,7 +109,7 @@ impl Inner {
             Err(error) => return Err(Error::bad_request(format!("root generation aborted: {error}"))),
         };
         drop(opened);
-        let encoded = self.new_root_token(&unsealed, &attempt.otp).await?;
+        let encoded = self.new_root_token(&unsealed, &attempt.cover).await?;
         let mut done = RootProgress::of(attempt);
         done.progress = usize::from(done.required);
         done.encoded = Some(encoded);
@@ -92,12 +118,17 @@ impl Inner {
         Ok(done)
     }
 
-    async fn new_root_token(&self, unsealed: &Arc<Unsealed>, otp: &Secret<String>) -> Result<Secret<String>> {
+    async fn new_root_token(&self, unsealed: &Arc<Unsealed>, cover: &Cover) -> Result<Secret<String>> {
         self.serves(unsealed)?;
         let (made, batch) = unsealed.tokens.in_batch(Batch::new(), self.root_row())?;
+        let hidden = match cover {
+            // Exposed to be hidden: without the one-time password the result says nothing.
+            Cover::Otp(otp) => hide(made.text.expose(), otp.expose())
+                .ok_or_else(|| Error::internal("the root token is not of the one-time password's length"))?,
+            Cover::Pgp(holder) => self.for_holder(&made.text, holder)?,
+        };
         unsealed.rows.commit(batch).await?;
-        // Exposed to be hidden: without the one-time password the result says nothing.
-        hide(made.text.expose(), otp.expose()).ok_or_else(|| Error::internal("the root token is not of the one-time password's length"))
+        Ok(hidden)
     }
 }
 

@@ -221,7 +221,15 @@ impl Leases {
 
     /// Removes an index entry whose row is gone.
     pub(crate) async fn drop_index(&self, lease_id: &str) -> Result<()> {
-        self.rows.commit(Batch::new().delete(lease_index_key(lease_id))).await?;
+        self.drop_indexes([lease_id]).await
+    }
+
+    /// Removes index entries whose rows are gone, in one commit.
+    pub(crate) async fn drop_indexes(&self, lease_ids: impl IntoIterator<Item = &str>) -> Result<()> {
+        let batch = lease_ids.into_iter().fold(Batch::new(), |batch, lease_id| batch.delete(lease_index_key(lease_id)));
+        if !batch.deletes.is_empty() {
+            self.rows.commit(batch).await?;
+        }
         Ok(())
     }
 

@@ -77,5 +77,6 @@ pub(crate) fn context(inner: &Inner, live: &crate::mounts::Live, request: Reques
         store: live.store.clone(),
         clock: Arc::clone(&inner.clock),
         entropy: Arc::clone(&inner.entropy),
+        identity: Arc::clone(&live.identity),
     }
 }

@@ -4,6 +4,7 @@
 //! that look-ups need no index and tokens that are made together lie together.
 
 mod batch;
+mod many;
 mod packed;
 mod text;
 
@@ -22,6 +23,7 @@ use subtle::ConstantTimeEq;
 use crate::ids::{self, Id};
 use crate::metrics::Counter;
 use crate::rows::{Found, Rows};
+use crate::sweeps::Sweeps;
 
 pub(crate) use text::{Presented, present};
 
@@ -173,6 +175,8 @@ pub(crate) struct Tokens {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     pub(crate) counts: Counts,
+    /// Tokens below these are refused already.
+    pub(crate) sweeps: Sweeps,
 }
 
 /// What was counted since the server was unsealed.
@@ -185,7 +189,7 @@ pub(crate) struct Counts {
 
 impl Tokens {
     pub(crate) fn new(rows: Rows, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { rows, clock, entropy, counts: Counts::default() }
+        Self { rows, clock, entropy, counts: Counts::default(), sweeps: Sweeps::default() }
     }
 
     /// Finds the token that a client presented. Also returns the configuration version at that moment.
@@ -202,7 +206,7 @@ impl Tokens {
                 let Some(Found { value: row, version }) = found else { return Ok((None, config_version)) };
                 let mac = self.rows.barrier().mac(Purpose::Token, secret.expose());
                 let genuine: bool = mac.as_slice().ct_eq(&row.mac).into();
-                let alive = genuine && !row.ended(self.clock.now());
+                let alive = genuine && self.is_alive(&row);
                 Ok((alive.then_some(Known { id, row, version, batch: false }), config_version))
             }
             Presented::Nonsense => Ok((None, self.config_version().await?)),
@@ -217,7 +221,7 @@ impl Tokens {
             return Ok(((!known.row.ended(now)).then_some(known), config_version));
         };
         let (parent, config_version) = self.rows.find::<TokenRow>(&token_key(TokenId(parent))).await?;
-        let alive = !known.row.ended(now) && parent.is_some_and(|parent| !parent.value.ended(now));
+        let alive = !known.row.ended(now) && parent.is_some_and(|parent| self.is_alive(&parent.value));
         Ok((alive.then_some(known), config_version))
     }
 
@@ -230,7 +234,17 @@ impl Tokens {
     /// The row of a live token, by id.
     pub(crate) async fn by_id(&self, id: TokenId) -> Result<Option<Known>> {
         let (Some(Found { value: row, version }), _) = self.rows.find::<TokenRow>(&token_key(id)).await? else { return Ok(None) };
-        Ok((!row.ended(self.clock.now())).then_some(Known { id, row, version, batch: false }))
+        Ok(self.is_alive(&row).then_some(Known { id, row, version, batch: false }))
+    }
+
+    fn is_alive(&self, row: &TokenRow) -> bool {
+        !row.ended(self.clock.now()) && !self.sweeps.cover(row)
+    }
+
+    /// When a token was made; `None` when there is no row.
+    pub(crate) async fn created(&self, id: TokenId) -> Result<Option<Timestamp>> {
+        let (found, _) = self.rows.find::<TokenRow>(&token_key(id)).await?;
+        Ok(found.map(|found| found.value.created))
     }
 
     /// The row of a live token, by accessor.

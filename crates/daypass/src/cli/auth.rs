@@ -1,4 +1,7 @@
-//! `auth`: mount, list, tune, move and unmount auth methods.
+//! `auth`: mount, list, tune, move and unmount auth methods; set one up for a build server.
+
+mod presets;
+mod setup;
 
 use http::Method;
 
@@ -11,7 +14,7 @@ use crate::client::Call;
 use crate::show::value::Value;
 use crate::show::{self, Format};
 
-/// Mount, list, tune, move and unmount auth methods
+/// Mount, list, tune, move, unmount and set up auth methods
 #[derive(Debug, clap::Subcommand)]
 #[command(disable_help_subcommand = true)]
 pub(crate) enum Verb {
@@ -19,6 +22,7 @@ pub(crate) enum Verb {
     Disable(DisableArgs),
     List(ListArgs),
     Move(MoveArgs),
+    Setup(Box<setup::SetupArgs>),
     Tune(Box<TuneArgs>),
     Help(HelpArgs),
 }
@@ -146,6 +150,7 @@ pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
             let [from, to] = exactly(&args.arguments)?;
             remount(&ctx.client(&args.http)?, "auth method", ("auth/", &mount_path(from)), ("auth/", &mount_path(to)))
         }
+        Verb::Setup(args) => setup::run(args, ctx),
         Verb::Tune(args) => tune_method(args, ctx),
         Verb::Help(args) => help(args, ctx),
     }

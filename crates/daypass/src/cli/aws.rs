@@ -173,6 +173,8 @@ fn terraform(data: &Value) -> String {
     for (field, value) in data.entries() {
         if field == "trust_policies" {
             resources.extend(value.entries().iter().map(|(arn, document)| trusting(arn, document)));
+        } else if field == "oidc_provider" {
+            resources.push(provider(value));
         } else if matches!(value, Value::Map(_)) {
             let (name, policy) = (field.replace('_', "-"), indented(value));
             resources.push(format!(
@@ -181,6 +183,16 @@ fn terraform(data: &Value) -> String {
         }
     }
     resources.join("\n\n")
+}
+
+/// The server as an identity provider of the account.
+fn provider(data: &Value) -> String {
+    let audiences = data.get("client_id_list").map(Value::pretty).unwrap_or_default();
+    let audiences = audiences.replace('\n', "\n  ");
+    format!(
+        "resource \"aws_iam_openid_connect_provider\" \"daypass\" {{\n  url            = \"{}\"\n  client_id_list = {audiences}\n}}",
+        data.text_at("url")
+    )
 }
 
 fn trusting(arn: &str, document: &Value) -> String {

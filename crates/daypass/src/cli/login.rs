@@ -1,5 +1,7 @@
 //! `login`: from what proves who you are to a token in `~/.vault-token`.
 
+mod browser;
+mod ci;
 mod method;
 
 use daypass_base::Secret;
@@ -22,6 +24,8 @@ pub(super) use method::{generic_help, method_help};
   $ daypass login -method=userpass username=bob     (asks for the password)
   $ daypass login -method=approle role_id=... secret_id=@secret-id
   $ daypass login -method=jwt -path=gitlab role=deploy jwt=- < id-token
+  $ daypass login -method=jwt -path=github role=ci  (in a job: asks the build server)
+  $ daypass login -method=oidc role=people          (opens the company's login page)
 
 The token goes to ~/.vault-token, where every Vault client of this user finds
 it. VAULT_TOKEN wins over it.")]
@@ -29,7 +33,7 @@ pub(crate) struct Args {
     /// A token, or what the method needs
     #[arg(value_name = "TOKEN | K=V")]
     arguments: Vec<String>,
-    /// How to log in: token, userpass, approle, jwt, github, ...
+    /// How to log in: token, userpass, approle, jwt, oidc, github, ...
     #[arg(long, value_name = "METHOD", default_value = "token")]
     method: String,
     /// Where the method is mounted [default: its name]
@@ -57,7 +61,7 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let format = ctx.format_but_raw(&args.output)?;
     let given = arguments(args)?;
     let client = ctx.client(&args.http)?;
-    let mut answer = if args.method == "token" { with_token(args, &client, &given)? } else { with_method(args, &client, given)? };
+    let mut answer = if args.method == "token" { with_token(args, &client, &given)? } else { with_method(args, ctx, &client, given)? };
     if !answer.wrap_info.is_null() {
         if args.token_only || args.no_store {
             show_wrapped(args, &answer, format);
@@ -149,11 +153,17 @@ fn with_token(args: &Args, client: &Client, given: &Value) -> Result<Answer, Fai
     Ok(answer)
 }
 
-fn with_method(args: &Args, client: &Client, mut given: Value) -> Result<Answer, Failure> {
+fn with_method(args: &Args, ctx: &Ctx, client: &Client, mut given: Value) -> Result<Answer, Failure> {
     let mount = given.get("mount").and_then(Value::as_text).map(str::to_owned);
     let mount = args.path.clone().or(mount).unwrap_or_else(|| args.method.clone());
     if let Value::Map(entries) = &mut given {
         entries.retain(|(key, _)| key != "mount");
+    }
+    if args.method == "oidc" {
+        return browser::log_in(client, &mount, &given);
+    }
+    if args.method == "jwt" {
+        job_token(ctx, &mut given)?;
     }
     let shape = method::shape(&args.method);
     if let Some((key, shown)) = shape.asks_for.filter(|(key, _)| given.get(key).is_none()) {
@@ -179,6 +189,23 @@ fn with_method(args: &Args, client: &Client, mut given: Value) -> Result<Answer,
         if unmounted { failure.hint("is the method enabled at this path? -path names another one") } else { failure }
     })?;
     answer.ok_or_else(|| Failure::server("Error authenticating: Vault returned no token"))
+}
+
+/// Fills in the token that a build server gives to its job, unless one was given. `audience` is for the build server, not for ours.
+fn job_token(ctx: &Ctx, given: &mut Value) -> Result<(), Failure> {
+    let audience = given.get("audience").and_then(Value::as_text).map(str::to_owned);
+    if let Value::Map(entries) = given {
+        entries.retain(|(key, _)| key != "audience");
+    }
+    if let Some(token) = given.get("jwt").and_then(Value::as_text) {
+        // From a file or a pipe it comes with a line's end.
+        let token = token.trim().to_owned();
+        given.set("jwt", Value::text(token));
+    } else if let Some(token) = ci::token(ctx, audience.as_deref())? {
+        // To the server, which checks it.
+        given.set("jwt", Value::text(token.expose().trim()));
+    }
+    Ok(())
 }
 
 fn ask(args: &Args, text: &str, what: &str, hint: &str) -> Result<Secret<String>, Failure> {

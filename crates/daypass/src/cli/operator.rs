@@ -2,6 +2,7 @@
 
 mod generate_root;
 mod keys;
+mod pgp;
 mod rekey;
 mod share;
 
@@ -32,6 +33,7 @@ pub(crate) enum Verb {
 
   $ daypass operator init
   $ daypass operator init -key-shares=1 -key-threshold=1 -format=json
+  $ daypass operator init -key-shares=2 -key-threshold=2 -pgp-keys=ada.asc,bob.asc -root-token-pgp-key=ada.asc
   $ daypass operator init -status     (exit code 0 initialised, 2 not, 1 error)")]
 pub(crate) struct InitArgs {
     /// Into how many unseal keys to split the root key [default: 5]
@@ -46,6 +48,15 @@ pub(crate) struct InitArgs {
     /// How many of them recover [default: 3]
     #[arg(long, value_name = "COUNT")]
     recovery_threshold: Option<i64>,
+    /// Files with public PGP keys, in binary, base64 or armour: one for each unseal key, which only its holder can read then
+    #[arg(long, value_name = "FILES", value_delimiter = ',')]
+    pgp_keys: Vec<String>,
+    /// File with the public PGP key that the root token is encrypted to
+    #[arg(long, value_name = "FILE")]
+    root_token_pgp_key: Option<String>,
+    /// Files with public PGP keys for recovery keys, where a key service unseals
+    #[arg(long, value_name = "FILES", value_delimiter = ',')]
+    recovery_pgp_keys: Vec<String>,
     /// Only tell whether the server is initialised
     #[arg(long)]
     status: bool,
@@ -145,6 +156,19 @@ fn init(args: &InitArgs, ctx: &Ctx) -> Outcome {
     count("secret_threshold", args.key_threshold, 3, !recovery);
     count("recovery_shares", args.recovery_shares, 5, recovery);
     count("recovery_threshold", args.recovery_threshold, 3, recovery);
+    for (names, flag, shares, field) in [
+        (&args.pgp_keys, "-pgp-keys", "secret_shares", "pgp_keys"),
+        (&args.recovery_pgp_keys, "-recovery-pgp-keys", "recovery_shares", "recovery_pgp_keys"),
+    ] {
+        if !names.is_empty() {
+            let shares = body.get(shares).and_then(Value::as_integer).unwrap_or(0);
+            let keys = pgp::keys(names, flag, shares)?;
+            body.set(field, Value::texts(keys));
+        }
+    }
+    if let Some(name) = &args.root_token_pgp_key {
+        body.set("root_token_pgp_key", Value::text(pgp::key(name)?));
+    }
     let made = client.call(&Call::new(Method::PUT, "sys/init").body(body.clone())).and_then(|reply| reply.json()).map_err(failed)?;
     match format {
         Format::Table | Format::Raw => show::out(&init_text(&made, &body)),

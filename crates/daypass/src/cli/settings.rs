@@ -118,7 +118,8 @@ impl Ctx {
         ["DAYPASS_", "VAULT_"].iter().find_map(|prefix| self.plain_variable(&format!("{prefix}{name}")))
     }
 
-    fn plain_variable(&self, name: &str) -> Option<String> {
+    /// A variable of exactly this name; empty is unset.
+    pub(crate) fn plain_variable(&self, name: &str) -> Option<String> {
         (self.variables)(name).filter(|value| !value.is_empty())
     }
 

@@ -4,5 +4,6 @@
 pub mod approle;
 pub mod aws;
 mod cidr;
+pub mod jwt;
 mod token_fields;
 pub mod userpass;

@@ -6,6 +6,7 @@ mod grants;
 mod groups;
 mod keys;
 mod managed;
+mod providers;
 mod roles;
 mod simulate;
 mod users;
@@ -58,6 +59,7 @@ fn handler(action: &str) -> Option<Handler> {
         "AttachUserPolicy" => Write(|cx, account, index| grants::attach(cx, account, index, Owner::User)),
         "CreateAccessKey" => Write(keys::create),
         "CreateGroup" => Write(|cx, account, _| groups::create(cx, account)),
+        "CreateOpenIDConnectProvider" => Write(|cx, account, _| providers::create(cx, account)),
         "CreatePolicy" => Write(|cx, account, _| managed::create(cx, account)),
         "CreateRole" => Write(roles::create),
         "CreateUser" => Write(users::create),
@@ -65,6 +67,7 @@ fn handler(action: &str) -> Option<Handler> {
         "DeleteGroup" => Write(|cx, account, _| groups::delete(cx, account)),
         "DeleteGroupPolicy" => Write(|cx, account, _| grants::delete_inline(cx, account, Owner::Group)),
         "DeleteLoginProfile" => Write(|cx, account, _| users::delete_login_profile(cx, account)),
+        "DeleteOpenIDConnectProvider" => Write(|cx, account, _| providers::delete(cx, account)),
         "DeletePolicy" => Write(|cx, account, _| managed::delete(cx, account)),
         "DeleteRole" => Write(|cx, account, _| roles::delete(cx, account)),
         "DeleteRolePolicy" => Write(|cx, account, _| grants::delete_inline(cx, account, Owner::Role)),
@@ -77,6 +80,7 @@ fn handler(action: &str) -> Option<Handler> {
         "GetGroup" => Read(groups::read),
         "GetGroupPolicy" => Read(|cx, state| grants::read_inline(cx, state, Owner::Group)),
         "GetLoginProfile" => Read(users::read_login_profile),
+        "GetOpenIDConnectProvider" => Read(providers::read),
         "GetPolicy" => Read(managed::read),
         "GetPolicyVersion" => Read(managed::read_version),
         "GetRole" => Read(roles::read),
@@ -91,6 +95,7 @@ fn handler(action: &str) -> Option<Handler> {
         "ListGroups" => Read(groups::list),
         "ListGroupsForUser" => Read(groups::list_for_user),
         "ListMFADevices" => Read(users::list_mfa),
+        "ListOpenIDConnectProviders" => Read(|cx, state| Ok(providers::list(cx, state))),
         "ListPolicies" => Read(managed::list),
         "ListRolePolicies" => Read(|cx, state| grants::list_inline(cx, state, Owner::Role)),
         "ListRoles" => Read(roles::list),
@@ -188,6 +193,12 @@ fn resource<'s>(cx: &Cx<'_>, state: &'s State) -> (String, Option<&'s BTreeMap<S
     if let Some(name) = cx.params.get("RoleName") {
         let role = account.and_then(|account| account.roles.get(name));
         return (role.map_or_else(|| made("role", name), |role| role.arn(cx.account)), role.map(|role| &role.tags));
+    }
+    if let Some(arn) = cx.params.get("OpenIDConnectProviderArn") {
+        return (arn.to_owned(), None);
+    }
+    if let Some(url) = cx.params.get("Url") {
+        return (providers::arn(cx.account, providers::bare(url)), None);
     }
     if let Some(name) = cx
         .params

@@ -398,7 +398,11 @@ async fn web_identities_prove_themselves_with_tokens() {
     let trust = json!([{"Effect": "Allow", "Principal": {"Federated": "arn:aws:iam::111111111111:oidc-provider/ci.example.com/oidc"}, "Action": "sts:AssumeRoleWithWebIdentity",
         "Condition": {"StringEquals": {"ci.example.com/oidc:aud": "sts.amazonaws.com"}, "StringLike": {"ci.example.com/oidc:sub": "repo:acme/*"}}}]);
     let fake = Fake::from_json(&world(&[("web", trust, everything())]));
-    let seed = crate::ProviderSeed { url: "https://ci.example.com/oidc".to_owned(), audiences: vec!["sts.amazonaws.com".to_owned()], jwks };
+    let seed = crate::ProviderSeed {
+        url: "https://ci.example.com/oidc".to_owned(),
+        audiences: vec!["sts.amazonaws.com".to_owned()],
+        jwks: Some(jwks),
+    };
     fake.cloud.register("111111111111", &seed).unwrap();
     let now = fake.clock.now().seconds();
     let claims = |changes: Value| {

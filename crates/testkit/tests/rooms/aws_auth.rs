@@ -1,8 +1,8 @@
 //! Logins with an IAM identity: who gets in, and everything that must not.
 
+use data_encoding::BASE64;
 use daypass_aws::{Made, PrincipalKind, SignedForm};
 use daypass_testkit::{Answer, TestServer};
-use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 const BODY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
@@ -33,10 +33,7 @@ struct Signed {
 const STAMP: &str = "20260102T030405Z";
 
 fn authorization(region: &str, headers: &str, digit: &str) -> String {
-    format!(
-        "AWS4-HMAC-SHA256 Credential=ASIA1/20260102/{region}/sts/aws4_request, SignedHeaders={headers}, Signature={}",
-        digit.repeat(64)
-    )
+    format!("AWS4-HMAC-SHA256 Credential=ASIA1/20260102/{region}/sts/aws4_request, SignedHeaders={headers}, Signature={}", digit.repeat(64))
 }
 
 /// Signed for the global endpoint; `digit` makes signatures differ.
@@ -202,7 +199,8 @@ async fn nothing_but_sts_is_ever_asked() {
 #[tokio::test]
 async fn only_one_get_caller_identity_is_sent_on() {
     let server = server().await;
-    let get = |query: &str| Signed { method: "GET", ..signed("a").url(&format!("https://sts.amazonaws.com/?{query}")).without("Content-Length") };
+    let get =
+        |query: &str| Signed { method: "GET", ..signed("a").url(&format!("https://sts.amazonaws.com/?{query}")).without("Content-Length") };
     let banned = |name: &str| signed("a").set(name, "x").set("Authorization", authorization("us-east-1", &format!("host;{name}"), "a"));
     for (what, attack, text) in [
         ("a query with POST", signed("a").url("https://sts.amazonaws.com/?Action=AssumeRole"), "invalid request"),
@@ -420,8 +418,12 @@ async fn an_answer_that_is_not_stss_says_nothing() {
         (200, "text/xml", "{}", "body of GetCallerIdentity is invalid"),
         (200, "text/xml", "garbage", "body of GetCallerIdentity is invalid"),
         (302, "text/xml", good, "received error code 302 from STS: UnknownError: "),
-        (403, "text/xml", "<ErrorResponse><Error><Code>ExpiredToken</Code><Message>It is over.</Message></Error></ErrorResponse>",
-            "received error code 403 from STS: ExpiredToken: It is over."),
+        (
+            403,
+            "text/xml",
+            "<ErrorResponse><Error><Code>ExpiredToken</Code><Message>It is over.</Message></Error></ErrorResponse>",
+            "received error code 403 from STS: ExpiredToken: It is over.",
+        ),
     ] {
         server.aws().says_to_strangers(status, kind, body);
         assert_eq!(error(&login(&server, &signed("a")).await), format!("error making upstream request: {text}"));
@@ -464,7 +466,8 @@ async fn renewal_looks_at_the_binding_again() {
 async fn batch_tokens_write_nothing_and_names_follow_the_configuration() {
     let server = server().await;
     server.put("auth/aws/role/ci", json!({ "token_type": "batch" })).await.is(204);
-    let metadata = json!({ "iam_alias": "canonical_arn", "iam_metadata": "default,canonical_arn,client_arn,client_user_id,inferred_hostname" });
+    let metadata =
+        json!({ "iam_alias": "canonical_arn", "iam_metadata": "default,canonical_arn,client_arn,client_user_id,inferred_hostname" });
     server.put("auth/aws/config/identity", metadata).await.is(204);
     let answer = login(&server, &signed("a")).await;
     let auth = &answer.body["auth"];
@@ -482,7 +485,10 @@ async fn roles_are_read_as_vault_shows_them_and_contradictions_are_refused() {
     let server = server().await;
     let read = server.get("auth/aws/role/CI").await;
     let data = &read.body["data"];
-    assert_eq!((&data["bound_iam_principal_id"], &data["bound_ec2_instance_id"], &data["bound_ami_id"]), (&json!([ID]), &Value::Null, &json!([])));
+    assert_eq!(
+        (&data["bound_iam_principal_id"], &data["bound_ec2_instance_id"], &data["bound_ami_id"]),
+        (&json!([ID]), &Value::Null, &json!([]))
+    );
     assert_eq!((&data["auth_type"], &data["resolve_aws_unique_ids"], &data["token_ttl"]), (&json!("iam"), &json!(true), &json!(0)));
     assert_eq!(server.list("auth/aws/roles").await.body["data"]["keys"], json!(["ci"]));
     for (name, body, text) in [

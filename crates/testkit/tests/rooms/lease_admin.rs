@@ -136,3 +136,56 @@ async fn every_form_of_the_lease_paths_is_served() {
     let tidied = server.put("sys/leases/tidy", Value::Null).await;
     assert!(tidied.status == 202 && tidied.text("/warnings/0").starts_with("Tidy operation successfully started."), "{tidied:?}");
 }
+
+/// Six hundred tokens, more than a request waits for, and one of another path.
+async fn many_tokens(server: &TestServer) -> (Vec<String>, String) {
+    server.put("auth/token/roles/other", json!({})).await.ok();
+    let mut tokens = Vec::new();
+    for _ in 0..600 {
+        tokens.push(server.put("auth/token/create", json!({ "policies": ["default"], "ttl": "1h" })).await.ok().text("/auth/client_token"));
+    }
+    let other = server.put("auth/token/create/other", json!({ "policies": ["default"], "ttl": "1h" })).await.ok();
+    (tokens, other.text("/auth/client_token"))
+}
+
+#[tokio::test]
+async fn a_revocation_of_many_tokens_refuses_them_at_once_and_goes_on_in_the_background_also_after_a_restart() {
+    let server = TestServer::start().await;
+    let (tokens, other) = many_tokens(&server).await;
+    let below = server.put("sys/leases/revoke-prefix/auth/token/create/other", json!({ "sync": false })).await;
+    assert_eq!((below.status, server.status_of(&other).await), (202, 403), "one is revoked while the caller waits");
+    server.seconds(1).await;
+    assert_eq!(server.put("sys/leases/revoke-prefix/auth/token/create", json!({ "sync": false })).await.status, 202);
+    for token in tokens.iter().step_by(100) {
+        assert_eq!(server.status_of(token).await, 403, "refused before it is gone");
+    }
+    let under_way = server.get("sys/leases/revoking").await.ok();
+    assert_eq!(under_way.text("/data/revoking/0/prefix"), "auth/token/create/");
+    let server = server.restart().await;
+    server.unseal().await;
+    assert_eq!(server.status_of(&tokens[0]).await, 403);
+    server.seconds(1).await;
+    let later = server.token(json!({ "policies": ["default"], "ttl": "1h" })).await;
+    for _ in 0..10 {
+        server.seconds(1).await;
+    }
+    assert_eq!(server.get("sys/leases/revoking").await.ok()["data"]["revoking"], json!([]));
+    assert_eq!(server.status_of(&later).await, 200, "what was made later stays");
+    let left = server.list("sys/leases/lookup/auth/token/create").await.ok();
+    assert_eq!(left["data"]["keys"].as_array().map(Vec::len), Some(1), "{left:?}");
+}
+
+#[tokio::test]
+async fn who_waits_for_the_revocation_of_many_tokens_is_answered_when_they_are_gone() {
+    let server = TestServer::start().await;
+    let (tokens, _) = many_tokens(&server).await;
+    let waiting = server.put("sys/leases/revoke-prefix/auth/token/create", json!({}));
+    let (answer, ()) = tokio::join!(waiting, async {
+        for _ in 0..20 {
+            server.seconds(1).await;
+        }
+    });
+    assert_eq!(answer.status, 204);
+    assert_eq!(server.status_of(&tokens[0]).await, 403);
+    assert_eq!(server.list("sys/leases/lookup/auth/token/create").await.status, 404);
+}

@@ -7,6 +7,7 @@
 mod audit;
 mod aws_auth;
 mod aws_container;
+mod aws_federation;
 mod aws_killed;
 mod aws_operators;
 mod aws_page;
@@ -19,7 +20,10 @@ mod crash;
 mod declarations;
 mod ecr;
 mod full;
+mod holders;
 mod identity;
+mod identity_tokens;
+mod jwt;
 mod lease_admin;
 mod lease_quotas;
 mod leases;

@@ -5,6 +5,7 @@ mod entity_alias;
 mod group;
 mod group_alias;
 mod lookup;
+mod oidc;
 mod show;
 
 use daypass_sdk::{Endpoint, Engine, Error, Result};
@@ -29,6 +30,7 @@ impl Engine for IdentityRoom {
         all.extend(group::endpoints());
         all.extend(group_alias::endpoints());
         all.extend(lookup::endpoints());
+        all.extend(oidc::endpoints());
         all
     }
 }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{Nothing, Status, share};
 use crate::ids;
-use crate::keys::{OTP_LENGTH, RootProgress};
+use crate::keys::{OTP_LENGTH, RootProgress, Wanted};
 
 pub(super) fn endpoints() -> Vec<Endpoint<Status>> {
     vec![
@@ -48,7 +48,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Status>> {
 struct StartParams {
     /// One-time password of 28 characters; made up and shown once unless given.
     otp: Option<Secret<String>>,
-    /// A PGP key for the token; not offered.
+    /// A public PGP key that the token is encrypted to instead, in base64 of its binary form.
     pgp_key: Option<String>,
 }
 
@@ -75,7 +75,7 @@ struct DecodeParams {
 fn body(progress: &RootProgress, otp: Option<&Secret<String>>, otp_length: usize) -> Value {
     // Exposed to the person who generates the token, once.
     let otp = otp.map(|otp| otp.expose().clone()).unwrap_or_default();
-    // Exposed to the same person; without the one-time password it says nothing.
+    // Exposed to the same person; without the one-time password or the PGP key it says nothing.
     let encoded = progress.encoded.as_ref().map(|token| token.expose().clone()).unwrap_or_default();
     json!({
         "nonce": progress.nonce,
@@ -85,7 +85,7 @@ fn body(progress: &RootProgress, otp: Option<&Secret<String>>, otp_length: usize
         "complete": progress.encoded.is_some(),
         "encoded_token": encoded,
         "encoded_root_token": encoded,
-        "pgp_fingerprint": "",
+        "pgp_fingerprint": progress.fingerprint,
         "otp": otp,
         "otp_length": otp_length,
     })
@@ -132,13 +132,13 @@ async fn start_enveloped(status: Arc<Status>, cx: Cx, params: StartParams) -> Re
 }
 
 async fn started(status: &Status, params: StartParams) -> Result<Value> {
-    if params.pgp_key.is_some_and(|key| !key.is_empty()) {
-        return Err(Error::bad_request(
-            "a root token cannot be encrypted with PGP here: leave pgp_key out and use a one-time password (otp)",
-        ));
-    }
-    let otp = params.otp.filter(|otp| !otp.is_empty());
-    let (progress, made) = status.way.inner()?.start_root(otp).await?;
+    let wanted = match (params.otp.filter(|otp| !otp.is_empty()), params.pgp_key.filter(|key| !key.is_empty())) {
+        // Of two, Vault takes the one-time password too.
+        (Some(otp), _) => Wanted::Otp(otp),
+        (None, Some(key)) => Wanted::Pgp(key),
+        (None, None) => Wanted::Any,
+    };
+    let (progress, made) = status.way.inner()?.start_root(wanted).await?;
     Ok(body(&progress, made.as_ref(), OTP_LENGTH))
 }
 

@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Way;
-use crate::node::Inner;
+use crate::keys::Holders;
+use crate::node::{Inner, SealKind};
 use crate::respond::{Answer, Content, refusal};
 use crate::stages::parse::Parsed;
 
@@ -47,6 +48,7 @@ pub(crate) async fn answer(inner: &Arc<Inner>, parsed: &Parsed) -> Option<Answer
         store: daypass_sdk::Store::new(Arc::new(NoStore)),
         clock: Arc::clone(&inner.clock),
         entropy: Arc::clone(&inner.entropy),
+        identity: Arc::new(daypass_sdk::NoIdentity),
     };
     let fields = parsed.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
     let input = Input { fields, captures: found.captures.clone() };
@@ -176,10 +178,10 @@ struct InitParams {
     /// Shares that open the seal, at most as many.
     #[serde(default)]
     secret_threshold: i64,
-    /// PGP keys for the shares; not offered.
+    /// Public PGP keys that the shares are encrypted to, in their order: one for each share, in base64 of its binary form.
     #[serde(default)]
-    pgp_keys: Option<Value>,
-    /// A PGP key for the root token; not offered.
+    pgp_keys: Option<Vec<String>>,
+    /// A public PGP key that the root token is encrypted to, in base64 of its binary form.
     #[serde(default)]
     root_token_pgp_key: Option<String>,
     /// 0 or 1, without meaning.
@@ -192,30 +194,41 @@ struct InitParams {
     /// Recovery threshold, for seals that unseal themselves.
     #[serde(default)]
     recovery_threshold: i64,
+    /// Public PGP keys for recovery shares; no seal here has them.
+    #[serde(default)]
+    recovery_pgp_keys: Option<Vec<String>>,
 }
 
 async fn initialise(status: Arc<Status>, _: Cx, params: InitParams) -> Result<Reply> {
     let inner = status.way.inner()?;
-    let shamir = matches!(inner.settings.seal, crate::node::SealKind::Shamir);
-    if shamir && (params.recovery_shares != 0 || params.recovery_threshold != 0) {
-        return Err(Error::bad_request("parameters recovery_shares,recovery_threshold not applicable to seal type shamir"));
+    let holders = holders(&inner.settings.seal, &params)?;
+    let made = inner.initialise(params.secret_shares, params.secret_threshold, holders).await?;
+    inner.unseal_by_file().await?;
+    // Exposed to be handed to the people, once: this answer is the only place where the root token ever stands.
+    let root_token = made.root_token.expose();
+    Ok(Outcome::Bare(200, json!({ "keys": made.shares.hex(), "keys_base64": made.shares.base64(), "root_token": root_token })).into())
+}
+
+/// For whom shares and root token are encrypted. Errors: `BadRequest` for what does not belong to this seal, with Vault's texts.
+fn holders(seal: &SealKind, params: &InitParams) -> Result<Holders> {
+    let pgp_keys = params.pgp_keys.clone().unwrap_or_default();
+    let recovery = params.recovery_pgp_keys.as_ref().is_some_and(|keys| !keys.is_empty());
+    let (kind, strange) = match seal {
+        SealKind::Shamir => {
+            let (shares, threshold) = (params.recovery_shares != 0, params.recovery_threshold != 0);
+            ("shamir", [("recovery_shares", shares), ("recovery_threshold", threshold), ("recovery_pgp_keys", recovery)])
+        }
+        // Numbers of either kind are sent by clients as a habit and mean nothing to a key file; keys are somebody's wish.
+        SealKind::KeyFile(_) => ("keyfile", [("pgp_keys", !pgp_keys.is_empty()), ("recovery_pgp_keys", recovery), ("", false)]),
+    };
+    let strange: Vec<&str> = strange.into_iter().filter_map(|(name, given)| given.then_some(name)).collect();
+    if !strange.is_empty() {
+        return Err(Error::bad_request(format!("parameters {} not applicable to seal type {kind}", strange.join(","))));
     }
-    let pgp_keys = params.pgp_keys.as_ref().and_then(Value::as_array).map_or(0, Vec::len);
-    if pgp_keys > 0 && i64::try_from(pgp_keys) != Ok(params.secret_shares) {
+    if !pgp_keys.is_empty() && i64::try_from(pgp_keys.len()) != Ok(params.secret_shares) {
         return Err(Error::bad_request("incorrect number of PGP keys"));
     }
-    let pgp = params.pgp_keys.is_some_and(|keys| !matches!(&keys, Value::Null) && keys.as_array().is_none_or(|keys| !keys.is_empty()));
-    if pgp || params.root_token_pgp_key.is_some_and(|key| !key.is_empty()) {
-        return Err(Error::bad_request(
-            "shares cannot be encrypted with PGP here: leave pgp_keys and root_token_pgp_key out and hand the shares out over a safe channel",
-        ));
-    }
-    let made = inner.initialise(params.secret_shares, params.secret_threshold).await?;
-    // Exposed to be handed to the people, once: this answer is the only place where the shares and the root token ever stand.
-    let hex: Vec<String> = made.shares.iter().map(|share| shamir::encode_hex(share).expose().clone()).collect();
-    let base64: Vec<String> = made.shares.iter().map(|share| shamir::encode_base64(share).expose().clone()).collect();
-    inner.unseal_by_file().await?;
-    Ok(Outcome::Bare(200, json!({ "keys": hex, "keys_base64": base64, "root_token": made.root_token.expose() })).into())
+    Ok(Holders { shares: pgp_keys, root: params.root_token_pgp_key.clone().filter(|key| !key.is_empty()) })
 }
 
 async fn seal_status(status: Arc<Status>, _: Cx, _: Nothing) -> Result<Reply> {

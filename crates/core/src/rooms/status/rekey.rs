@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daypass_barrier::{SealConfig, shamir};
+use daypass_barrier::SealConfig;
 use daypass_base::Secret;
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Outcome, Reply, Result};
 use schemars::JsonSchema;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Nothing, Status, share};
-use crate::keys::{NewShares, RekeyProgress, RekeyStep};
+use crate::keys::{NewShares, RekeyProgress, RekeyStart, RekeyStep};
 use crate::node::SealKind;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Status>> {
@@ -62,10 +62,10 @@ struct StartParams {
     #[serde(default)]
     #[expect(dead_code, reason = "sent by clients; without meaning")]
     stored_shares: i64,
-    /// PGP keys for the shares; not offered.
+    /// Public PGP keys that the new shares are encrypted to, in their order: one for each share, in base64 of its binary form.
     #[serde(default)]
     pgp_keys: Option<Vec<String>>,
-    /// Keep encrypted copies of the new shares; needs PGP keys.
+    /// Keep encrypted copies of the new shares at `sys/rekey/backup`; needs PGP keys.
     #[serde(default)]
     backup: bool,
     /// Whether the new shares must be handed in before they are in force.
@@ -99,8 +99,8 @@ fn body(progress: &RekeyProgress) -> Reply {
         ("n".to_owned(), json!(progress.shares)),
         ("progress".to_owned(), json!(progress.progress)),
         ("required".to_owned(), json!(progress.required)),
-        ("pgp_fingerprints".to_owned(), Value::Null),
-        ("backup".to_owned(), json!(false)),
+        ("pgp_fingerprints".to_owned(), if progress.fingerprints.is_empty() { Value::Null } else { json!(progress.fingerprints) }),
+        ("backup".to_owned(), json!(progress.backup)),
         ("verification_required".to_owned(), json!(progress.verify)),
     ]);
     if !progress.verification_nonce.is_empty() {
@@ -119,13 +119,8 @@ async fn start(status: Arc<Status>, _: Cx, params: StartParams) -> Result<Reply>
     if params.backup && pgp_keys.is_empty() {
         return Err(Error::bad_request("cannot request a backup of the new keys without providing PGP keys for encryption"));
     }
-    if !pgp_keys.is_empty() {
-        if i64::try_from(pgp_keys.len()) != Ok(params.secret_shares) {
-            return Err(Error::bad_request("incorrect number of PGP keys for rekey"));
-        }
-        return Err(Error::bad_request(
-            "shares cannot be encrypted with PGP here: leave pgp_keys out and hand the shares out over a safe channel",
-        ));
+    if !pgp_keys.is_empty() && i64::try_from(pgp_keys.len()) != Ok(params.secret_shares) {
+        return Err(Error::bad_request("incorrect number of PGP keys for rekey"));
     }
     if matches!(inner.settings.seal, SealKind::KeyFile(_)) {
         return Err(Error::bad_request("parameters secret_shares,secret_threshold not applicable to seal type keyfile"));
@@ -133,9 +128,10 @@ async fn start(status: Arc<Status>, _: Cx, params: StartParams) -> Result<Reply>
     if params.secret_threshold > params.secret_shares {
         return Err(Error::bad_request("provided threshold greater than the total shares"));
     }
-    let next = SealConfig::shamir(params.secret_shares, params.secret_threshold)
+    let config = SealConfig::shamir(params.secret_shares, params.secret_threshold)
         .map_err(|error| Error::failed(format!("invalid rekey seal configuration: {error}")).bare())?;
-    Ok(body(&inner.start_rekey(next, params.require_verification).await?))
+    let start = RekeyStart { config, verify: params.require_verification, pgp_keys, backup: params.backup };
+    Ok(body(&inner.start_rekey(start).await?))
 }
 
 async fn cancel(status: Arc<Status>, _: Cx, params: CancelParams) -> Result<()> {
@@ -151,16 +147,13 @@ async fn update(status: Arc<Status>, _: Cx, params: UpdateParams) -> Result<Repl
 }
 
 fn done(made: &NewShares) -> Reply {
-    // Exposed to be handed to the people, once: this answer is the only place where the shares ever stand.
-    let hex: Vec<String> = made.shares.iter().map(|share| shamir::encode_hex(share).expose().clone()).collect();
-    let base64: Vec<String> = made.shares.iter().map(|share| shamir::encode_base64(share).expose().clone()).collect();
     let mut body = Map::from_iter([
         ("nonce".to_owned(), json!(made.nonce)),
         ("complete".to_owned(), json!(true)),
-        ("keys".to_owned(), json!(hex)),
-        ("keys_base64".to_owned(), json!(base64)),
-        ("pgp_fingerprints".to_owned(), Value::Null),
-        ("backup".to_owned(), json!(false)),
+        ("keys".to_owned(), json!(made.shares.hex())),
+        ("keys_base64".to_owned(), json!(made.shares.base64())),
+        ("pgp_fingerprints".to_owned(), json!(made.shares.fingerprints())),
+        ("backup".to_owned(), json!(made.backup)),
         ("verification_required".to_owned(), json!(made.verification_nonce.is_some())),
     ]);
     if let Some(nonce) = &made.verification_nonce {

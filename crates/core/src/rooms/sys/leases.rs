@@ -34,6 +34,11 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
             .summary("Revoke all secrets generated in a given prefix, ignoring errors of the engines.")
             .sudo()
             .on(Operation::Update, revoke_force),
+        Endpoint::at(["leases/revoking"])
+            .summary("Show revocations by prefix that are under way.")
+            .help("A revocation by prefix of more than 500 leases goes on in the background; its tokens are refused from the moment it is answered.")
+            .sudo()
+            .on(Operation::Read, revoking),
         Endpoint::at(["leases/tidy"]).summary("Clean up what is left of leases.").on(Operation::Update, tidy),
         Endpoint::at(["leases/count"]).summary("Count leases of a kind.").on(Operation::Read, count),
         Endpoint::at(["leases"]).summary("List irrevocable leases.").sudo().on(Operation::Read, irrevocable),
@@ -251,8 +256,18 @@ async fn revoke_prefix(sys: Arc<Sys>, _: Cx, params: PrefixParams) -> Result<Rep
         revoke::prefix_later(&inner, &unsealed, prefix).await?;
         return Ok(Outcome::Accepted.into());
     }
-    revoke::prefix(&inner, &unsealed, prefix, false).await?;
+    revoke::prefix_now(&inner, &unsealed, prefix).await?;
     Ok(Reply::nothing())
+}
+
+async fn revoking(sys: Arc<Sys>, _: Cx, _: Nothing) -> Result<Reply> {
+    let (_, unsealed) = sys.way.open()?;
+    let running = unsealed.tokens.sweeps.running();
+    let shown = running.iter().map(|one| {
+        let done = one.done.load(std::sync::atomic::Ordering::Relaxed);
+        json!({ "id": one.sweep.id, "prefix": one.sweep.prefix, "asked": one.sweep.asked, "done": done })
+    });
+    Ok(Reply::json(json!({ "revoking": shown.collect::<Vec<_>>() })))
 }
 
 async fn revoke_force(sys: Arc<Sys>, _: Cx, params: ForceParams) -> Result<()> {

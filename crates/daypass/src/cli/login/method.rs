@@ -82,7 +82,36 @@ Configuration:
       The role to log in to.
 
   jwt=<string>
-      The issuer's token. Asked for when not given."
+      The issuer's token. When not given, the build server is asked for it:
+      GitHub Actions by its own API, others by the variable in which they put
+      it (VAULT_ID_TOKEN, CIRCLE_OIDC_TOKEN_V2, BITBUCKET_STEP_OIDC_TOKEN,
+      TFC_WORKLOAD_IDENTITY_TOKEN). Elsewhere a person is asked.
+
+  audience=<string>
+      The audience to ask GitHub Actions for."
+        }
+        "oidc" => {
+            "Usage: daypass login -method=oidc role=NAME
+
+  Logs a person in on the company's login page, in a browser.
+
+      $ daypass login -method=oidc role=people
+
+Configuration:
+
+  role=<string>
+      The role to log in to.
+
+  port=<string>
+      The port to listen on for the page's answer. The default is 8250.
+
+  listenaddress=<string>, callbackhost=<string>, callbackport=<string>,
+  callbackmethod=<string>
+      Where to listen, and how the page reaches that. The defaults are
+      localhost, localhost, the port, and http.
+
+  skip_browser=<bool>
+      Show the page's address without opening it."
         }
         "github" => {
             "Usage: daypass login -method=github

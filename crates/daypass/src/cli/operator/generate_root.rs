@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::super::settings::{Ctx, Http, Output};
 use super::super::{Failure, Outcome, at_most_one};
+use super::pgp;
 use super::share::{self, Share, table_or_document};
 use crate::client::{Call, Client};
 use crate::show::value::Value;
@@ -17,6 +18,7 @@ use crate::show::{self, Format};
 #[command(after_help = "Examples:
 
   $ daypass operator generate-root -init        (shows the one-time password, once)
+  $ daypass operator generate-root -init -pgp-key=ada.asc     (the token is for Ada alone)
   $ daypass operator generate-root              (asks each holder for a key)
   $ daypass operator generate-root -nonce=NONCE - < key1
   $ daypass operator generate-root -decode=ENCODED     (asks for the one-time password)
@@ -46,6 +48,9 @@ pub(crate) struct Args {
     /// The one-time password, or - to read it from stdin
     #[arg(long, value_name = "OTP")]
     otp: Option<String>,
+    /// With -init: file with the public PGP key that the token is encrypted to, instead of a one-time password
+    #[arg(long, value_name = "FILE", conflicts_with = "otp")]
+    pgp_key: Option<String>,
     /// Which attempt a key is for, as -init showed it; needed when the key is not asked for
     #[arg(long, value_name = "NONCE")]
     nonce: Option<String>,
@@ -70,6 +75,9 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     }
     if args.otp.is_some() && !args.init {
         return Err(Failure::usage("-otp goes with -init, which hides the token with it, or with -decode, which brings it back"));
+    }
+    if args.pgp_key.is_some() && !args.init {
+        return Err(Failure::usage("-pgp-key goes with -init, which starts the attempt"));
     }
     let client = ctx.client(&args.http)?;
     if args.generate_otp {
@@ -108,6 +116,9 @@ fn init(args: &Args, client: &Client, format: Format) -> Outcome {
     if let Some(otp) = &args.otp {
         // To the server, which hides the token with it.
         body.set("otp", Value::text(share::argument(otp)?.expose()));
+    }
+    if let Some(name) = &args.pgp_key {
+        body.set("pgp_key", Value::text(pgp::key(name)?));
     }
     let started = share::call(client, Method::PUT, ATTEMPT, Some(body), "Error initializing root generation")?;
     if !started.text_at("otp").is_empty() && matches!(format, Format::Table) {

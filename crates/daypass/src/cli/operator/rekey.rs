@@ -4,6 +4,7 @@ use http::Method;
 
 use super::super::settings::{Ctx, Http, Output};
 use super::super::{Failure, Outcome, at_most_one};
+use super::pgp;
 use super::share::{self, Share, table_or_document};
 use crate::client::{Call, Client};
 use crate::show::value::Value;
@@ -18,6 +19,8 @@ use crate::show::{self, Format};
   $ daypass operator rekey -nonce=NONCE - < key1
   $ daypass operator rekey -init -verify         (the new keys count once enough were handed in)
   $ daypass operator rekey -verify               (hands one of them in)
+  $ daypass operator rekey -init -key-shares=2 -key-threshold=2 -pgp-keys=ada.asc,bob.asc -backup
+  $ daypass operator rekey -backup-retrieve      (the encrypted keys that were kept)
 
 A key given as an argument ends in the shell's history.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is one switch of the command line")]
@@ -43,6 +46,18 @@ pub(crate) struct Args {
     /// How many of them unseal [default: 3]
     #[arg(long, visible_alias = "t", value_name = "COUNT")]
     key_threshold: Option<i64>,
+    /// With -init: files with public PGP keys, in binary, base64 or armour: one for each new key, which only its holder can read then
+    #[arg(long, value_name = "FILES", value_delimiter = ',')]
+    pgp_keys: Vec<String>,
+    /// With -init and -pgp-keys: keep the encrypted keys on the server
+    #[arg(long)]
+    backup: bool,
+    /// Show the encrypted keys that were kept
+    #[arg(long)]
+    backup_retrieve: bool,
+    /// Remove the encrypted keys that were kept
+    #[arg(long)]
+    backup_delete: bool,
     /// Which attempt a key is for, as -init showed it; needed when the key is not asked for
     #[arg(long, value_name = "NONCE")]
     nonce: Option<String>,
@@ -56,6 +71,7 @@ pub(crate) struct Args {
 }
 
 const INIT: &str = "sys/rekey/init";
+const BACKUP: &str = "sys/rekey/backup";
 const VERIFY: &str = "sys/rekey/verify";
 const LOST: &str = "WARNING! The new keys are shown once, to whoever gives the last of the old ones.
 If they are lost then, nothing brings them back: add -verify to be asked for
@@ -65,11 +81,15 @@ them before they count.";
 pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let given = at_most_one(&args.arguments)?;
     let format = ctx.format_but_raw(&args.output)?;
-    share::one_of(&[args.init, args.cancel, args.status], "-init, -cancel and -status", given)?;
-    if !args.init && (args.key_shares.is_some() || args.key_threshold.is_some()) {
-        return Err(Failure::usage("-key-shares and -key-threshold go with -init"));
+    let wanted = [args.init, args.cancel, args.status, args.backup_retrieve, args.backup_delete];
+    share::one_of(&wanted, "-init, -cancel, -status, -backup-retrieve and -backup-delete", given)?;
+    if !args.init && (args.key_shares.is_some() || args.key_threshold.is_some() || !args.pgp_keys.is_empty() || args.backup) {
+        return Err(Failure::usage("-key-shares, -key-threshold, -pgp-keys and -backup go with -init"));
     }
     let client = ctx.client(&args.http)?;
+    if args.backup_retrieve || args.backup_delete {
+        return kept(args, &client, format);
+    }
     if args.init {
         return init(args, &client, format);
     }
@@ -112,19 +132,41 @@ fn current(client: &Client, verify: bool) -> Result<Value, Failure> {
 }
 
 fn init(args: &Args, client: &Client, format: Format) -> Outcome {
+    let shares = args.key_shares.unwrap_or(5);
+    let keys = if args.pgp_keys.is_empty() { Vec::new() } else { pgp::keys(&args.pgp_keys, "-pgp-keys", shares)? };
+    let keys = if keys.is_empty() { Value::Null } else { Value::texts(keys) };
     let body = Value::map([
-        ("secret_shares", Value::number(args.key_shares.unwrap_or(5))),
+        ("secret_shares", Value::number(shares)),
         ("secret_threshold", Value::number(args.key_threshold.unwrap_or(3))),
         ("stored_shares", Value::number(0)),
-        ("pgp_keys", Value::Null),
-        ("backup", Value::Bool(false)),
+        ("pgp_keys", keys),
+        ("backup", Value::Bool(args.backup)),
         ("require_verification", Value::Bool(args.verify)),
     ]);
     let started = share::call(client, Method::PUT, INIT, Some(body), "Error initializing rekey")?;
-    if !args.verify && matches!(format, Format::Table) {
+    // Encrypted keys that are kept can be read again.
+    if !args.verify && !args.backup && matches!(format, Format::Table) {
         show::note(&format!("{LOST}\n"));
     }
     show_progress(format, &started);
+    Ok(0)
+}
+
+/// What was kept of encrypted keys: shown, or removed.
+fn kept(args: &Args, client: &Client, format: Format) -> Outcome {
+    if args.backup_delete {
+        let call = Call::new(Method::DELETE, BACKUP);
+        client.call(&call).map_err(|error| Failure::api("Error deleting rekey backup", error))?;
+        show::out("Success! Delete backup keys (if they existed)");
+        return Ok(0);
+    }
+    let answer = share::call(client, Method::GET, BACKUP, None, "Error retrieving rekey backup")?;
+    let data = answer.get("data").filter(|data| !data.is_null()).unwrap_or(&answer);
+    let mut rows = vec![("Operation Nonce", data.text_at("nonce").to_owned())];
+    for (fingerprint, keys) in data.get("keys_base64").map(Value::entries).unwrap_or_default() {
+        rows.extend(keys.items().iter().map(|key| (fingerprint.as_str(), key.go())));
+    }
+    table_or_document(format, &rows, data, Some(["PGP Fingerprint", "Encrypted Key"]));
     Ok(0)
 }
 
@@ -166,6 +208,9 @@ fn show_progress(format: Format, status: &Value) {
                 ("New Threshold", text("t")),
                 ("Verification Required", text("verification_required")),
             ]);
+            if !status.texts_at("pgp_fingerprints").is_empty() {
+                rows.extend([("PGP Fingerprints", status.texts_at("pgp_fingerprints").join(", ")), ("Backup", text("backup"))]);
+            }
         }
         if !text("verification_nonce").is_empty() {
             rows.push(("Verification Nonce", text("verification_nonce")));
@@ -177,8 +222,22 @@ fn show_progress(format: Format, status: &Value) {
 /// The new keys, once, and what to do with them. `asked` is the attempt as it stood before the last key.
 fn new_keys(done: &Value, asked: &Value) -> String {
     let keys = done.texts_at("keys_base64");
-    let mut lines: Vec<String> = keys.iter().zip(1..).map(|(key, number)| format!("Key {number}: {key}")).collect();
+    let holders = done.texts_at("pgp_fingerprints");
+    let line = |(key, number): (&&str, usize)| match holders.get(number - 1) {
+        Some(holder) => format!("Key {number} fingerprint: {holder}; value: {key}"),
+        None => format!("Key {number}: {key}"),
+    };
+    let mut lines: Vec<String> = keys.iter().zip(1..).map(line).collect();
     lines.extend([String::new(), format!("Operation nonce: {}", done.text_at("nonce")), String::new()]);
+    if done.get("backup").is_some_and(Value::is_true) {
+        lines.extend([
+            "The encrypted unseal keys are kept on the server: \"vault operator rekey -backup-retrieve\"
+shows them, and \"vault operator rekey -backup-delete\" removes them. Nothing removes
+them by itself."
+                .to_owned(),
+            String::new(),
+        ]);
+    }
     let number = |key: &str| asked.get(key).map(Value::go).unwrap_or_default();
     let (shares, threshold) = (number("n"), number("t"));
     if done.get("verification_required").is_some_and(Value::is_true) {

@@ -77,8 +77,8 @@ impl ClientConfig {
             region,
             iam_endpoint: set(&self.iam_endpoint),
             keys,
-            session_token: None,
             max_retries: u32::try_from(self.max_retries).ok(),
+            ..Target::default()
         }
     }
 

@@ -118,6 +118,11 @@ pub(super) struct RoleParams {
 }
 
 impl Role {
+    /// A role with the defaults.
+    pub(super) fn new(role_id: String) -> Self {
+        Self { role_id, ..Self::default() }
+    }
+
     /// Takes what a request names and checks the whole. `is_new`: the type may still be chosen. Errors: `BadRequest`.
     pub(super) fn apply(&mut self, own: &RoleParams, token: TokenParams, is_new: Newness, max: Seconds) -> Result<()> {
         self.apply_type(own, is_new)?;

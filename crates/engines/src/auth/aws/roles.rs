@@ -66,7 +66,7 @@ async fn write(engine: Arc<AwsAuth>, cx: Cx, params: With<RoleParams>) -> Result
         let entry = cx.store.get(&row(&name)).await?;
         let (mut role, is_new) = match &entry {
             Some(entry) => (from_json::<Role>(&name, &entry.value)?, Newness::Known),
-            None => (Role { role_id: uuid(&cx), ..Role::default() }, Newness::New),
+            None => (Role::new(uuid(&cx)), Newness::New),
         };
         role.apply(&params.own, params.token.clone(), is_new, cx.mount.max_lease_ttl)?;
         resolve(&engine, &cx, &mut role).await?;

@@ -14,13 +14,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::secrets::at_aws::deadline;
+use crate::secrets::federation::{self, Federation};
 
 use super::Aws;
-use super::arn;
 use super::attribution::Attribution;
 use super::documents::{self, Trust};
 use super::loaded::{self, Loaded};
 use super::names;
+use crate::secrets::arn;
 
 /// AWS's shortest session: what is tried is over soon.
 const TRIAL: Seconds = Seconds(900);
@@ -78,16 +79,23 @@ impl Walk {
 
 /// Errors: `BadRequest` where the role has nothing to walk to; whatever fails at AWS is part of the answer.
 async fn check(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> {
-    let Loaded { role, target, .. } = loaded::assumed_role(&cx, &params.name).await?;
+    let Loaded { role, target, config, .. } = loaded::assumed_role(&cx, &params.name).await?;
     engine.last.remember(&target);
     let attribution = Attribution::of(&cx, &params.name);
     let wanted = role.iam_role(&attribution, &params.name, &params.role_arn)?;
     let call = Call { target: &target, deadline: deadline(&cx) };
     let mut walk = Walk::default();
+    let mend = match config.federation() {
+        Some(federation) => match introduce(&cx, federation, &mut walk).await {
+            Some(mend) => mend,
+            None => return Ok(walk.answer()),
+        },
+        None => Value::Null,
+    };
     let own = match engine.aws.get_caller_identity(call).await {
         Ok(own) => own,
         Err(error) => {
-            walk.failed("server identity", error.sdk_text(), Value::Null);
+            walk.failed("server identity", error.sdk_text(), mend);
             return Ok(walk.answer());
         }
     };
@@ -118,6 +126,29 @@ async fn check(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> 
     prove(&engine, &cx, &target, &session, &mut walk).await;
     permissions(&engine, Call { target: &target, deadline: deadline(&cx) }, &own, &wanted, &params, &mut walk).await;
     Ok(walk.answer())
+}
+
+/// Says what the server shows to AWS, and gives what AWS has to know it by. `None` when it has nothing to show.
+async fn introduce(cx: &Cx, federation: Federation<'_>, walk: &mut Walk) -> Option<Value> {
+    let step = "identity token";
+    let made = async {
+        federation.try_out(cx).await?;
+        cx.identity.claims().await
+    };
+    match made.await {
+        Ok(claims) => {
+            let said = format!("issuer {}\naudience {}\nsubject {}", claims.issuer, federation.audience, claims.subject);
+            walk.passed(step, said);
+            if let Some(caveat) = federation::caveat(&claims) {
+                walk.skipped("issuer of identity tokens", caveat);
+            }
+            Some(json!({ "oidc_provider": federation.provider(&claims), "trust_policy": federation.trust(&claims) }))
+        }
+        Err(error) => {
+            walk.failed(step, error.message, Value::Null);
+            None
+        }
+    }
 }
 
 /// One step from a principal to a role.

@@ -12,6 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
+use crate::secrets::federation::{self, Federation};
+
 use super::names::{self, DEFAULT_TEMPLATE};
 use super::schedule::{Schedule, Wanted};
 use super::{Aws, rotate_root};
@@ -96,7 +98,7 @@ pub(super) fn into_the_sealed_store<S: Serializer>(secret: &Secret<String>, seri
 impl RootConfig {
     /// Where AWS calls of this mount go. Errors: `BadRequest` when one key is set without the other: to fall back to the server's
     /// own identity then would give out credentials that nobody meant to.
-    pub(super) fn target(&self) -> Result<Target> {
+    pub(super) fn target(&self, cx: &Cx) -> Result<Target> {
         if self.access_key.is_empty() != self.secret_key.is_empty() {
             return Err(Error::bad_request(
                 "static AWS client credentials haven't been properly configured (the access key or secret key were provided but not \
@@ -117,8 +119,15 @@ impl RootConfig {
             iam_endpoint: set(&self.iam_endpoint),
             keys,
             session_token: None,
+            web_identity: self.federation().map(|federation| federation.identity(cx)),
             max_retries: u32::try_from(self.max_retries).ok(),
         })
+    }
+
+    /// How AWS knows this mount, where it does by identity tokens.
+    pub(super) fn federation(&self) -> Option<Federation<'_>> {
+        let Self { role_arn, identity_token_audience: audience, identity_token_ttl: ttl, .. } = self;
+        (!audience.is_empty()).then_some(Federation { role_arn, audience, ttl: *ttl })
     }
 
     pub(super) fn has_keys(&self) -> bool {
@@ -168,10 +177,6 @@ impl RootConfig {
     fn checked(&self) -> Result<()> {
         let refusal = if !self.identity_token_audience.is_empty() && !self.access_key.is_empty() {
             "only one of 'access_key' or 'identity_token_audience' can be set"
-        } else if !self.identity_token_audience.is_empty() && self.role_arn.is_empty() {
-            "missing required 'role_arn' when 'identity_token_audience' is set"
-        } else if !self.identity_token_audience.is_empty() {
-            "plugin workload identity not supported in Vault community edition"
         } else if self.sts_fallback_endpoints.len() != self.sts_fallback_regions.len() {
             "fallback endpoints and fallback regions must be the same length"
         } else if self.schedule().is_set() && !self.has_keys() {
@@ -184,7 +189,21 @@ impl RootConfig {
         Err(Error::bad_request(refusal))
     }
 
+    /// What works as it is written, but hardly as it is meant.
+    async fn doubts(&self, cx: &Cx) -> Option<String> {
+        if self.federation().is_none() {
+            let unused = !self.role_arn.is_empty();
+            return unused.then(|| {
+                "role_arn has no effect without identity_token_audience: the role of a credential is set at roles/<name>".to_owned()
+            });
+        }
+        cx.identity.claims().await.ok().as_ref().and_then(federation::caveat)
+    }
+
     fn bounded(&self) -> Result<()> {
+        if let Some(federation) = self.federation() {
+            federation.check()?;
+        }
         let fallbacks = self.sts_fallback_endpoints.len();
         if fallbacks > FALLBACKS_MAX {
             return Err(Error::bad_request(format!("sts_fallback_endpoints has {fallbacks} entries, over the limit of {FALLBACKS_MAX}")));
@@ -231,11 +250,11 @@ struct Fields {
     max_retries: Option<i64>,
     /// Template of user and session names. Example: `{{ .DisplayName }}-{{ unix_time }}`.
     username_template: Option<String>,
-    /// IAM role for workload identity federation.
+    /// IAM role whose sessions the server works with, together with `identity_token_audience`. Example: `arn:aws:iam::111111111111:role/daypass`.
     role_arn: Option<String>,
-    /// Audience of identity tokens for workload identity federation.
+    /// Audience of the identity tokens by which the server proves itself to AWS, in place of keys: web identity federation. Example: `sts.amazonaws.com`.
     identity_token_audience: Option<String>,
-    /// Lifetime of identity tokens, in seconds or as a duration. Example: `1h`.
+    /// Lifetime of identity tokens, in seconds or as a duration, 60 seconds at least; an hour when zero. Example: `10m`.
     identity_token_ttl: Option<Seconds>,
     /// Time between rotations of `access_key`, in seconds or as a duration. Example: `24h`.
     rotation_period: Option<Seconds>,
@@ -262,7 +281,7 @@ async fn write_root(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<Reply> {
         Some(entry) => daypass_sdk::from_json(KEY, &entry.value)?,
         None => RootConfig::default(),
     };
-    let old = stored.target().ok();
+    let old = stored.target(&cx).ok();
     let (key, schedule) = (stored.access_key.clone(), stored.schedule());
     let mut config = params.over(stored)?;
     config.checked()?;
@@ -270,7 +289,8 @@ async fn write_root(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<Reply> {
         config.rotated = Some(cx.clock.now());
         *engine.root_trouble.lock() = None;
     }
-    let warnings = names::check(&cx, &config.username_template)?;
+    let mut warnings = names::check(&cx, &config.username_template)?;
+    warnings.extend(config.doubts(&cx).await);
     let changes = daypass_sdk::Changes::new().unchanged(KEY, read.as_ref()).put_json(KEY, &config)?;
     cx.store.commit(changes).await?;
     if let Some(old) = old {
@@ -312,8 +332,9 @@ impl Fields {
 }
 
 const HELP: &str = "Without this configuration the server uses its own AWS identity: environment, profile, web identity, container role or
-instance profile. Set access_key and secret_key only where there is none, or for roles of type federation_token and
-session_token, which AWS gives to IAM users alone.
+instance profile. Outside AWS, set identity_token_audience and role_arn: the server signs tokens that say which mount it is, and
+works with the sessions of that role, which trusts them (see policy-for). Set access_key and secret_key only where neither
+will do, or for roles of type federation_token and session_token, which AWS gives to IAM users alone.
 
 No AWS call is made when it is written, so wrong keys are noticed when the first credential is asked for.";
 

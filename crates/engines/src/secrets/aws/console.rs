@@ -56,7 +56,7 @@ struct Wanted {
 async fn visit(engine: Arc<Aws>, cx: Cx, wanted: Wanted) -> Result<Reply> {
     wanted.checked()?;
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
-    let target = config.target()?;
+    let target = config.target(&cx)?;
     let role: Option<Role> = cx.store.get_json(&roles::key(&wanted.name)).await?;
     let of_role = role.map(|role| wanted.partition(&cx, &role)).transpose()?.flatten();
     let partition = of_role.unwrap_or_else(|| Partition::of_region(target.region.as_deref().unwrap_or_default()));

@@ -7,10 +7,10 @@ use daypass_sdk::sim::MemoryStorage;
 use daypass_sdk::{Cx, Mount, Request, Seconds, Store, Timestamp};
 use serde_json::{Value, json};
 
-use super::arn;
 use super::attribution::Attribution;
 use super::schedule::Schedule;
 use super::template::{Claims, Facts, Template};
+use crate::secrets::arn;
 
 /// A caller whose login proved `claim` under the name `c`.
 fn cx(claim: &str) -> Cx {
@@ -22,6 +22,7 @@ fn cx(claim: &str) -> Cx {
         store: Store::new(Arc::new(MemoryStorage::new())),
         clock: Arc::new(SimClock::default()),
         entropy: Arc::new(SeededEntropy::new(1)),
+        identity: Arc::new(daypass_sdk::NoIdentity),
     }
 }
 

@@ -141,7 +141,7 @@ pub(super) async fn delete(engine: &Aws, call: Call<'_>, user: &str, id: &str) -
 /// Undoes a note of a key.
 pub(super) async fn undo(engine: &Aws, cx: &Cx, note: &Note, stray: &StrayKey) -> Result<()> {
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
-    let own = config.target()?;
+    let own = config.target(cx)?;
     let call = Call { target: &own, deadline: UNDO_PATIENCE };
     let target = stray.route.target(engine, call, &note.username).await?;
     let call = Call { target: &target, ..call };

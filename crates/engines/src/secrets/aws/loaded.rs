@@ -24,7 +24,7 @@ pub(super) async fn role(cx: &Cx, name: &str) -> Result<Loaded> {
     let found = cx.store.find::<Role>(&roles::key(name)).await?;
     let (role, role_version) = found.ok_or_else(|| Error::bad_request(format!("Role {} not found", quoted(name))))?;
     let (config, config_version) = cx.store.find::<RootConfig>(config_root::KEY).await?.unwrap_or_default();
-    let target = config.target()?;
+    let target = config.target(cx)?;
     Ok(Loaded { role, config, target, versions: (role_version, config_version) })
 }
 

@@ -13,7 +13,6 @@ use daypass_base::BoxFuture;
 use daypass_sdk::{Cx, Endpoint, Engine, LeaseInfo, Renewal, Result};
 use parking_lot::Mutex;
 
-mod arn;
 mod attribution;
 mod check;
 mod config_lease;

@@ -5,10 +5,10 @@ use daypass_sdk::{Cx, Seconds};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::arn::{self, is_account};
 use super::attribution::Attribution;
 use super::reuse::WINDOW_MAX;
 use super::role::{CredentialType, Role};
+use crate::secrets::arn::{self, is_account};
 
 /// AWS's limit for sessions of a role that was assumed by a session of another role.
 pub(super) const CHAINED_TTL_MAX: Seconds = Seconds(3600);

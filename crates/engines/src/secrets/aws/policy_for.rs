@@ -12,10 +12,10 @@ use serde_json::{Map, Value};
 use crate::secrets::at_aws::{deadline, upstream};
 
 use super::Aws;
-use super::arn;
 use super::documents;
 use super::loaded::{self, Loaded};
 use super::text::quoted;
+use crate::secrets::arn;
 
 /// Most repositories in one question.
 const REPOSITORIES_MAX: usize = 100;
@@ -26,7 +26,8 @@ pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
             .summary("Show the IAM policies that a role needs: the server's own, the trust policies of its IAM roles, and those for ECR.")
             .help(
                 "Nothing is changed at AWS. server_policy goes to the principal that the server is; trust_policies has one document for each \
-                 IAM role; push_policy and pull_policy, for the repositories given, go to these roles.",
+                 IAM role; push_policy and pull_policy, for the repositories given, go to these roles. Where config/root has \
+                 identity_token_audience, oidc_provider is the identity provider that has to exist in the account of its role_arn.",
             )
             .on(Operation::Read, policy_for),
     ]
@@ -46,7 +47,8 @@ struct Params {
 }
 
 async fn policy_for(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> {
-    let Loaded { role, target, .. } = loaded::assumed_role(&cx, &params.name).await?;
+    let Loaded { role, target, config, .. } = loaded::assumed_role(&cx, &params.name).await?;
+    let federation = config.federation();
     let repositories = params.repositories.0;
     if repositories.len() > REPOSITORIES_MAX {
         return Err(Error::bad_request(format!("repositories has {} entries, over the limit of {REPOSITORIES_MAX}", repositories.len())));
@@ -57,8 +59,10 @@ async fn policy_for(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Val
             quoted(other)
         )));
     }
-    let own = match params.principal.as_str() {
-        "" => {
+    let own = match (params.principal.as_str(), federation) {
+        // Known without AWS, which may not know the server yet.
+        ("", Some(federation)) => federation.role_arn.to_owned(),
+        ("", None) => {
             engine.last.remember(&target);
             let call = Call { target: &target, deadline: deadline(&cx) };
             let identity = engine.aws.get_caller_identity(call).await;
@@ -67,7 +71,7 @@ async fn policy_for(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Val
             })?;
             documents::principal_of(&identity.arn)
         }
-        given => given.to_owned(),
+        (given, _) => given.to_owned(),
     };
     let (ours, actions) = (&role.ours, documents::assume_actions(&role));
     // A template or a pattern stands for any name in a policy of the server's own.
@@ -76,6 +80,11 @@ async fn policy_for(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Val
         arns.extend(accounts(&any_name(&ours.role_arn_pattern), &ours.allowed_accounts));
     }
     let mut trusts = Map::new();
+    let claims = if federation.is_some() { Some(cx.identity.claims().await?) } else { None };
+    let federated = federation.zip(claims.as_ref());
+    if let Some((federation, claims)) = federated {
+        trusts.insert(federation.role_arn.to_owned(), federation.trust(claims));
+    }
     let (assumes, first_actions, first_arns) = if ours.via_role_arn.is_empty() {
         (own.clone(), actions.clone(), arns.clone())
     } else {
@@ -91,6 +100,9 @@ async fn policy_for(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Val
     answer.insert("trust_policies".to_owned(), Value::Object(trusts));
     if !ours.via_role_arn.is_empty() {
         answer.insert("via_policy".to_owned(), documents::may_assume(&actions, &arns));
+    }
+    if let Some((federation, claims)) = federated {
+        answer.insert("oidc_provider".to_owned(), federation.provider(claims));
     }
     if !repositories.is_empty() {
         answer.insert("push_policy".to_owned(), documents::ecr(&documents::ECR_PUSH, &repositories));

@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use crate::secrets::at_aws::{deadline, upstream};
 
 use super::Aws;
-use super::arn;
 use super::attribution::Attribution;
 use super::documents;
 use super::loaded::{self, Loaded};
 use super::names;
 use super::text::quoted;
+use crate::secrets::arn;
 
 /// Name of the inline policy.
 const POLICY: &str = "daypass-revoked-sessions";

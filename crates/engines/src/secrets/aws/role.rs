@@ -6,10 +6,10 @@ use daypass_sdk::{Cx, Error, Result, Seconds};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::arn::{Arn, boundary};
 use super::attribution::Attribution;
 use super::ours::Ours;
 use super::text::{compact_json, errors, quoted};
+use crate::secrets::arn::{Arn, boundary};
 
 /// The kinds of credential that a role gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -79,10 +79,17 @@ async fn replace(engine: &Aws, cx: &Cx) -> Result<String> {
     let read = cx.store.get(KEY).await?;
     let entry = read.as_ref().ok_or_else(|| Error::failed("no configuration found for config/root"))?;
     let mut config: RootConfig = daypass_sdk::from_json(KEY, &entry.value)?;
+    if let Some(federation) = config.federation() {
+        return Err(Error::bad_request(format!(
+            "there is no key to rotate: config/root has identity_token_audience, so the server works with sessions of {}, which end by themselves; \
+             the keys that sign its tokens are rotated at identity/oidc/key",
+            federation.role_arn
+        )));
+    }
     if !config.has_keys() {
         return Err(Error::bad_request("Cannot call config/rotate-root when either access_key or secret_key is empty"));
     }
-    let old = config.target()?;
+    let old = config.target(cx)?;
     let call = Call { target: &old, deadline: deadline(cx) };
     let user = engine.aws.get_user(call, None).await.map_err(|error| failed("error calling GetUser", error))?.name;
     let fresh = made(engine, cx, call, &user).await?;

@@ -169,7 +169,7 @@ async fn write_static_role(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<J
     let stored: Option<StaticRole> = read.as_ref().map(|entry| daypass_sdk::from_json(ROLES, &entry.value)).transpose()?;
     let wanted = params.checked(stored.as_ref())?;
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
-    let own = config.target()?;
+    let own = config.target(&cx)?;
     let call = Call { target: &own, deadline: deadline(&cx) };
     let target = wanted.route.target(&engine, call, &wanted.username).await?;
     let call = Call { target: &target, ..call };

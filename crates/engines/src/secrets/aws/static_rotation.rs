@@ -122,7 +122,7 @@ async fn rotate_one(engine: &Aws, cx: &Cx, place: &str, entry: &Entry) -> Result
 /// Where calls about the user of a role go.
 pub(super) async fn target(engine: &Aws, cx: &Cx, role: &StaticRole) -> Result<Target> {
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
-    let own = config.target()?;
+    let own = config.target(cx)?;
     role.route.target(engine, Call { target: &own, deadline: UNDO_PATIENCE }, &role.username).await
 }
 

@@ -39,7 +39,7 @@ struct Made {
 
 /// Makes a user with a key. Errors: `Upstream` with Vault's words for the step that AWS refused.
 pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfig, name: &str) -> Result<Reply> {
-    let target = config.target()?;
+    let target = config.target(cx)?;
     let terms = terms(cx).await?;
     let made = Made { username: names::generate(cx, &config.username_template, name, Use::Iam)?, at: cx.clock.now() };
     let note = notes::begin(cx, &Note::user(cx, &made.username)).await?;
@@ -165,7 +165,7 @@ pub(super) async fn revoke(engine: Arc<Aws>, cx: Cx, lease: LeaseInfo) -> Result
     let made: Made = serde_json::from_value(lease.internal)
         .map_err(|error| Error::internal("what is stored with the lease of an IAM user is not readable").because(error))?;
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
-    let target = config.target()?;
+    let target = config.target(&cx)?;
     let call = Call { target: &target, deadline: deadline(&cx) };
     match dismantle(&engine, call, &made.username).await {
         Ok(Found::Nothing) if Seconds::from(cx.clock.now().since(made.at)) < SETTLED => Err(Error::failed(format!(
@@ -192,7 +192,7 @@ async fn terms(cx: &Cx) -> Result<LeaseTerms> {
 /// Undoes a note of a user: nobody got its keys.
 pub(super) async fn undo(engine: &Aws, cx: &Cx, note: &Note) -> Result<()> {
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
-    let target = config.target()?;
+    let target = config.target(cx)?;
     let call = Call { target: &target, deadline: UNDO_PATIENCE };
     unmake(engine, call, &note.username, note.at).await.map(drop).map_err(|error| failed(&note.username, error))
 }

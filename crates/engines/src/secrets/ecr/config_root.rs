@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use daypass_aws::{StaticKeys, StsEndpoint, Target};
-use daypass_sdk::{Changes, Cx, Endpoint, Error, Json, Operation, Result, Secret};
+use daypass_sdk::{Changes, Cx, Endpoint, Error, Json, Operation, Result, Seconds, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
+
+use crate::secrets::federation::Federation;
 
 use super::Ecr;
 use super::role::is_region;
@@ -39,6 +41,9 @@ pub(super) struct Config {
     sts_endpoint: String,
     sts_region: String,
     max_retries: i64,
+    role_arn: String,
+    identity_token_audience: String,
+    identity_token_ttl: Seconds,
 }
 
 impl Default for Config {
@@ -51,6 +56,9 @@ impl Default for Config {
             sts_endpoint: String::new(),
             sts_region: String::new(),
             max_retries: -1,
+            role_arn: String::new(),
+            identity_token_audience: String::new(),
+            identity_token_ttl: Seconds::ZERO,
         }
     }
 }
@@ -62,7 +70,7 @@ fn into_the_sealed_store<S: Serializer>(secret: &Secret<String>, serializer: S) 
 
 impl Config {
     /// Where AWS calls of this mount go, with the region to fall back to.
-    pub(super) fn target(&self, region: Option<&str>) -> Target {
+    pub(super) fn target(&self, cx: &Cx, region: Option<&str>) -> Target {
         let set = |text: &String| (!text.is_empty()).then(|| text.clone());
         let sts_endpoints = set(&self.sts_endpoint).map(|url| StsEndpoint { url, region: set(&self.sts_region) }).into_iter().collect();
         let keys = (!self.access_key.is_empty())
@@ -73,12 +81,25 @@ impl Config {
             iam_endpoint: None,
             keys,
             session_token: None,
+            web_identity: self.federation().map(|federation| federation.identity(cx)),
             max_retries: u32::try_from(self.max_retries).ok(),
         }
     }
 
+    /// How AWS knows this mount, where it does by identity tokens.
+    fn federation(&self) -> Option<Federation<'_>> {
+        let Self { role_arn, identity_token_audience: audience, identity_token_ttl: ttl, .. } = self;
+        (!audience.is_empty()).then_some(Federation { role_arn, audience, ttl: *ttl })
+    }
+
     /// Refuses what cannot work. Errors: `BadRequest`.
     fn checked(&self) -> Result<()> {
+        if let Some(federation) = self.federation() {
+            if !self.access_key.is_empty() {
+                return Err(Error::bad_request("only one of 'access_key' or 'identity_token_audience' can be set"));
+            }
+            federation.check()?;
+        }
         // To fall back to the server's own identity would give out logins that nobody meant to.
         if self.access_key.is_empty() != self.secret_key.is_empty() {
             return Err(Error::bad_request("access_key and secret_key belong together: write both, or neither"));
@@ -104,6 +125,9 @@ impl Config {
             "sts_endpoint": self.sts_endpoint,
             "sts_region": self.sts_region,
             "max_retries": self.max_retries,
+            "role_arn": self.role_arn,
+            "identity_token_audience": self.identity_token_audience,
+            "identity_token_ttl": self.identity_token_ttl,
         })
     }
 }
@@ -129,6 +153,12 @@ struct Fields {
     sts_region: Option<String>,
     /// Attempts after the first one when AWS throttles or fails; -1 for the SDK's default. Example: `3`.
     max_retries: Option<i64>,
+    /// IAM role whose sessions the server works with, together with `identity_token_audience`. Example: `arn:aws:iam::111111111111:role/daypass`.
+    role_arn: Option<String>,
+    /// Audience of the identity tokens by which the server proves itself to AWS, in place of keys: web identity federation. Example: `sts.amazonaws.com`.
+    identity_token_audience: Option<String>,
+    /// Lifetime of identity tokens, in seconds or as a duration, 60 seconds at least; an hour when zero. Example: `10m`.
+    identity_token_ttl: Option<Seconds>,
 }
 
 /// What is stored, or what holds without.
@@ -174,11 +204,15 @@ impl Fields {
             sts_endpoint: self.sts_endpoint.unwrap_or(stored.sts_endpoint),
             sts_region: self.sts_region.unwrap_or(stored.sts_region),
             max_retries: self.max_retries.unwrap_or(stored.max_retries),
+            role_arn: self.role_arn.unwrap_or(stored.role_arn),
+            identity_token_audience: self.identity_token_audience.unwrap_or(stored.identity_token_audience),
+            identity_token_ttl: self.identity_token_ttl.unwrap_or(stored.identity_token_ttl),
         }
     }
 }
 
 const HELP: &str = "Without this configuration the server uses its own AWS identity: environment, profile, web identity, container role or
-instance profile. Set access_key and secret_key only where there is none.
+instance profile. Outside AWS, set identity_token_audience and role_arn, as in config/root of an aws mount. Set access_key
+and secret_key only where neither will do.
 
 No AWS call is made when it is written, so wrong keys are noticed when the first login is asked for.";

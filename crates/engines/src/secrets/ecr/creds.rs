@@ -59,7 +59,7 @@ async fn log_in(engine: Arc<Ecr>, cx: Cx, wanted: Wanted) -> Result<Reply> {
         return Err(Error::bad_request(text));
     }
     let role = roles::role(&cx, &wanted.name).await?;
-    let plan = role.plan(&wanted.name, &config_root::stored(&cx).await?);
+    let plan = role.plan(&cx, &wanted.name, &config_root::stored(&cx).await?);
     engine.last.remember(&plan.target);
     let at_least = role.min_ttl.max(wanted.min_ttl.unwrap_or_default());
     let want = Want { role: &wanted.name, plan: &plan, now: cx.clock.now(), at_least };

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use daypass_aws::{AssumeRole, AuthorizationToken, Partition, Target};
-use daypass_sdk::{Error, Result, Seconds};
+use daypass_sdk::{Cx, Error, Result, Seconds};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::config_root::Config;
+use crate::secrets::arn::{self, is_account};
 
 /// A stored role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +67,7 @@ impl Plan {
 
 impl Role {
     /// Decides what to ask AWS for.
-    pub(super) fn plan(&self, name: &str, config: &Config) -> Plan {
+    pub(super) fn plan(&self, cx: &Cx, name: &str, config: &Config) -> Plan {
         let set = |text: &String| (!text.is_empty()).then(|| text.clone());
         // STS of another partition does not know the role.
         let of_role = iam_role(&self.role_arn).ok().flatten().filter(|partition| *partition != Partition::Aws);
@@ -80,7 +81,7 @@ impl Role {
             ..AssumeRole::default()
         });
         Plan {
-            target: config.target(fallback.as_deref()),
+            target: config.target(cx, fallback.as_deref()),
             assume,
             region: set(&self.region).or_else(|| set(&config.region)).or(fallback),
             endpoint: set(&config.ecr_endpoint),
@@ -159,20 +160,17 @@ fn iam_role(arn: &str) -> Result<Option<Partition>, String> {
     if arn.is_empty() {
         return Ok(None);
     }
-    let mut parts = arn.splitn(6, ':');
-    let mut next = || parts.next().unwrap_or_default();
-    let (head, partition, service, region, account, resource) = (next(), next(), next(), next(), next(), next());
-    let fits = head == "arn" && service == "iam" && region.is_empty() && is_account(account) && arn.len() <= ARN_SIZE_MAX;
-    let named = resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()));
-    match Partition::named(partition) {
-        Some(partition) if fits && named => Ok(Some(partition)),
+    let role = arn::iam_role(arn).ok().filter(|role| {
+        role.region.is_empty()
+            && is_account(role.account)
+            && arn.len() <= ARN_SIZE_MAX
+            && role.resource.bytes().all(|byte| byte.is_ascii_graphic())
+    });
+    match Partition::named(arn.split(':').nth(1).unwrap_or_default()) {
+        Some(partition) if role.is_some() => Ok(Some(partition)),
         Some(_) => Err(format!("role_arn {arn:?} is no ARN of an IAM role, such as arn:aws:iam::111111111111:role/ecr-push")),
         None => Err(format!("role_arn {arn:?} names no partition of AWS, such as aws, aws-cn, aws-us-gov or aws-eusc")),
     }
-}
-
-pub(super) fn is_account(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Whether it looks like a region: it becomes part of a host's name.

@@ -1,4 +1,4 @@
-//! `export/`: key material in clear, where the key was made for it; and public keys.
+//! `export/`: key material in clear, where the key was made for it; public keys and their certificates.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::{Transit, material, pem, rows};
 /// What to export.
 #[derive(Deserialize, JsonSchema)]
 struct Params {
-    /// `encryption-key`, `signing-key`, `hmac-key` or `public-key`.
+    /// `encryption-key`, `signing-key`, `hmac-key`, `public-key` or `certificate-chain`.
     #[serde(rename = "type")]
     export_type: String,
     /// Name of the key.
@@ -31,6 +31,7 @@ struct Params {
 /// What of a version is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
+    Certificates,
     Encryption,
     Hmac,
     Public,
@@ -47,11 +48,12 @@ pub(super) fn endpoint() -> Endpoint<Transit> {
 /// Errors: `BadRequest`, and `NotFound` without such a key.
 async fn export(transit: Arc<Transit>, cx: Cx, params: Params) -> Result<Reply> {
     let part = match params.export_type.as_str() {
+        "certificate-chain" => Part::Certificates,
         "encryption-key" => Part::Encryption,
         "hmac-key" => Part::Hmac,
         "public-key" => Part::Public,
         "signing-key" => Part::Signing,
-        known @ ("certificate-chain" | "cmac-key") => return Err(Error::bad_request(format!("export type {known} is not available"))),
+        known @ "cmac-key" => return Err(Error::bad_request(format!("export type {known} is not available"))),
         other => return Err(Error::bad_request(format!("invalid export type: {other}"))),
     };
     let loaded = rows::load(&transit, &cx, &params.name).await?.ok_or_else(Error::not_found)?;
@@ -62,6 +64,9 @@ async fn export(transit: Arc<Transit>, cx: Cx, params: Params) -> Result<Reply> 
             return Err(Error::bad_request("private key material is not exportable"));
         }
         Part::Encryption if !key_type.encrypts() => return Err(Error::bad_request("encryption not supported for the key")),
+        Part::Certificates if !key_type.signs() => {
+            return Err(Error::bad_request("certificate chain not supported for keys that do not support signing"));
+        }
         Part::Signing if !key_type.signs() => return Err(Error::bad_request("signing not supported for the key")),
         Part::Public if !key_type.is_asymmetric() => {
             return Err(Error::bad_request(format!("unknown key type {} for export type public-key", key_type.name())));
@@ -98,6 +103,10 @@ pub(super) fn versions<'a>(key: &'a Key, wanted: &str) -> Result<Vec<(u64, &'a V
 fn shown(key: &Key, version: &Version, part: Part) -> Result<Secret<String>> {
     let secret = version.secret.expose();
     let text = match (part, key.key_type) {
+        (Part::Certificates, _) if version.chain.is_empty() => {
+            return Err(Error::bad_request("selected key version does not have a certificate chain imported"));
+        }
+        (Part::Certificates, _) => version.chain.clone(),
         (Part::Public, _) => key.public_text(version, None)?,
         (Part::Hmac, _) => BASE64.encode(version.hmac_key.expose()),
         _ if secret.is_empty() => return Err(Error::bad_request("only the public half of this version is known")),

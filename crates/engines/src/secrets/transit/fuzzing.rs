@@ -1,7 +1,7 @@
 //! What fuzz targets reach of the engine: readers of texts that strangers send. Not part of the API.
 
 use super::payload::{self, Alphabet, Form, Window};
-use super::{backup, pem};
+use super::{backup, certificates, pem};
 
 /// Reads `text` as everything that transit takes. Panics when what is read is not what would be written.
 pub fn read(text: &str) {
@@ -19,6 +19,7 @@ pub fn read(text: &str) {
         let _inside = pem::inside_pkcs8(&bytes);
     }
     let _either = pem::read("PUBLIC KEY", text);
+    certificates::read(text);
     let _either = backup::read(text);
 }
 

@@ -56,6 +56,9 @@ pub(super) struct Version {
     /// Public half: 32 bytes of ed25519, or an X.509 SubjectPublicKeyInfo; empty where there is none.
     #[serde(with = "stored_bytes")]
     pub(super) public: Vec<u8>,
+    /// Certificates for it in PEM, the leaf first; empty where there are none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) chain: String,
 }
 
 /// When a key was backed up or restored, and how far it was then.
@@ -270,7 +273,7 @@ impl Key {
         for (number, version) in self.versions.range(self.min_decryption.max(self.min_available)..) {
             let shown = if self.key_type.is_asymmetric() {
                 json!({
-                    "certificate_chain": "",
+                    "certificate_chain": version.chain,
                     "creation_time": version.created,
                     "hybrid_public_key": "",
                     "name": self.key_type.public_name(),

@@ -63,18 +63,18 @@ pub(super) fn version(key_type: KeyType, secret: Secret<Vec<u8>>, entropy: &dyn 
         KeyType::Hmac => secret.clone(),
         _ => Secret::new(entropy.bytes::<32>().to_vec()),
     };
-    Ok(Version { created: now, secret, hmac_key, public })
+    Ok(Version { created: now, secret, hmac_key, public, chain: String::new() })
 }
 
 /// A version that can only verify and encrypt. Errors: `BadRequest` when it is no public key of this type.
 pub(super) fn public_version(key_type: KeyType, spki: &[u8], entropy: &dyn Entropy, now: Timestamp) -> Result<Version> {
     let public = public_spki(key_type, spki)?;
     let hmac_key = Secret::new(entropy.bytes::<32>().to_vec());
-    Ok(Version { created: now, secret: Secret::new(Vec::new()), hmac_key, public })
+    Ok(Version { created: now, secret: Secret::new(Vec::new()), hmac_key, public, chain: String::new() })
 }
 
 /// The public half in the form that is stored. Errors: `BadRequest` when it is no public key of this type.
-fn public_spki(key_type: KeyType, spki: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn public_spki(key_type: KeyType, spki: &[u8]) -> Result<Vec<u8>> {
     let refuse = |error: KeyRejected| not_a_key(key_type).because(error);
     let parse = |algorithm: &'static dyn signature::VerificationAlgorithm| signature::ParsedPublicKey::new(algorithm, spki).map_err(refuse);
     if let Some(size) = key_type.rsa() {

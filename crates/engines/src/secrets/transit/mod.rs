@@ -13,6 +13,7 @@ mod backup;
 mod batch;
 mod byok;
 mod cache;
+mod certificates;
 mod cipher;
 mod datakey;
 mod decrypt;
@@ -61,6 +62,7 @@ impl Engine for Transit {
         endpoints.extend([sign::endpoint(), verify::endpoint(), hmac::endpoint(), hash::endpoint(), random::endpoint()]);
         endpoints.extend([export::endpoint(), byok::endpoint(), backup::endpoint(), backup::restore_endpoint()]);
         endpoints.extend(import::endpoints());
+        endpoints.extend(certificates::endpoints());
         endpoints.extend(settings::endpoints());
         endpoints
     }

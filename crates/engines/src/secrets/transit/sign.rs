@@ -24,7 +24,8 @@ pub(super) struct Params {
     pub(super) name: String,
     /// The message, in base64.
     input: Option<String>,
-    /// `sha1`, `sha2-224`, `sha2-256` (the default), `sha2-384`, `sha2-512`, `sha3-256`, `sha3-384` or `sha3-512`; ed25519 has its own.
+    /// `sha1`, `sha2-224`, `sha2-256` (the default), `sha2-384`, `sha2-512`, `sha3-256`, `sha3-384` or `sha3-512`; ed25519 has its own, and
+    /// refuses `sha2-512`, which would ask for another form of it.
     #[serde(default)]
     hash_algorithm: String,
     /// In the path: the hash; it wins over the fields.
@@ -33,7 +34,7 @@ pub(super) struct Params {
     /// Older name of `hash_algorithm`.
     #[serde(default)]
     algorithm: String,
-    /// The input is the digest of the message already.
+    /// The input is the digest of the message already; refused for ed25519.
     #[serde(default)]
     prehashed: bool,
     /// For RSA: `pss` (the default) or `pkcs1v15`.
@@ -48,7 +49,7 @@ pub(super) struct Params {
     /// Context of a derived key, in base64.
     #[serde(default)]
     context: String,
-    /// Not available: it belongs to a form of ed25519 that is not offered.
+    /// For forms of ed25519 that Vault's community edition does not have either: refused for ed25519, without meaning for other keys.
     #[serde(default)]
     signature_context: String,
     /// Version to sign with; 0 for the latest. A signature says itself which version it is of.
@@ -70,6 +71,8 @@ pub(super) struct Item {
     input: Option<String>,
     #[serde(default)]
     context: String,
+    #[serde(default)]
+    signature_context: String,
     #[serde(default)]
     pub(super) reference: String,
     pub(super) signature: Option<String>,
@@ -99,7 +102,7 @@ async fn sign(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Reply
     let work = move || {
         let one = |item: &Item| {
             let input = item.message()?;
-            let how = How { context: item.context()?, ..how.clone() };
+            let how = item.how(&how, key.key.key_type)?;
             signing::sign(&key, wanted, &input, &how).map(|signed| shown(signed, batch))
         };
         Ok(inputs.items.iter().map(one).collect())
@@ -125,6 +128,7 @@ impl Params {
             Ok(Item {
                 input: self.input.take(),
                 context: std::mem::take(&mut self.context),
+                signature_context: std::mem::take(&mut self.signature_context),
                 reference: String::new(),
                 signature: self.signature.take(),
                 hmac: self.hmac.take(),
@@ -167,9 +171,6 @@ impl Params {
                 Salt::Bytes(bytes)
             }
         };
-        if !self.signature_context.is_empty() {
-            return Err(Error::bad_request("signature_context (ed25519ctx, ed25519ph) is not available: sign without it"));
-        }
         Ok(How { hash, prehashed: self.prehashed, padding, salt, alphabet, context: Vec::new() })
     }
 }
@@ -182,7 +183,16 @@ impl Item {
         payload::decode(input).map_err(unable)
     }
 
-    pub(super) fn context(&self) -> Result<Vec<u8>> {
-        Ok(keys::context(&self.context)?.unwrap_or_default())
+    /// How to sign this item. Errors: `BadRequest`, with the words of Vault's community edition for what its ed25519 does not do.
+    pub(super) fn how(&self, how: &How, key_type: KeyType) -> Result<How> {
+        let pure = |wanted| Err(Error::bad_request(format!("only Pure Ed25519 signatures supported, {wanted}")));
+        match key_type {
+            KeyType::Ed25519 if how.prehashed => return pure("prehashed must be false"),
+            // Spelled as Vault spells it.
+            KeyType::Ed25519 if how.hash.is_some_and(|hash| hash.name == "sha2-512") => return pure("hash_alogithm should not be set"),
+            KeyType::Ed25519 if !self.signature_context.is_empty() => return pure("signature_context must be empty"),
+            _ => {}
+        }
+        Ok(How { context: keys::context(&self.context)?.unwrap_or_default(), ..how.clone() })
     }
 }

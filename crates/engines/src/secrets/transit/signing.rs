@@ -1,6 +1,7 @@
 //! Signatures: made and checked with one version of a key.
 //!
-//! What the crypto library does not offer is refused in words: RSA with SHA-224 or SHA-3, `hash_algorithm=none`, and ed25519ph.
+//! What the crypto library does not offer is refused in words: RSA with SHA-224 or SHA-3, and `hash_algorithm=none`. The forms of ed25519
+//! with a context or a digest are refused with the words of Vault's community edition, which has neither.
 
 use std::sync::OnceLock;
 
@@ -62,24 +63,30 @@ pub(super) fn sign(key: &Loaded, wanted: i64, input: &[u8], how: &How) -> Result
     let version = key.key.usable(wanted, &WORDS)?;
     let material = key.material(version)?;
     let mut public = None;
-    let bytes = match &*material {
-        Material::Ed25519(pair) => sign_ed25519(pair, input, how)?,
-        Material::Derived(prk) => {
-            let pair = derived_pair(prk, &how.context)?;
-            public = Some(pair.public_key().as_ref().to_vec());
-            sign_ed25519(&pair, input, how)?
-        }
+    let bytes = if let Material::Derived(prk) = &*material {
+        let pair = derived_pair(prk, &how.context)?;
+        public = Some(pair.public_key().as_ref().to_vec());
+        sign_ed25519(&pair, input)?
+    } else {
+        signature(key_type, &material, input, how)?
+    };
+    Ok(Signed { signature: payload::seal(version, &bytes, how.alphabet), version, public })
+}
+
+/// A signature as such. Errors: `BadRequest`.
+pub(super) fn signature(key_type: KeyType, material: &Material, input: &[u8], how: &How) -> Result<Vec<u8>> {
+    match material {
+        Material::Ed25519(pair) => sign_ed25519(pair, input),
         Material::Ecdsa(pair) => {
             let digest = curve_digest(key_type, &digest_of(input, how)?)?;
             let pair = if how.alphabet == Alphabet::Url { &pair.fixed } else { &pair.asn1 };
-            pair.sign_digest(&digest).map_err(|error| Error::internal("signing failed").because(error))?.as_ref().to_vec()
+            Ok(pair.sign_digest(&digest).map_err(|error| Error::internal("signing failed").because(error))?.as_ref().to_vec())
         }
-        Material::Rsa(pair) => sign_rsa(&pair.signing, input, how)?,
-        Material::Aead(_) | Material::Bare => {
-            return Err(Error::bad_request("this version of the key has no private part and cannot sign"));
+        Material::Rsa(pair) => sign_rsa(&pair.signing, input, how),
+        Material::Aead(_) | Material::Bare | Material::Derived(_) => {
+            Err(Error::bad_request("this version of the key has no private part and cannot sign"))
         }
-    };
-    Ok(Signed { signature: payload::seal(version, &bytes, how.alphabet), version, public })
+    }
 }
 
 /// Whether a signature fits. Errors: `BadRequest` for a text that is none, or a way to sign that is not offered.
@@ -88,7 +95,6 @@ pub(super) fn verify(key: &Loaded, input: &[u8], text: &str, how: &How) -> Resul
     let (number, signature) = payload::open(Form::Signature, text, key.key.window(), how.alphabet)?;
     let version = key.key.version(number)?;
     if key_type == KeyType::Ed25519 {
-        plain_ed25519(how)?;
         let public = if key.key.derived { derived_public(version, &how.context)? } else { version.public.clone() };
         return Ok(UnparsedPublicKey::new(&signature::ED25519, public).verify(input, &signature).is_ok());
     }
@@ -120,18 +126,8 @@ fn derived_pair(prk: &aws_lc_rs::hkdf::Prk, context: &[u8]) -> Result<Ed25519Key
     Ed25519KeyPair::from_seed_unchecked(seed.expose()).map_err(|error| Error::internal("a derived seed is no key").because(error))
 }
 
-fn sign_ed25519(pair: &Ed25519KeyPair, input: &[u8], how: &How) -> Result<Vec<u8>> {
-    plain_ed25519(how)?;
+fn sign_ed25519(pair: &Ed25519KeyPair, input: &[u8]) -> Result<Vec<u8>> {
     Ok(pair.try_sign(input).map_err(|error| Error::internal("signing failed").because(error))?.as_ref().to_vec())
-}
-
-fn plain_ed25519(how: &How) -> Result<()> {
-    if how.prehashed {
-        return Err(Error::bad_request(
-            "prehashed input (ed25519ph) is not available for ed25519 keys: send the message itself, without prehashed",
-        ));
-    }
-    Ok(())
 }
 
 fn digest_of(input: &[u8], how: &How) -> Result<Vec<u8>> {

@@ -1,4 +1,5 @@
 mod batches;
+mod certificates;
 mod import;
 mod keys;
 mod property;

@@ -68,7 +68,7 @@ fn fits(key: &Loaded, item: &Item, check: &Check) -> Result<bool> {
     match check {
         Check::Hmac(hash) => hmac::fits(&key.key, *hash, &input, item.hmac.as_deref().unwrap_or_default()),
         Check::Signature(how) => {
-            let how = How { context: item.context()?, ..How::clone(how) };
+            let how = item.how(how, key.key.key_type)?;
             signing::verify(key, &input, item.signature.as_deref().unwrap_or_default(), &how)
         }
     }

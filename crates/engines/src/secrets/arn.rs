@@ -2,7 +2,9 @@
 
 /// The parts of an ARN: `arn:partition:service:region:account:resource`.
 pub(super) struct Arn<'a> {
+    pub(super) partition: &'a str,
     pub(super) service: &'a str,
+    pub(super) region: &'a str,
     pub(super) account: &'a str,
     pub(super) resource: &'a str,
 }
@@ -12,12 +14,8 @@ impl<'a> Arn<'a> {
     pub(super) fn parse(text: &'a str) -> Result<Self, &'static str> {
         let rest = text.strip_prefix("arn:").ok_or("arn: invalid prefix")?;
         let mut parts = rest.splitn(5, ':');
-        let (_partition, service) = (parts.next(), parts.next());
-        let (_region, account) = (parts.next(), parts.next());
-        match (service, account, parts.next()) {
-            (Some(service), Some(account), Some(resource)) => Ok(Self { service, account, resource }),
-            _ => Err("arn: not enough sections"),
-        }
+        let mut next = || parts.next().ok_or("arn: not enough sections");
+        Ok(Self { partition: next()?, service: next()?, region: next()?, account: next()?, resource: next()? })
     }
 }
 

@@ -1,0 +1,199 @@
+//! Sweeps: revocation of all below a prefix, where that is more than a request can wait for.
+//!
+//! What is asked for is on disk before it is answered, and tokens below the prefix are refused from then on. The expiry worker does the rest, a
+//! page at a time, and again from the start after a crash: what is gone is not met twice. What is issued below the prefix after the sweep was
+//! asked for stays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use daypass_base::Timestamp;
+use daypass_sdk::{CommitFailure, Error, Kind, Result, TokenId};
+use daypass_storage::{Batch, Condition, Key};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::Id;
+use crate::node::{Inner, Unsealed, core_key};
+use crate::revoke;
+use crate::rows::Rows;
+use crate::together::at_most;
+use crate::tokens::TokenRow;
+
+/// A sweep as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sweep {
+    /// UUIDv4.
+    pub(crate) id: String,
+    /// Of lease ids, with a slash at the end.
+    pub(crate) prefix: String,
+    pub(crate) asked: Timestamp,
+}
+
+/// A sweep and how far it is on this node.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) sweep: Sweep,
+    /// Entries that were dealt with since this node began.
+    pub(crate) done: AtomicU64,
+    place: Mutex<Place>,
+}
+
+/// Where a sweep goes on.
+#[derive(Debug, Clone, Default)]
+struct Place {
+    after: Option<String>,
+    /// Something could not be revoked on the way: it is met again from the start.
+    failed: bool,
+    /// Not before this, on the clock's monotonic time.
+    rests_until: Duration,
+}
+
+/// All sweeps that are not done.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeps {
+    running: ArcSwap<Vec<Arc<Running>>>,
+}
+
+impl Sweeps {
+    /// Reads what is stored: at start, and when another node may have changed it.
+    pub(crate) async fn reload(&self, rows: &Rows) -> Result<()> {
+        let stored = rows.get_json::<Vec<Sweep>>(&key()).await?.map(|(sweeps, _)| sweeps).unwrap_or_default();
+        self.take(stored);
+        Ok(())
+    }
+
+    fn take(&self, stored: Vec<Sweep>) {
+        let old = self.running.load();
+        let known = |sweep: &Sweep| old.iter().find(|running| running.sweep == *sweep).cloned();
+        let new = |sweep| Arc::new(Running { sweep, done: AtomicU64::new(0), place: Mutex::default() });
+        let running: Vec<_> = stored.into_iter().map(|sweep| known(&sweep).unwrap_or_else(|| new(sweep))).collect();
+        self.running.store(Arc::new(running));
+    }
+
+    pub(crate) fn running(&self) -> Arc<Vec<Arc<Running>>> {
+        self.running.load_full()
+    }
+
+    /// Whether a token is among what is being revoked.
+    pub(crate) fn cover(&self, token: &TokenRow) -> bool {
+        let running = self.running.load();
+        running.iter().any(|one| token.created <= one.sweep.asked && is_below(&token.path, &one.sweep.prefix))
+    }
+
+    async fn change(&self, rows: &Rows, change: impl Fn(&mut Vec<Sweep>)) -> Result<()> {
+        for _ in 0..CONFLICTS_MAX {
+            let read = rows.get_json::<Vec<Sweep>>(&key()).await?;
+            let condition = read.as_ref().map_or(Condition::Absent, |(_, version)| Condition::Version(*version));
+            let mut sweeps = read.map(|(sweeps, _)| sweeps).unwrap_or_default();
+            change(&mut sweeps);
+            if sweeps.len() > SWEEPS_MAX {
+                return Err(Error::failed(format!("{SWEEPS_MAX} revocations by prefix are under way already; wait for one to end")));
+            }
+            let batch = Batch::new().require(key(), condition).config_change();
+            match rows.commit(rows.put_json(batch, key(), &sweeps)?).await {
+                Ok(_) => {
+                    self.take(sweeps);
+                    return Ok(());
+                }
+                Err(CommitFailure::Conflict(_)) => {}
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Err(Error::failed("the list of revocations under way is changed by too many requests at once; try again"))
+    }
+}
+
+/// Begins a sweep. When this returns, it will be done.
+pub(crate) async fn begin(inner: &Arc<Inner>, unsealed: &Unsealed, prefix: &str) -> Result<String> {
+    let sweep = Sweep { id: crate::ids::uuid(&*inner.entropy), prefix: prefix.to_owned(), asked: inner.clock.now() };
+    let id = sweep.id.clone();
+    unsealed.tokens.sweeps.change(&unsealed.rows, |sweeps| sweeps.push(sweep.clone())).await?;
+    Ok(id)
+}
+
+/// Does one page of the oldest sweep. Returns whether there is more to do.
+pub(crate) async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<bool> {
+    let sweeps = &unsealed.tokens.sweeps;
+    let elapsed = inner.clock.elapsed();
+    let next = sweeps.running().iter().find(|one| one.place.lock().rests_until <= elapsed).cloned();
+    let Some(running) = next else { return Ok(false) };
+    let (sweep, mut place) = (&running.sweep, running.place.lock().clone());
+    let page = unsealed.leases.below(&sweep.prefix, place.after.as_deref(), PAGE).await?;
+    let Some((last, _, _)) = page.last() else {
+        if place.failed {
+            *running.place.lock() = Place { rests_until: elapsed + REST, ..Place::default() };
+            return Ok(true);
+        }
+        sweeps.change(&unsealed.rows, |stored| stored.retain(|one| one.id != sweep.id)).await?;
+        tracing::info!(prefix = %sweep.prefix, entries = running.done.load(Ordering::Relaxed), "a revocation by prefix is done");
+        return Ok(!sweeps.running().is_empty());
+    };
+    let (last, count) = (last.clone(), page.len());
+    let (of_tokens, others): (Vec<_>, Vec<_>) = page.into_iter().partition(|(_, kind, _)| *kind == b'T');
+    let mut tokens = Vec::with_capacity(of_tokens.len());
+    let mut stale = Vec::new();
+    for (lease_id, _, id) in of_tokens {
+        match unsealed.tokens.created(TokenId(id)).await? {
+            Some(created) if created <= sweep.asked => tokens.push(TokenId(id)),
+            Some(_) => {}
+            None => stale.push(lease_id),
+        }
+    }
+    if let Err(error) = revoke::tokens(inner, unsealed, &tokens).await {
+        if error.kind == Kind::StoreFull {
+            return Err(error);
+        }
+        tracing::warn!(%error, prefix = %sweep.prefix, "some tokens could not be revoked; they stay refused and are tried again in a minute");
+        place.failed = true;
+    }
+    unsealed.leases.drop_indexes(stale.iter().map(String::as_str)).await?;
+    let before = others.into_iter().filter(|(_, _, id)| issued_by(id, sweep.asked));
+    let ends = before.map(|(_, _, id)| unsealed.leases.end_now(id, inner.clock.now()));
+    at_most(TOGETHER, ends).await.into_iter().collect::<Result<()>>()?;
+    running.done.fetch_add(u64::try_from(count).unwrap_or_default(), Ordering::Relaxed);
+    *running.place.lock() = Place { after: Some(last), ..place };
+    Ok(true)
+}
+
+/// Whether what was made at `path` has a lease id below `prefix`.
+fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some() || prefix.strip_suffix('/') == Some(path)
+}
+
+/// Whether an internal id was made at `moment` or before, to the millisecond.
+fn issued_by(id: &Id, moment: Timestamp) -> bool {
+    let millis = id.get(1..7).unwrap_or_default().iter().fold(0_i64, |sum, byte| (sum << 8) | i64::from(*byte));
+    millis <= moment.millis()
+}
+
+fn key() -> Key {
+    core_key("sweeps")
+}
+
+/// More than a page is a sweep's work.
+pub(crate) const PAGE: usize = 500;
+/// Between two goes at what could not be revoked.
+const REST: Duration = Duration::from_mins(1);
+const TOGETHER: usize = 64;
+const SWEEPS_MAX: usize = 100;
+const CONFLICTS_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_at_a_slash() {
+        assert!(is_below("auth/token/create", "auth/token/create/") && is_below("auth/token/create/role", "auth/token/"));
+        assert!(!is_below("auth/token/create-orphan", "auth/token/create/") && !is_below("auth", "auth/token/"));
+    }
+
+    #[test]
+    fn an_id_tells_when_it_was_made() {
+        let id = [0, 0, 0, 0, 0, 1, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9];
+        assert!(issued_by(&id, Timestamp::from_nanos(256_000_000)) && !issued_by(&id, Timestamp::from_nanos(255_999_999)));
+    }
+}

@@ -1,0 +1,324 @@
+//! What build servers put into their tokens, and what follows for a configuration and a role: pure.
+//!
+//! Every preset binds the audience and whom the tokens are of. Sources: the vendors' own pages about their tokens, named at each.
+
+use crate::show::value::Value;
+
+/// A build server whose tokens are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Preset {
+    Bitbucket,
+    Buildkite,
+    CircleCi,
+    Eks,
+    GitHub,
+    GitLab,
+    Jenkins,
+    TerraformCloud,
+}
+
+/// What an operator says about the tokens to take.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wish {
+    /// Organisation, group, workspace, namespace: whose tokens.
+    pub(super) org: Option<String>,
+    /// Which of its projects; all where none is named. A `*` stands for any text.
+    pub(super) project: Option<String>,
+    /// Which branch or tag, in full.
+    pub(super) git_ref: Option<String>,
+    pub(super) audience: Option<String>,
+    /// The issuer, where the preset cannot know it.
+    pub(super) url: Option<String>,
+    /// Address of this server: the audience where the build server leaves it to us.
+    pub(super) server: String,
+}
+
+/// What is to be written, before the token fields.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) issuer: String,
+    pub(super) audience: String,
+    pub(super) user_claim: &'static str,
+    /// Claim and the values of which one must fit.
+    pub(super) bound: Vec<(&'static str, Vec<String>)>,
+    /// Claim and its name in the metadata.
+    pub(super) mapped: Vec<(&'static str, &'static str)>,
+}
+
+impl Preset {
+    /// All of them, by the names that the command line takes.
+    pub(super) const ALL: [(&'static str, Self); 8] = [
+        ("bitbucket", Self::Bitbucket),
+        ("buildkite", Self::Buildkite),
+        ("circleci", Self::CircleCi),
+        ("eks", Self::Eks),
+        ("github", Self::GitHub),
+        ("gitlab", Self::GitLab),
+        ("jenkins", Self::Jenkins),
+        ("terraform-cloud", Self::TerraformCloud),
+    ];
+
+    /// By name.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, preset)| preset)
+    }
+
+    /// Decides what is to be written. Says which flag is missing, and what belongs there.
+    pub(super) fn plan(self, wish: &Wish) -> Result<Plan, String> {
+        match self {
+            Self::Bitbucket => bitbucket(wish),
+            Self::Buildkite => buildkite(wish),
+            Self::CircleCi => circleci(wish),
+            Self::Eks => eks(wish),
+            Self::GitHub => github(wish),
+            Self::GitLab => gitlab(wish),
+            Self::Jenkins => jenkins(wish),
+            Self::TerraformCloud => terraform_cloud(wish),
+        }
+    }
+
+    /// Lines for a pipeline that logs in so.
+    pub(super) fn snippet(self, server: &str, path: &str, role: &str, audience: &str) -> String {
+        let login = format!("daypass login -method=jwt -path={path} role={role}");
+        match self {
+            Self::GitHub => format!(
+                "permissions:\n  id-token: write\n  contents: read\nsteps:\n  - uses: hashicorp/vault-action@v3\n    with:\n      url: {server}\n      \
+                 method: jwt\n      path: {path}\n      role: {role}\n      jwtGithubAudience: {audience}\n      secrets: |\n        \
+                 aws/sts/deploy access_key | AWS_ACCESS_KEY_ID"
+            ),
+            Self::GitLab => format!(
+                "job:\n  id_tokens:\n    VAULT_ID_TOKEN:\n      aud: {audience}\n  variables:\n    VAULT_ADDR: {server}\n  script:\n    - {login}"
+            ),
+            Self::Jenkins => format!(
+                "withCredentials([string(credentialsId: 'daypass', variable: 'VAULT_ID_TOKEN')]) {{  // an \"OpenID Connect id token\" with audience \
+                 {audience}\n  sh 'VAULT_ADDR={server} {login}'\n}}"
+            ),
+            Self::Buildkite => {
+                format!("steps:\n  - command: buildkite-agent oidc request-token --audience {audience} | VAULT_ADDR={server} {login} jwt=-")
+            }
+            Self::CircleCi => format!("- run: VAULT_ADDR={server} {login}   # reads CIRCLE_OIDC_TOKEN_V2"),
+            Self::Bitbucket => {
+                format!("- step:\n    oidc: true\n    script:\n      - VAULT_ADDR={server} {login}   # reads BITBUCKET_STEP_OIDC_TOKEN")
+            }
+            Self::TerraformCloud => format!(
+                "# Variables of the workspace:\nTFC_VAULT_PROVIDER_AUTH=true\nTFC_VAULT_ADDR={server}\nTFC_VAULT_AUTH_PATH={path}\n\
+                 TFC_VAULT_RUN_ROLE={role}\nTFC_VAULT_WORKLOAD_IDENTITY_AUDIENCE={audience}"
+            ),
+            Self::Eks => format!(
+                "volumes:\n  - name: token\n    projected:\n      sources:\n        - serviceAccountToken: {{path: token, audience: \"{audience}\"}}\n\
+                 # in the container, with the volume at /run/token:\nVAULT_ADDR={server} {login} jwt=@/run/token/token"
+            ),
+        }
+    }
+}
+
+impl Plan {
+    /// The body of the configuration.
+    pub(super) fn config(&self, ca_pem: Option<&str>) -> Value {
+        let mut body = Value::map([("oidc_discovery_url", Value::text(&*self.issuer)), ("bound_issuer", Value::text(&*self.issuer))]);
+        if let Some(pem) = ca_pem {
+            body.set("oidc_discovery_ca_pem", Value::text(pem));
+        }
+        body
+    }
+
+    /// The body of the role, before its token fields.
+    pub(super) fn role(&self) -> Value {
+        let glob = self.bound.iter().flat_map(|(_, values)| values).any(|value| value.contains('*'));
+        let bound = self.bound.iter().map(|(claim, values)| match values.as_slice() {
+            [one] => (*claim, Value::text(&**one)),
+            all => (*claim, Value::texts(all.iter().map(String::as_str))),
+        });
+        Value::map([
+            ("role_type", Value::text("jwt")),
+            ("user_claim", Value::text(self.user_claim)),
+            ("bound_audiences", Value::texts([self.audience.as_str()])),
+            ("bound_claims_type", Value::text(if glob { "glob" } else { "string" })),
+            ("bound_claims", Value::map(bound)),
+            ("claim_mappings", Value::map(self.mapped.iter().map(|(claim, name)| (*claim, Value::text(*name))))),
+        ])
+    }
+}
+
+/// Source: docs.github.com, "OpenID Connect reference".
+fn github(wish: &Wish) -> Result<Plan, String> {
+    let org = needed(wish.org.as_deref(), "-org=ORGANISATION (or user) whose workflows may log in")?;
+    let mut bound = vec![("repository_owner", vec![org.to_owned()])];
+    bound.extend(wish.project.as_deref().map(|project| ("repository", vec![below(org, project)])));
+    bound.extend(wish.git_ref.clone().map(|name| ("ref", vec![name])));
+    Ok(Plan {
+        issuer: issuer(wish, "https://token.actions.githubusercontent.com"),
+        audience: audience(wish, || format!("https://github.com/{org}")),
+        user_claim: "repository",
+        bound,
+        mapped: same(&["actor", "environment", "event_name", "job_workflow_ref", "ref", "repository", "run_id", "sha", "workflow"]),
+    })
+}
+
+/// Source: docs.gitlab.com, "ID token authentication".
+fn gitlab(wish: &Wish) -> Result<Plan, String> {
+    let group = needed(wish.org.as_deref(), "-org=GROUP whose jobs may log in")?;
+    let mut bound = match wish.project.as_deref() {
+        Some(project) => vec![("project_path", vec![below(group, project)])],
+        None => vec![("namespace_path", vec![group.to_owned(), format!("{group}/*")])],
+    };
+    bound.extend(wish.git_ref.clone().map(|name| ("ref", vec![name])));
+    Ok(Plan {
+        issuer: issuer(wish, "https://gitlab.com"),
+        audience: audience(wish, || wish.server.clone()),
+        user_claim: "project_path",
+        bound,
+        mapped: same(&[
+            "environment",
+            "job_id",
+            "namespace_path",
+            "pipeline_id",
+            "project_path",
+            "ref",
+            "ref_protected",
+            "ref_type",
+            "user_login",
+        ]),
+    })
+}
+
+/// Source: plugins.jenkins.io, "OpenID Connect Provider".
+fn jenkins(wish: &Wish) -> Result<Plan, String> {
+    let url = needed(wish.url.as_deref(), "-url=https://JENKINS/oidc, the issuer that the OpenID Connect Provider plugin shows")?;
+    let folder = needed(wish.project.as_deref().or(wish.org.as_deref()), "-project=FOLDER or FOLDER/JOB whose builds may log in")?;
+    // The subject is the address of the job; what is below a folder has its address before it.
+    let root = url.trim_end_matches('/').strip_suffix("/oidc").unwrap_or(url.trim_end_matches('/'));
+    let job: String = folder.split('/').filter(|part| !part.is_empty()).map(|part| format!("/job/{part}")).collect();
+    let job = format!("{root}{job}");
+    Ok(Plan {
+        issuer: url.to_owned(),
+        audience: audience(wish, || wish.server.clone()),
+        user_claim: "sub",
+        bound: vec![("sub", vec![format!("{job}/"), format!("{job}/*")])],
+        mapped: same(&["build_number", "sub"]),
+    })
+}
+
+/// Source: buildkite.com/docs, "OIDC in Buildkite Pipelines".
+fn buildkite(wish: &Wish) -> Result<Plan, String> {
+    let org = needed(wish.org.as_deref(), "-org=ORGANISATION whose jobs may log in")?;
+    let mut bound = vec![("organization_slug", vec![org.to_owned()])];
+    bound.extend(wish.project.clone().map(|pipeline| ("pipeline_slug", vec![pipeline])));
+    bound.extend(wish.git_ref.clone().map(|branch| ("build_branch", vec![branch])));
+    Ok(Plan {
+        issuer: issuer(wish, "https://agent.buildkite.com"),
+        audience: audience(wish, || format!("https://buildkite.com/{org}")),
+        user_claim: "pipeline_slug",
+        bound,
+        mapped: same(&["build_branch", "build_commit", "build_number", "job_id", "organization_slug", "pipeline_slug", "step_key"]),
+    })
+}
+
+/// Source: circleci.com/docs, "Using OpenID Connect tokens in jobs".
+fn circleci(wish: &Wish) -> Result<Plan, String> {
+    let org = needed(wish.org.as_deref(), "-org=ORGANISATION-ID, a UUID from the organisation's settings")?;
+    let project = needed(wish.project.as_deref(), "-project=PROJECT-ID, a UUID from the project's settings")?;
+    let mut bound = vec![("oidc.circleci.com/project-id", vec![project.to_owned()])];
+    bound.extend(wish.git_ref.clone().map(|name| ("oidc.circleci.com/vcs-ref", vec![name])));
+    Ok(Plan {
+        issuer: issuer(wish, &format!("https://oidc.circleci.com/org/{org}")),
+        audience: audience(wish, || org.to_owned()),
+        user_claim: "oidc.circleci.com/project-id",
+        bound,
+        mapped: vec![
+            ("oidc.circleci.com/job-id", "job_id"),
+            ("oidc.circleci.com/pipeline-id", "pipeline_id"),
+            ("oidc.circleci.com/project-id", "project_id"),
+            ("oidc.circleci.com/vcs-origin", "vcs_origin"),
+            ("oidc.circleci.com/vcs-ref", "vcs_ref"),
+            ("sub", "sub"),
+        ],
+    })
+}
+
+/// Source: developer.hashicorp.com, "Workload identity tokens".
+fn terraform_cloud(wish: &Wish) -> Result<Plan, String> {
+    let org = needed(wish.org.as_deref(), "-org=ORGANISATION whose runs may log in")?;
+    let mut bound = vec![("terraform_organization_name", vec![org.to_owned()])];
+    bound.extend(wish.project.clone().map(|workspace| ("terraform_workspace_name", vec![workspace])));
+    Ok(Plan {
+        issuer: issuer(wish, "https://app.terraform.io"),
+        audience: audience(wish, || "vault.workload.identity".to_owned()),
+        user_claim: "terraform_full_workspace",
+        bound,
+        mapped: vec![
+            ("terraform_organization_name", "organization"),
+            ("terraform_project_name", "project"),
+            ("terraform_run_id", "run_id"),
+            ("terraform_run_phase", "run_phase"),
+            ("terraform_workspace_name", "workspace"),
+        ],
+    })
+}
+
+/// Source: support.atlassian.com, "Integrate Pipelines with resource servers using OIDC".
+fn bitbucket(wish: &Wish) -> Result<Plan, String> {
+    let workspace = needed(wish.org.as_deref(), "-org=WORKSPACE whose steps may log in")?;
+    let audience =
+        needed(wish.audience.as_deref(), "-audience=ari:cloud:bitbucket::workspace/UUID, from the repository's OpenID Connect page")?;
+    let repository = needed(wish.project.as_deref(), "-project={UUID} of the repository, with its braces, from the same page")?;
+    let mut bound = vec![("repositoryUuid", vec![repository.to_owned()])];
+    bound.extend(wish.git_ref.clone().map(|branch| ("branchName", vec![branch])));
+    Ok(Plan {
+        issuer: issuer(wish, &format!("https://api.bitbucket.org/2.0/workspaces/{workspace}/pipelines-config/identity/oidc")),
+        audience: audience.to_owned(),
+        user_claim: "repositoryUuid",
+        bound,
+        mapped: vec![
+            ("branchName", "branch"),
+            ("deploymentEnvironmentUuid", "environment"),
+            ("pipelineUuid", "pipeline"),
+            ("repositoryUuid", "repository"),
+            ("stepUuid", "step"),
+        ],
+    })
+}
+
+/// Source: kubernetes.io, "Managing service accounts", the claims of bound tokens.
+fn eks(wish: &Wish) -> Result<Plan, String> {
+    let url = needed(wish.url.as_deref(), "-url=https://oidc.eks.REGION.amazonaws.com/id/ID, the cluster's OIDC issuer")?;
+    let namespace = needed(wish.org.as_deref(), "-org=NAMESPACE whose pods may log in")?;
+    let mut bound = vec![("/kubernetes.io/namespace", vec![namespace.to_owned()])];
+    bound.extend(wish.project.clone().map(|account| ("/kubernetes.io/serviceaccount/name", vec![account])));
+    Ok(Plan {
+        issuer: url.to_owned(),
+        audience: audience(wish, || wish.server.clone()),
+        user_claim: "sub",
+        bound,
+        mapped: vec![
+            ("/kubernetes.io/namespace", "namespace"),
+            ("/kubernetes.io/pod/name", "pod"),
+            ("/kubernetes.io/serviceaccount/name", "service_account"),
+        ],
+    })
+}
+
+fn needed<'w>(given: Option<&'w str>, what: &str) -> Result<&'w str, String> {
+    match given {
+        Some(given) if given.contains('*') => Err(format!("{given:?} has a star, which could stand for anybody: give {what}")),
+        Some(given) if !given.is_empty() => Ok(given),
+        _ => Err(format!("give {what}")),
+    }
+}
+
+fn issuer(wish: &Wish, usual: &str) -> String {
+    wish.url.clone().unwrap_or_else(|| usual.to_owned())
+}
+
+fn audience(wish: &Wish, usual: impl FnOnce() -> String) -> String {
+    wish.audience.clone().unwrap_or_else(usual)
+}
+
+/// `app` of `acme` as `acme/app`; what is below it already stays as it is.
+fn below(org: &str, project: &str) -> String {
+    if project.split_once('/').is_some_and(|(first, _)| first == org) { project.to_owned() } else { format!("{org}/{project}") }
+}
+
+fn same(names: &[&'static str]) -> Vec<(&'static str, &'static str)> {
+    names.iter().map(|name| (*name, *name)).collect()
+}

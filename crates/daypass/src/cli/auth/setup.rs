@@ -1,0 +1,141 @@
+//! `auth setup`: from the name of a build server to a mount, a configuration and a role that take its tokens.
+
+use http::Method;
+
+use super::presets::{Plan, Preset, Wish};
+use crate::cli::settings::{Ctx, Http};
+use crate::cli::{Failure, Outcome, clean_path, exactly};
+use crate::client::{Call, Client};
+use crate::show;
+use crate::show::value::Value;
+
+/// Let the jobs of a build server log in with their own tokens
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Build servers: bitbucket, buildkite, circleci, eks, github, gitlab, jenkins,
+terraform-cloud. What is written is shown, with the lines for a pipeline.
+
+Examples:
+
+  $ daypass auth setup github -org=acme -project=app -policies=deploy
+  $ daypass auth setup gitlab -url=https://gitlab.acme.example -org=platform
+  $ daypass auth setup jenkins -url=https://jenkins.acme.example/oidc -project=team/app
+  $ daypass auth setup eks -url=https://oidc.eks.eu-west-1.amazonaws.com/id/ABC -org=builds")]
+pub(crate) struct SetupArgs {
+    /// The build server
+    #[arg(value_name = "BUILD-SERVER")]
+    arguments: Vec<String>,
+    /// Whose jobs: an organisation, group, workspace or namespace
+    #[arg(long, value_name = "NAME")]
+    org: Option<String>,
+    /// Which of its projects, repositories or workspaces; * stands for any text [default: all of them]
+    #[arg(long, value_name = "NAME")]
+    project: Option<String>,
+    /// Which branch or tag alone, as the build server writes it: refs/heads/main
+    #[arg(long = "ref", value_name = "REF")]
+    git_ref: Option<String>,
+    /// The role to write
+    #[arg(long, value_name = "NAME", default_value = "ci")]
+    role: String,
+    /// Policies of the tokens [default: the role's name]
+    #[arg(long, value_name = "NAMES")]
+    policies: Option<String>,
+    /// How long the tokens live
+    #[arg(long, value_name = "TTL", default_value = "15m")]
+    ttl: String,
+    /// batch (nothing is stored for a login) or service
+    #[arg(long, value_name = "TYPE")]
+    token_type: Option<String>,
+    /// The audience that the jobs ask for [default: the build server's own, or this server's address]
+    #[arg(long, value_name = "TEXT")]
+    audience: Option<String>,
+    /// The issuer, for a build server of your own
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// PEM file of the authorities that the issuer's certificate is signed by [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    issuer_ca: Option<String>,
+    /// Where to mount the method [default: the build server's name]
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// Show what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    http: Http,
+}
+
+pub(super) fn run(args: &SetupArgs, ctx: &Ctx) -> Outcome {
+    let [name] = exactly(&args.arguments)?;
+    let Some(preset) = Preset::parse(name) else {
+        let known: Vec<&str> = Preset::ALL.iter().map(|(name, _)| *name).collect();
+        return Err(Failure::usage(format!("unknown build server {name:?}")).hint(format!("known are {}", known.join(", "))));
+    };
+    let client = ctx.client(&args.http)?;
+    let server = client.config().address.url("").trim_end_matches('/').to_owned();
+    let wish = Wish {
+        org: args.org.clone(),
+        project: args.project.clone(),
+        git_ref: args.git_ref.clone(),
+        audience: args.audience.clone(),
+        url: args.url.clone(),
+        server: server.clone(),
+    };
+    let plan = preset.plan(&wish).map_err(|why| Failure::usage(format!("{name}: {why}")))?;
+    let path = clean_path(args.path.as_deref().unwrap_or(name)).to_owned();
+    let writes = writes(args, &plan, preset, &path)?;
+    if !args.dry_run {
+        enable(&client, &path)?;
+        for (path, body) in &writes {
+            let call = Call::new(Method::PUT, path.clone()).body(body.clone());
+            client.ask(&call).map_err(|error| Failure::api(&format!("Error writing {path}"), error))?;
+        }
+    }
+    show::out(if args.dry_run { "Nothing was written. It would be:\n" } else { "Success! These were written:\n" });
+    show::out(&format!("  auth enable -path={path} jwt"));
+    for (path, body) in &writes {
+        show::out(&format!("  {path}\n{}", indented(&body.pretty())));
+    }
+    show::out(&format!("\nFor the pipeline:\n\n{}", indented(&preset.snippet(&server, &path, &args.role, &plan.audience))));
+    Ok(0)
+}
+
+/// Paths and bodies, in the order in which they are written.
+fn writes(args: &SetupArgs, plan: &Plan, preset: Preset, path: &str) -> Result<Vec<(String, Value)>, Failure> {
+    let pem = match &args.issuer_ca {
+        None => None,
+        Some(file) => Some(std::fs::read_to_string(file).map_err(|error| Failure::usage(format!("error reading file: {file}: {error}")))?),
+    };
+    let mut role = plan.role();
+    role.set("token_policies", Value::text(args.policies.as_deref().unwrap_or(&args.role)));
+    role.set("token_ttl", Value::text(&*args.ttl));
+    role.set("token_max_ttl", Value::text(&*args.ttl));
+    role.set("token_type", Value::text(args.token_type.as_deref().unwrap_or_else(|| usual_type(preset))));
+    Ok(vec![(format!("auth/{path}/config"), plan.config(pem.as_deref())), (format!("auth/{path}/role/{}", args.role), role)])
+}
+
+/// Terraform makes a child token, and its provider renews it: a batch token can do neither. Others log in, read, and end.
+fn usual_type(preset: Preset) -> &'static str {
+    if preset == Preset::TerraformCloud { "service" } else { "batch" }
+}
+
+/// Mounts the method, unless it is there.
+fn enable(client: &Client, path: &str) -> Result<(), Failure> {
+    let failed = |error| Failure::api("Error listing enabled authentications", error);
+    let mounts = client.read("sys/auth", &[]).map_err(failed)?.map_or(Value::Null, |answer| answer.data);
+    match mounts.get(&format!("{path}/")).map(|mount| mount.text_at("type").to_owned()) {
+        Some(kind) if kind == "jwt" || kind == "oidc" => Ok(()),
+        Some(kind) => Err(Failure::server(format!("auth/{path}/ is a mount of type {kind}")).hint("-path names another place")),
+        None => {
+            let call = Call::new(Method::POST, format!("sys/auth/{path}")).body(Value::map([("type", Value::text("jwt"))]));
+            client.ask(&call).map_err(|error| Failure::api("Error enabling jwt auth", error))?;
+            Ok(())
+        }
+    }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect::<String>().trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! Every preset against the engine itself, with tokens as the vendors document them, signed by a key of the test's.
+
+use daypass_idp::Signer;
+use daypass_testkit::TestServer;
+use serde_json::{Value as Json, json};
+
+use super::*;
+
+const SERVER: &str = "https://vault.acme.example";
+const NOW: i64 = 1_767_323_045;
+
+/// A vendor's token, and what has to be changed in it so that it is somebody else's.
+struct Known {
+    preset: &'static str,
+    wish: Wish,
+    claims: Json,
+    strangers: Vec<(&'static str, Json)>,
+}
+
+fn wish(org: &str, project: Option<&str>) -> Wish {
+    Wish { org: Some(org.to_owned()), project: project.map(str::to_owned), server: SERVER.to_owned(), ..Wish::default() }
+}
+
+fn known() -> Vec<Known> {
+    let mut all = vec![github(), gitlab(), gitlab_of_a_group(), jenkins(), buildkite()];
+    all.extend([circleci(), terraform_cloud(), bitbucket(), eks()]);
+    all
+}
+
+fn github() -> Known {
+    Known {
+        preset: "github",
+        wish: Wish { git_ref: Some("refs/heads/main".to_owned()), ..wish("acme", Some("app")) },
+        claims: json!({
+            "jti": "a1", "sub": "repo:acme/app:ref:refs/heads/main", "aud": "https://github.com/acme", "ref": "refs/heads/main",
+            "sha": "0a1b", "repository": "acme/app", "repository_owner": "acme", "repository_owner_id": "5", "run_id": "42",
+            "run_number": "7", "run_attempt": "1", "actor": "ann", "workflow": "build", "event_name": "push", "ref_type": "branch",
+            "ref_protected": "true", "job_workflow_ref": "acme/app/.github/workflows/build.yml@refs/heads/main", "repository_id": "6",
+            "runner_environment": "github-hosted", "iss": "https://token.actions.githubusercontent.com",
+        }),
+        strangers: vec![
+            ("repository_owner", json!("evil")),
+            ("repository", json!("acme/app2")),
+            ("repository", json!("evil/app")),
+            ("ref", json!("refs/heads/main2")),
+            ("aud", json!("https://github.com/evil")),
+            ("iss", json!("https://token.actions.githubusercontent.com/evil")),
+        ],
+    }
+}
+
+fn gitlab() -> Known {
+    Known {
+        preset: "gitlab",
+        wish: wish("acme", Some("team/app")),
+        claims: gitlab_claims(),
+        strangers: vec![
+            ("project_path", json!("acme/team/app2")),
+            ("project_path", json!("evil/team/app")),
+            ("aud", json!("https://other.example")),
+            ("aud", json!(null)),
+        ],
+    }
+}
+
+fn gitlab_of_a_group() -> Known {
+    let strangers =
+        vec![("namespace_path", json!("acme2")), ("namespace_path", json!("evil/acme")), ("namespace_path", json!("acme2/team"))];
+    Known { preset: "gitlab", wish: wish("acme", None), claims: gitlab_claims(), strangers }
+}
+
+fn gitlab_claims() -> Json {
+    json!({
+        "namespace_id": "72", "namespace_path": "acme/team", "project_id": "20", "project_path": "acme/team/app", "user_id": "1",
+        "user_login": "ann", "user_email": "ann@acme.example", "pipeline_id": "574", "pipeline_source": "push", "job_id": "302",
+        "ref": "main", "ref_type": "branch", "ref_path": "refs/heads/main", "ref_protected": "true", "runner_id": 1,
+        "runner_environment": "self-hosted", "sha": "714a", "jti": "235b", "iss": "https://gitlab.com", "aud": SERVER,
+        "sub": "project_path:acme/team/app:ref_type:branch:ref:main",
+    })
+}
+
+fn jenkins() -> Known {
+    Known {
+        preset: "jenkins",
+        wish: Wish { url: Some("https://jenkins.acme.example/oidc".to_owned()), org: None, ..wish("", Some("team/app")) },
+        claims: json!({
+            "iss": "https://jenkins.acme.example/oidc", "aud": SERVER, "sub": "https://jenkins.acme.example/job/team/job/app/",
+            "build_number": 9,
+        }),
+        strangers: vec![
+            ("sub", json!("https://jenkins.acme.example/job/team/job/app2/")),
+            ("sub", json!("https://jenkins.acme.example/job/team/")),
+            ("sub", json!("https://jenkins.evil.example/job/team/job/app/")),
+            ("aud", json!("other")),
+        ],
+    }
+}
+
+fn buildkite() -> Known {
+    Known {
+        preset: "buildkite",
+        wish: wish("acme", Some("app")),
+        claims: json!({
+            "iss": "https://agent.buildkite.com", "aud": "https://buildkite.com/acme", "organization_slug": "acme", "pipeline_slug": "app",
+            "sub": "organization:acme:pipeline:app:ref:refs/heads/main:commit:9f31:step:build", "build_number": 1, "build_branch": "main",
+            "build_tag": null, "build_commit": "9f31", "step_key": null, "job_id": "0184", "agent_id": "0185", "build_source": "ui",
+            "runner_environment": "buildkite-hosted",
+        }),
+        strangers: vec![
+            ("organization_slug", json!("evil")),
+            ("pipeline_slug", json!("other")),
+            ("aud", json!("https://buildkite.com/evil")),
+        ],
+    }
+}
+
+fn circleci() -> Known {
+    let (org, project) = ("11111111-2222-4333-8444-555555555555", "66666666-7777-4888-8999-000000000000");
+    Known {
+        preset: "circleci",
+        wish: wish(org, Some(project)),
+        claims: json!({
+            "aud": org, "iss": format!("https://oidc.circleci.com/org/{org}"), "sub": format!("org/{org}/project/{project}/user/u"),
+            "oidc.circleci.com/project-id": project, "oidc.circleci.com/context-ids": ["c"], "oidc.circleci.com/job-id": "j",
+            "oidc.circleci.com/pipeline-id": "p", "oidc.circleci.com/vcs-origin": "github.com/acme/app",
+            "oidc.circleci.com/vcs-ref": "refs/heads/main",
+        }),
+        strangers: vec![("oidc.circleci.com/project-id", json!("other")), ("aud", json!("other"))],
+    }
+}
+
+fn terraform_cloud() -> Known {
+    Known {
+        preset: "terraform-cloud",
+        wish: wish("acme", Some("prod")),
+        claims: json!({
+            "jti": "12", "iss": "https://app.terraform.io", "aud": "vault.workload.identity",
+            "sub": "organization:acme:project:Default Project:workspace:prod:run_phase:apply", "terraform_run_phase": "apply",
+            "terraform_workspace_id": "ws-1", "terraform_workspace_name": "prod", "terraform_organization_id": "org-1",
+            "terraform_organization_name": "acme", "terraform_project_id": "prj-1", "terraform_project_name": "Default Project",
+            "terraform_run_id": "run-1", "terraform_full_workspace": "organization:acme:project:Default Project:workspace:prod",
+        }),
+        strangers: vec![
+            ("terraform_organization_name", json!("evil")),
+            ("terraform_workspace_name", json!("dev")),
+            ("aud", json!("aws.workload.identity")),
+        ],
+    }
+}
+
+fn bitbucket() -> Known {
+    let audience = "ari:cloud:bitbucket::workspace/1111";
+    Known {
+        preset: "bitbucket",
+        wish: Wish { audience: Some(audience.to_owned()), ..wish("acme", Some("{2222}")) },
+        claims: json!({
+            "iss": "https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc", "aud": audience, "sub": "{2222}:{3333}",
+            "branchName": "main", "workspaceUuid": "{1111}", "repositoryUuid": "{2222}", "pipelineUuid": "{4444}", "stepUuid": "{3333}",
+            "pipelineRunUuid": "{5555}",
+        }),
+        strangers: vec![("repositoryUuid", json!("{9999}")), ("aud", json!("other"))],
+    }
+}
+
+fn eks() -> Known {
+    let identity = |namespace: &str, account: &str| json!({"namespace": namespace, "serviceaccount": {"name": account, "uid": "u"}, "pod": {"name": "pod-1"}});
+    Known {
+        preset: "eks",
+        wish: Wish { url: Some("https://oidc.eks.eu-west-1.amazonaws.com/id/ABC".to_owned()), ..wish("builds", Some("runner")) },
+        claims: json!({
+            "iss": "https://oidc.eks.eu-west-1.amazonaws.com/id/ABC", "aud": [SERVER], "sub": "system:serviceaccount:builds:runner",
+            "kubernetes.io": identity("builds", "runner"),
+        }),
+        strangers: vec![
+            ("kubernetes.io", identity("builds", "other")),
+            ("kubernetes.io", identity("other", "runner")),
+            ("kubernetes.io", json!(null)),
+            ("aud", json!(["https://kubernetes.default.svc"])),
+        ],
+    }
+}
+
+fn arguments(name: &str) -> SetupArgs {
+    let words = ["daypass", "auth", "setup", "--role=ci", "--policies=deploy", "--", name].map(str::to_owned);
+    let matches = crate::cli::root("daypass").try_get_matches_from(words).unwrap();
+    let (_, verb) = matches.subcommand_matches("auth").and_then(|auth| auth.subcommand()).unwrap();
+    <SetupArgs as clap::FromArgMatches>::from_arg_matches(verb).unwrap()
+}
+
+async fn set_up(known: &Known, signer: &Signer) -> TestServer {
+    let preset = Preset::parse(known.preset).unwrap();
+    let plan = preset.plan(&known.wish).unwrap();
+    let server = TestServer::start().await;
+    server.put("sys/auth/ci", json!({"type": "jwt"})).await.ok();
+    let keys = format!("{}/keys", plan.issuer);
+    server.idp().answers(&format!("{}/.well-known/openid-configuration", plan.issuer), &json!({"issuer": plan.issuer, "jwks_uri": keys}));
+    server.idp().answers(&keys, &Signer::set(&[signer]));
+    for (path, body) in writes(&arguments(known.preset), &plan, preset, "ci").unwrap() {
+        server.put(&path, serde_json::from_str(&body.compact()).unwrap()).await.ok();
+    }
+    server
+}
+
+#[tokio::test]
+async fn every_vendors_token_logs_in_and_nobody_elses_does() {
+    let signer = Signer::new("RS256", "one");
+    for known in known() {
+        let server = set_up(&known, &signer).await;
+        let login = |claims: &Json| server.put("auth/ci/login", json!({"role": "ci", "jwt": signer.sign(claims)})).nobody();
+        let mut claims = known.claims.clone();
+        (claims["iat"], claims["nbf"], claims["exp"]) = (json!(NOW), json!(NOW), json!(NOW + 300));
+        let auth = login(&claims).await.ok().body["auth"].clone();
+        let kind = if known.preset == "terraform-cloud" { "service" } else { "batch" };
+        assert_eq!((&auth["token_policies"], &auth["lease_duration"]), (&json!(["default", "deploy"]), &json!(900)), "{}", known.preset);
+        assert_eq!(auth["token_type"], kind, "{}", known.preset);
+        assert!(auth["metadata"].as_object().unwrap().len() > 1, "{}: {auth}", known.preset);
+        for (claim, value) in &known.strangers {
+            let mut strange = claims.clone();
+            strange[*claim] = value.clone();
+            let answer = login(&strange).await;
+            assert_eq!(answer.status, 400, "{}: {claim} {value}: {:?}", known.preset, answer.body);
+        }
+    }
+}
+
+#[test]
+fn a_preset_says_what_it_needs() {
+    for (preset, wish, told) in [
+        ("github", Wish::default(), "give -org=ORGANISATION (or user) whose workflows may log in"),
+        ("github", wish("*", None), "has a star, which could stand for anybody"),
+        ("gitlab", Wish::default(), "give -org=GROUP"),
+        ("jenkins", wish("team", None), "give -url=https://JENKINS/oidc"),
+        ("circleci", wish("org", None), "give -project=PROJECT-ID"),
+        ("bitbucket", wish("acme", Some("{1}")), "give -audience=ari:cloud:bitbucket"),
+        ("eks", wish("builds", None), "give -url=https://oidc.eks"),
+        ("terraform-cloud", Wish::default(), "give -org=ORGANISATION"),
+        ("buildkite", Wish::default(), "give -org=ORGANISATION"),
+    ] {
+        let error = Preset::parse(preset).unwrap().plan(&wish).unwrap_err();
+        assert!(error.contains(told), "{preset}: {error}");
+    }
+    assert_eq!(Preset::parse("travis"), None);
+}
+
+#[test]
+fn snippets_name_server_mount_role_and_audience() {
+    for known in known() {
+        let preset = Preset::parse(known.preset).unwrap();
+        let plan = preset.plan(&known.wish).unwrap();
+        let snippet = preset.snippet(SERVER, "the-mount", "the-role", &plan.audience);
+        assert!(snippet.contains("the-mount") && snippet.contains("the-role") && snippet.contains(SERVER), "{snippet}");
+        // CircleCI and Bitbucket choose the audience themselves.
+        assert!(snippet.contains(&plan.audience) || matches!(known.preset, "circleci" | "bitbucket"), "{snippet}");
+    }
+}

@@ -1,0 +1,202 @@
+//! The keys of a configuration: fixed ones, or key sets that are fetched, held in memory and renewed.
+//!
+//! A set is fetched by one caller at a time. It is renewed when it is [`RENEW_AFTER`] old, and when a token names a key that it lacks, but
+//! never twice within [`PAUSE`], so that made-up key ids cannot make us flood a provider. Keys that the provider drops are gone with the
+//! next renewal. While a provider is down its known keys go on, until they are [`STALE_MAX`] old.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_idp::oidc::{self, Provider};
+use daypass_idp::{Idp, IdpError, Trust, Url};
+use daypass_sdk::Cx;
+use parking_lot::RwLock;
+use tokio::sync::Mutex;
+
+use super::key::{self, Key, Proven};
+use super::token::{Token, shown};
+
+/// A set of this age is renewed by the next login.
+pub(super) const RENEW_AFTER: Duration = Duration::from_mins(10);
+/// A set of this age is of no use any more.
+pub(super) const STALE_MAX: Duration = Duration::from_hours(12);
+/// Time between two fetches of one set.
+pub(super) const PAUSE: Duration = Duration::from_secs(10);
+/// Longest fetch.
+const FETCH_MAX: Duration = Duration::from_secs(10);
+
+/// Where the keys of a configuration come from.
+pub(super) enum Source {
+    Fetched(Vec<KeySet>),
+    Fixed(Vec<Key>),
+}
+
+/// A key set that is fetched.
+pub(super) struct KeySet {
+    place: Place,
+    trust: Trust,
+    held: RwLock<Option<Arc<Held>>>,
+    /// When it was last fetched, and what came of it if that failed. Whoever holds this fetches.
+    fetching: Mutex<Last>,
+}
+
+/// Where a key set is.
+pub(super) enum Place {
+    /// Where the provider says, which calls itself this.
+    Discovery(String),
+    Url(String),
+}
+
+/// A key set as it was fetched.
+pub(super) struct Held {
+    keys: Vec<Key>,
+    /// What the provider said of itself.
+    pub(super) provider: Option<Provider>,
+    at: Duration,
+}
+
+#[derive(Default)]
+struct Last {
+    at: Option<Duration>,
+    failure: Option<String>,
+}
+
+impl Source {
+    /// Says that one of the keys verified this token. Errors: why none did.
+    pub(super) async fn verify(&self, cx: &Cx, idp: &dyn Idp, token: &Token<'_>) -> Result<Proven, String> {
+        let sets = match self {
+            Self::Fixed(keys) => {
+                return key::verify(keys, token).ok_or_else(|| "no known key successfully validated the token signature".to_owned());
+            }
+            Self::Fetched(sets) => sets,
+        };
+        let (mut seen, mut troubles) = (Vec::new(), Vec::new());
+        for set in sets {
+            match set.current(cx, idp).await {
+                Ok(held) => {
+                    if let Some(proven) = key::verify(&held.keys, token) {
+                        return Ok(proven);
+                    }
+                    seen.push((set, held));
+                }
+                Err(trouble) => troubles.push(trouble),
+            }
+        }
+        for (set, held) in seen {
+            match set.newer_than(cx, idp, Some(held.as_ref())).await {
+                Ok(newer) => {
+                    if let Some(proven) = key::verify(&newer.keys, token) {
+                        return Ok(proven);
+                    }
+                }
+                Err(trouble) => troubles.push(trouble),
+            }
+        }
+        let mut text = "failed to verify id token signature".to_owned();
+        if let Some(id) = &token.key_id {
+            text.push_str(&format!(": no key {} of the issuer signed it", shown(id)));
+        }
+        Err(troubles.into_iter().fold(text, |text, trouble| text + "; " + &trouble))
+    }
+
+    /// What the provider says of itself: fetched at most every [`RENEW_AFTER`].
+    pub(super) async fn provider(&self, cx: &Cx, idp: &dyn Idp) -> Result<Provider, String> {
+        let Self::Fetched(sets) = self else { return Err("there is no discovery document".to_owned()) };
+        let set = sets.first().ok_or("there is no discovery document")?;
+        set.current(cx, idp).await?.provider.clone().ok_or_else(|| "there is no discovery document".to_owned())
+    }
+}
+
+impl KeySet {
+    pub(super) fn new(place: Place, trust: Trust) -> Self {
+        Self { place, trust, held: RwLock::default(), fetching: Mutex::default() }
+    }
+
+    /// The set, fetched when there is none yet, renewed when it is old.
+    pub(super) async fn current(&self, cx: &Cx, idp: &dyn Idp) -> Result<Arc<Held>, String> {
+        let Some(held) = self.held.read().clone() else { return self.newer_than(cx, idp, None).await };
+        let age = cx.clock.elapsed().saturating_sub(held.at);
+        if age < RENEW_AFTER {
+            return Ok(held);
+        }
+        // One login renews it; the others go on with what there is.
+        if let Ok(mut last) = self.fetching.try_lock()
+            && last.may_try(cx.clock.elapsed())
+        {
+            match self.fetch(cx, idp, &mut last).await {
+                Ok(renewed) => return Ok(renewed),
+                Err(trouble) => tracing::warn!(mount = cx.mount.path, age = age.as_secs(), trouble, "a key set cannot be renewed"),
+            }
+        }
+        if age < STALE_MAX {
+            return Ok(held);
+        }
+        let hours = STALE_MAX.as_secs() / 3600;
+        Err(format!("the issuer's keys are too old: for more than {hours} hours none could be fetched from {}", self.place.name()))
+    }
+
+    /// A set that was fetched after this one: by somebody else meanwhile, or now.
+    async fn newer_than(&self, cx: &Cx, idp: &dyn Idp, seen: Option<&Held>) -> Result<Arc<Held>, String> {
+        let mut last = self.fetching.lock().await;
+        if let Some(held) = self.held.read().clone().filter(|held| seen.is_none_or(|seen| held.at > seen.at)) {
+            return Ok(held);
+        }
+        if !last.may_try(cx.clock.elapsed()) {
+            let wait = format!("the issuer's keys were fetched less than {} seconds ago", PAUSE.as_secs());
+            return Err(last.failure.clone().unwrap_or(wait));
+        }
+        self.fetch(cx, idp, &mut last).await
+    }
+
+    /// Fetches the set, whatever there is.
+    pub(super) async fn check(&self, cx: &Cx, idp: &dyn Idp) -> Result<Arc<Held>, String> {
+        self.fetch(cx, idp, &mut *self.fetching.lock().await).await
+    }
+
+    async fn fetch(&self, cx: &Cx, idp: &dyn Idp, last: &mut Last) -> Result<Arc<Held>, String> {
+        last.at = Some(cx.clock.elapsed());
+        // What a caller who gives up leaves behind.
+        last.failure = Some("the last fetch of the issuer's keys was not finished".to_owned());
+        match self.fetched(cx, idp).await {
+            Ok(held) => {
+                let held = Arc::new(held);
+                last.failure = None;
+                *self.held.write() = Some(Arc::clone(&held));
+                Ok(held)
+            }
+            Err(trouble) => {
+                last.failure = Some(trouble.clone());
+                Err(trouble)
+            }
+        }
+    }
+
+    async fn fetched(&self, cx: &Cx, idp: &dyn Idp) -> Result<Held, String> {
+        let deadline = cx.request.deadline.min(FETCH_MAX);
+        let failed = |error: IdpError| error.to_string();
+        let (url, provider) = match &self.place {
+            Place::Url(url) => (Url::parse(url)?, None),
+            Place::Discovery(issuer) => {
+                let provider = oidc::discover(idp, issuer, &self.trust, deadline).await.map_err(failed)?;
+                (provider.keys.clone(), Some(provider))
+            }
+        };
+        let body = oidc::keys(idp, &url, &self.trust, deadline).await.map_err(failed)?;
+        let keys = key::read_set(&body).map_err(|why| format!("the key set of {} cannot be used: {why}", url.host()))?;
+        Ok(Held { keys, provider, at: cx.clock.elapsed() })
+    }
+}
+
+impl Place {
+    fn name(&self) -> &str {
+        match self {
+            Self::Discovery(name) | Self::Url(name) => name,
+        }
+    }
+}
+
+impl Last {
+    fn may_try(&self, now: Duration) -> bool {
+        self.at.is_none_or(|at| now.saturating_sub(at) >= PAUSE)
+    }
+}

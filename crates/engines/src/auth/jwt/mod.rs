@@ -1,0 +1,66 @@
+//! JWT and OIDC: machines log in with a token of their build server, people through their company's login page.
+//!
+//! Owns the rows `config` and `role/<name>`. Tokens are verified by keys of the configuration alone ([`token`], [`key`]), key sets are held in
+//! memory ([`keys`]), claims are judged by pure code ([`claims`]). A login writes nothing: what it proved goes into the token's metadata.
+//!
+//! No JWT library is used. What verifies is aws-lc-rs; around it there is little left to do, and that little is where such libraries have had
+//! their mistakes: algorithms taken from the token, key types that do not matter, names that stand twice.
+//!
+//! Source: Vault API, "JWT/OIDC auth method".
+
+mod claims;
+mod config;
+pub mod fuzzing;
+mod key;
+mod keys;
+mod login;
+mod oidc;
+mod pem;
+mod pending;
+mod role;
+mod roles;
+mod token;
+
+use std::sync::Arc;
+
+use daypass_idp::Idp;
+use daypass_sdk::{BoxFuture, Cx, Endpoint, Engine, Renewal, Result};
+use parking_lot::RwLock;
+use serde_json::Value;
+
+/// The JWT/OIDC auth method of one mount.
+pub struct Jwt {
+    idp: Arc<dyn Idp>,
+    /// The configuration as it is stored, and what was made of it.
+    prepared: RwLock<Option<(Vec<u8>, Arc<config::Prepared>)>>,
+    pending: pending::Pending,
+}
+
+impl Jwt {
+    /// A mount that reaches identity providers by `idp`.
+    pub fn new(idp: Arc<dyn Idp>) -> Self {
+        Self { idp, prepared: RwLock::default(), pending: pending::Pending::default() }
+    }
+}
+
+impl Engine for Jwt {
+    const SUMMARY: &'static str = "Logs in machines with tokens of their build server, and people through their company's login page.";
+
+    fn endpoints() -> Vec<Endpoint<Self>> {
+        vec![
+            config::endpoint(),
+            roles::list_endpoint(),
+            roles::endpoint(),
+            login::endpoint(),
+            oidc::begin_endpoint(),
+            oidc::callback_endpoint(),
+        ]
+    }
+
+    fn renew_login(self: Arc<Self>, cx: Cx, internal: Value) -> BoxFuture<'static, Result<Renewal>> {
+        Box::pin(login::renew(cx, internal))
+    }
+}
+
+#[cfg(test)]
+mod tests;

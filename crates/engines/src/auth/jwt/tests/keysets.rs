@@ -1,0 +1,196 @@
+//! Key sets: fetched once, renewed when needed, never on a stranger's word alone.
+
+use std::time::Duration;
+
+use daypass_idp::{Signer, Trust};
+use serde_json::{Value, json};
+
+use super::{ISSUER, Issuer, KEYS, NOW, claims, refusal};
+use crate::auth::jwt::keys::{PAUSE, RENEW_AFTER, STALE_MAX};
+
+/// A token that is good whenever it is presented.
+fn lasting(signer: &Signer) -> String {
+    signer.sign(&claims(json!({"exp": NOW + 1_000_000})))
+}
+
+fn pass(issuer: &Issuer, time: Duration) {
+    issuer.bench.advance(time.as_secs());
+}
+
+#[tokio::test]
+async fn a_key_set_is_fetched_once_and_renewed_when_it_is_old() {
+    let issuer = Issuer::with_keys("ES256").await;
+    issuer.idp.asked();
+    for _ in 0..5 {
+        assert_eq!(issuer.login_with(json!({})).await.status, 200);
+    }
+    assert_eq!(issuer.idp.asked().len(), 1, "the first login after the configuration was read");
+    pass(&issuer, RENEW_AFTER);
+    for _ in 0..5 {
+        assert_eq!(issuer.login(&lasting(&issuer.signer)).await.status, 200);
+    }
+    assert_eq!(issuer.idp.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_new_key_is_found_at_once_and_an_old_one_is_dropped() {
+    let issuer = Issuer::with_keys("ES256").await;
+    assert_eq!(issuer.login(&lasting(&issuer.signer)).await.status, 200);
+    let next = Signer::new("ES256", "two");
+    issuer.idp.answers(KEYS, &Signer::set(&[&next]));
+    pass(&issuer, PAUSE);
+    assert_eq!(issuer.login(&lasting(&next)).await.status, 200);
+    assert!(refusal(&issuer.login(&lasting(&issuer.signer)).await).contains("no key \"one\" of the issuer signed it"));
+}
+
+#[tokio::test]
+async fn a_key_that_its_issuer_drops_is_gone_with_the_next_renewal() {
+    let issuer = Issuer::with_keys("ES256").await;
+    issuer.login(&lasting(&issuer.signer)).await;
+    issuer.idp.answers(KEYS, &Signer::set(&[&Signer::new("ES256", "two")]));
+    pass(&issuer, RENEW_AFTER - Duration::from_secs(1));
+    assert_eq!(issuer.login(&lasting(&issuer.signer)).await.status, 200);
+    pass(&issuer, Duration::from_secs(1));
+    assert_eq!(issuer.login(&lasting(&issuer.signer)).await.status, 400);
+}
+
+#[tokio::test]
+async fn made_up_key_ids_do_not_flood_the_provider() {
+    let issuer = Issuer::with_keys("ES256").await;
+    issuer.login_with(json!({})).await;
+    pass(&issuer, PAUSE);
+    issuer.idp.asked();
+    for number in 0..50 {
+        let token = Signer::new("ES256", &format!("id-{number}")).sign(&claims(json!({})));
+        assert_eq!(issuer.login(&token).await.status, 400);
+    }
+    assert_eq!(issuer.idp.asked().len(), 1);
+    assert_eq!(issuer.login_with(json!({})).await.status, 200, "and honest tokens go on");
+}
+
+#[tokio::test]
+async fn while_a_provider_is_down_its_known_keys_go_on_for_a_while() {
+    let issuer = Issuer::with_keys("ES256").await;
+    let token = lasting(&issuer.signer);
+    assert_eq!(issuer.login(&token).await.status, 200);
+    issuer.idp.is_down(KEYS);
+    issuer.idp.asked();
+    pass(&issuer, RENEW_AFTER);
+    for _ in 0..5 {
+        assert_eq!(issuer.login(&token).await.status, 200);
+    }
+    assert_eq!(issuer.idp.asked().len(), 1, "and it is not asked with every login");
+    let text = refusal(&issuer.login(&lasting(&Signer::new("ES256", "two"))).await);
+    assert!(text.contains("no key \"two\" of the issuer signed it; ci.example cannot be reached"), "{text}");
+    pass(&issuer, STALE_MAX);
+    let text = refusal(&issuer.login(&token).await);
+    assert!(text.contains("the issuer's keys are too old"), "{text}");
+    issuer.idp.answers(KEYS, &Signer::set(&[&issuer.signer]));
+    pass(&issuer, PAUSE);
+    assert_eq!(issuer.login(&token).await.status, 200);
+}
+
+#[tokio::test]
+async fn answers_that_are_no_key_sets_are_told_and_do_no_harm() {
+    let issuer = Issuer::with_keys("ES256").await;
+    let token = lasting(&issuer.signer);
+    issuer.login(&token).await;
+    let many: Vec<Value> = (0..300).map(|_| issuer.signer.jwk()).collect();
+    for (status, kind, body, told) in [
+        (302, "", String::new(), "answered with a redirect (302), which is not followed"),
+        (500, "text/plain", String::new(), "ci.example answered 500"),
+        (200, "text/html", "<html>".to_owned(), "a web page instead of JSON"),
+        (200, "application/json", "[]".to_owned(), "it is no JSON object"),
+        (200, "application/json", r#"{"keys":{}}"#.to_owned(), "it has no list"),
+        (200, "application/json", r#"{"keys":[]}"#.to_owned(), "it has no key that verifies tokens"),
+        (200, "application/json", r#"{"keys":[],"keys":[]}"#.to_owned(), "a name stands twice"),
+        (200, "application/json", json!({ "keys": many }).to_string(), "it has 300 keys, over the limit of 256"),
+        (
+            200,
+            "application/json",
+            json!({"keys": [{"kty": "RSA", "kid": "k", "n": "AQAB", "e": "AQAB"}]}).to_string(),
+            "an RSA key has 2048",
+        ),
+        (200, "application/json", json!({"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}]}).to_string(), "32 bytes each"),
+    ] {
+        issuer.idp.answers_raw(KEYS, status, kind, &body);
+        let answer = issuer.bench.call("POST", "config", json!({"jwks_url": KEYS})).await;
+        let text = refusal(&answer);
+        assert!(text.starts_with("error checking jwks URL https://ci.example/jwks: ") && text.contains(told), "{text}");
+        pass(&issuer, RENEW_AFTER);
+        assert_eq!(issuer.login(&token).await.status, 200, "the known keys go on after {told}");
+    }
+}
+
+#[tokio::test]
+async fn keys_for_other_purposes_are_left_out() {
+    let issuer = Issuer::with_keys("ES256").await;
+    for (name, value) in [("use", json!("enc")), ("key_ops", json!(["sign"])), ("alg", json!("RSA-OAEP")), ("crv", json!("secp256k1"))] {
+        let mut jwk = issuer.signer.jwk();
+        jwk[name] = value;
+        issuer.idp.answers(KEYS, &json!({"keys": [jwk, Signer::new("EdDSA", "two").jwk()]}));
+        issuer.config(json!({"jwks_url": KEYS})).await;
+        assert_eq!(issuer.login_with(json!({})).await.status, 400, "{name}");
+        pass(&issuer, PAUSE);
+    }
+}
+
+#[tokio::test]
+async fn a_point_that_is_not_on_its_curve_verifies_nothing() {
+    let issuer = Issuer::with_keys("ES256").await;
+    let mut jwk = issuer.signer.jwk();
+    jwk["y"] = jwk["x"].clone();
+    issuer.idp.answers(KEYS, &json!({ "keys": [jwk] }));
+    issuer.config(json!({"jwks_url": KEYS})).await;
+    assert_eq!(issuer.login_with(json!({})).await.status, 400);
+}
+
+#[tokio::test]
+async fn discovery_leads_to_the_keys_and_names_the_issuer() {
+    let issuer = Issuer::with_keys("RS256").await;
+    let url = format!("{ISSUER}/.well-known/openid-configuration");
+    issuer.idp.answers(&url, &json!({"issuer": ISSUER, "jwks_uri": KEYS}));
+    issuer.config(json!({"oidc_discovery_url": ISSUER, "oidc_discovery_ca_pem": "PEM"})).await;
+    assert!(issuer.idp.asked().iter().skip(2).all(|asked| asked.trust == Trust::Only("PEM".to_owned())));
+    assert_eq!(issuer.login_with(json!({})).await.status, 200);
+    assert_eq!(issuer.refusal(json!({"iss": format!("{ISSUER}/")})).await, "error validating token: invalid issuer (iss) claim");
+    assert_eq!(issuer.refusal(json!({ "iss": null })).await, "error validating token: invalid issuer (iss) claim");
+    for (document, told) in [
+        (json!({"issuer": format!("{ISSUER}/"), "jwks_uri": KEYS}), "both must be the same to the last slash"),
+        (json!({"issuer": ISSUER}), "missing field `jwks_uri`"),
+        (json!({"issuer": ISSUER, "jwks_uri": "http://ci.example/jwks"}), "plain http:// is for addresses of this machine alone"),
+    ] {
+        issuer.idp.answers(&url, &document);
+        let text = refusal(&issuer.bench.call("POST", "config", json!({"oidc_discovery_url": ISSUER})).await);
+        assert!(text.starts_with("error checking oidc discovery URL: ") && text.contains(told), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn one_of_several_key_sets_may_be_down() {
+    let issuer = Issuer::with_keys("ES256").await;
+    let (other, second) = ("https://other.example/jwks", Signer::new("ES256", "second"));
+    issuer.idp.answers(other, &Signer::set(&[&second]));
+    let pairs = json!([{"jwks_url": KEYS, "jwks_ca_pem": "A"}, {"jwks_url": other, "jwks_ca_pem": "B"}]);
+    issuer.config(json!({ "jwks_pairs": pairs })).await;
+    for signer in [&issuer.signer, &second] {
+        assert_eq!(issuer.login(&lasting(signer)).await.status, 200);
+    }
+    issuer.idp.is_down(KEYS);
+    issuer.config(json!({"jwks_pairs": [{"jwks_url": other, "jwks_ca_pem": "B"}]})).await;
+    assert_eq!(issuer.login(&lasting(&second)).await.status, 200);
+    let text = refusal(&issuer.bench.call("POST", "config", json!({ "jwks_pairs": pairs })).await);
+    assert!(text.starts_with("error checking jwks URL https://ci.example/jwks: "), "{text}");
+}
+
+#[tokio::test]
+async fn many_logins_at_once_share_one_fetch() {
+    let issuer = Issuer::with_keys("ES256").await;
+    issuer.idp.asked();
+    let token = lasting(&issuer.signer);
+    let logins: Vec<_> = (0..20).map(|_| issuer.login(&token)).collect();
+    for login in logins {
+        assert_eq!(login.await.status, 200);
+    }
+    assert_eq!(issuer.idp.asked().len(), 1);
+}

@@ -1,0 +1,19 @@
+//! Calls to identity providers: OpenID Connect discovery, key sets, token endpoints, and whatever else answers JSON about who somebody is.
+//!
+//! [`Idp`] is what auth methods see; [`LiveIdp`] makes the calls, [`ScriptedIdp`] answers from a script with tokens that a [`Signer`] signed. [`oidc`] has the calls by name,
+//! [`strict`] reads JSON that decides about somebody. This crate judges no token and keeps no answer: that is the method's business. It
+//! follows no redirect, reads no more than [`ANSWER_MAX`], and speaks plain HTTP with this machine alone.
+
+mod call;
+mod live;
+pub mod oidc;
+mod scripted;
+mod signer;
+pub mod strict;
+mod url;
+
+pub use call::{ANSWER_MAX, Answer, Ask, Idp, IdpError, Payload, Proof, Result, Trust};
+pub use live::LiveIdp;
+pub use scripted::{Asked, ScriptedIdp};
+pub use signer::Signer;
+pub use url::{Url, percent_encoded};

@@ -1,0 +1,165 @@
+//! The calls for real: HTTP/1.1 over a connection of their own. They are rare (a key set is fetched once in minutes), so none is kept.
+//!
+//! Nothing is read or connected before the first call.
+
+mod dial;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use daypass_base::{BoxFuture, Clock};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use tokio::sync::{OnceCell, Semaphore};
+use zeroize::Zeroizing;
+
+use crate::{ANSWER_MAX, Answer, Ask, Idp, IdpError, Payload, Proof, Result, percent_encoded};
+
+/// Calls under way at one moment; more wait, within their deadlines.
+const CALLS_MAX: usize = 64;
+/// Longest call, whatever its deadline.
+const CALL_MAX: Duration = Duration::from_secs(30);
+/// Bytes kept for reading.
+const BUFFER_MAX: usize = 64 * 1024;
+/// Longest chain of causes that is shown, in characters.
+const DETAIL_MAX: usize = 400;
+
+/// Identity providers themselves. Cheap to make; share it with an `Arc`.
+pub struct LiveIdp {
+    clock: Arc<dyn Clock>,
+    places: Semaphore,
+    /// The system's trust, read once.
+    system: OnceCell<Arc<rustls::ClientConfig>>,
+}
+
+impl LiveIdp {
+    /// Providers on the network.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, places: Semaphore::new(CALLS_MAX), system: OnceCell::new() }
+    }
+
+    async fn call(&self, ask: Ask) -> Result<Answer> {
+        let host = ask.url.host().to_owned();
+        let unreachable = |detail: String| IdpError::Unreachable { host: host.clone(), detail };
+        let _place = self.places.acquire().await.map_err(|error| unreachable(error.to_string()))?;
+        let request = request(&ask)?;
+        let stream = self.open(&ask).await?;
+        let handshake = http1::Builder::new().max_buf_size(BUFFER_MAX).handshake(stream).await;
+        let (mut sender, connection) = handshake.map_err(|error| unreachable(causes(&error)))?;
+        let exchange = async {
+            let response = sender.send_request(request).await.map_err(|error| unreachable(causes(&error)))?;
+            read(&host, response).await
+        };
+        driven(exchange, connection).await
+    }
+}
+
+impl Idp for LiveIdp {
+    fn ask(&self, ask: Ask) -> BoxFuture<'_, Result<Answer>> {
+        Box::pin(async move {
+            let host = ask.url.host().to_owned();
+            let deadline = ask.deadline.min(CALL_MAX);
+            tokio::select! {
+                biased;
+                done = self.call(ask) => done,
+                () = self.clock.sleep(deadline) => Err(IdpError::Unreachable { host, detail: format!("no answer within {deadline:?}") }),
+            }
+        })
+    }
+}
+
+/// Waits for `work`, which comes from `connection`, and drives the connection meanwhile.
+async fn driven<T>(work: impl Future<Output = T>, connection: impl Future) -> T {
+    let (mut work, mut connection) = (pin!(work), pin!(connection));
+    let mut over = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(done);
+        }
+        // How a connection ends reaches the work that waits on it.
+        over = over || connection.as_mut().poll(cx).is_ready();
+        work.as_mut().poll(cx)
+    })
+    .await
+}
+
+async fn read(host: &str, response: Response<Incoming>) -> Result<Answer> {
+    let (head, body) = response.into_parts();
+    let status = head.status.as_u16();
+    if head.status.is_redirection() {
+        return Err(IdpError::Redirected { host: host.to_owned(), status });
+    }
+    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(|error| {
+        let detail = if error.is::<http_body_util::LengthLimitError>() {
+            return IdpError::Nonsense(format!("the answer of {host} is longer than {ANSWER_MAX} bytes"));
+        } else {
+            causes(error.as_ref())
+        };
+        IdpError::Unreachable { host: host.to_owned(), detail }
+    })?;
+    Ok(Answer { status, content_type, body: body.to_bytes() })
+}
+
+fn request(ask: &Ask) -> Result<Request<Full<Bytes>>> {
+    let settings = |error: http::Error| IdpError::Settings(format!("no request to {} can be made: {error}", ask.url.host()));
+    let path = ask.url.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let mut builder = Request::builder().uri(path).header(HOST, ask.url.host()).header(USER_AGENT, "daypass");
+    builder = builder.header(ACCEPT, "application/json");
+    if let Some(value) = authorization(&ask.proof) {
+        builder = builder.header(AUTHORIZATION, value);
+    }
+    let (method, kind, body) = match &ask.payload {
+        Payload::Nothing => return builder.method(Method::GET).body(Full::default()).map_err(settings),
+        Payload::Form(fields) => {
+            // To the provider, which checks them.
+            let pairs = fields.iter().map(|(name, value)| Zeroizing::new(format!("{name}={}", percent_encoded(value.expose()))));
+            let text = pairs.fold(String::new(), |text, pair| if text.is_empty() { pair.to_string() } else { text + "&" + &pair });
+            (Method::POST, "application/x-www-form-urlencoded", text)
+        }
+        // To the provider, which checks it.
+        Payload::Json(text) => (Method::POST, "application/json", text.expose().clone()),
+    };
+    builder.method(method).header(CONTENT_TYPE, kind).body(Full::from(body)).map_err(settings)
+}
+
+fn authorization(proof: &Proof) -> Option<HeaderValue> {
+    // To the provider, which checks them.
+    let text = match proof {
+        Proof::Nothing => return None,
+        Proof::Basic(name, password) => {
+            let pair = Zeroizing::new(format!("{}:{}", percent_encoded(name), percent_encoded(password.expose())));
+            Zeroizing::new(format!("Basic {}", data_encoding::BASE64.encode(pair.as_bytes())))
+        }
+        Proof::Bearer(token) => Zeroizing::new(format!("Bearer {}", token.expose())),
+    };
+    let mut value = HeaderValue::from_str(&text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The causes of an error in one line, each said once.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut out = String::new();
+    for cause in std::iter::successors(Some(error), |&error| error.source()) {
+        let text = cause.to_string();
+        if out.contains(&text) {
+            continue;
+        }
+        if !out.is_empty() {
+            out.push_str(": ");
+        }
+        out.push_str(&text);
+    }
+    out.chars().take(DETAIL_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! What a long history costs: a server with many live tokens, each of which is a lease, is filled, killed, started again and emptied.
+
+use super::load::{self, Workload};
+use super::peer::Target;
+use crate::install::debian;
+use crate::process::Log;
+use crate::project::Project;
+use crate::soak::Found;
+use crate::test::Tally;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// At these sizes the cost of an operation is taken.
+const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
+/// How much dearer an operation may be at the largest size than at the smallest.
+const DEARER_MAX: f64 = 1.3;
+/// From kill -9 to the first answer to a token.
+const START_MAX: Duration = Duration::from_millis(100);
+
+/// Fills up to a million, or up to `DAYPASS_LEASES`.
+pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Found, String> {
+    debian::ensure(log, &[("wrk", "wrk"), ("setpriv", "util-linux")])?;
+    let most = std::env::var("DAYPASS_LEASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    let mut sizes: Vec<u64> = SIZES.into_iter().filter(|size| *size < most).collect();
+    sizes.push(most);
+    let mut target = Target::for_leases(project, binary)?;
+    let (create, look_up) = (Workload::token_create(), Workload::look_up());
+    let (mut stored, mut figures, mut costs, mut checks) = (0, Vec::new(), Vec::new(), Vec::new());
+    for size in sizes {
+        let mut made = load::run(log, &target, &create, 64, 2)?;
+        stored += made.total;
+        while stored < size {
+            made = load::run(log, &target, &create, 64, 5.min(1 + (size - stored) / 5_000))?;
+            stored += made.total;
+            println!("        {stored} of {size} tokens, {:.0} a second", made.rate);
+        }
+        let looked = load::run(log, &target, &look_up, 64, 3)?;
+        let disk = target.store_bytes()?;
+        let start = target.kill_and_start()?;
+        let line = format!(
+            "{stored} tokens: create {:.0} µs CPU, lookup-self {:.0} µs, {} bytes of disk each, kill -9 to first answer {} ms, RSS then {} MB",
+            made.cpu,
+            looked.cpu,
+            disk / stored.max(1),
+            start.as_millis(),
+            target.memory()?
+        );
+        println!("        {line}");
+        figures.push(line);
+        costs.push((made.cpu, looked.cpu));
+        checks.push(start <= START_MAX);
+    }
+    if let (Some(first), Some(last)) = (costs.first(), costs.last()) {
+        checks.extend([last.0 <= first.0 * DEARER_MAX, last.1 <= first.1 * DEARER_MAX]);
+    }
+    let (refused, gone) = empty(&target)?;
+    figures.push(format!(
+        "revoke-prefix of all: answered and refused after {} ms, gone after {:.1} s",
+        refused.as_millis(),
+        gone.as_secs_f64()
+    ));
+    let after = target.memory()?;
+    figures.push(format!("RSS after that {after} MB, file {} MB", target.store_bytes()? / 1_000_000));
+    let passed = checks.iter().filter(|held| **held).count();
+    Ok(Found { tally: Tally { passed, failed: checks.len() - passed }, figures })
+}
+
+/// Revokes all of them. How long until the answer, and until the last is gone.
+fn empty(target: &Target) -> Result<(Duration, Duration), String> {
+    let began = Instant::now();
+    let victim = target.new_token()?;
+    let asked = Instant::now();
+    target.revoke_all_tokens()?;
+    let answered = asked.elapsed();
+    if target.is_good(&victim) {
+        return Err("a token below the prefix is still good after the answer".to_owned());
+    }
+    let mut said = Instant::now();
+    while let Some(done) = target.revoking()? {
+        if said.elapsed() > Duration::from_secs(5) {
+            println!("        {done} revoked");
+            said = Instant::now();
+        }
+        if began.elapsed() > Duration::from_hours(2) {
+            return Err(format!("after two hours {done} are revoked"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok((answered, asked.elapsed()))
+}
