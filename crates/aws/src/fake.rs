@@ -1,5 +1,6 @@
 //! AWS from a script, for tests of everything above this crate.
 
+mod callers;
 mod ecr;
 mod roles;
 mod signin;
@@ -33,6 +34,7 @@ struct State {
     made: Vec<Made>,
     forgotten: usize,
     issued: u64,
+    callers: callers::Known,
     iam: users::Users,
     roles: roles::Roles,
     registries: ecr::Registries,
@@ -51,6 +53,10 @@ pub enum Made {
     CallerIdentity(Target),
     /// `ecr:GetAuthorizationToken` or its like of ECR Public.
     AuthorizationToken(AskedLogin),
+    /// A stranger's `sts:GetCallerIdentity`, and the URL it was sent to.
+    Forwarded(String, crate::SignedIdentity),
+    /// A look-up of a principal: the account whose keys signed it, and what was asked for.
+    Principal(String, crate::PrincipalKind, String),
     /// `getSigninToken` of the console's federation endpoint.
     ConsoleVisit(AskedVisit),
     /// One of the reads of a group's policies: the action and the group.
@@ -114,6 +120,10 @@ impl FakeAws {
         }
         state.issued += 1;
         let number = state.issued;
+        if let Some(arn) = &arn {
+            let account = account(arn).to_owned();
+            state.callers.sessions.insert(format!("ASIAFAKE{number:012}"), account);
+        }
         Ok(Credential {
             access_key_id: format!("ASIAFAKE{number:012}"),
             secret_access_key: Secret::new(format!("fake-secret-{number}")),

@@ -5,6 +5,7 @@
 //! Errors are sorted in one place, [`error`].
 
 mod api;
+mod caller;
 mod ecr;
 pub mod error;
 mod fake;
@@ -19,11 +20,12 @@ pub use api::{
     AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StaticKeys, StsEndpoint, Target, WebIdentity,
     WebTokens,
 };
+pub use caller::{Callers, Principal, PrincipalKind, SignedForm, SignedIdentity};
 pub use ecr::{AuthorizationToken, Ecr, Login, Logins, PUBLIC_REGISTRY};
 pub use error::{AwsError, ErrorKind};
 pub use fake::{AskedLogin, AskedVisit, FakeAws, FakeGroup, Gate, Made};
 pub use iam::{AccessKey, Depth, Holding, Iam, KeyInfo, NewUser, User, UserGrant};
-pub use live::{ContainerEndpoint, LiveAws, Settings};
+pub use live::{ContainerEndpoint, LiveAws, LoginRequest, Settings};
 pub use partition::Partition;
 pub use roles::{Decision, IamRoles, Question, RoleInfo, RolePolicy};
 pub use signin::{ConsoleVisit, SignIn};

@@ -5,12 +5,14 @@
 mod dial;
 mod ecr;
 mod endpoint;
+mod forward;
 mod http;
 mod iam;
 mod identity;
 mod keys;
+mod login;
 mod plain;
-mod query;
+pub(crate) mod query;
 mod retry;
 mod roles;
 mod signin;
@@ -39,6 +41,7 @@ use endpoint::Endpoint;
 pub use identity::ContainerEndpoint;
 use identity::Source;
 use keys::Keys;
+pub use login::LoginRequest;
 use retry::Retries;
 use sort::sorted;
 use time::SdkClock;
@@ -83,6 +86,7 @@ pub struct LiveAws {
     wires: Mutex<HashMap<String, Arc<Wire>>>,
     retries: Arc<Retries>,
     places: tokio::sync::Semaphore,
+    forwards: forward::Forwards,
 }
 
 /// What all targets with keys of the same source start from.
@@ -122,6 +126,7 @@ impl LiveAws {
             bare: tokio::sync::Mutex::default(),
             clients: Mutex::default(),
             places: tokio::sync::Semaphore::new(CALLS_MAX),
+            forwards: forward::Forwards::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use daypass_sdk::{Engine, Error, Factory, Mounted, Result, Room};
 
 use crate::auth::approle::AppRole;
+use crate::auth::aws::AwsAuth;
 use crate::auth::jwt::Jwt;
 use crate::auth::userpass::Userpass;
 use crate::secrets::aws::Aws;
@@ -25,7 +26,7 @@ pub struct Outside {
 /// All types, each with the room that its mounts share.
 #[must_use]
 pub fn all(outside: &Outside) -> Vec<Factory> {
-    let (aws, ecr) = (Arc::clone(&outside.aws), Arc::clone(&outside.aws));
+    let (aws, ecr, sts) = (Arc::clone(&outside.aws), Arc::clone(&outside.aws), Arc::clone(&outside.aws));
     let (jwt, oidc) = (Arc::clone(&outside.idp), Arc::clone(&outside.idp));
     vec![
         secret("aws", "AWS credentials that end by themselves", move || Aws::new(Arc::clone(&aws))),
@@ -33,6 +34,7 @@ pub fn all(outside: &Outside) -> Vec<Factory> {
         kv(),
         secret("transit", "Encryption and signatures with keys that stay inside", Transit::default),
         auth("approle", "Logins of machines with a role id and a secret id", AppRole::default),
+        auth("aws", "Logins of what runs on AWS, by the identity that AWS gave it", move || AwsAuth::new(Arc::clone(&sts))),
         auth("jwt", "Logins of machines with tokens of their build server", move || Jwt::new(Arc::clone(&jwt))),
         auth("oidc", "Logins of people through their company's login page", move || Jwt::new(Arc::clone(&oidc))),
         auth("userpass", "Logins of people with a name and a password", Userpass::default),

@@ -14,6 +14,8 @@ use crate::api::{Credential, Identity};
 
 /// The version of STS's API.
 const VERSION: &str = "2011-06-15";
+/// What the answer of `GetCallerIdentity` has its identity in.
+const RESULT: &str = "GetCallerIdentityResult";
 /// Elements inside each other; AWS's answers have four.
 const DEPTH_MAX: usize = 16;
 /// Elements in an answer; AWS's have a dozen.
@@ -58,7 +60,7 @@ fn encode(out: &mut String, value: &str) {
 }
 
 /// The texts of an answer's elements, each with its own name and its parent's.
-pub(super) struct Fields(Vec<Field>);
+pub(crate) struct Fields(Vec<Field>);
 
 struct Field {
     parent: String,
@@ -69,7 +71,7 @@ struct Field {
 
 impl Fields {
     /// Reads a whole answer. Errors: where it is not understood, without a word of what it says.
-    pub(super) fn read(body: &[u8]) -> Result<Self, String> {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, String> {
         let mut reader = Reader::from_reader(body);
         let (mut path, mut fields, mut text) = (Vec::<String>::new(), Vec::new(), String::new());
         loop {
@@ -109,13 +111,13 @@ impl Fields {
         self.0.iter().find(|field| field.parent == parent && field.name == name).map(|field| field.text.clone())
     }
 
-    pub(super) fn text(&self, parent: &str, name: &str) -> Option<String> {
+    pub(crate) fn text(&self, parent: &str, name: &str) -> Option<String> {
         // No secret: the names that are asked for say so.
         self.secret(parent, name).map(|text| text.expose().clone())
     }
 
     /// The request id, which AWS puts in different places of successes and refusals.
-    pub(super) fn request_id(&self) -> Option<String> {
+    pub(crate) fn request_id(&self) -> Option<String> {
         self.0.iter().rev().find(|field| matches!(field.name.as_str(), "RequestId" | "RequestID")).map(|field| field.text.expose().clone())
     }
 
@@ -130,10 +132,31 @@ impl Fields {
         })
     }
 
+    /// The identity of an answer that holds one and nothing that could be mistaken for it: what a stranger signed led to it.
+    pub(crate) fn only_identity(&self) -> Option<Identity> {
+        let root = self.0.last().filter(|field| field.parent.is_empty() && field.name == "GetCallerIdentityResponse")?;
+        let mut results = self.0.iter().filter(|field| field.name == RESULT);
+        let (result, second) = (results.next()?, results.next());
+        if second.is_some() || result.parent != root.name {
+            return None;
+        }
+        let field = |name: &str| only(&self.0, name).map(str::to_owned);
+        Some(Identity { account: field("Account")?, arn: field("Arn")?, user_id: field("UserId")? })
+    }
+
     pub(super) fn identity(&self) -> Option<Identity> {
         let field = |name: &str| self.text("GetCallerIdentityResult", name);
         Some(Identity { account: field("Account")?, arn: field("Arn")?, user_id: field("UserId").unwrap_or_default() })
     }
+}
+
+/// One text of an identity, where there is exactly one and it says something.
+fn only<'a>(fields: &'a [Field], name: &str) -> Option<&'a str> {
+    let mut found = fields.iter().filter(|field| field.name == name);
+    let (first, second) = (found.next()?, found.next());
+    // No secret: an ARN, an id or an account.
+    let text = first.text.expose().trim();
+    (second.is_none() && first.parent == RESULT && !text.is_empty()).then_some(text)
 }
 
 fn time(text: &str) -> Option<Timestamp> {

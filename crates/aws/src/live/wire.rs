@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::Clock;
-use http::header::{DATE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
@@ -31,7 +31,7 @@ const ANSWER_MAX: usize = 256 * 1024;
 const BUFFER_MAX: usize = 64 * 1024;
 
 /// The headers of an answer that matter.
-const HEADERS: [HeaderName; 3] = [DATE, RETRY_AFTER, REQUEST_ID];
+const HEADERS: [HeaderName; 4] = [CONTENT_TYPE, DATE, RETRY_AFTER, REQUEST_ID];
 /// AWS's request id.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 

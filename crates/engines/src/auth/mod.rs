@@ -2,6 +2,7 @@
 //! locks out ([`daypass_sdk::Engine::login_alias`], [`daypass_sdk::Error::wrong_credentials`]).
 
 pub mod approle;
+pub mod aws;
 mod cidr;
 pub mod jwt;
 mod token_fields;

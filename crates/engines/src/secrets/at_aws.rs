@@ -14,7 +14,7 @@ const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 pub(super) const OWN_IDENTITY_OVER: &str = "\n\tthese are the credentials of the server itself: see that its AWS identity is renewed";
 
 /// Time that is left for AWS.
-pub(super) fn deadline(cx: &Cx) -> Duration {
+pub(crate) fn deadline(cx: &Cx) -> Duration {
     if cx.request.deadline.is_zero() { DEADLINE_DEFAULT } else { cx.request.deadline }
 }
 

@@ -1,7 +1,7 @@
 //! Secrets engines.
 
 mod arn;
-mod at_aws;
+pub(crate) mod at_aws;
 pub mod aws;
 pub mod ecr;
 mod federation;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may fail by panicking")]
 
 mod audit;
+mod aws_auth;
 mod aws_container;
 mod aws_federation;
 mod aws_killed;

@@ -1,0 +1,33 @@
+//! What fuzz targets reach of this method: the reader of what strangers sign. Not part of the API.
+
+use serde_json::Value;
+
+use super::arn::{Pattern, PrincipalArn};
+use super::request::{Given, Rules, SignedRequest};
+
+/// Reads a signed request. One that is read goes nowhere but to a host that was signed, and has no header twice.
+pub fn read_request(method: &str, url: &str, body: &str, headers: &str) {
+    let encode = |text: &str| data_encoding::BASE64.encode(text.as_bytes());
+    let (url, body) = (encode(url), encode(body));
+    for headers in [Value::from(headers), Value::from(encode(headers))] {
+        let given = Given { method: Some(method), url: Some(&url), body: Some(&body), headers: Some(&headers) };
+        let Ok(read) = SignedRequest::read(given, Rules::default()) else { continue };
+        let names: std::collections::BTreeSet<&String> = read.identity.headers.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), read.identity.headers.len(), "no header is there twice");
+        assert!(!read.identity.host.is_empty() && !read.identity.region.is_empty(), "a request says where it was signed for");
+        assert!(names.iter().all(|name| name.as_str() != "host" && name.as_str() != "transfer-encoding"), "no header changes the way");
+        let Ok(other) = SignedRequest::read(given, Rules { server_id: "id", ..Rules::default() }) else { continue };
+        assert!(other.identity.headers.iter().any(|(name, _)| name == "x-vault-aws-iam-server-id"), "what must be signed is sent on");
+    }
+}
+
+/// Reads an ARN. One that is read is named by its canonical form.
+pub fn read_arn(text: &str) {
+    if let Ok(arn) = PrincipalArn::parse(text) {
+        assert!(arn.is_named_by(&arn.canonical()), "a canonical ARN names its principal");
+        assert_eq!(PrincipalArn::parse(&arn.canonical()).map(|again| again.canonical()), Ok(arn.canonical()), "reading is stable");
+    }
+    if let Some(pattern) = Pattern::of(text).filter(|pattern| pattern.check().is_ok()) {
+        assert!(!pattern.fits("arn:aws:iam::000000000000:role/x") || text.contains("000000000000"), "a pattern keeps to its account");
+    }
+}

@@ -1,0 +1,202 @@
+//! `login`: from a signed `GetCallerIdentity` to a token, and how long that token lives on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_aws::{AwsError, Call, ErrorKind, Identity};
+use daypass_sdk::{Cx, Endpoint, Error, Login, Operation, Renewal, Result, from_json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::binding::Who;
+use super::client::ClientConfig;
+use super::identity::{self, IdentityConfig};
+use super::not_served::no_ec2;
+use super::request::{Given, Rules, SignedRequest};
+use super::role::{IAM, Role};
+use super::{AwsAuth, roles};
+use crate::secrets::at_aws::deadline;
+
+/// What a client hands in.
+#[derive(Deserialize, JsonSchema)]
+struct LoginParams {
+    /// Name of the role; by default the name of the IAM user or role that signed. Example: `ci`.
+    #[serde(default)]
+    role: String,
+    /// HTTP method of the signed request: `POST` or `GET`. Example: `POST`.
+    iam_http_request_method: Option<String>,
+    /// URL of the signed request, in base64. Example: `aHR0cHM6Ly9zdHMuYW1hem9uYXdzLmNvbS8=`.
+    iam_request_url: Option<String>,
+    /// Body of the signed request, in base64. Example: `QWN0aW9uPUdldENhbGxlcklkZW50aXR5JlZlcnNpb249MjAxMS0wNi0xNQ==`.
+    iam_request_body: Option<String>,
+    /// Headers of the signed request: an object of texts or of lists of one, the same as JSON text, or that in base64.
+    iam_request_headers: Option<Value>,
+    /// Of logins of type ec2, which are not served: the PKCS#7 signature of the instance's document.
+    pkcs7: Option<String>,
+    /// Of logins of type ec2, which are not served: the instance's document.
+    identity: Option<String>,
+    /// Of logins of type ec2, which are not served: the signature of the instance's document.
+    signature: Option<String>,
+    /// Of logins of type ec2, which are not served: what the instance was given at its first login.
+    nonce: Option<String>,
+}
+
+/// What a token remembers of its login.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    role_name: String,
+    account: String,
+    arn: String,
+    user_id: String,
+}
+
+pub(super) fn endpoint() -> Endpoint<AwsAuth> {
+    Endpoint::at(["login"])
+        .summary("Log in with a GetCallerIdentity request that is signed and not sent.")
+        .help(HELP)
+        .public()
+        .on(Operation::Update, login)
+}
+
+/// Fails with `BadRequest` unless STS says that the signature is of a principal whom the role names.
+async fn login(engine: Arc<AwsAuth>, cx: Cx, params: LoginParams) -> Result<Login> {
+    params.are_of_iam()?;
+    let config = ClientConfig::find(&cx).await?;
+    let rules = Rules { server_id: &config.iam_server_id_header_value, allowed: &config.allowed_sts_header_values };
+    let signed = SignedRequest::read(params.given(), rules)?;
+    let until = fresh_until(&cx, &signed)?;
+    let remote = cx.request.remote;
+    if !config.allow_signature_reuse && !engine.seen.allows(&signed.signature, remote, cx.clock.now()) {
+        return Err(used());
+    }
+    let target = config.login_target();
+    let call = Call { target: &target, deadline: deadline(&cx) };
+    let identity = engine.aws.forward_caller_identity(call, &signed.identity).await.map_err(upstream)?;
+    let who = Who::of(&identity)?;
+    let name = if params.role.is_empty() { who.principal.name.to_lowercase() } else { params.role.to_lowercase() };
+    let role = role_for_login(&cx, &name).await?;
+    engine.check_binding(&cx, &name, &role, &who).await?;
+    let identity_config = identity::find(&cx).await?;
+    let alias = match identity_config.iam_alias.as_str() {
+        "canonical_arn" => who.principal.canonical(),
+        "full_arn" => engine.full_arn(&cx, &who).await?,
+        "unique_id" => who.unique_id.clone(),
+        _ => role.role_id.clone(),
+    };
+    // Last: only a login that succeeds uses a signature up, so nobody can fill the memory with others' or block a login by failing.
+    if !config.allow_signature_reuse && !engine.seen.take(signed.signature, until, remote, cx.clock.now()) {
+        return Err(used());
+    }
+    let remembered = Remembered { role_name: name, account: identity.account, arn: identity.arn, user_id: identity.user_id };
+    Ok(Login {
+        metadata: metadata(&identity_config, &role, &who),
+        display_name: who.display_name(),
+        alias,
+        internal: Some(json!(remembered)),
+        ..role.token.login()
+    })
+}
+
+impl LoginParams {
+    fn given(&self) -> Given<'_> {
+        Given {
+            method: self.iam_http_request_method.as_deref(),
+            url: self.iam_request_url.as_deref(),
+            body: self.iam_request_body.as_deref(),
+            headers: self.iam_request_headers.as_ref(),
+        }
+    }
+
+    /// Step 1: which kind of login it is. Errors: `BadRequest` for all but `iam`.
+    fn are_of_iam(&self) -> Result<()> {
+        let iam = [self.iam_http_request_method.is_some(), self.iam_request_url.is_some(), self.iam_request_headers.is_some()];
+        let any_iam = iam.contains(&true) || self.iam_request_body.is_some();
+        let (whole, half) = (self.pkcs7.is_some(), [self.identity.is_some(), self.signature.is_some()]);
+        let any_ec2 = whole || half.contains(&true) || self.nonce.is_some();
+        let refuse = |text: &str| Err(Error::bad_request(text));
+        match (any_iam, any_ec2) {
+            (true, true) => refuse("supplied auth values for both ec2 and iam auth types"),
+            (false, true) if !whole && half.contains(&false) => {
+                refuse("supplied some of the auth values for the ec2 auth type but not all")
+            }
+            (false, true) => Err(no_ec2()),
+            (true, false) if iam.contains(&false) => refuse("supplied some of the auth values for the iam auth type but not all"),
+            (true, false) => Ok(()),
+            (false, false) => refuse("didn't supply required authentication values"),
+        }
+    }
+}
+
+/// Until when a signature can be used. Errors: `BadRequest` when its time is far from ours.
+fn fresh_until(cx: &Cx, signed: &SignedRequest) -> Result<daypass_sdk::Timestamp> {
+    let now = cx.clock.now();
+    let apart = now.seconds().abs_diff(signed.signed_at.seconds());
+    if apart > SIGNATURE_LIFE.as_secs() {
+        return Err(Error::bad_request(format!(
+            "the request was signed {apart} s away from this server's time; at most {} s are allowed: sign a new one, and see that both clocks are right",
+            SIGNATURE_LIFE.as_secs()
+        )));
+    }
+    Ok(signed.signed_at + SIGNATURE_LIFE + Duration::from_secs(1))
+}
+
+/// Step 9. Errors: `BadRequest` with Vault's texts.
+async fn role_for_login(cx: &Cx, name: &str) -> Result<Role> {
+    let shown = name.get(..name.floor_char_boundary(128)).unwrap_or_default();
+    let role = roles::find(cx, name).await?.ok_or_else(|| Error::bad_request(format!("entry for role {shown} not found")))?;
+    if role.auth_type != IAM {
+        return Err(Error::bad_request(format!("auth method iam not allowed for role {shown}")));
+    }
+    if !role.inferred_entity_type.is_empty() {
+        return Err(Error::bad_request(format!("role {shown} infers an EC2 instance, which is not served: bind the IAM role alone")));
+    }
+    Ok(role)
+}
+
+fn metadata(config: &IdentityConfig, role: &Role, who: &Who) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::from([("role_id".to_owned(), role.role_id.clone())]);
+    for name in &config.iam_metadata {
+        let value = match name.as_str() {
+            "account_id" => who.principal.account.clone(),
+            "auth_type" => IAM.to_owned(),
+            "canonical_arn" => who.principal.canonical(),
+            "client_arn" => who.arn.clone(),
+            "client_user_id" => who.unique_id.clone(),
+            _nothing_is_inferred => continue,
+        };
+        out.insert(name.clone(), value);
+    }
+    out
+}
+
+/// Fails with `BadRequest` when the role is gone or does not name the principal any more: the token keeps the end it has.
+pub(super) async fn renew(engine: Arc<AwsAuth>, cx: Cx, internal: Value) -> Result<Renewal> {
+    let Remembered { role_name, account, arn, user_id } = from_json("the login of a token", internal.to_string().as_bytes())?;
+    let role = role_for_login(&cx, &role_name).await?;
+    let who = Who::of(&Identity { account, arn, user_id })?;
+    engine.check_binding(&cx, &role_name, &role, &who).await?;
+    Ok(role.token.renewal())
+}
+
+/// What STS, or the way to it, says against a login.
+fn upstream(error: AwsError) -> Error {
+    let text = match (error.kind, error.status) {
+        (ErrorKind::Malformed, None) => return Error::bad_request(format!("invalid request: {}", error.message)),
+        (ErrorKind::Other, _) if error.code == "InvalidAnswer" => error.message.clone(),
+        (_, Some(status)) => format!("received error code {status} from STS: {}: {}", error.code, error.message),
+        (_, None) => format!("error making request: {}", error.message),
+    };
+    Error::bad_request(format!("error making upstream request: {text}")).because(error)
+}
+
+fn used() -> Error {
+    Error::bad_request("this signature was used for a login already: sign a new GetCallerIdentity request for each login")
+}
+
+/// How long a signature is good for; STS itself allows as much.
+const SIGNATURE_LIFE: Duration = Duration::from_mins(15);
+const HELP: &str =
+    "Sign a GetCallerIdentity request of STS with the AWS credentials at hand, and hand in its method, URL, body and headers instead of
+sending it. The server asks STS whose signature it is; it learns no key. A signature serves one login.";
