@@ -60,7 +60,7 @@ pub(super) fn choose(key: &SignedPublicKey, now: Timestamp) -> Result<(Part, Sym
         return Err(Unusable::Algorithm);
     }
     let mut judge = Judge { primary, now: now.seconds(), left: CHECKS_MAX };
-    if judge.seconds(primary) > judge.now + SKEW_SECONDS {
+    if seconds(primary) > judge.now + SKEW_SECONDS {
         return Err(Unusable::NotYet);
     }
     for revocation in key.details.revocation_signatures.iter().filter(|signature| signature.typ() == Some(SignatureType::KeyRevocation)) {
@@ -85,7 +85,7 @@ struct Judge<'a> {
     left: usize,
 }
 
-impl<'a> Judge<'a> {
+impl Judge<'_> {
     /// Whether the holder made this signature. What others signed costs nothing.
     fn says(&mut self, signature: &Signature, valid: impl FnOnce(&Signature) -> bool) -> Result<bool, Unusable> {
         let (ids, fingerprints) = (signature.issuer_key_id(), signature.issuer_fingerprint());
@@ -153,7 +153,7 @@ impl<'a> Judge<'a> {
             if self.expired(&subkey.key, binding) || !strong(subkey.key.public_params()) || self.revoked(subkey)? {
                 continue;
             }
-            let made = self.seconds(&subkey.key);
+            let made = seconds(&subkey.key);
             if best.is_none_or(|(_, newest)| made >= newest) {
                 best = Some((index, made));
             }
@@ -181,13 +181,12 @@ impl<'a> Judge<'a> {
 
     fn expired(&self, part: &impl KeyDetails, statement: &Signature) -> bool {
         let lives = statement.key_expiration_time().map_or(0, |time| i64::from(time.as_secs()));
-        lives > 0 && self.seconds(part) + lives <= self.now
+        lives > 0 && seconds(part) + lives <= self.now
     }
+}
 
-    #[expect(clippy::unused_self, reason = "reads beside the other questions")]
-    fn seconds(&self, part: &impl KeyDetails) -> i64 {
-        i64::from(part.created_at().as_secs())
-    }
+fn seconds(part: &impl KeyDetails) -> i64 {
+    i64::from(part.created_at().as_secs())
 }
 
 fn made(signature: &Signature) -> i64 {

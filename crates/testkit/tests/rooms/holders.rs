@@ -98,7 +98,7 @@ async fn new_shares_are_for_their_holders_in_the_order_of_the_keys_and_unseal() 
     // What stands in the message is what people type: hex, 33 bytes of it.
     assert!(shares.iter().all(|share| share.len() == 66), "{:?}", shares.each_ref().map(String::len));
     assert_eq!(ADA.reads(&HEXLOWER.decode(done["keys"][1].as_str().unwrap().as_bytes()).unwrap()), None, "Ada reads nothing of Bob's");
-    server.get("sys/rekey/backup").await.refused(400).to_owned();
+    server.get("sys/rekey/backup").await.refused(400);
     server.put("sys/seal", json!({})).await.ok();
     server.put("sys/unseal", json!({ "key": shares[2] })).nobody().await.ok();
     let sealed = server.put("sys/unseal", json!({ "key": shares[1] })).nobody().await.ok();

@@ -171,7 +171,8 @@ fn signed_request(key: &Loaded, number: u64, template: &Template) -> Result<Stri
         alphabet: Alphabet::Standard,
         context: Vec::new(),
     };
-    let signature = signing::signature(key_type, &*key.material(number)?, &info, &how)?;
+    let material = key.material(number)?;
+    let signature = signing::signature(key_type, &material, &info, &how)?;
     // No bits of the last byte are left over.
     let signature = pem::wrapped(BIT_STRING, &[&[0], signature.as_slice()]);
     Ok(pem::write("CERTIFICATE REQUEST", &pem::wrapped(SEQUENCE, &[&info, algorithm, &signature])))
