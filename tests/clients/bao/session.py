@@ -342,7 +342,8 @@ def set_up(holders, fresh):
     for message in messages:
         share = holders.read(message)
         prove("GnuPG reads a share, in hex", len(share) == 66 and int(share or "0", 16) > 0)
-        unsealed = bao("operator", "unseal", "-format=json", "-", token=None, stdin=share, BAO_ADDR=fresh)
+        # This command line reads no share from stdin.
+        unsealed = bao("operator", "unseal", "-format=json", share, token=None, BAO_ADDR=fresh)
     prove("and these shares unseal", answer(unsealed).get("sealed") is False, unsealed.stderr)
     root = holders.read(base64.b64decode(made.get("root_token", "")))
     seen = answer(bao("token", "lookup", "-format=json", token=root, BAO_ADDR=fresh)).get("data", {})
