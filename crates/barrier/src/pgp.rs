@@ -186,7 +186,7 @@ const PLAIN_BYTES_MAX: usize = 180;
 /// Tags of packets (RFC 9580, section 5); a literal's with the bits of the newer header.
 const PUBLIC_KEY: u8 = 6;
 const SECRET_KEY: u8 = 5;
-const LITERAL: u8 = 0xC0 | 11;
+const LITERAL: u8 = 0xCB;
 
 #[cfg(test)]
 mod tests;

@@ -163,15 +163,12 @@ async fn answer(request: Request<Incoming>, came: mpsc::Sender<Came>) -> Result<
         _ => None,
     };
     let mut response = Response::new(Full::from(PAGE));
-    match fields.filter(|(fields, _)| fields.contains_key("state")) {
-        Some((fields, posted)) => {
-            // A second answer has no use.
-            let _first_wins = came.try_send(Came { fields, posted });
-        }
-        None => {
-            *response.status_mut() = http::StatusCode::NOT_FOUND;
-            *response.body_mut() = Full::default();
-        }
+    if let Some((fields, posted)) = fields.filter(|(fields, _)| fields.contains_key("state")) {
+        // A second answer has no use.
+        let _first_wins = came.try_send(Came { fields, posted });
+    } else {
+        *response.status_mut() = http::StatusCode::NOT_FOUND;
+        *response.body_mut() = Full::default();
     }
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/html; charset=utf-8"));
     Ok(response)

@@ -6,6 +6,9 @@ use super::arn::{Pattern, PrincipalArn};
 use super::request::{Given, Rules, SignedRequest};
 
 /// Reads a signed request. One that is read goes nowhere but to a host that was signed, and has no header twice.
+///
+/// # Panics
+/// When one that is read could go elsewhere.
 pub fn read_request(method: &str, url: &str, body: &str, headers: &str) {
     let encode = |text: &str| data_encoding::BASE64.encode(text.as_bytes());
     let (url, body) = (encode(url), encode(body));
@@ -22,6 +25,9 @@ pub fn read_request(method: &str, url: &str, body: &str, headers: &str) {
 }
 
 /// Reads an ARN. One that is read is named by its canonical form.
+///
+/// # Panics
+/// When it is not, or a pattern leaves its account.
 pub fn read_arn(text: &str) {
     if let Ok(arn) = PrincipalArn::parse(text) {
         assert!(arn.is_named_by(&arn.canonical()), "a canonical ARN names its principal");
