@@ -85,10 +85,11 @@ pub(crate) fn destination(signed: &SignedIdentity, target: &Target, sandbox: Opt
     if !is_region(&signed.region) {
         return Err(refused(format!("the signature is for the region {:?}, which is no name of a region", signed.region)));
     }
-    let region = of_host.unwrap_or("us-east-1");
     if let Some(url) = fixed {
         return Ok(url.to_owned());
     }
+    // Some clients sign the global host for any region: its own endpoint is the one that can know the signature.
+    let region = of_host.unwrap_or(&signed.region);
     if signed.region != region {
         return Err(refused(format!(
             "the signature is for the region {} but the host {host} is of {region}: sign for one of them",
@@ -96,8 +97,8 @@ pub(crate) fn destination(signed: &SignedIdentity, target: &Target, sandbox: Opt
         )));
     }
     Ok(match front {
-        Front::Global => format!("https://{GLOBAL}"),
-        Front::Regional => format!("https://sts.{region}.{}", Partition::of_region(region).dns_suffix()),
+        Front::Global if region == "us-east-1" => format!("https://{GLOBAL}"),
+        Front::Global | Front::Regional => format!("https://sts.{region}.{}", Partition::of_region(region).dns_suffix()),
         Front::Fips => format!("https://sts-fips.{region}.{}", Partition::of_region(region).dns_suffix()),
         Front::Dual => format!("https://sts.{region}.{}", dual_suffix(region)),
     })
@@ -181,7 +182,7 @@ fn refused(message: String) -> AwsError {
     AwsError { kind: ErrorKind::Malformed, code: "InvalidParameter".to_owned(), message, status: None, request_id: None }
 }
 
-/// The host that old clients sign for; its region is `us-east-1`.
+/// The host that old clients sign for, most of them for `us-east-1`.
 const GLOBAL: &str = "sts.amazonaws.com";
 /// Longest text of a refusal that is passed on, in bytes.
 const MESSAGE_MAX: usize = 300;
@@ -240,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_signature_is_for_the_region_of_its_host() {
-        assert!(goes("sts.amazonaws.com", "eu-west-1").unwrap_err().contains("is of us-east-1"));
+        assert_eq!(goes("sts.amazonaws.com", "eu-west-1").as_deref(), Ok("https://sts.eu-west-1.amazonaws.com"));
         assert!(goes("sts.eu-west-1.amazonaws.com", "us-east-1").unwrap_err().contains("is of eu-west-1"));
         for region in ["", "eu", "EU-WEST-1", "eu-west-1.evil", "eu-west-", "eu--1", "eu-west-one", "a-b-c-d-e-1"] {
             assert!(goes("sts.amazonaws.com", region).unwrap_err().contains("no name of a region"), "{region}");

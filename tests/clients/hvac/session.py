@@ -229,6 +229,39 @@ tokens()
 transit()
 quotas()
 metrics()
+def iam_logins():
+    """Requests that hvac signs itself; the fake STS verifies each signature."""
+    root.sys.enable_auth_method("aws")
+    method = root.auth.aws
+    method.create_role("person", bound_iam_principal_arn="arn:aws:iam::999999999999:user/daypass-root", resolve_aws_unique_ids=False, policies=["reader"])
+    method.create_role("stranger", bound_iam_principal_arn="arn:aws:iam::222222222222:user/daypass-root", resolve_aws_unique_ids=False, policies=["reader"])
+    root.write_data("auth/aws/role/session", data={"bound_iam_principal_arn": "arn:aws:iam::111111111111:role/ecr-staging", "resolve_aws_unique_ids": False, "token_type": "batch"})
+    key, secret = "AKIADAYPASSSANDBOX22", "sandbox/only/never/a/real/secret/key/000"
+
+    def login(role, **more):
+        return hvac.Client(url=SERVER).auth.aws.iam_login(key, secret, role=role, **more)["auth"]
+
+    auth = login("person", header_value="vault.example.com")
+    prove.secret(auth["client_token"])
+    prove("an IAM user logs in with a request that it signed", auth["metadata"]["account_id"] == "999999999999" and "reader" in auth["policies"], auth["metadata"])
+    prove.raises("the same name in another account does not", exceptions.InvalidRequest, lambda: login("stranger", header_value="b"))
+    prove("a signature for a region goes to it", login("person", header_value="c", region="eu-west-1")["lease_duration"] > 0)
+    prove.raises("a wrong key is refused by STS", exceptions.InvalidRequest, lambda: hvac.Client(url=SERVER).auth.aws.iam_login(key, secret + "x", role="person"))
+    root.write_data("auth/aws/config/client", data={"iam_server_id_header_value": "vault.example.com"})
+    prove.raises("a login for another server is refused", exceptions.InvalidRequest, lambda: login("person", header_value="other.example.com"))
+    prove("one for this server is not", login("person", header_value="vault.example.com", region="eu-central-1")["lease_duration"] > 0)
+    root.sys.enable_secrets_engine("aws", path="for-logins")
+    root.secrets.aws.create_or_update_role("deploy", "assumed_role", role_arns="arn:aws:iam::111111111111:role/ecr-staging", mount_point="for-logins")
+    minted = root.secrets.aws.generate_credentials("deploy", endpoint="sts", mount_point="for-logins")["data"]
+    access, hidden, session = minted["access_key"], prove.secret(minted["secret_key"]), prove.secret(minted["security_token"])
+    sessions = hvac.Client(url=SERVER).auth.aws
+    auth = sessions.iam_login(access, hidden, session_token=session, role="session", header_value="vault.example.com")["auth"]
+    prove("a role session logs in for a batch token", auth["token_type"] == "batch" and auth["metadata"]["account_id"] == "111111111111", auth["metadata"])
+    root.sys.disable_secrets_engine("for-logins")
+    root.sys.disable_auth_method("aws")
+
+
 if SANDBOX:
+    iam_logins()
     aws()
 prove.end()

@@ -2,6 +2,7 @@
 
 mod browser;
 mod ci;
+mod iam;
 mod method;
 
 use daypass_base::Secret;
@@ -26,6 +27,7 @@ pub(super) use method::{generic_help, method_help};
   $ daypass login -method=jwt -path=gitlab role=deploy jwt=- < id-token
   $ daypass login -method=jwt -path=github role=ci  (in a job: asks the build server)
   $ daypass login -method=oidc role=people          (opens the company's login page)
+  $ daypass login -method=aws role=jenkins          (as the IAM role of this task or instance)
 
 The token goes to ~/.vault-token, where every Vault client of this user finds
 it. VAULT_TOKEN wins over it.")]
@@ -33,7 +35,7 @@ pub(crate) struct Args {
     /// A token, or what the method needs
     #[arg(value_name = "TOKEN | K=V")]
     arguments: Vec<String>,
-    /// How to log in: token, userpass, approle, jwt, oidc, github, ...
+    /// How to log in: token, userpass, approle, aws, jwt, oidc, github, ...
     #[arg(long, value_name = "METHOD", default_value = "token")]
     method: String,
     /// Where the method is mounted [default: its name]
@@ -164,6 +166,9 @@ fn with_method(args: &Args, ctx: &Ctx, client: &Client, mut given: Value) -> Res
     }
     if args.method == "jwt" {
         job_token(ctx, &mut given)?;
+    }
+    if args.method == "aws" {
+        iam::sign(&mut given)?;
     }
     let shape = method::shape(&args.method);
     if let Some((key, shown)) = shape.asks_for.filter(|(key, _)| given.get(key).is_none()) {

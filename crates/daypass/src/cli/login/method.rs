@@ -69,6 +69,28 @@ Configuration:
   secret_id=<string>
       A secret id of the role. Asked for when not given."
         }
+        "aws" => {
+            "Usage: daypass login -method=aws role=NAME
+
+  Logs in with the AWS credentials of this machine: environment, profile, web
+  identity, ECS task or EC2 instance. They sign a request that says who they
+  are; they are not sent.
+
+      $ daypass login -method=aws role=jenkins
+      $ daypass login -method=aws -path=aws-prod role=ci header_value=vault.example.com
+
+Configuration:
+
+  role=<string>
+      The role to log in to. The default is the name of the IAM role or user.
+
+  header_value=<string>
+      What the server asks for as iam_server_id_header_value, if it does.
+
+  region=<string>
+      The region to sign for; auto takes the one of the environment. The
+      default is us-east-1."
+        }
         "jwt" => {
             "Usage: daypass login -method=jwt role=NAME jwt=@FILE
 

@@ -81,9 +81,10 @@ impl<'a> Pattern<'a> {
         full.starts_with(self.0)
     }
 
-    /// Whether it can fit principals of this account at all.
+    /// Whether it can fit principals of this account and kind at all.
     pub(super) fn is_about(self, who: &PrincipalArn) -> bool {
-        self.0.starts_with(&format!("arn:{}:iam::{}:", who.partition.name(), who.account))
+        let (account, begin) = (format!("arn:{}:iam::{}:", who.partition.name(), who.account), who.begin());
+        self.0.starts_with(&account) && (self.0.starts_with(&begin) || begin.starts_with(self.0))
     }
 
     /// Checks a pattern as it is written to a role: it must say which account it is about, or somebody else's role of a fitting name could
