@@ -28,7 +28,7 @@ pub(crate) struct Figures {
     pub(crate) rate: f64,
     pub(crate) p50: String,
     pub(crate) p99: String,
-    /// Requests that were answered.
+    /// Requests that were answered, those of the moment to warm up included.
     pub(crate) total: u64,
     /// Microseconds of the server's processor time, user and system, per request.
     pub(crate) cpu: f64,
@@ -97,10 +97,11 @@ pub(crate) fn bare(
 pub(crate) fn run(log: &mut Log, target: &Target, workload: &Workload, connections: u32, seconds: u64) -> Result<Figures, String> {
     // A moment to warm up: connections, caches, and what the one before left to do.
     let wrk = Wrk { script: &target.script, address: target.address, token: &target.token, connections };
-    wrk.run(log, workload, 1)?;
+    let warm = figures(workload, &wrk.run(log, workload, 1)?, 0.0)?;
     let before = target.cpu()?;
     let text = wrk.run(log, workload, seconds)?;
-    figures(workload, &text, target.cpu()? - before)
+    let measured = figures(workload, &text, target.cpu()? - before)?;
+    Ok(Figures { total: warm.total + measured.total, ..measured })
 }
 
 /// What wrk printed, and the seconds of processor time that it took.
