@@ -245,11 +245,11 @@ def iam_logins():
     prove.secret(auth["client_token"])
     prove("an IAM user logs in with a request that it signed", auth["metadata"]["account_id"] == "999999999999" and "reader" in auth["policies"], auth["metadata"])
     prove.raises("the same name in another account does not", exceptions.InvalidRequest, lambda: login("stranger", header_value="b"))
-    prove("a signature for a region goes to it", login("person", header_value="c", region="eu-west-1")["lease_duration"] > 0)
+    # hvac signs for the global host whatever the region is; whether the region's own STS takes that, the fake one cannot tell: it has one address.
     prove.raises("a wrong key is refused by STS", exceptions.InvalidRequest, lambda: hvac.Client(url=SERVER).auth.aws.iam_login(key, secret + "x", role="person"))
     root.write_data("auth/aws/config/client", data={"iam_server_id_header_value": "vault.example.com"})
     prove.raises("a login for another server is refused", exceptions.InvalidRequest, lambda: login("person", header_value="other.example.com"))
-    prove("one for this server is not", login("person", header_value="vault.example.com", region="eu-central-1")["lease_duration"] > 0)
+    prove("one for this server is not", login("person", header_value="vault.example.com")["lease_duration"] > 0)
     root.sys.enable_secrets_engine("aws", path="for-logins")
     root.secrets.aws.create_or_update_role("deploy", "assumed_role", role_arns="arn:aws:iam::111111111111:role/ecr-staging", mount_point="for-logins")
     minted = root.secrets.aws.generate_credentials("deploy", endpoint="sts", mount_point="for-logins")["data"]
