@@ -105,6 +105,11 @@ impl ClientConfig {
             "role_arn": self.role_arn,
             "identity_token_audience": self.identity_token_audience,
             "identity_token_ttl": self.identity_token_ttl,
+            // Keys of this mount do not replace themselves.
+            "rotation_period": 0,
+            "rotation_schedule": "",
+            "rotation_window": 0,
+            "disable_automated_rotation": false,
         });
         // Vault does not have it, so clients that compare what they wrote see it only where it was written.
         if let Some(shown) = shown.as_object_mut().filter(|_| self.allow_signature_reuse) {
