@@ -3,6 +3,7 @@
 //! Owns no state and does no input or output beyond asking the operating system for time and randomness.
 //! Nothing here may know about HTTP, storage or AWS. Start at [`units`] and [`lenient`].
 
+pub mod causes;
 pub mod clock;
 pub mod duration;
 pub mod entropy;
@@ -15,6 +16,7 @@ pub mod sim;
 pub mod units;
 pub mod wire;
 
+pub use causes::causes;
 pub use clock::{Clock, SystemClock};
 pub use entropy::{Entropy, SystemEntropy};
 pub use limits::Limits;

@@ -1,4 +1,4 @@
-//! What was used lately, within a bound: the one kind of cache that this program has.
+//! What was used lately, within a bound.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;

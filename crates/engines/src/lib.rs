@@ -3,6 +3,7 @@
 //! An engine sees `daypass_sdk` alone: never another engine's state, a token, the barrier, HTTP or the disk.
 
 pub mod auth;
+mod der;
 pub mod registry;
 pub mod secrets;
 

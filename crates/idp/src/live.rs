@@ -145,20 +145,9 @@ fn authorization(proof: &Proof) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// The causes of an error in one line, each said once.
+/// The causes of an error in one line, cut at its limit.
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut out = String::new();
-    for cause in std::iter::successors(Some(error), |&error| error.source()) {
-        let text = cause.to_string();
-        if out.contains(&text) {
-            continue;
-        }
-        if !out.is_empty() {
-            out.push_str(": ");
-        }
-        out.push_str(&text);
-    }
-    out.chars().take(DETAIL_MAX).collect()
+    daypass_base::causes(error).chars().take(DETAIL_MAX).collect()
 }
 
 #[cfg(test)]

@@ -36,19 +36,9 @@ fn finds<T: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
     std::iter::successors(Some(error), |&error| error.source()).any(<dyn StdError>::is::<T>)
 }
 
-/// The causes of an error in one line, each said once.
+/// The causes of an error in one line, cut at its limit.
 pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
-    let mut out = String::new();
-    for cause in std::iter::successors(Some(error), |&error| error.source()) {
-        let text = cause.to_string();
-        if out.contains(&text) {
-            continue;
-        }
-        if !out.is_empty() {
-            out.push_str(": ");
-        }
-        out.push_str(&text);
-    }
+    let out = daypass_base::causes(error);
     match out.char_indices().nth(DETAIL_MAX) {
         Some((at, _)) => format!("{}…", out.split_at(at).0),
         None => out,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_smithy_async::time::TimeSource;
 use bytes::Bytes;
+use daypass_base::Clock;
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
@@ -144,14 +145,7 @@ impl LiveAws {
         let mut adjusted = false;
         loop {
             let sent = endpoint.wire.send(|| endpoint.request(&identity, now(), body));
-            let answer = tokio::select! {
-                biased;
-                sent = sent => sent.map_err(|trouble| no_answer(endpoint, &trouble))?,
-                () = self.clock.sleep(ATTEMPT_MAX) => {
-                    let error = AwsError::unreachable(posted(endpoint, &format!("no answer within {ATTEMPT_MAX:?}")));
-                    return Err(Failed { error, remedy: Remedy::Wait(None) });
-                }
-            };
+            let answer = in_time(&*self.clock, endpoint, sent).await?;
             match understand(&answer, endpoint::millis(now())) {
                 Err(failed) if !adjusted && endpoint.adjust(&failed.error.code, &answer, now()) => adjusted = true,
                 understood => return understood,
@@ -187,12 +181,28 @@ fn policies(form: &mut Form, arns: &[String], policy: Option<&str>) {
     form.add_some("Policy", policy);
 }
 
+/// What an endpoint answers within the time of one attempt.
+pub(super) async fn in_time(
+    clock: &dyn Clock,
+    endpoint: &Endpoint,
+    sent: impl Future<Output = std::result::Result<Answer, Trouble>>,
+) -> std::result::Result<Answer, Failed> {
+    tokio::select! {
+        biased;
+        sent = sent => sent.map_err(|trouble| no_answer(endpoint, &trouble)),
+        () = clock.sleep(ATTEMPT_MAX) => {
+            let error = AwsError::unreachable(posted(endpoint, &format!("no answer within {ATTEMPT_MAX:?}")));
+            Err(Failed { error, remedy: Remedy::Wait(None) })
+        }
+    }
+}
+
 /// What went wrong and where, as Go words it.
-pub(super) fn posted(endpoint: &Endpoint, detail: &str) -> String {
+fn posted(endpoint: &Endpoint, detail: &str) -> String {
     format!("Post {:?}: {detail}", endpoint.url())
 }
 
-pub(super) fn no_answer(endpoint: &Endpoint, trouble: &Trouble) -> Failed {
+fn no_answer(endpoint: &Endpoint, trouble: &Trouble) -> Failed {
     let (detail, remedy) = match trouble {
         Trouble::Settings(detail) => (detail, Remedy::None),
         Trouble::Unconnected(detail) => (detail, Remedy::WaitALittle),

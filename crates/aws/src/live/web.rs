@@ -9,12 +9,11 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use daypass_base::Clock;
 
-use super::ATTEMPT_MAX;
 use super::endpoint::{self, Endpoint};
 use super::keys::Keys;
 use super::query::Form;
 use super::retry::{Failed, Progress, Remedy, Retries};
-use super::sts::{bucket, no_answer, not_understood, posted, understand};
+use super::sts::{bucket, in_time, not_understood, understand};
 use crate::api::{Credential, Result, Target, WebIdentity};
 use crate::{AwsError, ErrorKind};
 
@@ -96,14 +95,7 @@ impl Web {
 
     async fn ask(&self, endpoint: &Endpoint, body: &bytes::Bytes) -> std::result::Result<Credential, Failed> {
         let sent = endpoint.wire.send(|| Ok(endpoint.unsigned(body)));
-        let answer = tokio::select! {
-            biased;
-            sent = sent => sent.map_err(|trouble| no_answer(endpoint, &trouble))?,
-            () = self.clock.sleep(ATTEMPT_MAX) => {
-                let error = AwsError::unreachable(posted(endpoint, &format!("no answer within {ATTEMPT_MAX:?}")));
-                return Err(Failed { error, remedy: Remedy::Wait(None) });
-            }
-        };
+        let answer = in_time(&*self.clock, endpoint, sent).await?;
         let now = endpoint::millis(super::time::SdkClock(Arc::clone(&self.clock)).system_time());
         let understood = understand(&answer, now).map_err(|failed| {
             // STS could not reach us just now, to read the keys.

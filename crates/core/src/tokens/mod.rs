@@ -404,7 +404,8 @@ impl Tokens {
 
     /// Whether a stored token has ended or its revocation has begun.
     pub(crate) async fn is_over(&self, id: TokenId, now: Timestamp) -> Result<bool> {
-        Ok(self.rows.get_json::<TokenRow>(&token_key(id)).await?.is_some_and(|(row, _)| row.ended(now)))
+        let (found, _) = self.rows.find::<TokenRow>(&token_key(id)).await?;
+        Ok(found.is_some_and(|found| found.value.ended(now)))
     }
 
     /// Removes an edge to a child that is gone.

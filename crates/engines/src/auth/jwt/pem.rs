@@ -5,6 +5,7 @@
 use data_encoding::BASE64;
 
 use super::key::Kind;
+use crate::der::element;
 
 /// Longest PEM text, in bytes.
 const PEM_BYTES_MAX: usize = 32 * 1024;
@@ -94,20 +95,4 @@ fn info_of_certificate(der: &[u8]) -> Option<&[u8]> {
 /// The content of an element with this tag that is all there is.
 fn whole(tag: u8, der: &[u8]) -> Option<&[u8]> {
     element(tag, der).filter(|(_, rest)| rest.is_empty()).map(|(content, _)| content)
-}
-
-/// The content of the first element, which must have this tag, and what follows it.
-fn element(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (first, rest) = der.split_first()?;
-    let (length, rest) = rest.split_first()?;
-    let (length, rest) = match length {
-        short @ 0..=0x7f => (usize::from(*short), rest),
-        long @ 0x81..=0x83 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(long & 0x7f))?;
-            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
-        }
-        _ => return None,
-    };
-    (*first == tag).then_some(())?;
-    rest.split_at_checked(length)
 }

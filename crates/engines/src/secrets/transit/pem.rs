@@ -5,6 +5,8 @@ use data_encoding::BASE64;
 use daypass_sdk::{Error, Result};
 use zeroize::Zeroizing;
 
+use crate::der::element;
+
 /// A PEM block with lines of 64 characters and a line end after the last, as Go writes it.
 pub(super) fn write(label: &str, der: &[u8]) -> String {
     let text = Zeroizing::new(BASE64.encode(der));
@@ -78,22 +80,6 @@ pub(super) fn inside_pkcs8(der: &[u8]) -> Option<&[u8]> {
     let (_version, rest) = element(0x02, sequence)?;
     let (_algorithm, rest) = element(0x30, rest)?;
     element(0x04, rest).map(|(key, _)| key)
-}
-
-/// The content of the first DER element, which must have this tag, and what follows it.
-fn element(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (first, rest) = der.split_first()?;
-    let (length, rest) = rest.split_first()?;
-    let (length, rest) = match length {
-        short @ 0..=0x7f => (usize::from(*short), rest),
-        long @ 0x81..=0x83 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(long & 0x7f))?;
-            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
-        }
-        _ => return None,
-    };
-    (*first == tag).then_some(())?;
-    rest.split_at_checked(length)
 }
 
 #[cfg(test)]
