@@ -4,9 +4,11 @@
 pub(crate) mod instructions;
 pub(crate) mod leases;
 mod load;
+pub(crate) mod logins;
 mod peer;
 mod results;
 mod standin;
+pub(crate) mod steady;
 
 use crate::http;
 use crate::install::{debian, python};

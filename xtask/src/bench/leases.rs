@@ -26,7 +26,7 @@ pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Fou
     let most = std::env::var("DAYPASS_LEASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
     let mut sizes: Vec<u64> = SIZES.into_iter().filter(|size| *size < most).collect();
     sizes.push(most);
-    let mut target = Target::for_leases(project, binary)?;
+    let mut target = Target::with_root(project, "leases", binary)?;
     let (create, look_up) = (Workload::token_create(), Workload::look_up());
     let (mut stored, mut figures, mut costs, mut checks, mut drawn) = (0, Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for size in sizes {

@@ -79,20 +79,61 @@ impl Workload {
     pub(crate) fn look_up() -> Self {
         Self::new("token lookup-self", "GET", "/v1/auth/token/lookup-self", "")
     }
+
+    /// Requests of every kind that a day brings, some more often than others; each caller ten times a second.
+    pub(crate) fn everything(keys: u32) -> Self {
+        let read = Self::new("", "GET", "/v1/bench/data/%d", "");
+        let all = [
+            read.clone(),
+            read.clone(),
+            read.clone(),
+            Self::new("", "PUT", "/v1/bench/data/%d", &write()),
+            Self::new("", "PUT", "/v1/aws/sts/bench", MINT),
+            Self::look_up(),
+            Self::new("", "PUT", "/v1/auth/approle/login", LOGIN),
+            Self::new("", "POST", "/v1/auth/token/create", r#"{"policies":["default"],"ttl":"1m"}"#),
+            Self::new("", "PUT", "/v1/transit/encrypt/bench", &encrypt()),
+            Self::new("", "GET", "/v1/sys/policies/acl/bench", ""),
+            Self::new("", "GET", "/v1/sys/health", ""),
+        ];
+        let kinds = all.into_iter().flat_map(|workload| workload.kinds).collect();
+        Self { kinds, pause: 100, ..Self::new("everything", "", "", "") }.of_keys(keys).minting()
+    }
 }
+
+impl Workload {
+    /// Logins by these identity tokens; sixty-four callers reach some 180 a second.
+    pub(crate) fn logins(tokens: &[&str]) -> Self {
+        let kind = |token: &&str| {
+            let body = format!("{{\"role\":\"ci\",\"jwt\":\"{token}\"}}");
+            Kind { method: "PUT", path: "/v1/auth/jwt/login".to_owned(), body }
+        };
+        Self { kinds: tokens.iter().map(kind).collect(), pause: 350, ..Self::new("logins", "", "", "") }
+    }
+}
+
+/// A secret of 1 KB.
+fn write() -> String {
+    format!("{{\"data\":{{\"v\":\"{}\"}}}}", "x".repeat(1000))
+}
+
+/// 1 KB to encrypt.
+fn encrypt() -> String {
+    format!("{{\"plaintext\":\"{}\"}}", "eHh4".repeat(333))
+}
+
+const MINT: &str = "{\"ttl\":\"15m\"}";
+const LOGIN: &str = r#"{"role_id":"{role_id}","secret_id":"{secret_id}"}"#;
 
 /// All that is measured; KV reads and writes are of so many keys.
 pub(crate) fn all(keys: u32) -> Vec<Workload> {
-    let kilobyte = "x".repeat(1000);
-    let write = format!("{{\"data\":{{\"v\":\"{kilobyte}\"}}}}");
-    let (mint, both) = ("{\"ttl\":\"15m\"}", &[1, 64]);
-    let plaintext = format!("{{\"plaintext\":\"{}\"}}", "eHh4".repeat(333));
+    let write = write();
+    let both = &[1, 64];
     let read = |name| Workload::new(name, "GET", "/v1/bench/data/%d", "").of_keys(keys);
-    let login = r#"{"role_id":"{role_id}","secret_id":"{secret_id}"}"#;
     let one = |workload: Workload| workload.kinds.into_iter().next();
     let reads = std::iter::repeat_n(one(read("")), 7).flatten();
     let others =
-        [Workload::new("", "PUT", "/v1/bench/data/%d", &write), Workload::new("", "PUT", "/v1/aws/sts/bench", mint), Workload::look_up()];
+        [Workload::new("", "PUT", "/v1/bench/data/%d", &write), Workload::new("", "PUT", "/v1/aws/sts/bench", MINT), Workload::look_up()];
     let mix = reads.chain(others.into_iter().filter_map(one)).collect();
     vec![
         Workload::new("sys/health", "GET", "/v1/sys/health", "").at(both),
@@ -101,14 +142,15 @@ pub(crate) fn all(keys: u32) -> Vec<Workload> {
         Workload { name: "token lookup-self, no default policy", ..Workload::look_up() }.through(Door::Bare).at(&[16]),
         read("KV v2 read, 1 KB of 10 k keys").at(both),
         Workload::new("KV v2 write, 1 KB, durable", "PUT", "/v1/bench/data/%d", &write).of_keys(keys).at(both),
-        Workload::new("AppRole login", "PUT", "/v1/auth/approle/login", login),
+        Workload::new("AppRole login", "PUT", "/v1/auth/approle/login", LOGIN),
         Workload { name: "token create", ..Workload::new("", "POST", "/v1/auth/token/create", r#"{"policies":["default"],"ttl":"1h"}"#) },
-        Workload::new("transit encrypt, 1 KB", "PUT", "/v1/transit/encrypt/bench", &plaintext),
+        Workload::new("transit encrypt, 1 KB", "PUT", "/v1/transit/encrypt/bench", &encrypt()),
         Workload::new("policy read", "GET", "/v1/sys/policies/acl/bench", ""),
-        Workload::new("aws/sts", "PUT", "/v1/aws/sts/bench", mint).minting().at(both),
+        Workload::new("aws/sts", "PUT", "/v1/aws/sts/bench", MINT).minting().at(both),
         Workload { kinds: mix, ..Workload::new(MIX, "", "", "") }.of_keys(keys).minting(),
-        Workload::new(SLOW, "PUT", "/v1/slow/sts/bench", mint).minting().at(&[64, 256]),
-        Workload { pause: 100, ..Workload::new(SLOW_PACED, "PUT", "/v1/slow/sts/bench", mint) }.minting().at(&[256]),
+        Workload::new(SLOW, "PUT", "/v1/slow/sts/bench", MINT).minting().at(&[64, 256]),
+        Workload { pause: 100, ..Workload::new(SLOW_BUSY, "PUT", "/v1/slow/sts/bench", MINT) }.minting().at(&[256]),
+        Workload { pause: 1000, ..Workload::new(SLOW_PACED, "PUT", "/v1/slow/sts/bench", MINT) }.minting().at(&[256]),
     ]
 }
 
@@ -117,8 +159,9 @@ pub(crate) const SLOW: &str = "aws/sts, STS answers in 20 ms";
 
 const MIX: &str = "mix: 70 % KV read, 10 % write, 10 % aws/sts, 10 % lookup";
 
-/// The same by callers that have something else to do: ten requests a second each, so that the machine is not the limit.
-const SLOW_PACED: &str = "aws/sts, STS answers in 20 ms, 100 ms between two requests of a caller";
+/// The same by callers that have something else to do, so that the machine is not the limit: ten requests a second each, and one.
+const SLOW_BUSY: &str = "aws/sts, STS answers in 20 ms, 100 ms between two requests of a caller";
+const SLOW_PACED: &str = "aws/sts, STS answers in 20 ms, a second between two requests of a caller";
 
 /// Asks the stand-in for STS itself: what no server in between could better.
 pub(crate) fn bare(

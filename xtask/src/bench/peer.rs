@@ -116,10 +116,10 @@ impl Target {
     }
 
     /// Ours, with a token that may make others.
-    pub(crate) fn for_leases(project: &Project, binary: &Path) -> Result<Self, String> {
-        let folder = fresh(project, "bench-leases")?;
+    pub(crate) fn with_root(project: &Project, name: &str, binary: &Path) -> Result<Self, String> {
+        let folder = fresh(project, &format!("bench-{name}"))?;
         let storage = sqlite(&folder);
-        let mut target = Self::start(project, "bench/leases", Command::new(binary), &folder, &storage, "")?;
+        let mut target = Self::start(project, &format!("bench/{name}"), Command::new(binary), &folder, &storage, "")?;
         binary.clone_into(&mut target.binary);
         target.set_up()?;
         target.token.clone_from(&target.root);
@@ -168,10 +168,10 @@ impl Target {
 
     /// Size of the store on disk, with what is not yet written back.
     pub(crate) fn store_bytes(&self) -> Result<u64, String> {
-        let folder = self.config.with_extension("");
-        let size = |name: &str| std::fs::metadata(folder.join(name)).map_or(0, |metadata| metadata.len());
-        match size("store.db") + size("store.db-wal") {
-            0 => Err(format!("there is no store in {}", folder.display())),
+        let store = self.store();
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        match size(&store) + size(&store.with_extension("db-wal")) {
+            0 => Err(format!("there is no store at {}", store.display())),
             bytes => Ok(bytes),
         }
     }
@@ -317,12 +317,23 @@ impl Target {
         Ok((line.split_whitespace().next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0) / 100.0).round() / 10.0)
     }
 
+    /// Open file descriptors.
+    pub(crate) fn descriptors(&self) -> Result<usize, String> {
+        let path = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(&path).map(Iterator::count).map_err(|e| format!("{path}: {e}"))
+    }
+
+    /// The file that the store is.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.config.with_extension("").join("store.db")
+    }
+
     fn proc(&self, file: &str) -> Result<String, String> {
         let path = format!("/proc/{}/{file}", self.child.id());
         std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))
     }
 
-    fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
+    pub(super) fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
         let header = format!("X-Vault-Token: {}", self.root);
         let answer = http::request(self.address, method, &format!("/v1/{path}"), &[header], &body.to_string())?;
         if !(200..300).contains(&answer.status) {
