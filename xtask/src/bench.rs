@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the figures of bench/README.md, measured on this machine in one run, beside a peer where one can be
 //! installed. What counts is the ratio: absolute figures change with the machine and with its mood.
 
+pub(crate) mod expiry;
 pub(crate) mod instructions;
 pub(crate) mod leases;
 mod load;

@@ -19,9 +19,10 @@ struct Soak {
     work: fn(&Project, &mut Log) -> Result<Found, String>,
 }
 
-const SOAKS: [Soak; 8] = [
+const SOAKS: [Soak; 9] = [
     Soak { name: "acl-model", about: "a million random policy sets judge as a slow model does", work: acl_model },
     Soak { name: "crash", about: "2,000 times kill -9 under a load of writes", work: crashes },
+    Soak { name: "expiry", about: "two minutes in which thousands of tokens end each second", work: expiry },
     Soak { name: "fuzz", about: "each fuzz target for five minutes, five side by side", work: fuzzing },
     Soak { name: "hour", about: "an hour of mixed load: memory, descriptors and the file stay as they are", work: hour },
     Soak {
@@ -98,6 +99,11 @@ fn fuzzing(project: &Project, log: &mut Log) -> Result<Found, String> {
 fn leases(project: &Project, log: &mut Log) -> Result<Found, String> {
     let binary = crate::bench::release(project, log)?;
     crate::bench::leases::run(project, log, &binary)
+}
+
+fn expiry(project: &Project, log: &mut Log) -> Result<Found, String> {
+    let binary = crate::bench::release(project, log)?;
+    crate::bench::expiry::run(project, log, &binary)
 }
 
 fn hour(project: &Project, log: &mut Log) -> Result<Found, String> {

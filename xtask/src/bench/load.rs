@@ -75,6 +75,11 @@ impl Workload {
         Self::new("token create", "POST", "/v1/auth/token/create", r#"{"policies":["default"],"ttl":"24h","no_parent":true}"#)
     }
 
+    /// Tokens that live for twenty seconds.
+    pub(crate) fn short_token_create() -> Self {
+        Self::new("token create", "POST", "/v1/auth/token/create", r#"{"policies":["default"],"ttl":"20s","no_parent":true}"#)
+    }
+
     /// The caller's own token.
     pub(crate) fn look_up() -> Self {
         Self::new("token lookup-self", "GET", "/v1/auth/token/lookup-self", "")
