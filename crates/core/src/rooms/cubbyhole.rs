@@ -71,8 +71,8 @@ async fn write(room: Arc<Cubbyhole>, cx: Cx, secret: Secret) -> Result<()> {
         return Err(Error::failed("missing path"));
     }
     for _ in 0..CONFLICTS_MAX {
-        // The token must still be as it was when it was seen alive: what came after its revocation cleared this place would lie here for
-        // good.
+        // The token must still be as it was when it was seen alive: that its row exists would not do, it stays until all that hung on it is
+        // gone, and what came after this place was cleared would lie here for good.
         let known = unsealed.tokens.by_id(token).await?.ok_or_else(invalid_token)?;
         let changes = Changes::new().put_json(&cx.request.below, &secret.fields)?;
         let batch = view::batch_below(&unsealed.rows, cubbyhole_prefix(token), changes)?;
@@ -102,7 +102,8 @@ impl Cubbyhole {
     /// The caller's own storage. Errors: `BadRequest` for tokens that have none.
     fn store(&self, cx: &Cx) -> Result<Store> {
         let (_, unsealed) = self.way.open()?;
-        Ok(view::store(&unsealed.rows, cubbyhole_prefix(owner(cx)?)))
+        let token = owner(cx)?;
+        Ok(view::store_owned_by(&unsealed.rows, cubbyhole_prefix(token), token_key(token)))
     }
 }
 
