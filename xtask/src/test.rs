@@ -9,6 +9,7 @@ pub(crate) mod fuzz;
 pub(crate) mod openapi;
 mod story;
 
+use crate::bench::instructions;
 use crate::process::Log;
 use crate::project::Project;
 use std::time::Instant;
@@ -37,7 +38,7 @@ struct Stage {
 }
 
 /// Cheap ones first, so that a typo is heard of soon.
-const STAGES: [Stage; 20] = [
+const STAGES: [Stage; 21] = [
     Stage { name: "fmt", about: "formatting", work: code::fmt },
     Stage { name: "tidy", about: "the project's own rules", work: code::tidy },
     Stage { name: "clippy", about: "lints, warnings are errors", work: code::clippy },
@@ -56,6 +57,7 @@ const STAGES: [Stage; 20] = [
     Stage { name: "docs", about: "every command of docs/aws.md, and README.md's", work: docs::run },
     Stage { name: "openapi", about: "the OpenAPI document: valid, a client made from it, schemathesis", work: openapi::run },
     Stage { name: "story", about: "Terraform, Packer, a registry: the whole pipeline", work: story::run },
+    Stage { name: "instructions", about: "what three hot paths cost, counted by callgrind", work: instructions::stage },
     Stage { name: "crash", about: "kill -9 under a load of writes", work: crash::run },
     Stage { name: "fuzz", about: "each fuzz target for some seconds", work: fuzz::run },
 ];

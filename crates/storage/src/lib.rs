@@ -77,6 +77,8 @@ pub enum Condition {
     Exists,
     /// The key has a value with this version.
     Version(u64),
+    /// No key begins with this one, itself included.
+    NothingBelow,
 }
 
 /// Something that comes due: the expiry index is ordered by shard, then time, then id.

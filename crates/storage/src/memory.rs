@@ -229,6 +229,10 @@ impl State {
             Condition::Absent => version.is_none(),
             Condition::Exists => version.is_some(),
             Condition::Version(wanted) => version == Some(wanted),
+            Condition::NothingBelow => {
+                let next = self.rows.range(key..).next();
+                next.is_none_or(|(next, _)| next.space != key.space || !next.bytes.starts_with(&key.bytes))
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::Way;
 use crate::revoke::cubbyhole_prefix;
+use crate::tokens::token_key;
 use crate::view;
 
 /// The room behind `cubbyhole/`.
@@ -91,6 +92,6 @@ impl Cubbyhole {
             .caller
             .token
             .ok_or_else(|| Error::bad_request("cubbyhole operations are only supported by \"service\" type tokens"))?;
-        Ok(view::store(&unsealed.rows, cubbyhole_prefix(token)))
+        Ok(view::store_owned_by(&unsealed.rows, cubbyhole_prefix(token), token_key(token)))
     }
 }

@@ -245,11 +245,11 @@ impl Committer {
             return Ok(Some(CommitError::Fenced(claim)));
         }
         for (index, (key, condition)) in batch.conditions.iter().enumerate() {
-            let version = self.version(key)?;
             let holds = match condition {
-                Condition::Absent => version.is_none(),
-                Condition::Exists => version.is_some(),
-                Condition::Version(wanted) => version == Some(*wanted),
+                Condition::Absent => self.version(key)?.is_none(),
+                Condition::Exists => self.version(key)?.is_some(),
+                Condition::Version(wanted) => self.version(key)? == Some(*wanted),
+                Condition::NothingBelow => self.nothing_below(key)?,
             };
             if !holds {
                 return Ok(Some(CommitError::Conflict(index)));
@@ -281,6 +281,13 @@ impl Committer {
     fn version(&self, key: &Key) -> rusqlite::Result<Option<u64>> {
         let mut statement = self.connection.prepare_cached(SpaceSql::of(key.space).version)?;
         statement.query_row([&*key.bytes], |row| row.get::<_, i64>(0)).optional().map(|found| found.map(i64::unsigned_abs))
+    }
+
+    fn nothing_below(&self, key: &Key) -> rusqlite::Result<bool> {
+        let mut statement = self.connection.prepare_cached(SpaceSql::of(key.space).keys_from)?;
+        let mut rows = statement.query([&*key.bytes])?;
+        let Some(next) = rows.next()? else { return Ok(true) };
+        Ok(!next.get_ref(0)?.as_blob()?.starts_with(&key.bytes))
     }
 
     /// Removals first; see [`Batch`].
