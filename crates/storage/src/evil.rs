@@ -11,6 +11,7 @@ use bytes::Bytes;
 use daypass_base::{BoxFuture, Clock, Entropy, Timestamp};
 use parking_lot::Mutex;
 
+use crate::snapshot::{Export, Staged, Staging};
 use crate::{Backend, Batch, Claim, CommitError, Due, Key, Read, ReadError, Row};
 
 /// Wraps a store and fails where told.
@@ -211,6 +212,18 @@ impl<B: Backend + ?Sized> Backend for EvilBackend<B> {
         until: Timestamp,
     ) -> BoxFuture<'a, Result<Option<Claim>, CommitError>> {
         Box::pin(self.write(self.inner.claim(shard, owner, now, until)))
+    }
+
+    fn export(&self) -> BoxFuture<'_, Result<Export, CommitError>> {
+        Box::pin(self.write(self.inner.export()))
+    }
+
+    fn stage(&self) -> BoxFuture<'_, Result<Box<dyn Staging>, CommitError>> {
+        Box::pin(self.write(self.inner.stage()))
+    }
+
+    fn replace(&self, staged: Staged) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(self.write(self.inner.replace(staged)))
     }
 
     fn kind(&self) -> &'static str {

@@ -85,6 +85,13 @@ impl Setup {
         self
     }
 
+    /// With other random numbers: another server, that shares no key with the usual one.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
     /// With metrics shown like this.
     #[must_use]
     pub fn metrics(mut self, shown: MetricsShown) -> Self {
