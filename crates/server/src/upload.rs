@@ -1,6 +1,5 @@
 //! A body that is handed over while it comes. Who reads it sets the pace: nothing is taken from the socket that nobody has room for.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use daypass_base::Clock;

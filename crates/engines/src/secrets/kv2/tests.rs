@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use daypass_base::Clock as _;
 use daypass_sdk::sim::MemoryStorage;
 use serde_json::{Value, json};
 
