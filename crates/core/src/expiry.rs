@@ -29,7 +29,10 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
         let elapsed = strong.clock.elapsed();
         if last_tick.is_none_or(|last| elapsed.saturating_sub(last) >= TICK) {
             last_tick = Some(elapsed);
-            tick(&strong, &unsealed).await;
+            // The engines' regular work changes things at AWS.
+            if !unsealed.revocation.is_paused() {
+                tick(&strong, &unsealed).await;
+            }
             if let Err(error) = unsealed.oidc.rotate_due().await {
                 tracing::warn!(%error, "keys of identity tokens could not be rotated; it is tried again in a minute");
             }
@@ -41,19 +44,9 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             last_removal = elapsed;
             finish_removals(&strong, &unsealed).await;
         }
-        let more = match step(&strong, &unsealed).await {
-            Ok(more) => more,
-            Err(error) => {
-                tracing::warn!(%error, "expiry could not go on; it tries again");
-                false
-            }
-        };
-        let sweeping = crate::sweeps::step(&strong, &unsealed).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "a revocation by prefix could not go on; it tries again");
-            false
-        });
+        let more = !unsealed.revocation.is_paused() && take_back(&strong, &unsealed).await;
         drop((strong, unsealed));
-        if (more || sweeping) && !*stopped.borrow() {
+        if more && !*stopped.borrow() {
             tokio::task::yield_now().await;
             continue;
         }
@@ -66,6 +59,19 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             }
         }
     }
+}
+
+/// One batch of what has ended, and one of what is swept. Returns whether there may be more.
+async fn take_back(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> bool {
+    let more = step(inner, unsealed).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "expiry could not go on; it tries again");
+        false
+    });
+    let sweeping = crate::sweeps::step(inner, unsealed).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "a revocation by prefix could not go on; it tries again");
+        false
+    });
+    more || sweeping
 }
 
 /// One batch. Returns whether there may be more.
