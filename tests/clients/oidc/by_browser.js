@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Browser } from "./browser.js";
-import { prove, secret, until } from "./proof.js";
+import { WAIT_MAX, prove, secret, until } from "./proof.js";
 
 // `daypass login -method=oidc`, waiting.
 class Terminal {
@@ -23,7 +23,7 @@ class Terminal {
   }
 
   async end() {
-    const late = setTimeout(() => this.child.kill(), 20_000);
+    const late = setTimeout(() => this.child.kill(), WAIT_MAX);
     const status = await this.ended;
     clearTimeout(late);
     const auth = this.out.startsWith("{") ? JSON.parse(this.out).auth : undefined;

@@ -28,9 +28,9 @@ export class House {
   // Starts the provider with new keys.
   async start() {
     const keys = [key("RS256", "rsa", { modulusLength: 2048 }), key("ES256", "ec", { namedCurve: "P-256" })];
-    this.provider = spawn(process.execPath, [PROVIDER], { stdio: ["pipe", "inherit", "inherit"] });
+    this.provider = spawn(process.execPath, [PROVIDER], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
     const redirects = [this.callback, this.page, this.posted];
-    this.provider.stdin.end(JSON.stringify({ port: this.port, keys, secret: this.secret, redirects }));
+    this.provider.send({ port: this.port, keys, secret: this.secret, redirects });
     await until("the provider is there", async () => (await fetch(`${this.issuer}/.well-known/openid-configuration`)).ok);
   }
 

@@ -1,7 +1,7 @@
 // A certified OpenID provider on loopback, with its own login and consent pages. Everybody whom it knows may log in with any password.
 //
-// It reads one JSON document from its standard input: port, keys (JWKs), secret, redirects. It prints `ready` once it listens.
-import { text } from "node:stream/consumers";
+// Its parent sends one message: port, keys (JWKs), secret, redirects. It ends with its parent.
+import { once } from "node:events";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
@@ -15,7 +15,8 @@ const PEOPLE = {
 // The API that machines ask for tokens for.
 const API = "urn:daypass";
 
-const { port, keys, secret, redirects } = JSON.parse(await text(process.stdin));
+const { port, keys, secret, redirects } = (await once(process, "message"))[0];
+process.once("disconnect", () => process.exit());
 const issuer = `http://127.0.0.1:${port}`;
 const person = (client_id, more) => ({ client_id, client_secret: secret, redirect_uris: redirects, ...more });
 
@@ -58,4 +59,4 @@ const provider = new Provider(issuer, {
 });
 
 provider.on("server_error", (_, error) => console.error(error));
-provider.listen(port, "127.0.0.1", () => console.log("ready"));
+provider.listen(port, "127.0.0.1");
