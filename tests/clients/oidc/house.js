@@ -25,12 +25,12 @@ export class House {
     this.posted = `${process.env.VAULT_ADDR}/v1/auth/oidc/oidc/callback`;
   }
 
-  // Starts the provider with new keys.
-  async start() {
+  // Starts the provider with new keys. `ways` are those that it takes a client's password by.
+  async start(ways = ["client_secret_basic", "client_secret_post"]) {
     const keys = [key("RS256", "rsa", { modulusLength: 2048 }), key("ES256", "ec", { namedCurve: "P-256" })];
     this.provider = spawn(process.execPath, [PROVIDER], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
     const redirects = [this.callback, this.page, this.posted];
-    this.provider.send({ port: this.port, keys, secret: this.secret, redirects });
+    this.provider.send({ port: this.port, keys, secret: this.secret, redirects, ways });
     await until("the provider is there", async () => (await fetch(`${this.issuer}/.well-known/openid-configuration`)).ok);
   }
 
@@ -40,9 +40,9 @@ export class House {
     await ended;
   }
 
-  async restart() {
+  async restart(ways) {
     await this.stop();
-    await this.start();
+    await this.start(ways);
   }
 
   // Configures a mount for a client of the provider.

@@ -80,8 +80,15 @@ async function rotation(house, old) {
   const forged = JSON.stringify({ ...JSON.parse(Buffer.from(claims, "base64url")), sub: "other" });
   const broken = await logIn("machine", [header, Buffer.from(forged).toString("base64url"), signature].join("."));
   prove("nor is one that was changed", broken.status >= 400 && broken.errors.includes("signature"), `${broken.status} ${broken.errors}`);
+  await annLogsIn(house, "a person logs in under the new keys too");
+  await house.restart(["client_secret_post"]);
+  await house.configure("people");
+  await annLogsIn(house, "a provider that takes our password in the form alone gets it there");
+}
+
+async function annLogsIn(house, sentence) {
   const begun = await api("POST", "auth/oidc/oidc/auth_url", { role: "people", redirect_uri: house.callback }, null);
   const { state, code } = await new Person("ann").visit(begun.data.auth_url, house.callback);
   const ended = await api("GET", `auth/oidc/oidc/callback?${new URLSearchParams({ state, code })}`, undefined, null);
-  prove("a person logs in under the new keys too", ended.status === 200 && ended.auth.metadata.mail === "ann@acme.example", ended.errors);
+  prove(sentence, ended.status === 200 && ended.auth.metadata.mail === "ann@acme.example", ended.errors);
 }

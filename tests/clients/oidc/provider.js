@@ -1,6 +1,6 @@
 // A certified OpenID provider on loopback, with its own login and consent pages. Everybody whom it knows may log in with any password.
 //
-// Its parent sends one message: port, keys (JWKs), secret, redirects. It ends with its parent.
+// Its parent sends one message: port, keys (JWKs), secret, redirects, ways to show the secret. It ends with its parent.
 import { once } from "node:events";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
@@ -15,10 +15,10 @@ const PEOPLE = {
 // The API that machines ask for tokens for.
 const API = "urn:daypass";
 
-const { port, keys, secret, redirects } = (await once(process, "message"))[0];
+const { port, keys, secret, redirects, ways } = (await once(process, "message"))[0];
 process.once("disconnect", () => process.exit());
 const issuer = `http://127.0.0.1:${port}`;
-const person = (client_id, more) => ({ client_id, client_secret: secret, redirect_uris: redirects, ...more });
+const person = (client_id, more) => ({ client_id, client_secret: secret, redirect_uris: redirects, token_endpoint_auth_method: ways[0], ...more });
 
 const provider = new Provider(issuer, {
   clients: [
@@ -31,10 +31,11 @@ const provider = new Provider(issuer, {
       application_type: "native",
     }),
     person("elliptic", { id_token_signed_response_alg: "ES256" }),
-    { client_id: "machine", client_secret: secret, grant_types: ["client_credentials"], redirect_uris: [], response_types: [] },
+    { client_id: "machine", client_secret: secret, token_endpoint_auth_method: ways[0], grant_types: ["client_credentials"], redirect_uris: [], response_types: [] },
   ],
   jwks: { keys },
   cookies: { keys: ["of no value"] },
+  clientAuthMethods: ways,
   pkce: { methods: ["S256"], required: () => true },
   scopes: ["openid"],
   claims: { openid: ["sub"], email: ["email"], profile: ["name"], groups: ["groups"] },
