@@ -38,7 +38,7 @@ struct Stage {
 }
 
 /// Cheap ones first, so that a typo is heard of soon.
-const STAGES: [Stage; 21] = [
+const STAGES: [Stage; 22] = [
     Stage { name: "fmt", about: "formatting", work: code::fmt },
     Stage { name: "tidy", about: "the project's own rules", work: code::tidy },
     Stage { name: "clippy", about: "lints, warnings are errors", work: code::clippy },
@@ -50,6 +50,7 @@ const STAGES: [Stage; 21] = [
     Stage { name: "clients/go", about: "the official Go client", work: clients::go },
     Stage { name: "clients/java", about: "the Java driver that Jenkins uses", work: clients::java },
     Stage { name: "clients/node", about: "node-vault", work: clients::node },
+    Stage { name: "clients/oidc", about: "a certified OpenID provider, logins with Chromium and without", work: clients::oidc },
     Stage { name: "clients/vaultrs", about: "Rust's client", work: clients::vaultrs },
     Stage { name: "clients/aws", about: "the AWS CLI with credentials from here", work: clients::aws },
     Stage { name: "clients/moto", about: "IAM users and their keys at a second fake AWS", work: clients::moto },
