@@ -55,7 +55,7 @@ const STAGES: [Stage; 22] = [
     Stage { name: "clients/aws", about: "the AWS CLI with credentials from here", work: clients::aws },
     Stage { name: "clients/moto", about: "IAM users and their keys at a second fake AWS", work: clients::moto },
     Stage { name: "clients/replay", about: "recorded sessions of Terraform's Vault provider", work: clients::replay },
-    Stage { name: "docs", about: "every command of docs/aws.md, and README.md's", work: docs::run },
+    Stage { name: "docs", about: "every command of docs/aws.md and README.md, and the recipes of docs/pipelines.md", work: docs::run },
     Stage { name: "openapi", about: "the OpenAPI document: valid, a client made from it, schemathesis", work: openapi::run },
     Stage { name: "story", about: "Terraform, Packer, a registry: the whole pipeline", work: story::run },
     Stage { name: "instructions", about: "what three hot paths cost, counted by callgrind", work: instructions::stage },

@@ -498,18 +498,23 @@ impl Inner {
 
     /// Ends the background work and the audit devices of what was in memory.
     pub(crate) async fn wind_up(&self, unsealed: Arc<Unsealed>) {
+        self.end_work(&unsealed).await;
+        *unsealed.ceremonies.lock().await = Ceremonies::default();
+        // What was minted since is written before the keys go.
+        unsealed.mints.flush().await;
+        unsealed.audit.close().await;
+    }
+
+    /// Ends the background work; when this returns, none of it runs.
+    pub(crate) async fn end_work(&self, unsealed: &Unsealed) {
         let _nobody_listens = unsealed.stop.send(true);
         unsealed.monitors.end().await;
-        *unsealed.ceremonies.lock().await = Ceremonies::default();
         let work = std::mem::take(&mut *unsealed.background.lock());
         for work in work {
             if let Err(error) = work.await {
                 tracing::error!(%error, "the background work ended badly");
             }
         }
-        // What was minted since is written before the keys go.
-        unsealed.mints.flush().await;
-        unsealed.audit.close().await;
     }
 
     /// Reads the mount table from the store and builds its engines.

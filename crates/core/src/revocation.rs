@@ -62,6 +62,11 @@ impl Revocation {
         self.paused.load_full()
     }
 
+    /// For what is still under way in this memory: the store is about to be another.
+    pub(crate) fn stand_still(&self, now: Timestamp) {
+        self.paused.store(Some(Arc::new(Paused { since: now, reason: "restore".to_owned(), snapshot_time: None })));
+    }
+
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load().is_some()
     }

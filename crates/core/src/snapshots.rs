@@ -218,25 +218,24 @@ async fn take_over(
     barrier: Option<Barrier>,
     manifest: &Manifest,
 ) -> Result<()> {
-    let mut unsealing = inner.unsealing.lock().await;
-    // Held to the end: a change of keys that is in flight is done before, and none begins.
-    let mut keys = inner.keys.lock().await;
     inner.serves(unsealed)?;
     let (time, rows) = (manifest.time, manifest.rows.all());
     tracing::warn!(%time, rows, "the store is replaced by a snapshot; the server is sealed meanwhile");
     inner.unsealed.store(None);
+    // Work that looks into the store once more must not find the new rows there and take back what they say.
+    unsealed.revocation.stand_still(inner.clock.now());
+    inner.end_work(unsealed).await;
+    let mut unsealing = inner.unsealing.lock().await;
+    // Held to the end: a change of keys that is in flight is done before, and none begins.
+    let mut keys = inner.keys.lock().await;
+    if inner.unsealed.load().is_some() {
+        leave(inner, unsealed);
+        return Err(Error::failed("the server was unsealed by somebody before the snapshot was in place; nothing was changed"));
+    }
     *unsealing = None;
-    let _nobody_listens = unsealed.stop.send(true);
-    unsealed.monitors.end().await;
     unsealed.rows.end().await;
     let replaced = inner.backend.replace(staged).await;
-    let old = Arc::clone(unsealed);
-    let winding = Arc::clone(inner);
-    // This request still has to be put on record by the devices of before.
-    tokio::spawn(async move {
-        winding.clock.sleep(LINGER).await;
-        winding.wind_up(old).await;
-    });
+    leave(inner, unsealed);
     let reopened = match &replaced {
         Ok(()) => barrier,
         // Nothing was changed: on with the old state.
@@ -264,6 +263,15 @@ async fn take_over(
         Err(error) => tracing::error!(%error, "the server stays sealed after a restore"),
     }
     replaced.map_err(store_error)
+}
+
+/// Gives up what was in memory, in a moment: this request still has to be put on record by the devices of before.
+fn leave(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
+    let (inner, old) = (Arc::clone(inner), Arc::clone(unsealed));
+    tokio::spawn(async move {
+        inner.clock.sleep(LINGER).await;
+        inner.wind_up(old).await;
+    });
 }
 
 fn store_error(error: CommitError) -> Error {

@@ -124,10 +124,10 @@ async fn a_file_that_was_cut_or_altered_anywhere_is_refused() {
     for position in 0..file.len() {
         let mut altered = file.clone();
         altered[position] ^= 0x20;
-        // gzip's own header has bytes that mean nothing: name, time, system.
-        if position >= 10 {
-            assert!(read(altered.as_slice(), &mut Kept::default()).is_err(), "byte {position}");
-        }
+        // gzip has bits that mean nothing, such as the time in its header.
+        let mut kept = Kept::default();
+        let taken = read(altered.as_slice(), &mut kept).is_ok();
+        assert!(!taken || kept.0 == records(&file), "byte {position}");
     }
     assert!(refused(&[file.as_slice(), b"more"].concat()).contains("behind the end"));
     assert!(refused(b"").contains("cut off"));

@@ -7,12 +7,9 @@ use daypass_testkit::{Ask, Setup, TestServer};
 use serde_json::json;
 
 async fn bytes(ask: Ask) -> Vec<u8> {
-    let mut pieces = ask.stream(200).await;
-    let mut all = Vec::new();
-    while let Some(piece) = pieces.recv().await {
-        all.extend_from_slice(&piece);
-    }
-    all
+    let (answer, bytes) = ask.download().await;
+    answer.ok();
+    bytes
 }
 
 async fn snapshot(server: &TestServer) -> Vec<u8> {
@@ -51,11 +48,9 @@ async fn paused(server: &TestServer) -> bool {
 async fn a_server_goes_back_to_its_own_snapshot_without_being_unsealed() {
     for setup in [Setup::default(), Setup::default().on_disk()] {
         let server = with_secret(setup, "then").await;
-        let answer = server.get("sys/storage/snapshot").await.ok();
+        let (answer, then) = server.get("sys/storage/snapshot").download().await;
         assert_eq!(answer.header("content-type"), Some("application/gzip"));
         assert_eq!(answer.header("content-disposition"), Some("attachment"));
-        server.work().await;
-        let then = snapshot(&server).await;
         let token = server.token(json!({ "policies": "root", "ttl": "1h" })).await;
         server.put("secret/app", json!({ "value": "now" })).await.ok();
         assert_eq!(secret(&server).await, "now");
