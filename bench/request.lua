@@ -1,18 +1,23 @@
--- One kind of request, again and again, for wrk: `wrk -s request.lua URL -- METHOD PATH BODY KEYS PAUSE`.
--- The token comes from the environment, so that it stands in no argument. `%d` in PATH is replaced by a key below KEYS.
+-- One kind of request, again and again, for wrk: `wrk -s request.lua URL -- PAUSE KEYS METHOD PATH BODY [METHOD PATH BODY ...]`.
+-- With several kinds, one is taken by chance each time: a kind that comes twice is taken twice as often.
+-- The token comes from the environment, so that it stands in no argument. `%d` in a path is replaced by a key below KEYS.
 -- Each connection waits PAUSE milliseconds before a request, on average; the wait is no part of what is measured.
-local method, path, body, keys
+local kinds, keys = {}, 0
 
 function init(args)
-  method, path, body, keys = args[1], args[2], args[3], tonumber(args[4] or "0")
   wrk.headers["X-Vault-Token"] = os.getenv("BENCH_TOKEN")
-  if body ~= nil and body ~= "" then
-    wrk.headers["Content-Type"] = "application/json"
-  else
-    body = nil
-  end
   math.randomseed(os.time())
-  local pause = tonumber(args[5] or "0")
+  local pause = tonumber(args[1] or "0")
+  keys = tonumber(args[2] or "0")
+  for i = 3, #args, 3 do
+    local body, headers = args[i + 2], { ["X-Vault-Token"] = wrk.headers["X-Vault-Token"] }
+    if body ~= nil and body ~= "" then
+      headers["Content-Type"] = "application/json"
+    else
+      body = nil
+    end
+    table.insert(kinds, { method = args[i], path = args[i + 1], body = body, headers = headers })
+  end
   if pause > 0 then
     function delay()
       return math.random(2 * pause)
@@ -21,9 +26,17 @@ function init(args)
 end
 
 function request()
-  local where = path
-  if keys > 0 then
-    where = string.format(path, math.random(keys))
+  local kind = kinds[1]
+  if #kinds > 1 then
+    kind = kinds[math.random(#kinds)]
   end
-  return wrk.format(method, where, nil, body)
+  local where = kind.path
+  if keys > 0 then
+    where = string.gsub(where, "%%d", tostring(math.random(keys)))
+  end
+  return wrk.format(kind.method, where, kind.headers, kind.body)
+end
+
+function done(summary, latency)
+  io.write(string.format("percentiles-us %d %d %d\n", latency:percentile(50), latency:percentile(99), latency:percentile(99.9)))
 end

@@ -1,17 +1,23 @@
 //! `cargo xtask bench`: the figures of bench/README.md, measured on this machine in one run, beside a peer where one can be
 //! installed. What counts is the ratio: absolute figures change with the machine and with its mood.
 
+pub(crate) mod expiry;
+pub(crate) mod instructions;
 pub(crate) mod leases;
 mod load;
+pub(crate) mod logins;
 mod peer;
+mod results;
 mod standin;
+pub(crate) mod steady;
 
 use crate::http;
 use crate::install::{debian, python};
 use crate::process::{Log, end_tree};
 use crate::project::{Project, cargo};
-use load::{Figures, Workload};
+use load::Workload;
 use peer::{Subject, Target};
+use results::{Results, Row};
 use standin::StandIn;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,18 +33,22 @@ const STS_TAKES: Duration = Duration::from_millis(20);
 /// What the command line asks for.
 struct Wanted<'a> {
     seconds: u64,
-    /// Only workloads with this in their names, and no peer.
+    rounds: usize,
+    /// Only workloads with this in their names, and no peer; nothing is compared or kept.
     only: Option<&'a str>,
+    /// What has become worse is no failure, and the result takes the place of the committed one.
+    accept: bool,
 }
 
 impl<'a> Wanted<'a> {
     fn read(arguments: &[&'a str]) -> Result<Self, String> {
-        let mut wanted = Self { seconds: 10, only: None };
+        let mut wanted = Self { seconds: 4, rounds: 3, only: None, accept: false };
         for argument in arguments {
             match argument.split_once('=') {
-                None if *argument == "--quick" => wanted.seconds = 1,
+                None if *argument == "--quick" => (wanted.seconds, wanted.rounds) = (1, 1),
+                None if *argument == "--accept" => wanted.accept = true,
                 Some(("--only", word)) => wanted.only = Some(word),
-                _ => return Err(format!("cargo xtask bench has no option {argument}: --quick, --only=WORD")),
+                _ => return Err(format!("cargo xtask bench has no option {argument}: --quick, --only=WORD, --accept, or `instructions`")),
             }
         }
         Ok(wanted)
@@ -46,59 +56,120 @@ impl<'a> Wanted<'a> {
 }
 
 pub(crate) fn main(arguments: &[&str]) -> Result<(), String> {
+    if let Some((&"instructions", rest)) = arguments.split_first() {
+        return instructions::main(rest);
+    }
     let wanted = Wanted::read(arguments)?;
     let project = Project::open()?;
     let mut log = project.log("bench")?;
-    debian::ensure(&mut log, &[("wrk", "wrk"), ("setpriv", "util-linux")])?;
+    debian::ensure(&mut log, &[("wrk", "wrk"), ("setpriv", "util-linux"), ("openssl", "openssl")])?;
     let bao = match wanted.only {
         Some(_) => None,
         None => Some(python::bao(&python::ensure(&project, &mut log)?)?),
     };
     let daypass = release(&project, &mut log)?;
-    let sandbox = Sandbox::start(&project, &daypass)?;
-    let slow = StandIn::start(STS_TAKES)?;
-    println!("| workload | connections | req/s | p50 | p99 | CPU µs per request | peer: req/s | p99 | CPU µs | ratio of CPU | of req/s |");
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
-    let ours = Target::daypass(&project, &daypass, &sandbox.environment, slow.address)?;
-    let theirs = bao.as_ref().map(|bao| Target::bao(&project, bao)).transpose()?;
-    let idle = (ours.memory()?, theirs.as_ref().map(Target::memory).transpose()?);
-    ours.fill(KEYS)?;
-    theirs.as_ref().map(|theirs| theirs.fill(KEYS)).transpose()?;
-    let chosen = |workload: &Workload| wanted.only.is_none_or(|word| workload.name.contains(word));
-    for workload in load::all(KEYS).into_iter().filter(chosen) {
-        for connections in workload.connections.iter().copied() {
-            let mine = load::run(&mut log, &ours, &workload, connections, wanted.seconds)?;
-            // The AWS engine is a plugin of its own there, and not to be had.
-            let peer = theirs.as_ref().filter(|_| !workload.mints);
-            let other = peer.map(|theirs| load::run(&mut log, theirs, &workload, connections, wanted.seconds)).transpose()?;
-            row(workload.name, connections, &mine, other.as_ref());
-            if workload.name.starts_with(load::SLOW) {
-                let bare = load::bare(&mut log, &ours.script, slow.address, (connections, workload.pause), wanted.seconds)?;
-                row("the stand-in itself", connections, &bare, None);
-            }
-        }
+    let results = measure(&project, &mut log, &wanted, &daypass, bao.as_deref())?;
+    results.print();
+    if wanted.only.is_some() {
+        return Ok(());
     }
-    println!("\n| figure | daypass | peer |\n|---|---|---|");
-    let megabytes_or_none = |size: Option<u64>| size.map(|size| format!("{size} MB")).unwrap_or_default();
-    println!("| RSS, idle | {} MB | {} |", idle.0, megabytes_or_none(idle.1));
-    println!("| RSS, after the load | {} MB | {} |", ours.memory()?, megabytes_or_none(theirs.as_ref().map(Target::memory).transpose()?));
-    drop((ours, theirs));
-    let Some(bao) = bao else { return Ok(()) };
-    let start = |subject: &Subject| median(11, || peer::time_to_answer(&project, subject));
-    let first = start(&Subject::Daypass(daypass.clone()))?;
-    let other = start(&Subject::Bao(bao.clone()))?;
-    println!("| exec to the first healthy answer, -dev | {first} ms | {other} ms |");
-    println!("| binary | {} MB | {} MB |", megabytes(&daypass)?, megabytes(&bao)?);
+    let worse = results.worse_than(&results::last(&project));
+    for line in &worse {
+        println!("worse: {line}");
+    }
+    if !worse.is_empty() && !wanted.accept {
+        return Err(format!("{} figures are more than a tenth worse than {}; --accept takes them", worse.len(), results::FILE));
+    }
+    if wanted.accept {
+        let text = serde_json::to_string_pretty(&results.to_json()).map_err(|e| e.to_string())?;
+        std::fs::write(project.root.join(results::FILE), text + "\n").map_err(|e| format!("{}: {e}", results::FILE))?;
+        plot(&project, &mut log)?;
+    }
     Ok(())
 }
 
-fn row(workload: &str, connections: u32, ours: &Figures, theirs: Option<&Figures>) {
-    let mine = format!("{:.0} | {} | {} | {:.1}", ours.rate, ours.p50, ours.p99, ours.cpu);
-    let other = theirs.map_or_else(
-        || " | | | | ".to_owned(),
-        |t| format!("{:.0} | {} | {:.1} | {:.1}x | {:.1}x", t.rate, t.p99, t.cpu, t.cpu / ours.cpu, ours.rate / t.rate),
-    );
-    println!("| {workload} | {connections} | {mine} | {other} |");
+fn measure(project: &Project, log: &mut Log, wanted: &Wanted<'_>, daypass: &Path, bao: Option<&Path>) -> Result<Results, String> {
+    let sandbox = Sandbox::start(project, daypass)?;
+    let slow = StandIn::start(STS_TAKES)?;
+    let ours = Target::daypass(project, daypass, &sandbox.environment, slow.address)?;
+    let theirs = bao.map(|bao| Target::bao(project, bao)).transpose()?;
+    let of_both = |figure: fn(&Target) -> Result<f64, String>| Ok::<_, String>((figure(&ours)?, theirs.as_ref().map(figure).transpose()?));
+    let mut results = Results::default();
+    let mut note = |name: &str, (mine, other): (f64, Option<f64>)| results.figures.push((name.to_owned(), mine, other));
+    note("RSS, idle, MB", of_both(Target::memory)?);
+    ours.fill(KEYS)?;
+    theirs.as_ref().map(|theirs| theirs.fill(KEYS)).transpose()?;
+    note("RSS, 10 k secrets, MB", of_both(Target::memory)?);
+    note("RSS of 1,000 idle connections, MB", of_both(idle_connections)?);
+    let chosen = |workload: &Workload| wanted.only.is_none_or(|word| workload.name.contains(word));
+    for workload in load::all(KEYS).into_iter().filter(chosen) {
+        for connections in workload.connections.iter().copied() {
+            results.workloads.extend(rounds(log, wanted, (&ours, theirs.as_ref()), &workload, connections, slow.address)?);
+        }
+    }
+    let mut note = |name: &str, (mine, other): (f64, Option<f64>)| results.figures.push((name.to_owned(), mine, other));
+    note("RSS, after the load, MB", of_both(Target::memory)?);
+    if wanted.only.is_none() {
+        ours.audit_to_file()?;
+        let looked = load::run(log, &ours, &Workload::look_up(), 64, wanted.seconds)?;
+        note("token lookup-self at 64 with an audit file, CPU µs", (looked.cpu.round(), None));
+    }
+    drop((ours, theirs));
+    let Some(bao) = bao else { return Ok(results) };
+    let start = |subject: &Subject| median(11, || peer::time_to_answer(project, subject));
+    let mine = start(&Subject::Daypass(daypass.to_owned()))?;
+    let other = start(&Subject::Bao(bao.to_owned()))?;
+    let mut note = |name: &str, (mine, other): (f64, Option<f64>)| results.figures.push((name.to_owned(), mine, other));
+    note("exec to the first healthy answer of a -dev server, ms", (mine, Some(other)));
+    note("binary, MB", (megabytes(daypass)?, Some(megabytes(bao)?)));
+    Ok(results)
+}
+
+/// One workload at one number of connections, ours and the peer's in turns; and what stands behind it, where something slow does.
+fn rounds(
+    log: &mut Log,
+    wanted: &Wanted<'_>,
+    (ours, theirs): (&Target, Option<&Target>),
+    workload: &Workload,
+    connections: u32,
+    slow: SocketAddr,
+) -> Result<Vec<Row>, String> {
+    let (mut mine, mut others, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..wanted.rounds {
+        mine.push(load::run(log, ours, workload, connections, wanted.seconds)?);
+        // The AWS engine is a plugin of its own there, and not to be had.
+        if let Some(theirs) = theirs.filter(|_| !workload.mints) {
+            others.push(load::run(log, theirs, workload, connections, wanted.seconds)?);
+        }
+        if workload.name.starts_with(load::SLOW) {
+            bare.push(load::bare(log, &ours.script, slow, (connections, workload.pause), wanted.seconds)?);
+        }
+    }
+    let row = |name: &str, mine: &[load::Figures], others: &[load::Figures]| {
+        let ours = results::median(mine)?;
+        println!("        {name}, {connections} connections: {:.0} a second, {:.1} µs of CPU", ours.rate, ours.cpu);
+        Some(Row { name: name.to_owned(), connections, ours, peer: results::median(others) })
+    };
+    let behind = format!("the stand-in itself, as asked by {:?}", workload.name);
+    Ok([row(workload.name, &mine, &others), row(&behind, &bare, &[])].into_iter().flatten().collect())
+}
+
+/// What a thousand connections that say nothing take.
+fn idle_connections(target: &Target) -> Result<f64, String> {
+    let before = target.memory()?;
+    let open = target.connect(1000)?;
+    std::thread::sleep(Duration::from_secs(3));
+    let with = target.memory()?;
+    drop(open);
+    Ok((with - before).max(0.0))
+}
+
+/// Draws the plots again.
+pub(crate) fn plot(project: &Project, log: &mut Log) -> Result<(), String> {
+    let bin = python::ensure(project, log)?;
+    python::also(project, log, "matplotlib==3.10.7")?;
+    let folder = project.root.join("bench");
+    log.run(Command::new(bin.join("python")).arg("-B").arg(folder.join("plot.py")).arg(&folder)).map(drop)
 }
 
 /// The binary as it is shipped.
@@ -111,14 +182,15 @@ pub(crate) fn release(project: &Project, log: &mut Log) -> Result<std::path::Pat
     Ok(project.target.join("dist/daypass"))
 }
 
-fn median(times: usize, mut measure: impl FnMut() -> Result<u128, String>) -> Result<u128, String> {
+fn median(times: usize, mut measure: impl FnMut() -> Result<f64, String>) -> Result<f64, String> {
     let mut all = (0..times).map(|_| measure()).collect::<Result<Vec<_>, _>>()?;
-    all.sort_unstable();
+    all.sort_by(f64::total_cmp);
     all.get(times / 2).copied().ok_or_else(|| "nothing measured".to_owned())
 }
 
-fn megabytes(path: &Path) -> Result<u64, String> {
-    std::fs::metadata(path).map(|m| m.len() / 1_000_000).map_err(|e| format!("{}: {e}", path.display()))
+#[expect(clippy::cast_precision_loss, reason = "sizes of files")]
+fn megabytes(path: &Path) -> Result<f64, String> {
+    std::fs::metadata(path).map(|m| (m.len() as f64 / 100_000.0).round() / 10.0).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// The fake AWS in a process of its own, so that its work is not counted as the server's.

@@ -19,15 +19,18 @@ struct Soak {
     work: fn(&Project, &mut Log) -> Result<Found, String>,
 }
 
-const SOAKS: [Soak; 6] = [
+const SOAKS: [Soak; 9] = [
     Soak { name: "acl-model", about: "a million random policy sets judge as a slow model does", work: acl_model },
     Soak { name: "crash", about: "2,000 times kill -9 under a load of writes", work: crashes },
+    Soak { name: "expiry", about: "two minutes in which thousands of tokens end each second", work: expiry },
     Soak { name: "fuzz", about: "each fuzz target for five minutes, five side by side", work: fuzzing },
+    Soak { name: "hour", about: "an hour of mixed load: memory, descriptors and the file stay as they are", work: hour },
     Soak {
         name: "leases",
         about: "a million live tokens: what they cost, a restart among them, and their end by one request",
         work: leases,
     },
+    Soak { name: "logins", about: "10,000 logins a minute by identity tokens for ten minutes; nothing stays of them", work: logins },
     Soak { name: "openapi", about: "schemathesis against every operation of the served document for ten minutes", work: every_operation },
     Soak { name: "token-model", about: "random token trees live and die as a model says", work: token_model },
 ];
@@ -96,6 +99,21 @@ fn fuzzing(project: &Project, log: &mut Log) -> Result<Found, String> {
 fn leases(project: &Project, log: &mut Log) -> Result<Found, String> {
     let binary = crate::bench::release(project, log)?;
     crate::bench::leases::run(project, log, &binary)
+}
+
+fn expiry(project: &Project, log: &mut Log) -> Result<Found, String> {
+    let binary = crate::bench::release(project, log)?;
+    crate::bench::expiry::run(project, log, &binary)
+}
+
+fn hour(project: &Project, log: &mut Log) -> Result<Found, String> {
+    let binary = crate::bench::release(project, log)?;
+    crate::bench::steady::run(project, log, &binary)
+}
+
+fn logins(project: &Project, log: &mut Log) -> Result<Found, String> {
+    let binary = crate::bench::release(project, log)?;
+    crate::bench::logins::run(project, log, &binary)
 }
 
 fn every_operation(project: &Project, log: &mut Log) -> Result<Found, String> {

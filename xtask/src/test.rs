@@ -9,6 +9,7 @@ pub(crate) mod fuzz;
 pub(crate) mod openapi;
 mod story;
 
+use crate::bench::instructions;
 use crate::process::Log;
 use crate::project::Project;
 use std::time::Instant;
@@ -37,7 +38,7 @@ struct Stage {
 }
 
 /// Cheap ones first, so that a typo is heard of soon.
-const STAGES: [Stage; 20] = [
+const STAGES: [Stage; 22] = [
     Stage { name: "fmt", about: "formatting", work: code::fmt },
     Stage { name: "tidy", about: "the project's own rules", work: code::tidy },
     Stage { name: "clippy", about: "lints, warnings are errors", work: code::clippy },
@@ -49,6 +50,7 @@ const STAGES: [Stage; 20] = [
     Stage { name: "clients/go", about: "the official Go client", work: clients::go },
     Stage { name: "clients/java", about: "the Java driver that Jenkins uses", work: clients::java },
     Stage { name: "clients/node", about: "node-vault", work: clients::node },
+    Stage { name: "clients/oidc", about: "a certified OpenID provider, logins with Chromium and without", work: clients::oidc },
     Stage { name: "clients/vaultrs", about: "Rust's client", work: clients::vaultrs },
     Stage { name: "clients/aws", about: "the AWS CLI with credentials from here", work: clients::aws },
     Stage { name: "clients/moto", about: "IAM users and their keys at a second fake AWS", work: clients::moto },
@@ -56,6 +58,7 @@ const STAGES: [Stage; 20] = [
     Stage { name: "docs", about: "every command of docs/aws.md and README.md, and the recipes of docs/pipelines.md", work: docs::run },
     Stage { name: "openapi", about: "the OpenAPI document: valid, a client made from it, schemathesis", work: openapi::run },
     Stage { name: "story", about: "Terraform, Packer, a registry: the whole pipeline", work: story::run },
+    Stage { name: "instructions", about: "what three hot paths cost, counted by callgrind", work: instructions::stage },
     Stage { name: "crash", about: "kill -9 under a load of writes", work: crash::run },
     Stage { name: "fuzz", about: "each fuzz target for some seconds", work: fuzz::run },
 ];

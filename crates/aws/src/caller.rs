@@ -5,8 +5,8 @@
 
 use daypass_base::{BoxFuture, Secret};
 
+use crate::answer::Fields;
 use crate::api::{Call, Identity, Result, Target};
-use crate::live::query::Fields;
 use crate::partition::Partition;
 use crate::{AwsError, ErrorKind};
 

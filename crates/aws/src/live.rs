@@ -12,7 +12,7 @@ mod identity;
 mod keys;
 mod login;
 mod plain;
-pub(crate) mod query;
+mod query;
 mod retry;
 mod roles;
 mod signin;

@@ -280,6 +280,11 @@ impl Barrier {
         self.keyring().seal(&self.0.root.lock(), &*self.0.entropy)
     }
 
+    /// Another keyring with this barrier's root key. Errors: `NotAuthentic` when it is under another one.
+    pub fn reopen(&self, sealed_keyring: &[u8]) -> Result<Self, KeyringError> {
+        Self::open_keyring(sealed_keyring, self.root(), Arc::clone(&self.0.entropy))
+    }
+
     /// Takes the stored keyring into use after another node rotated. `root_for_peers` is what that node stored
     /// if it rekeyed as well ([`crate::Rekeyed::root_for_peers`]); it is opened with keys that this node has.
     pub fn reload(&self, sealed_keyring: &[u8], root_for_peers: Option<&[u8]>) -> Result<(), InstallError> {

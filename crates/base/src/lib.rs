@@ -14,6 +14,7 @@ pub mod recent;
 pub mod secret;
 pub mod sim;
 pub mod units;
+pub mod upload;
 pub mod wire;
 
 pub use causes::causes;
@@ -23,6 +24,7 @@ pub use limits::Limits;
 pub use recent::Recent;
 pub use secret::Secret;
 pub use units::{Seconds, Timestamp};
+pub use upload::Upload;
 
 /// A boxed future that can move between threads; what object-safe traits return here.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -52,6 +52,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Bytes of all bodies that are held at one time on one listener; at least twice `body_bytes` is granted. Beyond: 503.
     pub all_bodies_bytes: usize,
+    /// Bytes of a snapshot that is restored. Beyond: 400.
+    pub snapshot_bytes: u64,
     /// Levels of arrays and objects in a JSON body. Beyond: 400.
     pub json_depth: usize,
     /// Bytes of one JSON string. Beyond: 400.
@@ -104,6 +106,7 @@ impl Default for Limits {
             query_parameters: 256,
             body_bytes: 32 << 20,
             all_bodies_bytes: 512 << 20,
+            snapshot_bytes: 256 << 30,
             json_depth: 300,
             json_string_bytes: 1 << 20,
             json_object_entries: 10_000,

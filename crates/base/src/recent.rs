@@ -71,6 +71,13 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
         self.old.remove(key);
     }
 
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.young.clear();
+        self.young_weight = 0;
+        self.old.clear();
+    }
+
     /// The weight of all that it holds.
     #[must_use]
     pub fn weight(&self) -> usize {

@@ -2,6 +2,7 @@
 //!
 //! Nothing is held in memory per lease. An entry that fails is put off and never holds up those behind it.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::leases::{ATTEMPTS_MAX, Held};
 use crate::node::{Inner, Unsealed};
 use crate::stages::intent::context;
 use crate::together::at_most;
+use crate::tokens::Stored;
 
 /// Works until the node is sealed or gone.
 pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
@@ -27,7 +29,10 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
         let elapsed = strong.clock.elapsed();
         if last_tick.is_none_or(|last| elapsed.saturating_sub(last) >= TICK) {
             last_tick = Some(elapsed);
-            tick(&strong, &unsealed).await;
+            // The engines' regular work changes things at AWS.
+            if !unsealed.revocation.is_paused() {
+                tick(&strong, &unsealed).await;
+            }
             if let Err(error) = unsealed.oidc.rotate_due().await {
                 tracing::warn!(%error, "keys of identity tokens could not be rotated; it is tried again in a minute");
             }
@@ -39,19 +44,9 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             last_removal = elapsed;
             finish_removals(&strong, &unsealed).await;
         }
-        let more = match step(&strong, &unsealed).await {
-            Ok(more) => more,
-            Err(error) => {
-                tracing::warn!(%error, "expiry could not go on; it tries again");
-                false
-            }
-        };
-        let sweeping = crate::sweeps::step(&strong, &unsealed).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "a revocation by prefix could not go on; it tries again");
-            false
-        });
+        let more = !unsealed.revocation.is_paused() && take_back(&strong, &unsealed).await;
         drop((strong, unsealed));
-        if (more || sweeping) && !*stopped.borrow() {
+        if more && !*stopped.borrow() {
             tokio::task::yield_now().await;
             continue;
         }
@@ -64,6 +59,19 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             }
         }
     }
+}
+
+/// One batch of what has ended, and one of what is swept. Returns whether there may be more.
+async fn take_back(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> bool {
+    let more = step(inner, unsealed).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "expiry could not go on; it tries again");
+        false
+    });
+    let sweeping = crate::sweeps::step(inner, unsealed).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "a revocation by prefix could not go on; it tries again");
+        false
+    });
+    more || sweeping
 }
 
 /// One batch. Returns whether there may be more.
@@ -81,16 +89,11 @@ async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<bool> {
 /// Revokes the tokens among what is due, together where nothing hangs on them. Returns what is left to be settled one by one.
 async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Due>, now: Timestamp) -> Result<Vec<Due>> {
     let (of_tokens, mut rest): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| token_id(entry).is_some());
-    let mut over = Vec::with_capacity(of_tokens.len());
-    for id in of_tokens.iter().filter_map(token_id) {
-        if unsealed.tokens.is_over(id, now).await.unwrap_or(true) {
-            over.push(id);
-        }
-    }
-    match crate::revoke::tokens(inner, unsealed, &over).await {
-        // Those that are not over were renewed or are gone: their entries stand further on, or nowhere.
-        Ok(()) => {
-            let batch = of_tokens.into_iter().fold(Batch::new(), Batch::not_due);
+    match revoke_together(inner, unsealed, &of_tokens, now).await {
+        Ok(gone) => {
+            // Those that are not over were renewed or are gone: their entries stand further on, or nowhere.
+            let left = of_tokens.into_iter().filter(|entry| !gone.contains(entry));
+            let batch = left.fold(Batch::new(), Batch::not_due);
             if !batch.due_remove.is_empty() {
                 unsealed.rows.commit(batch).await?;
             }
@@ -101,6 +104,16 @@ async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Du
         }
     }
     Ok(rest)
+}
+
+/// Revokes those tokens that are over. Returns the entries that went with them.
+async fn revoke_together(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: &[Due], now: Timestamp) -> Result<HashSet<Due>> {
+    let ids: Vec<TokenId> = due.iter().filter_map(token_id).collect();
+    let mut over = unsealed.tokens.read_many(&ids).await?;
+    over.retain(|stored| stored.row.ended(now));
+    let gone = over.iter().filter_map(Stored::due).collect();
+    crate::revoke::tokens(inner, unsealed, over).await?;
+    Ok(gone)
 }
 
 fn token_id(entry: &Due) -> Option<TokenId> {
@@ -226,7 +239,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_mins(1);
 /// Between two looks at mounts whose removal was interrupted.
 const REMOVALS: Duration = Duration::from_mins(5);
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 /// How long one secret may take to be taken back, so that an AWS that hangs does not hold up all others for long.
 const PATIENCE: Duration = Duration::from_secs(30);
 

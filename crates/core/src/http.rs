@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use daypass_base::Upload;
 use http::{HeaderMap, Method, Uri};
 use tokio::sync::mpsc;
 
@@ -42,11 +43,25 @@ impl Opened {
     }
 }
 
+/// Whether the body of such a request is wanted as it comes, rather than when it is whole: the only ones too large to be held.
+#[must_use]
+pub fn takes_upload(method: &Method, uri: &Uri) -> bool {
+    matches!(method.as_str(), "POST" | "PUT") && uri.path().strip_prefix("/v1/").is_some_and(is_upload)
+}
+
+/// The paths whose body is no JSON.
+pub(crate) fn is_upload(path: &str) -> bool {
+    let snapshot = path.strip_prefix("sys/storage/").map(|path| path.strip_prefix("raft/").unwrap_or(path));
+    matches!(snapshot, Some("snapshot" | "snapshot-force"))
+}
+
 /// A request's body.
 #[derive(Debug)]
 pub enum Body {
     /// All of it.
     Read(Bytes),
+    /// It is still coming: only where [`takes_upload`] says so.
+    Coming(Upload),
     /// It is over the limit, and what came was dropped.
     TooLarge,
 }

@@ -26,6 +26,7 @@ use crate::monitors::Monitors;
 use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, SystemTtls, Table};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
+use crate::revocation::Revocation;
 use crate::rows::{Rows, config_key};
 use crate::tokens::{Made, TokenRow, Tokens};
 use crate::{ids, policies, rooms, view};
@@ -98,7 +99,7 @@ pub(crate) struct Inner {
     pub(crate) factories: HashMap<(Class, &'static str), Factory>,
     pub(crate) unsealed: ArcSwapOption<Unsealed>,
     /// Shares handed in so far.
-    unsealing: tokio::sync::Mutex<Option<Unsealing>>,
+    pub(crate) unsealing: tokio::sync::Mutex<Option<Unsealing>>,
     /// The right to change keys: see [`crate::keys`].
     pub(crate) keys: tokio::sync::Mutex<Keys>,
     /// Held while PGP keys of strangers are read: one request at a time.
@@ -108,6 +109,8 @@ pub(crate) struct Inner {
     pub(crate) started: Timestamp,
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) in_flight: crate::in_flight::InFlight,
+    /// One snapshot is taken or restored at a time.
+    pub(crate) snapshots: crate::snapshots::Turn,
 }
 
 /// What is in memory while the node is unsealed.
@@ -119,6 +122,7 @@ pub(crate) struct Unsealed {
     pub(crate) mints: Mints,
     pub(crate) lockouts: Lockouts,
     pub(crate) tidying: crate::tidy::Tidying,
+    pub(crate) revocation: Revocation,
     pub(crate) cors: Cors,
     pub(crate) policies: Policies,
     pub(crate) identities: Identities,
@@ -202,6 +206,7 @@ impl Core {
             started,
             metrics,
             in_flight: crate::in_flight::InFlight::default(),
+            snapshots: crate::snapshots::Turn::default(),
         });
         Self { inner }
     }
@@ -423,6 +428,11 @@ impl Inner {
         let keyring = self.stored(SEALED_KEYRING).await?.ok_or_else(|| Error::internal("the keyring is missing from the store"))?;
         let barrier = Barrier::open_keyring(&keyring, root, Arc::clone(&self.entropy))
             .map_err(|error| Error::internal("the keyring does not open").because(error))?;
+        self.open_with(barrier).await
+    }
+
+    /// Takes the store into use with these keys.
+    pub(crate) async fn open_with(self: &Arc<Self>, barrier: Barrier) -> Result<()> {
         let rows = Rows::new(Arc::clone(&self.backend), barrier);
         let (cluster, _) =
             rows.get_json::<Cluster>(&config_key(CLUSTER)).await?.ok_or_else(|| Error::internal("the cluster's id is missing"))?;
@@ -436,6 +446,7 @@ impl Inner {
             leases: Leases::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy)),
             lockouts: Lockouts::new(LOCKOUT_ALIASES_MAX),
             tidying: crate::tidy::Tidying::default(),
+            revocation: Revocation::load(&*self.backend).await?,
             cors: Cors::load(&rows).await?,
             quotas: Quotas::load(&rows).await?,
             ledger: Ledger::new(self.settings.limits.sts_leases_listed),
@@ -487,18 +498,23 @@ impl Inner {
 
     /// Ends the background work and the audit devices of what was in memory.
     pub(crate) async fn wind_up(&self, unsealed: Arc<Unsealed>) {
+        self.end_work(&unsealed).await;
+        *unsealed.ceremonies.lock().await = Ceremonies::default();
+        // What was minted since is written before the keys go.
+        unsealed.mints.flush().await;
+        unsealed.audit.close().await;
+    }
+
+    /// Ends the background work; when this returns, none of it runs.
+    pub(crate) async fn end_work(&self, unsealed: &Unsealed) {
         let _nobody_listens = unsealed.stop.send(true);
         unsealed.monitors.end().await;
-        *unsealed.ceremonies.lock().await = Ceremonies::default();
         let work = std::mem::take(&mut *unsealed.background.lock());
         for work in work {
             if let Err(error) = work.await {
                 tracing::error!(%error, "the background work ended badly");
             }
         }
-        // What was minted since is written before the keys go.
-        unsealed.mints.flush().await;
-        unsealed.audit.close().await;
     }
 
     /// Reads the mount table from the store and builds its engines.
@@ -528,6 +544,7 @@ impl Inner {
         unsealed.cors.reload(&unsealed.rows).await?;
         unsealed.quotas.reload(&unsealed.rows).await?;
         unsealed.tokens.sweeps.reload(&unsealed.rows).await?;
+        unsealed.revocation.reload(&*self.backend).await?;
         let old = unsealed.table.load_full();
         let unchanged = old.row_version == Some(plain.version);
         let stored: Vec<MountRow> = crate::rows::parse(&config_key(MOUNTS), &plain.value)?;

@@ -137,7 +137,9 @@ async fn admitted_to(
     };
     log_failure(parsed, failure.as_ref());
     let written = record::response(unsealed, &*inner.clock, &exchange(operation), &wrapped.answer, failure.as_ref()).await;
+    // While revocation is paused, what a used-up token has made stays; the token itself is refused.
     if identified.last_use()
+        && !unsealed.revocation.is_paused()
         && let Some(known) = &identified.known
         && let Err(error) = revoke::token(inner, unsealed, known.id).await
     {

@@ -14,7 +14,7 @@ use crate::rows::config_key;
 use crate::stages::intent::context;
 use crate::sweeps;
 use crate::together::at_most;
-use crate::tokens::TokenRow;
+use crate::tokens::{Stored, TokenRow};
 
 /// Revokes a token, its children first, and sets its leases to end now. One that is gone already is no error.
 pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) -> Result<()> {
@@ -43,28 +43,25 @@ pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) 
 }
 
 /// Revokes tokens as [`token()`] does, those that nothing hangs on all at once.
-pub(crate) async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, ids: &[TokenId]) -> Result<()> {
-    let mut alone: Vec<TokenId> = Vec::new();
-    match unsealed.tokens.begin_revocations(ids).await? {
-        None => alone.extend(ids),
-        Some(marked) => {
-            let mut bare = Vec::with_capacity(marked.len());
-            for marked in marked {
-                if is_bare(unsealed, marked.id).await? {
-                    bare.push(marked);
-                } else {
-                    alone.push(marked.id);
-                }
-            }
-            if !unsealed.tokens.finish_revocations(&bare).await? {
-                alone.extend(bare.iter().map(|marked| marked.id));
-            }
+pub(crate) async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, stored: Vec<Stored>) -> Result<()> {
+    if unsealed.tokens.remove_bare(&stored).await? {
+        return Ok(());
+    }
+    let (mut bare, mut alone) = (Vec::with_capacity(stored.len()), Vec::new());
+    for stored in stored {
+        if is_bare(unsealed, stored.id).await? {
+            bare.push(stored);
+        } else {
+            alone.push(stored.id);
         }
+    }
+    if !unsealed.tokens.remove_bare(&bare).await? {
+        alone.extend(bare.iter().map(|stored| stored.id));
     }
     at_most(AT_ONCE, alone.into_iter().map(|id| token(inner, unsealed, id))).await.into_iter().collect()
 }
 
-/// Whether nothing hangs on a token: asked once it is marked, so that nothing is added any more.
+/// Whether nothing hangs on a token at this moment.
 async fn is_bare(unsealed: &Unsealed, id: TokenId) -> Result<bool> {
     Ok(unsealed.tokens.children(id, 1).await?.is_empty()
         && unsealed.leases.of_token(id, 1).await?.is_empty()
@@ -153,7 +150,7 @@ pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, p
         let Some((last, _, _)) = page.last() else { return Ok(()) };
         after = Some(last.clone());
         let (of_tokens, others): (Vec<_>, Vec<_>) = page.into_iter().partition(|(_, kind, _)| *kind == b'T');
-        tokens(inner, unsealed, &of_tokens.iter().map(|(_, _, id)| TokenId(*id)).collect::<Vec<_>>()).await?;
+        tokens(inner, unsealed, read(unsealed, &of_tokens).await?).await?;
         let work = others.into_iter().map(|(_, _, id)| unsealed.leases.end_now(id, now));
         at_most(TOGETHER, work).await.into_iter().collect::<Result<()>>()?;
     }
@@ -211,12 +208,18 @@ pub(crate) async fn prefix(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix:
             return Ok(());
         }
         let (of_tokens, others): (Vec<_>, Vec<_>) = page.into_iter().partition(|(_, kind, _)| *kind == b'T');
-        tokens(inner, unsealed, &of_tokens.iter().map(|(_, _, id)| TokenId(*id)).collect::<Vec<_>>()).await?;
+        tokens(inner, unsealed, read(unsealed, &of_tokens).await?).await?;
         // A token takes its entry with it; what is left are entries of tokens that were gone before.
         unsealed.leases.drop_indexes(of_tokens.iter().map(|(lease_id, _, _)| lease_id.as_str())).await?;
         let rest = others.into_iter().map(|(lease_id, _, id)| entry(inner, unsealed, lease_id, id, force));
         at_most(AT_ONCE, rest).await.into_iter().collect::<Result<()>>()?;
     }
+}
+
+/// The tokens that entries of the lease index name.
+async fn read(unsealed: &Unsealed, entries: &[(String, u8, Id)]) -> Result<Vec<Stored>> {
+    let ids: Vec<TokenId> = entries.iter().map(|(_, _, id)| TokenId(*id)).collect();
+    unsealed.tokens.read_many(&ids).await
 }
 
 /// Revokes the lease that one entry of the lease index names.

@@ -13,6 +13,7 @@ use daypass_storage::{Backend, Batch, CommitError, Condition, Due, Key, ReadErro
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::RwLock;
 use zeroize::Zeroizing;
 
 use crate::quotas::leases::LeaseCounts;
@@ -24,6 +25,8 @@ pub(crate) struct Rows {
     barrier: Barrier,
     leases: Arc<LeaseCounts>,
     readable: Arc<Readable>,
+    /// Whether these rows are those of a store that was replaced; every commit holds it for reading.
+    ended: Arc<RwLock<bool>>,
 }
 
 /// A row in clear.
@@ -40,7 +43,7 @@ pub(crate) struct Found<T> {
 
 impl Rows {
     pub(crate) fn new(backend: Arc<dyn Backend>, barrier: Barrier) -> Self {
-        Self { backend, barrier, leases: Arc::default(), readable: Arc::new(Readable::new()) }
+        Self { backend, barrier, leases: Arc::default(), readable: Arc::new(Readable::new()), ended: Arc::default() }
     }
 
     pub(crate) fn barrier(&self) -> &Barrier {
@@ -142,7 +145,16 @@ impl Rows {
 
     /// Applies a batch. Returns the configuration version after it.
     pub(crate) async fn commit(&self, batch: Batch) -> Result<u64, CommitFailure> {
+        let ended = self.ended.read().await;
+        if *ended {
+            return Err(CommitFailure::Error(Error::new(Kind::Sealed, "Vault is sealed")));
+        }
         self.leases.commit(&*self.backend, batch).await
+    }
+
+    /// When this returns, no commit is on its way, and none is taken any more: what comes next in the store is another's.
+    pub(crate) async fn end(&self) {
+        *self.ended.write().await = true;
     }
 
     /// Removes all rows below a prefix, a bounded batch at a time.
@@ -233,7 +245,7 @@ pub(crate) fn commit_failure(error: CommitError) -> CommitFailure {
         CommitError::Conflict(index) => CommitFailure::Conflict(index),
         CommitError::TooLarge(text) => CommitFailure::Error(Error::bad_request(text)),
         CommitError::Full(_) => {
-            let text = "the store is full: nothing was changed; free space on its disk, reads go on meanwhile";
+            let text = "the store is full: nothing more was changed; free space on its disk, reads go on meanwhile";
             CommitFailure::Error(Error::new(Kind::StoreFull, text).because(error))
         }
         other => CommitFailure::Error(Error::internal("the store did not take a write").because(other)),

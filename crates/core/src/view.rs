@@ -9,7 +9,12 @@ use crate::rows::Rows;
 
 /// The storage of what lies under `prefix`.
 pub(crate) fn store(rows: &Rows, prefix: String) -> Store {
-    Store::new(Arc::new(View { rows: rows.clone(), prefix }))
+    Store::new(Arc::new(View { rows: rows.clone(), prefix, owner: None }))
+}
+
+/// The same, of something that goes with the row at `owner`: once that is gone, nothing is written any more.
+pub(crate) fn store_owned_by(rows: &Rows, prefix: String, owner: Key) -> Store {
+    Store::new(Arc::new(View { rows: rows.clone(), prefix, owner: Some(owner) }))
 }
 
 /// Where a mount's data lies.
@@ -19,12 +24,18 @@ pub(crate) fn mount_prefix(uuid: &str) -> String {
 
 /// Changes of a mount's storage as a part of a larger batch.
 pub(crate) fn batch(rows: &Rows, mount_uuid: &str, changes: Changes) -> Result<Batch> {
-    View { rows: rows.clone(), prefix: mount_prefix(mount_uuid) }.batch(changes)
+    batch_below(rows, mount_prefix(mount_uuid), changes)
+}
+
+/// Changes of what lies under `prefix` as a part of a larger batch.
+pub(crate) fn batch_below(rows: &Rows, prefix: String, changes: Changes) -> Result<Batch> {
+    View { rows: rows.clone(), prefix, owner: None }.batch(changes)
 }
 
 struct View {
     rows: Rows,
     prefix: String,
+    owner: Option<Key>,
 }
 
 impl View {
@@ -93,8 +104,14 @@ impl Storage for View {
 
     fn commit(&self, changes: Changes) -> BoxFuture<'_, Result<(), CommitFailure>> {
         Box::pin(async move {
-            let batch = self.batch(changes).map_err(CommitFailure::Error)?;
-            self.rows.commit(batch).await.map(|_config_version| ())
+            let mut batch = self.batch(changes).map_err(CommitFailure::Error)?;
+            let own = batch.conditions.len();
+            batch.conditions.extend(self.owner.iter().map(|owner| (owner.clone(), Condition::Exists)));
+            match self.rows.commit(batch).await {
+                Ok(_config_version) => Ok(()),
+                Err(CommitFailure::Conflict(at)) if at == own => Err(CommitFailure::Error(Error::denied())),
+                Err(failure) => Err(failure),
+            }
         })
     }
 

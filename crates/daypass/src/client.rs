@@ -9,6 +9,7 @@ mod connect;
 mod error;
 mod follow;
 mod instead;
+mod sent;
 pub(crate) mod tls;
 
 #[cfg(test)]
@@ -22,7 +23,7 @@ use bytes::Bytes;
 use daypass_base::{Clock, Entropy, Secret};
 use http::header::{HOST, LOCATION, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 
 use crate::show::value::Value;
 use address::{Address, Scheme};
@@ -30,6 +31,7 @@ use answer::Answer;
 use connect::Connection;
 pub(crate) use error::{Error, Refusal, Trouble};
 pub(crate) use instead::Instead;
+use sent::Sent;
 
 /// Everything that flags, environment and files say about the server and how to reach it.
 #[derive(Debug)]
@@ -382,10 +384,14 @@ impl Client {
         self.send_over(connection, address, target, call).await
     }
 
-    async fn send_over(&self, mut connection: Connection, address: &Address, target: &str, call: &Call) -> Result<Reply, Trouble> {
+    async fn send_over(&self, connection: Connection, address: &Address, target: &str, call: &Call) -> Result<Reply, Trouble> {
+        let request = self.request(&connection, address, target, call)?;
+        self.answered(connection, address, request).await
+    }
+
+    async fn answered(&self, mut connection: Connection, address: &Address, request: http::Request<Sent>) -> Result<Reply, Trouble> {
         let broken = |error: hyper::Error| Trouble::new(innermost(&error));
         connection.sender.ready().await.map_err(broken)?;
-        let request = self.request(&connection, address, target, call)?;
         let answer = connection.sender.send_request(request).await.map_err(broken)?;
         let status = answer.status().as_u16();
         let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -395,13 +401,7 @@ impl Client {
         Ok(Reply { status, body, location })
     }
 
-    fn request(
-        &self,
-        connection: &Connection,
-        address: &Address,
-        target: &str,
-        call: &Call,
-    ) -> Result<http::Request<Full<Bytes>>, Trouble> {
+    fn request(&self, connection: &Connection, address: &Address, target: &str, call: &Call) -> Result<http::Request<Sent>, Trouble> {
         let invalid = |what: &str| Trouble::new(format!("the {what} contains characters that no HTTP header can carry"));
         let target = if connection.absolute_form { address.url(target) } else { target.to_owned() };
         let mut request = http::Request::builder().method(&call.method).uri(target).header(HOST, &address.authority);
@@ -430,7 +430,7 @@ impl Client {
             headers.insert(PROXY_AUTHORIZATION, value.clone());
         }
         let body = call.body.as_ref().map(Value::compact).unwrap_or_default();
-        request.body(Full::new(Bytes::from(body))).map_err(|error| Trouble::new(format!("invalid request: {error}")))
+        request.body(Sent::Whole(Some(Bytes::from(body)))).map_err(|error| Trouble::new(format!("invalid request: {error}")))
     }
 
     /// `sys/wrapping/wrap` makes no sense unwrapped, so Go's client wraps it for five minutes unless told otherwise.

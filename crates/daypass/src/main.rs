@@ -11,6 +11,10 @@ mod show;
 
 use std::process::ExitCode;
 
+/// A request is many small allocations.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::main(std::env::args_os().collect())
 }

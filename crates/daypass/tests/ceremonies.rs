@@ -256,6 +256,41 @@ fn a_young_rekey_is_given_up_with_its_nonce() {
 }
 
 #[test]
+fn a_store_is_saved_restored_and_restored_offline_and_never_opened_twice() {
+    let (mut server, keys) = three_of_five("sqlite");
+    let file = server.home.path().join("taken.snap");
+    let file = file.to_str().unwrap();
+    server.run("policy write kept -", "path \"a\" {}");
+    let saved = server.run(&format!("operator snapshot save {file}"), "");
+    assert!(saved.code == 0 && saved.err.contains("Saved") && saved.out.is_empty(), "{}", saved.err);
+    let found = server.json(&format!("operator snapshot inspect {file}"), "");
+    assert!(found["verified"] == true && found["config_rows"].as_u64().unwrap() > 4 && found["format"] == 1, "{found}");
+    server.run("policy delete kept", "");
+    server.run(&format!("operator raft snapshot restore {file}"), "").refused(0, "Revocation is paused");
+    assert!(server.run("policy list", "").out.contains("kept"));
+    server.run("status", "").refused(0, "Revocation is paused");
+    assert_eq!(server.json("operator revocation status", "")["paused"], true);
+    assert_eq!(server.run("operator revocation resume", "").code, 0);
+    server.run("policy delete kept", "");
+    // A server that runs keeps its store to itself.
+    let offline = format!("operator snapshot restore -offline -config={} {file}", server.home.path().join("offline.hcl").display());
+    let store = server.home.path().join("db");
+    std::fs::write(server.home.path().join("offline.hcl"), format!("storage \"sqlite\" {{ path = {store:?} }}")).unwrap();
+    server.run(&offline, "").refused(2, "in use by another process");
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    server.run(&offline, "").refused(0, "Restored");
+    server.restart();
+    assert!(server.unseals(&keys[..3]));
+    assert!(server.run("policy list", "").out.contains("kept"));
+    assert_eq!(server.json("operator revocation status", "")["paused"], true);
+    let half = std::fs::read(file).unwrap();
+    std::fs::write(file, &half[..half.len() / 2]).unwrap();
+    server.run(&format!("operator snapshot inspect {file}"), "").refused(2, "cut off");
+    server.run(&format!("operator snapshot restore {file}"), "").refused(2, "cut off");
+}
+
+#[test]
 fn a_rotation_shows_the_new_key() {
     let (server, _) = three_of_five("inmem");
     let ran = server.run("operator rotate", "");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_base::{Clock, Entropy, Seconds, Secret};
+use daypass_base::{Clock, Entropy, Seconds, Secret, Upload};
 
 use crate::{MountIdentity, Operation, Result, Store};
 
@@ -96,6 +96,8 @@ pub struct Request {
     pub wrap_ttl: Option<Seconds>,
     /// The token as it was presented: filled for the core's own rooms, never for engines.
     pub presented: Option<Secret<String>>,
+    /// The body of a request that is read while it comes: for the few endpoints of the core that take one.
+    pub upload: Option<Upload>,
     /// Time left until the request is given up; every outside call has to end before.
     pub deadline: Duration,
 }

@@ -34,6 +34,7 @@ pub struct Endpoint<E> {
     pub(crate) sudo: bool,
     pub(crate) deprecated: Option<&'static str>,
     pub(crate) for_aws_sdks: bool,
+    pub(crate) unhurried: bool,
     form: Form,
 }
 
@@ -69,6 +70,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
             sudo: false,
             deprecated: None,
             for_aws_sdks: false,
+            unhurried: false,
             form: Form::Envelope,
         }
     }
@@ -165,6 +167,13 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
     pub fn for_aws_sdks(mut self) -> Self {
         self.for_aws_sdks = true;
         self.bare()
+    }
+
+    /// Its work may take longer than a request otherwise may: it has an end of its own, with what it works on or with its client.
+    #[must_use]
+    pub fn unhurried(mut self) -> Self {
+        self.unhurried = true;
+        self
     }
 
     /// Successes are bare JSON, or a body of this content type.

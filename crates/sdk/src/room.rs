@@ -41,6 +41,8 @@ pub struct Support {
     pub existence_check: bool,
     /// Speaks as AWS's SDKs want it: see [`Endpoint::for_aws_sdks`].
     pub for_aws_sdks: bool,
+    /// Its work may take as long as it takes: see [`Endpoint::unhurried`].
+    pub unhurried: bool,
 }
 
 impl<E: Engine> Room<E> {
@@ -155,6 +157,7 @@ impl<E: Engine> Mounted for Instance<E> {
             operation: endpoint.is_some_and(|endpoint| endpoint.action(operation).is_some()),
             existence_check: endpoint.is_some_and(Endpoint::has_existence_check),
             for_aws_sdks: endpoint.is_some_and(|endpoint| endpoint.for_aws_sdks),
+            unhurried: endpoint.is_some_and(|endpoint| endpoint.unhurried),
         }
     }
 

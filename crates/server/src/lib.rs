@@ -18,13 +18,14 @@ mod request;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod upload;
 mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use daypass_base::BoxFuture;
+use daypass_base::{BoxFuture, Upload};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
@@ -41,6 +42,11 @@ pub trait Service: Send + Sync + 'static {
     /// The future is always run to its end: when the client goes away it is finished apart from the connection, so that nothing is
     /// left half done. A panic in it is answered with status 500.
     fn handle(&self, request: ServerRequest) -> BoxFuture<'static, ServerResponse>;
+
+    /// Whether the body of such a request is to be handed over while it comes ([`RequestBody::Coming`]) instead of being read first.
+    fn takes_upload(&self, _method: &Method, _uri: &Uri) -> bool {
+        false
+    }
 }
 
 /// A request as it came in.
@@ -60,11 +66,13 @@ pub struct ServerRequest {
     pub tls: Option<Arc<TlsFacts>>,
 }
 
-/// The body of a request, read to its end before the service is called.
+/// The body of a request, read to its end before the service is called, but for an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestBody {
     /// The connection broke off, or its framing is wrong; mostly nobody is left to read the answer.
     Broken(String),
+    /// It is still coming, at most [`Limits::snapshot_bytes`] of it, and not slower than 64 KiB in each [`Limits::body_timeout`].
+    Coming(Upload),
     /// All bodies that are held have used up [`Limits::all_bodies_bytes`], or [`Limits::requests`] run already. Worth a 503.
     NoRoom,
     /// It did not come in within [`Limits::body_timeout`].

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use daypass_base::BoxFuture;
+use daypass_base::{BoxFuture, Upload};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::pace::{InFlight, Pace, Streaming};
+use crate::upload;
 use crate::wire::Protocol;
 use crate::{Body, Limits, Peer, RequestBody, ServerRequest, ServerResponse, Service, TlsFacts};
 
@@ -60,16 +61,47 @@ impl Session {
     async fn answer(self: Arc<Self>, request: Request<Incoming>, in_flight: InFlight) -> Result<Response<Answer>, Infallible> {
         let (head, incoming) = request.into_parts();
         let is_head = head.method == Method::HEAD;
+        if self.shared.service.takes_upload(&head.method, &head.uri) && !incoming.is_end_stream() {
+            return Ok(self.answer_upload(head, incoming, in_flight).await);
+        }
         let (body, room) = self.read_body(incoming).await;
         // Only now: a body that comes slowly takes nobody's turn.
         let (body, held) = match self.admit(room) {
             Some(held) => (body, held),
             None => (RequestBody::NoRoom, Held::default()),
         };
+        let answer = self.begin(head, body, held).await;
+        Ok(self.render(answer, is_head, in_flight))
+    }
+
+    fn begin(&self, head: http::request::Parts, body: RequestBody, held: Held) -> Finish {
         let request =
             ServerRequest { method: head.method, uri: head.uri, headers: head.headers, body, peer: self.peer, tls: self.tls.clone() };
-        let finish = Finish { future: Some(self.shared.service.handle(request)), running: Arc::clone(&self.shared.running), held };
-        Ok(self.render(finish.await, is_head, in_flight))
+        Finish { future: Some(self.shared.service.handle(request)), running: Arc::clone(&self.shared.running), held }
+    }
+
+    /// The service reads the body while it comes.
+    async fn answer_upload(&self, head: http::request::Parts, incoming: Incoming, in_flight: InFlight) -> Response<Answer> {
+        let (pieces, upload) = Upload::channel();
+        let (body, held) = match self.admit(None) {
+            Some(held) => (RequestBody::Coming(upload), held),
+            None => (RequestBody::NoRoom, Held::default()),
+        };
+        let mut answer = self.begin(head, body, held);
+        let mut bringing = std::pin::pin!(upload::bring(incoming, &pieces, &self.shared.limits, self.pace.clock()));
+        let brought = tokio::select! {
+            biased;
+            answer = &mut answer => Err(answer),
+            whole = &mut bringing => Ok(whole),
+        };
+        let (answer, whole) = match brought {
+            Err(answer) => (answer, false),
+            Ok(whole) => (answer.await, whole),
+        };
+        if !whole {
+            self.pace.leave_unread();
+        }
+        self.render(answer, false, in_flight)
     }
 
     /// A turn to run, if there is one. Never waits: who waits holds memory, and a client that is told can come again.

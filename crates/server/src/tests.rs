@@ -53,9 +53,25 @@ impl Service for Arc<Echo> {
                 "/large" => ServerResponse::new(StatusCode::OK, vec![b'x'; 8 * 1024 * 1024]),
                 "/stream" => stream(),
                 "/endless" => endless(&service),
+                "/upload" => upload(request).await,
                 _ => echo(&service, request),
             }
         })
+    }
+
+    fn takes_upload(&self, _: &Method, uri: &Uri) -> bool {
+        matches!(uri.path(), "/upload" | "/not-read")
+    }
+}
+
+/// Reads what comes, and says how much that was.
+async fn upload(request: ServerRequest) -> ServerResponse {
+    let RequestBody::Coming(upload) = request.body else { return ServerResponse::new(StatusCode::OK, "no upload") };
+    let mut reader = upload.take().unwrap();
+    let read = tokio::task::spawn_blocking(move || std::io::copy(&mut reader, &mut std::io::sink())).await.unwrap();
+    match read {
+        Ok(bytes) => ServerResponse::new(StatusCode::OK, format!("read {bytes}")),
+        Err(error) => ServerResponse::new(StatusCode::BAD_REQUEST, error.to_string()),
     }
 }
 
@@ -88,6 +104,7 @@ fn echo(service: &Echo, request: ServerRequest) -> ServerResponse {
         RequestBody::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too slow".to_owned()),
         RequestBody::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, "no room".to_owned()),
         RequestBody::Broken(why) => (StatusCode::BAD_REQUEST, why.clone()),
+        RequestBody::Coming(_) => (StatusCode::FORBIDDEN, "not read".to_owned()),
     };
     service.seen.lock().push(request);
     ServerResponse::new(status, body)

@@ -26,6 +26,7 @@ where
     put_get_delete(&*make().await).await;
     spaces_are_apart(&*make().await).await;
     conditions_hold_or_nothing_changes(&*make().await).await;
+    a_batch_may_demand_that_nothing_lies_below_a_key(&*make().await).await;
     versions_count_puts(&*make().await).await;
     removals_come_before_additions(&*make().await).await;
     get_many_keeps_the_order(&*make().await).await;
@@ -107,6 +108,20 @@ async fn conditions_hold_or_nothing_changes(store: &dyn Backend) {
     assert_eq!(store.commit(all).await.unwrap(), 1);
     assert_eq!(value(store, "new").await.as_deref(), Some(b"x".as_slice()));
     assert_eq!(value(store, "a").await, None);
+}
+
+async fn a_batch_may_demand_that_nothing_lies_below_a_key(store: &dyn Backend) {
+    put_all(store, &["b/1", "d"]).await;
+    let other = Batch::new().put(Key::new(Space::Token, "c/1"), "another space");
+    store.commit(other).await.unwrap();
+    for (at, empty) in [("a", true), ("b", false), ("b/", false), ("b/1", false), ("b/2", true), ("c", true), ("d", false), ("e", true)] {
+        let batch = Batch::new().require(key(at), Condition::NothingBelow).put(key("seen"), at.to_owned());
+        match store.commit(batch).await {
+            result if !empty => assert_conflict(result, 0, at),
+            result => assert!(result.is_ok(), "nothing lies below {at}"),
+        }
+    }
+    assert_eq!(value(store, "seen").await.as_deref(), Some(b"e".as_slice()));
 }
 
 async fn versions_count_puts(store: &dyn Backend) {

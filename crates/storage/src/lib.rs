@@ -3,12 +3,14 @@
 //! Sees only ciphertext (and the sealed keyring); knows no token, no lease and no policy. Every backend passes the same
 //! suite, [`contract`]. `Backend` is the whole surface: small, so that fakes are cheap.
 //!
+//! [`snapshot`] is the whole store of one moment, in a file.
 //! [`sqlite`] is what a server runs on, [`memory`] is for `-dev` and tests, [`evil`] wraps either and fails on purpose.
 
 pub mod contract;
 pub mod evil;
 pub mod memory;
 mod rules;
+pub mod snapshot;
 pub mod sqlite;
 
 pub use evil::EvilBackend;
@@ -75,6 +77,8 @@ pub enum Condition {
     Exists,
     /// The key has a value with this version.
     Version(u64),
+    /// No key begins with this one, itself included.
+    NothingBelow,
 }
 
 /// Something that comes due: the expiry index is ordered by shard, then time, then id.
@@ -238,6 +242,17 @@ pub trait Backend: Send + Sync + 'static {
         now: Timestamp,
         until: Timestamp,
     ) -> BoxFuture<'a, Result<Option<Claim>, CommitError>>;
+
+    /// Gives all rows of one state. Writers are not held up meanwhile. Errors: `Full` when there is no room for them on the way, `Failed`.
+    fn export(&self) -> BoxFuture<'_, Result<snapshot::Export, CommitError>>;
+
+    /// Begins an empty store beside this one; there is one at a time. Errors: `Failed`, also when another one has been begun; `Full`.
+    fn stage(&self) -> BoxFuture<'_, Result<Box<dyn snapshot::Staging>, CommitError>>;
+
+    /// Puts a staged store in the place of all that is stored. What was handed over before is done first, and lost with the rest. At any moment
+    /// of this, a kill leaves the old rows or the new ones, never a mix. The configuration version is above both afterwards.
+    /// Errors: `Failed` when nothing was changed; `Unknown` when it was, and the store cannot go on.
+    fn replace(&self, staged: snapshot::Staged) -> BoxFuture<'_, Result<(), CommitError>>;
 
     /// What `seal-status` and `vault status` call it: `inmem`, `sqlite`.
     fn kind(&self) -> &'static str;

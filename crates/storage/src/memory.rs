@@ -3,6 +3,7 @@
 //! It must not become a cache in front of another store, and it shares nothing with another process.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Cursor;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -10,6 +11,8 @@ use daypass_base::{BoxFuture, Timestamp};
 use parking_lot::Mutex;
 
 use crate::rules::{self, Holder, Name};
+use crate::snapshot::export::Recorder;
+use crate::snapshot::{Content, Export, Record, RecordRef, Staged, Staging};
 use crate::{Backend, Batch, Claim, CommitError, Condition, Due, Key, Read, ReadError, Row};
 
 /// Everything in ordered maps under one lock.
@@ -102,6 +105,28 @@ impl Backend for MemoryBackend {
         })
     }
 
+    fn export(&self) -> BoxFuture<'_, Result<Export, CommitError>> {
+        Box::pin(async move { self.state.lock().export() })
+    }
+
+    fn stage(&self) -> BoxFuture<'_, Result<Box<dyn Staging>, CommitError>> {
+        Box::pin(async move {
+            self.state.lock().check_open()?;
+            Ok(Box::new(MemoryStaging(State::default())) as Box<dyn Staging>)
+        })
+    }
+
+    fn replace(&self, staged: Staged) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(async move {
+            let Content::Memory(mut new) = staged.0 else { return Err(CommitError::Failed("another kind of store was staged".to_owned())) };
+            let mut state = self.state.lock();
+            state.check_open()?;
+            new.config_version = new.config_version.max(state.config_version) + 1;
+            *state = *new;
+            Ok(())
+        })
+    }
+
     fn kind(&self) -> &'static str {
         "inmem"
     }
@@ -111,8 +136,32 @@ impl Backend for MemoryBackend {
     }
 }
 
+/// A store that is being filled.
+struct MemoryStaging(State);
+
+impl Staging for MemoryStaging {
+    fn add(&mut self, record: &Record) -> Result<(), CommitError> {
+        let state = &mut self.0;
+        match record.clone() {
+            Record::Row(key, row) => drop(state.rows.insert(key, row)),
+            Record::Due(due) => drop(state.due.insert(due)),
+            Record::Claim { shard, until, epoch, owner } => drop(state.claims.insert(shard, Holder { owner, epoch, until })),
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, key: &Key, value: &[u8]) -> Result<(), CommitError> {
+        self.0.apply(Batch::new().put(key.clone(), Bytes::copy_from_slice(value))).map(|_version| ())
+    }
+
+    fn finish(mut self: Box<Self>, config_version: u64) -> Result<Staged, CommitError> {
+        self.0.config_version = config_version;
+        Ok(Staged(Content::Memory(Box::new(self.0))))
+    }
+}
+
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     rows: BTreeMap<Key, Row>,
     due: BTreeSet<Due>,
     claims: BTreeMap<u8, Holder>,
@@ -151,12 +200,39 @@ impl State {
         Ok(self.config_version)
     }
 
+    /// All in memory, as the rows themselves are.
+    fn export(&self) -> Result<Export, CommitError> {
+        self.check_open()?;
+        let mut recorder = Recorder::new(Vec::new());
+        let rows = self.rows.iter().map(|(key, row)| RecordRef::Row {
+            space: key.space,
+            key: &key.bytes,
+            version: row.version,
+            value: &row.value,
+        });
+        let due = self.due.iter().map(|due| RecordRef::Due { shard: due.shard, at: due.at, id: &due.id });
+        let claims = self.claims.iter().map(|(shard, holder)| RecordRef::Claim {
+            shard: *shard,
+            until: holder.until,
+            epoch: holder.epoch,
+            owner: &holder.owner,
+        });
+        let failed = |error: std::io::Error| CommitError::Failed(error.to_string());
+        rows.chain(due).chain(claims).try_for_each(|record| recorder.add(&record)).map_err(failed)?;
+        let (bytes, totals) = recorder.finish().map_err(failed)?;
+        Ok(Export { state: Box::new(Cursor::new(bytes)), totals, config_version: self.config_version })
+    }
+
     fn holds(&self, key: &Key, condition: Condition) -> bool {
         let version = self.rows.get(key).map(|row| row.version);
         match condition {
             Condition::Absent => version.is_none(),
             Condition::Exists => version.is_some(),
             Condition::Version(wanted) => version == Some(wanted),
+            Condition::NothingBelow => {
+                let next = self.rows.range(key..).next();
+                next.is_none_or(|(next, _)| next.space != key.space || !next.bytes.starts_with(&key.bytes))
+            }
         }
     }
 

@@ -95,6 +95,20 @@ impl Ask {
         answer.more.unwrap_or_else(|| mpsc::channel(1).1)
     }
 
+    /// Sends it, and reads all that its answer goes on to tell.
+    pub async fn download(self) -> (Answer, Vec<u8>) {
+        let asked = format!("{} {}", self.method, self.path);
+        let answer = self.handled().await;
+        let mut bytes = answer.body.to_vec();
+        if let Some(mut more) = answer.more {
+            while let Some(piece) = more.recv().await {
+                bytes.extend_from_slice(&piece);
+            }
+        }
+        let body = serde_json::from_slice(&answer.body).unwrap_or_default();
+        (Answer { request: asked, status: answer.status, body, headers: answer.headers }, bytes)
+    }
+
     async fn handled(self) -> HttpResponse {
         let method = Method::from_bytes(self.method.as_bytes()).unwrap_or(Method::GET);
         let uri = format!("/v1/{}", self.path).parse().unwrap_or_default();

@@ -256,6 +256,21 @@ def quotas():
     root.sys.disable_secrets_engine("paced")
 
 
+def snapshots():
+    kv = root.secrets.kv.v1
+    root.sys.enable_secrets_engine("kv", path="kept", options={"version": "1"})
+    kv.create_or_update_secret("a", {"x": "then"}, method="PUT", mount_point="kept")
+    taken = root.sys.take_raft_snapshot().content
+    kv.create_or_update_secret("a", {"x": "now"}, method="PUT", mount_point="kept")
+    prove("a snapshot is restored", root.sys.restore_raft_snapshot(taken).status_code == 204)
+    prove("and what it had is back", kv.read_secret("a", mount_point="kept")["data"] == {"x": "then"})
+    prove("also by force", root.sys.force_restore_raft_snapshot(taken).status_code == 204)
+    prove.raises("half a snapshot is refused", exceptions.InvalidRequest, lambda: root.sys.restore_raft_snapshot(taken[: len(taken) // 2]))
+    root.write("sys/storage/revocation", paused=False)
+    prove("revocation goes on", root.read("sys/storage/revocation")["data"]["paused"] is False)
+    root.sys.disable_secrets_engine("kept")
+
+
 def metrics():
     shown = root.adapter.get("/v1/sys/metrics")
     prove("metrics as JSON", {"vault.core.unsealed", "vault.core.active"} <= {gauge["Name"] for gauge in shown["Gauges"]})
@@ -278,6 +293,7 @@ kv1()
 tokens()
 transit()
 quotas()
+snapshots()
 metrics()
 def iam_logins():
     """Requests that hvac signs itself; the fake STS verifies each signature."""

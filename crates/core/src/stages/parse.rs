@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use daypass_base::{Entropy, Limits, Seconds, Secret, duration, lenient};
+use daypass_base::{Entropy, Limits, Seconds, Secret, Upload, duration, lenient};
 use daypass_sdk::{Operation, Page};
 use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
 
-use crate::http::{Body, HttpRequest, HttpResponse};
+use crate::http::{Body, HttpRequest, HttpResponse, is_upload};
 use crate::respond::{Answer, Content, write};
 use crate::{ids, json};
 
@@ -32,6 +32,8 @@ pub(crate) struct Parsed {
     /// Which part of a list.
     pub(crate) page: Page,
     pub(crate) peer: Option<SocketAddr>,
+    /// The body of the few requests whose body is no JSON.
+    pub(crate) upload: Option<Upload>,
     /// Its listener lets this be read without a token.
     pub(crate) opened: bool,
     /// The peer's address as text, for audit; empty over a unix socket.
@@ -70,7 +72,12 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
     let query = query_fields(uri.query().unwrap_or_default(), limits)?;
     let operation = operation(method.as_str(), &query, &headers)?;
     let page = if operation == Operation::List { page(&query)? } else { Page::default() };
+    let mut upload = None;
     let fields = match operation {
+        Operation::Update if is_upload(&path) => {
+            upload = Some(whole_or_coming(body)?);
+            Map::new()
+        }
         Operation::Update | Operation::Patch => body_fields(body, &headers, limits)?,
         // The one deletion with a body: which attempt is to be given up.
         Operation::Delete if path == "sys/rekey/init" => body_fields(body, &headers, limits)?,
@@ -89,6 +96,7 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
         bearer: bearer(&headers).is_some(),
         wrap_ttl,
         page,
+        upload,
         remote: peer.map(|peer| peer.ip().to_string()).unwrap_or_default(),
         peer,
         uri: uri.to_string(),
@@ -217,10 +225,24 @@ fn check_patch_type(headers: &HeaderMap) -> Result<(), Box<HttpResponse>> {
     Ok(())
 }
 
+fn whole_or_coming(body: Body) -> Result<Upload, Box<HttpResponse>> {
+    match body {
+        Body::Coming(upload) => Ok(upload),
+        Body::Read(bytes) => Ok(Upload::whole(bytes)),
+        Body::TooLarge => Err(too_large()),
+    }
+}
+
+#[expect(clippy::unnecessary_box_returns, reason = "the error side of every function here: kept small")]
+fn too_large() -> Box<HttpResponse> {
+    refused(413, vec!["http: request body too large".to_owned()])
+}
+
 fn body_fields(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<Map<String, Value>, Box<HttpResponse>> {
     let bytes = match body {
-        Body::TooLarge => return Err(refused(413, vec!["http: request body too large".to_owned()])),
-        Body::Read(bytes) if bytes.len() > limits.body_bytes => return Err(refused(413, vec!["http: request body too large".to_owned()])),
+        // Nothing but an upload comes like that.
+        Body::TooLarge | Body::Coming(_) => return Err(too_large()),
+        Body::Read(bytes) if bytes.len() > limits.body_bytes => return Err(too_large()),
         Body::Read(bytes) => bytes,
     };
     let kind = headers.get("content-type").and_then(|value| value.to_str().ok()).and_then(|kind| kind.split(';').next());

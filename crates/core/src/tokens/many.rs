@@ -1,67 +1,58 @@
-//! Revocation of many tokens at once: two commits for all of them instead of two for each. What the single way promises holds here too: a token
-//! is marked before anything of it goes, and whoever adds to it meanwhile meets the mark.
+//! Revocation of many tokens at once: one commit for all of them. What the single way promises holds here too: nothing is ever added to a token
+//! that is gone, because the commit demands that nothing hangs on it, and whoever adds to it meanwhile demands that it is there.
 
 use daypass_sdk::{CommitFailure, Result, TokenId};
-use daypass_storage::{Batch, Condition};
+use daypass_storage::{Batch, Condition, Due, Key, Space};
 
 use super::{TokenRow, Tokens, child_key, lease_index_key, token_due, token_key, token_lease_id};
-use crate::rows::Found;
+use crate::leases::of_token_prefix;
+use crate::revoke::cubbyhole_prefix;
+use crate::rows::{config_key, parse};
 
-/// A token whose revocation has begun.
-pub(crate) struct Marked {
+/// A token as it was read.
+pub(crate) struct Stored {
     pub(crate) id: TokenId,
-    row: TokenRow,
+    pub(crate) row: TokenRow,
     version: u64,
 }
 
+impl Stored {
+    /// Where it stands in the expiry index.
+    pub(crate) fn due(&self) -> Option<Due> {
+        self.row.expires.map(|end| token_due(self.id, end))
+    }
+}
+
 impl Tokens {
-    /// Marks tokens as being revoked, as [`Tokens::begin_revocation`] does. `None`: one of them was changed at the same moment, and nothing
-    /// is marked. Tokens that are gone are left out.
-    pub(crate) async fn begin_revocations(&self, ids: &[TokenId]) -> Result<Option<Vec<Marked>>> {
-        let now = self.clock.now();
-        let (mut marked, mut batch) = (Vec::with_capacity(ids.len()), Batch::new());
-        for id in ids.iter().copied() {
-            let (Some(Found { value, version }), _) = self.rows.find::<TokenRow>(&token_key(id)).await? else { continue };
-            let mut row = TokenRow::clone(&value);
-            if row.revoking {
-                marked.push(Marked { id, row, version });
-                continue;
-            }
-            row.revoking = true;
-            batch = batch.require(token_key(id), Condition::Version(version));
-            if row.expires.is_none_or(|end| end > now) {
-                if let Some(end) = row.expires {
-                    batch = batch.not_due(token_due(id, end));
-                }
-                batch = batch.due(token_due(id, now));
-                row.expires = Some(now);
-            }
-            batch = self.rows.put_json(batch, token_key(id), &row)?;
-            marked.push(Marked { id, row, version: version + 1 });
-        }
-        if batch.puts.is_empty() {
-            return Ok(Some(marked));
-        }
-        match self.rows.commit(batch).await {
-            Ok(_) => Ok(Some(marked)),
-            Err(CommitFailure::Conflict(_)) => Ok(None),
-            Err(failure) => Err(failure.into()),
-        }
+    /// Tokens of one state of the store; those that are gone are left out.
+    pub(crate) async fn read_many(&self, ids: &[TokenId]) -> Result<Vec<Stored>> {
+        let keys: Vec<Key> = ids.iter().map(|id| token_key(*id)).collect();
+        let found = self.rows.get_many(&keys).await?;
+        let stored = ids.iter().zip(&keys).zip(found).filter_map(|((id, key), plain)| {
+            let plain = plain?;
+            Some(parse(key, &plain.value).map(|row| Stored { id: *id, row, version: plain.version }))
+        });
+        stored.collect()
     }
 
-    /// Removes what is left of marked tokens that have neither children nor leases nor a cubbyhole. False: one of them was removed by
-    /// somebody else at the same moment, and nothing was done.
-    pub(crate) async fn finish_revocations(&self, marked: &[Marked]) -> Result<bool> {
+    /// Removes tokens that have neither children nor leases nor a cubbyhole, all of them together. False: something hangs on one of them, or one
+    /// was changed at the same moment, and nothing was done.
+    pub(crate) async fn remove_bare(&self, tokens: &[Stored]) -> Result<bool> {
+        if tokens.is_empty() {
+            return Ok(true);
+        }
         let mut batch = Batch::new();
-        for Marked { id, row, version } in marked {
-            batch = batch.require(token_key(*id), Condition::Version(*version)).delete(token_key(*id));
-            batch = batch.delete(lease_index_key(&token_lease_id(&row.path, *id, &self.rows)));
+        for stored in tokens {
+            let Stored { id, row, version } = stored;
+            batch = batch.require(token_key(*id), Condition::Version(*version));
+            for below in [children_prefix(*id), of_token_prefix(*id), config_key(cubbyhole_prefix(*id))] {
+                batch = batch.require(below, Condition::NothingBelow);
+            }
+            batch = batch.delete(token_key(*id)).delete(lease_index_key(&token_lease_id(&row.path, *id, &self.rows)));
             if let Some(parent) = row.parent {
                 batch = batch.delete(child_key(TokenId(parent), *id));
             }
-            if let Some(end) = row.expires {
-                batch = batch.not_due(token_due(*id, end));
-            }
+            batch = stored.due().into_iter().fold(batch, Batch::not_due);
         }
         match self.rows.commit(batch).await {
             Ok(_) => Ok(true),
@@ -69,4 +60,9 @@ impl Tokens {
             Err(failure) => Err(failure.into()),
         }
     }
+}
+
+/// What keys of edges to children of a token begin with.
+pub(super) fn children_prefix(id: TokenId) -> Key {
+    Key::new(Space::Index, [b"c", id.0.as_slice()].concat())
 }

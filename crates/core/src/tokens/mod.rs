@@ -25,6 +25,7 @@ use crate::metrics::Counter;
 use crate::rows::{Found, Rows};
 use crate::sweeps::Sweeps;
 
+pub(crate) use many::Stored;
 pub(crate) use text::{Presented, present};
 
 /// A service token as it is stored, or a batch token as it is sealed into its own text.
@@ -241,12 +242,6 @@ impl Tokens {
         !row.ended(self.clock.now()) && !self.sweeps.cover(row)
     }
 
-    /// When a token was made; `None` when there is no row.
-    pub(crate) async fn created(&self, id: TokenId) -> Result<Option<Timestamp>> {
-        let (found, _) = self.rows.find::<TokenRow>(&token_key(id)).await?;
-        Ok(found.map(|found| found.value.created))
-    }
-
     /// The row of a live token, by accessor.
     pub(crate) async fn by_accessor(&self, accessor: &str) -> Result<Option<Known>> {
         let Some(id) = accessor.get(..22).and_then(ids::decode_id) else { return Ok(None) };
@@ -351,8 +346,7 @@ impl Tokens {
 
     /// Children of a token, a page at a time.
     pub(crate) async fn children(&self, id: TokenId, limit: usize) -> Result<Vec<TokenId>> {
-        let prefix = Key::new(Space::Index, [b"c", id.0.as_slice()].concat());
-        let rows = self.rows.backend().scan(&prefix, None, limit).await.map_err(crate::rows::read_error)?;
+        let rows = self.rows.backend().scan(&many::children_prefix(id), None, limit).await.map_err(crate::rows::read_error)?;
         Ok(rows.iter().filter_map(|(key, _)| key.get(17..33)).filter_map(|child| <[u8; 16]>::try_from(child).ok()).map(TokenId).collect())
     }
 

@@ -1,10 +1,12 @@
-//! `operator`: initialise, unseal and seal; the ceremonies with unseal keys, and the encryption key.
+//! `operator`: initialise, unseal and seal; the ceremonies with unseal keys, and the encryption key; snapshots.
 
 mod generate_root;
 mod keys;
 mod pgp;
 mod rekey;
+mod revocation;
 mod share;
+mod snapshot;
 
 use http::Method;
 
@@ -14,7 +16,7 @@ use crate::client::{Call, Client, Error};
 use crate::show::value::Value;
 use crate::show::{self, Format};
 
-/// Initialise, unseal and seal a server, exchange its keys
+/// Initialise, unseal and seal a server, exchange its keys, save and restore it
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
     Init(InitArgs),
@@ -25,6 +27,12 @@ pub(crate) enum Verb {
     Rekey(rekey::Args),
     Rotate(keys::RotateArgs),
     KeyStatus(keys::KeyStatusArgs),
+    #[command(subcommand)]
+    Snapshot(snapshot::Verb),
+    #[command(subcommand)]
+    Raft(snapshot::RaftVerb),
+    #[command(subcommand)]
+    Revocation(revocation::Verb),
 }
 
 /// Make the keys of a new server and print them, once
@@ -133,6 +141,8 @@ pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
         Verb::Rekey(args) => rekey::run(args, ctx),
         Verb::Rotate(args) => keys::rotate(args, ctx),
         Verb::KeyStatus(args) => keys::status(args, ctx),
+        Verb::Snapshot(verb) | Verb::Raft(snapshot::RaftVerb::Snapshot(verb)) => snapshot::run(verb, ctx),
+        Verb::Revocation(verb) => revocation::run(verb, ctx),
     }
 }
 

@@ -42,7 +42,24 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
         }
         None => show_status(format, &status),
     }
-    Ok(if status.get("sealed").is_some_and(Value::is_true) { 2 } else { 0 })
+    if status.get("sealed").is_some_and(Value::is_true) {
+        return Ok(2);
+    }
+    warn_of_pause(&client);
+    Ok(0)
+}
+
+/// That nothing is taken back is easily forgotten after a restore. The status itself keeps Vault's shape, so this is a remark, for those whose token may know.
+fn warn_of_pause(client: &Client) {
+    if client.config().token.is_none() {
+        return;
+    }
+    let asked = client.call(&Call::new(Method::GET, "sys/storage/revocation").plain()).and_then(|reply| reply.json());
+    if asked.is_ok_and(|answer| answer.at(&["data", "paused"]).is_some_and(Value::is_true)) {
+        show::note(
+            "Revocation is paused: what has ended is not taken back.\nhint: \"daypass operator revocation status\" tells since when and why",
+        );
+    }
 }
 
 /// The seal status with what `sys/leader` adds. A sealed node with HA on does not know the leader; that is no error.

@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use http_body_util::{Empty, Full};
+use http_body_util::Empty;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::address::{Address, Scheme};
+use super::sent::Sent;
 use super::tls::{self, Tls};
 use super::{Config, Trouble};
 
@@ -21,7 +22,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// An open connection.
 pub(crate) struct Connection {
     /// Sends requests, one after the other.
-    pub(crate) sender: SendRequest<Full<Bytes>>,
+    pub(crate) sender: SendRequest<Sent>,
     /// Whether the request line carries the whole URL, because a proxy reads it.
     pub(crate) absolute_form: bool,
     /// What the proxy wants to know about us, when it is the proxy that reads the request.

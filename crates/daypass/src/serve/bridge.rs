@@ -8,7 +8,7 @@ use daypass_base::BoxFuture;
 use daypass_core::{Body as CoreBody, Core, HttpRequest, HttpResponse, Opened};
 use daypass_server::{Body, Peer, RequestBody, ServerRequest, ServerResponse, Service};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::config::listener::{ForwardedFor, StatusHeaders};
 
@@ -36,12 +36,17 @@ impl Bridge {
 }
 
 impl Service for Bridge {
+    fn takes_upload(&self, method: &Method, uri: &Uri) -> bool {
+        daypass_core::takes_upload(method, uri)
+    }
+
     fn handle(&self, request: ServerRequest) -> BoxFuture<'static, ServerResponse> {
         let (core, rules) = (self.core.clone(), Arc::clone(&self.rules));
         Box::pin(async move {
             let ServerRequest { method, uri, headers, body, peer, tls: _ } = request;
             let body = match body {
                 RequestBody::Whole(bytes) => CoreBody::Read(bytes),
+                RequestBody::Coming(upload) => CoreBody::Coming(upload),
                 RequestBody::TooLarge { .. } => CoreBody::TooLarge,
                 RequestBody::Broken(reason) => return refused(StatusCode::BAD_REQUEST, &format!("the request body broke off: {reason}")),
                 RequestBody::NoRoom => return overloaded(),

@@ -85,6 +85,35 @@ async fn a_body_that_breaks_off_is_told_apart_from_a_whole_one() {
 }
 
 #[tokio::test]
+async fn an_upload_is_read_while_it_comes_whatever_bodies_may_have() {
+    let test = start(Limits { body_bytes: 1000, snapshot_bytes: 3 * MIB as u64, ..Limits::default() }).await;
+    let head =
+        |path: &str, bytes: usize| format!("POST {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {bytes}\r\n\r\n").into_bytes();
+    let whole = [head("/upload", 2 * MIB), vec![b'x'; 2 * MIB]].concat();
+    assert!(test.exchange(whole).await.ends_with(&format!("read {}", 2 * MIB)));
+    let longer = [head("/upload", 4 * MIB), vec![b'x'; 4 * MIB]].concat();
+    assert!(test.exchange(longer).await.contains("over the limit of 3145728 bytes"));
+    let refused = [head("/not-read", 2 * MIB), vec![b'x'; 2 * MIB]].concat();
+    assert!(test.exchange(refused).await.ends_with("not read"), "the answer comes though nobody reads the body");
+}
+
+#[tokio::test]
+async fn an_upload_that_stands_still_is_given_up_and_one_that_crawls_too() {
+    let test = start(Limits::default()).await;
+    let mut stream = test.connect().await;
+    stream.write_all(b"POST /upload HTTP/1.1\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\nhalf").await.unwrap();
+    test.started(1).await;
+    let (answer, took) = test.advance_until(read_all(&mut stream)).await;
+    assert!(answer.contains("less than 64 KiB came in 30 seconds"), "{answer}");
+    assert!(took >= Duration::from_secs(30), "{took:?}");
+    let mut stream = test.connect().await;
+    stream.write_all(b"POST /upload HTTP/1.1\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\nhalf").await.unwrap();
+    test.started(2).await;
+    stream.shutdown().await.unwrap();
+    assert!(read_all(&mut stream).await.contains("broke off"));
+}
+
+#[tokio::test]
 async fn large_bodies_share_one_room() {
     let limits = Limits { body_bytes: MIB, all_bodies_bytes: 0, ..Limits::default() };
     let test = start(limits).await;

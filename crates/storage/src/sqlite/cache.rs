@@ -99,6 +99,16 @@ impl RowCache {
         });
     }
 
+    /// All rows may be others from now on. What readers have read until here is not kept either.
+    pub(super) fn forget(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.changes += 1;
+            shard.rows.clear();
+        }
+    }
+
     fn each<'a>(&self, keys: impl Iterator<Item = &'a Key>, act: impl Fn(&mut Shard, &Key)) {
         // First, so that whoever meets what follows also meets this.
         self.changes.fetch_add(1, Ordering::SeqCst);

@@ -13,7 +13,9 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, ffi, params};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::place::Place;
+use super::readers::Readers;
 use super::schema::{self, CLAIM_READ, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_REMOVE, SpaceSql};
+use super::snapshot::{self, StagedFile};
 use super::{Shared, SqliteOptions};
 use crate::rules::{self, Holder};
 use crate::{Batch, Claim, CommitError, Condition, Due, Key};
@@ -24,6 +26,8 @@ pub(super) enum Job {
     Work { work: Work, bytes: usize, permit: OwnedSemaphorePermit },
     /// Finish what came before this, and end.
     Close { answer: Option<oneshot::Sender<()>> },
+    /// Finish what came before this, and go on with another file in the store's place.
+    Replace { file: StagedFile, answer: oneshot::Sender<Result<(), CommitError>> },
 }
 
 /// Something that is written, and who waits for it.
@@ -43,14 +47,27 @@ pub(super) struct Committer {
     connection: Connection,
     queue: Receiver<Job>,
     shared: Arc<Shared>,
+    readers: Arc<Readers>,
     options: SqliteOptions,
     /// Bytes left on the file system, when they are fewer than the reserve.
     low: Option<u64>,
     /// Why nothing is written any more, once a sync has failed.
     stopped: Option<String>,
-    closing: Option<Job>,
+    /// What is done when the group before it is done with.
+    apart: Option<Job>,
     /// Given up last, after the connection is closed.
     place: Place,
+}
+
+/// Steps of putting another file in the store's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Swap {
+    /// Nobody reads any more.
+    Readers,
+    /// The old file is closed.
+    Closed,
+    /// The new file has its name.
+    Renamed,
 }
 
 /// Whether the file may have space to give back.
@@ -62,13 +79,30 @@ enum Tidy {
 }
 
 impl Committer {
-    pub(super) fn new(connection: Connection, queue: Receiver<Job>, shared: Arc<Shared>, options: SqliteOptions, place: Place) -> Self {
-        Self { connection, queue, shared, options, low: None, stopped: None, closing: None, place }
+    pub(super) fn new(
+        connection: Connection,
+        queue: Receiver<Job>,
+        shared: Arc<Shared>,
+        readers: Arc<Readers>,
+        options: SqliteOptions,
+        place: Place,
+    ) -> Self {
+        Self { connection, queue, shared, readers, options, low: None, stopped: None, apart: None, place }
     }
 
     pub(super) fn run(mut self) {
         let mut tidy = Tidy::After(self.options.idle_before_reclaim);
-        while self.closing.is_none() {
+        loop {
+            match self.apart.take() {
+                None => {}
+                Some(Job::Replace { file, answer }) => {
+                    let _nobody_waits = answer.send(self.replace(&file, |_step| {}));
+                }
+                closing => {
+                    self.apart = closing;
+                    break;
+                }
+            }
             match self.next_job(tidy) {
                 Ok(Some(job)) => {
                     let group = self.gather(job);
@@ -105,8 +139,8 @@ impl Committer {
                     group_bytes += bytes;
                     group.push((work, permit));
                 }
-                close @ Job::Close { .. } => {
-                    self.closing = Some(close);
+                apart => {
+                    self.apart = Some(apart);
                     break;
                 }
             }
@@ -211,11 +245,11 @@ impl Committer {
             return Ok(Some(CommitError::Fenced(claim)));
         }
         for (index, (key, condition)) in batch.conditions.iter().enumerate() {
-            let version = self.version(key)?;
             let holds = match condition {
-                Condition::Absent => version.is_none(),
-                Condition::Exists => version.is_some(),
-                Condition::Version(wanted) => version == Some(*wanted),
+                Condition::Absent => self.version(key)?.is_none(),
+                Condition::Exists => self.version(key)?.is_some(),
+                Condition::Version(wanted) => self.version(key)? == Some(*wanted),
+                Condition::NothingBelow => self.nothing_below(key)?,
             };
             if !holds {
                 return Ok(Some(CommitError::Conflict(index)));
@@ -247,6 +281,13 @@ impl Committer {
     fn version(&self, key: &Key) -> rusqlite::Result<Option<u64>> {
         let mut statement = self.connection.prepare_cached(SpaceSql::of(key.space).version)?;
         statement.query_row([&*key.bytes], |row| row.get::<_, i64>(0)).optional().map(|found| found.map(i64::unsigned_abs))
+    }
+
+    fn nothing_below(&self, key: &Key) -> rusqlite::Result<bool> {
+        let mut statement = self.connection.prepare_cached(SpaceSql::of(key.space).keys_from)?;
+        let mut rows = statement.query([&*key.bytes])?;
+        let Some(next) = rows.next()? else { return Ok(true) };
+        Ok(!next.get_ref(0)?.as_blob()?.starts_with(&key.bytes))
     }
 
     /// Removals first; see [`Batch`].
@@ -335,12 +376,80 @@ impl Committer {
         next
     }
 
+    /// Puts another file in the store's place, while nobody reads. The rename is the one moment that counts: before it the old file is whole and has no
+    /// WAL, after it the new one. `at` is told of each step, for tests.
+    fn replace(&mut self, staged: &StagedFile, mut at: impl FnMut(Swap)) -> Result<(), CommitError> {
+        if let Some(reason) = &self.stopped {
+            return Err(CommitError::Failed(reason.clone()));
+        }
+        let readers = Arc::clone(&self.readers);
+        readers.without(|| {
+            at(Swap::Readers);
+            self.let_go()?;
+            at(Swap::Closed);
+            let renamed = if snapshot::has_wal(&self.place.path) {
+                Err(std::io::Error::other("another program has the store open"))
+            } else {
+                snapshot::rename(staged.path(), &self.place.path)
+            };
+            at(Swap::Renamed);
+            self.shared.rows.forget();
+            let opened = self.take_up();
+            if staged.path().exists() {
+                let why = renamed.err().map(|error| error.to_string()).unwrap_or_default();
+                return opened.and(Err(CommitError::Failed(format!("the restored file could not be put in the store's place: {why}"))));
+            }
+            if let Err(error) = renamed {
+                tracing::warn!(%error, "the store was replaced, and may be the old one again after a power cut");
+            }
+            opened
+        })
+    }
+
+    /// Writes the WAL back and closes the file.
+    fn let_go(&mut self) -> Result<(), CommitError> {
+        let failed = |error: &rusqlite::Error| CommitError::Failed(format!("the store cannot be replaced now: {error}"));
+        schema::run_through(&self.connection, "PRAGMA wal_checkpoint(TRUNCATE)").map_err(|error| failed(&error))?;
+        let nothing = Connection::open_in_memory().map_err(|error| failed(&error))?;
+        if let Err((connection, error)) = std::mem::replace(&mut self.connection, nothing).close() {
+            self.connection = connection;
+            return Err(failed(&error));
+        }
+        Ok(())
+    }
+
+    /// Opens the file that is there now. Its configuration version is above all that was answered before.
+    fn take_up(&mut self) -> Result<(), CommitError> {
+        let before = self.shared.config_version.load(Ordering::Acquire);
+        let opened =
+            schema::open_writer(&self.place.path, &self.options).map_err(|error| error.to_string()).and_then(|(connection, stored)| {
+                let version = before.max(stored) + 1;
+                connection.execute(CONFIG_VERSION_WRITE, [to_i64(version)]).map_err(|error| error.to_string())?;
+                Ok((connection, version))
+            });
+        match opened {
+            Ok((connection, version)) => {
+                self.connection = connection;
+                self.shared.config_version.store(version, Ordering::Release);
+                Ok(())
+            }
+            Err(reason) => {
+                tracing::error!(reason, "the store cannot be opened again: no more writes until a restart");
+                self.stopped = Some(format!("the store could not be opened again ({reason}), writes stay off until a restart"));
+                Err(CommitError::Unknown(reason))
+            }
+        }
+    }
+
     /// Refuses what came too late, writes the WAL back, and gives the file up before anyone is told.
     fn close(mut self) {
-        let closing = self.closing.take();
+        let closing = self.apart.take();
+        let closed = || CommitError::Failed("it is closed".to_owned());
         while let Ok(job) = self.queue.try_recv() {
-            if let Job::Work { work, .. } = job {
-                work.answer(Outcome::Refused(CommitError::Failed("it is closed".to_owned())));
+            match job {
+                Job::Work { work, .. } => work.answer(Outcome::Refused(closed())),
+                Job::Replace { answer, .. } => drop(answer.send(Err(closed()))),
+                Job::Close { .. } => {}
             }
         }
         if self.stopped.is_none()
@@ -409,7 +518,9 @@ const RECLAIM_PAUSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
+    use super::super::snapshot::SqliteStaging;
     use super::*;
+    use crate::snapshot::{Content, Staging};
 
     fn failure(code: i32) -> rusqlite::Error {
         rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
@@ -420,7 +531,8 @@ mod tests {
         let options = SqliteOptions::default();
         let (connection, _) = schema::open_writer(&place.path, &options).unwrap();
         let (_, queue) = std::sync::mpsc::channel();
-        Committer::new(connection, queue, Arc::new(Shared::new(0, &options)), options, place)
+        let readers = Arc::new(Readers::new(place.path.clone(), &options));
+        Committer::new(connection, queue, Arc::new(Shared::new(0, &options)), readers, options, place)
     }
 
     #[test]
@@ -432,6 +544,74 @@ mod tests {
         assert!(committer.connection.is_autocommit(), "the transaction was ended");
         let later = committer.transact(&[]).err().unwrap();
         assert!(matches!(&later, CommitError::Failed(text) if text.contains("restart")), "{later}");
+    }
+
+    /// What the files of a store were at each step of being replaced: a kill there leaves these. Names of steps with what is found in them.
+    #[test]
+    fn a_kill_at_any_step_of_a_replacement_leaves_the_old_store_or_the_new_one() {
+        let root = tempfile::tempdir().unwrap();
+        let mut committer = committer(&root);
+        let put = |connection: &Connection, value: &str| {
+            connection
+                .prepare_cached(SpaceSql::of(crate::Space::Config).put)
+                .unwrap()
+                .execute([b"k".as_slice(), value.as_bytes()])
+                .unwrap();
+        };
+        put(&committer.connection, "old");
+        // A reader that was at work, so that there is a WAL with something in it.
+        let key = Key::new(crate::Space::Config, "k");
+        assert_eq!(committer.readers.get(&key).unwrap().unwrap().value, "old");
+        let only_one = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+        let mut staging = SqliteStaging::begin(&committer.place.path, &committer.options, only_one).unwrap();
+        staging.put(&key, b"new").unwrap();
+        let Content::File(file) = (Box::new(staging) as Box<dyn Staging>).finish(7).unwrap().0 else { panic!("a file") };
+        let mut seen = Vec::new();
+        let copies = tempfile::tempdir().unwrap();
+        let source = root.path().to_owned();
+        let look = |step| {
+            let copy = copies.path().join(format!("{step:?}"));
+            std::fs::create_dir(&copy).unwrap();
+            for file in std::fs::read_dir(&source).unwrap() {
+                let file = file.unwrap();
+                std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+            }
+            let place = super::super::place::take(&copy.join("store.db")).unwrap();
+            snapshot::remove_leftovers(&place.path).unwrap();
+            let (connection, _) = schema::open_writer(&place.path, &SqliteOptions::default()).unwrap();
+            let value: Vec<u8> = connection.query_row("SELECT v FROM kv WHERE k = CAST('k' AS BLOB)", [], |row| row.get(0)).unwrap();
+            assert!(!copy.join("store.db.restore").exists());
+            seen.push((step, String::from_utf8(value).unwrap()));
+        };
+        committer.replace(&file, look).unwrap();
+        let old = "old".to_owned();
+        assert_eq!(seen, [(Swap::Readers, old.clone()), (Swap::Closed, old), (Swap::Renamed, "new".to_owned())]);
+        assert_eq!(committer.readers.get(&key).unwrap().unwrap().value, "new");
+        assert_eq!(committer.shared.config_version.load(Ordering::Acquire), 8);
+        put(&committer.connection, "newer");
+        assert_eq!(committer.readers.get(&key).unwrap().unwrap().value, "newer");
+    }
+
+    #[test]
+    fn a_replacement_that_cannot_be_made_leaves_the_store_as_it_was() {
+        let root = tempfile::tempdir().unwrap();
+        let mut committer = committer(&root);
+        let only_one = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+        let staging = Box::new(SqliteStaging::begin(&committer.place.path, &committer.options, only_one).unwrap());
+        let Content::File(file) = (staging as Box<dyn Staging>).finish(7).unwrap().0 else { panic!("a file") };
+        // Another program reads the store: its WAL stays when ours is closed.
+        let other = Connection::open(&committer.place.path).unwrap();
+        let busy = other.query_row("SELECT count(*) FROM kv", [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(busy, 0);
+        committer.connection.execute_batch("BEGIN IMMEDIATE; INSERT INTO kv VALUES(x'01', 1, x'02'); COMMIT").unwrap();
+        other.execute_batch("BEGIN; SELECT count(*) FROM kv").unwrap();
+        committer.connection.execute_batch("BEGIN IMMEDIATE; INSERT INTO kv VALUES(x'03', 1, x'04'); COMMIT").unwrap();
+        let refused = committer.replace(&file, |_step| {});
+        assert!(matches!(refused, Err(CommitError::Failed(_))), "{refused:?}");
+        drop(other);
+        assert!(committer.transact(&[]).is_ok());
+        let rows: i64 = committer.connection.query_row("SELECT count(*) FROM kv", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 2);
     }
 
     #[test]

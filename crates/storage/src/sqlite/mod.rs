@@ -4,6 +4,7 @@
 //! - [`schema`] has the tables, the pragmas and every statement.
 //! - [`committer`] is the only writer: it takes all batches that wait, applies them in one transaction with one sync, and answers.
 //! - [`readers`] never wait for the writer.
+//! - [`snapshot`] exports all rows, and fills the file that takes this one's place.
 //! - [`cache`] keeps rows that were read lately, sealed as they are, and never one that is older than an answered commit.
 //!
 //! **Reads run on the caller's thread.** A row whose page is cached takes about 10 µs, a hop to another thread and back takes more than
@@ -19,6 +20,7 @@ mod committer;
 mod place;
 mod readers;
 mod schema;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -37,11 +39,18 @@ use tokio::sync::{Semaphore, oneshot};
 use self::cache::RowCache;
 use self::committer::{Committer, Job, Work};
 use self::readers::Readers;
+use self::snapshot::SqliteStaging;
+pub(crate) use self::snapshot::StagedFile;
+use crate::snapshot::{Content, Export, Staged, Staging};
 use crate::{Backend, Batch, Claim, CommitError, Due, Key, Read, ReadError, Row, rules};
 
 /// The embedded store. Dropping it finishes what was handed over, as [`Backend::close`] does, but blocks while it does so.
 pub struct SqliteBackend {
-    readers: Readers,
+    readers: Arc<Readers>,
+    path: PathBuf,
+    options: SqliteOptions,
+    /// The right to fill another store beside this one.
+    staging: Arc<Semaphore>,
     jobs: mpsc::Sender<Job>,
     /// Bounds what waits for the committer, in units of [`PERMIT_BYTES`].
     room: Arc<Semaphore>,
@@ -177,18 +186,23 @@ impl SqliteBackend {
     /// Opens the store at `path`, or makes a new one there: the directory with mode 0700, the file with mode 0600.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, OpenError> {
         let place = place::take(path)?;
+        let io = |source| OpenError::Io { action: "remove what an interrupted restore has left beside", path: place.path.clone(), source };
+        snapshot::remove_leftovers(&place.path).map_err(io)?;
         let (connection, config_version) = schema::open_writer(&place.path, &options)?;
         let shared = Arc::new(Shared::new(config_version, &options));
-        let readers = Readers::new(place.path.clone(), &options);
+        let readers = Arc::new(Readers::new(place.path.clone(), &options));
         let (jobs, queue) = mpsc::channel();
         let file = place.path.clone();
-        let committer = Committer::new(connection, queue, Arc::clone(&shared), options, place);
+        let committer = Committer::new(connection, queue, Arc::clone(&shared), Arc::clone(&readers), options.clone(), place);
         let thread = std::thread::Builder::new()
             .name("store-commit".to_owned())
             .spawn(move || committer.run())
-            .map_err(|source| OpenError::Io { action: "start the writing thread of", path: file, source })?;
+            .map_err(|source| OpenError::Io { action: "start the writing thread of", path: file.clone(), source })?;
         Ok(Arc::new(Self {
             readers,
+            path: file,
+            options,
+            staging: Arc::new(Semaphore::new(1)),
             jobs,
             room: Arc::new(Semaphore::new(ROOM_PERMITS)),
             shared,
@@ -269,6 +283,37 @@ impl Backend for SqliteBackend {
             rules::check_owner(owner)?;
             let owner = owner.to_owned();
             self.submit(owner.len(), |answer| Work::Claim { shard, owner, now, until, answer }).await
+        })
+    }
+
+    fn export(&self) -> BoxFuture<'_, Result<Export, CommitError>> {
+        Box::pin(async move {
+            self.readers.check_open().map_err(|error| CommitError::Failed(error.to_string()))?;
+            let (path, options) = (self.path.clone(), self.options.clone());
+            let exported = tokio::task::spawn_blocking(move || snapshot::export(&path, &options)).await;
+            exported.unwrap_or_else(|error| Err(CommitError::Failed(format!("the export ended badly: {error}"))))
+        })
+    }
+
+    fn stage(&self) -> BoxFuture<'_, Result<Box<dyn Staging>, CommitError>> {
+        Box::pin(async move {
+            let only_one = Arc::clone(&self.staging).try_acquire_owned();
+            let only_one =
+                only_one.map_err(|_taken| CommitError::Failed("another store is being put beside this one already".to_owned()))?;
+            Ok(Box::new(SqliteStaging::begin(&self.path, &self.options, only_one)?) as Box<dyn Staging>)
+        })
+    }
+
+    fn replace(&self, staged: Staged) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(async move {
+            let Content::File(file) = staged.0 else { return Err(CommitError::Failed("another kind of store was staged".to_owned())) };
+            let closed = || CommitError::Failed("it is closed".to_owned());
+            if self.closing.load(Ordering::Acquire) {
+                return Err(closed());
+            }
+            let (answer, answered) = oneshot::channel();
+            self.jobs.send(Job::Replace { file, answer }).map_err(|_gone| closed())?;
+            answered.await.unwrap_or_else(|_gone| Err(CommitError::Unknown("the writing thread ended without an answer".to_owned())))
         })
     }
 

@@ -92,6 +92,15 @@ impl Readers {
         }
     }
 
+    /// Waits for reads in progress, closes the connections, and holds up further reads until `change` has returned: those see what it left.
+    pub(super) fn without<T>(&self, change: impl FnOnce() -> T) -> T {
+        let mut slots: Vec<_> = self.slots.iter().map(Mutex::lock).collect();
+        for slot in &mut slots {
+            **slot = None;
+        }
+        change()
+    }
+
     /// Refuses once the store is closed.
     pub(super) fn check_open(&self) -> Result<(), ReadError> {
         if self.closed.load(Ordering::Acquire) { Err(ReadError::Failed("it is closed".to_owned())) } else { Ok(()) }

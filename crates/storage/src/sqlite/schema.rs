@@ -72,10 +72,30 @@ fn make(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL;")?;
     let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
     tracing::debug!(mode, "new store");
+    connection.execute_batch(&format!("PRAGMA synchronous=FULL; BEGIN IMMEDIATE; {}; COMMIT;", tables()))
+}
+
+/// Opens a new file that is filled in one transaction, by nobody but this connection, and synced as a whole before it counts: no journal.
+/// The caller commits.
+pub(super) fn open_staging(path: &Path, options: &SqliteOptions) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.execute_batch("PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL;")?;
+    for pragma in ["journal_mode=OFF", "locking_mode=EXCLUSIVE"] {
+        run_through(&connection, &format!("PRAGMA {pragma}"))?;
+    }
     connection.execute_batch(&format!(
-        "PRAGMA synchronous=FULL;
-         BEGIN IMMEDIATE;
-         {KV};
+        "PRAGMA synchronous=OFF; PRAGMA cache_size=-{}; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY; BEGIN IMMEDIATE; {}",
+        options.writer_cache_kib,
+        tables()
+    ))?;
+    Ok(connection)
+}
+
+fn tables() -> String {
+    format!(
+        "{KV};
          CREATE TABLE tok(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
          CREATE TABLE lease(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
          CREATE TABLE idx(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
@@ -83,9 +103,8 @@ fn make(connection: &Connection) -> rusqlite::Result<()> {
          CREATE TABLE claim(shard INTEGER PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL, until INTEGER NOT NULL);
          CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
          INSERT INTO meta VALUES('format', {FORMAT}), ('config_version', 0);
-         PRAGMA application_id={APPLICATION_ID};
-         COMMIT;"
-    ))
+         PRAGMA application_id={APPLICATION_ID};"
+    )
 }
 
 /// Brings a file of an earlier format to this one: one transaction, so that a kill leaves one format or the other.
@@ -124,7 +143,7 @@ fn set_up_writer(connection: &Connection, options: &SqliteOptions) -> rusqlite::
     Ok(())
 }
 
-fn meta(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+pub(super) fn meta(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
     connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
 }
 
@@ -133,9 +152,12 @@ pub(super) struct SpaceSql {
     pub(super) get: &'static str,
     pub(super) version: &'static str,
     pub(super) put: &'static str,
+    /// A row with its version, where none is.
+    pub(super) add: &'static str,
     pub(super) delete: &'static str,
     pub(super) keys_from: &'static str,
     pub(super) rows_from: &'static str,
+    pub(super) rows: &'static str,
 }
 
 impl SpaceSql {
@@ -159,8 +181,10 @@ macro_rules! space_sql {
                 $table,
                 "(k, ver, v) VALUES(?1, 1, ?2) ON CONFLICT(k) DO UPDATE SET ver = ver + 1, v = excluded.v"
             ),
+            add: concat!("INSERT INTO ", $table, "(k, ver, v) VALUES(?1, ?2, ?3)"),
             delete: concat!("DELETE FROM ", $table, " WHERE k = ?1"),
             keys_from: concat!("SELECT k FROM ", $table, " WHERE k >= ?1 ORDER BY k"),
+            rows: concat!("SELECT k, ver, v FROM ", $table, " ORDER BY k"),
             rows_from: concat!("SELECT k, ver, v FROM ", $table, " WHERE k >= ?1 ORDER BY k"),
         }
     };
@@ -174,6 +198,8 @@ const INDEX: SpaceSql = space_sql!("idx");
 pub(super) const DUE_ADD: &str = "INSERT OR IGNORE INTO exp(shard, at, id) VALUES(?1, ?2, ?3)";
 pub(super) const DUE_REMOVE: &str = "DELETE FROM exp WHERE shard = ?1 AND at = ?2 AND id = ?3";
 pub(super) const DUE_FROM: &str = "SELECT at, id FROM exp WHERE shard = ?1 AND (at, id) >= (?2, ?3) AND at <= ?4 ORDER BY at, id LIMIT ?5";
+pub(super) const DUE_ALL: &str = "SELECT shard, at, id FROM exp ORDER BY shard, at, id";
+pub(super) const CLAIM_ALL: &str = "SELECT shard, owner, epoch, until FROM claim ORDER BY shard";
 pub(super) const CLAIM_READ: &str = "SELECT owner, epoch, until FROM claim WHERE shard = ?1";
 pub(super) const CLAIM_WRITE: &str = "INSERT OR REPLACE INTO claim(shard, owner, epoch, until) VALUES(?1, ?2, ?3, ?4)";
 pub(super) const CONFIG_VERSION_WRITE: &str = "UPDATE meta SET value = ?1 WHERE name = 'config_version'";

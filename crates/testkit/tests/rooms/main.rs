@@ -37,6 +37,7 @@ mod mounts;
 mod policies;
 mod protocol;
 mod seal;
+mod snapshots;
 mod token_model;
 mod tokens;
 mod transit;

@@ -162,3 +162,26 @@ async fn metrics_have_the_name_that_the_configuration_gives_them_and_prometheus_
     assert_eq!(server.get("sys/metrics?format=prometheus").await.refused(400), "prometheus is not enabled");
     server.get("sys/metrics").await.ok();
 }
+
+/// The dashboard that comes with the server asks for nothing that the server does not show.
+#[tokio::test]
+async fn every_figure_of_the_dashboard_is_there() {
+    let server = TestServer::start().await;
+    server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+    let text = text(&server).await;
+    let dashboard: Value = serde_json::from_str(include_str!("../../../../docs/grafana-dashboard.json")).unwrap();
+    let targets = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let mut asked = 0;
+    for target in targets {
+        let expression = target["expr"].as_str().unwrap();
+        for word in expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            if word.starts_with("vault_") || word.starts_with("daypass_") {
+                let shown = text.lines().any(|line| line.strip_prefix(word).is_some_and(|rest| rest.starts_with(['{', ' '])));
+                let declared = text.lines().any(|line| line.starts_with(&format!("# TYPE {word} ")));
+                assert!(shown || declared, "{word} of {expression:?} is not in\n{text}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 12, "{asked}");
+}

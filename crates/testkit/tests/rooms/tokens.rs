@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daypass_storage::evil::{EvilBackend, Fault, Step};
 use daypass_storage::{Backend, Batch, Key, MemoryBackend, Space};
 use daypass_testkit::{Setup, TestServer};
 use serde_json::{Value, json};
@@ -400,4 +401,43 @@ async fn a_path_suffix_fits_vaults_pattern() {
     for good in ["", "abc", "a-b", "bad suffix!"] {
         server.put("auth/token/roles/r", json!({ "path_suffix": good })).await.ok();
     }
+}
+
+/// Seen: a write that reached the store after its token's revocation had cleared the cubbyhole lay there for good, with its secret.
+#[tokio::test]
+async fn a_cubbyhole_takes_nothing_from_a_token_that_is_being_revoked() {
+    let setup = Setup::default();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock())));
+    let server = setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
+    let before = (server.keys().await, server.expiry_entries().await);
+    let token = server.token(json!({ "ttl": "1h" })).await;
+    let delay = std::time::Duration::from_secs(5);
+    evil.at_next_write(Fault::Delay(delay));
+    let write = tokio::spawn(server.put("cubbyhole/a", json!({ "x": 1 })).token(&token).into_future());
+    let begun = evil.calls().writes + 1;
+    while evil.calls().writes < begun {
+        tokio::task::yield_now().await;
+    }
+    server.put("auth/token/revoke", json!({ "token": token })).await.ok();
+    server.clock().advance(delay);
+    assert_eq!(write.await.unwrap().refused(403), INVALID);
+    assert_eq!((server.keys().await, server.expiry_entries().await), before);
+}
+
+/// Seen: a store that could not be read made the creation of a token say that the maker's token does not exist.
+#[tokio::test]
+async fn a_store_that_fails_is_not_taken_for_a_parent_that_is_gone() {
+    let setup = Setup::default();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock())));
+    let server = setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
+    let first = evil.calls().reads;
+    let token = server.put("auth/token/create", json!({ "ttl": "1h" })).await.ok();
+    let reads = evil.calls().reads - first;
+    for read in 1..=reads {
+        evil.at(Step::Read(evil.calls().reads + read), Fault::Fail);
+        let answer = server.put("auth/token/create", json!({ "ttl": "1h" })).await;
+        assert_eq!(answer.status, 500, "read {read} of {reads}: {:?}", answer.body);
+        evil.heal();
+    }
+    assert_eq!(server.status_of(&token.token()).await, 200);
 }

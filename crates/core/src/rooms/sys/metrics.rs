@@ -68,6 +68,11 @@ async fn families(inner: &Inner, unsealed: &Unsealed) -> Result<Vec<Family>> {
         gauge("vault.core.active", "Whether this node answers requests itself.", 1),
         gauge("vault.core.in_flight_requests", "Requests that are being answered.", inner.in_flight.count()),
         gauge("vault.expire.num_irrevocable_leases", "Leases that could not be revoked, up to a thousand.", irrevocable),
+        gauge(
+            "daypass.revocation.paused",
+            "Whether what has ended is left as it is, as after a restore.",
+            unsealed.revocation.is_paused().into(),
+        ),
         counter("vault.token.lookup", "Tokens presented since the server was unsealed.", unsealed.tokens.counts.lookups.get()),
         tokens(unsealed),
     ];

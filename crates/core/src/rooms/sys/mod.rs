@@ -24,6 +24,7 @@ mod quotas;
 mod remount;
 mod rotate;
 mod seal;
+mod storage;
 #[cfg(test)]
 pub(in crate::rooms) mod tests;
 mod tools;
@@ -69,6 +70,7 @@ impl Engine for Sys {
             remount::endpoints(),
             rotate::endpoints(),
             seal::endpoints(),
+            storage::endpoints(),
             tools::endpoints(),
             wrapping::endpoints(),
         ]

@@ -195,6 +195,9 @@ pub(super) async fn disable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: 
 
 /// Finishes removals that a crash or a failure interrupted. Called after unsealing and now and then; what fails is left for the next time.
 pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<()> {
+    if unsealed.revocation.is_paused() {
+        return Ok(());
+    }
     for row in stored_rows(unsealed).await?.into_iter().filter(|row| row.tainted) {
         if let Err(error) = finish_removal(inner, unsealed, &row).await {
             tracing::warn!(mount = %row.path, %error, "a mount could not be removed completely; it stays closed");

@@ -1,0 +1,294 @@
+//! Snapshots taken from a running node, and restored into one.
+//!
+//! **A restore** is taken in beside the store in use, verified to its last byte, and only then put in its place. From there on nothing of the old state may
+//! be written: requests in flight hold keys and rows of it. So the node drops what it has in memory, closes the old [`crate::rows::Rows`] for good, and lets
+//! the store swap; it opens itself again where it has the keys, and stays sealed where it has not.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use daypass_barrier::{Barrier, Under};
+use daypass_base::{Timestamp, Upload};
+use daypass_sdk::{Error, Kind, Result};
+use daypass_storage::snapshot::{Archive, Manifest, Record, Sink, SnapshotError, Staged, Staging, Whole, read};
+use daypass_storage::{Backend, CommitError, Key};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use crate::node::{Inner, SEAL_CONFIG, SEALED_KEYRING, SEALED_ROOT, SealKind, Unsealed};
+use crate::revocation;
+use crate::rows::config_key;
+
+/// Whether the keys of a snapshot must be this server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// The snapshot is this server's own: one that has its keys made it.
+    Ours,
+    /// Whoever has its shares unseals it afterwards.
+    Any,
+}
+
+/// The right to take a snapshot or to restore one: both want room beside the store for as much again.
+#[derive(Debug)]
+pub(crate) struct Turn(Arc<Semaphore>);
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Turn {
+    /// Errors: `TooMany`.
+    fn take(&self) -> Result<OwnedSemaphorePermit> {
+        let text = "a snapshot is being taken or restored already: wait for it to end, then try again";
+        Arc::clone(&self.0).try_acquire_owned().map_err(|_taken| Error::new(Kind::TooMany, text))
+    }
+}
+
+/// Begins a snapshot: its bytes come piece by piece. Errors: `TooMany`, `StoreFull`, `Internal`.
+pub(crate) async fn save(inner: &Inner, unsealed: &Unsealed) -> Result<mpsc::Receiver<Bytes>> {
+    let turn = inner.snapshots.take()?;
+    let export = inner.backend.export().await.map_err(store_error)?;
+    let archive = Archive::new(export, &format!("daypass {}", env!("CARGO_PKG_VERSION")), inner.clock.now());
+    let sealed = unsealed.rows.barrier().seal(SUMS_BINDING, archive.sums().as_bytes());
+    let sealed = sealed.map_err(|error| Error::internal("the sums of a snapshot could not be sealed").because(error))?;
+    let (written, pieces) = mpsc::channel(PIECES);
+    let (to_client, body) = mpsc::channel(PIECES);
+    // Ends soon after its reader does, which is the task below.
+    let writing = tokio::task::spawn_blocking(move || {
+        let mut out = Pieces { to: written, waiting: Vec::with_capacity(PIECE_BYTES) };
+        let written = archive.write(&sealed, &mut out).and_then(|()| out.flush());
+        drop(turn);
+        written
+    });
+    let passing = tokio::spawn(pass_on(pieces, to_client, writing, unsealed.stop.subscribe()));
+    let mut background = unsealed.background.lock();
+    background.retain(|task| !task.is_finished());
+    background.push(passing);
+    Ok(body)
+}
+
+/// Passes a snapshot on to its client, until it is gone or the server is sealed. What is left out then is its end, which every reader looks for.
+async fn pass_on(
+    mut pieces: mpsc::Receiver<Bytes>,
+    to_client: mpsc::Sender<Bytes>,
+    writing: tokio::task::JoinHandle<io::Result<()>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let whole = async {
+        while let Some(piece) = pieces.recv().await {
+            if to_client.send(piece).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = whole => {}
+        _stopped = stop.wait_for(|stop| *stop) => {}
+    }
+    drop((pieces, to_client));
+    match writing.await {
+        Ok(Ok(())) => tracing::info!("a snapshot was taken"),
+        Ok(Err(error)) => tracing::warn!(%error, "a snapshot was given up before its end"),
+        Err(error) => tracing::error!(%error, "a snapshot ended badly"),
+    }
+}
+
+/// Bytes in pieces of one size.
+struct Pieces {
+    to: mpsc::Sender<Bytes>,
+    waiting: Vec<u8>,
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= PIECE_BYTES {
+            self.send()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() { Ok(()) } else { self.send() }
+    }
+}
+
+impl Pieces {
+    fn send(&mut self) -> io::Result<()> {
+        let piece = std::mem::replace(&mut self.waiting, Vec::with_capacity(PIECE_BYTES));
+        self.to.blocking_send(piece.into()).map_err(|_gone| io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads it any more"))
+    }
+}
+
+/// Replaces all that is stored by what a snapshot has. Errors: `BadRequest` when it is no whole snapshot, or not this server's; `TooMany`, `StoreFull`;
+/// `Internal`, after which the log says whether anything was changed.
+pub(crate) async fn restore(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, upload: Upload, keys: Keys) -> Result<()> {
+    let _turn = inner.snapshots.take()?;
+    let mut reader = upload.take().ok_or_else(|| Error::internal("the body of this request was read already"))?;
+    let staging = inner.backend.stage().await.map_err(store_error)?;
+    let taken = tokio::task::spawn_blocking(move || take_in(&mut reader, staging)).await;
+    let taken = taken.map_err(|error| Error::internal("a restore ended badly").because(error))??;
+    let barrier = taken.keyring().and_then(|keyring| unsealed.rows.barrier().reopen(keyring).ok());
+    if keys == Keys::Ours && (barrier.is_none() || !taken.made_here(unsealed.rows.barrier())) {
+        return Err(Error::bad_request(match inner.settings.seal {
+            SealKind::Shamir => OTHER_SHARES,
+            SealKind::KeyFile(_) => OTHER_SEAL,
+        }));
+    }
+    let (now, manifest) = (inner.clock.now(), taken.whole.manifest.clone());
+    let staged = tokio::task::spawn_blocking(move || taken.finish(now)).await;
+    let staged = staged.map_err(|error| Error::internal("a restore ended badly").because(error))??;
+    take_over(inner, unsealed, staged, barrier, &manifest).await
+}
+
+/// A snapshot that is whole, beside the store.
+pub(crate) struct Taken {
+    staging: Box<dyn Staging>,
+    whole: Whole,
+    /// The rows that the seal is made of.
+    found: HashMap<Key, Bytes>,
+}
+
+impl Taken {
+    fn keyring(&self) -> Option<&[u8]> {
+        self.found.get(&config_key(SEALED_KEYRING)).map(|row| &**row)
+    }
+
+    /// Whether one with the keys of this server sealed its sums.
+    fn made_here(&self, barrier: &Barrier) -> bool {
+        barrier.open(SUMS_BINDING, &self.whole.sealed_sums).is_ok_and(|sums| *sums == *self.whole.sums.as_bytes())
+    }
+
+    /// Makes it durable, with revocation paused. Blocks.
+    fn finish(mut self, now: Timestamp) -> Result<Staged> {
+        let (key, mark) = revocation::restored(now, self.whole.manifest.time)?;
+        self.staging.put(&key, &mark).map_err(store_error)?;
+        self.staging.finish(self.whole.manifest.config_version).map_err(store_error)
+    }
+}
+
+/// Reads a snapshot into a store beside the one in use. Blocks.
+fn take_in(source: &mut dyn io::Read, staging: Box<dyn Staging>) -> Result<Taken> {
+    struct Filling {
+        staging: Box<dyn Staging>,
+        found: HashMap<Key, Bytes>,
+    }
+    impl Sink for Filling {
+        fn record(&mut self, record: Record) -> Result<(), CommitError> {
+            self.staging.add(&record)?;
+            if let Record::Row(key, row) = record
+                && SEAL_ROWS.iter().any(|name| *key.bytes == *name.as_bytes())
+            {
+                self.found.insert(key, row.value);
+            }
+            Ok(())
+        }
+    }
+    let mut filling = Filling { staging, found: HashMap::new() };
+    let whole = read(source, &mut filling).map_err(|error| match error {
+        SnapshotError::Sink(error) => store_error(error),
+        SnapshotError::Read(error) => Error::bad_request(format!("the snapshot did not come in whole: {error}; nothing was changed")),
+        other => Error::bad_request(format!("{other}; nothing was changed")),
+    })?;
+    let Filling { staging, found } = filling;
+    match SEAL_ROWS.iter().find(|name| !found.contains_key(&config_key(**name))) {
+        None => Ok(Taken { staging, whole, found }),
+        Some(missing) => Err(Error::bad_request(format!(
+            "the snapshot has no {missing}: it is of a server that was never initialised; nothing was changed"
+        ))),
+    }
+}
+
+/// Restores a snapshot into a store that no server has open. Blocks, but for the store's own work. Errors: text for the operator.
+pub async fn restore_offline(backend: &dyn Backend, source: &mut (dyn io::Read + Send), now: Timestamp) -> Result<Manifest> {
+    let taken = take_in(source, backend.stage().await.map_err(store_error)?)?;
+    let manifest = taken.whole.manifest.clone();
+    backend.replace(taken.finish(now)?).await.map_err(store_error)?;
+    Ok(manifest)
+}
+
+async fn take_over(
+    inner: &Arc<Inner>,
+    unsealed: &Arc<Unsealed>,
+    staged: Staged,
+    barrier: Option<Barrier>,
+    manifest: &Manifest,
+) -> Result<()> {
+    inner.serves(unsealed)?;
+    let (time, rows) = (manifest.time, manifest.rows.all());
+    tracing::warn!(%time, rows, "the store is replaced by a snapshot; the server is sealed meanwhile");
+    inner.unsealed.store(None);
+    // Work that looks into the store once more must not find the new rows there and take back what they say.
+    unsealed.revocation.stand_still(inner.clock.now());
+    inner.end_work(unsealed).await;
+    let mut unsealing = inner.unsealing.lock().await;
+    // Held to the end: a change of keys that is in flight is done before, and none begins.
+    let mut keys = inner.keys.lock().await;
+    if inner.unsealed.load().is_some() {
+        leave(inner, unsealed);
+        return Err(Error::failed("the server was unsealed by somebody before the snapshot was in place; nothing was changed"));
+    }
+    *unsealing = None;
+    unsealed.rows.end().await;
+    let replaced = inner.backend.replace(staged).await;
+    leave(inner, unsealed);
+    let reopened = match &replaced {
+        Ok(()) => barrier,
+        // Nothing was changed: on with the old state.
+        Err(CommitError::Failed(_)) => match inner.stored(SEALED_KEYRING).await {
+            Ok(Some(keyring)) => unsealed.rows.barrier().reopen(&keyring).ok(),
+            _ => None,
+        },
+        Err(_) => None,
+    };
+    let opened = match reopened {
+        None => Ok(false),
+        Some(barrier) => match inner.settle_seal(&mut keys, Under::Current).await {
+            Ok(()) => inner.open_with(barrier).await.map(|()| true),
+            Err(error) => Err(error),
+        },
+    };
+    drop((unsealing, keys));
+    let opened = match opened {
+        Ok(false) => inner.unseal_by_file().await,
+        other => other,
+    };
+    match opened {
+        Ok(true) => tracing::info!("the server has unsealed itself again"),
+        Ok(false) => tracing::warn!("the server is sealed: unseal it with the shares of the snapshot's time"),
+        Err(error) => tracing::error!(%error, "the server stays sealed after a restore"),
+    }
+    replaced.map_err(store_error)
+}
+
+/// Gives up what was in memory, in a moment: this request still has to be put on record by the devices of before.
+fn leave(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
+    let (inner, old) = (Arc::clone(inner), Arc::clone(unsealed));
+    tokio::spawn(async move {
+        inner.clock.sleep(LINGER).await;
+        inner.wind_up(old).await;
+    });
+}
+
+fn store_error(error: CommitError) -> Error {
+    match error {
+        CommitError::Full(text) => Error::new(Kind::StoreFull, text),
+        other => Error::internal("the store could not be copied or replaced").because(other),
+    }
+}
+
+const SEAL_ROWS: [&str; 3] = [SEAL_CONFIG, SEALED_ROOT, SEALED_KEYRING];
+/// What the seal of the sums is bound to.
+const SUMS_BINDING: &[u8] = b"sums of a snapshot";
+const PIECE_BYTES: usize = 64 * 1024;
+const PIECES: usize = 8;
+/// As for a seal on request.
+const LINGER: Duration = Duration::from_millis(200);
+/// Vault's texts.
+const OTHER_SHARES: &str = "could not verify hash file, possibly the snapshot is using a different set of unseal keys; use the snapshot-force API to bypass this check";
+const OTHER_SEAL: &str =
+    "could not verify hash file, possibly the snapshot is using a different autoseal key; use the snapshot-force API to bypass this check";

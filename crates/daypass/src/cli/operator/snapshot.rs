@@ -1,0 +1,332 @@
+//! `operator snapshot`, and `operator raft snapshot` as Vault writes it: the whole store into a file, and back.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, IsTerminal as _, Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_base::{Clock, SystemClock};
+use daypass_storage::snapshot::{Manifest, Record, Sink, Whole, read};
+use daypass_storage::sqlite::{SqliteBackend, SqliteOptions};
+use daypass_storage::{Backend as _, CommitError};
+use http::Method;
+
+use super::super::settings::{Ctx, Http, Output};
+use super::super::{Failure, Outcome};
+use crate::client::Call;
+use crate::config::{self, Storage};
+use crate::show;
+use crate::show::value::Value;
+
+/// Take a snapshot of the store, restore one, look into one
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    Save(SaveArgs),
+    Restore(RestoreArgs),
+    Inspect(InspectArgs),
+}
+
+/// Vault's name for the same
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum RaftVerb {
+    #[command(subcommand)]
+    Snapshot(Verb),
+}
+
+/// Save a snapshot of a running server
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+
+  $ daypass operator snapshot save daypass.snap
+
+The file is verified before it gets its name. It is sealed as the store is: it is
+of no use without the unseal keys of its time. It needs \"read\" on
+sys/storage/raft/snapshot.")]
+pub(crate) struct SaveArgs {
+    /// Where to put it
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    http: Http,
+}
+
+/// Replace all that a server stores by a snapshot
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+
+  $ daypass operator snapshot restore daypass.snap
+  $ daypass operator snapshot restore -force other.snap
+  $ daypass operator snapshot restore -offline -config=/etc/daypass/daypass.hcl daypass.snap
+
+Afterwards revocation is paused: \"daypass operator revocation resume\" lets it go on.")]
+pub(crate) struct RestoreArgs {
+    /// The snapshot
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Whatever its keys are: the server is sealed afterwards, and unsealed with the keys of the snapshot's time
+    #[arg(long)]
+    force: bool,
+    /// Into the store of a server that does not run
+    #[arg(long, requires = "config")]
+    offline: bool,
+    /// Configuration of that server; may be repeated
+    #[arg(long, value_name = "PATH", requires = "offline")]
+    config: Vec<PathBuf>,
+    #[command(flatten)]
+    http: Http,
+}
+
+/// Verify a snapshot and tell what is in it, without any server
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+
+  $ daypass operator snapshot inspect daypass.snap
+  $ daypass operator snapshot inspect -format=json daypass.snap")]
+pub(crate) struct InspectArgs {
+    /// The snapshot
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Runs one of the verbs.
+pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
+    match verb {
+        Verb::Save(args) => save(args, ctx),
+        Verb::Restore(args) if args.offline => restore_offline(args),
+        Verb::Restore(args) => restore(args, ctx),
+        Verb::Inspect(args) => inspect(args, ctx),
+    }
+}
+
+fn save(args: &SaveArgs, ctx: &Ctx) -> Outcome {
+    let client = ctx.client(&args.http)?;
+    let partial = Partial::create(&args.file)?;
+    let mut file = &partial.file;
+    let mut written: io::Result<()> = Ok(());
+    let mut progress = Progress::new("received", None);
+    let call = Call::new(Method::GET, "sys/storage/raft/snapshot").unwrapped();
+    let followed = client.follow(&call, |piece| {
+        written = file.write_all(piece);
+        progress.add(piece.len() as u64);
+        written.is_ok()
+    });
+    progress.end();
+    followed.map_err(|error| Failure::api("Error taking the snapshot", error))?;
+    written.and_then(|()| partial.file.sync_all()).map_err(|error| at_file("Error writing the snapshot", &partial.path, &error))?;
+    let (whole, size) = verified(&partial.path).map_err(|failure| {
+        // What came is not whole: the server says why in its log.
+        failure.hint("nothing was saved: try again, and look into the server's log if that does not help")
+    })?;
+    partial.name(&args.file)?;
+    let Manifest { time, rows, .. } = &whole.manifest;
+    show::note(&format!("Saved {}: {} rows of {time}, {}", args.file.display(), rows.all(), amount(size)));
+    Ok(0)
+}
+
+fn restore(args: &RestoreArgs, ctx: &Ctx) -> Outcome {
+    let client = ctx.client(&args.http)?;
+    let (whole, size) = verified(&args.file)?;
+    let file = File::open(&args.file).map_err(|error| at_file("Error opening the snapshot", &args.file, &error))?;
+    let path = if args.force { "sys/storage/raft/snapshot-force" } else { "sys/storage/raft/snapshot" };
+    let mut progress = Progress::new("sent", Some(size));
+    let sent = client.upload(&Call::new(Method::POST, path).unwrapped(), file, size, move |bytes| progress.add(bytes));
+    sent.map_err(|error| Failure::api("Error restoring the snapshot", error))?;
+    done(&whole.manifest);
+    Ok(0)
+}
+
+fn done(manifest: &Manifest) {
+    show::note(&format!("Restored {} rows of {}.", manifest.rows.all(), manifest.time));
+    show::note(
+        "Revocation is paused: what has ended is refused, but nothing is taken back at AWS.\n\
+         hint: \"daypass operator revocation resume\" once no other server works with the same leases",
+    );
+}
+
+fn restore_offline(args: &RestoreArgs) -> Outcome {
+    let (config, _warnings) = config::load(&args.config).map_err(|errors| Failure::usage(errors.to_string()))?;
+    let Some(Storage::Sqlite { path }) = &config.storage else {
+        return Err(Failure::usage("The configuration names no storage \"sqlite\": there is no file to restore into"));
+    };
+    let opened = |source: &dyn std::fmt::Display| Failure::server(format!("The store {} cannot be opened: {source}", path.display()));
+    let file = File::open(&args.file).map_err(|error| at_file("Error opening the snapshot", &args.file, &error))?;
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut counted = Counted { source: file, progress: Progress::new("read", Some(size)) };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| Failure::server(error.to_string()))?;
+    let restored = runtime.block_on(async {
+        let store = SqliteBackend::open(path, SqliteOptions::default()).map_err(|error| opened(&error))?;
+        let restored = daypass_core::restore_offline(&*store, &mut counted, SystemClock::new().now()).await;
+        store.close().await;
+        restored.map_err(|error| Failure::server(format!("Error restoring the snapshot: {}", causes(&error))))
+    });
+    counted.progress.end();
+    done(&restored?);
+    Ok(0)
+}
+
+/// An error with what is beneath it: here nobody else logs it.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn inspect(args: &InspectArgs, ctx: &Ctx) -> Outcome {
+    let format = ctx.format_but_raw(&args.output)?;
+    let (whole, size) = verified(&args.file)?;
+    let manifest = &whole.manifest;
+    let number = |number: u64| Value::number(i64::try_from(number).unwrap_or(i64::MAX));
+    let rows = &manifest.rows;
+    let state_sum = whole.sums.lines().find_map(|line| line.strip_suffix("  state.bin")).unwrap_or_default();
+    show::data(
+        format,
+        &Value::map([
+            ("format", number(manifest.format.into())),
+            ("made_by", Value::text(&manifest.made_by)),
+            ("time", Value::text(manifest.time.to_string())),
+            ("config_version", number(manifest.config_version)),
+            ("config_rows", number(rows.config)),
+            ("token_rows", number(rows.token)),
+            ("lease_rows", number(rows.lease)),
+            ("index_rows", number(rows.index)),
+            ("expiry_entries", number(rows.due)),
+            ("claims", number(rows.claim)),
+            ("state_bytes", number(manifest.state_bytes)),
+            ("file_bytes", number(size)),
+            ("state_sha256", Value::text(state_sum)),
+            ("verified", Value::Bool(true)),
+        ]),
+    );
+    Ok(0)
+}
+
+/// Reads a snapshot to its end and compares its sums. With its size.
+fn verified(path: &Path) -> Result<(Whole, u64), Failure> {
+    struct Nothing;
+    impl Sink for Nothing {
+        fn record(&mut self, _: Record) -> Result<(), CommitError> {
+            Ok(())
+        }
+    }
+    let file = File::open(path).map_err(|error| at_file("Error opening the snapshot", path, &error))?;
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut counted = Counted { source: file, progress: Progress::new("verified", Some(size)) };
+    let whole = read(BufReader::new(&mut counted), &mut Nothing);
+    counted.progress.end();
+    whole.map(|whole| (whole, size)).map_err(|error| Failure::server(format!("{}: {error}", path.display())))
+}
+
+fn at_file(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::usage(format!("{what}: {}: {error}", path.display()))
+}
+
+/// A file that has its name only once it is whole; removed when that does not come.
+struct Partial {
+    file: File,
+    path: PathBuf,
+}
+
+impl Partial {
+    fn create(target: &Path) -> Result<Self, Failure> {
+        let mut name = target.as_os_str().to_owned();
+        name.push(".partial");
+        let path = PathBuf::from(name);
+        // For the owner alone, as the store.
+        let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let file = opened.map_err(|error| at_file("Error creating the snapshot", &path, &error))?;
+        Ok(Self { file, path })
+    }
+
+    fn name(self, target: &Path) -> Result<(), Failure> {
+        fs::rename(&self.path, target).map_err(|error| at_file("Error naming the snapshot", target, &error))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Not there any more once it has its name.
+        let _gone = fs::remove_file(&self.path);
+    }
+}
+
+/// A file whose reading is shown.
+struct Counted {
+    source: File,
+    progress: Progress,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.progress.add(read as u64);
+        Ok(read)
+    }
+}
+
+/// How far something is, on stderr: rewritten each half second for a person, a line each ten seconds for a log, and nothing for what is quick.
+struct Progress {
+    what: &'static str,
+    total: Option<u64>,
+    done: u64,
+    clock: Arc<dyn Clock>,
+    next: Duration,
+    pause: Duration,
+    shown: bool,
+}
+
+impl Progress {
+    fn new(what: &'static str, total: Option<u64>) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let pause = if io::stderr().is_terminal() { TERMINAL_PAUSE } else { LOG_PAUSE };
+        Self { what, total, done: 0, next: clock.elapsed() + pause, clock, pause, shown: false }
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.done += bytes;
+        let now = self.clock.elapsed();
+        if now < self.next {
+            return;
+        }
+        self.next = now + self.pause;
+        self.shown = true;
+        let of = self
+            .total
+            .filter(|total| *total > 0)
+            .map(|total| format!(" of {} ({} %)", amount(total), self.done.saturating_mul(100) / total));
+        let line = format!("{} {}{}", amount(self.done), self.what, of.unwrap_or_default());
+        if self.pause == TERMINAL_PAUSE { show::prompt(&format!("\r{line:<60}")) } else { show::note(&line) }
+    }
+
+    fn end(&mut self) {
+        if self.shown && self.pause == TERMINAL_PAUSE {
+            show::prompt(&format!("\r{:<60}\r", ""));
+        }
+        self.shown = false;
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn amount(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} bytes"),
+        10_000..10_000_000 => format!("{} kB", bytes / 1000),
+        _ => format!("{} MB", bytes / 1_000_000),
+    }
+}
+
+const TERMINAL_PAUSE: Duration = Duration::from_millis(500);
+const LOG_PAUSE: Duration = Duration::from_secs(10);

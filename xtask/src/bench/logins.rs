@@ -1,0 +1,74 @@
+//! Ten thousand logins a minute by identity tokens, for ten minutes, as batch tokens: nothing may stay of them.
+
+use super::load::{self, Workload};
+use super::peer::Target;
+use crate::install::{debian, python};
+use crate::process::Log;
+use crate::project::Project;
+use crate::soak::Found;
+use crate::test::Tally;
+use serde_json::json;
+use std::path::Path;
+use std::process::Command;
+
+/// Different identities that log in.
+const IDENTITIES: usize = 50;
+/// Logins a second that are asked of the server.
+const RATE: f64 = 10_000.0 / 60.0;
+/// How much more memory at the end than after the first minute is no leak.
+const GROWTH_MAX: f64 = 1.15;
+
+/// Ten minutes, or so many as `DAYPASS_MINUTES` says.
+pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Found, String> {
+    debian::ensure(log, &[("wrk", "wrk"), ("setpriv", "util-linux"), ("openssl", "openssl")])?;
+    let python = python::ensure(project, log)?.join("python");
+    let script = project.root.join("bench/identities.py");
+    let text = log.run(Command::new(python).arg("-B").arg(script).arg(IDENTITIES.to_string()))?;
+    let (pem, tokens) = text.split_once("\n\n").ok_or("no key and tokens were made")?;
+    let tokens: Vec<&str> = tokens.lines().filter(|line| !line.is_empty()).collect();
+    let minutes: u64 = std::env::var("DAYPASS_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let target = Target::with_root(project, "logins", binary)?;
+    target.trust(pem.trim())?;
+    let load = Workload::logins(&tokens);
+    let (mut samples, mut figures) = (Vec::new(), Vec::new());
+    for minute in 0..=minutes {
+        let seen = load::run(log, &target, &load, 64, 58)?;
+        let sample = (seen.rate, target.memory()?, target.store_bytes()?);
+        println!(
+            "        minute {minute} of {minutes}: {:.0} logins a minute, {:.0} µs of CPU each, p99 {:.1} ms, RSS {} MB, store {} bytes",
+            seen.rate * 60.0,
+            seen.cpu,
+            seen.p99 / 1000.0,
+            sample.1,
+            sample.2
+        );
+        figures = vec![format!("{:.0} µs of CPU each, p50 {:.1} ms, p99 {:.1} ms", seen.cpu, seen.p50 / 1000.0, seen.p99 / 1000.0)];
+        samples.push(sample);
+    }
+    // The first minute warms up.
+    let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Err("nothing was seen".to_owned()) };
+    let least = samples.iter().skip(1).map(|sample| sample.0).fold(f64::MAX, f64::min);
+    let most = samples.iter().map(|sample| sample.1).fold(0.0, f64::max);
+    figures.extend([
+        format!("{:.0} logins a minute at least, for {minutes} minutes, by {} identities", least * 60.0, tokens.len()),
+        format!("the store grew by {} bytes", last.2.saturating_sub(first.2)),
+        format!("RSS {} MB after the first minute, at most {most} MB", first.1),
+    ]);
+    let checks = [least >= RATE, last.2 <= first.2, most <= first.1 * GROWTH_MAX];
+    let passed = checks.iter().filter(|held| **held).count();
+    Ok(Found { tally: Tally { passed, failed: checks.len() - passed }, figures })
+}
+
+impl Target {
+    /// Logs pipelines in that bring a token signed by this key.
+    fn trust(&self, pem: &str) -> Result<(), String> {
+        self.call("POST", "sys/auth/jwt", &json!({"type": "jwt"}))?;
+        self.call("POST", "auth/jwt/config", &json!({"jwt_validation_pubkeys": [pem], "bound_issuer": "https://ci.example.com"}))?;
+        let role = json!({
+            "role_type": "jwt", "user_claim": "sub", "bound_audiences": ["daypass"], "bound_claims_type": "glob",
+            "bound_claims": {"repository": "acme/*"}, "claim_mappings": {"repository": "repository", "run_id": "run_id"},
+            "token_policies": ["default"], "token_ttl": "15m", "token_type": "batch",
+        });
+        self.call("POST", "auth/jwt/role/ci", &role).map(drop)
+    }
+}
