@@ -11,7 +11,7 @@ import (
 
 	vault "github.com/hashicorp/vault/api"
 	"github.com/hashicorp/vault/api/auth/approle"
-	"github.com/hashicorp/vault/api/auth/aws"
+	awsauth "github.com/hashicorp/vault/api/auth/aws"
 	"github.com/hashicorp/vault/api/auth/kubernetes"
 	"github.com/hashicorp/vault/api/auth/userpass"
 )
@@ -84,9 +84,9 @@ func roles(ctx context.Context, root *vault.Client) {
 		works(name+" is set", os.Setenv(name, value))
 		defer os.Unsetenv(name)
 	}
-	method, err := aws.NewAWSAuth(aws.WithRole("person"), aws.WithIAMAuth(), aws.WithIAMServerIDHeader("vault.example.com"))
+	method, err := awsauth.NewAWSAuth(awsauth.WithRole("person"), awsauth.WithIAMAuth(), awsauth.WithIAMServerIDHeader("vault.example.com"))
 	logsIn(ctx, "AWS", method, err, "account_id", "999999999999")
-	method, err = aws.NewAWSAuth(aws.WithRole("person"), aws.WithIAMAuth(), aws.WithIAMServerIDHeader("other.example.com"))
+	method, err = awsauth.NewAWSAuth(awsauth.WithRole("person"), awsauth.WithIAMAuth(), awsauth.WithIAMServerIDHeader("other.example.com"))
 	staysOut(ctx, "a login for another server", http.StatusBadRequest, method, err)
 	works("aws: disable", root.Sys().DisableAuth("aws"))
 }

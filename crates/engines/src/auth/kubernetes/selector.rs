@@ -35,7 +35,9 @@ impl Selector {
         if text.len() > TEXT_BYTES_MAX {
             return None;
         }
-        let selector: Self = serde_json::from_str(text).ok()?;
+        // A list would be read as the fields in their order, and an empty one as a selector that fits everything.
+        let object = serde_json::from_str::<serde_json::Value>(text).ok().filter(serde_json::Value::is_object)?;
+        let selector: Self = serde_json::from_value(object).ok()?;
         let sound = |one: &Expression| match one.operator {
             Operator::In | Operator::NotIn => !one.values.is_empty(),
             Operator::Exists | Operator::DoesNotExist => one.values.is_empty(),

@@ -108,7 +108,8 @@ fn refusal(answer: &Answer, status: u16) -> String {
     answer.body["errors"][0].as_str().unwrap().to_owned()
 }
 
-const DENIED: &str = "1 error occurred:\n\t* permission denied\n\n";
+/// The bench shows it as the method says it; the core gives it Vault's form.
+const DENIED: &str = "permission denied";
 
 #[tokio::test]
 async fn a_pod_logs_in_with_the_token_that_the_api_server_vouches_for() {
