@@ -403,7 +403,8 @@ async fn a_path_suffix_fits_vaults_pattern() {
     }
 }
 
-/// Seen: a write that reached the store after its token's revocation had cleared the cubbyhole lay there for good, with its secret.
+/// Seen: a write that reached the store while its token's revocation had cleared the cubbyhole, but not removed the token yet, lay there for
+/// good, with its secret.
 #[tokio::test]
 async fn a_cubbyhole_takes_nothing_from_a_token_that_is_being_revoked() {
     let setup = Setup::default();
@@ -411,16 +412,23 @@ async fn a_cubbyhole_takes_nothing_from_a_token_that_is_being_revoked() {
     let server = setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
     let before = (server.keys().await, server.expiry_entries().await);
     let token = server.token(json!({ "ttl": "1h" })).await;
-    let delay = std::time::Duration::from_secs(5);
-    evil.at_next_write(Fault::Delay(delay));
+    let (done, seconds) = (evil.calls().writes, std::time::Duration::from_secs);
+    // The write of the cubbyhole comes between the two of the revocation.
+    evil.at(Step::Write(done + 1), Fault::Delay(seconds(5)));
+    evil.at(Step::Write(done + 3), Fault::Delay(seconds(10)));
+    let begun = async |writes: u64| {
+        while evil.calls().writes < done + writes {
+            tokio::task::yield_now().await;
+        }
+    };
     let write = tokio::spawn(server.put("cubbyhole/a", json!({ "x": 1 })).token(&token).into_future());
-    let begun = evil.calls().writes + 1;
-    while evil.calls().writes < begun {
-        tokio::task::yield_now().await;
-    }
-    server.put("auth/token/revoke", json!({ "token": token })).await.ok();
-    server.clock().advance(delay);
+    begun(1).await;
+    let revocation = tokio::spawn(server.put("auth/token/revoke", json!({ "token": token })).into_future());
+    begun(3).await;
+    server.clock().advance(seconds(5));
     assert_eq!(write.await.unwrap().refused(403), INVALID);
+    server.clock().advance(seconds(5));
+    revocation.await.unwrap().ok();
     assert_eq!((server.keys().await, server.expiry_entries().await), before);
 }
 

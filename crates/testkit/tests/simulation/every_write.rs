@@ -79,7 +79,8 @@ fn run(line: Option<(Step, Fault)>) -> Calls {
             }
             history.recover();
             if line.is_none() {
-                done = history.world.evil().calls();
+                let now = history.world.evil().calls();
+                done = Calls { reads: now.reads - before.reads, writes: now.writes - before.writes, ..Calls::default() };
             }
             // A full disk has room again after some failures; what is planned for later stays planned.
             if matches!(line, Some((_, Fault::Full))) && full > 2 {
@@ -93,16 +94,16 @@ fn run(line: Option<(Step, Fault)>) -> Calls {
             assert!(undone.is_empty(), "the script does not do {undone:?}");
         }
         history.end();
-        Calls { all: done.all - before.all, reads: done.reads - before.reads, writes: done.writes - before.writes, struck: 0 }
+        done
     })
 }
 
 #[test]
 fn a_fault_at_any_write_of_the_script_breaks_no_promise() {
     // One of so many lines here; all of them with DAYPASS_EVERY=1.
-    let every = usize::try_from(number("DAYPASS_EVERY", 23)).unwrap();
+    let every = usize::try_from(number("DAYPASS_EVERY", 29)).unwrap();
     let calls = run(None);
-    assert!(calls.writes > 40 && calls.reads > 200, "{calls:?}");
+    assert!(calls.writes > 40 && calls.reads > 100, "{calls:?}");
     let writes = (1..=calls.writes).flat_map(|number| FAULTS.map(|fault| (Step::Write(number), fault)));
     let reads = (1..=calls.reads).map(|number| (Step::Read(number), Fault::Fail));
     let lines: Vec<(Step, Fault)> = writes.chain(reads).collect();

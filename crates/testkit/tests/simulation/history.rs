@@ -102,8 +102,9 @@ impl History {
                 })
             });
             let chosen = plan.map_or(sweeps::any as Plan, |(_, plan)| *plan)(&mut self.model, &*chance);
-            let free = |deed: &Box<dyn Deed>| deed.thing().is_empty() || deeds.iter().all(|other| other.thing() != deed.thing());
-            if let Some(deed) = chosen.filter(free) {
+            if let Some(deed) = chosen
+                && (deed.thing().is_empty() || deeds.iter().all(|other| other.thing() != deed.thing()))
+            {
                 deeds.push(deed);
             }
         }
@@ -265,11 +266,11 @@ impl History {
         self.steps.push("all is well".to_owned());
         self.heal();
         self.recover();
-        self.one_by_one(|model| kv::read_all(model));
-        self.one_by_one(|model| registers::look_all(model));
-        self.one_by_one(|model| tokens::use_all(model));
-        self.one_by_one(|model| aws::look_all(model));
-        self.one_by_one(|model| wraps::unwrap_all(model));
+        self.one_by_one(kv::read_all);
+        self.one_by_one(registers::look_all);
+        self.one_by_one(tokens::use_all);
+        self.one_by_one(aws::look_all);
+        self.one_by_one(wraps::unwrap_all);
         for (times, seconds) in [(20, 60), (12, 600), (26, 3_600), (3, 86_400)] {
             for _ in 0..times {
                 self.pass(Duration::from_secs(seconds));
@@ -277,8 +278,8 @@ impl History {
         }
         // What was parked after many failures waits for a person: here that person is.
         self.one_by_one(|_| vec![sweeps::all_of_aws()]);
-        self.one_by_one(|model| kv::delete_all(model));
-        self.one_by_one(|model| registers::remove_all(model));
+        self.one_by_one(kv::delete_all);
+        self.one_by_one(registers::remove_all);
         self.one_by_one(|_| vec![scratch::unmount()]);
         // The marker of a revocation by prefix stays as long as the longest lease could.
         for seconds in [61, 61, 61, 61, 61, 61, 40 * 86_400, 61] {
@@ -293,7 +294,7 @@ impl History {
         for at in 0..self.model.tokens.len() {
             self.model.tokens[at].life = Life::Gone;
         }
-        self.one_by_one(|model| tokens::use_all(model));
+        self.one_by_one(tokens::use_all);
     }
 
     fn one_by_one(&mut self, deeds: impl Fn(&Model) -> Vec<Box<dyn Deed>>) {

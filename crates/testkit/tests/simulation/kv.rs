@@ -36,6 +36,12 @@ impl KvKey {
         }
     }
 
+    fn add_all(&mut self, states: Vec<State>) {
+        for state in states {
+            self.add(state);
+        }
+    }
+
     fn retain(&mut self, what: &str, fits: impl Fn(&State) -> bool) {
         let before = self.may_be.clone();
         self.may_be.retain(fits);
@@ -193,13 +199,13 @@ impl Deed for KvDelete {
             Said::Done(_) => {
                 let states: Vec<State> = key.may_be.iter().map(after).collect();
                 key.may_be.clear();
-                states.into_iter().for_each(|state| key.add(state));
+                key.add_all(states);
             }
             Said::Refused(answer) => panic!("a deletion was refused: {}", answer.body),
             Said::Full => {}
             Said::Unknown => {
                 let states: Vec<State> = key.may_be.iter().map(after).collect();
-                states.into_iter().for_each(|state| key.add(state));
+                key.add_all(states);
             }
         }
     }

@@ -172,8 +172,11 @@ impl Model {
     /// An answer shows that a token was refused.
     pub(crate) fn refused(&mut self, token: usize, round: &Round, what: &str) {
         assert!(!self.surely_lives(token, round), "{what}: token {token} lives and was refused: {:?}", self.tokens[token]);
-        // What is over while it could still last is over for good.
-        if self.tokens[token].ends.from > round.ended.max(self.latest) && self.tokens[token].uses.is_none() {
+        // What is over while it could still last is over for good. Of something that ends at this very moment, the deed that ends it tells.
+        if !round.ending.contains(&token)
+            && self.tokens[token].ends.from > round.ended.max(self.latest)
+            && self.tokens[token].uses.is_none()
+        {
             self.tokens[token].life = Life::Gone;
         }
     }

@@ -41,7 +41,9 @@ impl Heard {
     pub(crate) fn said(&self) -> Said<'_> {
         match &self.answer {
             Some(answer) if answer.status < 300 => Said::Done(answer),
-            Some(answer) if answer.status < 500 || answer.text("/errors/0").contains(NO_SUCH_SECRET) => Said::Refused(answer),
+            Some(answer) if answer.status < 500 || NOT_DONE.iter().any(|text| answer.text("/errors/0").contains(text)) => {
+                Said::Refused(answer)
+            }
             Some(answer) if answer.status == 503 && answer.text("/errors/0").contains("the store is full: nothing more was changed") => {
                 Said::Full
             }
@@ -296,8 +298,8 @@ async fn within<T>(clock: &SimClock, evil: &Evil, work: impl Future<Output = T>)
     }
 }
 
-/// Vault answers this with 500, and so do we.
-const NO_SUCH_SECRET: &str = "failed to find accessor entry for secret_id_accessor";
+/// Answers with 500 that say that nothing was done: Vault's for a secret id that is gone, and ours to one of two who changed the same thing.
+const NOT_DONE: [&str; 2] = ["failed to find accessor entry for secret_id_accessor", "was changed by another request at the same moment"];
 /// No request takes longer, whatever is delayed: delays are of 40 s at most, and there are few at a time.
 const LONGEST: Duration = Duration::from_secs(600);
 /// Yields in which all that is ready comes to its next wait.
