@@ -19,7 +19,7 @@ pub(crate) async fn bring(mut incoming: Incoming, pieces: &mpsc::Sender<Piece>, 
     loop {
         let frame = tokio::select! {
             biased;
-            frame = std::future::poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)) => frame,
+            frame = std::future::poll_fn(|cx| std::pin::Pin::new(&mut incoming).poll_frame(cx)) => frame,
             () = &mut look => {
                 if brought - at_last_look < BYTES_MIN {
                     let text = format!("less than {} KiB came in {} seconds", BYTES_MIN / 1024, limits.body_timeout.as_secs());

@@ -76,15 +76,21 @@ pub(super) fn read_padding(source: &mut impl Read, size: u64) -> io::Result<()> 
 
 /// Reads to the end of the archive, which must come now: empty blocks and nothing else.
 pub(super) fn read_end(source: &mut impl Read) -> io::Result<()> {
-    let mut blocks = 0;
+    let mut bytes = 0;
+    let mut piece = [0_u8; BLOCK];
     loop {
-        let mut block = [0_u8; BLOCK];
-        match source.read_exact(&mut block) {
-            Ok(()) if block.iter().any(|byte| *byte != 0) => return Err(wrong("more files than a snapshot has")),
-            Ok(()) if blocks > TRAILING_BLOCKS_MAX => return Err(wrong("an end that does not end")),
-            Ok(()) => blocks += 1,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && blocks >= 2 => return Ok(()),
-            Err(error) => return Err(error),
+        // Not `read_exact`: it answers a clean end like an end in the middle of something, such as of gzip's own sum.
+        let read = source.read(&mut piece)?;
+        if read == 0 {
+            let whole = bytes >= 2 * BLOCK && bytes.is_multiple_of(BLOCK);
+            return if whole { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        }
+        if piece.iter().take(read).any(|byte| *byte != 0) {
+            return Err(wrong("more files than a snapshot has"));
+        }
+        bytes += read;
+        if bytes > TRAILING_BLOCKS_MAX * BLOCK {
+            return Err(wrong("an end that does not end"));
         }
     }
 }
@@ -138,7 +144,7 @@ mod tests {
     #[test]
     fn an_archive_ends_with_two_empty_blocks_at_least() {
         assert!(read_end(&mut [0; 1024].as_slice()).is_ok() && read_end(&mut [0; 10_240].as_slice()).is_ok());
-        assert!(read_end(&mut [0; 512].as_slice()).is_err() && read_end(&mut [0; 1_000_000].as_slice()).is_err());
+        assert!(read_end(&mut [0; 512].as_slice()).is_err() && read_end(&mut vec![0; 1_000_000].as_slice()).is_err());
         assert!(read_end(&mut [1; 1024].as_slice()).is_err());
     }
 }

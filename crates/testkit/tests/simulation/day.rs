@@ -60,10 +60,10 @@ async fn minute(server: &TestServer, number: u64, role: &str, secret: &str) {
     server.put(&format!("kv/data/k{}", number % 50), json!({ "data": { "v": "x".repeat(200) } })).await.ok();
     server.get(&format!("kv/data/k{}", number % 50)).await.ok();
     let wrapped = server.put("sys/wrapping/wrap", json!({ "v": number })).wrap("300s").await.ok().wrapped();
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         server.put("sys/wrapping/unwrap", Value::Null).token(&wrapped).await.ok();
     }
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         server.get("aws/creds/ci").await.ok();
         server.put("auth/approle/role/r/secret-id", json!({ "ttl": "10m", "num_uses": 3 })).await.ok();
     }

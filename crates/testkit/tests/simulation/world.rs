@@ -229,7 +229,7 @@ impl World {
             let (server, open) = runtime.block_on(async {
                 let server = server.restart_sealed_over(Arc::clone(&evil) as Arc<dyn Backend>);
                 let share = server.shares()[0].clone();
-                let open = within(&clock, &evil, async { server.core().unseal(share).await.unwrap_or(false) }).await;
+                let open = within(&clock, &evil, Box::pin(async { server.core().unseal(share).await.unwrap_or(false) })).await;
                 (server, open == Some(true))
             });
             (self.server, self.runtime) = (Some(server), Some(runtime));
@@ -301,7 +301,7 @@ async fn within<T>(clock: &SimClock, evil: &Evil, work: impl Future<Output = T>)
 /// Answers with 500 that say that nothing was done: Vault's for a secret id that is gone, and ours to one of two who changed the same thing.
 const NOT_DONE: [&str; 2] = ["failed to find accessor entry for secret_id_accessor", "was changed by another request at the same moment"];
 /// No request takes longer, whatever is delayed: delays are of 40 s at most, and there are few at a time.
-const LONGEST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_mins(10);
 /// Yields in which all that is ready comes to its next wait.
 const YIELDS: usize = 300;
 const SETTLE_ROUNDS: usize = 20;
