@@ -8,6 +8,7 @@ import matplotlib
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "daypass"  # the same drawing for the same figures
+matplotlib.rcParams["svg.fonttype"] = "none"  # texts stay texts
 import matplotlib.pyplot as plt  # noqa: E402
 
 OURS, PEER = "#1a5fb4", "#c0bfbc"
@@ -15,7 +16,7 @@ OURS, PEER = "#1a5fb4", "#c0bfbc"
 
 def save(figure, path):
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None, "Creator": None})
     plt.close(figure)
 
 

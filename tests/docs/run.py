@@ -7,6 +7,7 @@ follows is what it prints: `â€¦` stands for any text within a line, a line of `â
 
     ```console exit=2       the last command of the block ends with this code
     ```console stage=story  needs what only that stage of `cargo xtask test` has, and is run by it: with --stage story
+    ```yaml ci=github       a recipe for a build server, run as that would: see ci.py
 
 A command that ends in `&` is a server: it is started, waited for, and ended with the page. With --part, the indented lines below that heading are
 commands too. A command anywhere else on a page is an error: nobody would run it.
@@ -25,11 +26,16 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from ci import READERS, Recipes
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = re.compile(r"^\s*(\$ |daypass |vault |bao |aws |podman |docker |skopeo |export )")
 ATTRIBUTES = re.compile(r"^```console((?: (?:exit=\d+|stage=[a-z/]+))*)$")
 # What a page calls the server and the fake AWS; free ports are used instead, so that pages can be run anywhere.
-USUAL = {"127.0.0.1:8200": None, "127.0.0.1:4566": None}
+USUAL = ["127.0.0.1:8200", "127.0.0.1:4566"]
+# What recipes call the server.
+PUBLIC = "https://vault.acme.example"
+RECIPE = re.compile(r"^```(?:yaml|groovy) ci=([a-z-]+)$")
 SECRETS = re.compile(r"hvs\.[\w-]+|hvb\.[\w-]+|[A-Za-z0-9+/=_-]{60,}")
 # Lines of a page that are for a person's shell: what they bring is here already.
 FOR_PEOPLE = re.compile(r"^(cargo build |export PATH=)")
@@ -39,6 +45,7 @@ class Block:
     def __init__(self, line, exit_code=0, stage=None):
         self.line, self.exit_code, self.stage = line, exit_code, stage
         self.commands = []  # (line, command, what is printed or None)
+        self.ci = None  # (name of the build server, recipe)
 
 
 def blocks_of(page):
@@ -57,6 +64,13 @@ def blocks_of(page):
             at += 1
         inside = lines[begin:at]
         at += 1
+        recipe = RECIPE.match(line)
+        if recipe:
+            blocks.append(Block(begin))
+            blocks[-1].ci = (recipe[1], "\n".join(inside) + "\n")
+            if recipe[1] not in READERS:
+                wrong.append(f"{page.name}:{begin}: no build server is called {recipe[1]}")
+            continue
         if line == "```json":
             wrong += not_json(page.name, begin, "\n".join(inside))
         if not line.startswith("```console"):
@@ -141,7 +155,7 @@ class Shell:
     """Where the commands of one page run, one after the other."""
 
     def __init__(self, daypass, folder, in_place):
-        self.folder, self.servers = folder, []
+        self.folder, self.servers, self.recipes = folder, [], None
         self.addresses = {usual: usual if in_place else f"127.0.0.1:{free_port()}" for usual in USUAL}
         (folder / "bin").mkdir()
         (folder / "bin/daypass").symlink_to(daypass)
@@ -152,12 +166,13 @@ class Shell:
         self.env = {**inherited, "PATH": f"{folder}/bin:{os.environ['PATH']}", "HOME": home, "AWS_EC2_METADATA_DISABLED": "true"}
 
     def here(self, text):
+        text = text.replace(PUBLIC, f"http://{self.addresses['127.0.0.1:8200']}")
         for usual, ours in self.addresses.items():
             text = text.replace(usual, ours)
-        return text
+        return self.recipes.here(text) if self.recipes else text
 
     def run(self, command):
-        command = self.here(command)
+        command = self.here(self.recipes.command(command) if self.recipes else command)
         if command.endswith("&"):
             return self.serve(command.removesuffix("&").strip())
         state = self.folder / "state"
@@ -186,7 +201,20 @@ class Shell:
                 time.sleep(0.1)
         return 1, f"the server did not answer; its last words:\n{(self.folder / 'server.log').read_text(errors='replace')[-2000:]}"
 
+    def run_recipe(self, name, text):
+        try:
+            return self.recipes.run(name, text, self)
+        except (KeyError, ValueError, subprocess.TimeoutExpired) as error:
+            return f"it cannot be run: {error!r}"
+
+    def task_identity(self):
+        """The variables that make a process the task of the fake AWS, as the server printed them."""
+        log = (self.folder / "server.log").read_text(errors="replace")
+        return dict(re.findall(r"^\s*\$ export (AWS_CONTAINER_\w+|AWS_REGION)=(.*)$", log, re.M))
+
     def end(self):
+        if self.recipes:
+            self.recipes.close()
         for server in self.servers:
             if server.poll() is None:
                 os.killpg(server.pid, signal.SIGTERM)
@@ -208,23 +236,31 @@ def check(shell, block, command, printed, code, out):
     return ""
 
 
+def told(why, what):
+    if why:
+        print(f"FAIL  {what}\n      " + SECRETS.sub("<secret>", why).strip().replace("\n", "\n      "), flush=True)
+    else:
+        print(f"ok    {what}", flush=True)
+
+
 def run_page(daypass, name, blocks, stage):
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="daypass-docs.") as folder:
         shell = Shell(daypass, Path(folder), in_place=stage is not None)
+        if any(block.ci for block in blocks):
+            shell.recipes = Recipes(Path(folder))
         try:
             for block in blocks:
                 if block.stage and block.stage != stage:
                     continue
+                if block.ci:
+                    why = shell.run_recipe(*block.ci)
+                    passed, failed = passed + (not why), failed + bool(why)
+                    told(why, f"{name}:{block.line}: the recipe for {block.ci[0]}")
                 for number, command, printed in block.commands:
                     why = check(shell, block, command, printed, *shell.run(command))
-                    first = command.splitlines()[0]
-                    if why:
-                        failed += 1
-                        print(f"FAIL  {name}:{number}: {first}\n      " + SECRETS.sub("<secret>", why).strip().replace("\n", "\n      "), flush=True)
-                    else:
-                        passed += 1
-                        print(f"ok    {name}:{number}: {first}", flush=True)
+                    passed, failed = passed + (not why), failed + bool(why)
+                    told(why, f"{name}:{number}: {command.splitlines()[0]}")
         finally:
             shell.end()
     return passed, failed

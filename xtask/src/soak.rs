@@ -19,9 +19,10 @@ struct Soak {
     work: fn(&Project, &mut Log) -> Result<Found, String>,
 }
 
-const SOAKS: [Soak; 9] = [
+const SOAKS: [Soak; 11] = [
     Soak { name: "acl-model", about: "a million random policy sets judge as a slow model does", work: acl_model },
     Soak { name: "crash", about: "2,000 times kill -9 under a load of writes", work: crashes },
+    Soak { name: "day", about: "24 simulated hours of steady work on a store on disk: rows, file and memory follow what lives", work: day },
     Soak { name: "expiry", about: "two minutes in which thousands of tokens end each second", work: expiry },
     Soak { name: "fuzz", about: "each fuzz target for five minutes, five side by side", work: fuzzing },
     Soak { name: "hour", about: "an hour of mixed load: memory, descriptors and the file stay as they are", work: hour },
@@ -32,6 +33,11 @@ const SOAKS: [Soak; 9] = [
     },
     Soak { name: "logins", about: "10,000 logins a minute by identity tokens for ten minutes; nothing stays of them", work: logins },
     Soak { name: "openapi", about: "schemathesis against every operation of the served document for ten minutes", work: every_operation },
+    Soak {
+        name: "simulation",
+        about: "10,000 histories of the whole core with faults, deaths and jumps of the clock; each fault at each write of a script",
+        work: simulation,
+    },
     Soak { name: "token-model", about: "random token trees live and die as a model says", work: token_model },
 ];
 
@@ -76,16 +82,40 @@ fn token_model(project: &Project, log: &mut Log) -> Result<Found, String> {
     model(project, log, &["--workspace", "--test", "rooms", "token_model"], 2_000, "random histories")
 }
 
+fn simulation(project: &Project, log: &mut Log) -> Result<Found, String> {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from).to_string();
+    let more = [("DAYPASS_CASES", "10000"), ("DAYPASS_EVERY", "1"), ("DAYPASS_THREADS", cores.as_str())];
+    let (mut found, text) = tested(project, log, &["--workspace", "--test", "simulation", "--", "--nocapture", "--skip", "day::"], &more)?;
+    found.figures = vec!["10000 histories".to_owned()];
+    found.figures.extend(text.lines().find(|line| line.contains(" lines told")).map(str::to_owned));
+    Ok(found)
+}
+
+fn day(project: &Project, log: &mut Log) -> Result<Found, String> {
+    let (mut found, text) =
+        tested(project, log, &["--workspace", "--test", "simulation", "--", "--nocapture", "day::"], &[("DAYPASS_HOURS", "24")])?;
+    let samples: Vec<&str> = text.lines().filter(|line| line.starts_with("Sample ")).collect();
+    found.figures = [samples.get(3), samples.last()].into_iter().flatten().map(|line| (*line).to_owned()).collect();
+    Ok(found)
+}
+
 /// A property test with so many cases.
 fn model(project: &Project, log: &mut Log, test: &[&str], cases: u32, of_what: &str) -> Result<Found, String> {
+    let (mut found, _) = tested(project, log, test, &[("DAYPASS_CASES", cases.to_string().as_str())])?;
+    found.figures = vec![format!("{cases} {of_what}")];
+    Ok(found)
+}
+
+/// A test with these variables set; and what it said.
+fn tested(project: &Project, log: &mut Log, test: &[&str], set: &[(&str, &str)]) -> Result<(Found, String), String> {
     let mut command = cargo();
-    command.current_dir(&project.root).args(["test", "--locked"]).args(test).env("DAYPASS_CASES", cases.to_string());
+    command.current_dir(&project.root).args(["test", "--locked"]).args(test).envs(set.iter().copied());
     let (status, text) = log.finish(&mut command)?;
     let mut tally = Tally::read(&text);
     if !status.success() && tally.failed == 0 {
         tally.failed = 1;
     }
-    Ok(Found { tally, figures: vec![format!("{cases} {of_what}")] })
+    Ok((Found { tally, figures: Vec::new() }, text))
 }
 
 fn crashes(project: &Project, log: &mut Log) -> Result<Found, String> {

@@ -38,7 +38,7 @@ struct Stage {
 }
 
 /// Cheap ones first, so that a typo is heard of soon.
-const STAGES: [Stage; 21] = [
+const STAGES: [Stage; 22] = [
     Stage { name: "fmt", about: "formatting", work: code::fmt },
     Stage { name: "tidy", about: "the project's own rules", work: code::tidy },
     Stage { name: "clippy", about: "lints, warnings are errors", work: code::clippy },
@@ -50,11 +50,12 @@ const STAGES: [Stage; 21] = [
     Stage { name: "clients/go", about: "the official Go client", work: clients::go },
     Stage { name: "clients/java", about: "the Java driver that Jenkins uses", work: clients::java },
     Stage { name: "clients/node", about: "node-vault", work: clients::node },
+    Stage { name: "clients/oidc", about: "a certified OpenID provider, logins with Chromium and without", work: clients::oidc },
     Stage { name: "clients/vaultrs", about: "Rust's client", work: clients::vaultrs },
     Stage { name: "clients/aws", about: "the AWS CLI with credentials from here", work: clients::aws },
     Stage { name: "clients/moto", about: "IAM users and their keys at a second fake AWS", work: clients::moto },
     Stage { name: "clients/replay", about: "recorded sessions of Terraform's Vault provider", work: clients::replay },
-    Stage { name: "docs", about: "every command of docs/aws.md, and README.md's", work: docs::run },
+    Stage { name: "docs", about: "every command of docs/aws.md and README.md, and the recipes of docs/pipelines.md", work: docs::run },
     Stage { name: "openapi", about: "the OpenAPI document: valid, a client made from it, schemathesis", work: openapi::run },
     Stage { name: "story", about: "Terraform, Packer, a registry: the whole pipeline", work: story::run },
     Stage { name: "instructions", about: "what three hot paths cost, counted by callgrind", work: instructions::stage },

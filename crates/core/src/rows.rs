@@ -245,7 +245,7 @@ pub(crate) fn commit_failure(error: CommitError) -> CommitFailure {
         CommitError::Conflict(index) => CommitFailure::Conflict(index),
         CommitError::TooLarge(text) => CommitFailure::Error(Error::bad_request(text)),
         CommitError::Full(_) => {
-            let text = "the store is full: nothing was changed; free space on its disk, reads go on meanwhile";
+            let text = "the store is full: nothing more was changed; free space on its disk, reads go on meanwhile";
             CommitFailure::Error(Error::new(Kind::StoreFull, text).because(error))
         }
         other => CommitFailure::Error(Error::internal("the store did not take a write").because(other)),

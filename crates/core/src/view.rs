@@ -24,7 +24,12 @@ pub(crate) fn mount_prefix(uuid: &str) -> String {
 
 /// Changes of a mount's storage as a part of a larger batch.
 pub(crate) fn batch(rows: &Rows, mount_uuid: &str, changes: Changes) -> Result<Batch> {
-    View { rows: rows.clone(), prefix: mount_prefix(mount_uuid), owner: None }.batch(changes)
+    batch_below(rows, mount_prefix(mount_uuid), changes)
+}
+
+/// Changes of what lies under `prefix` as a part of a larger batch.
+pub(crate) fn batch_below(rows: &Rows, prefix: String, changes: Changes) -> Result<Batch> {
+    View { rows: rows.clone(), prefix, owner: None }.batch(changes)
 }
 
 struct View {

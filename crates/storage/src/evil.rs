@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use daypass_base::{BoxFuture, Clock, Timestamp};
+use daypass_base::{BoxFuture, Clock, Entropy, Timestamp};
 use parking_lot::Mutex;
 
 use crate::snapshot::{Export, Staged, Staging};
@@ -72,6 +72,8 @@ pub struct Calls {
     pub reads: u64,
     /// Writes alone.
     pub writes: u64,
+    /// Those that did not go through as they should, for a planned fault or what it left behind. A delay alone is none of them.
+    pub struck: u64,
 }
 
 impl<B: Backend + ?Sized> EvilBackend<B> {
@@ -83,6 +85,12 @@ impl<B: Backend + ?Sized> EvilBackend<B> {
     /// Plans a fault. One step has one fault; a later one takes its place.
     pub fn at(&self, step: Step, fault: Fault) {
         self.plan.lock().faults.insert(step, fault);
+    }
+
+    /// From now on every call gives way to others a few times, before it takes effect and after, as chance will have it: so calls of several
+    /// tasks of one thread come in any order.
+    pub fn give_way(&self, chance: Arc<dyn Entropy>) {
+        self.plan.lock().chance = Some(chance);
     }
 
     /// Plans a fault for the next write, whatever its number.
@@ -125,11 +133,8 @@ impl<B: Backend + ?Sized> EvilBackend<B> {
     }
 
     async fn write<T>(&self, write: impl Future<Output = Result<T, CommitError>>) -> Result<T, CommitError> {
-        let verdict = self.plan.lock().next(Access::Write);
-        if let Some(delay) = verdict.delay {
-            self.clock.sleep(delay).await;
-        }
-        match verdict.end {
+        let verdict = self.begin(Access::Write).await;
+        let done = match verdict.end {
             End::Normal => write.await,
             End::FailBefore(reason) => Err(CommitError::Failed(reason.to_owned())),
             End::Full => Err(CommitError::Full("no room, as planned".to_owned())),
@@ -139,21 +144,40 @@ impl<B: Backend + ?Sized> EvilBackend<B> {
                 Ok(_lost) => Err(CommitError::Unknown("answer lost, as planned".to_owned())),
                 Err(error) => Err(CommitError::Unknown(error.to_string())),
             },
-        }
+        };
+        give_way(verdict.after).await;
+        done
     }
 
-    async fn read<T>(&self, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
-        let verdict = self.plan.lock().next(Access::Read);
+    async fn begin(&self, access: Access) -> Verdict {
+        let verdict = self.plan.lock().next(access);
         if let Some(delay) = verdict.delay {
             self.clock.sleep(delay).await;
         }
-        match verdict.end {
+        give_way(verdict.before).await;
+        verdict
+    }
+
+    async fn read<T>(&self, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
+        let verdict = self.begin(Access::Read).await;
+        let done = match verdict.end {
             End::Normal | End::Full => read.await,
             End::FailBefore(reason) => Err(ReadError::Failed(reason.to_owned())),
             End::CrashBefore | End::LoseAnswer => Err(ReadError::Failed("failed, as planned".to_owned())),
-        }
+        };
+        give_way(verdict.after).await;
+        done
     }
 }
+
+async fn give_way(times: u64) {
+    for _ in 0..times {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A call gives way fewer times than this, before it takes effect and after.
+const WAYS: u64 = 4;
 
 impl<B: Backend + ?Sized> Backend for EvilBackend<B> {
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<u64, CommitError>> {
@@ -217,6 +241,7 @@ struct Plan {
     calls: Calls,
     crashed: bool,
     full: bool,
+    chance: Option<Arc<dyn Entropy>>,
 }
 
 #[derive(Clone, Copy)]
@@ -227,6 +252,9 @@ enum Access {
 
 struct Verdict {
     delay: Option<Duration>,
+    /// How often it gives way.
+    before: u64,
+    after: u64,
     end: End,
 }
 
@@ -239,8 +267,15 @@ enum End {
 }
 
 impl Plan {
-    /// Counts a call and says how it ends.
+    /// Counts a call and says how it goes.
     fn next(&mut self, access: Access) -> Verdict {
+        let (delay, end) = self.fate(access);
+        self.calls.struck += u64::from(!matches!(end, End::Normal));
+        let ways = || self.chance.as_ref().map_or(0, |chance| chance.below(WAYS));
+        Verdict { delay, before: ways(), after: ways(), end }
+    }
+
+    fn fate(&mut self, access: Access) -> (Option<Duration>, End) {
         self.calls.all += 1;
         let own = match access {
             Access::Read => {
@@ -253,7 +288,7 @@ impl Plan {
             }
         };
         if self.crashed {
-            return Verdict { delay: None, end: End::FailBefore("crashed before") };
+            return (None, End::FailBefore("crashed before"));
         }
         let fault = self.faults.remove(&own).or_else(|| self.faults.remove(&Step::Call(self.calls.all)));
         let mut delay = None;
@@ -279,7 +314,7 @@ impl Plan {
             None => End::Normal,
         };
         let end = if self.full && matches!((access, &end), (Access::Write, End::Normal)) { End::Full } else { end };
-        Verdict { delay, end }
+        (delay, end)
     }
 }
 
@@ -325,7 +360,7 @@ mod tests {
         assert!(evil.get(&key("1")).await.is_err());
         assert!(evil.get(&key("1")).await.is_ok());
         assert_eq!((holds(&evil, "1").await, holds(&evil, "2").await, holds(&evil, "3").await), (true, false, true));
-        assert_eq!(evil.calls(), Calls { all: 5, reads: 2, writes: 3 });
+        assert_eq!(evil.calls(), Calls { all: 5, reads: 2, writes: 3, struck: 3 });
     }
 
     #[tokio::test]
@@ -351,6 +386,30 @@ mod tests {
             assert_eq!(evil.get(&key("1")).await.unwrap().found.is_some(), applied);
             assert!(!holds(&evil, "2").await);
         }
+    }
+
+    #[tokio::test]
+    async fn calls_that_give_way_come_in_an_order_of_chance_and_the_same_chance_gives_the_same_order() {
+        let order = async |seed: u64| {
+            let evil = Arc::new(evil().0);
+            evil.give_way(Arc::new(daypass_base::sim::SeededEntropy::new(seed)));
+            let done = Arc::new(Mutex::new(Vec::new()));
+            let tasks: Vec<_> = (0..8)
+                .map(|number| {
+                    let (evil, done) = (Arc::clone(&evil), Arc::clone(&done));
+                    tokio::spawn(async move {
+                        evil.commit(put("1")).await.unwrap();
+                        done.lock().push(number);
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+            done.lock().clone()
+        };
+        assert_eq!(order(1).await, order(1).await);
+        assert_ne!(order(1).await, order(2).await);
     }
 
     #[tokio::test]

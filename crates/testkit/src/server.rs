@@ -99,6 +99,13 @@ impl Setup {
         self
     }
 
+    /// With this beginning of its randomness.
+    #[must_use]
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
     /// With another engine type; it is made anew at each restart.
     #[must_use]
     pub fn engine(mut self, make: impl Fn() -> Factory + Send + Sync + 'static) -> Self {
@@ -184,14 +191,20 @@ impl TestServer {
 
     /// The process dies without a word, and another one starts on what `backend` holds.
     pub async fn restart_over(self, backend: Arc<dyn Backend>) -> Self {
+        let server = self.restart_sealed_over(backend);
+        server.unseal().await;
+        server
+    }
+
+    /// Like [`Self::restart_over`], but nobody has unsealed it yet.
+    #[must_use]
+    pub fn restart_sealed_over(self, backend: Arc<dyn Backend>) -> Self {
         let Self { core, root, shares, mut setup } = self;
         drop(core);
         setup.backend = backend;
         // Another process draws other random numbers.
         setup.seed += 1;
-        let server = Self { core: setup.core(), root, shares, setup };
-        server.unseal().await;
-        server
+        Self { core: setup.core(), root, shares, setup }
     }
 
     /// Another server beside this one, over the same store and clock, unsealed.

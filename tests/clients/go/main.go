@@ -59,10 +59,12 @@ func main() {
 	tokens(ctx, root)
 	wrapping(root)
 	machines(root)
+	logins(ctx, root)
 	transit(root)
 	if os.Getenv("AWS_SANDBOX") != "" {
 		aws(ctx, root)
 		sdk(ctx, root)
+		roles(ctx, root)
 	} else {
 		fmt.Println("      left out: everything with AWS, because AWS_SANDBOX names no fake AWS")
 	}

@@ -8,6 +8,7 @@ import hvac
 from hvac import exceptions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from cluster import Cluster  # noqa: E402
 from issuer import Issuer  # noqa: E402
 from proof import SANDBOX, SERVER, TOKEN, Proof  # noqa: E402
 
@@ -68,6 +69,54 @@ def build_servers():
     method.delete_role("job", path="jwt-job")
     prove.raises("a deleted role is not found", exceptions.InvalidPath, lambda: method.read_role("job", path="jwt-job"))
     root.sys.disable_auth_method("jwt-job")
+
+
+def pods():
+    cluster = Cluster()
+    reviewer = prove.secret(cluster.token("vault", "reviewer"))
+    root.sys.enable_auth_method("kubernetes")
+    method = root.auth.kubernetes
+    method.configure(cluster.url, kubernetes_ca_cert=cluster.certificate, token_reviewer_jwt=reviewer)
+    read = method.read_config()
+    prove("Kubernetes: the configuration is read back", read["kubernetes_host"] == cluster.url and read["token_reviewer_jwt_set"] and "token_reviewer_jwt" not in read, list(read))
+    method.create_role("runner", "runner,builder-*", "builds", ttl="10m", policies=["reader"], audience="vault")
+    role = method.read_role("runner")
+    prove("its role too", role["bound_service_account_names"] == ["runner", "builder-*"] and role["audience"] == "vault" and role["token_ttl"] == 600, role)
+    prove("and listed", method.list_roles()["keys"] == ["runner"])
+
+    def login(namespace, name, audience="vault", role="runner"):
+        return pod.auth.kubernetes.login(role, prove.secret(cluster.token(namespace, name, audience)))["auth"]
+
+    pod = hvac.Client(url=SERVER)
+    auth = login("builds", "runner")
+    prove.secret(auth["client_token"])
+    known = auth["metadata"]
+    prove("a pod logs in", known["service_account_name"] == "runner" and known["service_account_namespace"] == "builds" and auth["lease_duration"] == 600, known)
+    prove("the reviewer was asked to review", cluster.reviews == ["system:serviceaccount:vault:reviewer"], cluster.reviews)
+    prove("the client uses the token it got", pod.auth.token.lookup_self()["data"]["display_name"] == "kubernetes-builds-runner")
+    prove("so does a name that fits a star", login("builds", "builder-7")["metadata"]["service_account_name"] == "builder-7")
+    prove.raises("another account does not", exceptions.Forbidden, lambda: login("builds", "other"))
+    prove.raises("nor another namespace", exceptions.Forbidden, lambda: login("other", "runner"))
+    prove.raises("nor another audience", exceptions.Forbidden, lambda: login("builds", "runner", "elsewhere"))
+    gone = prove.secret(cluster.token("builds", "runner", "vault"))
+    cluster.forget(gone)
+    prove.raises("nor a token of a pod that is gone", exceptions.Forbidden, lambda: pod.auth.kubernetes.login("runner", gone))
+    cluster.labels["builds"] = {"team": "build"}
+    selector = '{"matchLabels": {"team": "build"}}'
+    bound = {"bound_service_account_names": "*", "bound_service_account_namespace_selector": selector, "audience": "vault", "alias_name_source": "serviceaccount_name"}
+    root.write_data("auth/kubernetes/role/labelled", data=bound)
+    prove("a namespace is let in by its labels", login("builds", "any", role="labelled")["metadata"]["role"] == "labelled")
+    prove.raises("one without them is not", exceptions.Forbidden, lambda: login("other", "any", role="labelled"))
+    method.configure(cluster.url, kubernetes_ca_cert=cluster.certificate)
+    method.create_role("plain", "runner", "builds", policies=["reader"])
+    cluster.reviews.clear()
+    login("builds", "runner", None, role="plain")
+    prove("without a reviewer a token reviews itself", cluster.reviews == ["system:serviceaccount:builds:runner"], cluster.reviews)
+    method.configure(cluster.url, kubernetes_ca_cert=Cluster().certificate)
+    prove.raises("a cluster with another certificate is not asked", exceptions.Forbidden, lambda: login("builds", "runner", None, role="plain"))
+    method.delete_role("runner")
+    root.sys.disable_auth_method("kubernetes")
+    cluster.close()
 
 
 def policies():
@@ -237,6 +286,7 @@ def metrics():
 login()
 machines()
 build_servers()
+pods()
 policies()
 kv2()
 kv1()

@@ -53,6 +53,7 @@ VAULTS_OWN_500 = [
     r"username does not exist",
     r"password hash has incorrect length",
     r"failed to determine alias name from login request",
+    r"could not load backend configuration",
     r"missing data fields",
     r"no token found",
     r"client token empty",

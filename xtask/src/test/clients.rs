@@ -67,6 +67,19 @@ pub(super) fn node(project: &Project, log: &mut Log) -> Result<Verdict, String> 
     brief(project, log, "node", Command::new("node").arg(source.join("session.js")).env("NODE_PATH", folder.join("node_modules")))
 }
 
+/// An OpenID provider that others wrote, and Chromium. Debian's driver brings the browser; elsewhere both must be there.
+pub(super) fn oidc(project: &Project, log: &mut Log) -> Result<Verdict, String> {
+    let source = project.root.join("tests/clients/oidc");
+    let folder = npm::ensure(project, log, &source, "oidc-provider")?;
+    debian::ensure(log, &[("chromedriver", "chromium-driver")])?;
+    let binary = project.daypass(log)?;
+    let mut command = Command::new("node");
+    command.arg(source.join("session.js")).env("NODE_PATH", folder.join("node_modules")).env("DAYPASS_BIN", binary);
+    // Chromium takes its time on a machine that has other work.
+    log.limit(Duration::from_mins(8));
+    session(project, log, "oidc", &mut command)
+}
+
 pub(super) fn vaultrs(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let program = rust::build(project, log, &project.root.join("tests/clients/vaultrs"), "vaultrs-session")?;
     brief(project, log, "vaultrs", &mut Command::new(program))

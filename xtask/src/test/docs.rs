@@ -1,4 +1,4 @@
-//! Every command of the pages is run: see tests/docs/run.py.
+//! Every command of the pages is run, and the recipes for build servers as those would run them: see tests/docs/run.py and tests/docs/ci.py.
 
 use super::{Tally, Verdict};
 use crate::install::python;
@@ -10,7 +10,7 @@ use std::time::Duration;
 pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let bin = python::ensure(project, log)?;
     let binary = project.daypass(log)?;
-    log.step("the commands of docs/aws.md, README.md and docs/operations.md, each page on a server of its own");
+    log.step("the commands of docs/aws.md, docs/pipelines.md, README.md and docs/operations.md, each page on a server of its own");
     log.limit(Duration::from_mins(5));
     let inherited = std::env::var_os("PATH").unwrap_or_default();
     let path = std::iter::once(bin.clone()).chain(std::env::split_paths(&inherited));
@@ -20,6 +20,7 @@ pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
         "-B",
         "tests/docs/run.py",
         "docs/aws.md",
+        "docs/pipelines.md",
         "--part",
         "Try it by hand",
         "README.md",

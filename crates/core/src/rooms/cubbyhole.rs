@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use daypass_sdk::{Cx, Endpoint, Engine, Error, Operation, Outcome, Reply, Result, Store, TokenId};
+use daypass_sdk::{Changes, CommitFailure, Cx, Endpoint, Engine, Error, Operation, Outcome, Reply, Result, Store, TokenId};
+use daypass_storage::Condition;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Way;
 use crate::revoke::cubbyhole_prefix;
+use crate::stages::identify::invalid_token;
 use crate::tokens::token_key;
 use crate::view;
 
@@ -60,14 +62,27 @@ async fn read(room: Arc<Cubbyhole>, cx: Cx, _: Secret) -> Result<Reply> {
 }
 
 async fn write(room: Arc<Cubbyhole>, cx: Cx, secret: Secret) -> Result<()> {
-    let store = room.store(&cx)?;
+    let (_, unsealed) = room.way.open()?;
+    let token = owner(&cx)?;
     if secret.fields.is_empty() {
         return Err(Error::failed("missing data fields"));
     }
     if cx.request.below.is_empty() {
         return Err(Error::failed("missing path"));
     }
-    store.put_json(&cx.request.below, &secret.fields).await
+    for _ in 0..CONFLICTS_MAX {
+        // The token must still be as it was when it was seen alive: that its row exists would not do, it stays until all that hung on it is
+        // gone, and what came after this place was cleared would lie here for good.
+        let known = unsealed.tokens.by_id(token).await?.ok_or_else(invalid_token)?;
+        let changes = Changes::new().put_json(&cx.request.below, &secret.fields)?;
+        let batch = view::batch_below(&unsealed.rows, cubbyhole_prefix(token), changes)?;
+        match unsealed.rows.commit(batch.require(token_key(token), Condition::Version(known.version))).await {
+            Ok(_) => return Ok(()),
+            Err(CommitFailure::Conflict(_)) => {}
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+    Err(Error::failed("the token is used by too many requests at once; try again"))
 }
 
 async fn delete(room: Arc<Cubbyhole>, cx: Cx, _: Secret) -> Result<()> {
@@ -87,11 +102,15 @@ impl Cubbyhole {
     /// The caller's own storage. Errors: `BadRequest` for tokens that have none.
     fn store(&self, cx: &Cx) -> Result<Store> {
         let (_, unsealed) = self.way.open()?;
-        let token: TokenId = cx
-            .request
-            .caller
-            .token
-            .ok_or_else(|| Error::bad_request("cubbyhole operations are only supported by \"service\" type tokens"))?;
+        let token = owner(cx)?;
         Ok(view::store_owned_by(&unsealed.rows, cubbyhole_prefix(token), token_key(token)))
     }
 }
+
+/// Errors: `BadRequest` for tokens that have no such storage.
+fn owner(cx: &Cx) -> Result<TokenId> {
+    let token = cx.request.caller.token;
+    token.ok_or_else(|| Error::bad_request("cubbyhole operations are only supported by \"service\" type tokens"))
+}
+
+const CONFLICTS_MAX: usize = 100;

@@ -4,6 +4,7 @@ mod browser;
 mod ci;
 mod iam;
 mod method;
+mod pod;
 
 use daypass_base::Secret;
 use http::Method;
@@ -28,6 +29,7 @@ pub(super) use method::{generic_help, method_help};
   $ daypass login -method=jwt -path=github role=ci  (in a job: asks the build server)
   $ daypass login -method=oidc role=people          (opens the company's login page)
   $ daypass login -method=aws role=jenkins          (as the IAM role of this task or instance)
+  $ daypass login -method=kubernetes role=ci        (as the service account of this pod)
 
 The token goes to ~/.vault-token, where every Vault client of this user finds
 it. VAULT_TOKEN wins over it.")]
@@ -35,7 +37,7 @@ pub(crate) struct Args {
     /// A token, or what the method needs
     #[arg(value_name = "TOKEN | K=V")]
     arguments: Vec<String>,
-    /// How to log in: token, userpass, approle, aws, jwt, oidc, github, ...
+    /// How to log in: token, userpass, approle, aws, jwt, kubernetes, oidc, ...
     #[arg(long, value_name = "METHOD", default_value = "token")]
     method: String,
     /// Where the method is mounted [default: its name]
@@ -169,6 +171,9 @@ fn with_method(args: &Args, ctx: &Ctx, client: &Client, mut given: Value) -> Res
     }
     if args.method == "aws" {
         iam::sign(&mut given)?;
+    }
+    if args.method == "kubernetes" {
+        pod::token(&mut given)?;
     }
     let shape = method::shape(&args.method);
     if let Some((key, shown)) = shape.asks_for.filter(|(key, _)| given.get(key).is_none()) {

@@ -123,11 +123,17 @@ pub(super) fn announce(dev: &Dev, address: &str, sandbox: Option<&Running>) {
         let url = sandbox.url();
         let _infallible =
             write!(text, "AWS Sandbox: {url}\n\nAWS calls of this server go to the sandbox. To point other programs there:\n\n");
-        for (name, value) in
-            sandbox.environment().into_iter().filter(|(name, _)| matches!(name.as_str(), "AWS_ENDPOINT_URL" | "AWS_REGION"))
-        {
-            let _infallible = writeln!(text, "    $ export {name}={value}");
-        }
+        let (task, all): (Vec<_>, Vec<_>) = sandbox.environment().into_iter().partition(|(name, _)| name.starts_with("AWS_CONTAINER_"));
+        let exports = |variables: Vec<(String, String)>| -> String {
+            variables
+                .iter()
+                .filter(|(name, _)| name != "AWS_DEFAULT_REGION")
+                .map(|(name, value)| format!("    $ export {name}={value}\n"))
+                .collect()
+        };
+        text.push_str(&exports(all));
+        text.push_str("\nTo let another program be the sandbox's ECS task, for a login with -method=aws:\n\n");
+        text.push_str(&exports(task));
         text.push('\n');
     }
     text.push_str("Development mode should NOT be used in production installations!\n");

@@ -21,7 +21,7 @@ use crate::config::Config;
 /// Loggers by the names that `sys/loggers` has, with the modules that write to them. The longest module that fits counts.
 const LOGGERS: [(&str, &[&str]); 12] = [
     ("audit", &["daypass_audit", "daypass_core::audit"]),
-    ("auth", &["daypass_engines::auth"]),
+    ("auth", &["daypass_engines::auth", "daypass_idp"]),
     ("aws", &["daypass_aws", "daypass_engines::secrets::aws"]),
     ("core", &["daypass_core", "daypass_engines", "daypass_sdk"]),
     ("expiry", &["daypass_core::expiry", "daypass_core::revoke", "daypass_core::leases"]),

@@ -4,6 +4,9 @@
 pub mod approle;
 pub mod aws;
 mod cidr;
+mod glob;
+mod jose;
 pub mod jwt;
+pub mod kubernetes;
 mod token_fields;
 pub mod userpass;

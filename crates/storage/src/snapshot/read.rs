@@ -13,8 +13,7 @@ use crate::CommitError;
 /// Takes what is read. Nothing of it counts before [`read`] has returned.
 pub trait Sink {
     /// What the file says of itself comes first.
-    fn manifest(&mut self, manifest: &Manifest) -> Result<(), CommitError> {
-        let _nothing_to_do = manifest;
+    fn manifest(&mut self, _manifest: &Manifest) -> Result<(), CommitError> {
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::lender::{self, NOTHING};
 
-const FULL: &str = "the store is full: nothing was changed; free space on its disk, reads go on meanwhile";
+const FULL: &str = "the store is full: nothing more was changed; free space on its disk, reads go on meanwhile";
 const STS: &str = "cdp/aws/staging/sts/deploy";
 
 type Evil = Arc<EvilBackend<MemoryBackend>>;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daypass_storage::evil::{EvilBackend, Fault, Step};
 use daypass_storage::{Backend, Batch, Key, MemoryBackend, Space};
 use daypass_testkit::{Setup, TestServer};
 use serde_json::{Value, json};
@@ -400,4 +401,51 @@ async fn a_path_suffix_fits_vaults_pattern() {
     for good in ["", "abc", "a-b", "bad suffix!"] {
         server.put("auth/token/roles/r", json!({ "path_suffix": good })).await.ok();
     }
+}
+
+/// Seen: a write that reached the store while its token's revocation had cleared the cubbyhole, but not removed the token yet, lay there for
+/// good, with its secret.
+#[tokio::test]
+async fn a_cubbyhole_takes_nothing_from_a_token_that_is_being_revoked() {
+    let setup = Setup::default();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock())));
+    let server = setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
+    let before = (server.keys().await, server.expiry_entries().await);
+    let token = server.token(json!({ "ttl": "1h" })).await;
+    let (done, seconds) = (evil.calls().writes, std::time::Duration::from_secs);
+    // The write of the cubbyhole comes between the two of the revocation.
+    evil.at(Step::Write(done + 1), Fault::Delay(seconds(5)));
+    evil.at(Step::Write(done + 3), Fault::Delay(seconds(10)));
+    let begun = async |writes: u64| {
+        while evil.calls().writes < done + writes {
+            tokio::task::yield_now().await;
+        }
+    };
+    let write = tokio::spawn(server.put("cubbyhole/a", json!({ "x": 1 })).token(&token).into_future());
+    begun(1).await;
+    let revocation = tokio::spawn(server.put("auth/token/revoke", json!({ "token": token })).into_future());
+    begun(3).await;
+    server.clock().advance(seconds(5));
+    assert_eq!(write.await.unwrap().refused(403), INVALID);
+    server.clock().advance(seconds(5));
+    revocation.await.unwrap().ok();
+    assert_eq!((server.keys().await, server.expiry_entries().await), before);
+}
+
+/// Seen: a store that could not be read made the creation of a token say that the maker's token does not exist.
+#[tokio::test]
+async fn a_store_that_fails_is_not_taken_for_a_parent_that_is_gone() {
+    let setup = Setup::default();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock())));
+    let server = setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
+    let first = evil.calls().reads;
+    let token = server.put("auth/token/create", json!({ "ttl": "1h" })).await.ok();
+    let reads = evil.calls().reads - first;
+    for read in 1..=reads {
+        evil.at(Step::Read(evil.calls().reads + read), Fault::Fail);
+        let answer = server.put("auth/token/create", json!({ "ttl": "1h" })).await;
+        assert_eq!(answer.status, 500, "read {read} of {reads}: {:?}", answer.body);
+        evil.heal();
+    }
+    assert_eq!(server.status_of(&token.token()).await, 200);
 }

@@ -90,7 +90,11 @@ struct Decided {
 
 async fn made(room: Arc<TokenRoom>, cx: Cx, params: CreateParams, lineage: Lineage, role: Option<(String, Role)>) -> Result<Reply> {
     let (_, unsealed) = open(&room).await?;
-    let (_, parent) = caller(&cx, &unsealed).await.map_err(|_| Error::bad_request("parent token lookup failed: no parent found"))?;
+    let (_, parent) = caller(&cx, &unsealed).await.map_err(|error| match error.kind {
+        Kind::Denied => Error::bad_request("parent token lookup failed: no parent found"),
+        // A store that could not be read says nothing of the parent.
+        _ => error,
+    })?;
     let sudo = has_sudo(&unsealed, &cx, &parent).await?;
     let entity_alias = params.entity_alias.trim().to_owned();
     let Decided { mut row, wanted, batch, mut warnings } = decide(&cx, params, lineage, role, &parent, sudo)?;

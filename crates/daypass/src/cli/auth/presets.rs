@@ -1,6 +1,7 @@
 //! What build servers put into their tokens, and what follows for a configuration and a role: pure.
 //!
-//! Every preset binds the audience and whom the tokens are of. Sources: the vendors' own pages about their tokens, named at each.
+//! Every preset binds the audience and whom the tokens are of. Sources: the vendors' own pages about their tokens, named at each, as they were in
+//! November 2026.
 
 use crate::show::value::Value;
 
@@ -140,6 +141,8 @@ impl Plan {
     }
 }
 
+/// By names, not by the subject: that is another in repositories made since July 2026, and an organisation may shape it as it likes.
+///
 /// Source: docs.github.com, "OpenID Connect reference".
 fn github(wish: &Wish) -> Result<Plan, String> {
     let org = needed(wish.org.as_deref(), "-org=ORGANISATION (or user) whose workflows may log in")?;
@@ -155,7 +158,9 @@ fn github(wish: &Wish) -> Result<Plan, String> {
     })
 }
 
-/// Source: docs.gitlab.com, "ID token authentication".
+/// A `namespace_path` is the whole path of the group that the project is in.
+///
+/// Source: docs.gitlab.com, "OpenID Connect (OIDC) authentication using ID tokens".
 fn gitlab(wish: &Wish) -> Result<Plan, String> {
     let group = needed(wish.org.as_deref(), "-org=GROUP whose jobs may log in")?;
     let mut bound = match wish.project.as_deref() {
@@ -182,21 +187,38 @@ fn gitlab(wish: &Wish) -> Result<Plan, String> {
     })
 }
 
-/// Source: plugins.jenkins.io, "OpenID Connect Provider".
+/// The subject is `JOB_URL`, unless the administrator made claim templates.
+///
+/// Source: plugins.jenkins.io, "OpenID Connect Provider"; its sources for the defaults and for the issuers of folders.
 fn jenkins(wish: &Wish) -> Result<Plan, String> {
     let url = needed(wish.url.as_deref(), "-url=https://JENKINS/oidc, the issuer that the OpenID Connect Provider plugin shows")?;
-    let folder = needed(wish.project.as_deref().or(wish.org.as_deref()), "-project=FOLDER or FOLDER/JOB whose builds may log in")?;
-    // The subject is the address of the job; what is below a folder has its address before it.
-    let root = url.trim_end_matches('/').strip_suffix("/oidc").unwrap_or(url.trim_end_matches('/'));
-    let job: String = folder.split('/').filter(|part| !part.is_empty()).map(|part| format!("/job/{part}")).collect();
-    let job = format!("{root}{job}");
+    let wanted = wish.project.as_deref().or(wish.org.as_deref());
+    let folder = needed(wanted, "-project=FOLDER or FOLDER/JOB whose builds may log in")?;
+    let job = jenkins_job(url.trim_end_matches('/'), folder)?;
     Ok(Plan {
         issuer: url.to_owned(),
         audience: audience(wish, || wish.server.clone()),
         user_claim: "sub",
+        // What is below a folder has its address before it.
         bound: vec![("sub", vec![format!("{job}/"), format!("{job}/*")])],
         mapped: same(&["build_number", "sub"]),
     })
+}
+
+/// The address of a job or folder, without a slash at its end.
+fn jenkins_job(issuer: &str, job: &str) -> Result<String, String> {
+    if job.starts_with("https://") || job.starts_with("http://") {
+        return Ok(job.trim_end_matches('/').to_owned());
+    }
+    // A credential of a folder has an issuer of its own: JENKINS/oidc/job/FOLDER.
+    let root = issuer.split_once("/oidc/job/").map(|(root, _)| root).or_else(|| issuer.strip_suffix("/oidc"));
+    let Some(root) = root else {
+        return Err(format!(
+            "{issuer} is no issuer of Jenkins's own (those end in /oidc): give -project=https://JENKINS/job/FOLDER, an address"
+        ));
+    };
+    let parts = job.split('/').filter(|part| !part.is_empty());
+    Ok(parts.fold(root.to_owned(), |url, part| format!("{url}/job/{}", part.replace('%', "%25").replace(' ', "%20"))))
 }
 
 /// Source: buildkite.com/docs, "OIDC in Buildkite Pipelines".
@@ -214,11 +236,14 @@ fn buildkite(wish: &Wish) -> Result<Plan, String> {
     })
 }
 
+/// Jobs that were run again with SSH are left out: somebody is inside of them. `vcs-origin` and `vcs-ref` of a fork's build are the fork's.
+///
 /// Source: circleci.com/docs, "Using OpenID Connect tokens in jobs".
 fn circleci(wish: &Wish) -> Result<Plan, String> {
     let org = needed(wish.org.as_deref(), "-org=ORGANISATION-ID, a UUID from the organisation's settings")?;
     let project = needed(wish.project.as_deref(), "-project=PROJECT-ID, a UUID from the project's settings")?;
-    let mut bound = vec![("oidc.circleci.com/project-id", vec![project.to_owned()])];
+    let mut bound =
+        vec![("oidc.circleci.com/project-id", vec![project.to_owned()]), ("oidc.circleci.com/ssh-rerun", vec!["false".to_owned()])];
     bound.extend(wish.git_ref.clone().map(|name| ("oidc.circleci.com/vcs-ref", vec![name])));
     Ok(Plan {
         issuer: issuer(wish, &format!("https://oidc.circleci.com/org/{org}")),
@@ -236,7 +261,7 @@ fn circleci(wish: &Wish) -> Result<Plan, String> {
     })
 }
 
-/// Source: developer.hashicorp.com, "Workload identity tokens".
+/// Source: developer.hashicorp.com, "Workload identity" of dynamic provider credentials.
 fn terraform_cloud(wish: &Wish) -> Result<Plan, String> {
     let org = needed(wish.org.as_deref(), "-org=ORGANISATION whose runs may log in")?;
     let mut bound = vec![("terraform_organization_name", vec![org.to_owned()])];
@@ -256,6 +281,8 @@ fn terraform_cloud(wish: &Wish) -> Result<Plan, String> {
     })
 }
 
+/// Identifiers of everything but the workspace in the audience have their braces.
+///
 /// Source: support.atlassian.com, "Integrate Pipelines with resource servers using OIDC".
 fn bitbucket(wish: &Wish) -> Result<Plan, String> {
     let workspace = needed(wish.org.as_deref(), "-org=WORKSPACE whose steps may log in")?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use data_encoding::BASE64;
-use daypass_aws::{LiveAws, LoginRequest, Settings};
+use daypass_aws::{ErrorKind, LiveAws, LoginRequest, Settings};
 use daypass_base::SystemClock;
 
 use crate::cli::Failure;
@@ -37,5 +37,12 @@ fn signed(region: Option<&str>, server_id: Option<&str>) -> Result<LoginRequest,
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let aws = LiveAws::new(Arc::new(SystemClock::new()), Settings::default());
     let signed = runtime.block_on(aws.sign_login(region, server_id));
-    signed.map_err(|error| format!("there are no AWS credentials to sign with: {}", error.message))
+    signed.map_err(|error| match error.kind {
+        // What the library advises is meant for servers.
+        ErrorKind::NoIdentity => {
+            let causes = error.message.split_once("caused by: ").map_or(error.message.as_str(), |(_, causes)| causes);
+            format!("there are no AWS credentials to sign with: {causes}")
+        }
+        _ => error.message,
+    })
 }

@@ -112,6 +112,26 @@ Configuration:
   audience=<string>
       The audience to ask GitHub Actions for."
         }
+        "kubernetes" => {
+            "Usage: daypass login -method=kubernetes role=NAME
+
+  Logs in with the token of this pod's service account.
+
+      $ daypass login -method=kubernetes role=ci
+      $ daypass login -method=kubernetes -path=eks role=ci token_path=/run/token/token
+
+Configuration:
+
+  role=<string>
+      The role to log in to.
+
+  token_path=<string>
+      The file with the token. The default is
+      /var/run/secrets/kubernetes.io/serviceaccount/token.
+
+  jwt=<string>
+      The token itself, instead of a file."
+        }
         "oidc" => {
             "Usage: daypass login -method=oidc role=NAME
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use daypass_sdk::{Seconds, Timestamp};
 use serde_json::{Map, Value};
 
-use super::token::{Verified, shown};
+use crate::auth::glob::glob;
+use crate::auth::jose::token::{Verified, shown};
 
 /// A leeway where a role says 0.
 const LEEWAY: i64 = 150;
@@ -32,16 +33,6 @@ impl Verified {
     pub(super) fn claim(&self, name: &str) -> Option<&Value> {
         let found = if name.starts_with('/') { self.0.pointer(name) } else { self.0.get(name) };
         found.filter(|value| !value.is_null())
-    }
-
-    /// A claim by its plain name, whatever it looks like.
-    pub(super) fn plain(&self, name: &str) -> Option<&Value> {
-        self.0.get(name).filter(|value| !value.is_null())
-    }
-
-    /// A claim that is a text; empty without.
-    pub(super) fn text(&self, name: &str) -> &str {
-        self.plain(name).and_then(Value::as_str).unwrap_or_default()
     }
 
     /// Takes what the userinfo endpoint tells about the same subject. What the signed token says stays.
@@ -177,18 +168,6 @@ pub(super) fn scalar(value: &Value) -> Option<String> {
         }),
         _ => None,
     }
-}
-
-/// Whether a text fits a pattern in which `*` stands for any text. Takes time in proportion to both, whatever they are.
-pub(super) fn glob(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut left) = text.strip_prefix(first) else { return false };
-    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for part in middle.split('*').filter(|part| !part.is_empty()) {
-        let Some((_, after)) = left.split_once(part) else { return false };
-        left = after;
-    }
-    left.ends_with(last)
 }
 
 /// Who logs in, as a role reads it from the claims.

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Jwt;
-use super::key::Key;
 use super::keys::{KeySet, Place, Source};
-use super::token::Algorithm;
+use crate::auth::jose::key::Key;
+use crate::auth::jose::token::Algorithm;
 
 /// What is stored.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::claims::{Leeways, Matching, Reading, glob};
-use super::key::{self, Key};
-use super::token::{Token, Verified};
+use super::claims::{Leeways, Matching, Reading};
+use crate::auth::glob::glob;
+use crate::auth::jose::key::{self, Key};
+use crate::auth::jose::token::{Token, Verified};
 
 /// Reads a token. Says whether one that is read is made of what it was read from, and is verified by no key at all.
 #[must_use]

@@ -13,8 +13,8 @@ use daypass_sdk::Cx;
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
-use super::key::{self, Key, Proven};
-use super::token::{Token, shown};
+use crate::auth::jose::key::{self, Key, Proven};
+use crate::auth::jose::token::{Token, shown};
 
 /// A set of this age is renewed by the next login.
 pub(super) const RENEW_AFTER: Duration = Duration::from_mins(10);

@@ -12,8 +12,8 @@ use super::claims::Identity;
 use super::config::{self, Prepared};
 use super::role::Role;
 use super::roles;
-use super::token::{Token, Verified};
 use crate::auth::cidr;
+use crate::auth::jose::token::{Token, Verified};
 
 /// What a machine presents.
 #[derive(Deserialize, JsonSchema)]

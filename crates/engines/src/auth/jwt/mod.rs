@@ -1,6 +1,6 @@
 //! JWT and OIDC: machines log in with a token of their build server, people through their company's login page.
 //!
-//! Owns the rows `config` and `role/<name>`. Tokens are verified by keys of the configuration alone ([`token`], [`key`]), key sets are held in
+//! Owns the rows `config` and `role/<name>`. Tokens are verified by keys of the configuration alone ([`super::jose`]), key sets are held in
 //! memory ([`keys`]), claims are judged by pure code ([`claims`]). A login writes nothing: what it proved goes into the token's metadata.
 //!
 //! No JWT library is used. What verifies is aws-lc-rs; around it there is little left to do, and that little is where such libraries have had
@@ -11,15 +11,12 @@
 mod claims;
 mod config;
 pub mod fuzzing;
-mod key;
 mod keys;
 mod login;
 mod oidc;
-mod pem;
 mod pending;
 mod role;
 mod roles;
-mod token;
 
 use std::sync::Arc;
 

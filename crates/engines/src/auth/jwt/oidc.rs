@@ -21,8 +21,8 @@ use super::login::{admit, role_name};
 use super::pending::{Flow, Posted};
 use super::role::Role;
 use super::roles;
-use super::token::{Token, Verified};
 use crate::auth::cidr;
+use crate::auth::jose::token::{Token, Verified};
 
 /// How a login begins.
 #[derive(Deserialize, JsonSchema)]

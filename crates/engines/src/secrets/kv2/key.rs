@@ -247,9 +247,9 @@ impl Key {
 }
 
 impl Version {
-    /// Whether its data may be read at this moment.
+    /// Whether its data may be read at this moment. What somebody deleted stays deleted, also when the clock is put back.
     pub(super) fn readable(&self, now: Timestamp) -> bool {
-        !self.destroyed && self.deletion.is_none_or(|at| at > now)
+        !self.destroyed && self.deleted_by.is_none() && self.deletion.is_none_or(|at| at > now)
     }
 
     /// As `data/` answers show it.

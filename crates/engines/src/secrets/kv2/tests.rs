@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use daypass_base::Clock as _;
 use daypass_sdk::sim::MemoryStorage;
 use serde_json::{Value, json};
 
@@ -219,6 +220,18 @@ async fn versions_end_when_their_time_has_come_and_undelete_gives_them_a_new_one
     bench.call("POST", "metadata/b", json!({"delete_version_after": "-1s"})).await;
     let off = bench.call("PUT", "data/b", data(json!({"x": 1}))).await;
     assert_eq!(off.body["data"]["deletion_time"], json!(""));
+}
+
+/// Seen: a secret that was deleted could be read again for as long as the clock had been put back by.
+#[tokio::test]
+async fn what_was_deleted_stays_deleted_when_the_clock_is_put_back() {
+    let bench = bench();
+    bench.call("POST", "data/a", data(json!({ "x": 1 }))).await;
+    bench.call("DELETE", "data/a", Value::Null).await;
+    bench.clock.jump_to(bench.clock.now() - std::time::Duration::from_secs(5));
+    assert_eq!(bench.call("GET", "data/a", Value::Null).await.status, 404);
+    bench.call("POST", "undelete/a", json!({ "versions": [1] })).await;
+    assert_eq!(bench.call("GET", "data/a", Value::Null).await.status, 200);
 }
 
 #[tokio::test]

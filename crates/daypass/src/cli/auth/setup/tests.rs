@@ -22,7 +22,7 @@ fn wish(org: &str, project: Option<&str>) -> Wish {
 }
 
 fn known() -> Vec<Known> {
-    let mut all = vec![github(), gitlab(), gitlab_of_a_group(), jenkins(), buildkite()];
+    let mut all = vec![github(), gitlab(), gitlab_of_a_group(), jenkins(), jenkins_of_a_folder(), buildkite()];
     all.extend([circleci(), terraform_cloud(), bitbucket(), eks()]);
     all
 }
@@ -32,8 +32,8 @@ fn github() -> Known {
         preset: "github",
         wish: Wish { git_ref: Some("refs/heads/main".to_owned()), ..wish("acme", Some("app")) },
         claims: json!({
-            "jti": "a1", "sub": "repo:acme/app:ref:refs/heads/main", "aud": "https://github.com/acme", "ref": "refs/heads/main",
-            "sha": "0a1b", "repository": "acme/app", "repository_owner": "acme", "repository_owner_id": "5", "run_id": "42",
+            "jti": "a1", "sub": "repo:acme@5/app@6:ref:refs/heads/main", "aud": "https://github.com/acme", "ref": "refs/heads/main",
+            "sha": "0a1b", "repository_visibility": "private", "actor_id": "7", "base_ref": "", "head_ref": "", "repository": "acme/app", "repository_owner": "acme", "repository_owner_id": "5", "run_id": "42",
             "run_number": "7", "run_attempt": "1", "actor": "ann", "workflow": "build", "event_name": "push", "ref_type": "branch",
             "ref_protected": "true", "job_workflow_ref": "acme/app/.github/workflows/build.yml@refs/heads/main", "repository_id": "6",
             "runner_environment": "github-hosted", "iss": "https://token.actions.githubusercontent.com",
@@ -96,13 +96,23 @@ fn jenkins() -> Known {
     }
 }
 
+/// With a credential of the folder itself.
+fn jenkins_of_a_folder() -> Known {
+    let mut known = jenkins();
+    let issuer = "https://jenkins.acme.example/oidc/job/team";
+    known.wish.url = Some(issuer.to_owned());
+    known.claims["iss"] = json!(issuer);
+    known.strangers.push(("iss", json!("https://jenkins.acme.example/oidc")));
+    known
+}
+
 fn buildkite() -> Known {
     Known {
         preset: "buildkite",
         wish: wish("acme", Some("app")),
         claims: json!({
             "iss": "https://agent.buildkite.com", "aud": "https://buildkite.com/acme", "organization_slug": "acme", "pipeline_slug": "app",
-            "sub": "organization:acme:pipeline:app:ref:refs/heads/main:commit:9f31:step:build", "build_number": 1, "build_branch": "main",
+            "sub": "organization:acme:pipeline:app:ref:refs/heads/main:commit:9f31:step:", "jti": "b1", "build_number": 1, "build_branch": "main",
             "build_tag": null, "build_commit": "9f31", "step_key": null, "job_id": "0184", "agent_id": "0185", "build_source": "ui",
             "runner_environment": "buildkite-hosted",
         }),
@@ -121,11 +131,17 @@ fn circleci() -> Known {
         wish: wish(org, Some(project)),
         claims: json!({
             "aud": org, "iss": format!("https://oidc.circleci.com/org/{org}"), "sub": format!("org/{org}/project/{project}/user/u"),
-            "oidc.circleci.com/project-id": project, "oidc.circleci.com/context-ids": ["c"], "oidc.circleci.com/job-id": "j",
+            "oidc.circleci.com/project-id": project, "oidc.circleci.com/org-id": org, "oidc.circleci.com/context-ids": ["c"],
+            "oidc.circleci.com/ssh-rerun": false, "oidc.circleci.com/workflow-id": "w", "oidc.circleci.com/pipeline-definition-id": "d",
+            "oidc.circleci.com/job-id": "j",
             "oidc.circleci.com/pipeline-id": "p", "oidc.circleci.com/vcs-origin": "github.com/acme/app",
             "oidc.circleci.com/vcs-ref": "refs/heads/main",
         }),
-        strangers: vec![("oidc.circleci.com/project-id", json!("other")), ("aud", json!("other"))],
+        strangers: vec![
+            ("oidc.circleci.com/project-id", json!("other")),
+            ("oidc.circleci.com/ssh-rerun", json!(true)),
+            ("aud", json!("other")),
+        ],
     }
 }
 
@@ -156,7 +172,6 @@ fn bitbucket() -> Known {
         claims: json!({
             "iss": "https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc", "aud": audience, "sub": "{2222}:{3333}",
             "branchName": "main", "workspaceUuid": "{1111}", "repositoryUuid": "{2222}", "pipelineUuid": "{4444}", "stepUuid": "{3333}",
-            "pipelineRunUuid": "{5555}",
         }),
         strangers: vec![("repositoryUuid", json!("{9999}")), ("aud", json!("other"))],
     }
@@ -230,6 +245,7 @@ fn a_preset_says_what_it_needs() {
         ("github", wish("*", None), "has a star, which could stand for anybody"),
         ("gitlab", Wish::default(), "give -org=GROUP"),
         ("jenkins", wish("team", None), "give -url=https://JENKINS/oidc"),
+        ("jenkins", Wish { url: Some("https://keys.acme.example".to_owned()), ..wish("team", None) }, "is no issuer of Jenkins's own"),
         ("circleci", wish("org", None), "give -project=PROJECT-ID"),
         ("bitbucket", wish("acme", Some("{1}")), "give -audience=ari:cloud:bitbucket"),
         ("eks", wish("builds", None), "give -url=https://oidc.eks"),

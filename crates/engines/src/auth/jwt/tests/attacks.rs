@@ -6,7 +6,7 @@ use daypass_idp::Signer;
 use serde_json::{Value, json};
 
 use super::{AUDIENCE, ISSUER, Issuer, NOW, claims, refusal};
-use crate::auth::jwt::claims::glob;
+use crate::auth::glob::glob;
 
 fn part(text: &str) -> String {
     BASE64URL_NOPAD.encode(text.as_bytes())

@@ -8,15 +8,17 @@ use daypass_idp::strict;
 use serde_json::Value;
 
 /// Longest token, in bytes.
-pub(super) const TOKEN_BYTES_MAX: usize = 64 * 1024;
+pub(in crate::auth) const TOKEN_BYTES_MAX: usize = 64 * 1024;
 /// Longest header, in bytes as written.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Audiences of one token.
+const AUDIENCES_MAX: usize = 64;
 /// Longest key id, in bytes.
 const KEY_ID_BYTES_MAX: usize = 1024;
 
 /// How a token may be signed. HMAC and `none` are not here, so they cannot be allowed by mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Algorithm {
+pub(in crate::auth) enum Algorithm {
     EdDsa,
     Es256,
     Es384,
@@ -35,11 +37,11 @@ impl Algorithm {
         [Self::EdDsa, Self::Es256, Self::Es384, Self::Es512, Self::Ps256, Self::Ps384, Self::Ps512, Self::Rs256, Self::Rs384, Self::Rs512];
 
     /// By its name in RFC 7518 and RFC 8037; case matters.
-    pub(super) fn parse(name: &str) -> Option<Self> {
+    pub(in crate::auth) fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.name() == name)
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::auth) fn name(self) -> &'static str {
         match self {
             Self::EdDsa => "EdDSA",
             Self::Es256 => "ES256",
@@ -56,24 +58,24 @@ impl Algorithm {
 }
 
 /// A token, of which nothing is verified yet.
-pub(super) struct Token<'t> {
+pub(in crate::auth) struct Token<'t> {
     /// What the signature is about.
-    pub(super) signed: &'t str,
-    pub(super) signature: Vec<u8>,
-    pub(super) algorithm: Algorithm,
+    pub(in crate::auth) signed: &'t str,
+    pub(in crate::auth) signature: Vec<u8>,
+    pub(in crate::auth) algorithm: Algorithm,
     /// Chooses among the keys that we have; nothing else is done with it.
-    pub(super) key_id: Option<String>,
-    /// An object. Private, so that nobody reads it before [`super::keys`] has verified the token.
+    pub(in crate::auth) key_id: Option<String>,
+    /// An object. Private, so that nobody reads it before a key has verified the token.
     claims: Value,
 }
 
 /// The claims of a token that one of our keys verified.
 #[derive(Clone)]
-pub(super) struct Verified(pub(super) Value);
+pub(in crate::auth) struct Verified(pub(in crate::auth) Value);
 
 impl<'t> Token<'t> {
     /// Takes a token apart. Errors: what is wrong with it, without its content.
-    pub(super) fn parse(text: &'t str) -> Result<Self, String> {
+    pub(in crate::auth) fn parse(text: &'t str) -> Result<Self, String> {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(format!("the token has {} bytes, over the limit of {TOKEN_BYTES_MAX}", text.len()));
         }
@@ -106,14 +108,42 @@ impl<'t> Token<'t> {
         Ok(Self { signed, signature, algorithm, key_id, claims: Value::Object(claims) })
     }
 
+    /// The audiences that the token claims, to be asked about and not to be believed.
+    pub(in crate::auth) fn claimed_audiences(&self) -> Result<Vec<String>, String> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let found = match self.claims.get("aud") {
+            None | Some(Value::Null) => Some(Vec::new()),
+            Some(Value::Array(items)) if items.len() <= AUDIENCES_MAX => items.iter().map(text).collect(),
+            Some(one) => text(one).map(|one| vec![one]),
+        };
+        found.ok_or_else(|| format!("invalid audience (aud) claim: it is neither a text nor a list of at most {AUDIENCES_MAX} texts"))
+    }
+
+    /// The claims, once an API server of Kubernetes said whose this very token is.
+    pub(in crate::auth) fn reviewed(self, _by: &daypass_idp::kubernetes::Account) -> Verified {
+        Verified(self.claims)
+    }
+
     /// The claims, once somebody says that a key verified them.
-    pub(super) fn believed(self, _by: super::key::Proven) -> Verified {
+    pub(in crate::auth) fn believed(self, _by: super::key::Proven) -> Verified {
         Verified(self.claims)
     }
 }
 
+impl Verified {
+    /// A claim by its plain name, whatever it looks like.
+    pub(in crate::auth) fn plain(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A claim that is a text; empty without.
+    pub(in crate::auth) fn text(&self, name: &str) -> &str {
+        self.plain(name).and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
 /// A text of a stranger for an error: short, and quoted.
-pub(super) fn shown(text: &str) -> String {
+pub(in crate::auth) fn shown(text: &str) -> String {
     let short: String = text.chars().take(80).collect();
     if short.len() < text.len() { format!("{short:?}…") } else { format!("{short:?}") }
 }

@@ -25,7 +25,7 @@ const P521: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
 /// Reads the first block of a PEM text.
-pub(super) fn read(text: &str) -> Result<Kind, String> {
+pub(in crate::auth) fn read(text: &str) -> Result<Kind, String> {
     if text.len() > PEM_BYTES_MAX {
         return Err(format!("it has {} bytes, over the limit of {PEM_BYTES_MAX}", text.len()));
     }
@@ -74,7 +74,7 @@ fn of_info(info: &[u8]) -> Result<Kind, String> {
 }
 
 /// Modulus and exponent.
-pub(super) fn of_pkcs1(der: &[u8]) -> Option<Kind> {
+pub(in crate::auth) fn of_pkcs1(der: &[u8]) -> Option<Kind> {
     let (n, rest) = element(INTEGER, whole(SEQUENCE, der)?)?;
     let (e, _) = element(INTEGER, rest)?;
     let positive = |bytes: &[u8]| bytes.iter().skip_while(|byte| **byte == 0).copied().collect::<Vec<u8>>();

@@ -18,16 +18,16 @@ const TRIES_MAX: usize = 32;
 
 /// A public key of an issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
+pub(in crate::auth) struct Key {
     /// What the key set calls it.
-    pub(super) id: Option<String>,
+    pub(in crate::auth) id: Option<String>,
     /// The one algorithm that its issuer has it for, if it says so.
     only: Option<Algorithm>,
-    pub(super) kind: Kind,
+    pub(in crate::auth) kind: Kind,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::auth) enum Kind {
     Ed25519(Vec<u8>),
     /// `0x04`, x, y.
     P256(Vec<u8>),
@@ -40,10 +40,10 @@ pub(super) enum Kind {
 }
 
 /// Proof that a key verified a token; only [`verify`] makes it.
-pub(super) struct Proven(());
+pub(in crate::auth) struct Proven(());
 
 /// Whether one of these keys signed a token. `None` when none of them could have: another key set may know.
-pub(super) fn verify(keys: &[Key], token: &Token<'_>) -> Option<Proven> {
+pub(in crate::auth) fn verify(keys: &[Key], token: &Token<'_>) -> Option<Proven> {
     let fits = |key: &&Key| key.can_verify(token.algorithm);
     let named = |key: &&Key| key.id.is_some() && key.id == token.key_id;
     let by_id = token.key_id.is_some() && keys.iter().any(|key| named(&key));
@@ -54,7 +54,7 @@ pub(super) fn verify(keys: &[Key], token: &Token<'_>) -> Option<Proven> {
 
 impl Key {
     /// From a PEM text: a public key, or a certificate of one. Says what is wrong with it.
-    pub(super) fn from_pem(text: &str) -> Result<Self, String> {
+    pub(in crate::auth) fn from_pem(text: &str) -> Result<Self, String> {
         pem::read(text).and_then(Kind::checked).map(|kind| Self { id: None, only: None, kind })
     }
 
@@ -115,7 +115,7 @@ impl Key {
 
 impl Kind {
     /// Checks sizes; whether a point lies on its curve is checked with each signature.
-    pub(super) fn checked(self) -> Result<Self, String> {
+    pub(in crate::auth) fn checked(self) -> Result<Self, String> {
         let wanted = match &self {
             Self::Ed25519(key) => (key.len() == 32).then_some(()).ok_or("an Ed25519 key has 32 bytes"),
             Self::P256(key) => (key.len() == 65).then_some(()).ok_or("a P-256 key has two coordinates of 32 bytes"),
@@ -155,7 +155,7 @@ fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
 }
 
 /// Reads a key set. What it has for other purposes, and keys that cannot be read, are left out; a set without any key of use is refused.
-pub(super) fn read_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
+pub(in crate::auth) fn read_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
     let set = strict::object(bytes)?;
     let listed = set.get("keys").and_then(Value::as_array).ok_or("it has no list \"keys\"")?;
     if listed.len() > KEYS_MAX {

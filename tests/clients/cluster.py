@@ -1,0 +1,112 @@
+"""The API server of a Kubernetes cluster, on loopback behind TLS: tokens of service accounts, the review of tokens, labels of namespaces."""
+
+import datetime
+import ipaddress
+import json
+import ssl
+import tempfile
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from issuer import Issuer
+
+NAME = "https://kubernetes.default.svc.cluster.local"
+
+
+class Cluster:
+    def __init__(self):
+        self.issuer = Issuer()
+        self.uids, self.known, self.labels, self.reviews = {}, {}, {}, []
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "the cluster")])
+        now = datetime.datetime.now(datetime.timezone.utc)
+        made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        made = made.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
+        made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        self.certificate = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *arguments: Handler(self, *arguments))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.TemporaryDirectory() as folder:
+            pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+            (Path(folder) / "pem").write_text(pem + self.certificate)
+            context.load_cert_chain(Path(folder) / "pem")
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"https://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def token(self, namespace, name, audience=None):
+        """A token of this account; without an audience it is for the API server."""
+        uid = self.uids.setdefault((namespace, name), str(uuid.uuid4()))
+        claims = {"iss": NAME, "aud": [audience or NAME], "sub": f"system:serviceaccount:{namespace}:{name}", "jti": str(uuid.uuid4()),
+                  "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}, "pod": {"name": "pod-1", "uid": "p"}}}
+        token = self.issuer.token(**claims)
+        self.known[token] = claims
+        return token
+
+    def forget(self, token):
+        """The account or its pod is deleted."""
+        self.known.pop(token, None)
+
+    def review(self, spec):
+        claims = self.known.get(spec["token"])
+        fits = [one for one in claims["aud"] if one in spec.get("audiences", [NAME])] if claims else []
+        if not fits:
+            return {"authenticated": False, "error": "invalid bearer token"}
+        identity = claims["kubernetes.io"]["serviceaccount"]
+        groups = ["system:serviceaccounts", "system:authenticated"]
+        return {"authenticated": True, "audiences": fits, "user": {"username": claims["sub"], "uid": identity["uid"], "groups": groups}}
+
+    def close(self):
+        self.server.shutdown()
+        self.issuer.server.shutdown()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def __init__(self, cluster, *arguments):
+        self.cluster = cluster
+        super().__init__(*arguments)
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, body, status=200):
+        body = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def caller(self):
+        """Whoever asks, if the cluster knows their token for itself."""
+        claims = self.cluster.known.get(self.headers.get("authorization", "").removeprefix("Bearer "))
+        return claims["sub"] if claims and NAME in claims["aud"] else None
+
+    def refuse(self, status, reason):
+        self.answer({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": status}, status)
+
+    def do_GET(self):
+        namespace = self.path.removeprefix("/api/v1/namespaces/")
+        if self.caller() is None:
+            self.refuse(401, "Unauthorized")
+        elif namespace == self.path or "/" in namespace:
+            self.refuse(404, "NotFound")
+        else:
+            self.answer({"kind": "Namespace", "metadata": {"name": namespace, "labels": self.cluster.labels.get(namespace, {})}})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.caller() is None:
+            self.refuse(401, "Unauthorized")
+        elif self.path != "/apis/authentication.k8s.io/v1/tokenreviews" or body.get("kind") != "TokenReview":
+            self.refuse(404, "NotFound")
+        else:
+            self.cluster.reviews.append(self.caller())
+            self.answer({**body, "status": self.cluster.review(body["spec"])}, 201)
