@@ -353,7 +353,9 @@ mod tests {
             std::iter::once("daypass").chain(line.split_whitespace()).map(|word| word.trim_matches('"').to_owned()).collect();
         let asked = flags::read(root, &words).unwrap_or_else(|failure| panic!("{path}: {example}: {}", failure.text()));
         let flags::Asked::Run(words) = asked else { panic!("{path}: {example} asks for help") };
-        assert!(words.join(" ").starts_with(path), "{path}: {example}");
+        // `operator raft snapshot` is Vault's way to say `operator snapshot`, and has its help.
+        let plain = path.replacen("operator raft ", "operator ", 1);
+        assert!(words.join(" ").starts_with(&plain), "{path}: {example}");
         root.clone().try_get_matches_from(std::iter::once("daypass".to_owned()).chain(words)).unwrap();
     }
 
