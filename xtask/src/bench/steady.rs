@@ -16,8 +16,8 @@ use std::time::Duration;
 
 /// Secrets that are read and written.
 const KEYS: u32 = 1_000;
-/// Before the first look: caches fill, and the first tokens reach their ends.
-const WARM_UP: usize = 5;
+/// Minutes before the first look: caches are bounded, but take that long to fill, since the store grows meanwhile.
+const WARM_UP: usize = 20;
 /// How much more memory at the end than after the warm-up is no leak.
 const GROWTH_MAX: f64 = 1.15;
 /// How much larger the file may be than the same data in a file that was just made.

@@ -6,12 +6,12 @@
 
 use daypass_barrier::{Barrier, Purpose};
 use daypass_base::{Entropy, Seconds, Timestamp};
-use daypass_sdk::{Result, TokenId};
+use daypass_sdk::{CommitFailure, Error, Result, TokenId};
 use daypass_storage::{Batch, Due, Key, Space};
 use subtle::ConstantTimeEq;
 
 use crate::ids;
-use crate::rows::Rows;
+use crate::rows::{Plain, Rows, unchanged};
 
 /// A lease as its id describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +73,7 @@ pub(crate) async fn revoked(lease: &Signed, rows: &Rows) -> Result<bool> {
         return Ok(true);
     }
     // A prefix marker holds the time up to which leases are revoked.
-    Ok(found.flatten().any(|plain| {
-        std::str::from_utf8(&plain.value).ok().and_then(|text| text.parse::<i64>().ok()).is_some_and(|until| lease.issued.nanos() <= until)
-    }))
+    Ok(found.flatten().any(|plain| moment(&plain).is_some_and(|until| lease.issued <= until)))
 }
 
 /// Marks one lease as revoked until its own end.
@@ -86,12 +84,32 @@ pub(crate) async fn revoke(lease: &Signed, rows: &Rows) -> Result<()> {
     Ok(())
 }
 
-/// Marks all leases under a prefix that were issued until now as revoked.
+/// Marks all leases under a prefix that were issued until now as revoked. What was marked before stays marked, and for as long as it has to.
 pub(crate) async fn revoke_prefix(prefix: &str, now: Timestamp, rows: &Rows) -> Result<()> {
     let key = prefix_key(prefix.trim_end_matches('/'));
-    let due = marker_due(&key, now + LONGEST);
-    rows.commit(rows.put(Batch::new(), key, now.nanos().to_string().as_bytes())?.due(due)).await?;
-    Ok(())
+    for _ in 0..CONFLICTS_MAX {
+        let (found, _) = rows.get(&key).await?;
+        let (before, version) = (found.as_ref().and_then(moment), found.as_ref().map(|plain| plain.version));
+        // A clock that was put back a little takes nothing back; one that ran far ahead is not believed for ever.
+        let until = before.filter(|before| *before <= now + CLOCK_STEP_MAX).map_or(now, |before| before.max(now));
+        let (unchanged, condition) = unchanged(key.clone(), version);
+        let mut batch = Batch::new().require(unchanged, condition).due(marker_due(&key, until + LONGEST));
+        if let Some(before) = before {
+            // Its end would take this marker with it.
+            batch = batch.not_due(marker_due(&key, before + LONGEST));
+        }
+        match rows.commit(rows.put(batch, key.clone(), until.nanos().to_string().as_bytes())?).await {
+            Ok(_) => return Ok(()),
+            Err(CommitFailure::Conflict(_)) => {}
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+    Err(Error::failed("the prefix is revoked by too many requests at once; try again"))
+}
+
+/// The time in a prefix marker.
+fn moment(plain: &Plain) -> Option<Timestamp> {
+    std::str::from_utf8(&plain.value).ok()?.parse().ok().map(Timestamp::from_nanos)
 }
 
 /// Every prefix of a path that ends at a slash, and the path itself.
@@ -138,6 +156,10 @@ fn u128_of(bytes: &[u8]) -> u128 {
 
 /// The longest that any STS credential lives (GetFederationToken): a prefix marker need not outlive it.
 const LONGEST: Seconds = Seconds(36 * 3600);
+/// By so much a clock is put back in ordinary life.
+const CLOCK_STEP_MAX: Seconds = Seconds(3600);
+/// How often a marker is tried again while others write it.
+const CONFLICTS_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {

@@ -6,9 +6,9 @@
 //! never pass for a whole one, ours included. Rows, not pages of SQLite: what one backend wrote, another can read, whatever its format.
 //!
 //! Values stay sealed as they lie in the store. A reader trusts nothing in such a file: every size is bounded, the order of rows is demanded, and
-//! nothing of it counts before [`read`] has returned.
+//! nothing of it counts before [`read()`] has returned.
 //!
-//! [`export`] is how a backend hands its rows over, [`write`] makes the file of them, [`read`](mod@read) takes it apart.
+//! [`export`] is how a backend hands its rows over, [`write`](mod@write) makes the file of them, [`read`](mod@read) takes it apart.
 
 pub mod export;
 pub mod read;

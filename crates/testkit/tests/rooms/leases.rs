@@ -93,6 +93,25 @@ async fn revoking_a_prefix_ends_the_sts_leases_below_it_and_no_others() {
     look_up(&server, &neighbour).await.ok();
 }
 
+/// Seen in a simulation: the second revocation of a prefix, after the clock had been put back a little, took back what the first one had revoked; and
+/// the end of the first one's marker was the end of the second one's.
+#[tokio::test]
+async fn a_prefix_that_is_revoked_again_stays_revoked() {
+    let server = aws().await;
+    let revoke = async || server.put("sys/leases/revoke-prefix/cdp/aws/staging", Value::Null).await.ok();
+    let first = server.get(STS).await.ok().lease();
+    revoke().await;
+    server.clock().jump_to(server.clock().now() - Duration::from_millis(300));
+    revoke().await;
+    assert_eq!(look_up(&server, &first).await.refused(400), "invalid lease");
+    server.seconds(30 * 3600).await;
+    let second = server.put(STS, json!({ "ttl": "12h" })).await.ok().lease();
+    revoke().await;
+    // The first marker would end now.
+    server.seconds(6 * 3600 + 60).await;
+    assert_eq!(look_up(&server, &second).await.refused(400), "invalid lease");
+}
+
 #[tokio::test]
 async fn an_sts_lease_goes_with_its_token() {
     let server = aws().await;

@@ -449,3 +449,15 @@ async fn a_store_that_fails_is_not_taken_for_a_parent_that_is_gone() {
     }
     assert_eq!(server.status_of(&token.token()).await, 200);
 }
+
+/// Seen in a simulation: a token whose last use was spent, and whose revocation had to wait, was renewed by somebody else.
+#[tokio::test]
+async fn a_used_up_token_that_waits_for_its_end_is_not_renewed() {
+    let server = TestServer::start().await;
+    server.put("sys/storage/revocation", json!({ "paused": true })).await;
+    let made = server.put("auth/token/create", json!({ "ttl": "1h", "num_uses": 1 })).await.ok();
+    let (token, accessor) = (made.token(), made.text("/auth/accessor"));
+    server.get("auth/token/lookup-self").token(&token).await.ok();
+    assert_eq!(server.put("auth/token/renew", json!({ "token": token })).await.refused(400), "token not found");
+    assert_eq!(server.put("auth/token/renew-accessor", json!({ "accessor": accessor })).await.refused(400), "token not found");
+}

@@ -61,10 +61,10 @@ impl Deed for Mint {
                 }
                 let lifetime = answer.number("/lease_duration");
                 let key = if self.user { answer.text("/data/access_key") } else { String::new() };
-                // The lease of a batch token hangs on nothing: the token's end is its own.
-                let token = token.filter(|token| !model.tokens[*token].batch);
+                // The lease of a batch token hangs on the token's parent, and is at an end with it.
+                let token = token.and_then(|token| if model.tokens[token].batch { model.tokens[token].parent } else { Some(token) });
                 let life = model.newborn(round);
-                model.leases.push(Lease { id: answer.lease(), key, token, ends: Span::after(round, lifetime), life });
+                model.leases.push(Lease { id: answer.lease(), key, token, ends: Span::after(round, lifetime), made: round.ended, life });
             }
             (Said::Refused(answer), Some(token)) if answer.status == 403 => model.refused(token, round, "a credential"),
             (Said::Refused(answer), token) => {

@@ -128,6 +128,8 @@ pub(crate) struct Lease {
     pub(crate) key: String,
     pub(crate) token: Option<usize>,
     pub(crate) ends: Span,
+    /// The server's clock when it had been made.
+    pub(crate) made: Timestamp,
     pub(crate) life: Life,
 }
 
@@ -160,8 +162,9 @@ impl Model {
     ///
     /// The end of a parent ends its children when the expiry worker comes by, so it does not count here.
     pub(crate) fn surely_dead(&self, token: usize, round: &Round) -> bool {
-        let token = &self.tokens[token];
-        token.life == Life::Gone || token.ends.to <= round.started
+        // What another deed of the same moment ends may come before that end.
+        let gone = self.tokens[token].life == Life::Gone && !round.ending.contains(&token);
+        gone || self.tokens[token].ends.to <= round.started
     }
 
     /// An answer shows that a token was accepted.

@@ -67,7 +67,10 @@ impl Deed for Sweep {
         for at in 0..model.leases.len() {
             let lease = &mut model.leases[at];
             if self.covers(lease.id.rsplit_once('/').map_or("", |(path, _)| path)) && lease.life != Life::Gone {
-                let gone = done && at < round.leases && (!self.later || lease.key.is_empty());
+                let signed = lease.key.is_empty();
+                // A prefix covers what was signed until then by the server's clock: where that was put back between the two, it may miss some.
+                let before = !signed || lease.made <= round.started;
+                let gone = done && at < round.leases && before && (!self.later || signed);
                 lease.life = if gone { Life::Gone } else { Life::Unsure };
             }
         }

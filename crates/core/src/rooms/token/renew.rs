@@ -11,7 +11,7 @@ use super::{TokenRoom, caller, of_accessor, open};
 use crate::logins::{auth_of_row, with_identity};
 use crate::node::{Inner, Unsealed};
 use crate::stages::intent::context;
-use crate::tokens::{Known, TokenRow};
+use crate::tokens::{Known, SPENT, TokenRow};
 use crate::ttl::{self, Wish};
 
 /// A token to renew.
@@ -49,7 +49,7 @@ pub(super) struct RenewAccessorParams {
 pub(super) async fn renew(room: Arc<TokenRoom>, _: Cx, params: RenewParams) -> Result<Reply> {
     let (inner, unsealed) = open(&room).await?;
     let token = params.token.filter(|token| !token.is_empty()).ok_or_else(|| Error::bad_request("missing token ID"))?;
-    let known = unsealed.tokens.find(&token).await?.0.ok_or_else(|| Error::bad_request("token not found"))?;
+    let known = unsealed.tokens.find(&token).await?.0.filter(has_uses).ok_or_else(|| Error::bad_request("token not found"))?;
     renewed(&inner, &unsealed, known, params.increment, Some(token)).await
 }
 
@@ -62,7 +62,15 @@ pub(super) async fn renew_self(room: Arc<TokenRoom>, cx: Cx, params: RenewSelfPa
 pub(super) async fn renew_accessor(room: Arc<TokenRoom>, _: Cx, params: RenewAccessorParams) -> Result<Reply> {
     let (inner, unsealed) = open(&room).await?;
     let known = of_accessor(&params.accessor, &unsealed).await?;
+    if !has_uses(&known) {
+        return Err(Error::bad_request("token not found"));
+    }
     renewed(&inner, &unsealed, known, params.increment, None).await
+}
+
+/// Whether a token is not used up: one that is waits for its revocation, which nobody puts off.
+fn has_uses(known: &Known) -> bool {
+    known.row.num_uses != SPENT
 }
 
 async fn renewed(
