@@ -161,7 +161,7 @@ fn idle_connections(target: &Target) -> Result<f64, String> {
     std::thread::sleep(Duration::from_secs(3));
     let with = target.memory()?;
     drop(open);
-    Ok((with - before).max(0.0))
+    Ok(((with - before).max(0.0) * 10.0).round() / 10.0)
 }
 
 /// Draws the plots again.
