@@ -172,6 +172,21 @@ impl Store {
         self.commit(Changes::new().put_json(key, value)?).await.map_err(Error::from)
     }
 
+    /// Reads JSON, has it decided what it becomes, and stores that; decides again when another request was faster. Gives what was stored.
+    /// Errors: those of `decide`, after which nothing is changed; `Failed` when others were faster again and again.
+    pub async fn change<T: Serialize + DeserializeOwned>(&self, key: &str, decide: impl Fn(Option<T>) -> Result<T>) -> Result<T> {
+        for _ in 0..ATTEMPTS_MAX {
+            let entry = self.get(key).await?;
+            let value = decide(entry.as_ref().map(|entry| from_json(key, &entry.value)).transpose()?)?;
+            match self.commit(Changes::new().unchanged(key, entry.as_ref()).put_json(key, &value)?).await {
+                Ok(()) => return Ok(value),
+                Err(CommitFailure::Conflict(_)) => {}
+                Err(CommitFailure::Error(error)) => return Err(error),
+            }
+        }
+        Err(Error::from(CommitFailure::Conflict(0)))
+    }
+
     /// Removes a key; one that is absent is no error.
     pub async fn delete(&self, key: &str) -> Result<()> {
         self.commit(Changes::new().delete(key)).await.map_err(Error::from)
@@ -204,6 +219,9 @@ impl Store {
         self.inner.clear(prefix).await
     }
 }
+
+/// How often a change is decided again before it gives up.
+const ATTEMPTS_MAX: usize = 100;
 
 /// These names, when they are not more than one answer carries: a list is never cut short in silence. Errors: `BadRequest`, which says
 /// how to get at the rest.

@@ -85,6 +85,58 @@ pub(super) fn older_name<T>(newer: Option<T>, older: Option<T>, used: &mut bool)
     newer.or(older)
 }
 
+/// The token fields by their older names, as a request gives them.
+pub(super) struct OlderParams {
+    pub(super) policies: Option<CommaList>,
+    pub(super) ttl: Option<Seconds>,
+    pub(super) max_ttl: Option<Seconds>,
+    pub(super) period: Option<Seconds>,
+    pub(super) num_uses: Option<i64>,
+    pub(super) bound_cidrs: Option<CommaList>,
+}
+
+/// Which older names a role was written with: under these its fields are shown again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct OlderNames(BTreeSet<String>);
+
+impl OlderNames {
+    /// The fields of a request, whichever names it uses.
+    pub(super) fn merge(&mut self, mut token: TokenParams, older: OlderParams) -> TokenParams {
+        token.token_policies = self.pick("policies", token.token_policies, older.policies);
+        token.token_ttl = self.pick("ttl", token.token_ttl, older.ttl);
+        token.token_max_ttl = self.pick("max_ttl", token.token_max_ttl, older.max_ttl);
+        token.token_period = self.pick("period", token.token_period, older.period);
+        token.token_num_uses = self.pick("num_uses", token.token_num_uses, older.num_uses);
+        token.token_bound_cidrs = self.pick("bound_cidrs", token.token_bound_cidrs, older.bound_cidrs);
+        token
+    }
+
+    fn pick<T>(&mut self, name: &str, newer: Option<T>, older: Option<T>) -> Option<T> {
+        let mut used = self.0.contains(name);
+        let value = older_name(newer, older, &mut used);
+        if used {
+            self.0.insert(name.to_owned());
+        } else {
+            self.0.remove(name);
+        }
+        value
+    }
+
+    /// Adds the fields under the older names that are in use.
+    pub(super) fn show(&self, token: &TokenFields, out: &mut Map<String, Value>) {
+        let fields = [
+            ("bound_cidrs", json!(token.bound_cidrs)),
+            ("max_ttl", json!(token.max_ttl)),
+            ("num_uses", json!(token.num_uses)),
+            ("period", json!(token.period)),
+            ("policies", json!(token.policies)),
+            ("ttl", json!(token.ttl)),
+        ];
+        out.extend(fields.into_iter().filter(|(name, _)| self.0.contains(*name)).map(|(name, value)| (name.to_owned(), value)));
+    }
+}
+
 impl TokenFields {
     /// Takes what the request names and checks the whole. Errors: `BadRequest`.
     pub(super) fn apply(&mut self, params: TokenParams) -> Result<()> {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value, json};
 
 use super::claims::{Leeways, Matching, Reading};
-use crate::auth::token_fields::{TokenFields, With, older_name};
+use crate::auth::token_fields::{OlderNames, OlderParams, TokenFields, With};
 
 /// A role.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub(super) struct Role {
     pub(super) max_age: Seconds,
     pub(super) token: TokenFields,
     /// The older names of token fields that were used, and are shown again.
-    older: BTreeSet<String>,
+    older: OlderNames,
 }
 
 /// A role's own fields as a request names them; what is absent stays as it is.
@@ -93,34 +93,26 @@ pub(super) struct RoleParams {
 }
 
 impl Role {
-    /// A role with the defaults.
-    pub(super) fn new() -> Self {
+    /// A role that was just made: people log in with a browser, unless it says otherwise.
+    pub(super) fn initial() -> Self {
         Self { browser: true, ..Self::default() }
     }
 
     /// Takes what a request names and checks the whole. Errors: `BadRequest` in Vault's words.
     pub(super) fn apply(&mut self, params: With<RoleParams>, mount_max: Seconds) -> Result<()> {
-        let With { own, mut token } = params;
-        token.token_policies = self.older("policies", token.token_policies, own.policies.clone());
-        token.token_ttl = self.older("ttl", token.token_ttl, own.ttl);
-        token.token_max_ttl = self.older("max_ttl", token.token_max_ttl, own.max_ttl);
-        token.token_period = self.older("period", token.token_period, own.period);
-        token.token_num_uses = self.older("num_uses", token.token_num_uses, own.num_uses);
-        token.token_bound_cidrs = self.older("bound_cidrs", token.token_bound_cidrs, own.bound_cidrs.clone());
+        let With { own, token } = params;
+        let older = OlderParams {
+            policies: own.policies.clone(),
+            ttl: own.ttl,
+            max_ttl: own.max_ttl,
+            period: own.period,
+            num_uses: own.num_uses,
+            bound_cidrs: own.bound_cidrs.clone(),
+        };
+        let token = self.older.merge(token, older);
         self.token.apply(token)?;
         self.apply_own(own).map_err(Error::bad_request)?;
         self.check(mount_max).map_err(Error::bad_request)
-    }
-
-    fn older<T>(&mut self, name: &str, newer: Option<T>, older: Option<T>) -> Option<T> {
-        let mut used = self.older.contains(name);
-        let value = older_name(newer, older, &mut used);
-        if used {
-            self.older.insert(name.to_owned());
-        } else {
-            self.older.remove(name);
-        }
-        value
     }
 
     fn apply_own(&mut self, own: RoleParams) -> Result<(), String> {
@@ -234,18 +226,10 @@ impl Role {
             ("user_claim_json_pointer", json!(self.user_claim_json_pointer)),
             ("verbose_oidc_logging", json!(self.verbose_oidc_logging)),
         ];
-        let older = [
-            ("bound_cidrs", json!(self.token.bound_cidrs)),
-            ("max_ttl", json!(self.token.max_ttl)),
-            ("num_uses", json!(self.token.num_uses)),
-            ("period", json!(self.token.period)),
-            ("policies", json!(self.token.policies)),
-            ("ttl", json!(self.token.ttl)),
-        ];
         let mut out = Map::new();
         self.token.show(&mut out);
         out.extend(own.map(|(name, value)| (name.to_owned(), value)));
-        out.extend(older.into_iter().filter(|(name, _)| self.older.contains(*name)).map(|(name, value)| (name.to_owned(), value)));
+        self.older.show(&self.token, &mut out);
         out
     }
 }

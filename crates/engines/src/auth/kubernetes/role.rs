@@ -1,7 +1,5 @@
 //! A stored role, and every decision about it: pure.
 
-use std::collections::BTreeSet;
-
 use daypass_base::lenient::CommaList;
 use daypass_idp::kubernetes::Account;
 use daypass_sdk::{Error, Result, Seconds};
@@ -11,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::selector::Selector;
 use crate::auth::glob::glob;
-use crate::auth::token_fields::{TokenFields, With, older_name};
+use crate::auth::token_fields::{OlderNames, OlderParams, TokenFields, With};
 
 /// A role.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -24,7 +22,7 @@ pub(super) struct Role {
     alias_by_name: bool,
     pub(super) token: TokenFields,
     /// The older names of token fields that were used, and are shown again.
-    older: BTreeSet<String>,
+    older: OlderNames,
 }
 
 /// A role's own fields as a request names them; what is absent stays as it is.
@@ -74,26 +72,18 @@ pub(super) enum Admission {
 impl Role {
     /// Takes what a request names and checks the whole. Errors: `BadRequest` in Vault's words.
     pub(super) fn apply(&mut self, params: With<RoleParams>, mount_max: Seconds) -> Result<()> {
-        let With { own, mut token } = params;
-        token.token_policies = self.older("policies", token.token_policies, own.policies.clone());
-        token.token_ttl = self.older("ttl", token.token_ttl, own.ttl);
-        token.token_max_ttl = self.older("max_ttl", token.token_max_ttl, own.max_ttl);
-        token.token_period = self.older("period", token.token_period, own.period);
-        token.token_num_uses = self.older("num_uses", token.token_num_uses, own.num_uses);
-        token.token_bound_cidrs = self.older("bound_cidrs", token.token_bound_cidrs, own.bound_cidrs.clone());
+        let With { own, token } = params;
+        let older = OlderParams {
+            policies: own.policies.clone(),
+            ttl: own.ttl,
+            max_ttl: own.max_ttl,
+            period: own.period,
+            num_uses: own.num_uses,
+            bound_cidrs: own.bound_cidrs.clone(),
+        };
+        let token = self.older.merge(token, older);
         self.token.apply(token)?;
         self.apply_own(own, mount_max).map_err(Error::bad_request)
-    }
-
-    fn older<T>(&mut self, name: &str, newer: Option<T>, older: Option<T>) -> Option<T> {
-        let mut used = self.older.contains(name);
-        let value = older_name(newer, older, &mut used);
-        if used {
-            self.older.insert(name.to_owned());
-        } else {
-            self.older.remove(name);
-        }
-        value
     }
 
     fn apply_own(&mut self, own: RoleParams, mount_max: Seconds) -> Result<(), String> {
@@ -170,21 +160,13 @@ impl Role {
             ("bound_service_account_namespace_selector", json!(self.bound_service_account_namespace_selector)),
             ("bound_service_account_namespaces", json!(self.bound_service_account_namespaces)),
         ];
-        let older = [
-            ("bound_cidrs", json!(self.token.bound_cidrs)),
-            ("max_ttl", json!(self.token.max_ttl)),
-            ("num_uses", json!(self.token.num_uses)),
-            ("period", json!(self.token.period)),
-            ("policies", json!(self.token.policies)),
-            ("ttl", json!(self.token.ttl)),
-        ];
         let mut out = Map::new();
         self.token.show(&mut out);
         out.extend(own.map(|(name, value)| (name.to_owned(), value)));
         if !self.audience.is_empty() {
             out.insert("audience".to_owned(), json!(self.audience));
         }
-        out.extend(older.into_iter().filter(|(name, _)| self.older.contains(*name)).map(|(name, value)| (name.to_owned(), value)));
+        self.older.show(&self.token, &mut out);
         out
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daypass_sdk::{Changes, CommitFailure, Cx, Endpoint, Error, Keys, Operation, Reply, Result, from_json};
+use daypass_sdk::{Cx, Endpoint, Error, Keys, Operation, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -57,22 +57,16 @@ async fn read(_: Arc<Kubernetes>, cx: Cx, params: NameParams) -> Result<Reply> {
 
 /// Fails with `BadRequest` for a role that lets nobody or everybody in by mistake.
 async fn write(_: Arc<Kubernetes>, cx: Cx, params: With<RoleParams>) -> Result<Reply> {
-    let name = params.own.name.clone();
+    let name = &params.own.name;
     if name.len() > NAME_BYTES_MAX {
         return Err(Error::bad_request(format!("the role's name has {} bytes; at most {NAME_BYTES_MAX} are allowed", name.len())));
     }
-    let row = row(&name);
-    for _ in 0..ATTEMPTS_MAX {
-        let entry = cx.store.get(&row).await?;
-        let mut role: Role = entry.as_ref().map(|entry| from_json(&row, &entry.value)).transpose()?.unwrap_or_default();
+    let decide = |role: Option<Role>| {
+        let mut role = role.unwrap_or_default();
         role.apply(With { own: params.own.clone(), token: params.token.clone() }, cx.mount.max_lease_ttl)?;
-        match cx.store.commit(Changes::new().unchanged(&row, entry.as_ref()).put_json(&row, &role)?).await {
-            Ok(()) => return Ok(written(&role, &cx)),
-            Err(CommitFailure::Conflict(_)) => {}
-            Err(CommitFailure::Error(error)) => return Err(error),
-        }
-    }
-    Err(Error::from(CommitFailure::Conflict(0)))
+        Ok(role)
+    };
+    Ok(written(&cx.store.change(&row(name), decide).await?, &cx))
 }
 
 fn written(role: &Role, cx: &Cx) -> Reply {
@@ -102,7 +96,5 @@ fn row(name: &str) -> String {
 }
 
 const ROWS: &str = "role/";
-/// How often a change is decided again before it gives up.
-const ATTEMPTS_MAX: usize = 100;
 /// Longest name of a role, in bytes.
 const NAME_BYTES_MAX: usize = 512;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use daypass_base::lenient::CommaList;
-use daypass_sdk::{Changes, CommitFailure, Cx, Endpoint, Error, Keys, Operation, Reply, Result, Seconds, Secret, from_json};
+use daypass_sdk::{Cx, Endpoint, Error, Keys, Operation, Reply, Result, Seconds, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -123,7 +123,7 @@ async fn read(_: Arc<Userpass>, cx: Cx, params: NameParams) -> Result<Reply> {
 async fn write(userpass: Arc<Userpass>, cx: Cx, params: With<UserParams>) -> Result<()> {
     let With { own, token } = params;
     let hash = new_hash(&userpass, &cx, &own).await?;
-    change(&cx, &own.username, |user| {
+    let decide = |user: Option<User>| {
         let mut user = user.unwrap_or_default();
         if let Some(hash) = &hash {
             // Into the sealed row.
@@ -134,29 +134,29 @@ async fn write(userpass: Arc<Userpass>, cx: Cx, params: With<UserParams>) -> Res
             return Err(no_password());
         }
         Ok(user)
-    })
-    .await
+    };
+    cx.store.change(&row(&own.username), decide).await.map(drop)
 }
 
 async fn set_password(userpass: Arc<Userpass>, cx: Cx, params: UserParams) -> Result<()> {
     let hash = new_hash(&userpass, &cx, &params).await?;
-    change(&cx, &params.username, |user| {
+    let decide = |user: Option<User>| {
         let mut user = user.ok_or_else(no_user)?;
         // Into the sealed row.
         user.hash.clone_from(hash.as_ref().ok_or_else(no_password)?.expose());
         Ok(user)
-    })
-    .await
+    };
+    cx.store.change(&row(&params.username), decide).await.map(drop)
 }
 
 async fn set_policies(_: Arc<Userpass>, cx: Cx, params: With<UserParams>) -> Result<()> {
-    change(&cx, &params.own.username, |user| {
+    let decide = |user: Option<User>| {
         let mut user = user.ok_or_else(no_user)?;
         let policies = older_name(params.token.token_policies.clone(), params.own.policies.clone(), &mut user.older.policies);
         user.token.apply(TokenParams { token_policies: policies, ..TokenParams::default() })?;
         Ok(user)
-    })
-    .await
+    };
+    cx.store.change(&row(&params.own.username), decide).await.map(drop)
 }
 
 async fn delete(_: Arc<Userpass>, cx: Cx, params: NameParams) -> Result<()> {
@@ -190,21 +190,6 @@ async fn new_hash(userpass: &Userpass, cx: &Cx, params: &UserParams) -> Result<O
     }
 }
 
-/// Reads a user, decides, and stores; again when another request was faster.
-async fn change(cx: &Cx, name: &str, decide: impl Fn(Option<User>) -> Result<User>) -> Result<()> {
-    let row = row(name);
-    for _ in 0..ATTEMPTS_MAX {
-        let entry = cx.store.get(&row).await?;
-        let user = decide(entry.as_ref().map(|entry| from_json(&row, &entry.value)).transpose()?)?;
-        match cx.store.commit(Changes::new().unchanged(&row, entry.as_ref()).put_json(&row, &user)?).await {
-            Ok(()) => return Ok(()),
-            Err(CommitFailure::Conflict(_)) => {}
-            Err(CommitFailure::Error(error)) => return Err(error),
-        }
-    }
-    Err(Error::from(CommitFailure::Conflict(0)))
-}
-
 fn row(name: &str) -> String {
     format!("{ROWS}{}", name.to_lowercase())
 }
@@ -218,5 +203,3 @@ fn no_password() -> Error {
 }
 
 const ROWS: &str = "user/";
-/// How often a change is decided again before it gives up.
-const ATTEMPTS_MAX: usize = 100;
