@@ -9,12 +9,7 @@ use crate::rows::Rows;
 
 /// The storage of what lies under `prefix`.
 pub(crate) fn store(rows: &Rows, prefix: String) -> Store {
-    Store::new(Arc::new(View { rows: rows.clone(), prefix, owner: None }))
-}
-
-/// The same, of something that goes with the row at `owner`: once that is gone, nothing is written any more.
-pub(crate) fn store_owned_by(rows: &Rows, prefix: String, owner: Key) -> Store {
-    Store::new(Arc::new(View { rows: rows.clone(), prefix, owner: Some(owner) }))
+    Store::new(Arc::new(View { rows: rows.clone(), prefix }))
 }
 
 /// Where a mount's data lies.
@@ -29,13 +24,12 @@ pub(crate) fn batch(rows: &Rows, mount_uuid: &str, changes: Changes) -> Result<B
 
 /// Changes of what lies under `prefix` as a part of a larger batch.
 pub(crate) fn batch_below(rows: &Rows, prefix: String, changes: Changes) -> Result<Batch> {
-    View { rows: rows.clone(), prefix, owner: None }.batch(changes)
+    View { rows: rows.clone(), prefix }.batch(changes)
 }
 
 struct View {
     rows: Rows,
     prefix: String,
-    owner: Option<Key>,
 }
 
 impl View {
@@ -104,14 +98,8 @@ impl Storage for View {
 
     fn commit(&self, changes: Changes) -> BoxFuture<'_, Result<(), CommitFailure>> {
         Box::pin(async move {
-            let mut batch = self.batch(changes).map_err(CommitFailure::Error)?;
-            let own = batch.conditions.len();
-            batch.conditions.extend(self.owner.iter().map(|owner| (owner.clone(), Condition::Exists)));
-            match self.rows.commit(batch).await {
-                Ok(_config_version) => Ok(()),
-                Err(CommitFailure::Conflict(at)) if at == own => Err(CommitFailure::Error(Error::denied())),
-                Err(failure) => Err(failure),
-            }
+            let batch = self.batch(changes).map_err(CommitFailure::Error)?;
+            self.rows.commit(batch).await.map(|_config_version| ())
         })
     }
 

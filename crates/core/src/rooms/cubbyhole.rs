@@ -102,8 +102,7 @@ impl Cubbyhole {
     /// The caller's own storage. Errors: `BadRequest` for tokens that have none.
     fn store(&self, cx: &Cx) -> Result<Store> {
         let (_, unsealed) = self.way.open()?;
-        let token = owner(cx)?;
-        Ok(view::store_owned_by(&unsealed.rows, cubbyhole_prefix(token), token_key(token)))
+        Ok(view::store(&unsealed.rows, cubbyhole_prefix(owner(cx)?)))
     }
 }
 

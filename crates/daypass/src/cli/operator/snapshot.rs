@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_base::{Clock, SystemClock};
+use daypass_base::{Clock, SystemClock, causes};
 use daypass_storage::snapshot::{Manifest, Record, Sink, Whole, read};
 use daypass_storage::sqlite::{SqliteBackend, SqliteOptions};
 use daypass_storage::{Backend as _, CommitError};
@@ -161,23 +161,12 @@ fn restore_offline(args: &RestoreArgs) -> Outcome {
         let store = SqliteBackend::open(path, SqliteOptions::default()).map_err(|error| opened(&error))?;
         let restored = daypass_core::restore_offline(&*store, &mut counted, SystemClock::new().now()).await;
         store.close().await;
+        // With its causes: here nobody else logs them.
         restored.map_err(|error| Failure::server(format!("Error restoring the snapshot: {}", causes(&error))))
     });
     counted.progress.end();
     done(&restored?);
     Ok(0)
-}
-
-/// An error with what is beneath it: here nobody else logs it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 fn inspect(args: &InspectArgs, ctx: &Ctx) -> Outcome {
