@@ -62,7 +62,7 @@ pub(crate) fn main(arguments: &[&str]) -> Result<(), String> {
     let wanted = Wanted::read(arguments)?;
     let project = Project::open()?;
     let mut log = project.log("bench")?;
-    debian::ensure(&mut log, &[("wrk", "wrk"), ("setpriv", "util-linux"), ("openssl", "openssl")])?;
+    tools(&mut log)?;
     let bao = match wanted.only {
         Some(_) => None,
         None => Some(python::bao(&python::ensure(&project, &mut log)?)?),
@@ -170,6 +170,11 @@ pub(crate) fn plot(project: &Project, log: &mut Log) -> Result<(), String> {
     python::also(project, log, "matplotlib==3.10.7")?;
     let folder = project.root.join("bench");
     log.run(Command::new(bin.join("python")).arg("-B").arg(folder.join("plot.py")).arg(&folder)).map(drop)
+}
+
+/// What every measurement needs: a load, a process that dies with its parent, a certificate.
+fn tools(log: &mut Log) -> Result<(), String> {
+    debian::ensure(log, &[("wrk", "wrk"), ("setpriv", "util-linux"), ("openssl", "openssl")])
 }
 
 /// The binary as it is shipped.

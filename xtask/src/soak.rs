@@ -1,9 +1,11 @@
 //! `cargo xtask soak NAME`: what has to be shown and takes longer than CI has. Each has a short form among the stages of `cargo xtask test`;
 //! here it runs at full length, and its result becomes a row of `docs/soak.md`, to be committed.
 
+use crate::bench;
 use crate::process::Log;
 use crate::project::{Project, cargo};
 use crate::test::{Tally, crash, fuzz, openapi};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +13,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub(crate) struct Found {
     pub(crate) tally: Tally,
     pub(crate) figures: Vec<String>,
+}
+
+impl Found {
+    /// Figures, and whether each of the promises was kept.
+    pub(crate) fn judged(kept: &[bool], figures: Vec<String>) -> Self {
+        let passed = kept.iter().filter(|kept| **kept).count();
+        Self { tally: Tally { passed, failed: kept.len() - passed }, figures }
+    }
+}
+
+/// A number that the environment may set, so that a soak is shorter or longer than usual.
+pub(crate) fn number<T: std::str::FromStr>(name: &str, usual: T) -> T {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
 struct Soak {
@@ -23,15 +38,27 @@ const SOAKS: [Soak; 11] = [
     Soak { name: "acl-model", about: "a million random policy sets judge as a slow model does", work: acl_model },
     Soak { name: "crash", about: "2,000 times kill -9 under a load of writes", work: crashes },
     Soak { name: "day", about: "24 simulated hours of steady work on a store on disk: rows, file and memory follow what lives", work: day },
-    Soak { name: "expiry", about: "two minutes in which thousands of tokens end each second", work: expiry },
+    Soak {
+        name: "expiry",
+        about: "two minutes in which thousands of tokens end each second",
+        work: |project, log| shipped(project, log, bench::expiry::run),
+    },
     Soak { name: "fuzz", about: "each fuzz target for five minutes, five side by side", work: fuzzing },
-    Soak { name: "hour", about: "an hour of mixed load: memory, descriptors and the file stay as they are", work: hour },
+    Soak {
+        name: "hour",
+        about: "an hour of mixed load: memory, descriptors and the file stay as they are",
+        work: |project, log| shipped(project, log, bench::steady::run),
+    },
     Soak {
         name: "leases",
         about: "a million live tokens: what they cost, a restart among them, and their end by one request",
-        work: leases,
+        work: |project, log| shipped(project, log, bench::leases::run),
     },
-    Soak { name: "logins", about: "10,000 logins a minute by identity tokens for ten minutes; nothing stays of them", work: logins },
+    Soak {
+        name: "logins",
+        about: "10,000 logins a minute by identity tokens for ten minutes; nothing stays of them",
+        work: |project, log| shipped(project, log, bench::logins::run),
+    },
     Soak { name: "openapi", about: "schemathesis against every operation of the served document for ten minutes", work: every_operation },
     Soak {
         name: "simulation",
@@ -126,24 +153,10 @@ fn fuzzing(project: &Project, log: &mut Log) -> Result<Found, String> {
     fuzz::run_for(project, log, 300, 5).map(|(tally, figures)| Found { tally, figures })
 }
 
-fn leases(project: &Project, log: &mut Log) -> Result<Found, String> {
-    let binary = crate::bench::release(project, log)?;
-    crate::bench::leases::run(project, log, &binary)
-}
-
-fn expiry(project: &Project, log: &mut Log) -> Result<Found, String> {
-    let binary = crate::bench::release(project, log)?;
-    crate::bench::expiry::run(project, log, &binary)
-}
-
-fn hour(project: &Project, log: &mut Log) -> Result<Found, String> {
-    let binary = crate::bench::release(project, log)?;
-    crate::bench::steady::run(project, log, &binary)
-}
-
-fn logins(project: &Project, log: &mut Log) -> Result<Found, String> {
-    let binary = crate::bench::release(project, log)?;
-    crate::bench::logins::run(project, log, &binary)
+/// A soak of the binary as it is shipped.
+fn shipped(project: &Project, log: &mut Log, run: fn(&Project, &mut Log, &Path) -> Result<Found, String>) -> Result<Found, String> {
+    let binary = bench::release(project, log)?;
+    run(project, log, &binary)
 }
 
 fn every_operation(project: &Project, log: &mut Log) -> Result<Found, String> {

@@ -2,11 +2,10 @@
 
 use super::load::{self, Workload};
 use super::peer::Target;
-use crate::install::{debian, python};
+use crate::install::python;
 use crate::process::Log;
 use crate::project::Project;
 use crate::soak::Found;
-use crate::test::Tally;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -21,7 +20,7 @@ const GROWTH_MAX: f64 = 40.0;
 const LATE_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Found, String> {
-    debian::ensure(log, &[("wrk", "wrk"), ("setpriv", "util-linux"), ("openssl", "openssl")])?;
+    super::tools(log)?;
     let python = python::ensure(project, log)?.join("python");
     let target = Target::with_root(project, "expiry", binary)?;
     let idle = target.memory()?;
@@ -52,8 +51,7 @@ pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Fou
         format!("at most {behind} overdue at one look; the last gone {:.1} s after its end", late.as_secs_f64()),
         format!("store {} MB at the end", target.store_bytes()? / 1_000_000),
     ];
-    let passed = checks.iter().filter(|held| **held).count();
-    Ok(Found { tally: Tally { passed, failed: checks.len() - passed }, figures })
+    Ok(Found::judged(&checks, figures))
 }
 
 /// Entries of the expiry index that should be gone by now.

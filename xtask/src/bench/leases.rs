@@ -2,11 +2,9 @@
 
 use super::load::{self, Workload};
 use super::peer::Target;
-use crate::install::debian;
 use crate::process::Log;
 use crate::project::Project;
-use crate::soak::Found;
-use crate::test::Tally;
+use crate::soak::{self, Found};
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,8 +20,8 @@ const START_MAX: Duration = Duration::from_millis(100);
 
 /// Fills up to a million, or up to `DAYPASS_LEASES`.
 pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Found, String> {
-    debian::ensure(log, &[("wrk", "wrk"), ("setpriv", "util-linux")])?;
-    let most = std::env::var("DAYPASS_LEASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    super::tools(log)?;
+    let most = soak::number("DAYPASS_LEASES", 1_000_000);
     let mut sizes: Vec<u64> = SIZES.into_iter().filter(|size| *size < most).collect();
     sizes.push(most);
     let mut target = Target::with_root(project, "leases", binary)?;
@@ -71,8 +69,7 @@ pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Fou
     let text = serde_json::to_string_pretty(&json!({"sizes": drawn, "revoked_in_s": gone.as_secs_f64()})).map_err(|e| e.to_string())?;
     std::fs::write(project.root.join(FILE), text + "\n").map_err(|e| format!("{FILE}: {e}"))?;
     super::plot(project, log)?;
-    let passed = checks.iter().filter(|held| **held).count();
-    Ok(Found { tally: Tally { passed, failed: checks.len() - passed }, figures })
+    Ok(Found::judged(&checks, figures))
 }
 
 /// Revokes all of them. How long until the answer, and until the last is gone.

@@ -2,11 +2,10 @@
 
 use super::load::{self, Workload};
 use super::peer::Target;
-use crate::install::{debian, python};
+use crate::install::python;
 use crate::process::Log;
 use crate::project::Project;
-use crate::soak::Found;
-use crate::test::Tally;
+use crate::soak::{self, Found};
 use serde_json::json;
 use std::path::Path;
 use std::process::Command;
@@ -20,13 +19,13 @@ const GROWTH_MAX: f64 = 1.15;
 
 /// Ten minutes, or so many as `DAYPASS_MINUTES` says.
 pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Found, String> {
-    debian::ensure(log, &[("wrk", "wrk"), ("setpriv", "util-linux"), ("openssl", "openssl")])?;
+    super::tools(log)?;
     let python = python::ensure(project, log)?.join("python");
     let script = project.root.join("bench/identities.py");
     let text = log.run(Command::new(python).arg("-B").arg(script).arg(IDENTITIES.to_string()))?;
     let (pem, tokens) = text.split_once("\n\n").ok_or("no key and tokens were made")?;
     let tokens: Vec<&str> = tokens.lines().filter(|line| !line.is_empty()).collect();
-    let minutes: u64 = std::env::var("DAYPASS_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let minutes: u64 = soak::number("DAYPASS_MINUTES", 10);
     let target = Target::with_root(project, "logins", binary)?;
     target.trust(pem.trim())?;
     let load = Workload::logins(&tokens);
@@ -55,8 +54,7 @@ pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Fou
         format!("RSS {} MB after the first minute, at most {most} MB", first.1),
     ]);
     let checks = [least >= RATE, last.2 <= first.2, most <= first.1 * GROWTH_MAX];
-    let passed = checks.iter().filter(|held| **held).count();
-    Ok(Found { tally: Tally { passed, failed: checks.len() - passed }, figures })
+    Ok(Found::judged(&checks, figures))
 }
 
 impl Target {

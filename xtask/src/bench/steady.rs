@@ -4,11 +4,10 @@ use super::Sandbox;
 use super::load::{self, Workload};
 use super::peer::Target;
 use super::standin::StandIn;
-use crate::install::{debian, python};
+use crate::install::python;
 use crate::process::Log;
 use crate::project::Project;
-use crate::soak::Found;
-use crate::test::Tally;
+use crate::soak::{self, Found};
 use serde_json::json;
 use std::path::Path;
 use std::process::Command;
@@ -32,9 +31,9 @@ struct Sample {
 
 /// An hour, or so many minutes as `DAYPASS_MINUTES` says.
 pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Found, String> {
-    debian::ensure(log, &[("wrk", "wrk"), ("setpriv", "util-linux"), ("openssl", "openssl")])?;
+    super::tools(log)?;
     let python = python::ensure(project, log)?.join("python");
-    let minutes: usize = std::env::var("DAYPASS_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let minutes = soak::number("DAYPASS_MINUTES", 60);
     let sandbox = Sandbox::start(project, binary)?;
     let standin = StandIn::start(Duration::from_millis(20))?;
     let target = Target::daypass(project, binary, &sandbox.environment, standin.address)?;
@@ -73,8 +72,7 @@ fn judge(samples: &[Sample], total: u64, file: u64, packed: u64) -> Result<Found
         format!("{} descriptors then, {} at the end", first.descriptors, last.descriptors),
         format!("store {} MB, the same data newly packed {} MB: {slack:.2} times", file / 1_000_000, packed / 1_000_000),
     ];
-    let passed = checks.iter().filter(|held| **held).count();
-    Ok(Found { tally: Tally { passed, failed: checks.len() - passed }, figures })
+    Ok(Found::judged(&checks, figures))
 }
 
 /// How large a file of the same rows is that was just made.

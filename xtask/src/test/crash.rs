@@ -19,7 +19,7 @@ use writers::Writer;
 const KILLS: u64 = 200;
 
 pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
-    let kills = std::env::var("DAYPASS_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
+    let kills = crate::soak::number("DAYPASS_KILLS", KILLS);
     run_for(project, log, kills).map(|(tally, _)| Verdict::Ran(tally))
 }
 
