@@ -60,9 +60,9 @@ async fn a_client_logs_in_and_is_named_after_its_certificate() {
     let token = login.text("/auth/client_token");
     let me = house.server.get("auth/token/lookup-self").token(&token).await.ok();
     assert_eq!(me["data"]["display_name"], "cert-ci");
-    let entity = house.server.get(&format!("identity/entity/id/{}", login.text("/auth/entity_id"))).await.ok();
-    assert_eq!(entity["data"]["aliases"][0]["name"], "runner-1");
-    assert_eq!(entity["data"]["aliases"][0]["mount_accessor"], house.accessor.as_str());
+    let by_alias = json!({"alias_name": "runner-1", "alias_mount_accessor": house.accessor});
+    let entity = house.server.put("identity/lookup/entity", by_alias).await.ok();
+    assert_eq!(entity.text("/data/id"), login.text("/auth/entity_id"));
     // Without TLS, or without a certificate, there is nothing to log in with.
     let plain = house.server.put("auth/cert/login", json!({})).nobody().await;
     assert_eq!((plain.status, &plain["errors"][0]), (400, &json!("tls connection required")));
@@ -123,7 +123,7 @@ async fn templates_of_policies_see_who_logged_in() {
 }
 
 #[tokio::test]
-async fn what_is_trusted_and_revoked_survives_a_restart() {
+async fn what_is_trusted_survives_a_restart() {
     let mut house = House::new(json!({"token_type": "batch"})).await;
     let own = house.issue("runner");
     house.login(&own).await.ok();
@@ -131,5 +131,4 @@ async fn what_is_trusted_and_revoked_survives_a_restart() {
     let login = house.login(&own).await.ok();
     assert_eq!(login["auth"]["token_type"], "batch");
     assert_eq!(house.server.list("auth/cert/certs").await.ok()["data"]["keys"], json!(["ci"]));
-    house.server.list("auth/cert/crls").await;
 }

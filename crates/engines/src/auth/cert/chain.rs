@@ -67,6 +67,7 @@ impl Judge<'_> {
         let authorities: Vec<&Authority> = authorities.iter().filter(|authority| authority.is_valid_at(self.now)).collect();
         let anchors: Vec<TrustAnchor<'_>> = authorities.iter().map(|authority| authority.anchor.clone()).collect();
         let between: Vec<CertificateDer<'_>> = chain.sent_along().map(CertificateDer::from).collect();
+        few_of_one_name(&between)?;
         let why = std::cell::RefCell::new(None);
         let check = |path: &VerifiedPath<'_>| {
             let authority = anchors.iter().zip(&authorities).find(|(anchor, _)| std::ptr::eq(*anchor, path.anchor()));
@@ -134,6 +135,13 @@ impl Judge<'_> {
     }
 }
 
+/// Whoever sends many authorities of one name has webpki try each of them before each other: eight of them cost it seconds.
+fn few_of_one_name(certificates: &[CertificateDer<'_>]) -> Result<(), Refusal> {
+    let names: Vec<Vec<u8>> = certificates.iter().filter_map(|der| Some(EndEntityCert::try_from(der).ok()?.subject().to_vec())).collect();
+    let many = names.iter().any(|name| names.iter().filter(|other| *other == name).count() > OF_ONE_NAME_MAX);
+    if many { Err(Refusal::Unsound(format!("x509: more than {OF_ONE_NAME_MAX} authorities of one name were sent along"))) } else { Ok(()) }
+}
+
 /// A certificate for clients, for anything, or that does not say. As Go reads it; webpki's own rule does not know "anything".
 struct ForClients;
 
@@ -174,6 +182,8 @@ fn refusal(error: Error) -> Refusal {
     }
 }
 
+/// Certificates of one name that a client may send along: one that other authorities signed too has two or three.
+const OF_ONE_NAME_MAX: usize = 3;
 const REVOKED: &str = "a certificate was revoked";
 /// 1.3.6.1.5.5.7.3.2
 const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];

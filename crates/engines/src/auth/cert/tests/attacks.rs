@@ -230,8 +230,10 @@ async fn a_chain_that_goes_in_circles_or_is_too_long_ends() {
     let many: Vec<Ca> = (0..8).map(|_| Ca::root("between")).collect();
     let mut chain = vec![many[0].issue("runner")];
     chain.extend(many.iter().map(Ca::made));
-    let answer = house.login(&chain.iter().collect::<Vec<_>>()).await;
-    assert_eq!(answer.status, 400, "{answer:?}");
+    // All ways through eight of them kept webpki busy for ten seconds in a test.
+    House::refuses(&house.login(&chain.iter().collect::<Vec<_>>()).await, "more than 3 authorities of one name were sent along");
+    chain.truncate(4);
+    House::refuses(&house.login(&chain.iter().collect::<Vec<_>>()).await, UNKNOWN);
     let mut deep = vec![root.below("0", |_| {})];
     for depth in 1..8 {
         let next = deep[depth - 1].below(&depth.to_string(), |_| {});
