@@ -130,7 +130,7 @@ fn string(any: &Any<'_>) -> Option<String> {
             std::str::from_utf8(any.data).ok().map(str::to_owned)
         }
         Tag::T61String if any.data.is_ascii() => std::str::from_utf8(any.data).ok().map(str::to_owned),
-        Tag::BmpString if any.data.len() % 2 == 0 => {
+        Tag::BmpString if any.data.len().is_multiple_of(2) => {
             let units = any.data.chunks_exact(2).map(|pair| pair.iter().fold(0, |unit, byte| unit << 8 | u16::from(*byte)));
             char::decode_utf16(units).collect::<Result<String, _>>().ok()
         }

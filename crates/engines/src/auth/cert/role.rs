@@ -15,7 +15,7 @@ use crate::auth::glob::glob;
 use crate::auth::token_fields::{OlderNames, OlderParams, TokenFields, With};
 
 /// An entry.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Role {
     pub(super) certificate: String,
@@ -112,28 +112,6 @@ pub(super) struct RoleParams {
     period: Option<Seconds>,
     /// Older name of `token_bound_cidrs`.
     bound_cidrs: Option<CommaList>,
-}
-
-impl Default for Role {
-    fn default() -> Self {
-        let none = Vec::new;
-        Self {
-            certificate: String::new(),
-            display_name: String::new(),
-            allowed_names: none(),
-            allowed_common_names: none(),
-            allowed_dns_sans: none(),
-            allowed_email_sans: none(),
-            allowed_uri_sans: none(),
-            allowed_organizational_units: none(),
-            allowed_organizations: none(),
-            required_extensions: none(),
-            allowed_metadata_extensions: none(),
-            ocsp: Ocsp::default(),
-            token: TokenFields::default(),
-            older: OlderNames::default(),
-        }
-    }
 }
 
 impl Default for Ocsp {
