@@ -23,6 +23,7 @@ mod web;
 mod wire;
 
 use std::collections::HashMap;
+use std::pin::{Pin, pin};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -262,10 +263,11 @@ impl LiveAws {
             let _place = self.places.acquire().await.map_err(AwsError::unreachable)?;
             work.await
         };
-        self.until(deadline, placed).await
+        self.until(deadline, pin!(placed)).await
     }
 
-    async fn until<T>(&self, deadline: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Work that lies in its place already: handed over by value it would be kept twice, and a mint is copied through the caches often enough.
+    async fn until<T>(&self, deadline: Duration, work: Pin<&mut impl Future<Output = Result<T>>>) -> Result<T> {
         tokio::select! {
             biased;
             done = work => done,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use daypass_base::{Clock, Entropy, Seconds, Timestamp};
-use daypass_sdk::Result;
+use daypass_sdk::{Error, Result};
 use daypass_storage::Batch;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -56,9 +56,27 @@ struct Keys {
 struct Filling {
     /// Empty before its first mint.
     name: String,
-    mints: Vec<Mint>,
+    mints: Vec<Written>,
     /// Mints of it that are not stored yet.
     dirty: bool,
+}
+
+/// A mint as it lies in its row. The row is written again with each that is added: nothing of those before is made anew.
+struct Written {
+    access_key_id: String,
+    expires: Timestamp,
+    json: String,
+}
+
+impl Written {
+    fn new(mint: &Mint) -> Result<Self> {
+        let json = serde_json::to_string(mint).map_err(|error| Error::internal(format!("a mint is no JSON: {error}")))?;
+        Ok(Self { access_key_id: mint.access_key_id.clone(), expires: mint.expires, json })
+    }
+
+    fn read(&self) -> Result<Mint> {
+        serde_json::from_str(&self.json).map_err(|error| Error::internal(format!("a mint cannot be read: {error}")))
+    }
 }
 
 /// The ledger of an unsealed node.
@@ -110,7 +128,9 @@ impl Mints {
         // Memory first: what moves from there into the store meanwhile is then seen twice, never not at all.
         let waiting = of_key(&self.waiting.lock());
         let filling = self.filling.lock().await;
-        let (name, in_memory) = (filling.name.clone(), of_key(&filling.mints));
+        let name = filling.name.clone();
+        let of_row = filling.mints.iter().filter(|mint| mint.access_key_id == access_key_id);
+        let in_memory = of_row.map(Written::read).collect::<Result<Vec<Mint>>>()?;
         drop(filling);
         let mut after: Option<Vec<u8>> = None;
         while found.len() < FOUND_MAX {
@@ -154,7 +174,12 @@ impl Mints {
                 filling.name = format!("{:016x}{number:08x}", self.clock.now().millis());
             }
             filling.dirty = true;
-            filling.mints.extend(taken);
+            for mint in &taken {
+                match Written::new(mint) {
+                    Ok(written) => filling.mints.push(written),
+                    Err(error) => tracing::warn!(%error, "a mint is missing in the ledger; the audit log has it"),
+                }
+            }
             if let Err(error) = self.write(&filling).await {
                 tracing::warn!(%error, "the mint ledger could not be written; it is tried again, and the audit log has every mint");
                 return;
@@ -169,7 +194,8 @@ impl Mints {
     async fn write(&self, filling: &Filling) -> Result<()> {
         let until = filling.mints.iter().map(|mint| mint.expires).max().unwrap_or_default();
         let keys = Keys { until, keys: filling.mints.iter().map(|mint| mint.access_key_id.clone()).collect() };
-        let batch = self.rows.put_json(Batch::new(), config_key(format!("{MINTS}{}", filling.name)), &filling.mints)?;
+        let row = format!("[{}]", filling.mints.iter().map(|mint| mint.json.as_str()).collect::<Vec<_>>().join(","));
+        let batch = self.rows.put(Batch::new(), config_key(format!("{MINTS}{}", filling.name)), row.as_bytes())?;
         let batch = self.rows.put_json(batch, config_key(format!("{KEYS}{}", filling.name)), &keys)?;
         self.rows.commit(batch).await?;
         Ok(())

@@ -95,14 +95,18 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
     where
         P: DeserializeOwned + JsonSchema + Send + 'static,
         R: Answer,
-        F: Fn(Arc<E>, Cx, P) -> Fut + Send + Sync + 'static,
+        F: Fn(Arc<E>, Cx, P) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<R>> + Send + 'static,
     {
         let handler: Handler<E, Reply> = Box::new(move |engine, cx, fields| {
-            let future = lenient::decode::<P>(fields)
-                .map_err(|error| Error::bad_request(format!("Field validation failed: {error}")))
-                .map(|params| handler(engine, cx, params));
-            Box::pin(async move { future?.await.map(Into::into) })
+            let decoded = lenient::decode::<P>(fields);
+            let params = match decoded.map_err(|error| Error::bad_request(format!("Field validation failed: {error}"))) {
+                Ok(params) => params,
+                Err(error) => return Box::pin(std::future::ready(Err(error))),
+            };
+            // The handler's future is made where it is awaited: made outside and moved in, it would be kept several times over.
+            let handler = handler.clone();
+            Box::pin(async move { handler(engine, cx, params).await.map(Into::into) })
         });
         let params = Params { make: schema_of::<P>, schema: OnceLock::new(), known: OnceLock::new(), comma_lists: OnceLock::new() };
         self.actions.push(Action { operation, handler, params, shape: R::SHAPE });
@@ -114,13 +118,16 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
     pub fn exists<P, F, Fut>(mut self, check: F) -> Self
     where
         P: DeserializeOwned + JsonSchema + Send + 'static,
-        F: Fn(Arc<E>, Cx, P) -> Fut + Send + Sync + 'static,
+        F: Fn(Arc<E>, Cx, P) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<bool>> + Send + 'static,
     {
         self.exists = Some(Box::new(move |engine, cx, fields| {
-            let future =
-                lenient::decode::<P>(fields).map_err(|error| Error::bad_request(error.to_string())).map(|params| check(engine, cx, params));
-            Box::pin(async move { future?.await })
+            let params = match lenient::decode::<P>(fields).map_err(|error| Error::bad_request(error.to_string())) {
+                Ok(params) => params,
+                Err(error) => return Box::pin(std::future::ready(Err(error))),
+            };
+            let check = check.clone();
+            Box::pin(async move { check(engine, cx, params).await })
         }));
         self
     }

@@ -3,6 +3,7 @@
 //! Strangers can cause these calls before anybody knows who they are. So they have places of their own: no mint waits for them.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -108,7 +109,7 @@ fn no_answer(url: &str, trouble: Trouble) -> AwsError {
 
 impl Callers for LiveAws {
     fn forward_caller_identity<'a>(&'a self, call: Call<'a>, signed: &'a SignedIdentity) -> BoxFuture<'a, Result<Identity>> {
-        Box::pin(async move { self.until(call.deadline, self.forward(call, signed)).await })
+        Box::pin(async move { self.until(call.deadline, pin!(self.forward(call, signed))).await })
     }
 
     fn get_principal<'a>(&'a self, call: Call<'a>, kind: PrincipalKind, name: &'a str) -> BoxFuture<'a, Result<Principal>> {

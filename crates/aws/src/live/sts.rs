@@ -1,6 +1,7 @@
 //! STS calls without the SDK's client around them, which costs several times what a mint costs: the official signer, and connections
 //! that are kept ([`super::wire`]). What the SDK knows stays its own: the credential chain, the rules for endpoints, the signature.
 
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ impl LiveAws {
     async fn sts<T>(&self, call: Call<'_>, account: &str, form: Form, read: fn(&Fields) -> Option<T>) -> Result<T> {
         let body = form.done();
         let mut told = None;
-        let answer = self.until(call.deadline, self.persistently(call, account, &body, &mut told)).await;
+        let answer = self.until(call.deadline, pin!(self.persistently(call, account, &body, &mut told))).await;
         // When time is up over another attempt, what AWS said to the one before tells more.
         let answer = answer.map_err(|error| told.unwrap_or(error))?;
         read(&answer.fields).ok_or_else(|| not_understood("an element is missing", &answer))
@@ -145,7 +146,7 @@ impl LiveAws {
         let now = || SdkClock(std::sync::Arc::clone(&self.clock)).now();
         let mut adjusted = false;
         loop {
-            let sent = endpoint.wire.send(|| endpoint.request(&identity, now(), body));
+            let sent = pin!(endpoint.wire.send(|| endpoint.request(&identity, now(), body)));
             let answer = in_time(&*self.clock, endpoint, sent).await?;
             match understand(&answer, endpoint::millis(now())) {
                 Err(failed) if !adjusted && endpoint.adjust(&failed.error.code, &answer, now()) => adjusted = true,
@@ -186,7 +187,7 @@ fn policies(form: &mut Form, arns: &[String], policy: Option<&str>) {
 pub(super) async fn in_time(
     clock: &dyn Clock,
     endpoint: &Endpoint,
-    sent: impl Future<Output = std::result::Result<Answer, Trouble>>,
+    sent: Pin<&mut impl Future<Output = std::result::Result<Answer, Trouble>>>,
 ) -> std::result::Result<Answer, Failed> {
     tokio::select! {
         biased;

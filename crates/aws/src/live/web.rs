@@ -1,6 +1,7 @@
 //! The server's own identity by web identity federation: a signed token, which says which mount asks, is exchanged for a session of an IAM
 //! role. Nobody signs that call; the token is the proof. Source: STS API reference, AssumeRoleWithWebIdentity.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,7 +95,7 @@ impl Web {
     }
 
     async fn ask(&self, endpoint: &Endpoint, body: &bytes::Bytes) -> std::result::Result<Credential, Failed> {
-        let sent = endpoint.wire.send(|| Ok(endpoint.unsigned(body)));
+        let sent = pin!(endpoint.wire.send(|| Ok(endpoint.unsigned(body))));
         let answer = in_time(&*self.clock, endpoint, sent).await?;
         let now = endpoint::millis(super::time::SdkClock(Arc::clone(&self.clock)).system_time());
         let understood = understand(&answer, now).map_err(|failed| {
