@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 from vendors import COMMIT, Vendors
 # Beside the vendors' issuer, below tests/clients.
+from certificates import Authority
 from cluster import Cluster
 
 BIN = Path(__file__).resolve().parent / "bin"
@@ -36,7 +37,8 @@ class Recipes:
 
     def __init__(self, folder):
         self.folder, self.vendors, self.cluster, self.count = folder, Vendors(), Cluster(), 0
-        # Files that an operator of the cluster has.
+        # Files that operators have.
+        (folder / "work/machines.pem").write_text(Authority("Acme machines").certificate)
         (folder / "work/cluster.pem").write_text(self.cluster.certificate)
         (folder / "work/reviewer.jwt").write_text(self.cluster.token("kube-system", "daypass-reviewer"))
 

@@ -4,6 +4,7 @@
 //! Nothing here may know about HTTP, storage or AWS. Start at [`units`] and [`lenient`].
 
 pub mod causes;
+pub mod client_chain;
 pub mod clock;
 pub mod duration;
 pub mod entropy;
@@ -18,6 +19,7 @@ pub mod upload;
 pub mod wire;
 
 pub use causes::causes;
+pub use client_chain::ClientChain;
 pub use clock::{Clock, SystemClock};
 pub use entropy::{Entropy, SystemEntropy};
 pub use limits::Limits;

@@ -26,6 +26,7 @@ pub fn request(method: &[u8], target: &[u8], headers: &[(&[u8], &[u8])], body: &
         headers: map,
         body: Body::Read(bytes::Bytes::copy_from_slice(body)),
         peer: None,
+        client_chain: None,
         opened: crate::http::Opened::default(),
     })
 }

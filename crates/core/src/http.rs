@@ -1,9 +1,10 @@
 //! Requests and answers as the server hands them over: HTTP's nouns, without any HTTP server.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use daypass_base::Upload;
+use daypass_base::{ClientChain, Upload};
 use http::{HeaderMap, Method, Uri};
 use tokio::sync::mpsc;
 
@@ -20,6 +21,8 @@ pub struct HttpRequest {
     pub body: Body,
     /// Who sent it; `None` over a unix socket.
     pub peer: Option<SocketAddr>,
+    /// The certificates that the client showed; `None` where there was no TLS to show them over.
+    pub client_chain: Option<Arc<ClientChain>>,
     /// What its listener lets be read without a token.
     pub opened: Opened,
 }

@@ -1,6 +1,7 @@
 //! The composition root: puts store, core, engines and listeners together, and ends them in order.
 
 mod bridge;
+mod client_certificate;
 mod dev;
 mod listen;
 mod log;
@@ -222,15 +223,6 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
         (
             any(|listener| listener.redact_addresses || listener.redact_cluster_name || listener.redact_version),
             "redact_*: nothing is redacted",
-        ),
-        (
-            any(|listener| {
-                listener
-                    .forwarded_for
-                    .as_ref()
-                    .is_some_and(|rules| rules.client_cert_header.is_some() || !rules.client_cert_decoders.is_empty())
-            }),
-            "x_forwarded_for_client_cert_*: certificates in headers are not read",
         ),
     ];
     settings.into_iter().filter(|(set, _)| *set).map(|(_, text)| text).collect()

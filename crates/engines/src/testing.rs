@@ -23,6 +23,8 @@ pub(crate) struct Bench {
     pub(crate) mount: Mount,
     pub(crate) caller: Caller,
     pub(crate) remote: Option<std::net::IpAddr>,
+    /// The certificates that the client shows.
+    pub(crate) client_chain: Option<Arc<daypass_base::ClientChain>>,
     pub(crate) identity: Arc<dyn daypass_sdk::MountIdentity>,
 }
 
@@ -56,6 +58,7 @@ impl Bench {
             },
             caller: Caller { display_name: "token".to_owned(), client_id: "client".to_owned(), ..Caller::default() },
             remote: Some(std::net::IpAddr::from([127, 0, 0, 1])),
+            client_chain: None,
             identity: Arc::new(daypass_sdk::NoIdentity),
         }
     }
@@ -68,6 +71,7 @@ impl Bench {
             operation: Some(operation),
             caller: Arc::new(self.caller.clone()),
             remote: self.remote,
+            client_chain: self.client_chain.clone(),
             deadline: Duration::from_secs(90),
             ..Request::default()
         };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_base::{Clock, Entropy, Seconds, Secret, Upload};
+use daypass_base::{ClientChain, Clock, Entropy, Seconds, Secret, Upload};
 
 use crate::{MountIdentity, Operation, Result, Store};
 
@@ -88,6 +88,8 @@ pub struct Request {
     pub caller: Arc<Caller>,
     /// Where the request came from, as far as it is known.
     pub remote: Option<IpAddr>,
+    /// The certificates that the client showed; `None` where there was no TLS to show them over. At a renewal: those of whoever renews.
+    pub client_chain: Option<Arc<ClientChain>>,
     /// Headers that the mount's `passthrough_request_headers` names, and those that a core room needs; names in lower case.
     pub headers: BTreeMap<String, String>,
     /// The part of a list that is wanted.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use daypass_base::{BoxFuture, Clock};
+use daypass_base::{BoxFuture, ClientChain, Clock};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -98,13 +98,9 @@ async fn shake_tcp(mut stream: TcpStream, tls: &Reloader) -> io::Result<(Box<dyn
 async fn shake<T: Transport + 'static>(stream: T, tls: &Reloader) -> io::Result<(Box<dyn Transport>, TlsFacts, Protocol)> {
     let stream: TlsStream<T> = TlsAcceptor::from(tls.config()).accept(stream).await?;
     let session = stream.get_ref().1;
-    let facts = TlsFacts {
-        client_chain: session
-            .peer_certificates()
-            .map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect())
-            .unwrap_or_default(),
-        server_name: session.server_name().map(str::to_owned),
-    };
+    let certificates = session.peer_certificates().unwrap_or_default().iter().map(AsRef::as_ref);
+    let client_chain = ClientChain::of(certificates).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    let facts = TlsFacts { client_chain: Arc::new(client_chain), server_name: session.server_name().map(str::to_owned) };
     let protocol = if session.alpn_protocol() == Some(ALPN_HTTP2) { Protocol::Http2 } else { Protocol::Http1 };
     Ok((Box::new(stream), facts, protocol))
 }

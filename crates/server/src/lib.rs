@@ -25,9 +25,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use daypass_base::{BoxFuture, Upload};
+use daypass_base::{BoxFuture, ClientChain, Upload};
 use http::{HeaderMap, Method, StatusCode, Uri};
-use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 
 pub use accept::{Bound, Server};
@@ -100,9 +99,8 @@ pub enum Peer {
 /// What a TLS handshake showed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TlsFacts {
-    /// The client's certificate first, then those that it sent along; empty when it sent none. Whether anybody vouches for it depends on
-    /// [`tls::ClientCertificates`].
-    pub client_chain: Vec<CertificateDer<'static>>,
+    /// The certificates of the client. Whether anybody vouches for them depends on [`tls::ClientCertificates`].
+    pub client_chain: Arc<ClientChain>,
     /// The name that the client asked for.
     pub server_name: Option<String>,
 }

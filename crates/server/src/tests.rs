@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::*;
 
 mod bodies;
+mod certificates;
 mod endings;
 mod limits;
 mod tls;

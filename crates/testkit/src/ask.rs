@@ -3,8 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Index;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use daypass_base::ClientChain;
 use daypass_core::{Body, Core, HttpRequest, HttpResponse, Opened};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
@@ -20,6 +22,7 @@ pub struct Ask {
     body: Bytes,
     headers: HeaderMap,
     peer: Option<SocketAddr>,
+    client_chain: Option<Arc<ClientChain>>,
     opened: Opened,
 }
 
@@ -33,6 +36,7 @@ impl Ask {
             body: Bytes::new(),
             headers: HeaderMap::new(),
             peer: Some(home),
+            client_chain: None,
             opened: Opened::default(),
         };
         ask.token(token)
@@ -52,6 +56,12 @@ impl Ask {
     /// Sent from this address; a text that is no address stands for a unix socket.
     pub fn from(mut self, address: &str) -> Self {
         self.peer = address.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 41_000));
+        self
+    }
+
+    /// Sent over TLS, where the client showed these certificates.
+    pub fn showing(mut self, chain: ClientChain) -> Self {
+        self.client_chain = Some(Arc::new(chain));
         self
     }
 
@@ -112,7 +122,8 @@ impl Ask {
     async fn handled(self) -> HttpResponse {
         let method = Method::from_bytes(self.method.as_bytes()).unwrap_or(Method::GET);
         let uri = format!("/v1/{}", self.path).parse().unwrap_or_default();
-        let request = HttpRequest { method, uri, headers: self.headers, body: Body::Read(self.body), peer: self.peer, opened: self.opened };
+        let Self { headers, peer, client_chain, opened, .. } = self;
+        let request = HttpRequest { method, uri, headers, body: Body::Read(self.body), peer, client_chain, opened };
         self.core.handle(request).await
     }
 

@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from certificates import Authority, Behind  # noqa: E402
 from issuer import Issuer  # noqa: E402
 from proof import SANDBOX, SERVER, TOKEN, Proof  # noqa: E402
 
@@ -405,9 +406,40 @@ def exchange(holders, fresh, root):
     prove("GnuPG reads the new root token, and it works", seen.get("policies") == ["root"] and token != root, done.stderr)
 
 
+def certificates():
+    ours, others = Authority("ours"), Authority("others")
+    with Behind() as server:
+        here = {"BAO_ADDR": server.url, "BAO_CACERT": server.ca}
+        done = bao("auth", "enable", "cert", token=server.token, **here)
+        prove("certificates: the method is enabled", done.returncode == 0, done.stderr)
+        done = bao("write", "auth/cert/certs/ci", "certificate=-", "display_name=runners", "policies=default", "ttl=600",
+                   token=server.token, stdin=ours.certificate, **here)
+        prove("and an authority trusted, by older names of fields too", done.returncode == 0, done.stderr)
+        certificate, key = ours.issue("runner")
+        shown = [f"-client-cert={certificate}", f"-client-key={key}"]
+        done = bao("login", "-method=cert", *shown, "-no-store", "-format=json", "name=ci", token=None, **here)
+        auth = answer(done).get("auth", {})
+        token = prove.secret(auth.get("client_token", ""))
+        prove("a client logs in with its certificate", auth.get("metadata", {}).get("common_name") == "runner" and auth.get("lease_duration") == 600, done.stderr)
+        renewed = answer(bao("token", "renew", *shown, "-format=json", token=token, **here)).get("auth") or {}
+        bare = bao("token", "renew", token=token, **here)
+        prove("who shows it renews the token, and nobody else", renewed.get("lease_duration") == 600 and "client certificate must be supplied" in bare.stderr, bare.stderr)
+        certificate, key = others.issue("runner")
+        done = bao("login", "-method=cert", f"-client-cert={certificate}", f"-client-key={key}", token=None, **here)
+        prove("a certificate of another authority is refused", done.returncode == 2 and "invalid certificate or no client certificate supplied" in done.stderr, done.stderr)
+        env = {**os.environ, "VAULT_ADDR": server.url, "VAULT_CACERT": server.ca}
+        program = [os.environ["DAYPASS_BIN"], "login", "-method=cert", "-token-only"]
+        ours_too = subprocess.run([*program, *shown], env=env, capture_output=True, text=True, timeout=60, check=False)
+        prove.secret(ours_too.stdout.strip())
+        prove("daypass logs in like that, too", ours_too.returncode == 0 and ours_too.stdout.startswith("hvs."), ours_too.stderr)
+        bare = subprocess.run(program, env=env, capture_output=True, text=True, timeout=60, check=False)
+        prove("and says which files it wants", bare.returncode == 2 and "-client-cert and -client-key" in bare.stderr, bare.stderr)
+
+
 status()
 login()
 people_and_machines()
+certificates()
 build_servers_and_browsers()
 policies()
 kv2()

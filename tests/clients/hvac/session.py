@@ -8,6 +8,7 @@ import hvac
 from hvac import exceptions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from certificates import Authority, Behind  # noqa: E402
 from cluster import Cluster  # noqa: E402
 from issuer import Issuer  # noqa: E402
 from proof import SANDBOX, SERVER, TOKEN, Proof  # noqa: E402
@@ -117,6 +118,41 @@ def pods():
     method.delete_role("runner")
     root.sys.disable_auth_method("kubernetes")
     cluster.close()
+
+
+def certificates():
+    ours, others = Authority("ours"), Authority("others")
+    runner, stranger = ours.issue("runner"), others.issue("runner")
+    with Behind() as server:
+        operator = hvac.Client(url=server.url, token=server.token, verify=server.ca)
+        operator.sys.enable_auth_method("cert")
+        method = operator.auth.cert
+        method.create_ca_certificate_role("ci", certificate=ours.certificate, allowed_common_names="run*", token_policies=["reader"], token_ttl="10m")
+        role = method.read_ca_certificate_role("ci")["data"]
+        prove("certificates: the role is read back", role["allowed_common_names"] == ["run*"] and role["token_ttl"] == 600 and role["display_name"] == "ci", role)
+        prove("and listed", method.list_certificate_roles()["data"]["keys"] == ["ci"])
+
+        def login(files, name="ci"):
+            return hvac.Client(url=server.url, verify=server.ca).auth.cert.login(name=name, cert_pem=files[0], key_pem=files[1])["auth"]
+
+        auth = login(runner)
+        known = auth["metadata"]
+        prove("a client logs in with its certificate", known["common_name"] == "runner" and known["cert_name"] == "ci" and auth["lease_duration"] == 600, known)
+        token = prove.secret(auth["client_token"])
+        held = hvac.Client(url=server.url, token=token, verify=server.ca, cert=tuple(runner))
+        prove("the client uses the token it got", held.auth.token.lookup_self()["data"]["display_name"] == "cert-ci")
+        prove("and renews it", held.auth.token.renew_self()["auth"]["lease_duration"] == 600)
+        stolen = hvac.Client(url=server.url, token=token, verify=server.ca, cert=tuple(ours.issue("runner")))
+        prove.raises("with another certificate it is not renewed", exceptions.InvalidRequest, stolen.auth.token.renew_self)
+        prove.raises("a certificate of another authority is refused", exceptions.InvalidRequest, lambda: login(stranger))
+        prove.raises("and another name", exceptions.InvalidRequest, lambda: login(ours.issue("other")))
+        prove.raises("and no certificate", exceptions.InvalidRequest, lambda: hvac.Client(url=server.url, verify=server.ca).write("auth/cert/login"))
+        operator.write_data("auth/cert/crls/ours", data={"crl": ours.revoked(runner[0])})
+        prove.raises("and one that was revoked", exceptions.InvalidRequest, lambda: login(runner))
+        method.configure_tls_certificate(disable_binding=True)
+        prove("without the binding whoever has the token renews it", stolen.auth.token.renew_self()["auth"]["lease_duration"] == 600)
+        method.delete_certificate_role("ci")
+        prove.raises("a deleted role is not found", exceptions.InvalidPath, lambda: method.read_ca_certificate_role("ci"))
 
 
 def policies():
@@ -287,6 +323,7 @@ login()
 machines()
 build_servers()
 pods()
+certificates()
 policies()
 kv2()
 kv1()

@@ -26,7 +26,10 @@ pub(super) fn bao(project: &Project, log: &mut Log) -> Result<Verdict, String> {
 
 pub(super) fn hvac(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let bin = python::ensure(project, log)?;
-    brief(project, log, "hvac", Command::new(bin.join("python")).arg("-B").arg(project.root.join("tests/clients/hvac/session.py")))
+    let binary = project.daypass(log)?;
+    let mut command = Command::new(bin.join("python"));
+    command.arg("-B").arg(project.root.join("tests/clients/hvac/session.py")).env("DAYPASS_BIN", binary);
+    brief(project, log, "hvac", &mut command)
 }
 
 pub(super) fn aws(project: &Project, log: &mut Log) -> Result<Verdict, String> {

@@ -31,6 +31,7 @@ pub(crate) async fn decide(inner: &Arc<Inner>, parsed: &Parsed, routed: &Routed,
         operation: Some(parsed.operation),
         caller: Arc::clone(&identified.caller),
         remote: parsed.peer.map(|peer| peer.ip()),
+        client_chain: parsed.client_chain.clone(),
         headers: live
             .row
             .config

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use daypass_base::{Entropy, Limits, Seconds, Secret, Upload, duration, lenient};
+use daypass_base::{ClientChain, Entropy, Limits, Seconds, Secret, Upload, duration, lenient};
 use daypass_sdk::{Operation, Page};
 use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
@@ -32,6 +33,8 @@ pub(crate) struct Parsed {
     /// Which part of a list.
     pub(crate) page: Page,
     pub(crate) peer: Option<SocketAddr>,
+    /// The certificates that the client showed.
+    pub(crate) client_chain: Option<Arc<ClientChain>>,
     /// The body of the few requests whose body is no JSON.
     pub(crate) upload: Option<Upload>,
     /// Its listener lets this be read without a token.
@@ -62,7 +65,7 @@ pub(crate) fn parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy
 }
 
 fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Result<Parsed, Box<HttpResponse>> {
-    let HttpRequest { method, uri, headers, body, peer, opened } = request;
+    let HttpRequest { method, uri, headers, body, peer, client_chain, opened } = request;
     let sent = uri.path().len() + uri.query().map_or(0, str::len);
     if sent > limits.uri_bytes {
         let text = format!("path and query are {sent} bytes long, over the limit of {} bytes", limits.uri_bytes);
@@ -99,6 +102,7 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
         upload,
         remote: peer.map(|peer| peer.ip().to_string()).unwrap_or_default(),
         peer,
+        client_chain,
         uri: uri.to_string(),
         options: method == Method::OPTIONS,
         headers,

@@ -30,6 +30,7 @@ pub(super) use method::{generic_help, method_help};
   $ daypass login -method=oidc role=people          (opens the company's login page)
   $ daypass login -method=aws role=jenkins          (as the IAM role of this task or instance)
   $ daypass login -method=kubernetes role=ci        (as the service account of this pod)
+  $ daypass login -method=cert -client-cert=cert.pem -client-key=key.pem
 
 The token goes to ~/.vault-token, where every Vault client of this user finds
 it. VAULT_TOKEN wins over it.")]
@@ -37,7 +38,7 @@ pub(crate) struct Args {
     /// A token, or what the method needs
     #[arg(value_name = "TOKEN | K=V")]
     arguments: Vec<String>,
-    /// How to log in: token, userpass, approle, aws, jwt, kubernetes, oidc, ...
+    /// How to log in: token, userpass, approle, aws, cert, jwt, kubernetes, oidc, ...
     #[arg(long, value_name = "METHOD", default_value = "token")]
     method: String,
     /// Where the method is mounted [default: its name]
@@ -196,7 +197,14 @@ fn with_method(args: &Args, ctx: &Ctx, client: &Client, mut given: Value) -> Res
     let answer = client.ask(&call).map_err(|error| {
         let unmounted = error.status() == Some(403);
         let failure = Failure::api("Error authenticating", error);
-        if unmounted { failure.hint("is the method enabled at this path? -path names another one") } else { failure }
+        if unmounted {
+            failure.hint("is the method enabled at this path? -path names another one")
+        } else if args.method == "cert" {
+            failure
+                .hint("-client-cert and -client-key name the files of the certificate that is shown; the address must begin with https://")
+        } else {
+            failure
+        }
     })?;
     answer.ok_or_else(|| Failure::server("Error authenticating: Vault returned no token"))
 }

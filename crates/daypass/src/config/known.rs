@@ -94,7 +94,6 @@ pub(super) const LISTENER: &[Ignored] = &[
     ("require_request_header", "it is for Vault Agent"),
     ("role", "it is for Vault Agent"),
     ("tls_cipher_suites", "the cipher suites are those that the TLS library holds safe"),
-    ("tls_disable_client_certs", "client certificates are asked for only with tls_client_ca_file"),
     ("tls_max_version", "the newest TLS version is always offered"),
     ("tls_prefer_server_cipher_suites", "the server's order of cipher suites always counts"),
 ];

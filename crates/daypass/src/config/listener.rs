@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use daypass_base::Seconds;
 use daypass_base::hcl::Block;
+use http::HeaderName;
 
 use super::section::{Section, expected, texts};
 use super::{Findings, known};
@@ -96,6 +97,8 @@ pub(crate) enum TlsVersion {
 pub(crate) enum ClientCertificates {
     /// Taken as they come; the cert method checks them.
     Any,
+    /// Not asked for.
+    None,
     /// Taken when signed by this authority, and not needed.
     Checked(PathBuf),
     /// Needed, and signed by this authority; without a file by one that the system trusts.
@@ -114,9 +117,22 @@ pub(crate) struct ForwardedFor {
     /// Whether a request from elsewhere that has the header is refused. Vault's default is yes.
     pub(crate) reject_not_authorized: bool,
     /// Header that carries the client's certificate.
-    pub(crate) client_cert_header: Option<String>,
-    /// How to decode it: `BASE64`, `URL`, in that order.
-    pub(crate) client_cert_decoders: Vec<String>,
+    pub(crate) client_cert_header: Option<HeaderName>,
+    /// How to decode it, one after the other, until it is DER.
+    pub(crate) client_cert_decoders: Vec<CertDecoder>,
+}
+
+/// A step from the text of a header to a certificate in DER.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CertDecoder {
+    /// Base64 becomes bytes.
+    Base64,
+    /// PEM becomes DER.
+    Der,
+    /// The byte sequence of RFC 9440, base64 between colons, becomes bytes.
+    Rfc9440,
+    /// Percent signs become bytes.
+    Url,
 }
 
 /// Addresses that share their first bits.
@@ -293,8 +309,14 @@ fn tls(kind: &str, section: &mut Section<'_>, findings: &mut Findings) -> Option
     let min_version = min_version(section, findings);
     let authority = section.path("tls_client_ca_file", findings);
     let required = section.flag("tls_require_and_verify_client_cert", findings).unwrap_or_default();
+    let unwanted = section.flag("tls_disable_client_certs", findings).unwrap_or_default();
+    if required && unwanted {
+        let key = "tls_disable_client_certs";
+        section.wrong(section.line_of(key), key, "it cannot be set together with tls_require_and_verify_client_cert", findings);
+    }
     let client_certificates = match (required, authority) {
         (true, authority) => ClientCertificates::Required(authority),
+        (false, _) if unwanted => ClientCertificates::None,
         (false, Some(authority)) => ClientCertificates::Checked(authority),
         (false, None) => ClientCertificates::Any,
     };
@@ -350,11 +372,36 @@ fn forwarded_for(section: &mut Section<'_>, findings: &mut Findings) -> Option<F
         hop_skips: section.number("x_forwarded_for_hop_skips", findings).unwrap_or_default(),
         reject_not_present: section.flag("x_forwarded_for_reject_not_present", findings).unwrap_or(true),
         reject_not_authorized: section.flag("x_forwarded_for_reject_not_authorized", findings).unwrap_or(true),
-        client_cert_header: section.text("x_forwarded_for_client_cert_header", findings),
-        client_cert_decoders: section.texts("x_forwarded_for_client_cert_header_decoders", findings),
+        client_cert_header: client_cert_header(section, findings),
+        client_cert_decoders: client_cert_decoders(section, findings),
     };
     // Without proxies to believe, Vault does not look at the header at all.
     (!rules.proxies.is_empty()).then_some(rules)
+}
+
+fn client_cert_header(section: &mut Section<'_>, findings: &mut Findings) -> Option<HeaderName> {
+    let key = "x_forwarded_for_client_cert_header";
+    let text = section.text(key, findings)?;
+    let name = HeaderName::try_from(&text);
+    if name.is_err() {
+        section.wrong(section.line_of(key), key, &format!("{text:?} is no name of a header"), findings);
+    }
+    name.ok()
+}
+
+fn client_cert_decoders(section: &mut Section<'_>, findings: &mut Findings) -> Vec<CertDecoder> {
+    let key = "x_forwarded_for_client_cert_header_decoders";
+    let mut decoders = Vec::new();
+    for text in section.texts(key, findings) {
+        match text.to_ascii_uppercase().as_str() {
+            "BASE64" => decoders.push(CertDecoder::Base64),
+            "DER" => decoders.push(CertDecoder::Der),
+            "RFC9440" => decoders.push(CertDecoder::Rfc9440),
+            "URL" => decoders.push(CertDecoder::Url),
+            _ => section.wrong(section.line_of(key), key, &format!("{text:?} is not known; write URL, BASE64, DER or RFC9440"), findings),
+        }
+    }
+    decoders
 }
 
 fn custom_headers(section: &mut Section<'_>, findings: &mut Findings) -> Vec<StatusHeaders> {

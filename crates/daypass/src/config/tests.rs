@@ -1,4 +1,4 @@
-use super::listener::{Cidr, ClientCertificates, Place, TlsVersion};
+use super::listener::{CertDecoder, Cidr, ClientCertificates, Place, TlsVersion};
 use super::*;
 
 fn no_environment(_: &str) -> Option<String> {
@@ -116,7 +116,7 @@ fn every_key_arrives() {
     let forwarded = tcp.forwarded_for.as_ref().unwrap();
     assert_eq!((forwarded.proxies.len(), forwarded.hop_skips), (2, 1));
     assert!(!forwarded.reject_not_present && forwarded.reject_not_authorized);
-    assert_eq!(forwarded.client_cert_decoders, ["URL", "BASE64"]);
+    assert_eq!(forwarded.client_cert_decoders, [CertDecoder::Url, CertDecoder::Base64]);
     assert_eq!((tcp.max_request_size, tcp.max_request_duration), (Some(1_048_576), Some(Seconds(30))));
     assert_eq!((tcp.timeouts.read_header, tcp.json.depth_max), (Some(Seconds(5)), Some(50)));
     assert!(tcp.open_metrics && tcp.open_in_flight_requests && tcp.redact_version && !tcp.redact_addresses);

@@ -10,6 +10,7 @@ use daypass_server::{Body, Peer, RequestBody, ServerRequest, ServerResponse, Ser
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, Method, StatusCode, Uri};
 
+use super::client_certificate::client_chain;
 use crate::config::listener::{ForwardedFor, StatusHeaders};
 
 /// Hands requests of one listener to the core.
@@ -43,7 +44,7 @@ impl Service for Bridge {
     fn handle(&self, request: ServerRequest) -> BoxFuture<'static, ServerResponse> {
         let (core, rules) = (self.core.clone(), Arc::clone(&self.rules));
         Box::pin(async move {
-            let ServerRequest { method, uri, headers, body, peer, tls: _ } = request;
+            let ServerRequest { method, uri, headers, body, peer, tls } = request;
             let body = match body {
                 RequestBody::Whole(bytes) => CoreBody::Read(bytes),
                 RequestBody::Coming(upload) => CoreBody::Coming(upload),
@@ -51,6 +52,10 @@ impl Service for Bridge {
                 RequestBody::Broken(reason) => return refused(StatusCode::BAD_REQUEST, &format!("the request body broke off: {reason}")),
                 RequestBody::NoRoom => return overloaded(),
                 RequestBody::TooSlow => return refused(StatusCode::REQUEST_TIMEOUT, "the request body did not come in time"),
+            };
+            let client_chain = match client_chain(rules.forwarded_for.as_ref(), peer, &headers, tls.as_deref()) {
+                Ok(client_chain) => client_chain,
+                Err(text) => return refused(StatusCode::BAD_REQUEST, &text),
             };
             let peer = match peer {
                 Peer::Tcp(address) => match rules.client(address, &headers) {
@@ -60,7 +65,8 @@ impl Service for Bridge {
                 Peer::Unix => None,
             };
             let namespace = headers.get(NAMESPACE).cloned();
-            let mut response = written(core.handle(HttpRequest { method, uri, headers, body, peer, opened: rules.opened }).await);
+            let request = HttpRequest { method, uri, headers, body, peer, client_chain, opened: rules.opened };
+            let mut response = written(core.handle(request).await);
             if let Some(namespace) = namespace {
                 // As recorded: the header comes back, whatever it says.
                 response.headers.insert(NAMESPACE, namespace);

@@ -95,6 +95,7 @@ async fn ask(core: &Core, token: &Secret<String>, path: &str, body: &Value) -> R
         headers,
         body: Body::Read(Bytes::from(body.to_string())),
         peer: None,
+        client_chain: None,
         opened: Opened::default(),
     };
     let answer = core.handle(request).await;

@@ -107,6 +107,7 @@ fn limits(listener: &listener::Listener) -> Limits {
 fn tls_files(tls: &listener::Tls) -> Result<TlsFiles, String> {
     let client_certificates = match &tls.client_certificates {
         listener::ClientCertificates::Any => ClientCertificates::Ask,
+        listener::ClientCertificates::None => ClientCertificates::Ignore,
         listener::ClientCertificates::Checked(file) => ClientCertificates::Verify { issuers: file.clone() },
         listener::ClientCertificates::Required(Some(file)) => ClientCertificates::Require { issuers: file.clone() },
         listener::ClientCertificates::Required(None) => {
@@ -144,5 +145,5 @@ fn dev_tls(args: &ServerArgs, address: &str) -> Result<TlsFiles, String> {
         "The certificate of -dev-tls is {}; clients need it as VAULT_CACERT.\n",
         directory.join("vault-ca.pem").display()
     ));
-    Ok(TlsFiles { certificate, key, client_certificates: ClientCertificates::Ignore, min_version: MinVersion::Tls12 })
+    Ok(TlsFiles { certificate, key, client_certificates: ClientCertificates::Ask, min_version: MinVersion::Tls12 })
 }

@@ -3,6 +3,7 @@
 
 pub mod approle;
 pub mod aws;
+pub mod cert;
 mod cidr;
 mod glob;
 mod jose;

@@ -5,7 +5,7 @@ use std::path::Path;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -13,7 +13,7 @@ use super::*;
 use crate::tls::{ClientCertificates, MinVersion, TlsError};
 
 /// An issuer, and certificates from it.
-pub(super) struct Issuer(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Issuer(pub(super) CertifiedIssuer<'static, KeyPair>);
 
 impl Issuer {
     pub(super) fn new() -> Self {
@@ -22,7 +22,7 @@ impl Issuer {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn issue(&self) -> (rcgen::Certificate, KeyPair) {
+    pub(super) fn issue(&self) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
         (certificate, key)
@@ -46,13 +46,13 @@ pub(super) fn files(root: &Path) -> TlsFiles {
     }
 }
 
-async fn start_tls(reloader: &Arc<Reloader>) -> Test {
+pub(super) async fn start_tls(reloader: &Arc<Reloader>) -> Test {
     let listener = Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let address = listener.tcp_address().unwrap();
     serve(Bound { listener, tls: Some(Arc::clone(reloader)), limits: Limits::default() }, address)
 }
 
-static TLS12_ALONE: [&rustls::SupportedProtocolVersion; 1] = [&rustls::version::TLS12];
+pub(super) static TLS12_ALONE: [&rustls::SupportedProtocolVersion; 1] = [&rustls::version::TLS12];
 
 pub(super) struct Client<'a> {
     pub(super) issuer: &'a Issuer,

@@ -15,6 +15,7 @@ mod aws_rotation;
 mod aws_sessions;
 mod aws_trouble;
 mod aws_users;
+mod cert;
 mod compatibility;
 mod crash;
 mod declarations;

@@ -127,6 +127,7 @@ impl Server {
             headers,
             body: Body::Read(body),
             peer: None,
+            client_chain: None,
             opened: crate::http::Opened::default(),
         };
         let answer = self.core.handle(request).await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daypass_base::{Seconds, Secret};
+use daypass_base::{ClientChain, Seconds, Secret};
 use daypass_sdk::{CommitFailure, Cx, Error, Outcome, Renewal, Reply, Request, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -46,26 +46,26 @@ pub(super) struct RenewAccessorParams {
     increment: Seconds,
 }
 
-pub(super) async fn renew(room: Arc<TokenRoom>, _: Cx, params: RenewParams) -> Result<Reply> {
+pub(super) async fn renew(room: Arc<TokenRoom>, cx: Cx, params: RenewParams) -> Result<Reply> {
     let (inner, unsealed) = open(&room).await?;
     let token = params.token.filter(|token| !token.is_empty()).ok_or_else(|| Error::bad_request("missing token ID"))?;
     let known = unsealed.tokens.find(&token).await?.0.filter(has_uses).ok_or_else(|| Error::bad_request("token not found"))?;
-    renewed(&inner, &unsealed, known, params.increment, Some(token)).await
+    renewed(&inner, &unsealed, known, asked(&cx, params.increment), Some(token)).await
 }
 
 pub(super) async fn renew_self(room: Arc<TokenRoom>, cx: Cx, params: RenewSelfParams) -> Result<Reply> {
     let (inner, unsealed) = open(&room).await?;
     let (token, known) = caller(&cx, &unsealed).await?;
-    renewed(&inner, &unsealed, known, params.increment, Some(token)).await
+    renewed(&inner, &unsealed, known, asked(&cx, params.increment), Some(token)).await
 }
 
-pub(super) async fn renew_accessor(room: Arc<TokenRoom>, _: Cx, params: RenewAccessorParams) -> Result<Reply> {
+pub(super) async fn renew_accessor(room: Arc<TokenRoom>, cx: Cx, params: RenewAccessorParams) -> Result<Reply> {
     let (inner, unsealed) = open(&room).await?;
     let known = of_accessor(&params.accessor, &unsealed).await?;
     if !has_uses(&known) {
         return Err(Error::bad_request("token not found"));
     }
-    renewed(&inner, &unsealed, known, params.increment, None).await
+    renewed(&inner, &unsealed, known, asked(&cx, params.increment), None).await
 }
 
 /// Whether a token is not used up: one that is waits for its revocation, which nobody puts off.
@@ -73,11 +73,21 @@ fn has_uses(known: &Known) -> bool {
     known.row.num_uses != SPENT
 }
 
+/// What whoever renews asks for, and shows.
+struct Asked {
+    increment: Seconds,
+    client_chain: Option<Arc<ClientChain>>,
+}
+
+fn asked(cx: &Cx, increment: Seconds) -> Asked {
+    Asked { increment, client_chain: cx.request.client_chain.clone() }
+}
+
 async fn renewed(
     inner: &Arc<Inner>,
     unsealed: &Arc<Unsealed>,
     mut known: Known,
-    increment: Seconds,
+    asked: Asked,
     token: Option<Secret<String>>,
 ) -> Result<Reply> {
     if known.batch {
@@ -90,7 +100,7 @@ async fn renewed(
         }
         let before = known.row.expires;
         let row = Arc::make_mut(&mut known.row);
-        let granted = match grant(inner, unsealed, row, increment).await {
+        let granted = match grant(inner, unsealed, row, &asked).await {
             // As recorded: a login whose user or role is gone is not renewed, and that is no error.
             Err(error) if error.kind == daypass_sdk::Kind::NotFound => return Ok(Reply::nothing()),
             other => other?,
@@ -119,7 +129,7 @@ async fn renewed(
 }
 
 /// How long it may live on. A login's method is asked first: its role may have changed or gone.
-async fn grant(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &mut TokenRow, increment: Seconds) -> Result<ttl::Grant> {
+async fn grant(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &mut TokenRow, asked: &Asked) -> Result<ttl::Grant> {
     let table = unsealed.table.load_full();
     let live = match row.mount_accessor.as_str() {
         "" => table.exact("auth/token/").cloned(),
@@ -137,7 +147,7 @@ async fn grant(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &mut TokenRow,
         // A role's explicit maximum holds for periodic tokens, too, which know no other.
         explicit_max: ttl::least([row.explicit_max_ttl, row.role_max_ttl]),
         period: row.period,
-        increment,
+        increment: asked.increment,
     };
     if let Some(name) = &row.role {
         // As Vault: what the role says now, not what it said when the token was made.
@@ -151,7 +161,8 @@ async fn grant(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &mut TokenRow,
         wish.explicit_max = ttl::least([row.explicit_max_ttl, row.role_max_ttl]);
     }
     if let Some(internal) = row.internal.clone() {
-        let request = Request { id: crate::ids::uuid(&*inner.entropy), path: row.path.clone(), ..Request::default() };
+        let client_chain = asked.client_chain.clone();
+        let request = Request { id: crate::ids::uuid(&*inner.entropy), path: row.path.clone(), client_chain, ..Request::default() };
         let Renewal { terms, period, internal, groups } = live.engine.renew_login(context(inner, &live, request), internal).await?;
         wish.ttl = terms.ttl.set().unwrap_or(last);
         wish.max_ttl = terms.max_ttl;

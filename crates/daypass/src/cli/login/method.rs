@@ -91,6 +91,24 @@ Configuration:
       The region to sign for; auto takes the one of the environment. The
       default is us-east-1."
         }
+        "cert" => {
+            "Usage: daypass login -method=cert -client-cert=FILE -client-key=FILE
+
+  Logs in with the certificate that is shown to the server over TLS. The
+  server's address begins with https://.
+
+      $ daypass login -method=cert -client-cert=cert.pem -client-key=key.pem
+      $ daypass login -method=cert -path=cert-prod name=runners
+
+The files can also be named by VAULT_CLIENT_CERT and VAULT_CLIENT_KEY. The
+first one holds the certificate and then those of its issuers, if the server
+does not know them.
+
+Configuration:
+
+  name=<string>
+      The trusted certificate to log in by. The default is to try all."
+        }
         "jwt" => {
             "Usage: daypass login -method=jwt role=NAME jwt=@FILE
 

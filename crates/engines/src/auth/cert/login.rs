@@ -1,0 +1,196 @@
+//! `login`: from a client's certificate to a token, and how long that token lives on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use daypass_base::ClientChain;
+use daypass_sdk::{Cx, Endpoint, Error, Login, Operation, Renewal, Result, from_json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::chain::{Judge, Refusal};
+use super::leaf::Leaf;
+use super::role::Entry;
+use super::trusted::{Pinned, Trusted};
+use super::{Cert, certs, config, crls};
+use crate::auth::cidr;
+use crate::auth::token_fields::same_policies;
+
+/// Who wants to log in.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct LoginParams {
+    /// The trusted certificate to log in by; all are tried unless given. Example: `runners`.
+    name: String,
+}
+
+/// What a token remembers of its login.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    cert_name: String,
+    /// SHA-256 of the certificate, in hex.
+    certificate: String,
+    policies: Vec<String>,
+}
+
+pub(super) fn endpoint() -> Endpoint<Cert> {
+    Endpoint::at(["login"])
+        .summary("Log in with the certificate that is shown over TLS.")
+        .help("The client shows its certificate in the TLS handshake. Answers with a token that has the policies and lifetimes of the trusted certificate.")
+        .public()
+        .on(Operation::Update, login)
+}
+
+/// Fails with `BadRequest` for whoever is not let in, and with `Denied` from outside the bound networks.
+async fn login(_: Arc<Cert>, cx: Cx, params: LoginParams) -> Result<Login> {
+    let (chain, leaf) = shown(&cx)?;
+    let (name, entry) = admitted(&cx, &chain, &leaf, &params.name.to_lowercase()).await?;
+    let role = &entry.role;
+    if !cidr::allowed(&role.token.bound_cidrs, cx.request.remote) {
+        return Err(Error::denied());
+    }
+    if leaf.common_name.is_empty() {
+        return Err(Error::bad_request("the certificate has no common name, which is to name whoever logs in"));
+    }
+    let internal = Remembered { cert_name: name.clone(), certificate: fingerprint(&leaf), policies: role.token.policies.clone() };
+    Ok(Login {
+        metadata: role.metadata(&name, &leaf),
+        display_name: role.display_name.clone(),
+        internal: Some(json!(internal)),
+        alias: leaf.common_name,
+        ..role.token.login()
+    })
+}
+
+/// The certificates of the connection. Errors: `BadRequest` in Vault's words.
+fn shown(cx: &Cx) -> Result<(Arc<ClientChain>, Leaf)> {
+    let chain = cx.request.client_chain.clone().ok_or_else(|| Error::bad_request("tls connection required"))?;
+    let own = chain.own().ok_or_else(|| Error::bad_request("client certificate must be supplied"))?;
+    let leaf = Leaf::read(own).map_err(|why| unverified(&why))?;
+    Ok((chain, leaf))
+}
+
+/// The entry that lets a certificate in. Errors: `BadRequest` in Vault's words.
+async fn admitted(cx: &Cx, chain: &ClientChain, leaf: &Leaf, name: &str) -> Result<(String, Arc<Entry>)> {
+    let entries = match name {
+        "" => certs::all(cx).await?,
+        name => certs::find(cx, name).await?.map(|entry| (name.to_owned(), entry)).into_iter().collect(),
+    };
+    let lists = crls::all(cx).await?;
+    let judge = Judge { now: cx.clock.now(), lists: &lists };
+    decide(&judge, chain, leaf, &entries).map(|(name, entry)| (name.clone(), Arc::clone(entry)))
+}
+
+/// Pure. Certificates that are trusted by themselves come before authorities, as in Vault.
+fn decide<'a>(
+    judge: &Judge<'_>,
+    chain: &ClientChain,
+    leaf: &Leaf,
+    entries: &'a [(String, Arc<Entry>)],
+) -> Result<&'a (String, Arc<Entry>)> {
+    judge.usable(leaf).map_err(|refusal| unverified(&refusal.to_string()))?;
+    let mut refusals = Refusals::default();
+    for named in entries {
+        if let Trusted::Leaf(pinned) = &named.1.trusted {
+            match refusals.sort(own(judge, pinned, leaf)) {
+                Some(()) if named.1.role.admits(leaf) => return Ok(named),
+                Some(()) => refusals.trusted = true,
+                None => refusals.mismatch |= looks_like(pinned, leaf),
+            }
+        }
+    }
+    // Many entries may trust the same authorities, each for other names: the path to them is verified once.
+    let mut known: BTreeMap<&str, Result<(), Refusal>> = BTreeMap::new();
+    for named in entries {
+        if let Trusted::Authorities(authorities) = &named.1.trusted {
+            let verdict = known.entry(&named.1.role.certificate).or_insert_with(|| judge.vouched(chain, authorities));
+            match refusals.sort(verdict.clone()) {
+                Some(()) if named.1.role.admits(leaf) => return Ok(named),
+                Some(()) => refusals.trusted = true,
+                None => {}
+            }
+        }
+    }
+    Err(refusals.error())
+}
+
+/// Whether this is the very certificate that is trusted, and still is.
+fn own(judge: &Judge<'_>, pinned: &Pinned, leaf: &Leaf) -> Result<(), Refusal> {
+    if pinned.leaf.der == leaf.der { judge.pinned(pinned) } else { Err(Refusal::Unknown) }
+}
+
+/// Whether a certificate that is not the trusted one passes itself off as it: under its number, by the same issuer.
+fn looks_like(pinned: &Pinned, leaf: &Leaf) -> bool {
+    pinned.leaf.der != leaf.der && pinned.leaf.serial_number == leaf.serial_number && pinned.leaf.authority_key_id == leaf.authority_key_id
+}
+
+/// Why nobody let a certificate in.
+#[derive(Default)]
+struct Refusals {
+    mismatch: bool,
+    /// It is trusted, and fits no entry's other fields.
+    trusted: bool,
+    unsound: Option<String>,
+    revoked: Option<&'static str>,
+}
+
+impl Refusals {
+    /// Keeps a refusal.
+    fn sort(&mut self, verdict: Result<(), Refusal>) -> Option<()> {
+        match verdict {
+            Ok(()) => return Some(()),
+            Err(Refusal::Unknown) => {}
+            Err(Refusal::Unsound(text)) => self.unsound = self.unsound.take().or(Some(text)),
+            Err(Refusal::Revoked(text)) => self.revoked = self.revoked.or(Some(text)),
+        }
+        None
+    }
+
+    fn error(self) -> Error {
+        let unfit = "no chain matching all constraints could be found for this login certificate";
+        match self {
+            Self { revoked: Some(text), .. } => Error::bad_request(format!("{unfit}; additionally got errors during verification: {text}")),
+            Self { mismatch: true, .. } => Error::bad_request("certificate mismatch of a trusted leaf certificate"),
+            Self { trusted: true, .. } => Error::bad_request(unfit),
+            Self { unsound: Some(text), .. } => unverified(&text),
+            _ => Error::bad_request("invalid certificate or no client certificate supplied"),
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("x509: certificate signed by unknown authority"),
+            Self::Unsound(text) => f.write_str(text),
+            Self::Revoked(text) => f.write_str(text),
+        }
+    }
+}
+
+fn unverified(why: &str) -> Error {
+    Error::bad_request(format!("failed to verify client's certificate: {why}"))
+}
+
+fn fingerprint(leaf: &Leaf) -> String {
+    data_encoding::HEXLOWER.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &leaf.der).as_ref())
+}
+
+/// Fails with `BadRequest` when whoever renews shows another certificate than at the login, or one that is let in no more; with `NotFound` when the
+/// entry is gone: the token keeps the end it has.
+pub(super) async fn renew(cx: Cx, internal: Value) -> Result<Renewal> {
+    let remembered: Remembered = from_json("the login of a token", internal.to_string().as_bytes())?;
+    let entry = certs::find(&cx, &remembered.cert_name).await?.ok_or_else(Error::not_found)?;
+    if !config::find(&cx).await?.disable_binding {
+        let (chain, leaf) = shown(&cx)?;
+        if fingerprint(&leaf) != remembered.certificate {
+            return Err(Error::bad_request("client identity during renewal not matching client identity used during login"));
+        }
+        admitted(&cx, &chain, &leaf, &remembered.cert_name).await?;
+    }
+    if !same_policies(&entry.role.token.policies, &remembered.policies) {
+        return Err(Error::bad_request("policies have changed, not renewing"));
+    }
+    Ok(entry.role.token.renewal())
+}
