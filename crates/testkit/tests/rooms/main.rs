@@ -31,6 +31,7 @@ mod lender;
 mod lists;
 mod logins;
 mod metrics;
+mod mfa;
 mod mints;
 mod monitor;
 mod mounts;
