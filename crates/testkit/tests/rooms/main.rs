@@ -24,6 +24,7 @@ mod holders;
 mod identity;
 mod identity_tokens;
 mod jwt;
+mod kubernetes;
 mod lease_admin;
 mod lease_quotas;
 mod leases;
