@@ -4,6 +4,7 @@
 pub mod approle;
 pub mod aws;
 mod cidr;
+pub mod github;
 mod glob;
 mod jose;
 pub mod jwt;

@@ -20,6 +20,7 @@ mod crash;
 mod declarations;
 mod ecr;
 mod full;
+mod github;
 mod holders;
 mod identity;
 mod identity_tokens;
