@@ -90,10 +90,10 @@ pub(crate) fn main(arguments: &[&str]) -> Result<(), String> {
     let mut log = project.log(&format!("soak-{name}"))?;
     log.limit(Duration::from_hours(3));
     println!("{name}: {}", soak.about);
-    let began = Instant::now();
+    let (began, commit) = (Instant::now(), commit(&project));
     let found = (soak.work)(&project, &mut log)?;
     let minutes = began.elapsed().as_secs().div_ceil(60);
-    write_row(&project, soak.name, minutes, &found)?;
+    write_row(&project, soak.name, &commit, minutes, &found)?;
     for figure in &found.figures {
         println!("        {figure}");
     }
@@ -168,7 +168,7 @@ fn every_operation(project: &Project, log: &mut Log) -> Result<Found, String> {
 }
 
 /// Puts the result in the place of the soak's last one.
-fn write_row(project: &Project, name: &str, minutes: u64, found: &Found) -> Result<(), String> {
+fn write_row(project: &Project, name: &str, commit: &str, minutes: u64, found: &Found) -> Result<(), String> {
     let path = project.root.join(PAGE);
     let old = std::fs::read_to_string(&path).unwrap_or_default();
     let start = format!("| {name} |");
@@ -176,13 +176,14 @@ fn write_row(project: &Project, name: &str, minutes: u64, found: &Found) -> Resu
         old.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| soak |")).map(str::to_owned).collect();
     rows.retain(|row| !row.starts_with(&start));
     let Tally { passed, failed } = found.tally;
-    rows.push(format!("{start} {} | {} | {minutes} | {passed} | {failed} | {} |", today(), commit(project), found.figures.join("; ")));
+    rows.push(format!("{start} {} | {commit} | {minutes} | {passed} | {failed} | {} |", today(), found.figures.join("; ")));
     rows.sort();
     let folder = path.parent().ok_or("the page has no folder")?;
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     std::fs::write(&path, format!("{HEAD}{}\n", rows.join("\n"))).map_err(|e| format!("{}: {e}", path.display()))
 }
 
+/// What is looked at: the commit at the start, whatever is committed meanwhile.
 fn commit(project: &Project) -> String {
     let output = Command::new("git").current_dir(&project.root).args(["rev-parse", "--short", "HEAD"]).output();
     output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()

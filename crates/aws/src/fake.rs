@@ -103,6 +103,13 @@ impl FakeAws {
         self.state().made.clone()
     }
 
+    /// Forgets the calls so far, and whose the credentials were that they gave: a long history would keep them all.
+    pub fn forget_calls(&self) {
+        let mut state = self.state();
+        state.made = Vec::new();
+        state.callers.sessions.clear();
+    }
+
     /// How often [`Aws::forget`] was called.
     pub fn forgotten(&self) -> usize {
         self.state().forgotten

@@ -4,6 +4,7 @@
 //! Half of the kills go to a store that a key file unseals, half to one that is unsealed by a share.
 //! `DAYPASS_KILLS` says how many there are, `DAYPASS_SEED` repeats a run's moments.
 
+mod restores;
 mod store;
 mod writers;
 
@@ -43,6 +44,10 @@ pub(crate) fn run_for(project: &Project, log: &mut Log, kills: u64) -> Result<(T
             return Err(format!("only {} writes were acknowledged in {kills} rounds (seed {seed})", phase.writes()));
         }
     }
+    let told = restores::run(project, binary, &mut chance, kills.div_ceil(10), &mut tally).map_err(|e| format!("{e} (seed {seed})"))?;
+    println!("        {told}");
+    log.note(&told);
+    lines.push(told);
     Ok((tally, lines))
 }
 

@@ -28,6 +28,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use history::History;
 
+/// The one of the binary that is shipped, so that what is said of memory holds for it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }

@@ -67,20 +67,31 @@ pub(crate) struct Uses {
     pub(crate) accepted: u64,
     /// Nobody knows whether these were counted.
     pub(crate) unsure: u64,
+    /// The last use ends what is used, and refuses whoever still uses it at that moment.
+    pub(crate) last_ends: bool,
 }
 
 impl Uses {
     pub(crate) fn of(total: u64) -> Self {
-        Self { total, accepted: 0, unsure: 0 }
+        Self { total, accepted: 0, unsure: 0, last_ends: false }
+    }
+
+    pub(crate) fn of_token(total: u64) -> Self {
+        Self { last_ends: true, ..Self::of(total) }
     }
 
     /// Counts answers to uses at one moment. `lives`: nothing but the uses may be a reason to refuse one.
     pub(crate) fn count(&mut self, heard: &[Heard], lives: bool, what: &str) {
         let number = |is: fn(&Said<'_>) -> bool| u64::try_from(heard.iter().filter(|heard| is(&heard.said())).count()).unwrap();
-        self.accepted += number(|said| matches!(said, Said::Done(_)));
+        let accepted = number(|said| matches!(said, Said::Done(_)));
+        self.accepted += accepted;
         self.unsure += number(|said| matches!(said, Said::Unknown | Said::Full));
         assert!(self.accepted <= self.total, "{what} is good for {} uses and was accepted {} times", self.total, self.accepted);
         let refused = number(|said| matches!(said, Said::Refused(_)));
+        if self.last_ends && accepted > 0 && refused > 0 && self.accepted + self.unsure + refused >= self.total {
+            // Uses of this moment that were counted and then cut off by the last one: there are none left in any case.
+            self.accepted = self.total;
+        }
         assert!(!lives || refused == 0 || self.accepted + self.unsure >= self.total, "{what} has uses left and was refused: {self:?}");
     }
 

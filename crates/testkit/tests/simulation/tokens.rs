@@ -70,7 +70,7 @@ impl Deed for Make {
                     period: self.period,
                     ends: Span::after(round, lifetime),
                     life: model.newborn(round),
-                    uses: (self.uses > 0).then_some(Uses::of(self.uses)),
+                    uses: (self.uses > 0).then_some(Uses::of_token(self.uses)),
                 });
             }
             (Said::Refused(answer), Some(parent)) => {

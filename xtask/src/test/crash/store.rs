@@ -65,6 +65,27 @@ impl<'a> Store<'a> {
         Client { address: server.address, header: format!("X-Vault-Token: {}", self.root_token) }
     }
 
+    /// The command line as root at that server.
+    pub(super) fn cli(&self, server: &Server) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.env("VAULT_ADDR", format!("http://{}", server.address)).env("VAULT_TOKEN", &self.root_token);
+        command
+    }
+
+    /// A file beside the store's own folder.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.folder.with_extension(name)
+    }
+
+    /// A file in the store's folder that is neither store nor key.
+    pub(super) fn left_over(&self) -> Option<String> {
+        let files = std::fs::read_dir(&self.folder).ok()?;
+        let names = files.filter_map(|file| Some(file.ok()?.file_name().to_string_lossy().into_owned()));
+        names.into_iter().find(|name| {
+            !name.starts_with("key") && !["store.db", "store.db-wal", "store.db-shm", "store.db.lock"].contains(&name.as_str())
+        })
+    }
+
     /// A first server, initialised, with the mounts that are written to.
     pub(super) fn initialise(&mut self) -> Result<Server, String> {
         let server = self.start()?;
