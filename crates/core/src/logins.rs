@@ -1,31 +1,24 @@
 //! Logins: from what an auth method proved to a token.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use daypass_base::wire::Auth;
 use daypass_base::{Seconds, Timestamp};
-use daypass_sdk::{Error, Login, Result};
+use daypass_sdk::{Error, Result};
 
 use crate::identity::Standing;
 use crate::mounts::Live;
 use crate::node::{Inner, Unsealed};
 use crate::policies::all_policies;
-use crate::tokens::{self, AliasRef, Made, TokenRow, in_networks};
+use crate::stages::factor::{self, Proven};
+use crate::tokens::{self, AliasRef, Made, TokenRow};
 use crate::ttl::{self, Wish};
 
-/// Makes the token of a login. Errors: `Denied` from outside the bound networks, `Failed` for a root policy.
-pub(crate) async fn make_token(
-    inner: &Arc<Inner>,
-    unsealed: &Unsealed,
-    live: &Live,
-    path: &str,
-    remote: Option<IpAddr>,
-    login: Login,
-) -> Result<(Auth, Vec<String>)> {
-    if !in_networks(&login.bound_cidrs, remote) {
-        return Err(crate::stages::identify::denied());
-    }
+/// Makes the token of a login whose factors are all proven. Errors: `Denied` from outside the bound networks, `Failed` for a root policy.
+pub(crate) async fn make_token(inner: &Inner, unsealed: &Unsealed, remote: Option<IpAddr>, proven: Proven) -> Result<(Auth, Vec<String>)> {
+    let Proven { login, owner, live, path, mut warnings, .. } = proven;
+    // Whoever brings the second factor must be where the token is good, too.
+    factor::check_networks(&login, remote)?;
     let now = inner.clock.now();
     let mut policies = normal_policies(&login.policies);
     if policies.iter().any(|policy| policy == "root") {
@@ -48,14 +41,18 @@ pub(crate) async fn make_token(
         increment: Seconds::ZERO,
     };
     let granted = ttl::grant(&wish).map_err(|_past| Error::bad_request("past the max TTL, cannot renew"))?;
-    let mut row = tokens::row(policies, path, &display_name(live, &login.display_name), now);
+    let mut row = tokens::row(policies, &path, &display_name(&live, &login.display_name), now);
     row.creation_ttl = granted.ttl;
     row.expires = Some(now + granted.ttl);
     row.meta = (!login.metadata.is_empty()).then_some(login.metadata);
     row.bound_cidrs = login.bound_cidrs;
     row.mount_accessor.clone_from(&live.row.accessor);
-    let standing = belong(unsealed, &mut row, login.alias, &login.groups).await?;
-    let answer = |made: &Made| (with_identity(auth_of(made, now), &standing), granted.warning.clone().into_iter().collect());
+    if !login.alias.is_empty() {
+        row.entity_id = owner.entity_id;
+        row.alias = Some(AliasRef { name: login.alias, mount_accessor: String::new(), metadata: None, groups: owner.groups });
+    }
+    warnings.extend(granted.warning);
+    let answer = |made: &Made| (with_identity(auth_of(made, now), &owner.standing), warnings);
     if batch {
         return Ok(answer(&unsealed.tokens.create_batch(row)?));
     }
@@ -65,22 +62,6 @@ pub(crate) async fn make_token(
     row.renewable = login.renewable;
     row.internal = login.internal;
     Ok(answer(&unsealed.tokens.create(row, None, &[]).await?))
-}
-
-/// Gives the token of a login its owner. Errors: `Denied` while the owner is disabled.
-async fn belong(unsealed: &Unsealed, row: &mut TokenRow, alias: String, groups: &[String]) -> Result<Arc<Standing>> {
-    if alias.is_empty() {
-        return Ok(Arc::default());
-    }
-    let (entity_id, config_version) = unsealed.identities.entity_of_alias(&row.mount_accessor, &alias).await?;
-    let groups = unsealed.identities.known_groups(&row.mount_accessor, groups).await?;
-    row.entity_id = entity_id;
-    row.alias = Some(AliasRef { name: alias, mount_accessor: String::new(), metadata: None, groups });
-    let standing = unsealed.identities.standing(row, config_version).await?;
-    if standing.refused() {
-        return Err(crate::stages::identify::denied());
-    }
-    Ok(standing)
 }
 
 /// Adds what the owner's entity and groups give.

@@ -1,9 +1,11 @@
 //! THE PIPELINE: every request takes these steps, in this order, and no other way.
 //!
 //! ```text
-//! parse > find door > admit > identify caller > intent > judge > audit request > run > bind > wrap > audit response
+//! parse > find door > admit > identify caller > intent > judge > audit request > run > factor > bind > wrap > audit response
 //!       > respond
 //! ```
+//!
+//! The factor is asked for by bind, of logins alone: no token of a login is made without what it returns.
 //!
 //! Each step returns a value that only its module can make and that a later step demands: leaving one out does not compile.
 //! Logins take the same way; their endpoints are declared public. Revocation and renewal by the engine are methods of

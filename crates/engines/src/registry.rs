@@ -8,6 +8,7 @@ use daypass_sdk::{Engine, Error, Factory, Mounted, Result, Room};
 use crate::auth::approle::AppRole;
 use crate::auth::aws::AwsAuth;
 use crate::auth::cert::Cert;
+use crate::auth::github::GitHub;
 use crate::auth::jwt::Jwt;
 use crate::auth::kubernetes::Kubernetes;
 use crate::auth::userpass::Userpass;
@@ -31,6 +32,7 @@ pub fn all(outside: &Outside) -> Vec<Factory> {
     let (aws, ecr, sts) = (Arc::clone(&outside.aws), Arc::clone(&outside.aws), Arc::clone(&outside.aws));
     let (jwt, kubernetes, oidc) = (Arc::clone(&outside.idp), Arc::clone(&outside.idp), Arc::clone(&outside.idp));
     let lists = Arc::clone(&outside.idp);
+    let github = Arc::clone(&outside.idp);
     vec![
         secret("aws", "AWS credentials that end by themselves", move || Aws::new(Arc::clone(&aws))),
         secret("ecr", "Logins to the container registries of AWS", move || Ecr::new(Arc::clone(&ecr))),
@@ -39,6 +41,7 @@ pub fn all(outside: &Outside) -> Vec<Factory> {
         auth("approle", "Logins of machines with a role id and a secret id", AppRole::default),
         auth("aws", "Logins of what runs on AWS, by the identity that AWS gave it", move || AwsAuth::new(Arc::clone(&sts))),
         auth("cert", "Logins of whoever shows a trusted certificate over TLS", move || Cert::new(Arc::clone(&lists))),
+        auth("github", "Logins of people with an access token of GitHub", move || GitHub::new(Arc::clone(&github))),
         auth("jwt", "Logins of machines with tokens of their build server", move || Jwt::new(Arc::clone(&jwt))),
         auth("kubernetes", "Logins of pods with the token of their service account", move || Kubernetes::new(Arc::clone(&kubernetes))),
         auth("oidc", "Logins of people through their company's login page", move || Jwt::new(Arc::clone(&oidc))),

@@ -80,6 +80,23 @@ pub async fn review(idp: &dyn Idp, cluster: &Cluster, token: &Secret<String>, au
     let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec});
     let payload = Payload::Json(Secret::new(body.to_string()));
     let answer = asked(idp, cluster, "/apis/authentication.k8s.io/v1/tokenreviews", payload).await?;
+    vouched(cluster, answer, audiences)
+}
+
+/// For fuzzing: reads an API server's answer about a token.
+#[doc(hidden)]
+#[must_use]
+pub fn read_review(body: &[u8], audiences: &[String]) -> Option<Account> {
+    let cluster = Cluster { host: String::new(), trust: Trust::System, proof: Secret::default() };
+    let answer = strict::object(body).map(Value::Object).ok()?;
+    vouched(&cluster, answer, audiences).ok().flatten()
+}
+
+fn vouched(cluster: &Cluster, answer: Value, audiences: &[String]) -> Result<Option<Account>> {
+    // A list would be read as the fields in their order.
+    if ["/status", "/status/user"].iter().any(|place| answer.pointer(place).is_some_and(|part| !part.is_object())) {
+        return Err(nonsense(cluster, "it is no TokenReview"));
+    }
     let Review { status } =
         Review::deserialize(answer).map_err(|_its_text_may_repeat_the_answer| nonsense(cluster, "it is no TokenReview"))?;
     if !status.authenticated {

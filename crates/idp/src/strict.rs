@@ -17,15 +17,31 @@ const PARTS_MAX: usize = 65_536;
 /// assert!(strict::object(br#"{"sub":"a","sub":"b"}"#).unwrap_err().contains("twice"));
 /// ```
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
+    match value(bytes)? {
+        Value::Object(map) => Ok(map),
+        _ => Err("it is no JSON object".to_owned()),
+    }
+}
+
+/// Reads a list. Errors: what is wrong, without the values.
+///
+/// ```
+/// use daypass_idp::strict;
+/// assert_eq!(strict::list(b"[1, 2]").unwrap().len(), 2);
+/// assert!(strict::list(br#"[{"a":1,"a":2}]"#).unwrap_err().contains("twice"));
+/// ```
+pub fn list(bytes: &[u8]) -> Result<Vec<Value>, String> {
+    match value(bytes)? {
+        Value::Array(items) => Ok(items),
+        _ => Err("it is no JSON list".to_owned()),
+    }
+}
+
+fn value(bytes: &[u8]) -> Result<Value, String> {
     let mut parts = 0;
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { parts: &mut parts }.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
-    match value {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err("it is no JSON object".to_owned()),
-        Err(error) if error.is_data() => Err(without_place(&error.to_string())),
-        Err(_) => Err("it is no JSON".to_owned()),
-    }
+    value.map_err(|error| if error.is_data() { without_place(&error.to_string()) } else { "it is no JSON".to_owned() })
 }
 
 /// serde's errors end in a place that means nothing inside of a token.

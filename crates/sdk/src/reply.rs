@@ -22,6 +22,8 @@ pub struct Reply {
     pub top_level: bool,
     /// `lease_duration` of an answer that has no lease (KV v1): how long the reader may keep the data. Zero otherwise.
     pub keep_for: Seconds,
+    /// The answer is wrapped for so long, unless its client says how long itself. For the core's own rooms.
+    pub wrap_for: Option<Seconds>,
 }
 
 /// The forms of an answer.

@@ -2,14 +2,17 @@
 
 import base64
 import sys
+import time
 from pathlib import Path
 
 import hvac
+import pyotp
 from hvac import exceptions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from certificates import Authority, Behind  # noqa: E402
 from cluster import Cluster  # noqa: E402
+from github import GitHub  # noqa: E402
 from issuer import Issuer  # noqa: E402
 from proof import SANDBOX, SERVER, TOKEN, Proof  # noqa: E402
 
@@ -332,6 +335,76 @@ transit()
 quotas()
 snapshots()
 metrics()
+
+
+def second_factors():
+    """Passcodes by pyotp, which others wrote."""
+    root.sys.enable_auth_method("userpass", path="people")
+    root.auth.userpass.create_or_update_user("ann", "password", mount_point="people")
+    person = hvac.Client(url=SERVER)
+    entity = person.auth.userpass.login("ann", "password", mount_point="people")["auth"]["entity_id"]
+    accessor = root.sys.list_auth_methods()["data"]["people/"]["accessor"]
+    method = root.write_data("identity/mfa/method/totp", data={"issuer": "Example Inc", "method_name": "phones", "algorithm": "SHA256"})["data"]["method_id"]
+    made = root.write_data("identity/mfa/method/totp/admin-generate", data={"method_id": method, "entity_id": entity})["data"]
+    app = pyotp.parse_uri(prove.secret(made["url"]))
+    prove("the URL of a TOTP secret is read by others", app.issuer == "Example Inc" and app.name == entity and app.interval == 30)
+    prove("its picture is a PNG", base64.b64decode(made["barcode"]).startswith(b"\x89PNG\r\n\x1a\n"))
+    root.write_data("identity/mfa/login-enforcement/people", data={"mfa_method_ids": [method], "auth_method_accessors": [accessor]})
+    asked = person.auth.userpass.login("ann", "password", mount_point="people", use_token=False)["auth"]
+    wanted = asked["mfa_requirement"]
+    prove("a login needs a second factor", asked["client_token"] == "" and wanted["mfa_constraints"]["people"]["any"][0]["id"] == method, wanted)
+
+    def validate(code):
+        return person.write_data("sys/mfa/validate", data={"mfa_request_id": wanted["mfa_request_id"], "mfa_payload": {method: [code]}})
+
+    code = app.now()
+    wrong = next(f"{n:06}" for n in range(1000000) if not app.verify(f"{n:06}", valid_window=2))
+    prove.raises("a wrong passcode is refused", exceptions.Forbidden, lambda: validate(wrong))
+    prove.raises("so is the right one with a blank", exceptions.Forbidden, lambda: validate(f" {code}"))
+    auth = validate(code)["auth"]
+    prove.secret(auth["client_token"])
+    prove("the right one is answered with the token", auth["entity_id"] == entity and auth["metadata"] == {"username": "ann"}, auth["metadata"])
+    prove("which is good", hvac.Client(url=SERVER, token=auth["client_token"]).is_authenticated())
+    again = hvac.Client(url=SERVER)
+    again.session.headers["X-Vault-MFA"] = f"phones:{code}"
+    prove.raises("the same passcode is not good again, in a header either", exceptions.Forbidden, lambda: again.auth.userpass.login("ann", "password", mount_point="people"))
+    later = app.at(int(time.time()) + 30)
+    again.session.headers["X-Vault-MFA"] = f"phones:{later}"
+    prove("the next one is", again.auth.userpass.login("ann", "password", mount_point="people")["auth"]["entity_id"] == entity)
+    root.delete("identity/mfa/login-enforcement/people")
+    root.delete(f"identity/mfa/method/totp/{method}")
+    root.sys.disable_auth_method("people")
+
+
+def github():
+    hub = GitHub()
+    hub.users = {
+        "ghp_ann": ("Ann", 7, [1], [("Build Crew", "build-crew", 1)]),
+        "ghp_bob": ("bob", 8, list(range(2, 140)), []),
+    }
+    root.sys.enable_auth_method("github")
+    method = root.auth.github
+    method.configure(organization="acme", base_url=hub.url, ttl="10m")
+    read = method.read_configuration()["data"]
+    prove("GitHub: the organisation's id was asked for", read["organization_id"] == 1 and read["organization"] == "acme", read)
+    method.map_team("build-crew", ["reader"])
+    method.map_github_user("ann", ["own"])
+    prove("mappings are read back", method.read_team_mapping("build-crew")["data"]["value"] == "reader" and method.read_user_mapping("Ann")["data"]["value"] == "own")
+    person = hvac.Client(url=SERVER)
+    auth = person.auth.github.login(prove.secret("ghp_ann"))["auth"]
+    prove.secret(auth["client_token"])
+    prove("a member logs in", auth["policies"] == ["default", "own", "reader"] and auth["metadata"] == {"username": "Ann", "org": "acme"}, auth["policies"])
+    prove("and renews", person.auth.token.renew_self()["auth"]["lease_duration"] == 600)
+    hub.organizations = {"acme": 999, "acme-old": 1}
+    prove("also when the organisation was renamed", hvac.Client(url=SERVER).auth.github.login("ghp_ann")["auth"]["metadata"]["org"] == "acme-old")
+    hub.users["ghp_ann"] = ("Ann", 7, [999], [])
+    prove.raises("whoever is in another that took its name does not get in", exceptions.InvalidRequest, lambda: hvac.Client(url=SERVER).auth.github.login("ghp_ann"))
+    prove.raises("nor does the token live on", exceptions.InvalidRequest, person.auth.token.renew_self)
+    prove.raises("somebody in a hundred others neither", exceptions.InvalidRequest, lambda: hvac.Client(url=SERVER).auth.github.login("ghp_bob"))
+    prove.raises("nor a token that GitHub does not know", exceptions.InvalidRequest, lambda: hvac.Client(url=SERVER).auth.github.login("ghp_nobody"))
+    root.sys.disable_auth_method("github")
+
+
 def iam_logins():
     """Requests that hvac signs itself; the fake STS verifies each signature."""
     root.sys.enable_auth_method("aws")
@@ -364,6 +437,8 @@ def iam_logins():
     root.sys.disable_auth_method("aws")
 
 
+second_factors()
+github()
 if SANDBOX:
     iam_logins()
     aws()

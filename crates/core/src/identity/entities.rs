@@ -120,7 +120,8 @@ impl Identities {
             let mut change = self.change().await?;
             let groups = self.groups_of(Member::Entity(id)).await?;
             let stored = self.entity(id).await?;
-            if stored.is_none() && groups.is_empty() {
+            let had_seeds = self.drop_seeds(&mut change, id).await?;
+            if stored.is_none() && groups.is_empty() && !had_seeds {
                 continue;
             }
             self.leave_all(&mut change, Member::Entity(id), &groups).await?;

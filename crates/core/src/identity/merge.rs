@@ -22,6 +22,7 @@ impl Identities {
         self.name_entity(&mut change, &mut into, None, is_new).await?;
         let mut groups = self.groups_of(Member::Entity(&into.id)).await?;
         let mut members: BTreeMap<String, MembersRow> = BTreeMap::new();
+        let mut merged = Vec::new();
         for id in from {
             let row = self.entity_or_derived(id).await?.ok_or_else(|| Error::bad_request("entity ID to merge from is invalid"))?;
             if row.id == into.id {
@@ -44,12 +45,14 @@ impl Identities {
                 change.delete(rows::name_key(Kind::Entity, &row.name, self.barrier()));
                 change.delete(rows::entity_key(&row.id));
             }
+            merged.push(row.id.clone());
             self.take_in(&mut change, &mut into, row, keep)?;
         }
         if groups.len() > bounds::DIRECT_GROUPS_MAX || into.aliases.len() > bounds::ALIASES_MAX {
             let (groups, aliases) = (bounds::DIRECT_GROUPS_MAX, bounds::ALIASES_MAX);
             return Err(Error::bad_request(format!("the merged entity would have more than {groups} groups or {aliases} aliases")));
         }
+        self.merge_seeds(&mut change, &merged, &into.id).await?;
         // Only now it is certain which aliases are left: what a batch puts stays, whatever it also deletes.
         for alias in &into.aliases {
             self.point_alias(&mut change, alias, &into.id)?;

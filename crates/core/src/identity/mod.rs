@@ -12,6 +12,7 @@ pub(crate) mod entities;
 pub(crate) mod group_aliases;
 pub(crate) mod groups;
 mod merge;
+pub(crate) mod mfa;
 pub(crate) mod oidc;
 pub(crate) mod rows;
 #[cfg(test)]
@@ -37,6 +38,8 @@ pub(crate) struct Identities {
     entropy: Arc<dyn Entropy>,
     cache: RwLock<Cache>,
     cached_most: usize,
+    /// Second factors of logins.
+    pub(crate) mfa: mfa::Mfa,
     /// One change at a time; other nodes are kept apart by the guard row.
     changing: tokio::sync::Mutex<()>,
 }
@@ -72,6 +75,11 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
+    /// The id of the stored entity, which is another than that of a login whose entity was merged into it.
+    pub(crate) fn current_id<'a>(&'a self, entity_id: &'a str) -> &'a str {
+        self.entity.as_ref().map_or(entity_id, |entity| entity.id.as_str())
+    }
+
     /// Whether its tokens are to be refused: disabled, or deleted. Who deletes an entity with a `deny` does not mean to lift that.
     pub(crate) fn refused(&self) -> bool {
         self.deleted || self.entity.as_ref().is_some_and(|entity| entity.disabled)
@@ -99,7 +107,15 @@ impl Unsealed {
 
 impl Identities {
     pub(crate) fn new(rows: Rows, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, cached_most: usize) -> Self {
-        Self { rows, clock, entropy, cache: RwLock::default(), cached_most, changing: tokio::sync::Mutex::new(()) }
+        Self {
+            rows,
+            clock,
+            entropy,
+            cache: RwLock::default(),
+            cached_most,
+            mfa: mfa::Mfa::default(),
+            changing: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// The entity of a login: the one that an operator bound to the alias, else the derived one. Also the configuration version at
@@ -127,13 +143,19 @@ impl Identities {
 
     /// What is known of a token's owner, as of `config_version`. Nobody is looked up twice under one version.
     pub(crate) async fn standing(&self, row: &TokenRow, config_version: u64) -> Result<Arc<Standing>> {
-        if row.entity_id.is_empty() {
+        let reported = row.alias.as_ref().map(|alias| (row.alias_mount(alias), alias.groups.as_slice())).unwrap_or_default();
+        self.standing_of(&row.entity_id, reported, config_version).await
+    }
+
+    /// The same of an entity, with the groups that a mount reported of it.
+    pub(crate) async fn standing_of(&self, entity_id: &str, reported: (&str, &[String]), config_version: u64) -> Result<Arc<Standing>> {
+        if entity_id.is_empty() {
             return Ok(Arc::default());
         }
-        let mut who = Who { entity_id: row.entity_id.clone(), mount_accessor: String::new(), groups: Vec::new() };
-        if let Some(alias) = row.alias.as_ref().filter(|alias| !alias.groups.is_empty()) {
-            row.alias_mount(alias).clone_into(&mut who.mount_accessor);
-            who.groups.clone_from(&alias.groups);
+        let mut who = Who { entity_id: entity_id.to_owned(), mount_accessor: String::new(), groups: Vec::new() };
+        if let (mount_accessor, groups @ [_, ..]) = reported {
+            mount_accessor.clone_into(&mut who.mount_accessor);
+            who.groups = groups.to_vec();
         }
         let known = {
             let cache = self.cache.read();

@@ -101,6 +101,31 @@ pub(crate) fn merged_key(id: &str) -> Key {
     config_key(format!("identity/merged/{id}"))
 }
 
+/// A method of second factors.
+pub(crate) fn method_key(id: &str) -> Key {
+    config_key(format!("identity/mfa/method/{id}"))
+}
+
+/// Which logins need second factors.
+pub(crate) fn enforcement_key(name: &str) -> Key {
+    config_key(format!("identity/mfa/enforcement/{name}"))
+}
+
+/// What an entity's authenticator app and this server share for a method.
+pub(crate) fn seed_key(entity: &str, method: &str) -> Key {
+    config_key(format!("identity/mfa/seed/{entity}/{method}"))
+}
+
+/// Which passcode of a seed was taken last.
+pub(crate) fn seed_use_key(seed: &str) -> Key {
+    config_key(format!("identity/mfa/seed-use/{seed}"))
+}
+
+/// All seeds of an entity; of all entities when it is empty.
+pub(crate) fn seeds_prefix(entity: &str) -> Key {
+    if entity.is_empty() { config_key("identity/mfa/seed/") } else { config_key(format!("identity/mfa/seed/{entity}/")) }
+}
+
 /// Leads from an alias's id to its entity or group.
 pub(crate) fn alias_id_key(kind: Kind, id: &str) -> Key {
     config_key(format!("identity/{}-alias-id/{id}", kind.text()))

@@ -13,6 +13,7 @@ use crate::mints::Mint;
 use crate::node::{Inner, Unsealed};
 use crate::respond::{Answer, Content, auth_envelope, data_envelope};
 use crate::stages::door::Routed;
+use crate::stages::factor::{self, Asked};
 use crate::stages::identify::Identified;
 use crate::stages::parse::Parsed;
 use crate::stages::run::Ran;
@@ -20,12 +21,14 @@ use crate::stages::run::Ran;
 /// An answer with its lease or token.
 pub(crate) struct Bound {
     answer: Answer,
+    wrap_for: Option<Seconds>,
     _proof: (),
 }
 
 impl Bound {
-    pub(crate) fn into_answer(self) -> Answer {
-        self.answer
+    /// The answer, and for how long it is to be wrapped, if at all.
+    pub(crate) fn into_parts(self) -> (Answer, Option<Seconds>) {
+        (self.answer, self.wrap_for)
     }
 }
 
@@ -37,13 +40,18 @@ pub(crate) async fn bind(
     identified: &Identified,
     ran: Ran,
 ) -> Result<Bound> {
-    let Reply { outcome, warnings, headers, top_level, keep_for } = ran.reply;
+    let Reply { outcome, warnings, headers, top_level, keep_for, wrap_for } = ran.reply;
     // As recorded: answers of public endpoints do not name their mount.
     let kind = if routed.support.public { "" } else { routed.mount_type() };
+    let mut wrap_for = parsed.wrap_ttl.or(wrap_for);
     let (mut answer, more) = match outcome {
         Outcome::Leased(leased) => lease(inner, unsealed, parsed, routed, identified, *leased).await?,
         Outcome::Login(login) => {
             let (auth, warnings) = log_in(inner, unsealed, parsed, routed, *login).await?;
+            if auth.mfa_requirement.is_some() {
+                // What is to be wrapped is the token, and that is yet to come.
+                wrap_for = None;
+            }
             (Answer::envelope(200, auth_envelope(&parsed.id, kind, auth)), warnings)
         }
         other => (plain(other, parsed, kind, ran.operation, !warnings.is_empty())?, Vec::new()),
@@ -60,7 +68,7 @@ pub(crate) async fn bind(
     }
     answer.top_level = top_level;
     answer.headers.extend(headers.into_iter().filter(|(name, _)| allowed(routed, name)));
-    Ok(Bound { answer, _proof: () })
+    Ok(Bound { answer, wrap_for, _proof: () })
 }
 
 /// Whether an engine may set this header: the core's own rooms may, others where the mount's `allowed_response_headers` names it.
@@ -226,7 +234,15 @@ fn lease_row(
     }
 }
 
+/// The token of a login, or what its client has to bring before there is one.
 async fn log_in(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, login: Login) -> Result<(Auth, Vec<String>)> {
     let Some(live) = &routed.live else { return Err(Error::internal("a login without a mount")) };
-    logins::make_token(inner, unsealed, live, &parsed.path, parsed.peer.map(|peer| peer.ip()), login).await
+    match factor::ask(inner, unsealed, parsed, live, login).await? {
+        Asked::Proven(proven) => logins::make_token(inner, unsealed, parsed.peer.map(|peer| peer.ip()), *proven).await,
+        Asked::Waits(requirement) => {
+            let warning = "A login request was issued that is subject to MFA validation. Please make sure to validate the login by sending \
+                           another request to mfa/validate endpoint.";
+            Ok((Auth { mfa_requirement: Some(requirement), ..Auth::default() }, vec![warning.to_owned()]))
+        }
+    }
 }

@@ -63,9 +63,10 @@ pub(crate) async fn decide(inner: &Arc<Inner>, parsed: &Parsed, routed: &Routed,
     Intended { operation, trouble, cx: Some(context(inner, live, request)), _proof: () }
 }
 
-/// A token is nothing that an engine may see, whatever the mount is tuned to pass on.
+/// A token or a second factor is nothing that an engine may see, whatever the mount is tuned to pass on.
 fn without_tokens(mut headers: BTreeMap<String, String>, parsed: &Parsed) -> BTreeMap<String, String> {
     headers.remove("x-vault-token");
+    headers.remove("x-vault-mfa");
     if parsed.bearer {
         headers.remove("authorization");
     }

@@ -4,6 +4,7 @@
 pub(crate) mod admit;
 pub(crate) mod bind;
 pub(crate) mod door;
+pub(crate) mod factor;
 pub(crate) mod identify;
 pub(crate) mod intent;
 pub(crate) mod judge;

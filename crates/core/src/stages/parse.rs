@@ -13,6 +13,7 @@ use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
 
 use crate::http::{Body, HttpRequest, HttpResponse, is_upload};
+use crate::identity::mfa::factors::Factors;
 use crate::respond::{Answer, Content, write};
 use crate::{ids, json};
 
@@ -30,6 +31,8 @@ pub(crate) struct Parsed {
     /// The token came in `Authorization`.
     pub(crate) bearer: bool,
     pub(crate) wrap_ttl: Option<Seconds>,
+    /// Second factors that came in headers; for logins.
+    pub(crate) factors: Factors,
     /// Which part of a list.
     pub(crate) page: Page,
     pub(crate) peer: Option<SocketAddr>,
@@ -89,6 +92,7 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
     let path = if operation == Operation::List && !path.ends_with('/') && !path.is_empty() { format!("{path}/") } else { path };
     let wrap_ttl = wrapping(&headers)?;
     check_flags(&headers)?;
+    let factors = Factors::of_headers(&headers).map_err(|why| refused(400, vec![why]))?;
     Ok(Parsed {
         id: ids::uuid(entropy),
         opened: operation == Operation::Read && opened.has(&path),
@@ -98,6 +102,7 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
         token: token(&headers),
         bearer: bearer(&headers).is_some(),
         wrap_ttl,
+        factors,
         page,
         upload,
         remote: peer.map(|peer| peer.ip().to_string()).unwrap_or_default(),

@@ -25,8 +25,8 @@ impl Wrapped {
 
 /// Errors: when the answer cannot be put away.
 pub(crate) async fn wrap(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, bound: Bound) -> Result<Wrapped> {
-    let answer = bound.into_answer();
-    let Some(ttl) = parsed.wrap_ttl else { return Ok(Wrapped { answer, _proof: () }) };
+    let (answer, ttl) = bound.into_parts();
+    let Some(ttl) = ttl else { return Ok(Wrapped { answer, _proof: () }) };
     let Content::Envelope(envelope) = &answer.content else { return Ok(Wrapped { answer, _proof: () }) };
     if answer.status != 200 || envelope.wrap_info.is_some() {
         return Ok(Wrapped { answer, _proof: () });

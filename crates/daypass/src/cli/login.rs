@@ -2,6 +2,7 @@
 
 mod browser;
 mod ci;
+mod factor;
 mod iam;
 mod method;
 mod pod;
@@ -24,6 +25,7 @@ pub(super) use method::{generic_help, method_help};
   $ daypass login                                   (asks for a token)
   $ daypass login - < token
   $ daypass login -method=userpass username=bob     (asks for the password)
+  $ daypass login -method=userpass -mfa=phones:123456 username=bob
   $ daypass login -method=approle role_id=... secret_id=@secret-id
   $ daypass login -method=jwt -path=gitlab role=deploy jwt=- < id-token
   $ daypass login -method=jwt -path=github role=ci  (in a job: asks the build server)
@@ -32,8 +34,9 @@ pub(super) use method::{generic_help, method_help};
   $ daypass login -method=kubernetes role=ci        (as the service account of this pod)
   $ daypass login -method=cert -client-cert=cert.pem -client-key=key.pem
 
-The token goes to ~/.vault-token, where every Vault client of this user finds
-it. VAULT_TOKEN wins over it.")]
+Where a login needs a second factor, its passcode is asked for, unless -mfa
+gives it. The token goes to ~/.vault-token, where every Vault client of this
+user finds it. VAULT_TOKEN wins over it.")]
 pub(crate) struct Args {
     /// A token, or what the method needs
     #[arg(value_name = "TOKEN | K=V")]
@@ -66,7 +69,9 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let format = ctx.format_but_raw(&args.output)?;
     let given = arguments(args)?;
     let client = ctx.client(&args.http)?;
-    let mut answer = if args.method == "token" { with_token(args, &client, &given)? } else { with_method(args, ctx, &client, given)? };
+    let answer = if args.method == "token" { with_token(args, &client, &given)? } else { with_method(args, ctx, &client, given)? };
+    // A server may wrap the token that the factor is for, or what it wants of the client.
+    let mut answer = factor::finish(args, ctx, &client, answer, format)?;
     if !answer.wrap_info.is_null() {
         if args.token_only || args.no_store {
             show_wrapped(args, &answer, format);
@@ -74,18 +79,13 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
         }
         let token = Secret::new(answer.wrap_info.text_at("token").to_owned());
         let unwrapped = unwrap::unwrap(&client, Some(token)).map_err(|error| Failure::api("Error unwrapping login", error))?;
-        answer = unwrapped.ok_or_else(|| Failure::server("Could not find wrapped response"))?;
+        let unwrapped = unwrapped.ok_or_else(|| Failure::server("Could not find wrapped response"))?;
+        answer = factor::finish(args, ctx, &client, unwrapped, format)?;
     }
     if answer.auth.is_null() {
         return Err(Failure::server(
             "Vault returned a secret, but the secret has no authentication information attached. This should never happen and is likely a bug.",
         ));
-    }
-    if let Some(factor) = answer.auth.get("mfa_requirement").filter(|wanted| !wanted.is_null()) {
-        show::answer(format, &answer);
-        let request = factor.text_at("mfa_request_id");
-        return Err(Failure::server("This login needs a second factor")
-            .hint(format!("{} write sys/mfa/validate mfa_request_id={request} ...", ctx.program)));
     }
     keep(args, ctx, &answer)?;
     show_login(args, &answer, format)

@@ -5,6 +5,7 @@ pub mod approle;
 pub mod aws;
 pub mod cert;
 mod cidr;
+pub mod github;
 mod glob;
 mod jose;
 pub mod jwt;

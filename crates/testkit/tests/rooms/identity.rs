@@ -74,9 +74,9 @@ async fn regroup(_: Arc<Gate>, cx: Cx, groups: Groups) -> Result<()> {
     Ok(cx.store.commit(Changes::new().put_json("groups", &groups.groups.0)?).await?)
 }
 
-struct House {
+pub(crate) struct House {
     server: TestServer,
-    accessor: String,
+    pub(crate) accessor: String,
 }
 
 impl std::ops::Deref for House {
@@ -87,8 +87,13 @@ impl std::ops::Deref for House {
 }
 
 impl House {
-    async fn open() -> Self {
-        let setup = Setup::default().engine(|| {
+    pub(crate) async fn open() -> Self {
+        Self::of(Setup::default()).await
+    }
+
+    /// Of this make.
+    pub(crate) async fn of(setup: Setup) -> Self {
+        let setup = setup.engine(|| {
             let room = Arc::new(Room::<Gate>::new());
             Factory { kind: "gate", auth: true, summary: "Believes everything", build: Box::new(move |_: &_| Ok(room.mount(Gate))) }
         });
@@ -102,7 +107,7 @@ impl House {
         house
     }
 
-    async fn enter(&self, claim: Value) -> Answer {
+    pub(crate) async fn enter(&self, claim: Value) -> Answer {
         self.put("auth/gate/login", claim).nobody().await
     }
 
@@ -112,17 +117,22 @@ impl House {
         (answer.token(), answer.text("/auth/entity_id"))
     }
 
-    async fn entity(&self, fields: Value) -> String {
+    pub(crate) async fn entity(&self, fields: Value) -> String {
         self.put("identity/entity", fields).await.ok().text("/data/id")
     }
 
-    async fn group(&self, fields: Value) -> String {
+    pub(crate) async fn group(&self, fields: Value) -> String {
         self.put("identity/group", fields).await.ok().text("/data/id")
     }
 
-    async fn alias(&self, name: &str, entity: &str) -> String {
+    pub(crate) async fn alias(&self, name: &str, entity: &str) -> String {
         let fields = json!({ "name": name, "canonical_id": entity, "mount_accessor": self.accessor });
         self.put("identity/entity-alias", fields).await.ok().text("/data/id")
+    }
+
+    /// The server died, and another one serves its store.
+    pub(crate) async fn restart(self) -> Self {
+        Self { server: self.server.restart().await, accessor: self.accessor }
     }
 
     async fn reads(&self, token: &str, path: &str) -> u16 {

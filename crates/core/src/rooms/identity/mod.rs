@@ -5,6 +5,7 @@ mod entity_alias;
 mod group;
 mod group_alias;
 mod lookup;
+mod mfa;
 mod oidc;
 mod show;
 
@@ -30,6 +31,7 @@ impl Engine for IdentityRoom {
         all.extend(group::endpoints());
         all.extend(group_alias::endpoints());
         all.extend(lookup::endpoints());
+        all.extend(mfa::endpoints());
         all.extend(oidc::endpoints());
         all
     }

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use daypass_sdk::{Cx, Endpoint, Error, Keys, Kind, Operation, Outcome, Reply, Result};
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Sys;
@@ -26,10 +24,6 @@ fn nodes() -> Vec<Endpoint<Sys>> {
             .summary("List addresses below /.well-known/: there are none.")
             .on(Operation::Read, well_known)
             .on(Operation::List, well_known),
-        Endpoint::at(["mfa/validate"])
-            .summary("Finish a login that asks for a second factor: none does.")
-            .public()
-            .on(Operation::Update, mfa_validate),
         Endpoint::at(["experiments"]).summary("List experiments.").on(Operation::Read, experiments),
         Endpoint::at(["replication/status", "replication/dr/status", "replication/performance/status"])
             .summary("Show the state of replication: there is none.")
@@ -125,22 +119,6 @@ async fn activation_flags(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<R
 /// Errors: `NotFound`, always.
 async fn well_known(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Keys> {
     Ok(Keys(Vec::new()))
-}
-
-/// A second factor.
-#[derive(Debug, Deserialize, JsonSchema)]
-struct Factor {
-    /// The request that the login answered with.
-    #[serde(default, rename = "mfa_request_id")]
-    request_id: String,
-    /// What the methods ask for, by their ids.
-    #[serde(default, rename = "mfa_payload")]
-    _payload: Value,
-}
-
-/// Errors: `BadRequest`, always: no login asks for a second factor.
-async fn mfa_validate(_sys: Arc<Sys>, _cx: Cx, factor: Factor) -> Result<()> {
-    Err(Error::bad_request(if factor.request_id.is_empty() { "missing mfa_request_id" } else { "invalid request ID" }))
 }
 
 async fn experiments(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {

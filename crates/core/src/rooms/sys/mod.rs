@@ -14,6 +14,7 @@ mod locked_users;
 mod loggers;
 mod messages;
 mod metrics;
+mod mfa;
 mod mints;
 mod mount_fields;
 pub(crate) mod mounts;
@@ -60,6 +61,7 @@ impl Engine for Sys {
             loggers::endpoints(),
             messages::endpoints(),
             metrics::endpoints(),
+            mfa::endpoints(),
             mints::endpoints(),
             about::endpoints(),
             mounts::endpoints(),

@@ -13,8 +13,9 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::cli::{Failure, clean_path};
 use crate::client::answer::Answer;
@@ -24,6 +25,10 @@ use crate::show::value::Value;
 
 /// How long the provider's page may take: servers forget the login after that.
 const WAIT_MAX: Duration = Duration::from_mins(5);
+/// How long one connection may take.
+const CONNECTION_MAX: Duration = Duration::from_secs(5);
+/// Connections at one time.
+const CONNECTIONS_MAX: usize = 16;
 /// Longest form that a provider posts, in bytes.
 const FORM_BYTES_MAX: usize = 128 * 1024;
 const CALLBACK: &str = "/oidc/callback";
@@ -130,20 +135,21 @@ fn open(url: &str) -> Option<Child> {
 /// Waits for the provider's answer; other requests (a browser asks for an icon) are told that nothing is there.
 async fn wait(listener: TcpListener) -> Option<Came> {
     let clock = Arc::new(SystemClock::new());
-    let (sender, mut came) = mpsc::channel(1);
     let serve = async {
+        // Side by side: browsers open connections ahead of what they ask for, and say nothing on them.
+        let mut connections = JoinSet::new();
         loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
-            let sender = sender.clone();
-            let service = service_fn(move |request| answer(request, sender.clone()));
-            let connection = hyper::server::conn::http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-            // One at a time, and each for a moment only: a connection that says nothing must not keep the answer out.
             tokio::select! {
-                _ended = connection => {}
-                () = clock.sleep(Duration::from_secs(5)) => {}
-            }
-            if let Ok(came) = came.try_recv() {
-                return came;
+                accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
+                    if let Ok((stream, _)) = accepted {
+                        connections.spawn(serve(stream, Arc::clone(&clock)));
+                    }
+                }
+                Some(ended) = connections.join_next() => {
+                    if let Ok(Some(came)) = ended {
+                        return came;
+                    }
+                }
             }
         }
     };
@@ -151,6 +157,18 @@ async fn wait(listener: TcpListener) -> Option<Came> {
         came = serve => Some(came),
         () = clock.sleep(WAIT_MAX) => None,
     }
+}
+
+/// Serves one connection, for a moment only: those that say nothing must not keep the answer out. Ends once its page is sent.
+async fn serve(stream: TcpStream, clock: Arc<SystemClock>) -> Option<Came> {
+    let (sender, mut came) = mpsc::channel(1);
+    let service = service_fn(move |request| answer(request, sender.clone()));
+    let connection = hyper::server::conn::http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        _ended = connection => {}
+        () = clock.sleep(CONNECTION_MAX) => {}
+    }
+    came.try_recv().ok()
 }
 
 async fn answer(request: Request<Incoming>, came: mpsc::Sender<Came>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -209,7 +227,6 @@ fn failure(why: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -245,6 +262,22 @@ mod tests {
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
         text.split(' ').nth(1).unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn connections_that_say_nothing_do_not_hold_the_answer_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let clock = SystemClock::new();
+        let waiting = tokio::spawn(wait(listener));
+        let mut silent = Vec::new();
+        for _ in 1..CONNECTIONS_MAX {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let began = clock.elapsed();
+        assert_eq!(ask(address, format!("GET {CALLBACK}?state=s&code=c HTTP/1.1\r\nhost: x\r\n\r\n")).await, "200");
+        assert_eq!(waiting.await.unwrap().unwrap().fields["code"], "c");
+        assert!(clock.elapsed() - began < CONNECTION_MAX, "it came before any of them was given up");
     }
 
     #[tokio::test]

@@ -7,6 +7,8 @@
 //! Source: Vault API, "Kubernetes auth method"; Kubernetes API reference, TokenReview v1.
 
 mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod local;
 mod login;
 mod role;

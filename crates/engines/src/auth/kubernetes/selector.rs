@@ -45,6 +45,12 @@ impl Selector {
         selector.match_expressions.iter().all(sound).then_some(selector)
     }
 
+    /// Whether it names labels that there have to be.
+    pub(super) fn wants_labels(&self) -> bool {
+        let wants = |one: &Expression| matches!(one.operator, Operator::Exists | Operator::In);
+        !self.match_labels.is_empty() || self.match_expressions.iter().any(wants)
+    }
+
     /// Whether something with these labels is meant.
     pub(super) fn fits(&self, labels: &BTreeMap<String, String>) -> bool {
         let equal = self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value));

@@ -1,0 +1,131 @@
+//! Factor: whether what an auth method proved is enough for a token. Login enforcements decide, and the second factor that they want.
+//!
+//! A token of a login is made of a [`Proven`] and of nothing else, and only this module makes one: after no enforcement fitted the login, or
+//! after all that fitted it were satisfied, judged by the configuration of that very moment. A look-up that fails is no answer, and no token.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use daypass_base::Seconds;
+use daypass_sdk::{Error, Login, Result};
+use serde_json::{Value, json};
+
+use crate::identity::Standing;
+use crate::identity::mfa::factors::Factors;
+use crate::identity::mfa::waiting::Waiting;
+use crate::mounts::Live;
+use crate::node::{Inner, Unsealed};
+use crate::stages::identify::denied;
+use crate::stages::parse::Parsed;
+use crate::tokens::in_networks;
+
+/// A login that may have its token.
+pub(crate) struct Proven {
+    pub(crate) login: Login,
+    pub(crate) owner: Owner,
+    /// The mount that proved it.
+    pub(crate) live: Arc<Live>,
+    /// Where it was proved; the front of the token's lease id.
+    pub(crate) path: String,
+    pub(crate) warnings: Vec<String>,
+    _proof: (),
+}
+
+/// Whose login it is. Empty for logins of nobody in particular.
+#[derive(Debug, Default)]
+pub(crate) struct Owner {
+    pub(crate) entity_id: String,
+    /// Aliases of external groups among those that the login reported.
+    pub(crate) groups: Vec<String>,
+    pub(crate) standing: Arc<Standing>,
+}
+
+/// What became of a login.
+pub(crate) enum Asked {
+    Proven(Box<Proven>),
+    /// It waits for these factors; what the client is told of them.
+    Waits(Value),
+}
+
+/// Asks whether a login needs second factors, and checks those that came with it. Errors: `Denied` from outside the bound networks, while the
+/// owner is disabled, when a factor is wanted of nobody in particular, and when one that was presented is wrong; `TooMany` when too many wait.
+pub(crate) async fn ask(inner: &Inner, unsealed: &Unsealed, parsed: &Parsed, live: &Arc<Live>, login: Login) -> Result<Asked> {
+    check_networks(&login, parsed.peer.map(|peer| peer.ip()))?;
+    let (owner, config_version) = owner(unsealed, live, &login).await?;
+    let rules = unsealed.identities.mfa_rules(config_version).await?;
+    let wanted = rules.wanted(&live.row, &owner.entity_id, &owner.standing);
+    let proven = |login, owner, warnings| {
+        Asked::Proven(Box::new(Proven { login, owner, live: Arc::clone(live), path: parsed.path.clone(), warnings, _proof: () }))
+    };
+    if wanted.is_empty() {
+        let idle = (!parsed.factors.is_empty()).then(|| "Found MFA header but failed to find MFA Enforcement Config".to_owned());
+        return Ok(proven(login, owner, idle.into_iter().collect()));
+    }
+    if owner.entity_id.is_empty() {
+        // Nobody has a second factor of nobody.
+        return Err(denied());
+    }
+    let entity = owner.standing.current_id(&owner.entity_id).to_owned();
+    if !parsed.factors.is_empty() {
+        unsealed.identities.verify_factors(&rules, &wanted, &entity, &parsed.factors).await?;
+        return Ok(proven(login, owner, Vec::new()));
+    }
+    let id = crate::ids::uuid(&*inner.entropy);
+    let requirement = json!({ "mfa_request_id": id, "mfa_constraints": rules.constraints(&wanted) });
+    let waiting = Waiting {
+        login,
+        mount_accessor: live.row.accessor.clone(),
+        below: parsed.path.strip_prefix(&live.row.path).unwrap_or(&parsed.path).to_owned(),
+        wrap_ttl: parsed.wrap_ttl,
+        entity_id: entity,
+    };
+    unsealed.identities.mfa.waiting.add(&id, waiting, inner.clock.elapsed())?;
+    Ok(Asked::Waits(requirement))
+}
+
+/// Finishes a login that waits. It is judged anew, as if it came now: by the enforcements, groups and mounts of this moment. Also returns for
+/// how long the answer is to be wrapped, if the login asked for that. Errors: `BadRequest` when none waits under this id; `Denied` when the
+/// factors do not satisfy what is wanted, after which it goes on waiting.
+pub(crate) async fn validate(inner: &Inner, unsealed: &Unsealed, id: &str, factors: &Factors) -> Result<(Proven, Option<Seconds>)> {
+    let gone = || Error::bad_request("invalid request ID");
+    let taken = unsealed.identities.mfa.waiting.take(id, inner.clock.elapsed()).ok_or_else(gone)?;
+    let waiting = taken.waiting().ok_or_else(gone)?;
+    let table = unsealed.table.load_full();
+    // Of a mount that is being removed nobody gets a token any more.
+    let live = table.by_accessor(&waiting.mount_accessor).filter(|live| !live.row.tainted).map(Arc::clone).ok_or_else(gone)?;
+    let (owner, config_version) = owner(unsealed, &live, &waiting.login).await?;
+    let entity = owner.standing.current_id(&owner.entity_id);
+    if entity.is_empty() {
+        return Err(denied());
+    }
+    let rules = unsealed.identities.mfa_rules(config_version).await?;
+    let wanted = rules.wanted(&live.row, &owner.entity_id, &owner.standing);
+    if wanted.is_empty() {
+        // Nothing is left to satisfy, so nothing was proved here either: a login of now gets its token at once.
+        return Err(Error::bad_request("no login enforcement applies to this login any more: log in again"));
+    }
+    unsealed.identities.verify_factors(&rules, &wanted, entity, factors).await?;
+    let Waiting { login, below, wrap_ttl, .. } = taken.finish().ok_or_else(gone)?;
+    let path = format!("{}{below}", live.row.path);
+    Ok((Proven { login, owner, live, path, warnings: Vec::new(), _proof: () }, wrap_ttl))
+}
+
+/// Errors: `Denied` from elsewhere.
+pub(crate) fn check_networks(login: &Login, remote: Option<IpAddr>) -> Result<()> {
+    if in_networks(&login.bound_cidrs, remote) { Ok(()) } else { Err(denied()) }
+}
+
+/// Whose login it is, and the configuration version at that moment. Errors: `Denied` while the owner is disabled.
+async fn owner(unsealed: &Unsealed, live: &Live, login: &Login) -> Result<(Owner, u64)> {
+    if login.alias.is_empty() {
+        return Ok((Owner::default(), unsealed.tokens.config_version().await?));
+    }
+    let accessor = &live.row.accessor;
+    let (entity_id, config_version) = unsealed.identities.entity_of_alias(accessor, &login.alias).await?;
+    let groups = unsealed.identities.known_groups(accessor, &login.groups).await?;
+    let standing = unsealed.identities.standing_of(&entity_id, (accessor, &groups), config_version).await?;
+    if standing.refused() {
+        return Err(denied());
+    }
+    Ok((Owner { entity_id, groups, standing }, config_version))
+}
