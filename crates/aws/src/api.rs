@@ -15,7 +15,7 @@ pub type Result<T> = std::result::Result<T, AwsError>;
 ///
 /// Every method checks its input first as AWS's SDK v1 did, so that what cannot succeed never leaves the machine
 /// (`InvalidParameter`, recorded from Vault), and fails with [`crate::ErrorKind::Unreachable`] once [`Call::deadline`] is over.
-pub trait Aws: crate::Callers + crate::Ecr + crate::Iam + crate::IamRoles + crate::SignIn {
+pub trait Aws: crate::Callers + crate::Ec2 + crate::Ecr + crate::Iam + crate::IamRoles + crate::SignIn {
     /// `sts:AssumeRole`: credentials of an IAM role.
     fn assume_role<'a>(&'a self, call: Call<'a>, input: AssumeRole) -> BoxFuture<'a, Result<Credential>>;
     /// `sts:GetFederationToken`: credentials of a federated user; works with an IAM user's own keys only.

@@ -132,7 +132,8 @@ fn kind_of(code: &str, status: u16) -> ErrorKind {
         | "PackedPolicyTooLargeException"
         | "ValidationError"
         | "ValidationException" => ErrorKind::Malformed,
-        "NoSuchEntity" | "NoSuchEntityException" => ErrorKind::NotFound,
+        "InvalidInstanceID.Malformed" => ErrorKind::Malformed,
+        "InvalidInstanceID.NotFound" | "NoSuchEntity" | "NoSuchEntityException" => ErrorKind::NotFound,
         "BandwidthLimitExceeded"
         | "EC2ThrottledException"
         | "LimitExceededException"

@@ -1,6 +1,7 @@
 //! AWS from a script, for tests of everything above this crate.
 
 mod callers;
+mod ec2;
 mod ecr;
 mod roles;
 mod signin;
@@ -38,6 +39,7 @@ struct State {
     iam: users::Users,
     roles: roles::Roles,
     registries: ecr::Registries,
+    ec2: ec2::Instances,
 }
 
 /// A call that was made, and where to.
@@ -57,6 +59,8 @@ pub enum Made {
     Forwarded(String, crate::SignedIdentity),
     /// A look-up of a principal: the account whose keys signed it, and what was asked for.
     Principal(String, crate::PrincipalKind, String),
+    /// `ec2:DescribeInstances`: the account whose keys signed it, the region and the instance.
+    Instance(String, String, String),
     /// `getSigninToken` of the console's federation endpoint.
     ConsoleVisit(AskedVisit),
     /// One of the reads of a group's policies: the action and the group.

@@ -9,6 +9,7 @@
 mod answer;
 mod api;
 mod caller;
+mod ec2;
 mod ecr;
 pub mod error;
 mod fake;
@@ -25,6 +26,7 @@ pub use api::{
     WebTokens,
 };
 pub use caller::{Callers, Principal, PrincipalKind, SignedForm, SignedIdentity};
+pub use ec2::{DescribeInstance, Ec2, Instance, InstanceProfile};
 pub use ecr::{AuthorizationToken, Ecr, Login, Logins, PUBLIC_REGISTRY};
 pub use error::{AwsError, ErrorKind};
 pub use fake::{AskedLogin, AskedVisit, FakeAws, FakeGroup, Gate, Made};

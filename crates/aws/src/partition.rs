@@ -114,6 +114,17 @@ impl Partition {
         format!("https://api.ecr.{region}.{}", self.dns_suffix())
     }
 
+    /// The URL of EC2's API in a region.
+    ///
+    /// ```
+    /// use daypass_aws::Partition;
+    /// assert_eq!(Partition::Aws.ec2_api("eu-west-1"), "https://ec2.eu-west-1.amazonaws.com");
+    /// ```
+    #[must_use]
+    pub fn ec2_api(self, region: &str) -> String {
+        format!("https://ec2.{region}.{}", self.dns_suffix())
+    }
+
     /// The host of an account's registry in a region.
     ///
     /// ```

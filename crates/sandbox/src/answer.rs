@@ -18,6 +18,8 @@ pub(crate) type Reply = Response<Full<Bytes>>;
 pub(crate) enum Dialect {
     /// JSON 1.1 (ECR).
     Json,
+    /// EC2's XML.
+    Ec2,
     /// XML in this namespace (STS, IAM).
     Xml(&'static str),
 }
@@ -87,6 +89,13 @@ pub(crate) fn xml(namespace: &str, action: &str, result: &Xml, request_id: &str)
     reply(200, "text/xml", text, request_id)
 }
 
+/// A success of EC2's protocol, which has no result around it.
+pub(crate) fn ec2_xml(namespace: &str, action: &str, result: &Xml, request_id: &str) -> Reply {
+    let text =
+        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{action}Response xmlns=\"{namespace}\">{}</{action}Response>", result.text);
+    reply(200, "text/xml", text, request_id)
+}
+
 /// A success of a JSON protocol.
 pub(crate) fn amz_json(value: &Value, request_id: &str) -> Reply {
     reply(200, "application/x-amz-json-1.1", value.to_string(), request_id)
@@ -104,6 +113,14 @@ pub(crate) fn fault(dialect: Dialect, fault: &Fault, request_id: &str) -> Reply 
                 json!({"__type": fault.json_code(), "message": fault.message}).to_string(),
                 request_id,
             )
+        }
+        Dialect::Ec2 => {
+            let mut body = Xml::default();
+            body.within("Error", |xml| {
+                xml.field("Code", fault.code).field("Message", &fault.message);
+            });
+            let text = format!("<Response><Errors>{}</Errors><RequestID>{request_id}</RequestID></Response>", body.text);
+            reply(fault.status, "text/xml", text, request_id)
         }
         Dialect::Xml(namespace) => {
             let mut body = Xml::default();

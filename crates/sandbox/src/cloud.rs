@@ -11,13 +11,14 @@ use parking_lot::{Mutex, RwLock};
 use crate::answer::{self, Dialect, Reply};
 use crate::control::{Control, Disturbance};
 use crate::fault::{Fault, Result};
+use crate::instances::{INSTANCES_MAX, InstanceSeed};
 use crate::request::{Params, Request};
 use crate::seal::Sealer;
 use crate::session::{Bearer, Caller, CallerKind, Session};
 use crate::sigv4::{self, Presented};
 use crate::state::{State, quota};
 use crate::world::ProviderSeed;
-use crate::{ecr, iam, sts};
+use crate::{ecr, iam, instances, sts};
 
 /// Everything that requests share.
 pub(crate) struct Cloud {
@@ -36,6 +37,7 @@ pub(crate) struct Cloud {
 /// The AWS services played here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {
+    Ec2,
     Ecr,
     EcrPublic,
     Iam,
@@ -45,6 +47,7 @@ pub(crate) enum Service {
 impl Service {
     pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {
+            "ec2" => Self::Ec2,
             "ecr" => Self::Ecr,
             "ecr-public" => Self::EcrPublic,
             "iam" => Self::Iam,
@@ -55,6 +58,7 @@ impl Service {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Ec2 => "ec2",
             Self::Ecr => "ecr",
             Self::EcrPublic => "ecr-public",
             Self::Iam => "iam",
@@ -64,6 +68,7 @@ impl Service {
 
     fn dialect(self) -> Dialect {
         match self {
+            Self::Ec2 => Dialect::Ec2,
             Self::Ecr | Self::EcrPublic => Dialect::Json,
             Self::Iam => Dialect::Xml(iam::NAMESPACE),
             Self::Sts => Dialect::Xml(sts::NAMESPACE),
@@ -141,6 +146,19 @@ impl Cloud {
         Ok(())
     }
 
+    /// Adds an instance to an account, or changes it.
+    pub(crate) fn set_instance(&self, account: &str, instance: InstanceSeed) -> std::result::Result<(), String> {
+        instance.check()?;
+        let mut state = self.state.write();
+        let known = state.accounts.get_mut(account).map(|account| &mut account.instances);
+        let known = known.ok_or_else(|| format!("account {account:?} is not in this world"))?;
+        if known.len() >= INSTANCES_MAX && !known.contains_key(&instance.id) {
+            return Err(format!("the account has {INSTANCES_MAX} instances, which is the limit"));
+        }
+        known.insert(instance.id.clone(), instance);
+        Ok(())
+    }
+
     /// Reads the keys of the issuer of a web identity token anew, where those that are known have none of the token's name.
     async fn learn_keys(&self, params: &Params) {
         let Some((account, name, issuer)) = sts::unknown_key(&self.state.read(), params) else { return };
@@ -160,6 +178,7 @@ impl Cloud {
             (Service::Sts, None) => sts::web_identity(self, call),
             (Service::Sts, Some(caller)) => sts::perform(self, call, caller, action),
             (Service::Iam, Some(caller)) => iam::perform(self, call, caller, action),
+            (Service::Ec2, Some(caller)) => instances::perform(self, call, caller, action),
             (Service::Ecr | Service::EcrPublic, Some(caller)) => ecr::perform(self, call, caller, service, action),
             (_, None) => Err(Fault::missing_token()),
         }
@@ -271,7 +290,7 @@ fn identify(request: &Request, presented: Option<&Presented>) -> Result<(Service
     };
     let service = service.ok_or_else(|| {
         let name: String = presented.map(|presented| presented.service.chars().take(40).collect()).unwrap_or_default();
-        Fault::new(400, "InvalidAction", format!("The sandbox plays sts, iam, ecr and ecr-public, not '{name}'."))
+        Fault::new(400, "InvalidAction", format!("The sandbox plays sts, iam, ec2, ecr and ecr-public, not '{name}'."))
     })?;
     if service.dialect() == Dialect::Json {
         let action = target.and_then(|target| target.rsplit_once('.')).map_or("", |(_, action)| action);
@@ -285,7 +304,12 @@ fn identify(request: &Request, presented: Option<&Presented>) -> Result<(Service
     }
     let action = action?.chars().take(ACTION_MAX).collect::<String>();
     let version = params.get("Version").unwrap_or_default();
-    if version != if service == Service::Iam { "2010-05-08" } else { "2011-06-15" } {
+    let known = match service {
+        Service::Ec2 => instances::VERSION,
+        Service::Iam => "2010-05-08",
+        _ => "2011-06-15",
+    };
+    if version != known {
         return Err(Fault::invalid_action(&action, &version.chars().take(20).collect::<String>()));
     }
     Ok((service, params, action))

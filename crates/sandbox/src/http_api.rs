@@ -1,4 +1,5 @@
-//! The endpoints that real AWS does not have: `/_sandbox/health`, `/_sandbox/calls`, `/_sandbox/control`, `/_sandbox/ecr/verify`.
+//! The endpoints that real AWS does not have: `/_sandbox/health`, `/_sandbox/calls`, `/_sandbox/control`, `/_sandbox/ecr/verify`,
+//! `/_sandbox/identity-certificate`.
 //!
 //! Calls and control answer callers on this machine only.
 
@@ -12,6 +13,7 @@ use crate::answer::{self, Reply};
 use crate::cloud::Cloud;
 use crate::control::Rule;
 use crate::ecr;
+use crate::instances::InstanceSeed;
 use crate::request::Request;
 use crate::world::ProviderSeed;
 
@@ -31,6 +33,15 @@ struct Order {
     /// Seconds.
     key_delay: Option<u64>,
     provider: Option<Registration>,
+    instance: Option<Placed>,
+}
+
+/// An instance to add to an account, or to change.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Placed {
+    account: String,
+    instance: InstanceSeed,
 }
 
 /// An OIDC provider to register in an account.
@@ -49,7 +60,7 @@ struct Registration {
 pub(crate) fn answer(cloud: &Cloud, request: &Request) -> Reply {
     match (request.method.as_str(), request.path.as_str()) {
         ("GET" | "HEAD", "/_sandbox/health") => {
-            answer::json(200, &json!({"status": "ok", "services": ["sts", "iam", "ecr", "ecr-public"]}))
+            answer::json(200, &json!({"status": "ok", "services": ["sts", "iam", "ec2", "ecr", "ecr-public"]}))
         }
         ("GET", "/_sandbox/ecr/verify") => ecr::verify(cloud, request),
         (_, "/_sandbox/calls" | "/_sandbox/control") if !request.peer.is_loopback() => {
@@ -60,7 +71,7 @@ pub(crate) fn answer(cloud: &Cloud, request: &Request) -> Reply {
         ("POST", "/_sandbox/control") => control(cloud, request),
         _ => answer::json(
             404,
-            &json!({"error": "known are GET /_sandbox/health, /_sandbox/calls, /_sandbox/ecr/verify, and GET and POST /_sandbox/control"}),
+            &json!({"error": "known are GET /_sandbox/health, /_sandbox/calls, /_sandbox/ecr/verify, /_sandbox/identity-certificate, and GET and POST /_sandbox/control"}),
         ),
     }
 }
@@ -95,6 +106,9 @@ fn obey(cloud: &Cloud, order: Order) -> Result<(), String> {
     }
     if let Some(seconds) = order.key_delay {
         control.set_key_delay(Duration::from_secs(seconds));
+    }
+    if let Some(Placed { account, instance }) = order.instance {
+        cloud.set_instance(&account, instance)?;
     }
     match order.provider {
         Some(Registration { account, url, audiences, jwks }) => cloud.register(&account, &ProviderSeed { url, audiences, jwks }),

@@ -1,4 +1,5 @@
-//! A strict fake of AWS in one process: STS, IAM, ECR, the ECS container credentials endpoint and the instance metadata service.
+//! A strict fake of AWS in one process: STS, IAM, ECR, `DescribeInstances` of EC2, the ECS container credentials endpoint and the
+//! instance metadata service.
 //!
 //! It verifies what AWS verifies (signatures, session tokens, expiry, trust policies, permissions, lengths of sessions, sizes) and
 //! refuses in AWS's words, so that what works here has a fair chance to work there. It is for development, demonstrations and tests:
@@ -14,10 +15,12 @@ mod cloud;
 mod condition;
 mod control;
 mod discovery;
+mod documents;
 mod ecr;
 mod fault;
 mod http_api;
 mod iam;
+mod instances;
 mod jwt;
 mod metadata;
 mod mfa;
@@ -34,5 +37,7 @@ mod trust;
 mod world;
 
 pub use control::{Call, Control, ControlError, Effect, Rule};
+pub use documents::DocumentSigner;
+pub use instances::InstanceSeed;
 pub use server::{Options, Running, StartError, start};
 pub use world::{ProviderSeed, World, WorldError};

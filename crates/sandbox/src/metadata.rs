@@ -3,6 +3,8 @@
 //! Sources: Amazon ECS developer guide, "Task IAM role"; AWS SDKs reference guide, "Container credential provider"; Amazon EC2 user
 //! guide, "Use the Instance Metadata Service". Both give out the same credential until half of its life is over, then a new one.
 
+use std::sync::OnceLock;
+
 use aws_lc_rs::constant_time;
 use data_encoding::HEXLOWER;
 use daypass_base::{Entropy, Secret, Timestamp};
@@ -12,7 +14,9 @@ use serde_json::{Value, json};
 
 use crate::answer::{self, Reply};
 use crate::cloud::Cloud;
+use crate::documents::DocumentSigner;
 use crate::fault::Result;
+use crate::instances::{self, InstanceSeed};
 use crate::request::Request;
 use crate::seal::Purpose;
 use crate::session::Credential;
@@ -27,6 +31,9 @@ pub(crate) struct Metadata {
     task: Identity,
     instance: Identity,
     instance_id: String,
+    started: Timestamp,
+    /// Made when it is first needed.
+    signer: OnceLock<Option<DocumentSigner>>,
 }
 
 /// A role that is handed out, with the credential that is handed out now.
@@ -38,7 +45,13 @@ struct Identity {
 }
 
 impl Metadata {
-    pub(crate) fn new(region: &str, task_role: Option<&str>, instance_role: Option<&str>, entropy: &dyn Entropy) -> Self {
+    pub(crate) fn new(
+        region: &str,
+        task_role: Option<&str>,
+        instance_role: Option<&str>,
+        entropy: &dyn Entropy,
+        started: Timestamp,
+    ) -> Self {
         let hex = |bytes: &[u8]| HEXLOWER.encode(bytes);
         let instance_id = format!("i-{}", hex(&entropy.bytes::<9>()).get(..17).unwrap_or_default());
         let identity = |role: Option<&str>, service, session_name: &str| Identity {
@@ -54,6 +67,39 @@ impl Metadata {
             task: identity(task_role, "ecs-tasks.amazonaws.com", &hex(&entropy.bytes::<16>())),
             instance: identity(instance_role, "ec2.amazonaws.com", &instance_id),
             instance_id,
+            started,
+            signer: OnceLock::new(),
+        }
+    }
+
+    /// The instance, and the account that it belongs to.
+    pub(crate) fn own_instance(&self) -> (&str, InstanceSeed) {
+        let instance = InstanceSeed {
+            id: self.instance_id.clone(),
+            region: self.region.clone(),
+            ami: instances::image(),
+            state: "running".to_owned(),
+            vpc: "vpc-00000000000000000".to_owned(),
+            subnet: "subnet-00000000000000000".to_owned(),
+            profile: self.instance.role_arn.as_deref().map(profile_of).unwrap_or_default(),
+            tags: std::collections::BTreeMap::new(),
+        };
+        (self.account(), instance)
+    }
+
+    fn account(&self) -> &str {
+        self.instance.role_arn.as_deref().and_then(|arn| arn.split(':').nth(4)).unwrap_or("000000000000")
+    }
+
+    /// The certificate that verifies the instance's documents, in PEM.
+    pub(crate) fn certificate(&self) -> Reply {
+        self.signed(DocumentSigner::certificate_pem)
+    }
+
+    fn signed(&self, text: impl FnOnce(&DocumentSigner) -> String) -> Reply {
+        match self.signer.get_or_init(DocumentSigner::new) {
+            Some(signer) => answer::text(200, text(signer)),
+            None => answer::text(500, "Internal Server Error"),
         }
     }
 
@@ -114,7 +160,9 @@ impl Metadata {
             "meta-data/placement/availability-zone" => answer::text(200, format!("{}a", self.region)),
             "meta-data/iam/info" => self.profile(cloud),
             "meta-data/iam/security-credentials" => role.map_or_else(|| answer::text(404, "Not Found"), |role| answer::text(200, role)),
-            "dynamic/instance-identity/document" => self.identity_document(),
+            "dynamic/instance-identity/document" => answer::text(200, self.identity_document()),
+            "dynamic/instance-identity/rsa2048" => self.signed(|signer| signer.pkcs7(self.identity_document().as_bytes())),
+            "dynamic/instance-identity/signature" => self.signed(|signer| signer.signature(self.identity_document().as_bytes())),
             other => match (other.strip_prefix("meta-data/iam/security-credentials/"), role) {
                 (Some(asked), Some(role)) if asked == role => self.role_credentials(cloud),
                 _ => answer::text(404, "Not Found"),
@@ -147,20 +195,24 @@ impl Metadata {
         let updated = Timestamp::from_seconds(cloud.clock.now().seconds()).to_string();
         answer::json(
             200,
-            &json!({"Code": "Success", "LastUpdated": updated, "InstanceProfileArn": arn.replacen(":role/", ":instance-profile/", 1), "InstanceProfileId": "AIPASANDBOXSANDBOXSAN"}),
+            &json!({"Code": "Success", "LastUpdated": updated, "InstanceProfileArn": profile_of(arn), "InstanceProfileId": "AIPASANDBOXSANDBOXSAN"}),
         )
     }
 
-    fn identity_document(&self) -> Reply {
-        let account = self.instance.role_arn.as_deref().and_then(|arn| arn.split(':').nth(4)).unwrap_or("000000000000");
-        answer::json(
-            200,
-            &json!({
-                "accountId": account, "architecture": "x86_64", "availabilityZone": format!("{}a", self.region), "imageId": "ami-00000000000000000",
-                "instanceId": self.instance_id, "instanceType": "t3.micro", "privateIp": "127.0.0.1", "region": self.region, "version": "2017-09-30",
-            }),
-        )
+    fn identity_document(&self) -> String {
+        let document = json!({
+            "accountId": self.account(), "architecture": "x86_64", "availabilityZone": format!("{}a", self.region),
+            "imageId": instances::image(), "instanceId": self.instance_id, "instanceType": "t3.micro",
+            "pendingTime": Timestamp::from_seconds(self.started.seconds()), "privateIp": "127.0.0.1", "region": self.region,
+            "version": "2017-09-30",
+        });
+        format!("{document:#}")
     }
+}
+
+/// ARN of the instance profile of the same name as a role.
+fn profile_of(role_arn: &str) -> String {
+    role_arn.replacen(":role/", ":instance-profile/", 1)
 }
 
 impl Identity {

@@ -19,6 +19,7 @@ use crate::answer::{self, Reply};
 use crate::cloud::{Cloud, Outcome};
 use crate::control::Control;
 use crate::http_api;
+use crate::instances::InstanceSeed;
 use crate::metadata::Metadata;
 use crate::request::Request;
 use crate::seal::Sealer;
@@ -95,8 +96,13 @@ pub async fn start(options: Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Ent
     let sealer = Sealer::new(entropy.clone()).ok_or(StartError::Crypto)?;
     let control = Control::default();
     control.set_endpoint_lifetime(options.endpoint_lifetime);
-    let metadata = Metadata::new(options.world.region(), options.world.task_role(), options.world.instance_role(), entropy.as_ref());
+    let metadata =
+        Metadata::new(options.world.region(), options.world.task_role(), options.world.instance_role(), entropy.as_ref(), clock.now());
     let cloud = Cloud::new(state, sealer, clock.clone(), control, session_min);
+    let (account, instance) = metadata.own_instance();
+    if let Err(problem) = cloud.set_instance(account, instance) {
+        tracing::debug!(problem, "the instance of the metadata service is not known to EC2");
+    }
     let listen_error = |source| StartError::Listen { address: options.listen, source };
     let listener = TcpListener::bind(options.listen).await.map_err(listen_error)?;
     let address = listener.local_addr().map_err(listen_error)?;
@@ -147,6 +153,11 @@ impl Running {
     /// Makes an account trust an OIDC issuer, with the keys that its tokens are checked against.
     pub fn register_provider(&self, account: &str, provider: &ProviderSeed) -> Result<(), String> {
         self.shared.cloud.register(account, provider)
+    }
+
+    /// Adds an instance to an account, or changes it.
+    pub fn set_instance(&self, account: &str, instance: InstanceSeed) -> Result<(), String> {
+        self.shared.cloud.set_instance(account, instance)
     }
 
     /// Stops accepting, lets requests in flight finish (10 seconds at most), and returns.
@@ -252,6 +263,7 @@ async fn answer(shared: &Shared, peer: IpAddr, request: http::Request<Incoming>)
         peer: peer.to_canonical(),
     };
     match request.path.as_str() {
+        "/_sandbox/identity-certificate" => Ok(shared.metadata.certificate()),
         path if path.starts_with("/_sandbox/") => Ok(http_api::answer(&shared.cloud, &request)),
         signin::PATH => Ok(signin::answer(&shared.cloud, &request)),
         path if path.starts_with("/latest/") => Ok(shared.metadata.instance(&shared.cloud, &request)),

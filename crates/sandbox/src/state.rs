@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use daypass_base::{Secret, Timestamp};
 
+use crate::instances::InstanceSeed;
 use crate::jwt::VerifyingKey;
 use crate::policy::Document;
 
@@ -30,6 +31,8 @@ pub(crate) struct Account {
     pub(crate) policies: BTreeMap<String, Managed>,
     /// OIDC providers by URL without the scheme.
     pub(crate) providers: HashMap<String, Provider>,
+    /// By id.
+    pub(crate) instances: BTreeMap<String, InstanceSeed>,
     /// Names in lower case with `user/` and so on in front: they are unique without regard to case.
     pub(crate) names: HashSet<String>,
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::discovery;
 use crate::fault::Fault;
+use crate::instances::InstanceSeed;
 use crate::policy::{Document, Use};
 use crate::seal::{IdKind, new_id};
 use crate::state::{AccessKey, Account, Grants, Group, Managed, Mfa, Policy, Provider, Role, State, User, quota};
@@ -67,6 +68,8 @@ struct AccountSeed {
     policies: Vec<ManagedSeed>,
     #[serde(default)]
     oidc_providers: Vec<ProviderSeed>,
+    #[serde(default)]
+    instances: Vec<InstanceSeed>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -280,6 +283,10 @@ impl Builder<'_> {
         }
         for user in &seed.users {
             self.user(&seed.id, user)?;
+        }
+        for instance in &seed.instances {
+            instance.check().map_err(|problem| bad(&format!("account {}", seed.id), problem))?;
+            self.account.instances.insert(instance.id.clone(), instance.clone());
         }
         for provider in &seed.oidc_providers {
             let (name, provider) =

@@ -1,8 +1,10 @@
-"""IAM users and their keys against a second fake AWS, which others wrote: what the server says it made is really there, and really gone.
+"""IAM users and their keys, and the login of an instance, against a second fake AWS, which others wrote: what the server says it made is really there, and really gone.
 
 The fake is moto (MOTO names it); what is there is asked of it with boto3, past the server.
 """
 
+import base64
+import datetime
 import json
 import os
 import sys
@@ -13,6 +15,10 @@ from pathlib import Path
 
 import boto3
 from botocore.exceptions import ClientError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from proof import SERVER, TOKEN, Proof  # noqa: E402
@@ -209,6 +215,59 @@ def unmounted():
     prove("goes with the mount", status == 204 and users() == before, (answer, users() - before))
 
 
+class DocumentSigner:
+    """Signs documents of instances, as AWS does; the library that it signs with is not ours."""
+
+    def __init__(self):
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        name = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "a fake of AWS")])
+        now = datetime.datetime.now(datetime.timezone.utc)
+        builder = x509.CertificateBuilder(name, name, self.key.public_key(), 7, now, now + datetime.timedelta(days=2))
+        self.certificate = builder.sign(self.key, hashes.SHA256())
+
+    def pem(self):
+        return self.certificate.public_bytes(Encoding.PEM).decode()
+
+    def message(self, document):
+        builder = pkcs7.PKCS7SignatureBuilder().set_data(document).add_signer(self.certificate, self.key, hashes.SHA256())
+        return base64.b64encode(builder.sign(Encoding.DER, [pkcs7.PKCS7Options.Binary])).decode()
+
+    def signature(self, document):
+        return base64.b64encode(self.key.sign(document, padding.PKCS1v15(), hashes.SHA256())).decode()
+
+
+def instance():
+    """An instance that boto3 makes at moto logs in with its document, as long as moto says that it runs."""
+    ec2 = client("ec2")
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, InstanceType="t3.micro")["Instances"][0]
+    identity = client("sts").get_caller_identity()["Account"]
+    signer = DocumentSigner()
+    document = json.dumps({"accountId": identity, "imageId": image, "instanceId": made["InstanceId"], "pendingTime": "2026-01-01T00:00:00Z",
+                           "region": "us-east-1", "version": "2017-09-30"}).encode()
+    status, answer = ask("POST", "sys/auth/aws", {"type": "aws"})
+    prove("an aws auth mount", status == 204, answer)
+    config = {"access_key": "AKIAIOSFODNN7EXAMPLE", "secret_key": "example", "endpoint": MOTO, "iam_endpoint": MOTO, "sts_endpoint": MOTO}
+    ask("POST", "auth/aws/config/client", config)
+    for kind in ("pkcs7", "identity"):
+        status, answer = ask("POST", f"auth/aws/config/certificate/{kind}", {"aws_public_cert": signer.pem(), "type": kind})
+        prove(f"a certificate for {kind}", status == 204, answer)
+    role = {"auth_type": "ec2", "bound_account_id": identity, "bound_ami_id": image, "bound_vpc_id": made["VpcId"], "bound_subnet_id": made["SubnetId"]}
+    ask("POST", "auth/aws/role/instance", role)
+    status, answer = ask("POST", "auth/aws/login", {"role": "instance", "pkcs7": signer.message(document)})
+    nonce = ((answer.get("auth") or {}).get("metadata") or {}).get("nonce")
+    if not prove("the instance logs in with its PKCS#7 document", status == 200 and nonce, answer):
+        return
+    prove.secret(answer["auth"]["client_token"])
+    again = {"role": "instance", "identity": base64.b64encode(document).decode(), "signature": signer.signature(document), "nonce": nonce}
+    status, answer = ask("POST", "auth/aws/login", again)
+    prove("and again with document, signature and nonce", status == 200, answer)
+    ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
+    status, answer = ask("POST", "auth/aws/login", again)
+    prove("and no more once it is terminated", status == 400 and "not in 'running' state" in json.dumps(answer), answer)
+    ask("DELETE", "sys/auth/aws")
+
+
 old = set_up()
 key = static_role()
 full_user()
@@ -218,5 +277,6 @@ crowded_static_role()
 rotate_root(old)
 rotated_static_role(key)
 unmounted()
+instance()
 print(f"{prove.passed} passed, {prove.failed} failed")
 sys.exit(1 if prove.failed else 0)

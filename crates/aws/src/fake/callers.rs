@@ -103,4 +103,4 @@ impl Callers for FakeAws {
 }
 
 /// The account of keys that were not given out here.
-const OWN_ACCOUNT: &str = "123456789012";
+pub(super) const OWN_ACCOUNT: &str = "123456789012";

@@ -37,9 +37,9 @@ impl Ecr for LiveAws {
 }
 
 /// Who signs, and for where.
-struct Signer {
-    credentials: Credentials,
-    region: String,
+pub(super) struct Signer {
+    pub(super) credentials: Credentials,
+    pub(super) region: String,
 }
 
 impl LiveAws {
@@ -96,24 +96,37 @@ fn request(signer: &Signer, input: &AuthorizationToken, everything_at: Option<&s
         serde_json::json!({ "registryIds": input.registry_ids }).to_string()
     };
     let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
+    signed(signer, &Outgoing { service, url: &url, headers: &headers, body: body.as_bytes() }, now)
+}
+
+/// A request that is to be signed.
+pub(super) struct Outgoing<'a> {
+    pub(super) service: &'static str,
+    pub(super) url: &'a str,
+    pub(super) headers: &'a [(&'static str, &'static str)],
+    pub(super) body: &'a [u8],
+}
+
+/// Signs a POST with AWS's own signer.
+pub(super) fn signed(signer: &Signer, outgoing: &Outgoing<'_>, now: SystemTime) -> Result<HttpRequest> {
     let identity = signer.credentials.clone().into();
     let params = v4::SigningParams::builder()
         .identity(&identity)
         .region(&signer.region)
-        .name(service)
+        .name(outgoing.service)
         .time(now)
         .settings(SigningSettings::default())
         .build()
         .map_err(|error| AwsError::unreachable(causes(&error)))?
         .into();
-    let signable = SignableRequest::new("POST", url.as_str(), headers.into_iter(), SignableBody::Bytes(body.as_bytes()))
+    let signable = SignableRequest::new("POST", outgoing.url, outgoing.headers.iter().copied(), SignableBody::Bytes(outgoing.body))
         .map_err(|error| AwsError::unreachable(causes(&error)))?;
     let (instructions, _signature) = sign(signable, &params).map_err(|error| AwsError::unreachable(causes(&error)))?.into_parts();
-    let mut request = HttpRequest::new(SdkBody::from(body.clone()));
+    let mut request = HttpRequest::new(SdkBody::from(outgoing.body));
     request.set_method("POST").map_err(|error| AwsError::unreachable(causes(&error)))?;
-    request.set_uri(url.as_str()).map_err(|error| AwsError::unreachable(causes(&error)))?;
-    for (name, value) in headers {
-        request.headers_mut().insert(name, value);
+    request.set_uri(outgoing.url).map_err(|error| AwsError::unreachable(causes(&error)))?;
+    for (name, value) in outgoing.headers {
+        request.headers_mut().insert(*name, *value);
     }
     for (name, value) in instructions.headers() {
         request.headers_mut().insert(name.to_owned(), value.to_owned());

@@ -18,7 +18,12 @@ pub(super) struct Form(String);
 
 impl Form {
     pub(super) fn new(action: &str) -> Self {
-        Self(format!("Action={action}&Version={VERSION}"))
+        Self::of(action, VERSION)
+    }
+
+    /// A form for another service than STS.
+    pub(super) fn of(action: &str, version: &str) -> Self {
+        Self(format!("Action={action}&Version={version}"))
     }
 
     pub(super) fn add(&mut self, name: &str, value: &str) {

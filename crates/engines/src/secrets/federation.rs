@@ -11,18 +11,18 @@ use super::arn::{self, Arn};
 
 /// How a mount is known at AWS.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Federation<'a> {
+pub(crate) struct Federation<'a> {
     /// ARN of the IAM role.
-    pub(super) role_arn: &'a str,
+    pub(crate) role_arn: &'a str,
     /// Whom the tokens are for.
-    pub(super) audience: &'a str,
+    pub(crate) audience: &'a str,
     /// How long a token is good; zero for an hour.
-    pub(super) ttl: Seconds,
+    pub(crate) ttl: Seconds,
 }
 
 impl Federation<'_> {
     /// What stands in for keys.
-    pub(super) fn identity(self, cx: &Cx) -> WebIdentity {
+    pub(crate) fn identity(self, cx: &Cx) -> WebIdentity {
         let Self { role_arn, audience, .. } = self;
         let ttl = self.ttl.set().unwrap_or(TTL_DEFAULT);
         WebIdentity {
@@ -34,12 +34,12 @@ impl Federation<'_> {
     }
 
     /// A token, made and thrown away. Errors: what hinders.
-    pub(super) async fn try_out(self, cx: &Cx) -> Result<()> {
+    pub(crate) async fn try_out(self, cx: &Cx) -> Result<()> {
         cx.identity_token(self.audience, self.ttl.set().unwrap_or(TTL_DEFAULT)).await.map(|_token| ())
     }
 
     /// Errors: `BadRequest` when there is no role, or tokens would be over before STS has seen them.
-    pub(super) fn check(self) -> Result<()> {
+    pub(crate) fn check(self) -> Result<()> {
         if self.role_arn.is_empty() {
             return Err(Error::bad_request("missing required 'role_arn' when 'identity_token_audience' is set"));
         }

@@ -4,7 +4,7 @@ mod arn;
 pub(crate) mod at_aws;
 pub mod aws;
 pub mod ecr;
-mod federation;
+pub(crate) mod federation;
 pub mod kv1;
 pub mod kv2;
 mod kv_path;

@@ -56,7 +56,11 @@ impl Fake {
 
     /// Status and body of a query-protocol call.
     pub(crate) async fn call(&self, signer: &Signer, params: &[(&str, &str)]) -> (u16, String) {
-        let version = if signer.service == "iam" { "2010-05-08" } else { "2011-06-15" };
+        let version = match signer.service.as_str() {
+            "ec2" => "2016-11-15",
+            "iam" => "2010-05-08",
+            _ => "2011-06-15",
+        };
         let pairs = params.iter().copied().chain([("Version", version)]);
         let body = pairs.map(|(name, value)| format!("{}={}", percent_encode(name), percent_encode(value))).collect::<Vec<_>>().join("&");
         self.send(&signer.post(&body, None, self.clock.now())).await

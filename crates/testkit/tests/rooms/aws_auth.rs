@@ -22,7 +22,7 @@ impl Is for Answer {
 
 /// A signed request as a client would hand it in, before it is encoded.
 #[derive(Clone)]
-struct Signed {
+pub(crate) struct Signed {
     method: &'static str,
     url: String,
     body: String,
@@ -37,7 +37,7 @@ fn authorization(region: &str, headers: &str, digit: &str) -> String {
 }
 
 /// Signed for the global endpoint; `digit` makes signatures differ.
-fn signed(digit: &str) -> Signed {
+pub(crate) fn signed(digit: &str) -> Signed {
     let covers = "content-length;content-type;host;x-amz-date;x-amz-security-token;x-vault-aws-iam-server-id";
     let headers = [
         ("Authorization", json!([authorization("us-east-1", covers, digit)])),
@@ -84,7 +84,7 @@ impl Signed {
         format!("{{{}}}", pairs.join(","))
     }
 
-    fn fields(&self, role: &str) -> Value {
+    pub(crate) fn fields(&self, role: &str) -> Value {
         let encode = |text: &str| BASE64.encode(text.as_bytes());
         json!({
             "role": role, "iam_http_request_method": self.method, "iam_request_url": encode(&self.url),
@@ -268,7 +268,6 @@ async fn what_is_missing_is_said_as_vault_says_it() {
         (with("pkcs7", "x"), "supplied auth values for both ec2 and iam auth types"),
         (without("iam_request_url"), "supplied some of the auth values for the iam auth type but not all"),
         (json!({ "identity": "x" }), "supplied some of the auth values for the ec2 auth type but not all"),
-        (json!({ "pkcs7": "x" }), "logins of type ec2 are not served"),
         (with("iam_http_request_method", ""), "missing iam_http_request_method"),
         (with("iam_http_request_method", "PUT"), "invalid iam_http_request_method; currently only 'GET' and 'POST' are supported"),
         (with("iam_request_url", ""), "missing iam_request_url"),
@@ -499,6 +498,7 @@ async fn roles_are_read_as_vault_shows_them_and_contradictions_are_refused() {
         ("x", json!({ "inferred_entity_type": "x", "inferred_aws_region": "eu-west-1" }), "specified invalid inferred_entity_type: x"),
         ("x", json!({ "inferred_entity_type": "ec2_instance" }), "specified inferred_entity_type but not inferred_aws_region"),
         ("x", json!({ "inferred_aws_region": "eu-west-1" }), "specified inferred_aws_region but not inferred_entity_type"),
+        ("x", json!({ "role_tag": "t", "bound_iam_principal_arn": ROLE }), "tried to enable role_tag when not using ec2 auth method"),
         ("ci", json!({ "auth_type": "ec2" }), "changing auth_type on a role is not allowed"),
         ("ci", json!({ "resolve_aws_unique_ids": false }), "changing resolve_aws_unique_ids from true to false is not allowed"),
         ("x", json!({ "bound_iam_principal_arn": "arn:aws:iam::123456789012:role/gone" }), "unable to resolve ARN"),
@@ -506,11 +506,8 @@ async fn roles_are_read_as_vault_shows_them_and_contradictions_are_refused() {
     ] {
         assert!(error(&server.put(&format!("auth/aws/role/{name}"), body).await).starts_with(text), "{text}");
     }
-    let warned = server.put("auth/aws/role/ec2", json!({ "auth_type": "ec2", "bound_ami_id": "ami-1" })).await;
-    assert!(warned.text("/warnings/0").starts_with("nobody can log in to this role"));
+    server.put("auth/aws/role/ec2", json!({ "auth_type": "ec2", "bound_ami_id": "ami-1" })).await.is(204);
     assert_eq!(error(&server.put("auth/aws/login", signed("a").fields("ec2")).nobody().await), "auth method iam not allowed for role ec2");
-    assert!(error(&server.get("auth/aws/config/certificate/x").await).starts_with("logins of type ec2 are not served"));
-    assert!(error(&server.put("auth/aws/role/ci/tag", json!({})).await).starts_with("logins of type ec2 are not served"));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Registry logins, the console, and sessions shorter than AWS's: calls that go past the SDK's own clients.
 
 use super::*;
-use crate::{AuthorizationToken, ConsoleVisit, Ecr, PUBLIC_REGISTRY, SignIn};
+use crate::{AuthorizationToken, ConsoleVisit, DescribeInstance, Ec2, Ecr, PUBLIC_REGISTRY, SignIn};
 
 fn here() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new())
@@ -71,4 +71,24 @@ async fn sessions_are_as_short_as_the_sandbox_allows() {
     let made = aws.assume_role(call(&target), short(20)).await.unwrap();
     assert!(made.expiration.since(here().now()) <= Duration::from_secs(20));
     assert!(aws.assume_role(call(&target), short(19)).await.unwrap_err().message.contains("minimum field value of 20"));
+}
+
+#[tokio::test]
+async fn an_instance_is_described_where_it_is() {
+    let sandbox = sandbox(here()).await;
+    let seed = r#"{"id": "i-0123456789abcdef0", "region": "eu-west-1", "vpc": "vpc-1", "profile": "arn:aws:iam::999999999999:instance-profile/p",
+                   "tags": {"VaultRole": "v1:a&b<c"}}"#;
+    sandbox.set_instance("999999999999", serde_json::from_str(seed).unwrap()).unwrap();
+    let aws = task(&sandbox, here());
+    let target = Target { keys: Some(root_keys()), ..Target::default() };
+    let wanted = DescribeInstance { id: "i-0123456789abcdef0", region: "eu-west-1", endpoint: None };
+    let found = aws.describe_instance(call(&target), wanted).await.unwrap().unwrap();
+    assert_eq!((found.state.as_str(), found.account.as_str(), found.vpc.as_str()), ("running", "999999999999", "vpc-1"));
+    assert_eq!((found.tags["VaultRole"].as_str(), found.subnet.as_str()), ("v1:a&b<c", ""));
+    let elsewhere = DescribeInstance { region: "us-east-1", ..wanted };
+    let error = aws.describe_instance(call(&target), elsewhere).await.unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (ErrorKind::NotFound, "InvalidInstanceID.NotFound"));
+    // The task role may not ask.
+    let error = aws.describe_instance(call(&Target::default()), wanted).await.unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Denied, "UnauthorizedOperation"));
 }

@@ -127,7 +127,7 @@ impl AwsAuth {
 
     /// Asks IAM of the principal's account. Errors: why it does not tell, or that it told of another one.
     async fn look_up(&self, cx: &Cx, wanted: &PrincipalArn) -> std::result::Result<Principal, String> {
-        let target = self.target_in(cx, wanted).await?;
+        let target = self.target_of(cx, wanted.partition, &wanted.account).await?;
         let call = Call { target: &target, deadline: deadline(cx) };
         let found = self.aws.get_principal(call, wanted.kind, &wanted.name).await.map_err(|error| error.to_string())?;
         if !wanted.is_named_by(&found.arn) {
@@ -139,14 +139,14 @@ impl AwsAuth {
         Ok(found)
     }
 
-    /// Where IAM of a principal's account is asked: as ourselves, or as the role that is configured for the account.
-    async fn target_in(&self, cx: &Cx, wanted: &PrincipalArn) -> std::result::Result<Target, String> {
+    /// Where AWS is asked about an account: as ourselves, or as the role that is configured for it.
+    pub(super) async fn target_of(&self, cx: &Cx, partition: Partition, account: &str) -> std::result::Result<Target, String> {
         let text = |error: Error| error.to_string();
-        let mut target = ClientConfig::find(cx).await.map_err(text)?.target();
-        if wanted.partition != Partition::Aws && target.region.is_none() {
-            target.region = Some(wanted.partition.main_region().to_owned());
+        let mut target = ClientConfig::find(cx).await.map_err(text)?.target(cx);
+        if partition != Partition::Aws && target.region.is_none() {
+            target.region = Some(partition.main_region().to_owned());
         }
-        let Some(role) = sts::find(cx, &wanted.account).await.map_err(text)? else { return Ok(target) };
+        let Some(role) = sts::find(cx, account).await.map_err(text)? else { return Ok(target) };
         let input = AssumeRole {
             role_arn: role.sts_role,
             session_name: "daypass-auth-aws".to_owned(),

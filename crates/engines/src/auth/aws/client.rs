@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::AwsAuth;
+use crate::secrets::federation::Federation;
 
 /// What is stored. Empty texts mean "not set".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +69,7 @@ impl ClientConfig {
     }
 
     /// Where calls of ours go, with whose keys.
-    pub(super) fn target(&self) -> Target {
+    pub(super) fn target(&self, cx: &Cx) -> Target {
         let region = set(&self.sts_region);
         let keys = (!self.access_key.is_empty())
             .then(|| StaticKeys { access_key_id: self.access_key.clone(), secret_access_key: self.secret_key.clone() });
@@ -77,18 +78,30 @@ impl ClientConfig {
             region,
             iam_endpoint: set(&self.iam_endpoint),
             keys,
+            web_identity: self.federation().map(|federation| federation.identity(cx)),
             max_retries: u32::try_from(self.max_retries).ok(),
             ..Target::default()
         }
     }
 
     /// Where logins are sent on: a configured endpoint, else STS where the login was signed for.
-    pub(super) fn login_target(&self) -> Target {
-        let mut target = self.target();
+    pub(super) fn login_target(&self, cx: &Cx) -> Target {
+        let mut target = self.target(cx);
         if self.use_sts_region_from_client {
             target.sts_endpoints.clear();
         }
         target
+    }
+
+    /// How AWS knows this mount, where it does by identity tokens.
+    fn federation(&self) -> Option<Federation<'_>> {
+        let Self { role_arn, identity_token_audience: audience, identity_token_ttl: ttl, .. } = self;
+        (!audience.is_empty()).then_some(Federation { role_arn, audience, ttl: *ttl })
+    }
+
+    /// Where EC2 is, when it is not AWS's.
+    pub(super) fn ec2_endpoint(&self) -> Option<&str> {
+        Some(self.endpoint.as_str()).filter(|url| !url.is_empty())
     }
 
     fn shown(&self) -> Value {
@@ -124,11 +137,8 @@ impl ClientConfig {
         if !self.identity_token_audience.is_empty() && !self.access_key.is_empty() {
             return refuse("only one of 'access_key' or 'identity_token_audience' can be set".to_owned());
         }
-        if !self.identity_token_audience.is_empty() && self.role_arn.is_empty() {
-            return refuse("missing required 'role_arn' when 'identity_token_audience' is set".to_owned());
-        }
-        if !self.identity_token_audience.is_empty() {
-            return refuse("plugin workload identity not supported in Vault community edition".to_owned());
+        if let Some(federation) = self.federation() {
+            federation.check()?;
         }
         for (field, url) in [("endpoint", &self.endpoint), ("iam_endpoint", &self.iam_endpoint), ("sts_endpoint", &self.sts_endpoint)] {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
@@ -156,7 +166,7 @@ struct Fields {
     access_key: Option<String>,
     /// Secret of `access_key`. It is never shown again.
     secret_key: Option<Secret<String>>,
-    /// URL of EC2; kept for logins of type ec2, which are not served. Example: `https://ec2.eu-west-1.amazonaws.com`.
+    /// URL of EC2, when it is not AWS's of the instance's region. Example: `https://ec2.eu-west-1.amazonaws.com`.
     endpoint: Option<String>,
     /// URL of IAM, when it is not AWS's. Example: `https://iam.amazonaws.com`.
     iam_endpoint: Option<String>,
@@ -174,9 +184,9 @@ struct Fields {
     allow_signature_reuse: Option<bool>,
     /// Attempts after the first one when AWS throttles or fails; -1 for the SDK's default. Example: `3`.
     max_retries: Option<i64>,
-    /// IAM role for workload identity federation. Example: `arn:aws:iam::111111111111:role/daypass`.
+    /// IAM role whose sessions the server works with, together with `identity_token_audience`. Example: `arn:aws:iam::111111111111:role/daypass`.
     role_arn: Option<String>,
-    /// Audience of identity tokens for workload identity federation. Example: `vault.example.com`.
+    /// Audience of the tokens by which the server proves at AWS which mount it is; in place of `access_key`. Example: `vault.example.com`.
     identity_token_audience: Option<String>,
     /// Lifetime of identity tokens, in seconds or as a duration. Example: `1h`.
     identity_token_ttl: Option<Seconds>,
@@ -213,14 +223,17 @@ async fn write(engine: Arc<AwsAuth>, cx: Cx, fields: Fields) -> Result<()> {
     let old = ClientConfig::find(&cx).await?;
     let config = fields.over(old.clone());
     config.checked()?;
+    if let Some(federation) = config.federation() {
+        federation.try_out(&cx).await?;
+    }
     cx.store.put_json(KEY, &config).await?;
-    engine.aws.forget(&old.target());
+    engine.aws.forget(&old.target(&cx));
     engine.full_arns.forget();
     Ok(())
 }
 
 async fn delete(engine: Arc<AwsAuth>, cx: Cx, _: NoParams) -> Result<()> {
-    engine.aws.forget(&ClientConfig::find(&cx).await?.target());
+    engine.aws.forget(&ClientConfig::find(&cx).await?.target(&cx));
     engine.full_arns.forget();
     cx.store.delete(KEY).await
 }

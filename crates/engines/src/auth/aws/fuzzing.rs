@@ -1,8 +1,9 @@
-//! What fuzz targets reach of this method: the reader of what strangers sign. Not part of the API.
+//! What fuzz targets reach of this method: the readers of what strangers sign. Not part of the API.
 
 use serde_json::Value;
 
 use super::arn::{Pattern, PrincipalArn};
+use super::ec2::{Proof, Trusted};
 use super::request::{Given, Rules, SignedRequest};
 
 /// Reads a signed request. One that is read goes nowhere but to a host that was signed, and has no header twice.
@@ -35,5 +36,20 @@ pub fn read_arn(text: &str) {
     }
     if let Some(pattern) = Pattern::of(text).filter(|pattern| pattern.check().is_ok()) {
         assert!(!pattern.fits("arn:aws:iam::000000000000:role/x") || text.contains("000000000000"), "a pattern keeps to its account");
+    }
+}
+
+/// Reads an instance's document in both forms, from bytes that a stranger sends. Without a key that made a signature there is none.
+///
+/// # Panics
+/// When a document is believed that nobody signed.
+pub fn read_document(bytes: &[u8]) {
+    let text = data_encoding::BASE64.encode(bytes);
+    let proofs = [Proof::of_pkcs7(&text), Proof::of_identity(&text, "AAAA"), Proof::of_pkcs7(&String::from_utf8_lossy(bytes))];
+    for proof in proofs.into_iter().flatten() {
+        // A key that is none, and those that are built in.
+        for trusted in [Trusted::default(), Trusted::of_key(proof.kind(), b"no key".to_vec())] {
+            assert!(proof.verified(&trusted).is_err(), "nobody signed it");
+        }
     }
 }

@@ -16,8 +16,8 @@ use super::AwsAuth;
 pub(super) struct IdentityConfig {
     pub(super) iam_alias: String,
     pub(super) iam_metadata: Vec<String>,
-    ec2_alias: String,
-    ec2_metadata: Vec<String>,
+    pub(super) ec2_alias: String,
+    pub(super) ec2_metadata: Vec<String>,
 }
 
 impl Default for IdentityConfig {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_aws::{AwsError, Call, ErrorKind, Identity};
+use daypass_aws::{AwsError, Call, ErrorKind, Identity, Instance};
 use daypass_sdk::{Cx, Endpoint, Error, Login, Operation, Renewal, Result, from_json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,17 +12,17 @@ use serde_json::{Value, json};
 
 use super::binding::Who;
 use super::client::ClientConfig;
+use super::ec2::{self, Ec2Login, Place, Proof};
 use super::identity::{self, IdentityConfig};
-use super::not_served::no_ec2;
 use super::request::{Given, Rules, SignedRequest};
-use super::role::{IAM, Role};
+use super::role::{IAM, INSTANCE, Role};
 use super::{AwsAuth, roles};
 use crate::secrets::at_aws::deadline;
 
 /// What a client hands in.
 #[derive(Deserialize, JsonSchema)]
 struct LoginParams {
-    /// Name of the role; by default the name of the IAM user or role that signed. Example: `ci`.
+    /// Name of the role; by default the name of the IAM user or role that signed, or the instance's machine image. Example: `ci`.
     #[serde(default)]
     role: String,
     /// HTTP method of the signed request: `POST` or `GET`. Example: `POST`.
@@ -33,13 +33,13 @@ struct LoginParams {
     iam_request_body: Option<String>,
     /// Headers of the signed request: an object of texts or of lists of one, the same as JSON text, or that in base64.
     iam_request_headers: Option<Value>,
-    /// Of logins of type ec2, which are not served: the PKCS#7 signature of the instance's document.
+    /// Of logins of type ec2: the instance's `/latest/dynamic/instance-identity/rsa2048`, as it is.
     pkcs7: Option<String>,
-    /// Of logins of type ec2, which are not served: the instance's document.
+    /// Of logins of type ec2: the instance's document, in base64. It goes with `signature`.
     identity: Option<String>,
-    /// Of logins of type ec2, which are not served: the signature of the instance's document.
+    /// Of logins of type ec2: the instance's `/latest/dynamic/instance-identity/signature`, as it is.
     signature: Option<String>,
-    /// Of logins of type ec2, which are not served: what the instance was given at its first login.
+    /// Of logins of type ec2: what the instance was given at its first login. Example: `5defbf9e-a8f9-3063-bdfc-54b7a42a1f95`.
     nonce: Option<String>,
 }
 
@@ -54,15 +54,21 @@ struct Remembered {
 
 pub(super) fn endpoint() -> Endpoint<AwsAuth> {
     Endpoint::at(["login"])
-        .summary("Log in with a GetCallerIdentity request that is signed and not sent.")
+        .summary("Log in with a GetCallerIdentity request that is signed and not sent, or with an instance's identity document.")
         .help(HELP)
         .public()
         .on(Operation::Update, login)
 }
 
-/// Fails with `BadRequest` unless STS says that the signature is of a principal whom the role names.
 async fn login(engine: Arc<AwsAuth>, cx: Cx, params: LoginParams) -> Result<Login> {
-    params.are_of_iam()?;
+    match params.kind()? {
+        Form::Ec2(login) => ec2::log_in(&engine, &cx, login).await,
+        Form::Iam => by_signature(engine, cx, params).await,
+    }
+}
+
+/// Fails with `BadRequest` unless STS says that the signature is of a principal whom the role names.
+async fn by_signature(engine: Arc<AwsAuth>, cx: Cx, params: LoginParams) -> Result<Login> {
     let config = ClientConfig::find(&cx).await?;
     let rules = Rules { server_id: &config.iam_server_id_header_value, allowed: &config.allowed_sts_header_values };
     let signed = SignedRequest::read(params.given(), rules)?;
@@ -71,13 +77,14 @@ async fn login(engine: Arc<AwsAuth>, cx: Cx, params: LoginParams) -> Result<Logi
     if !config.allow_signature_reuse && !engine.seen.allows(&signed.signature, remote, cx.clock.now()) {
         return Err(used());
     }
-    let target = config.login_target();
+    let target = config.login_target(&cx);
     let call = Call { target: &target, deadline: deadline(&cx) };
     let identity = engine.aws.forward_caller_identity(call, &signed.identity).await.map_err(upstream)?;
     let who = Who::of(&identity)?;
     let name = if params.role.is_empty() { who.principal.name.to_lowercase() } else { params.role.to_lowercase() };
     let role = role_for_login(&cx, &name).await?;
     engine.check_binding(&cx, &name, &role, &who).await?;
+    let instance = engine.inferred(&cx, &name, &role, &who).await?;
     let identity_config = identity::find(&cx).await?;
     let alias = match identity_config.iam_alias.as_str() {
         "canonical_arn" => who.principal.canonical(),
@@ -91,12 +98,18 @@ async fn login(engine: Arc<AwsAuth>, cx: Cx, params: LoginParams) -> Result<Logi
     }
     let remembered = Remembered { role_name: name, account: identity.account, arn: identity.arn, user_id: identity.user_id };
     Ok(Login {
-        metadata: metadata(&identity_config, &role, &who),
+        metadata: metadata(&identity_config, &role, &who, instance.as_ref()),
         display_name: who.display_name(),
         alias,
         internal: Some(json!(remembered)),
         ..role.token.login()
     })
+}
+
+/// The kinds of logins.
+enum Form {
+    Ec2(Ec2Login),
+    Iam,
 }
 
 impl LoginParams {
@@ -109,8 +122,8 @@ impl LoginParams {
         }
     }
 
-    /// Step 1: which kind of login it is. Errors: `BadRequest` for all but `iam`.
-    fn are_of_iam(&self) -> Result<()> {
+    /// Step 1: which kind of login it is. Errors: `BadRequest` for what is none.
+    fn kind(&self) -> Result<Form> {
         let iam = [self.iam_http_request_method.is_some(), self.iam_request_url.is_some(), self.iam_request_headers.is_some()];
         let any_iam = iam.contains(&true) || self.iam_request_body.is_some();
         let (whole, half) = (self.pkcs7.is_some(), [self.identity.is_some(), self.signature.is_some()]);
@@ -121,11 +134,24 @@ impl LoginParams {
             (false, true) if !whole && half.contains(&false) => {
                 refuse("supplied some of the auth values for the ec2 auth type but not all")
             }
-            (false, true) => Err(no_ec2()),
+            (false, true) => self.of_ec2().map(Form::Ec2).map_err(Error::bad_request),
             (true, false) if iam.contains(&false) => refuse("supplied some of the auth values for the iam auth type but not all"),
-            (true, false) => Ok(()),
+            (true, false) => Ok(Form::Iam),
             (false, false) => refuse("didn't supply required authentication values"),
         }
+    }
+
+    /// The fields of a login of type `ec2`. Errors: Vault's texts.
+    fn of_ec2(&self) -> std::result::Result<Ec2Login, String> {
+        let field = |field: &Option<String>| field.clone().unwrap_or_default();
+        let (pkcs7, document, signature) = (field(&self.pkcs7), field(&self.identity), field(&self.signature));
+        let proof = match (pkcs7.is_empty(), document.is_empty() && signature.is_empty()) {
+            (true, true) => return Err(format!("either pkcs7 or {TUPLE} needs to be provided")),
+            (false, false) => return Err(format!("both pkcs7 and {TUPLE} is supplied; provide only one")),
+            (false, true) => Proof::of_pkcs7(&pkcs7)?,
+            (true, false) => Proof::of_identity(&document, &signature)?,
+        };
+        Ok(Ec2Login { role: self.role.to_lowercase(), proof, nonce: self.nonce.clone() })
     }
 }
 
@@ -149,13 +175,28 @@ async fn role_for_login(cx: &Cx, name: &str) -> Result<Role> {
     if role.auth_type != IAM {
         return Err(Error::bad_request(format!("auth method iam not allowed for role {shown}")));
     }
-    if !role.inferred_entity_type.is_empty() {
-        return Err(Error::bad_request(format!("role {shown} infers an EC2 instance, which is not served: bind the IAM role alone")));
-    }
     Ok(role)
 }
 
-fn metadata(config: &IdentityConfig, role: &Role, who: &Who) -> BTreeMap<String, String> {
+impl AwsAuth {
+    /// Step 11: the instance that a session runs on, where the role infers one from the session's name.
+    async fn inferred(&self, cx: &Cx, name: &str, role: &Role, who: &Who) -> Result<Option<Instance>> {
+        if !role.infers_instances() {
+            return Ok(None);
+        }
+        let session = who.principal.session.as_deref().unwrap_or_default();
+        let place = Place { account: &who.principal.account, region: &role.inferred_aws_region, instance: session };
+        let failed = |why: String| {
+            Error::bad_request(format!("failed to verify {session} as a valid EC2 instance in region {}: {why}", role.inferred_aws_region))
+        };
+        let instance = self.running(cx, place).await.map_err(failed)?;
+        let checked = self.check_instance(cx, (name, role), place, &instance).await;
+        checked.map_err(|why| Error::bad_request(format!("error validating instance: {why}")))?;
+        Ok(Some(instance))
+    }
+}
+
+fn metadata(config: &IdentityConfig, role: &Role, who: &Who, instance: Option<&Instance>) -> BTreeMap<String, String> {
     let mut out = BTreeMap::from([("role_id".to_owned(), role.role_id.clone())]);
     for name in &config.iam_metadata {
         let value = match name.as_str() {
@@ -164,7 +205,13 @@ fn metadata(config: &IdentityConfig, role: &Role, who: &Who) -> BTreeMap<String,
             "canonical_arn" => who.principal.canonical(),
             "client_arn" => who.arn.clone(),
             "client_user_id" => who.unique_id.clone(),
-            _nothing_is_inferred => continue,
+            "inferred_aws_region" if instance.is_some() => role.inferred_aws_region.clone(),
+            "inferred_entity_type" if instance.is_some() => INSTANCE.to_owned(),
+            other => match (other, instance) {
+                ("inferred_entity_id", Some(instance)) => instance.id.clone(),
+                ("inferred_hostname", Some(instance)) => instance.private_dns_name.clone(),
+                _nothing_is_inferred => continue,
+            },
         };
         out.insert(name.clone(), value);
     }
@@ -173,10 +220,14 @@ fn metadata(config: &IdentityConfig, role: &Role, who: &Who) -> BTreeMap<String,
 
 /// Fails with `BadRequest` when the role is gone or does not name the principal any more: the token keeps the end it has.
 pub(super) async fn renew(engine: Arc<AwsAuth>, cx: Cx, internal: Value) -> Result<Renewal> {
+    if internal.get("instance").is_some() {
+        return ec2::renew(&engine, &cx, from_json("the login of a token", internal.to_string().as_bytes())?).await;
+    }
     let Remembered { role_name, account, arn, user_id } = from_json("the login of a token", internal.to_string().as_bytes())?;
     let role = role_for_login(&cx, &role_name).await?;
     let who = Who::of(&Identity { account, arn, user_id })?;
     engine.check_binding(&cx, &role_name, &role, &who).await?;
+    engine.inferred(&cx, &role_name, &role, &who).await?;
     Ok(role.token.renewal())
 }
 
@@ -195,8 +246,13 @@ fn used() -> Error {
     Error::bad_request("this signature was used for a login already: sign a new GetCallerIdentity request for each login")
 }
 
+/// The other way to prove an instance.
+const TUPLE: &str = "a tuple containing the instance identity document and its SHA256 RSA signature";
 /// How long a signature is good for; STS itself allows as much.
 const SIGNATURE_LIFE: Duration = Duration::from_mins(15);
 const HELP: &str =
     "Sign a GetCallerIdentity request of STS with the AWS credentials at hand, and hand in its method, URL, body and headers instead of
-sending it. The server asks STS whose signature it is; it learns no key. A signature serves one login.";
+sending it. The server asks STS whose signature it is; it learns no key. A signature serves one login.
+
+An instance may log in with its identity document instead, to a role of auth_type=ec2: send its /latest/dynamic/instance-identity/rsa2048 as
+pkcs7, or its document (in base64) and signature. The answer has a nonce in auth.metadata that later logins of the instance must bring.";

@@ -21,12 +21,12 @@ pub(super) struct Role {
     pub(super) principal_ids: Vec<PrincipalId>,
     pub(super) resolve_aws_unique_ids: bool,
     pub(super) inferred_entity_type: String,
-    inferred_aws_region: String,
+    pub(super) inferred_aws_region: String,
     /// The constraints on instances, by the names of [`BOUNDS`].
     bounds: std::collections::BTreeMap<String, Vec<String>>,
-    role_tag: String,
-    allow_instance_migration: bool,
-    disallow_reauthentication: bool,
+    pub(super) role_tag: String,
+    pub(super) allow_instance_migration: bool,
+    pub(super) disallow_reauthentication: bool,
     pub(super) token: TokenFields,
     /// Which older names were used, and are shown again.
     older: OlderNames,
@@ -75,13 +75,13 @@ impl Default for Role {
 pub(super) struct RoleParams {
     /// Name of the role; case does not matter. Example: `ci`.
     pub(super) role: String,
-    /// `iam`, or `ec2`, which is stored and not served. It cannot be changed. Example: `iam`.
+    /// `iam`, or `ec2` for instances with their documents. It cannot be changed. Example: `iam`.
     auth_type: Option<String>,
     /// ARNs of users and roles that may log in. A star may stand at the end. Example: `arn:aws:iam::111111111111:role/jenkins`.
     bound_iam_principal_arn: Option<CommaList>,
     /// Bind to the unique ids that the ARNs have now, so that a role made anew under the same name does not fit. Example: `true`.
     resolve_aws_unique_ids: Option<bool>,
-    /// `ec2_instance`: infer the instance from the session name. Stored and not served. Example: `ec2_instance`.
+    /// `ec2_instance`: the session is named as the instance that it runs on, which EC2 is asked about. Example: `ec2_instance`.
     inferred_entity_type: Option<String>,
     /// Region of the inferred instance. Example: `eu-west-1`.
     inferred_aws_region: Option<String>,
@@ -184,7 +184,17 @@ impl Role {
 
     /// Whether instances are looked at, of which the role may ask something.
     fn sees_instances(&self) -> bool {
-        self.auth_type == EC2 || self.inferred_entity_type == INSTANCE
+        self.auth_type == EC2 || self.infers_instances()
+    }
+
+    /// Whether sessions are named as the instances that they run on.
+    pub(super) fn infers_instances(&self) -> bool {
+        self.inferred_entity_type == INSTANCE
+    }
+
+    /// What the role asks for by this name; empty for anything.
+    pub(super) fn bound(&self, name: &str) -> &[String] {
+        self.bounds.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
     fn check(&self) -> Result<()> {
@@ -213,6 +223,17 @@ impl Role {
         }
         if self.bound_iam_principal_arn.is_empty() && self.bounds.values().all(Vec::is_empty) {
             return refuse("at least one bound parameter should be specified on the role".to_owned());
+        }
+        if self.auth_type != EC2 {
+            if !self.role_tag.is_empty() {
+                return refuse("tried to enable role_tag when not using ec2 auth method".to_owned());
+            }
+            if self.disallow_reauthentication {
+                return refuse("specified disallow_reauthentication when not using ec2 auth type".to_owned());
+            }
+            if self.allow_instance_migration {
+                return refuse("specified allow_instance_migration when not using ec2 auth type".to_owned());
+            }
         }
         if self.disallow_reauthentication && self.allow_instance_migration {
             return refuse("cannot specify both disallow_reauthentication=true and allow_instance_migration=true".to_owned());
@@ -308,8 +329,8 @@ fn checked_arns(arns: &[String]) -> Result<Vec<String>> {
 }
 
 pub(super) const IAM: &str = "iam";
-const EC2: &str = "ec2";
-const INSTANCE: &str = "ec2_instance";
+pub(super) const EC2: &str = "ec2";
+pub(super) const INSTANCE: &str = "ec2_instance";
 /// The constraints on instances.
 const BOUNDS: [&str; 8] = [
     "bound_account_id",

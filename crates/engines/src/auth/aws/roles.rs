@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::AwsAuth;
-use super::role::{IAM, Newness, Role, RoleParams};
+use super::role::{Newness, Role, RoleParams};
 use crate::auth::token_fields::With;
 
 /// Which role.
@@ -94,13 +94,9 @@ async fn resolve(engine: &AwsAuth, cx: &Cx, role: &mut Role) -> Result<()> {
 
 fn written(role: &Role, max: Seconds) -> Reply {
     let over = [("token_ttl", role.token.ttl), ("token_max_ttl", role.token.max_ttl)].into_iter().filter(|(_, ttl)| *ttl > max);
-    let reply = over.fold(Reply::nothing(), |reply, (field, ttl)| {
+    over.fold(Reply::nothing(), |reply, (field, ttl)| {
         reply.warn(format!("{field} of {ttl} is over the mount's maximum of {max}; tokens will get no more than that"))
-    });
-    if role.auth_type == IAM && role.inferred_entity_type.is_empty() {
-        return reply;
-    }
-    reply.warn("nobody can log in to this role: logins of type ec2 and inferred instances are not served; use auth_type=iam alone")
+    })
 }
 
 async fn delete(_: Arc<AwsAuth>, cx: Cx, params: NameParams) -> Result<()> {
@@ -122,4 +118,7 @@ const ATTEMPTS_MAX: usize = 20;
 const HELP: &str =
     "bound_iam_principal_arn says who may log in: arn:aws:iam::111111111111:role/jenkins for whatever runs with that role. By default
 the ARN is resolved to the role's unique id when it is written, which needs iam:GetRole; with resolve_aws_unique_ids=false the ARN itself is
-compared, without its path, and nothing is asked of IAM.";
+compared, without its path, and nothing is asked of IAM.
+
+A role of auth_type=ec2 is for instances, by the document that AWS signs for each: its bound_ fields say which of them. With auth_type=iam and
+inferred_entity_type=ec2_instance they narrow a role for sessions that are named as the instance that they run on.";
