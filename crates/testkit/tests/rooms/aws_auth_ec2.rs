@@ -429,6 +429,7 @@ async fn what_is_over_is_removed_by_itself_and_when_asked() {
     let listed =
         || async { (server.list("auth/aws/identity-accesslist").await.status, server.list("auth/aws/roletag-denylist").await.status) };
     server.put("auth/aws/tidy/identity-accesslist", json!({})).await.is(202);
+    server.seconds(61).await;
     server.work().await;
     assert_eq!(listed().await, (200, 200), "nothing is over");
     // The mount's longest token, and the buffers of both lists.
@@ -436,6 +437,7 @@ async fn what_is_over_is_removed_by_itself_and_when_asked() {
     server.work().await;
     assert_eq!(listed().await, (200, 200), "one waits to be asked, the other has a longer buffer");
     server.put("auth/aws/tidy/identity-accesslist", json!({})).await.is(202);
+    server.seconds(61).await;
     server.work().await;
     assert_eq!(listed().await, (404, 200));
     server.seconds(15_552_000).await;
@@ -532,6 +534,6 @@ async fn the_method_proves_itself_at_aws_by_identity_tokens() {
     let token = identity.tokens.token().await.unwrap().expose().clone();
     let claims = data_encoding::BASE64URL_NOPAD.decode(token.split('.').nth(1).unwrap().as_bytes()).unwrap();
     let claims: Value = serde_json::from_slice(&claims).unwrap();
-    assert!(claims["sub"].as_str().unwrap().contains(":auth:aws_") && claims["aud"] == "sts.amazonaws.com", "{claims}");
+    assert!(claims["sub"].as_str().unwrap().contains(":auth:auth_aws_") && claims["aud"] == "sts.amazonaws.com", "{claims}");
     assert_eq!(error(&server.put("auth/aws/config/rotate-root", json!({})).await), "can't update access_key because it's unset");
 }
