@@ -116,7 +116,7 @@ mod tests {
             let mut row = EnforcementRow::default();
             row.change(EnforcementWish { methods: Some(list(&["m"])), ..wish }).map(|()| row.fits(&login))
         };
-        let empty = || EnforcementWish::default();
+        let empty = EnforcementWish::default;
         assert!(with(EnforcementWish { accessors: Some(list(&["auth_b", "auth_a"])), ..empty() }).unwrap());
         assert!(with(EnforcementWish { types: Some(list(&["userpass"])), ..empty() }).unwrap());
         assert!(with(EnforcementWish { groups: Some(list(&["g2"])), ..empty() }).unwrap());

@@ -63,8 +63,8 @@ mod tests {
 
     /// The pixels of a picture that [`png`] made: true is dark.
     fn pixels(png: &[u8]) -> (usize, Vec<Vec<bool>>) {
-        let width = u32::from_be_bytes(png[16..20].try_into().unwrap()) as usize;
-        let packed = u32::from_be_bytes(png[33..37].try_into().unwrap()) as usize;
+        let number = |at: usize| usize::try_from(u32::from_be_bytes(png[at..at + 4].try_into().unwrap())).unwrap();
+        let (width, packed) = (number(16), number(33));
         assert_eq!(&png[37..41], b"IDAT");
         let mut rows = Vec::new();
         flate2::read::ZlibDecoder::new(&png[41..41 + packed]).read_to_end(&mut rows).unwrap();
@@ -80,10 +80,11 @@ mod tests {
         let code = QrCode::encode_text(text, QrCodeEcc::Medium).unwrap();
         let (width, rows) = pixels(&png(text, 200).unwrap());
         assert!((150..=200).contains(&width), "{width}");
-        let scale = width / (code.size() as usize + 8);
+        let place = |at: i32| usize::try_from(at + 4).unwrap();
+        let scale = width / (place(code.size()) + 4);
         for y in 0..code.size() {
             for x in 0..code.size() {
-                let (px, py) = ((x as usize + 4) * scale, (y as usize + 4) * scale);
+                let (px, py) = (place(x) * scale, place(y) * scale);
                 assert_eq!(rows[py][px], code.get_module(x, y), "{x} {y}");
             }
         }
