@@ -155,7 +155,9 @@ impl Identities {
     /// Drops the seeds of an entity that is being deleted. Returns whether there were any.
     pub(in crate::identity) async fn drop_seeds(&self, change: &mut Change<'_>, entity_id: &str) -> Result<bool> {
         let seeds = self.seeds_of(entity_id).await?;
-        seeds.iter().for_each(|row| drop_seed(change, entity_id, row));
+        for row in &seeds {
+            drop_seed(change, entity_id, row);
+        }
         Ok(!seeds.is_empty())
     }
 

@@ -62,7 +62,7 @@ impl Proof {
 
     /// The document, once one of these keys made the signature. Errors: why it is none.
     pub(in crate::auth::aws) fn verified(&self, trusted: &Trusted) -> Result<Document, String> {
-        let (document, is_by): (Document, Box<dyn Fn(&[u8]) -> bool>) = match self {
+        let (document, is_by): (Document, IsBy<'_>) = match self {
             Self::Identity { document, signature } => {
                 let is_by = |key: &[u8]| {
                     UnparsedPublicKey::new(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, key).verify(document, signature).is_ok()
@@ -88,6 +88,9 @@ impl Proof {
         Ok(document)
     }
 }
+
+/// Whether a key made the signature.
+type IsBy<'a> = Box<dyn Fn(&[u8]) -> bool + 'a>;
 
 /// Strict base64, but for line breaks.
 fn decoded(field: &str, text: &str) -> Result<Vec<u8>, String> {
