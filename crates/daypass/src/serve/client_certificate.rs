@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_header_that_cannot_be_read_is_refused() {
         let base64 = data_encoding::BASE64.encode(DER);
-        let long = data_encoding::BASE64.encode(&[0x30; 33 * 1024]);
+        let long = data_encoding::BASE64.encode(&vec![0x30; 33 * 1024]);
         let rules = rules(&[CertDecoder::Base64], true);
         for (values, why) in [
             (vec!["%%"], "base64"),

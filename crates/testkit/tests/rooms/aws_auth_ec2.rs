@@ -158,7 +158,7 @@ async fn a_document_that_nobody_we_know_signed_lets_nobody_in() {
         ("a changed document in the message", encoded(&changed), "is not that of the document inside"),
         ("half of a message", encoded(&message[..message.len() / 2]), "ends early"),
         ("bytes after the end", encoded(&[message.clone(), vec![0]].concat()), "bytes follow after the end"),
-        ("a name twice", tuple(&text.replace("{", "{\"accountId\":\"1\","), AWS.signature(text.as_bytes())), "a name stands twice"),
+        ("a name twice", tuple(&text.replace('{', "{\"accountId\":\"1\","), AWS.signature(text.as_bytes())), "a name stands twice"),
         ("the armour of PEM", json!({ "role": "ci", "pkcs7": "-----BEGIN PKCS7-----" }), "without them"),
     ] {
         let said = refused(&server, fields).await;
