@@ -92,7 +92,7 @@ impl Authority {
             anchor: webpki::anchor_from_trusted_cert(&der).map_err(failed)?.to_owned(),
             origin,
             path_length: constraints.path_len_constraint,
-            signs_lists: usage.is_none_or(|usage| usage.crl_sign()),
+            signs_lists: usage.is_none_or(x509_parser::extensions::KeyUsage::crl_sign),
             not_before: Timestamp::from_seconds(parsed.validity().not_before.timestamp()),
             not_after: Timestamp::from_seconds(parsed.validity().not_after.timestamp()),
         })
