@@ -127,7 +127,7 @@ pub(super) async fn refresh(cert: &Cert, cx: &Cx) -> Result<()> {
                 }
             }
             Err(why) => {
-                tracing::warn!(mount = %cx.mount.path, list = %name, why, "a revocation list was not fetched again; the old one stays")
+                tracing::warn!(mount = %cx.mount.path, list = %name, why, "a revocation list was not fetched again; the old one stays");
             }
         }
     }
