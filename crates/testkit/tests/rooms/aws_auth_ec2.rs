@@ -534,6 +534,6 @@ async fn the_method_proves_itself_at_aws_by_identity_tokens() {
     let token = identity.tokens.token().await.unwrap().expose().clone();
     let claims = data_encoding::BASE64URL_NOPAD.decode(token.split('.').nth(1).unwrap().as_bytes()).unwrap();
     let claims: Value = serde_json::from_slice(&claims).unwrap();
-    assert!(claims["sub"].as_str().unwrap().contains(":auth:auth_aws_") && claims["aud"] == "sts.amazonaws.com", "{claims}");
+    assert!(claims["sub"].as_str().unwrap().contains(":auth:auth_aws_") && claims["aud"] == json!(["sts.amazonaws.com"]), "{claims}");
     assert_eq!(error(&server.put("auth/aws/config/rotate-root", json!({})).await), "can't update access_key because it's unset");
 }
