@@ -388,7 +388,7 @@ def github():
     read = method.read_configuration()["data"]
     prove("GitHub: the organisation's id was asked for", read["organization_id"] == 1 and read["organization"] == "acme", read)
     method.map_team("build-crew", ["reader"])
-    method.map_github_user("ann", ["own"])
+    method.map_user("ann", ["own"])
     prove("mappings are read back", method.read_team_mapping("build-crew")["data"]["value"] == "reader" and method.read_user_mapping("Ann")["data"]["value"] == "own")
     person = hvac.Client(url=SERVER)
     auth = person.auth.github.login(prove.secret("ghp_ann"))["auth"]
