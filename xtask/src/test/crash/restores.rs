@@ -72,9 +72,9 @@ pub(super) fn run(project: &Project, binary: PathBuf, chance: &mut Chance, kills
             Ok(state) if state == wanted || !reported => {
                 tally.passed += 1;
                 if state == wanted {
-                    replaced += 1
+                    replaced += 1;
                 } else {
-                    kept += 1
+                    kept += 1;
                 }
                 in_force = state;
             }
