@@ -1,11 +1,9 @@
 //! The small XML documents that AWS's query protocol answers with.
 
 use daypass_base::Secret;
-use quick_xml::Reader;
-use quick_xml::escape::resolve_xml_entity;
-use quick_xml::events::Event;
 
 use crate::api::Identity;
+use crate::xml::{self, Bounds, Taker};
 
 /// What the answer of `GetCallerIdentity` has its identity in.
 const RESULT: &str = "GetCallerIdentityResult";
@@ -24,42 +22,22 @@ struct Field {
     text: Secret<String>,
 }
 
+impl Taker for Fields {
+    fn leaves(&mut self, path: &[String], text: String) -> Result<(), &'static str> {
+        let mut names = path.iter().rev();
+        let mut next = || names.next().cloned().unwrap_or_default();
+        let (name, parent) = (next(), next());
+        self.0.push(Field { parent, name, text: Secret::new(text) });
+        Ok(())
+    }
+}
+
 impl Fields {
     /// Reads a whole answer. Errors: where it is not understood, without a word of what it says.
     pub(crate) fn read(body: &[u8]) -> Result<Self, String> {
-        let mut reader = Reader::from_reader(body);
-        let (mut path, mut fields, mut text) = (Vec::<String>::new(), Vec::new(), String::new());
-        loop {
-            let place = reader.buffer_position();
-            let bad = |why: &str| format!("{why} at byte {place} of {}", body.len());
-            match reader.read_event().map_err(|_quotes_the_answer| bad("no XML"))? {
-                Event::Start(start) => {
-                    if path.len() >= DEPTH_MAX || fields.len() >= FIELDS_MAX {
-                        return Err(bad("too many elements"));
-                    }
-                    path.push(String::from_utf8_lossy(start.local_name().as_ref()).into_owned());
-                    text.clear();
-                }
-                Event::Text(more) => text.push_str(&more.decode().map_err(|_quotes| bad("no UTF-8"))?),
-                Event::CData(more) => text.push_str(&more.decode().map_err(|_quotes| bad("no UTF-8"))?),
-                Event::GeneralRef(reference) => {
-                    if let Ok(Some(character)) = reference.resolve_char_ref() {
-                        text.push(character);
-                    } else {
-                        let name = reference.decode().map_err(|_quotes| bad("no UTF-8"))?;
-                        text.push_str(resolve_xml_entity(&name).ok_or_else(|| bad("an unknown entity"))?);
-                    }
-                }
-                Event::End(_) => {
-                    let name = path.pop().unwrap_or_default();
-                    let parent = path.last().cloned().unwrap_or_default();
-                    fields.push(Field { parent, name, text: Secret::new(std::mem::take(&mut text)) });
-                }
-                Event::Eof if path.is_empty() && !fields.is_empty() => return Ok(Self(fields)),
-                Event::Eof => return Err(bad("an early end")),
-                Event::Empty(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
-            }
-        }
+        let mut fields = Self(Vec::new());
+        xml::walk(body, &Bounds { depth: DEPTH_MAX, elements: FIELDS_MAX }, &mut fields)?;
+        Ok(fields)
     }
 
     pub(crate) fn secret(&self, parent: &str, name: &str) -> Option<Secret<String>> {

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use daypass_base::BoxFuture;
-use quick_xml::Reader;
-use quick_xml::escape::resolve_xml_entity;
-use quick_xml::events::Event;
 
 use crate::api::{Call, Result};
+use crate::xml::{self, Bounds, Taker};
 
 /// The calls that tell about instances. Part of [`crate::Aws`]; the same rules hold.
 pub trait Ec2: Send + Sync + 'static {
@@ -71,41 +69,9 @@ const AROUND: [&str; 5] = ["DescribeInstancesResponse", "reservationSet", "item"
 ///
 /// Errors: where it is not understood, or that it tells of more than one instance: never a word of what it says.
 pub(crate) fn read(body: &[u8]) -> std::result::Result<Option<Instance>, String> {
-    let mut reader = Reader::from_reader(body);
     let mut found = Found::default();
-    let (mut path, mut text, mut elements) = (Vec::<String>::new(), String::new(), 0);
-    loop {
-        let place = reader.buffer_position();
-        let bad = |why: &str| format!("{why} at byte {place} of {}", body.len());
-        match reader.read_event().map_err(|_quotes_the_answer| bad("no XML"))? {
-            Event::Start(start) => {
-                elements += 1;
-                if path.len() >= DEPTH_MAX || elements > ELEMENTS_MAX {
-                    return Err(bad("too many elements"));
-                }
-                path.push(String::from_utf8_lossy(start.local_name().as_ref()).into_owned());
-                text.clear();
-                found.enters(&path).map_err(bad)?;
-            }
-            Event::Text(more) => text.push_str(&more.decode().map_err(|_quotes| bad("no UTF-8"))?),
-            Event::CData(more) => text.push_str(&more.decode().map_err(|_quotes| bad("no UTF-8"))?),
-            Event::GeneralRef(reference) => {
-                if let Ok(Some(character)) = reference.resolve_char_ref() {
-                    text.push(character);
-                } else {
-                    let name = reference.decode().map_err(|_quotes| bad("no UTF-8"))?;
-                    text.push_str(resolve_xml_entity(&name).ok_or_else(|| bad("an unknown entity"))?);
-                }
-            }
-            Event::End(_) => {
-                found.takes(&path, std::mem::take(&mut text)).map_err(bad)?;
-                path.pop();
-            }
-            Event::Eof if path.is_empty() && found.is_answer => return Ok(found.instance),
-            Event::Eof => return Err(bad("an early end")),
-            Event::Empty(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
-        }
-    }
+    xml::walk(body, &Bounds { depth: DEPTH_MAX, elements: ELEMENTS_MAX }, &mut found)?;
+    if found.is_answer { Ok(found.instance) } else { Err("it is no answer of DescribeInstances".to_owned()) }
 }
 
 /// What was read so far.
@@ -118,7 +84,7 @@ struct Found {
     key: String,
 }
 
-impl Found {
+impl Taker for Found {
     fn enters(&mut self, path: &[String]) -> std::result::Result<(), &'static str> {
         if path.len() == 1 {
             self.is_answer = path.first().is_some_and(|name| name == "DescribeInstancesResponse");
@@ -132,7 +98,7 @@ impl Found {
         Ok(())
     }
 
-    fn takes(&mut self, path: &[String], text: String) -> std::result::Result<(), &'static str> {
+    fn leaves(&mut self, path: &[String], text: String) -> std::result::Result<(), &'static str> {
         let names: Vec<&str> = path.iter().map(String::as_str).collect();
         if let ["DescribeInstancesResponse", "reservationSet", "item", "ownerId"] = names.as_slice() {
             if let Some(instance) = &mut self.instance {

@@ -20,6 +20,7 @@ mod partition;
 mod roles;
 mod signin;
 mod validate;
+mod xml;
 
 pub use api::{
     AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StaticKeys, StsEndpoint, Target, WebIdentity,

@@ -159,16 +159,7 @@ pub(crate) fn decide<'a>(state: &'a State, call: &Call<'_>, caller: &Caller, wis
         extra.push(("aws:multifactorauthpresent".to_owned(), vec!["true".to_owned()]));
     }
     extra.push(("aws:resourceaccount".to_owned(), vec![account.to_owned()]));
-    let facts = RequestFacts {
-        state,
-        caller: Some(caller),
-        now: call.now,
-        source_ip: Some(call.request.peer),
-        region: call.region,
-        extra,
-        request_tags: &wish.tags,
-        resource_tags: Some(&role.tags),
-    };
+    let facts = RequestFacts { extra, request_tags: &wish.tags, resource_tags: Some(&role.tags), ..call.facts(state, Some(caller)) };
     let asker = Asker::Aws { account: &caller.account, arn: &caller.arn, principal_arn: &caller.principal_arn };
     for action in wish.actions("sts:AssumeRole", inherited) {
         let trust = trust::evaluate(&role.trust.document, asker, action, &facts);

@@ -9,6 +9,7 @@ use daypass_base::{Clock, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
 use crate::answer::{self, Dialect, Reply};
+use crate::authority::RequestFacts;
 use crate::control::{Control, Disturbance};
 use crate::fault::{Fault, Result};
 use crate::instances::{INSTANCES_MAX, InstanceSeed};
@@ -83,6 +84,22 @@ pub(crate) struct Call<'a> {
     pub(crate) now: Timestamp,
     pub(crate) region: &'a str,
     pub(crate) params: &'a Params,
+}
+
+impl Call<'_> {
+    /// What policies may look at in this request.
+    pub(crate) fn facts<'f>(&'f self, state: &'f State, caller: Option<&'f Caller>) -> RequestFacts<'f> {
+        RequestFacts {
+            state,
+            caller,
+            now: self.now,
+            source_ip: Some(self.request.peer),
+            region: self.region,
+            extra: Vec::new(),
+            request_tags: &[],
+            resource_tags: None,
+        }
+    }
 }
 
 /// What to do with the connection.

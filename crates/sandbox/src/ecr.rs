@@ -49,7 +49,7 @@ pub(crate) fn perform(cloud: &Cloud, call: &Call<'_>, caller: &Caller, service: 
     let actions: &[&str] =
         if public { &["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"] } else { &["ecr:GetAuthorizationToken"] };
     for action in actions {
-        let facts = facts(&state, caller, call);
+        let facts = call.facts(&state, Some(caller));
         let own = authority::own(&state, caller, action, "*", &facts);
         if own != Own::Allowed {
             return Err(authority::refusal(caller, action, "*", own));
@@ -199,19 +199,6 @@ fn refused_action(cloud: &Cloud, login: &Login, params: &Params) -> Option<Strin
     };
     let own = authority::own(&state, &caller, action, &resource, &facts);
     (own != Own::Allowed).then(|| authority::refusal(&caller, action, &resource, own).message)
-}
-
-fn facts<'a>(state: &'a State, caller: &'a Caller, call: &'a Call<'_>) -> RequestFacts<'a> {
-    RequestFacts {
-        state,
-        caller: Some(caller),
-        now: call.now,
-        source_ip: Some(call.request.peer),
-        region: call.region,
-        extra: Vec::new(),
-        request_tags: &[],
-        resource_tags: None,
-    }
 }
 
 /// Where the API of ECR Public is.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::answer::{self, Reply, Xml};
-use crate::authority::{self, Own, RequestFacts};
+use crate::authority::{self, Own};
 use crate::cloud::{Call, Cloud};
 use crate::fault::{Fault, Result};
 use crate::session::Caller;
@@ -84,16 +84,7 @@ pub(crate) fn perform(cloud: &Cloud, call: &Call<'_>, caller: &Caller, action: &
         return Err(Fault::new(400, "InvalidAction", format!("The action {action} is not valid for this web service.")));
     }
     let state = cloud.state.read();
-    let facts = RequestFacts {
-        state: &state,
-        caller: Some(caller),
-        now: call.now,
-        source_ip: Some(call.request.peer),
-        region: call.region,
-        extra: Vec::new(),
-        request_tags: &[],
-        resource_tags: None,
-    };
+    let facts = call.facts(&state, Some(caller));
     if authority::own(&state, caller, "ec2:DescribeInstances", "*", &facts) != Own::Allowed {
         let text = format!(
             "You are not authorized to perform this operation. User: {} is not authorized to perform: ec2:DescribeInstances because no \

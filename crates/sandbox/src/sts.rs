@@ -90,16 +90,7 @@ pub(crate) fn web_identity(cloud: &Cloud, call: &Call<'_>) -> Result<Reply> {
     let prefix = proof.issuer.to_ascii_lowercase();
     extra.push((format!("{prefix}:sub"), vec![proof.subject.clone()]));
     extra.push((format!("{prefix}:aud"), vec![proof.audience.clone()]));
-    let facts = RequestFacts {
-        state: &state,
-        caller: None,
-        now: call.now,
-        source_ip: Some(call.request.peer),
-        region: call.region,
-        extra,
-        request_tags: &wish.tags,
-        resource_tags: Some(&role.tags),
-    };
+    let facts = RequestFacts { extra, request_tags: &wish.tags, resource_tags: Some(&role.tags), ..call.facts(&state, None) };
     let asker = Asker::Federated { provider_arn: &proof.provider_arn, host: &proof.issuer };
     for action in wish.actions("sts:AssumeRoleWithWebIdentity", &[]) {
         if trust::evaluate(&role.trust.document, asker, action, &facts) < Trust::Account {
@@ -229,16 +220,7 @@ fn federation_token(cloud: &Cloud, call: &Call<'_>, caller: &Caller) -> Result<X
     }
     assume::check_policy_arns(&state, &caller.account, &policy_arns)?;
     let arn = format!("arn:aws:sts::{}:federated-user/{name}", caller.account);
-    let facts = RequestFacts {
-        state: &state,
-        caller: Some(caller),
-        now: call.now,
-        source_ip: Some(call.request.peer),
-        region: call.region,
-        extra: Vec::new(),
-        request_tags: &tags,
-        resource_tags: None,
-    };
+    let facts = RequestFacts { request_tags: &tags, ..call.facts(&state, Some(caller)) };
     let actions: &[&str] = if tags.is_empty() { &["sts:GetFederationToken"] } else { &["sts:GetFederationToken", "sts:TagSession"] };
     for action in actions {
         let own = authority::own(&state, caller, action, &arn, &facts);

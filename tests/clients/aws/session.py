@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from proof import SANDBOX, SERVER, TOKEN, Proof  # noqa: E402
 from refresh import Refresh  # noqa: E402
+from signed_login import SignedLogin  # noqa: E402
 
 prove = Proof()
 DAYPASS = os.environ.get("DAYPASS_BIN", "daypass")
@@ -103,5 +104,6 @@ if SANDBOX:
     config.write_text(f"[profile build]\ncredential_process = {process}\nregion = us-east-1\n")
     done = aws("--profile", "build", "sts", "get-caller-identity", "--query", "Account", "--output", "text", AWS_CONFIG_FILE=str(config))
     prove("a profile's credential_process fetches one by itself", done.stdout.strip() == ACCOUNTS["staging"], done.stderr)
+    SignedLogin(prove, run, DAYPASS, SERVER, mint("staging")).all()
     Refresh(prove, run, aws, registry, DAYPASS, SERVER, SANDBOX).all()
 prove.end()

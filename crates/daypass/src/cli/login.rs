@@ -195,7 +195,8 @@ fn with_method(args: &Args, ctx: &Ctx, client: &Client, mut given: Value) -> Res
     }
     let call = Call::new(Method::PUT, path).body(given).without_token();
     let answer = client.ask(&call).map_err(|error| {
-        let unmounted = error.status() == Some(403);
+        // A second factor that was refused says so itself.
+        let unmounted = error.status() == Some(403) && !error.to_string().contains("enforcement");
         let failure = Failure::api("Error authenticating", error);
         if unmounted {
             failure.hint("is the method enabled at this path? -path names another one")
