@@ -13,7 +13,6 @@ use crate::fault::{Fault, Result};
 use crate::request::{Params, Request};
 use crate::seal::Purpose;
 use crate::session::{Caller, CallerKind, Session};
-use crate::state::State;
 use crate::trust::is_account;
 
 /// Inside a registry password.
