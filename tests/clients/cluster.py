@@ -5,9 +5,7 @@ import ipaddress
 import json
 import ssl
 import tempfile
-import threading
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from cryptography import x509
@@ -16,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from issuer import Issuer
+from standin import Answering, serve
 
 NAME = "https://kubernetes.default.svc.cluster.local"
 
@@ -31,15 +30,13 @@ class Cluster:
         made = made.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
         made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
         self.certificate = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *arguments: Handler(self, *arguments))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with tempfile.TemporaryDirectory() as folder:
             pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
             (Path(folder) / "pem").write_text(pem + self.certificate)
             context.load_cert_chain(Path(folder) / "pem")
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.server = serve(self, Handler, context)
         self.url = f"https://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def token(self, namespace, name, audience=None):
         """A token of this account; without an audience it is for the API server."""
@@ -68,25 +65,10 @@ class Cluster:
         self.issuer.server.shutdown()
 
 
-class Handler(BaseHTTPRequestHandler):
-    def __init__(self, cluster, *arguments):
-        self.cluster = cluster
-        super().__init__(*arguments)
-
-    def log_message(self, *_):
-        pass
-
-    def answer(self, body, status=200):
-        body = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
+class Handler(Answering):
     def caller(self):
         """Whoever asks, if the cluster knows their token for itself."""
-        claims = self.cluster.known.get(self.headers.get("authorization", "").removeprefix("Bearer "))
+        claims = self.owner.known.get(self.headers.get("authorization", "").removeprefix("Bearer "))
         return claims["sub"] if claims and NAME in claims["aud"] else None
 
     def refuse(self, status, reason):
@@ -99,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
         elif namespace == self.path or "/" in namespace:
             self.refuse(404, "NotFound")
         else:
-            self.answer({"kind": "Namespace", "metadata": {"name": namespace, "labels": self.cluster.labels.get(namespace, {})}})
+            self.answer({"kind": "Namespace", "metadata": {"name": namespace, "labels": self.owner.labels.get(namespace, {})}})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -108,5 +90,5 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path != "/apis/authentication.k8s.io/v1/tokenreviews" or body.get("kind") != "TokenReview":
             self.refuse(404, "NotFound")
         else:
-            self.cluster.reviews.append(self.caller())
-            self.answer({**body, "status": self.cluster.review(body["spec"])}, 201)
+            self.owner.reviews.append(self.caller())
+            self.answer({**body, "status": self.owner.review(body["spec"])}, 201)

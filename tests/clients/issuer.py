@@ -3,13 +3,13 @@
 import base64
 import hashlib
 import json
-import threading
 import time
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from standin import Answering, serve
 
 
 def encoded(data):
@@ -20,9 +20,8 @@ class Issuer:
     def __init__(self):
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.codes = {}
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *arguments: Handler(self, *arguments))
+        self.server = serve(self, Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def pem(self):
         return self.key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
@@ -39,34 +38,19 @@ class Issuer:
         return f"{message}.{encoded(self.key.sign(message.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
 
 
-class Handler(BaseHTTPRequestHandler):
-    def __init__(self, issuer, *arguments):
-        self.issuer = issuer
-        super().__init__(*arguments)
-
-    def log_message(self, *_):
-        pass
-
-    def answer(self, body, status=200):
-        body = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
+class Handler(Answering):
     def do_GET(self):
         path, _, query = self.path.partition("?")
-        url = self.issuer.url
+        url = self.owner.url
         if path == "/.well-known/openid-configuration":
             endpoints = {"jwks_uri": f"{url}/keys", "authorization_endpoint": f"{url}/login", "token_endpoint": f"{url}/token"}
             self.answer({"issuer": url, **endpoints, "response_types_supported": ["code"], "id_token_signing_alg_values_supported": ["RS256"]})
         elif path == "/keys":
-            self.answer(self.issuer.keys())
+            self.answer(self.owner.keys())
         elif path == "/login":
             asked = dict(urllib.parse.parse_qsl(query))
-            code = f"code-{len(self.issuer.codes)}"
-            self.issuer.codes[code] = asked
+            code = f"code-{len(self.owner.codes)}"
+            self.owner.codes[code] = asked
             self.send_response(302)
             self.send_header("location", f"{asked['redirect_uri']}?{urllib.parse.urlencode({'code': code, 'state': asked['state']})}")
             self.end_headers()
@@ -75,10 +59,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         form = dict(urllib.parse.parse_qsl(self.rfile.read(int(self.headers["content-length"])).decode()))
-        asked = self.issuer.codes.pop(form.get("code"), None)
+        asked = self.owner.codes.pop(form.get("code"), None)
         proof = encoded(hashlib.sha256(form.get("code_verifier", "").encode()).digest())
         if not asked or asked.get("code_challenge") != proof or asked["redirect_uri"] != form.get("redirect_uri"):
             self.answer({"error": "invalid_grant"}, 400)
         else:
-            token = self.issuer.token(aud=asked["client_id"], sub="7", email="ann@acme.example", groups=["deploy"], nonce=asked["nonce"])
+            token = self.owner.token(aud=asked["client_id"], sub="7", email="ann@acme.example", groups=["deploy"], nonce=asked["nonce"])
             self.answer({"id_token": token, "access_token": "access", "token_type": "Bearer"})

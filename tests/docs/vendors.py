@@ -8,16 +8,14 @@ The claims are those of the vendors' own pages, read in November 2026:
     Jenkins    plugins.jenkins.io, "OpenID Connect Provider", with its default claims
 """
 
-import json
 import secrets
 import sys
-import threading
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clients"))
 from issuer import Issuer  # noqa: E402
+from standin import Answering, serve  # noqa: E402
 
 COMMIT = "9f3182061f1e2cca4702c368cbc039b7dc9d4485"
 # What a page calls each vendor's issuer.
@@ -34,11 +32,10 @@ class Vendors:
 
     def __init__(self):
         self.issuer = Issuer()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *arguments: Handler(self, *arguments))
+        self.server = serve(self, Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         # Who may ask for a token: what proves it, and whose job it is.
         self.jobs = {}
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def name(self, vendor):
         """The issuer of a vendor here."""
@@ -104,39 +101,24 @@ def jenkins(owner, vendors):
 CLAIMS = {"github": github, "gitlab": gitlab, "buildkite": buildkite, "jenkins": jenkins}
 
 
-class Handler(BaseHTTPRequestHandler):
-    def __init__(self, vendors, *arguments):
-        self.vendors = vendors
-        super().__init__(*arguments)
-
-    def log_message(self, *_):
-        pass
-
-    def answer(self, body, status=200):
-        body = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
+class Handler(Answering):
     def do_GET(self):
         path, _, query = self.path.partition("?")
         vendor = path.split("/")[1]
-        name = self.vendors.name(vendor)
-        below = f"{self.vendors.url}{path}".removeprefix(name)
+        name = self.owner.name(vendor)
+        below = f"{self.owner.url}{path}".removeprefix(name)
         if vendor in CLAIMS and below == "/.well-known/openid-configuration":
             self.answer({"issuer": name, "jwks_uri": f"{name}/jwks", "id_token_signing_alg_values_supported": ["RS256"]})
         elif vendor in CLAIMS and below == "/jwks":
-            self.answer(self.vendors.issuer.keys())
+            self.answer(self.owner.issuer.keys())
         else:
             self.give_token(vendor, dict(urllib.parse.parse_qsl(query)).get("audience"))
 
     def give_token(self, vendor, audience):
         proof = self.headers.get("authorization", "").removeprefix("Bearer ").removeprefix("Token ")
-        of, owner = self.vendors.jobs.get(proof, (None, None))
+        of, owner = self.owner.jobs.get(proof, (None, None))
         if of is None or of != vendor:
             return self.answer({"message": "unauthorized"}, 401)
-        token = self.vendors.token(vendor, owner, audience)
+        token = self.owner.token(vendor, owner, audience)
         # GitHub says `value`, Buildkite `token`.
         return self.answer({"count": len(token), "value": token} if vendor == "github" else {"token": token})
