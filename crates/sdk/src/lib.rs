@@ -27,6 +27,6 @@ pub use operation::Operation;
 pub use path::{Captures, Part, Pattern};
 pub use reply::{Answer, Json, Keys, LeaseTerms, Leased, Login, Outcome, Reply, reveal};
 pub use room::{Found, Mounted, Room, Support};
-pub use store::{Changes, CommitFailure, Entry, Expect, Parse, Shared, Storage, Store, from_json, whole};
+pub use store::{Changes, CommitFailure, Entry, Expect, Parse, Shared, Storage, Store, from_json, into_the_sealed_store, whole};
 
 pub use daypass_base::{BoxFuture, Clock, Entropy, Seconds, Secret, Timestamp};

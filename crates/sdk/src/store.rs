@@ -3,10 +3,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use daypass_base::BoxFuture;
 use daypass_base::limits::LIST_NAMES;
-use serde::Serialize;
+use daypass_base::{BoxFuture, Secret};
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 
 use crate::{Error, Page, Result};
 
@@ -222,6 +222,12 @@ impl Store {
 
 /// How often a change is decided again before it gives up.
 const ATTEMPTS_MAX: usize = 100;
+
+/// For `#[serde(serialize_with = …)]` of a secret in a value that is stored: the one way from [`Secret`] into a row.
+pub fn into_the_sealed_store<S: Serializer>(secret: &Secret<String>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    // The store seals what it is given, so this is where the secret may go.
+    serializer.serialize_str(secret.expose())
+}
 
 /// These names, when they are not more than one answer carries: a list is never cut short in silence. Errors: `BadRequest`, which says
 /// how to get at the rest.

@@ -121,9 +121,14 @@ pub(crate) fn seed_use_key(seed: &str) -> Key {
     config_key(format!("identity/mfa/seed-use/{seed}"))
 }
 
-/// All seeds of an entity; of all entities when it is empty.
+/// All seeds of an entity.
 pub(crate) fn seeds_prefix(entity: &str) -> Key {
-    if entity.is_empty() { config_key("identity/mfa/seed/") } else { config_key(format!("identity/mfa/seed/{entity}/")) }
+    config_key(format!("identity/mfa/seed/{entity}/"))
+}
+
+/// The seeds of all entities.
+pub(crate) fn all_seeds_prefix() -> Key {
+    config_key("identity/mfa/seed/")
 }
 
 /// Leads from an alias's id to its entity or group.

@@ -2,7 +2,7 @@
 
 use daypass_sdk::{Error, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// An enforcement as it is stored. A login that any of its conditions fits needs one of its methods; every enforcement that fits a login
 /// wants to be satisfied.
@@ -82,8 +82,8 @@ impl EnforcementRow {
     }
 
     /// As answers show it.
-    pub(crate) fn shown(&self) -> Map<String, Value> {
-        let shown = json!({
+    pub(crate) fn shown(&self) -> Value {
+        json!({
             "auth_method_accessors": self.accessors,
             "auth_method_types": self.types,
             "id": self.id,
@@ -93,8 +93,7 @@ impl EnforcementRow {
             "name": self.name,
             "namespace_id": "root",
             "namespace_path": "",
-        });
-        if let Value::Object(shown) = shown { shown } else { Map::new() }
+        })
     }
 }
 

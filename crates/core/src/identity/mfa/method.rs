@@ -3,7 +3,7 @@
 use daypass_base::Seconds;
 use daypass_sdk::{Error, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::totp::{Algorithm, Shape};
 
@@ -101,8 +101,8 @@ impl MethodRow {
     }
 
     /// As answers show it.
-    pub(crate) fn shown(&self) -> Map<String, Value> {
-        let shown = json!({
+    pub(crate) fn shown(&self) -> Value {
+        json!({
             "algorithm": self.shape.algorithm.name(),
             "digits": self.shape.digits,
             "id": self.id,
@@ -116,8 +116,7 @@ impl MethodRow {
             "qr_size": self.qr_size,
             "skew": self.shape.skew,
             "type": TYPE,
-        });
-        if let Value::Object(shown) = shown { shown } else { Map::new() }
+        })
     }
 }
 
@@ -165,7 +164,7 @@ mod tests {
     #[test]
     fn the_usual_is_vaults() {
         let row = changed(MethodWish::default()).unwrap();
-        let shown = Value::Object(row.shown());
+        let shown = row.shown();
         assert_eq!(
             (&shown["algorithm"], &shown["digits"], &shown["period"], &shown["skew"]),
             (&json!("SHA1"), &json!(6), &json!(30), &json!(1))

@@ -5,9 +5,9 @@
 //! they run and whatever was restarted in between.
 
 use daypass_base::{Seconds, Secret};
-use daypass_sdk::{CommitFailure, Error, Result};
+use daypass_sdk::{CommitFailure, Error, Result, into_the_sealed_store};
 use daypass_storage::{Batch, Condition, Key};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::attempts::Refused;
@@ -15,7 +15,7 @@ use super::method::MethodRow;
 use super::picture;
 use super::totp::{Shape, Verdict};
 use crate::identity::change::Change;
-use crate::identity::rows::{seed_key, seed_use_key, seeds_prefix};
+use crate::identity::rows::{all_seeds_prefix, seed_key, seed_use_key, seeds_prefix};
 use crate::identity::{Identities, bounds};
 use crate::rows::unchanged;
 
@@ -26,7 +26,7 @@ pub(crate) struct SeedRow {
     id: String,
     method: String,
     /// In base32, as apps take it.
-    #[serde(serialize_with = "into_the_sealed_row")]
+    #[serde(serialize_with = "into_the_sealed_store")]
     seed: Secret<String>,
     shape: Shape,
 }
@@ -35,11 +35,6 @@ pub(crate) struct SeedRow {
 #[derive(Serialize, Deserialize)]
 struct UseRow {
     step: u64,
-}
-
-/// Rows are sealed, so this is where the seed may go.
-fn into_the_sealed_row<S: Serializer>(secret: &Secret<String>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.expose())
 }
 
 /// What asking for a seed leads to.
@@ -183,7 +178,7 @@ impl Identities {
 
     /// Of a method that is gone already, so that nobody makes more of them meanwhile.
     pub(super) async fn forget_seeds_of_method(&self, method: &str) -> Result<()> {
-        let (prefix, mut after): (Key, Option<Vec<u8>>) = (seeds_prefix(""), None);
+        let (prefix, mut after): (Key, Option<Vec<u8>>) = (all_seeds_prefix(), None);
         loop {
             let page = self.rows.scan(&prefix, after.as_deref(), PAGE).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };

@@ -9,8 +9,8 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RsaEncoding, RsaKeyPair};
 use data_encoding::BASE64URL_NOPAD;
 use daypass_base::Secret;
-use daypass_sdk::{Error, Result};
-use serde::{Deserialize, Serialize, Serializer};
+use daypass_sdk::{Error, Result, into_the_sealed_store};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// How a key signs, by the names of RFC 7518.
@@ -98,14 +98,9 @@ pub(crate) struct Jwk {
 pub(crate) struct SigningKey {
     pub(crate) algorithm: Algorithm,
     /// PKCS #8, in base64.
-    #[serde(serialize_with = "into_the_sealed_row")]
+    #[serde(serialize_with = "into_the_sealed_store")]
     private: Secret<String>,
     pub(crate) public: Jwk,
-}
-
-/// Rows are sealed, so this is where the secret may go.
-fn into_the_sealed_row<S: Serializer>(secret: &Secret<String>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.expose())
 }
 
 impl SigningKey {

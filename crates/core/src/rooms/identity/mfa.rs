@@ -178,13 +178,13 @@ impl Written {
 async fn list_methods(room: Arc<IdentityRoom>, _cx: Cx, _: Nothing) -> Result<Reply> {
     let (_, unsealed) = room.way.open()?;
     let methods = unsealed.identities.mfa_methods().await?;
-    Ok(Reply::data(show::keys_with_info(methods.into_iter().map(|(id, row)| (id, Value::Object(row.shown()))).collect())))
+    Ok(Reply::data(show::keys_with_info(methods.into_iter().map(|(id, row)| (id, row.shown())).collect())))
 }
 
 async fn read_method(room: Arc<IdentityRoom>, _cx: Cx, params: ByMethod) -> Result<Reply> {
     let (_, unsealed) = room.way.open()?;
     let row = unsealed.identities.mfa_method(&params.method_id).await?.ok_or_else(Error::not_found)?;
-    Ok(Reply::data(row.shown()))
+    Ok(Reply::json(row.shown()))
 }
 
 async fn make_method(room: Arc<IdentityRoom>, _cx: Cx, params: Written) -> Result<Json<Value>> {
@@ -249,13 +249,13 @@ async fn admin_destroy(room: Arc<IdentityRoom>, _cx: Cx, params: SeedOf) -> Resu
 async fn list_enforcements(room: Arc<IdentityRoom>, _cx: Cx, _: Nothing) -> Result<Reply> {
     let (_, unsealed) = room.way.open()?;
     let rows = unsealed.identities.mfa_enforcements().await?;
-    Ok(Reply::data(show::keys_with_info(rows.into_iter().map(|row| (row.name.clone(), Value::Object(row.shown()))).collect())))
+    Ok(Reply::data(show::keys_with_info(rows.into_iter().map(|row| (row.name.clone(), row.shown())).collect())))
 }
 
 async fn read_enforcement(room: Arc<IdentityRoom>, _cx: Cx, params: ByName) -> Result<Reply> {
     let (_, unsealed) = room.way.open()?;
     let row = unsealed.identities.mfa_enforcement(&params.name).await?.ok_or_else(Error::not_found)?;
-    Ok(Reply::data(row.shown()))
+    Ok(Reply::json(row.shown()))
 }
 
 /// Errors: `BadRequest`, also when a mount or a type does not exist: an enforcement that fits nothing would protect nothing.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use daypass_aws::{StaticKeys, StsEndpoint, Target};
 use daypass_base::lenient::CommaList;
-use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret};
+use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, into_the_sealed_store};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::AwsAuth;
@@ -55,11 +55,6 @@ impl Default for ClientConfig {
             identity_token_ttl: Seconds::ZERO,
         }
     }
-}
-
-/// The store seals what it is given, so this is where the secret may go.
-fn into_the_sealed_store<S: Serializer>(secret: &Secret<String>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.expose())
 }
 
 impl ClientConfig {

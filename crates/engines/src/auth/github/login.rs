@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use daypass_idp::IdpError;
 use daypass_idp::github::{self, Api, User};
-use daypass_sdk::{Cx, Endpoint, Error, Login, Operation, Renewal, Result, Secret, from_json};
+use daypass_sdk::{Cx, Endpoint, Error, Login, Operation, Renewal, Result, Secret, from_json, into_the_sealed_store};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::GitHub;
@@ -28,15 +28,10 @@ struct LoginParams {
 #[derive(Serialize, Deserialize)]
 struct Remembered {
     /// Asked again with at each renewal.
-    #[serde(serialize_with = "into_the_sealed_row")]
+    #[serde(serialize_with = "into_the_sealed_store")]
     token: Secret<String>,
     user_id: u64,
     policies: Vec<String>,
-}
-
-/// Rows of tokens are sealed, so this is where it may go.
-fn into_the_sealed_row<S: Serializer>(secret: &Secret<String>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.expose())
 }
 
 /// What GitHub says of a token.

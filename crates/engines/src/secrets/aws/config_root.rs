@@ -7,9 +7,9 @@ use std::sync::Arc;
 use daypass_aws::{StaticKeys, StsEndpoint, Target};
 use daypass_base::Timestamp;
 use daypass_base::lenient::CommaList;
-use daypass_sdk::{Cx, Endpoint, Entry, Error, Json, Operation, Reply, Result, Seconds, Secret};
+use daypass_sdk::{Cx, Endpoint, Entry, Error, Json, Operation, Reply, Result, Seconds, Secret, into_the_sealed_store};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::secrets::federation::{self, Federation};
@@ -88,11 +88,6 @@ impl Default for RootConfig {
             rotated: None,
         }
     }
-}
-
-/// The store seals what it is given, so this is where the secret may go.
-pub(super) fn into_the_sealed_store<S: Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.expose())
 }
 
 impl RootConfig {

@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use daypass_aws::{AccessKey, Call};
 use daypass_base::Timestamp;
-use daypass_sdk::{Changes, Cx, Endpoint, Entry, Error, Json, Keys, Operation, Reply, Result, Seconds, Secret, reveal};
+use daypass_sdk::{
+    Changes, Cx, Endpoint, Entry, Error, Json, Keys, Operation, Reply, Result, Seconds, Secret, into_the_sealed_store, reveal,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::secrets::at_aws::deadline;
 
-use super::config_root::{self, RootConfig, into_the_sealed_store};
+use super::config_root::{self, RootConfig};
 use super::keys::{Route, failed};
 use super::schedule::{Schedule, Wanted};
 use super::text::quoted;

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use daypass_aws::{StaticKeys, StsEndpoint, Target};
-use daypass_sdk::{Changes, Cx, Endpoint, Error, Json, Operation, Result, Seconds, Secret};
+use daypass_sdk::{Changes, Cx, Endpoint, Error, Json, Operation, Result, Seconds, Secret, into_the_sealed_store};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::secrets::federation::Federation;
@@ -61,11 +61,6 @@ impl Default for Config {
             identity_token_ttl: Seconds::ZERO,
         }
     }
-}
-
-/// The store seals what it is given, so this is where the secret may go.
-fn into_the_sealed_store<S: Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.expose())
 }
 
 impl Config {
