@@ -16,6 +16,7 @@ mod plain;
 mod query;
 mod retry;
 mod roles;
+mod signed;
 mod signin;
 mod sort;
 mod sts;

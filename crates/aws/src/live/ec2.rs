@@ -2,14 +2,11 @@
 //!
 //! Whoever has a document that AWS signed causes this call, so its answers are read strictly and its attempts are few.
 
-use std::time::{Duration, SystemTime};
-
-use aws_credential_types::Credentials;
 use daypass_base::BoxFuture;
 
-use super::ecr::{Outgoing, Signer, signed};
 use super::plain::PlainAnswer;
 use super::query::Form;
+use super::signed::{Outgoing, Signer, signed};
 use super::sort::sorted;
 use super::{Clients, LiveAws};
 use crate::answer::Fields;
@@ -46,10 +43,7 @@ impl Ec2 for LiveAws {
 
 impl LiveAws {
     async fn ask_ec2(&self, call: Call<'_>, clients: &Clients, wanted: DescribeInstance<'_>) -> Result<Option<Instance>> {
-        let identity = clients.keys.identity().await?;
-        let credentials =
-            identity.data::<Credentials>().cloned().ok_or_else(|| AwsError::no_identity("the identity is not one that signs"))?;
-        let signer = Signer { credentials, region: wanted.region.to_owned() };
+        let signer = Signer { credentials: clients.signing_keys().await?, region: wanted.region.to_owned() };
         let url = match wanted.endpoint.or(self.settings.endpoint.as_deref()) {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => Partition::of_region(wanted.region).ec2_api(wanted.region),
@@ -59,9 +53,8 @@ impl LiveAws {
         let body = form.done();
         let (signer, url, body) = (&signer, &url, &body);
         self.patiently(call.target, || async move {
-            let now = SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.clock.now().nanos()).unwrap_or(0));
             let headers = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
-            let request = signed(signer, &Outgoing { service: "ec2", url, headers: &headers, body }, now)?;
+            let request = signed(signer, &Outgoing { service: "ec2", url, headers: &headers, body }, self.signing_time())?;
             read(&self.send(request).await?)
         })
         .await

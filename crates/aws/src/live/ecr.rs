@@ -4,17 +4,14 @@
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_types::body::SdkBody;
 use data_encoding::BASE64;
 use daypass_base::{BoxFuture, Secret, Timestamp};
 use serde::Deserialize;
 
 use super::identity::{REGION_FALLBACK, Source};
 use super::plain::{PlainAnswer, bare_code};
-use super::sort::causes;
+use super::signed::{Outgoing, Signer, signed};
 use super::{Clients, LiveAws};
 use crate::api::{Call, Credential, Result};
 use crate::ecr::{AuthorizationToken, Ecr, Login, Logins, PUBLIC_REGION, PUBLIC_REGISTRY};
@@ -36,20 +33,13 @@ impl Ecr for LiveAws {
     }
 }
 
-/// Who signs, and for where.
-pub(super) struct Signer {
-    pub(super) credentials: Credentials,
-    pub(super) region: String,
-}
-
 impl LiveAws {
     async fn ask_ecr(&self, call: Call<'_>, clients: &Clients, input: &AuthorizationToken) -> Result<Logins> {
         let signer = self.signer(call, clients, input).await?;
         let signer = &signer;
         let logins = self
             .patiently(call.target, || async move {
-                let now = SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.clock.now().nanos()).unwrap_or(0));
-                let request = request(signer, input, self.settings.endpoint.as_deref(), now)?;
+                let request = request(signer, input, self.settings.endpoint.as_deref(), self.signing_time())?;
                 read(&self.send(request).await?, input.public)
             })
             .await?;
@@ -62,12 +52,7 @@ impl LiveAws {
         let said = [&input.region, &call.target.region, &self.settings.region].into_iter().flatten().next().cloned();
         let region = if input.public { Some(PUBLIC_REGION.to_owned()) } else { said };
         let region = region.or_else(|| base.config.region().map(ToString::to_string)).unwrap_or_else(|| REGION_FALLBACK.to_owned());
-        let credentials = if let Some(session) = &input.session {
-            of_session(session)
-        } else {
-            let identity = clients.keys.identity().await?;
-            identity.data::<Credentials>().cloned().ok_or_else(|| AwsError::no_identity("the identity is not one that signs"))?
-        };
+        let credentials = if let Some(session) = &input.session { of_session(session) } else { clients.signing_keys().await? };
         Ok(Signer { credentials, region })
     }
 }
@@ -97,41 +82,6 @@ fn request(signer: &Signer, input: &AuthorizationToken, everything_at: Option<&s
     };
     let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
     signed(signer, &Outgoing { service, url: &url, headers: &headers, body: body.as_bytes() }, now)
-}
-
-/// A request that is to be signed.
-pub(super) struct Outgoing<'a> {
-    pub(super) service: &'static str,
-    pub(super) url: &'a str,
-    pub(super) headers: &'a [(&'static str, &'static str)],
-    pub(super) body: &'a [u8],
-}
-
-/// Signs a POST with AWS's own signer.
-pub(super) fn signed(signer: &Signer, outgoing: &Outgoing<'_>, now: SystemTime) -> Result<HttpRequest> {
-    let identity = signer.credentials.clone().into();
-    let params = v4::SigningParams::builder()
-        .identity(&identity)
-        .region(&signer.region)
-        .name(outgoing.service)
-        .time(now)
-        .settings(SigningSettings::default())
-        .build()
-        .map_err(|error| AwsError::unreachable(causes(&error)))?
-        .into();
-    let signable = SignableRequest::new("POST", outgoing.url, outgoing.headers.iter().copied(), SignableBody::Bytes(outgoing.body))
-        .map_err(|error| AwsError::unreachable(causes(&error)))?;
-    let (instructions, _signature) = sign(signable, &params).map_err(|error| AwsError::unreachable(causes(&error)))?.into_parts();
-    let mut request = HttpRequest::new(SdkBody::from(outgoing.body));
-    request.set_method("POST").map_err(|error| AwsError::unreachable(causes(&error)))?;
-    request.set_uri(outgoing.url).map_err(|error| AwsError::unreachable(causes(&error)))?;
-    for (name, value) in outgoing.headers {
-        request.headers_mut().insert(*name, *value);
-    }
-    for (name, value) in instructions.headers() {
-        request.headers_mut().insert(name.to_owned(), value.to_owned());
-    }
-    Ok(request)
 }
 
 /// A refusal as AWS's JSON services write it; the message's name begins with either case.
