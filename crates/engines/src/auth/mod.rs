@@ -10,5 +10,6 @@ mod glob;
 mod jose;
 pub mod jwt;
 pub mod kubernetes;
+mod mount_key;
 mod token_fields;
 pub mod userpass;

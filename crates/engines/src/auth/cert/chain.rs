@@ -37,10 +37,8 @@ pub(super) struct Judge<'a> {
 impl Judge<'_> {
     /// Whether a client's certificate may be used at all now, whoever vouches for it.
     pub(super) fn usable(&self, leaf: &Leaf) -> Result<(), Refusal> {
-        let shown = |moment: Timestamp| serde_json::json!(moment).as_str().unwrap_or_default().to_owned();
         let unsound = |why: &str, limit: Timestamp| {
-            let text =
-                format!("x509: certificate has expired or is not yet valid: current time {} is {why} {}", shown(self.now), shown(limit));
+            let text = format!("x509: certificate has expired or is not yet valid: current time {} is {why} {limit}", self.now);
             Err(Refusal::Unsound(text))
         };
         if self.now.seconds() < leaf.not_before.seconds() {

@@ -5,7 +5,7 @@ use daypass_sdk::{Cx, Result as SdkResult};
 
 use super::document::{is_id, is_region};
 use crate::auth::aws::AwsAuth;
-use crate::auth::aws::arn::PrincipalArn;
+use crate::auth::aws::arn::{Pattern, PrincipalArn};
 use crate::auth::aws::client::ClientConfig;
 use crate::auth::aws::role::Role;
 use crate::secrets::at_aws::deadline;
@@ -121,10 +121,7 @@ pub(super) fn check_place(name: &str, role: &Role, place: Place<'_>) -> Result<(
 
 /// Whether an ARN is one of those, or begins as one of them that ends in a star.
 fn fits_one(wanted: &[String], arn: &str) -> bool {
-    wanted.iter().any(|one| match one.strip_suffix('*') {
-        Some(beginning) => arn.starts_with(beginning),
-        None => arn == one,
-    })
+    wanted.iter().any(|one| Pattern::of(one).map_or(arn == one, |pattern| pattern.fits(arn)))
 }
 
 fn text<T>(result: SdkResult<T>) -> Result<T, String> {

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::hmac;
 use data_encoding::BASE64;
 use daypass_base::lenient::CommaList;
-use daypass_sdk::{Changes, CommitFailure, Cx, Endpoint, Error, Expect, Operation, Reply, Result, Seconds};
+use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::tag::Tag;
 use crate::auth::aws::{AwsAuth, roles};
+use crate::auth::mount_key::mount_key;
 
 /// What a tag shall say.
 #[derive(Deserialize, JsonSchema)]
@@ -82,7 +82,7 @@ async fn make(_: Arc<AwsAuth>, cx: Cx, params: TagParams) -> Result<Reply> {
         allow_migration: params.allow_instance_migration,
         once: params.disallow_reauthentication,
     };
-    let value = tag.signed(&key(&cx).await?, &role.role_id).map_err(Error::bad_request)?;
+    let value = tag.signed(&mount_key(&cx, KEY).await?, &role.role_id).map_err(Error::bad_request)?;
     let reply = Reply::json(json!({ "tag_key": role.role_tag, "tag_value": value }));
     Ok(warnings.into_iter().fold(reply, Reply::warn))
 }
@@ -97,25 +97,10 @@ pub(super) async fn read(cx: &Cx, value: &str) -> Result<Tag> {
     let none = || Error::bad_request("role tag signature verification failed");
     let name = Tag::role_of(value).ok_or_else(none)?;
     let role = roles::find(cx, name).await?.ok_or_else(|| Error::bad_request("entry not found for the role of the tag"))?;
-    Tag::verified(value, &key(cx).await?, &role.role_id).map_err(Error::bad_request)
+    Tag::verified(value, &mount_key(cx, KEY).await?, &role.role_id).map_err(Error::bad_request)
 }
 
-/// The mount's key, made when it is first needed.
-async fn key(cx: &Cx) -> Result<hmac::Key> {
-    loop {
-        if let Some(entry) = cx.store.get(KEY).await? {
-            return Ok(hmac::Key::new(hmac::HMAC_SHA256, &entry.value));
-        }
-        // To the sealed store.
-        let bytes = cx.entropy.bytes::<32>();
-        match cx.store.commit(Changes::new().expect(KEY, Expect::Absent).put(KEY, bytes.to_vec())).await {
-            // Somebody else may have made it: it is there now.
-            Ok(()) | Err(CommitFailure::Conflict(_)) => {}
-            Err(CommitFailure::Error(error)) => return Err(error),
-        }
-    }
-}
-
+/// Of the key that proves the tags of this mount.
 const KEY: &str = "role-tag-key";
 const HELP: &str =
     "A role tag narrows a role for the instances that carry it: its value goes to the instance under the key that role_tag of

@@ -34,12 +34,13 @@ impl List {
         }
     }
 
-    /// How long things stay after they are over: three days, half a year.
-    fn buffer(self) -> Seconds {
-        match self {
+    /// What holds where nothing is configured: things stay for three days or half a year after they are over.
+    fn usual(self) -> TidyConfig {
+        let safety_buffer = match self {
             Self::Access => Seconds(259_200),
             Self::Deny => Seconds(15_552_000),
-        }
+        };
+        TidyConfig { safety_buffer, disable_periodic_tidy: false }
     }
 }
 
@@ -117,10 +118,13 @@ async fn read(cx: Cx, list: List) -> Result<Json<Value>> {
 }
 
 async fn write(cx: Cx, list: List, fields: ConfigFields) -> Result<()> {
-    let mut config = config_of(&cx, list).await?;
-    config.safety_buffer = fields.safety_buffer.unwrap_or(config.safety_buffer);
-    config.disable_periodic_tidy = fields.disable_periodic_tidy.unwrap_or(config.disable_periodic_tidy);
-    cx.store.put_json(list.config_row(), &config).await
+    let decide = |stored: Option<TidyConfig>| {
+        let mut config = stored.unwrap_or_else(|| list.usual());
+        config.safety_buffer = fields.safety_buffer.unwrap_or(config.safety_buffer);
+        config.disable_periodic_tidy = fields.disable_periodic_tidy.unwrap_or(config.disable_periodic_tidy);
+        Ok(config)
+    };
+    cx.store.change(list.config_row(), decide).await.map(drop)
 }
 
 async fn want(engine: Arc<AwsAuth>, cx: Cx, list: List, fields: TidyFields) -> Result<Reply> {
@@ -131,8 +135,7 @@ async fn want(engine: Arc<AwsAuth>, cx: Cx, list: List, fields: TidyFields) -> R
 }
 
 async fn config_of(cx: &Cx, list: List) -> Result<TidyConfig> {
-    let stored = cx.store.get_json(list.config_row()).await?;
-    Ok(stored.unwrap_or(TidyConfig { safety_buffer: list.buffer(), disable_periodic_tidy: false }))
+    Ok(cx.store.get_json(list.config_row()).await?.unwrap_or_else(|| list.usual()))
 }
 
 impl Schedule {
