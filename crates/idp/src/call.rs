@@ -37,6 +37,15 @@ pub struct Ask {
 /// What a request sends.
 #[derive(Debug)]
 pub enum Payload {
+    /// Bytes of one type that are no secret, for an answer of another type, by POST.
+    Bytes {
+        /// `Content-Type`.
+        kind: &'static str,
+        /// `Accept`.
+        wanted: &'static str,
+        /// What is sent.
+        bytes: Vec<u8>,
+    },
     /// Fields of a form, by POST.
     Form(Vec<(&'static str, Secret<String>)>),
     /// Nothing, by GET.
@@ -59,6 +68,8 @@ pub enum Proof {
 /// Which authorities vouch for a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Trust {
+    /// Those in this PEM text, and those of the system.
+    Also(String),
     /// Those in this PEM text, and no others.
     Only(String),
     /// Those of the system.

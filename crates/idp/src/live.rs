@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::{BoxFuture, Clock};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -49,8 +49,13 @@ impl LiveIdp {
         let host = ask.url.host().to_owned();
         let unreachable = |detail: String| IdpError::Unreachable { host: host.clone(), detail };
         let _place = self.places.acquire().await.map_err(|error| unreachable(error.to_string()))?;
-        let request = request(&ask)?;
-        let stream = self.open(&ask).await?;
+        let mut request = request(&ask)?;
+        let (stream, proxy) = self.open(&ask).await?;
+        if let Some(proxy) = proxy {
+            // Without a tunnel the proxy has to be told where to.
+            *request.uri_mut() = ask.url.uri().clone();
+            request.headers_mut().extend(proxy.basic_auth().map(|value| (PROXY_AUTHORIZATION, value.clone())));
+        }
         let handshake = http1::Builder::new().max_buf_size(BUFFER_MAX).handshake(stream).await;
         let (mut sender, connection) = handshake.map_err(|error| unreachable(causes(&error)))?;
         let exchange = async {
@@ -112,11 +117,15 @@ fn request(ask: &Ask) -> Result<Request<Full<Bytes>>> {
     let settings = |error: http::Error| IdpError::Settings(format!("no request to {} can be made: {error}", ask.url.host()));
     let path = ask.url.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let mut builder = Request::builder().uri(path).header(HOST, ask.url.host()).header(USER_AGENT, "daypass");
-    builder = builder.header(ACCEPT, "application/json");
+    builder = builder.header(ACCEPT, if let Payload::Bytes { wanted, .. } = &ask.payload { wanted } else { "application/json" });
     if let Some(value) = authorization(&ask.proof) {
         builder = builder.header(AUTHORIZATION, value);
     }
     let (method, kind, body) = match &ask.payload {
+        Payload::Bytes { kind, bytes, .. } => {
+            let builder = builder.method(Method::POST).header(CONTENT_TYPE, *kind);
+            return builder.body(Full::from(bytes.clone())).map_err(settings);
+        }
         Payload::Nothing => return builder.method(Method::GET).body(Full::default()).map_err(settings),
         Payload::Form(fields) => {
             // To the provider, which checks them.

@@ -1,7 +1,7 @@
 //! Identity providers of a test: they answer from a script, and remember what they were asked.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use daypass_base::BoxFuture;
@@ -17,8 +17,15 @@ pub struct ScriptedIdp {
 
 #[derive(Default)]
 struct State {
-    answers: BTreeMap<String, Result<Answer>>,
+    answers: BTreeMap<String, Script>,
     asked: Vec<Asked>,
+}
+
+/// How a URL answers.
+#[derive(Clone)]
+enum Script {
+    By(Arc<dyn Fn(&Asked) -> Answer + Send + Sync>),
+    With(Result<Answer>),
 }
 
 /// A request as it arrived.
@@ -30,6 +37,8 @@ pub struct Asked {
     pub form: BTreeMap<String, String>,
     /// A JSON body.
     pub json: String,
+    /// A body of bytes.
+    pub bytes: Vec<u8>,
     /// `Basic name:password`, `Bearer token`, or empty.
     pub proof: String,
     /// Who is trusted.
@@ -45,7 +54,12 @@ impl ScriptedIdp {
     /// This URL answers with exactly this from now on.
     pub fn answers_raw(&self, url: &str, status: u16, content_type: &str, body: &str) {
         let answer = Answer { status, content_type: content_type.to_owned(), body: Bytes::from(body.to_owned()) };
-        self.state().answers.insert(url.to_owned(), Ok(answer));
+        self.state().answers.insert(url.to_owned(), Script::With(Ok(answer)));
+    }
+
+    /// This URL answers from now on with what `make` makes of each request.
+    pub fn answers_by(&self, url: &str, make: impl Fn(&Asked) -> Answer + Send + Sync + 'static) {
+        self.state().answers.insert(url.to_owned(), Script::By(Arc::new(make)));
     }
 
     /// This URL cannot be reached from now on.
@@ -69,6 +83,7 @@ impl Idp for ScriptedIdp {
             url: ask.url.as_str().to_owned(),
             form: BTreeMap::new(),
             json: String::new(),
+            bytes: Vec::new(),
             // A test compares it.
             proof: match &ask.proof {
                 Proof::Basic(name, password) => format!("Basic {name}:{}", password.expose()),
@@ -82,13 +97,18 @@ impl Idp for ScriptedIdp {
             Payload::Form(fields) => {
                 asked.form = fields.iter().map(|(name, value)| ((*name).to_owned(), value.expose().clone())).collect();
             }
+            Payload::Bytes { bytes, .. } => asked.bytes.clone_from(bytes),
             Payload::Json(text) => asked.json.clone_from(text.expose()),
             Payload::Nothing => {}
         }
         let mut state = self.state();
         let host = ask.url.host().to_owned();
         let nobody = || Err(IdpError::Unreachable { host: host.clone(), detail: "the script has nobody there".to_owned() });
-        let answer = match state.answers.get(&asked.url).cloned() {
+        let script = state.answers.get(&asked.url).cloned().map(|script| match script {
+            Script::By(make) => Ok(make(&asked)),
+            Script::With(answer) => answer,
+        });
+        let answer = match script {
             None => nobody(),
             Some(Ok(answer)) if (300..400).contains(&answer.status) => Err(IdpError::Redirected { host, status: answer.status }),
             Some(answer) => answer,

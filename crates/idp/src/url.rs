@@ -1,4 +1,4 @@
-//! URLs of identity providers: HTTPS, or plain HTTP to this machine.
+//! URLs of identity providers: HTTPS, or plain HTTP to this machine; of responders whose answers are signed, plain HTTP to elsewhere too.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -28,6 +28,22 @@ impl Url {
     /// assert!(Url::parse("http://idp.example/jwks").is_err());
     /// ```
     pub fn parse(text: &str) -> Result<Self, String> {
+        Self::read(text, Plain::ThisMachine)
+    }
+
+    /// Reads a URL whose answers are signed, as those of OCSP are, so that plain `http://` may leave this machine too. It never leads back to it by
+    /// another name, nor to addresses of the link (`169.254.0.0/16`), where clouds tell secrets. Says what is wrong with it.
+    ///
+    /// ```
+    /// use daypass_idp::Url;
+    /// assert!(Url::parse_of_signed("http://ocsp.example/").is_ok());
+    /// assert!(Url::parse_of_signed("http://169.254.169.254/latest").is_err());
+    /// ```
+    pub fn parse_of_signed(text: &str) -> Result<Self, String> {
+        Self::read(text, Plain::Abroad)
+    }
+
+    fn read(text: &str, plain: Plain) -> Result<Self, String> {
         let shown: String = text.chars().take(200).collect();
         let refuse = |why: &str| Err(format!("the URL {shown:?} cannot be used: {why}"));
         if text.len() > URL_BYTES_MAX {
@@ -54,6 +70,8 @@ impl Url {
         match scheme {
             "https" => {}
             "http" if local => {}
+            "http" if plain == Plain::Abroad && is_address_at_home(host) => return refuse("it leads to this machine or its link"),
+            "http" if plain == Plain::Abroad => {}
             "http" => return refuse("plain http:// is for addresses of this machine alone; use https://"),
             _ => return refuse("it must begin with https://"),
         }
@@ -87,9 +105,38 @@ impl Url {
     }
 }
 
+/// Where plain HTTP may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plain {
+    Abroad,
+    ThisMachine,
+}
+
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+fn is_address_at_home(host: &str) -> bool {
+    bare(host).parse().is_ok_and(is_at_home)
+}
+
+/// Whether an address is of this machine, of its link, or of nobody in particular.
+pub(crate) fn is_at_home(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(four) => {
+            four.is_loopback()
+                || four.is_unspecified()
+                || four.is_link_local()
+                || four.is_multicast()
+                || four.is_broadcast()
+                || four.octets().first() == Some(&0)
+        }
+        IpAddr::V6(six) => six.is_loopback() || six.is_unspecified() || six.is_unicast_link_local() || six.is_multicast(),
+    }
+}
+
 fn is_this_machine(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || bare(host).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A text as `application/x-www-form-urlencoded` has it, with `%20` for a space, which every reader takes.
@@ -136,6 +183,18 @@ mod tests {
             "http://127.0.0.1@a.example/",
         ] {
             assert!(Url::parse(bad).is_err(), "{bad}");
+        }
+        assert!(Url::parse_of_signed("http://a.example/x").is_ok() && Url::parse_of_signed("http://10.0.0.1/").is_ok());
+        assert!(Url::parse_of_signed("http://127.0.0.1:1/").unwrap().is_local());
+        for bad in [
+            "http://169.254.169.254/",
+            "http://0.0.0.0/",
+            "http://[fe80::1]/",
+            "http://[::ffff:169.254.169.254]/",
+            "ftp://a.example",
+            "ldap://a",
+        ] {
+            assert!(Url::parse_of_signed(bad).is_err(), "{bad}");
         }
         assert!(Url::parse(&format!("https://a.example/{}", "x".repeat(3000))).unwrap_err().contains("limit of 2048"));
     }

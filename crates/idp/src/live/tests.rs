@@ -75,6 +75,29 @@ async fn a_form_is_sent_with_its_proof() {
 }
 
 #[tokio::test]
+async fn bytes_are_sent_as_what_they_are() {
+    let (address, task) = serve(b"HTTP/1.1 200 OK\r\ncontent-type: application/ocsp-response\r\ncontent-length: 2\r\n\r\n\x30\x00").await;
+    let mut wanted = ask(&format!("http://{address}/ocsp"), Trust::System);
+    wanted.payload = Payload::Bytes { kind: "application/ocsp-request", wanted: "application/ocsp-response", bytes: b"abc".to_vec() };
+    assert_eq!(&live().ask(wanted).await.unwrap().body[..], [0x30, 0]);
+    let request = task.await.unwrap();
+    assert!(request.starts_with("POST /ocsp HTTP/1.1\r\n") && request.ends_with("\r\n\r\nabc"), "{request}");
+    for header in ["content-type: application/ocsp-request\r\n", "accept: application/ocsp-response\r\n", "content-length: 3\r\n"] {
+        assert!(request.contains(header), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_leads_back_to_this_machine_is_not_followed() {
+    let (address, _task) = serve(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    // `localhost` stands for any name that a stranger's certificate may have for it.
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let to = format!("http://localhost:{}/", address.port()).parse().unwrap();
+    let refusal = dial::abroad(&clock, &to).await.map(drop).unwrap_err();
+    assert_eq!(refusal, "its name has no address outside of this machine and its link");
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let (address, _task) = serve(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n").await;
     let error = live().ask(ask(&format!("http://{address}/"), Trust::System)).await.unwrap_err();
