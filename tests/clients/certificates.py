@@ -37,10 +37,10 @@ class Authority:
         self.serial += 1
         return made.add_extension(extension, isinstance(extension, x509.BasicConstraints)).sign(self.key, hashes.SHA256())
 
-    def issue(self, name):
+    def issue(self, name, purpose=ExtendedKeyUsageOID.CLIENT_AUTH):
         """The files of a client's certificate and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        made = self.make(self.named(name), key, x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]))
+        made = self.make(self.named(name), key, x509.ExtendedKeyUsage([purpose]))
         files = [str(Path(self.folder.name, f"{name}-{made.serial_number}.{kind}")) for kind in ("pem", "key")]
         Path(files[0]).write_bytes(made.public_bytes(PEM))
         Path(files[1]).write_bytes(key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))

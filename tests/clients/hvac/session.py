@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hvac
 import pyotp
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from hvac import exceptions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -15,6 +16,7 @@ from cluster import Cluster  # noqa: E402
 from github import GitHub  # noqa: E402
 from issuer import Issuer  # noqa: E402
 from proof import SANDBOX, SERVER, TOKEN, Proof  # noqa: E402
+from responder import Responder  # noqa: E402
 
 prove = Proof()
 root = hvac.Client(url=SERVER, token=TOKEN)
@@ -154,8 +156,49 @@ def certificates():
         prove.raises("and one that was revoked", exceptions.InvalidRequest, lambda: login(runner))
         method.configure_tls_certificate(disable_binding=True)
         prove("without the binding whoever has the token renews it", stolen.auth.token.renew_self()["auth"]["lease_duration"] == 600)
+        asking_responders(operator, ours, login)
         method.delete_certificate_role("ci")
         prove.raises("a deleted role is not found", exceptions.InvalidPath, lambda: method.read_ca_certificate_role("ci"))
+
+
+def asking_responders(operator, ours, login):
+    """Whether a certificate was revoked is asked of OpenSSL, which reads the questions and signs the answers."""
+    operator.delete("auth/cert/crls/ours")
+    good, bad, unknown = (ours.issue("runner") for _ in range(3))
+    by_itself = Responder(ours)
+    delegated = Responder(ours, ours.issue("responder", ExtendedKeyUsageOID.OCSP_SIGNING))
+    unfit = Responder(ours, ours.issue("responder"))
+    for responder, kind in ((by_itself, "the authority's own"), (delegated, "one with a certificate for it")):
+        responder.knows(good)
+        responder.knows(bad, "R")
+        settings = {"ocsp_enabled": True, "ocsp_servers_override": responder.url, "ocsp_max_retries": 0}
+        operator.write_data("auth/cert/certs/ci", data=settings)
+        prove(f"OCSP, {kind}: who is good is let in", login(good)["metadata"]["common_name"] == "runner")
+        prove("in one question of the right type", responder.asked[:1] == [("application/ocsp-request", responder.asked[0][1])] and len(responder.asked) == 1, responder.asked)
+        login(good)
+        prove("and the answer is kept", len(responder.asked) == 1, responder.asked)
+        refusal = prove.raises("who was revoked is not", exceptions.InvalidRequest, lambda: login(bad))
+        prove("and is told so", "a certificate was revoked" in str(refusal), refusal)
+        refusal = prove.raises("nor whom OpenSSL does not know", exceptions.InvalidRequest, lambda: login(unknown))
+        prove("and is told that", "does not know the certificate" in str(refusal), refusal)
+    for flags, kind in ((["-resp_key_id"], "named by its key"), (["-no_certs"], "without its certificate"), (["-rmd", "sha384"], "with SHA-384")):
+        by_itself.more = flags
+        operator.write_data("auth/cert/certs/ci", data={"ocsp_servers_override": by_itself.url, "ocsp_this_update_max_age": f"{len(kind)}h"})
+        prove(f"OCSP, the authority {kind}: who is good is let in", login(good)["metadata"]["common_name"] == "runner")
+    by_itself.more = ["-rmd", "sha1"]
+    operator.write_data("auth/cert/certs/ci", data={"ocsp_servers_override": by_itself.url, "ocsp_this_update_max_age": 0, "ocsp_fail_open": True})
+    refusal = prove.raises("a signature with SHA-1 is refused", exceptions.InvalidRequest, lambda: login(good))
+    prove("and is taken for none", "is not signed by the issuer" in str(refusal), refusal)
+    unfit.knows(good)
+    operator.write_data("auth/cert/certs/ci", data={"ocsp_servers_override": unfit.url})
+    refusal = prove.raises("an answer by somebody with a client's certificate is refused", exceptions.InvalidRequest, lambda: login(good))
+    prove("and it is said why", "is not for OCSP" in str(refusal), refusal)
+    by_itself.close()
+    operator.write_data("auth/cert/certs/ci", data={"ocsp_servers_override": "http://127.0.0.1:1/"})
+    prove("where an entry says so, who cannot be asked about is let in", login(good)["metadata"]["common_name"] == "runner")
+    operator.write_data("auth/cert/certs/ci", data={"ocsp_fail_open": False})
+    prove.raises("and where it does not, is not", exceptions.InvalidRequest, lambda: login(good))
+    operator.write_data("auth/cert/certs/ci", data={"ocsp_enabled": False})
 
 
 def policies():

@@ -26,6 +26,7 @@ pub(super) fn bao(project: &Project, log: &mut Log) -> Result<Verdict, String> {
 
 pub(super) fn hvac(project: &Project, log: &mut Log) -> Result<Verdict, String> {
     let bin = python::ensure(project, log)?;
+    debian::ensure(log, &[("openssl", "openssl")])?;
     let binary = project.daypass(log)?;
     let mut command = Command::new(bin.join("python"));
     command.arg("-B").arg(project.root.join("tests/clients/hvac/session.py")).env("DAYPASS_BIN", binary);

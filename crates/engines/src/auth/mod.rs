@@ -3,6 +3,7 @@
 
 pub mod approle;
 pub mod aws;
+mod ber;
 pub mod cert;
 mod cidr;
 pub mod github;

@@ -1,13 +1,18 @@
 //! Logins by certificate through the whole pipeline: what they give, who may renew them, and what a template makes of them.
 
-use daypass_base::ClientChain;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use daypass_base::{ClientChain, Clock, Timestamp};
+use daypass_idp::Answer as HttpAnswer;
+use daypass_idp::responder::{OcspAnswer, OcspStatus, nonce_of};
 use daypass_testkit::{Answer, TestServer};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SigningKey};
 use serde_json::{Value, json};
 
 struct House {
     server: TestServer,
-    root: CertifiedIssuer<'static, KeyPair>,
+    root: Arc<CertifiedIssuer<'static, KeyPair>>,
     accessor: String,
 }
 
@@ -16,7 +21,7 @@ impl House {
     async fn new(more: Value) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let root = Arc::new(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap());
         let server = TestServer::start().await;
         server.put("sys/auth/cert", json!({"type": "cert"})).await.ok();
         let accessor = server.get("sys/auth/cert").await.ok().text("/data/accessor");
@@ -31,7 +36,21 @@ impl House {
     fn issue(&self, name: &str) -> Vec<u8> {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
-        params.signed_by(&KeyPair::generate().unwrap(), &self.root).unwrap().der().to_vec()
+        params.signed_by(&KeyPair::generate().unwrap(), &**self.root).unwrap().der().to_vec()
+    }
+
+    /// From now on a responder repeats nonces and says of every certificate that it is good, until it was revoked.
+    fn responds(&self, url: &str) -> Arc<AtomicBool> {
+        let (root, revoked) = (Arc::clone(&self.root), Arc::new(AtomicBool::new(false)));
+        let (now, says): (Timestamp, _) = (self.server.clock().now(), Arc::clone(&revoked));
+        self.server.idp().answers_by(url, move |asked| {
+            let status = if says.load(Ordering::Relaxed) { OcspStatus::Revoked } else { OcspStatus::Good };
+            let answer =
+                OcspAnswer { status, nonce: Some(nonce_of(&asked.bytes)), next_update: None, ..OcspAnswer::good(&asked.bytes, now) };
+            let body = answer.signed(|bytes| root.key().sign(bytes).unwrap()).into();
+            HttpAnswer { status: 200, content_type: "application/ocsp-response".to_owned(), body }
+        });
+        revoked
     }
 
     async fn login(&self, certificate: &[u8]) -> Answer {
@@ -108,6 +127,30 @@ async fn a_token_is_not_renewed_when_its_certificate_is_let_in_no_more() {
     let (status, text) = again(json!({"allowed_common_names": "", "token_policies": "more"})).await;
     assert!(status == 400 && text.contains("policies have changed"), "{text}");
     assert_eq!(again(json!({"token_policies": "ci"})).await.0, 200);
+}
+
+#[tokio::test]
+async fn responders_are_asked_at_logins_and_renewals() {
+    const URL: &str = "http://ocsp.acme.example/";
+    let house = House::new(json!({"ocsp_enabled": true, "ocsp_servers_override": URL, "ocsp_max_retries": 0})).await;
+    let own = house.issue("runner");
+    let refused = |answer: Answer, text: &str| {
+        let told = answer["errors"][0].as_str().unwrap_or_default();
+        assert!(answer.status == 400 && told.contains(text), "{text:?} was expected, not {told:?}");
+    };
+    refused(house.login(&own).await, "OCSP: ocsp.acme.example cannot be reached");
+    let revoked = house.responds(URL);
+    let token = house.login(&own).await.ok().text("/auth/client_token");
+    house.renew(&token, Some(&own)).await.ok();
+    assert_eq!(house.server.idp().asked().len(), 3, "what does not say until when it holds is not kept");
+    revoked.store(true, Ordering::Relaxed);
+    refused(house.renew(&token, Some(&own)).await, "a certificate was revoked");
+    refused(house.login(&own).await, "a certificate was revoked");
+    // Where renewals need no certificate, there is none to ask about.
+    house.server.put("auth/cert/config", json!({"disable_binding": true})).await.ok();
+    house.renew(&token, None).await.ok();
+    house.server.put("auth/cert/certs/ci", json!({"ocsp_enabled": false})).await.ok();
+    house.login(&own).await.ok();
 }
 
 #[tokio::test]

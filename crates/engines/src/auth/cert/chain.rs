@@ -28,6 +28,21 @@ pub(super) enum Refusal {
     Revoked(&'static str),
 }
 
+/// A chain that was verified: the client's certificate, those between, and the trusted one. In DER.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Path(Arc<[Vec<u8>]>);
+
+impl Path {
+    pub(super) fn of(certificates: Vec<Vec<u8>>) -> Self {
+        Self(certificates.into())
+    }
+
+    /// Each certificate but the trusted one, with that of its issuer.
+    pub(super) fn links(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().zip(self.0.iter().skip(1)).map(|(own, issuer)| (own.as_slice(), issuer.as_slice()))
+    }
+}
+
 /// What certificates are judged by.
 pub(super) struct Judge<'a> {
     pub(super) now: Timestamp,
@@ -58,8 +73,8 @@ impl Judge<'_> {
         self.not_named(&pinned.origin)
     }
 
-    /// Whether one of these authorities vouches for the client's certificate.
-    pub(super) fn vouched(&self, chain: &ClientChain, authorities: &[Authority]) -> Result<(), Refusal> {
+    /// The path by which one of these authorities vouches for the client's certificate.
+    pub(super) fn vouched(&self, chain: &ClientChain, authorities: &[Authority]) -> Result<Path, Refusal> {
         let own = CertificateDer::from(chain.own().ok_or(Refusal::Unknown)?);
         let own = EndEntityCert::try_from(&own).map_err(refusal)?;
         let authorities: Vec<&Authority> = authorities.iter().filter(|authority| authority.is_valid_at(self.now)).collect();
@@ -67,16 +82,23 @@ impl Judge<'_> {
         let between: Vec<CertificateDer<'_>> = chain.sent_along().map(CertificateDer::from).collect();
         few_of_one_name(&between)?;
         let why = std::cell::RefCell::new(None);
+        let trusted_by = |path: &VerifiedPath<'_>| {
+            let found = anchors.iter().zip(&authorities).find(|(anchor, _)| std::ptr::eq(*anchor, path.anchor()));
+            found.map(|(_, authority)| *authority).ok_or(Error::UnknownIssuer)
+        };
         let check = |path: &VerifiedPath<'_>| {
-            let authority = anchors.iter().zip(&authorities).find(|(anchor, _)| std::ptr::eq(*anchor, path.anchor()));
-            let (_, authority) = authority.ok_or(Error::UnknownIssuer)?;
+            let authority = trusted_by(path)?;
             self.path(&own, path, authority).map_err(|(error, refusal)| {
                 *why.borrow_mut() = Some(refusal);
                 error
             })
         };
         match own.verify_for_usage(ALL_VERIFICATION_ALGS, &anchors, &between, self.moment(), ForClients, None, Some(&check)) {
-            Ok(_path) => Ok(()),
+            Ok(path) => {
+                let between = path.intermediate_certificates().map(|certificate| certificate.der().to_vec());
+                let authority = trusted_by(&path).map_err(refusal)?;
+                Ok(Path::of(std::iter::once(own.der().to_vec()).chain(between).chain([authority.der.clone()]).collect()))
+            }
             // webpki tells of one error of all the paths that it tried; one that was found and refused here says more.
             Err(error) => Err(why.take().unwrap_or_else(|| refusal(error))),
         }
@@ -141,7 +163,7 @@ fn few_of_one_name(certificates: &[CertificateDer<'_>]) -> Result<(), Refusal> {
 }
 
 /// A certificate for clients, for anything, or that does not say. As Go reads it; webpki's own rule does not know "anything".
-struct ForClients;
+pub(super) struct ForClients;
 
 impl ExtendedKeyUsageValidator for ForClients {
     fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {

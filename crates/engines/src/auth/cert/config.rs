@@ -19,6 +19,13 @@ pub(super) struct Config {
     role_cache_size: i64,
 }
 
+impl Config {
+    /// Answers of OCSP that are kept.
+    pub(super) fn ocsp_cache_size(&self) -> usize {
+        usize::try_from(self.ocsp_cache_size.clamp(2, CACHE_MAX)).unwrap_or(2)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self { disable_binding: false, enable_identity_alias_metadata: false, ocsp_cache_size: 100, role_cache_size: 200 }
@@ -35,7 +42,7 @@ struct ConfigParams {
     enable_identity_alias_metadata: Option<bool>,
     /// Has to be false: a refused login tells nothing of the certificate.
     enable_metadata_on_failures: Option<bool>,
-    /// Kept for clients that send it: OCSP is not spoken. From 2 to 10000. Example: `100`.
+    /// How many answers of OCSP are kept in memory, until they end and for an hour at most. From 2 to 10000. Example: `100`.
     ocsp_cache_size: Option<i64>,
     /// Kept for clients that send it: what is kept in memory is bounded by its size. At most 10000; -1 for none. Example: `200`.
     role_cache_size: Option<i64>,

@@ -8,6 +8,7 @@ use daypass_sdk::Timestamp;
 use super::chain::{Judge, Refusal};
 use super::crl::{Crl, Stored};
 use super::leaf::Leaf;
+use super::ocsp;
 use super::trusted::Trusted;
 
 /// Reads a certificate. Says whether no name of one that is read has control characters.
@@ -39,4 +40,10 @@ pub fn judge(authority: &[u8], certificates: &[&[u8]], list: &[u8]) -> bool {
         let _good_or_refused = judge.vouched(&chain, &authorities);
     }
     none.is_err() && (!certificates.is_empty() || none == Err(Refusal::Unknown))
+}
+
+/// Reads an answer of OCSP about a certificate. Says whether one that counts is about that certificate alone, and counts no more once it has ended.
+#[must_use]
+pub fn read_answer(issuer: &[u8], serial: &[u8], answer: &[u8]) -> bool {
+    ocsp::is_about_one(issuer, serial, answer, Timestamp::from_seconds(1_767_323_045))
 }

@@ -9,11 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::chain::{Judge, Refusal};
+use super::chain::{Judge, Path, Refusal};
 use super::leaf::Leaf;
 use super::role::Entry;
 use super::trusted::{Pinned, Trusted};
-use super::{Cert, certs, config, crls};
+use super::{Cert, certs, config, crls, ocsp};
 use crate::auth::cidr;
 use crate::auth::token_fields::same_policies;
 
@@ -43,9 +43,9 @@ pub(super) fn endpoint() -> Endpoint<Cert> {
 }
 
 /// Fails with `BadRequest` for whoever is not let in, and with `Denied` from outside the bound networks.
-async fn login(_: Arc<Cert>, cx: Cx, params: LoginParams) -> Result<Login> {
+async fn login(cert: Arc<Cert>, cx: Cx, params: LoginParams) -> Result<Login> {
     let (chain, leaf) = shown(&cx)?;
-    let (name, entry) = admitted(&cx, &chain, &leaf, &params.name.to_lowercase()).await?;
+    let (name, entry, path) = admitted(&cx, &chain, &leaf, &params.name.to_lowercase()).await?;
     let role = &entry.role;
     if !cidr::allowed(&role.token.bound_cidrs, cx.request.remote) {
         return Err(Error::denied());
@@ -53,6 +53,7 @@ async fn login(_: Arc<Cert>, cx: Cx, params: LoginParams) -> Result<Login> {
     if leaf.common_name.is_empty() {
         return Err(Error::bad_request("the certificate has no common name, which is to name whoever logs in"));
     }
+    still_good(&cert, &cx, &entry, &path).await?;
     let internal = Remembered { cert_name: name.clone(), certificate: fingerprint(&leaf), policies: role.token.policies.clone() };
     Ok(Login {
         metadata: role.metadata(&name, &leaf),
@@ -71,15 +72,24 @@ fn shown(cx: &Cx) -> Result<(Arc<ClientChain>, Leaf)> {
     Ok((chain, leaf))
 }
 
-/// The entry that lets a certificate in. Errors: `BadRequest` in Vault's words.
-async fn admitted(cx: &Cx, chain: &ClientChain, leaf: &Leaf, name: &str) -> Result<(String, Arc<Entry>)> {
+/// The entry that lets a certificate in, and the chain by which it does. Errors: `BadRequest` in Vault's words.
+async fn admitted(cx: &Cx, chain: &ClientChain, leaf: &Leaf, name: &str) -> Result<(String, Arc<Entry>, Path)> {
     let entries = match name {
         "" => certs::all(cx).await?,
         name => certs::find(cx, name).await?.map(|entry| (name.to_owned(), entry)).into_iter().collect(),
     };
     let lists = crls::all(cx).await?;
     let judge = Judge { now: cx.clock.now(), lists: &lists };
-    decide(&judge, chain, leaf, &entries).map(|(name, entry)| (name.clone(), Arc::clone(entry)))
+    decide(&judge, chain, leaf, &entries).map(|((name, entry), path)| (name.clone(), Arc::clone(entry), path))
+}
+
+/// Has responders asked where the entry says so: last of all, so that only whoever would be let in makes anybody be asked. That entry's word is
+/// final: no other is tried after it. Errors: `BadRequest`.
+async fn still_good(cert: &Cert, cx: &Cx, entry: &Entry, path: &Path) -> Result<()> {
+    match &entry.responders {
+        Some(responders) => ocsp::check(cert, cx, responders, path).await,
+        None => Ok(()),
+    }
 }
 
 /// Pure. Certificates that are trusted by themselves come before authorities, as in Vault.
@@ -88,26 +98,26 @@ fn decide<'a>(
     chain: &ClientChain,
     leaf: &Leaf,
     entries: &'a [(String, Arc<Entry>)],
-) -> Result<&'a (String, Arc<Entry>)> {
+) -> Result<(&'a (String, Arc<Entry>), Path)> {
     judge.usable(leaf).map_err(|refusal| unverified(&refusal.to_string()))?;
     let mut refusals = Refusals::default();
     for named in entries {
         if let Trusted::Leaf(pinned) = &named.1.trusted {
             match refusals.sort(own(judge, pinned, leaf)) {
-                Some(()) if named.1.role.admits(leaf) => return Ok(named),
-                Some(()) => refusals.trusted = true,
+                Some(path) if named.1.role.admits(leaf) => return Ok((named, path)),
+                Some(_) => refusals.trusted = true,
                 None => refusals.mismatch |= looks_like(pinned, leaf),
             }
         }
     }
     // Many entries may trust the same authorities, each for other names: the path to them is verified once.
-    let mut known: BTreeMap<&str, Result<(), Refusal>> = BTreeMap::new();
+    let mut known: BTreeMap<&str, Result<Path, Refusal>> = BTreeMap::new();
     for named in entries {
         if let Trusted::Authorities(authorities) = &named.1.trusted {
             let verdict = known.entry(&named.1.role.certificate).or_insert_with(|| judge.vouched(chain, authorities));
             match refusals.sort(verdict.clone()) {
-                Some(()) if named.1.role.admits(leaf) => return Ok(named),
-                Some(()) => refusals.trusted = true,
+                Some(path) if named.1.role.admits(leaf) => return Ok((named, path)),
+                Some(_) => refusals.trusted = true,
                 None => {}
             }
         }
@@ -116,8 +126,12 @@ fn decide<'a>(
 }
 
 /// Whether this is the very certificate that is trusted, and still is.
-fn own(judge: &Judge<'_>, pinned: &Pinned, leaf: &Leaf) -> Result<(), Refusal> {
-    if pinned.leaf.der == leaf.der { judge.pinned(pinned) } else { Err(Refusal::Unknown) }
+fn own(judge: &Judge<'_>, pinned: &Pinned, leaf: &Leaf) -> Result<Path, Refusal> {
+    if pinned.leaf.der != leaf.der {
+        return Err(Refusal::Unknown);
+    }
+    judge.pinned(pinned)?;
+    Ok(Path::of(std::iter::once(leaf.der.clone()).chain(pinned.issuer.clone()).collect()))
 }
 
 /// Whether a certificate that is not the trusted one passes itself off as it: under its number, by the same issuer.
@@ -137,9 +151,9 @@ struct Refusals {
 
 impl Refusals {
     /// Keeps a refusal.
-    fn sort(&mut self, verdict: Result<(), Refusal>) -> Option<()> {
+    fn sort(&mut self, verdict: Result<Path, Refusal>) -> Option<Path> {
         match verdict {
-            Ok(()) => return Some(()),
+            Ok(path) => return Some(path),
             Err(Refusal::Unknown) => {}
             Err(Refusal::Unsound(text)) => self.unsound = self.unsound.take().or(Some(text)),
             Err(Refusal::Revoked(text)) => self.revoked = self.revoked.or(Some(text)),
@@ -148,11 +162,10 @@ impl Refusals {
     }
 
     fn error(self) -> Error {
-        let unfit = "no chain matching all constraints could be found for this login certificate";
         match self {
-            Self { revoked: Some(text), .. } => Error::bad_request(format!("{unfit}; additionally got errors during verification: {text}")),
+            Self { revoked: Some(text), .. } => unfit(text),
             Self { mismatch: true, .. } => Error::bad_request("certificate mismatch of a trusted leaf certificate"),
-            Self { trusted: true, .. } => Error::bad_request(unfit),
+            Self { trusted: true, .. } => Error::bad_request(UNFIT),
             Self { unsound: Some(text), .. } => unverified(&text),
             _ => Error::bad_request("invalid certificate or no client certificate supplied"),
         }
@@ -169,6 +182,11 @@ impl std::fmt::Display for Refusal {
     }
 }
 
+/// In Vault's words.
+pub(super) fn unfit(why: &str) -> Error {
+    Error::bad_request(format!("{UNFIT}; additionally got errors during verification: {why}"))
+}
+
 fn unverified(why: &str) -> Error {
     Error::bad_request(format!("failed to verify client's certificate: {why}"))
 }
@@ -179,7 +197,7 @@ fn fingerprint(leaf: &Leaf) -> String {
 
 /// Fails with `BadRequest` when whoever renews shows another certificate than at the login, or one that is let in no more; with `NotFound` when the
 /// entry is gone: the token keeps the end it has.
-pub(super) async fn renew(cx: Cx, internal: Value) -> Result<Renewal> {
+pub(super) async fn renew(cert: Arc<Cert>, cx: Cx, internal: Value) -> Result<Renewal> {
     let remembered: Remembered = from_json("the login of a token", internal.to_string().as_bytes())?;
     let entry = certs::find(&cx, &remembered.cert_name).await?.ok_or_else(Error::not_found)?;
     if !config::find(&cx).await?.disable_binding {
@@ -187,10 +205,13 @@ pub(super) async fn renew(cx: Cx, internal: Value) -> Result<Renewal> {
         if fingerprint(&leaf) != remembered.certificate {
             return Err(Error::bad_request("client identity during renewal not matching client identity used during login"));
         }
-        admitted(&cx, &chain, &leaf, &remembered.cert_name).await?;
+        let (_, entry, path) = admitted(&cx, &chain, &leaf, &remembered.cert_name).await?;
+        still_good(&cert, &cx, &entry, &path).await?;
     }
     if !same_policies(&entry.role.token.policies, &remembered.policies) {
         return Err(Error::bad_request("policies have changed, not renewing"));
     }
     Ok(entry.role.token.renewal())
 }
+
+const UNFIT: &str = "no chain matching all constraints could be found for this login certificate";

@@ -4,6 +4,7 @@
 //! - `login` reads the client's certificate ([`leaf`]) and has its chain judged ([`chain`]). The handshake proved that the client holds the key,
 //!   and no more.
 //! - `crls/` has revocation lists, brought or fetched. See [`crls`] and [`crl`].
+//! - Responders of OCSP are asked where an entry says so. See [`ocsp`].
 //!
 //! Chains are built and verified by webpki, at the time of `Cx::clock`. What it leaves to its callers is checked in [`chain`]: the trusted
 //! certificate's own validity and path length, key usage, and that a list which names a certificate counts whoever signed it.
@@ -21,6 +22,7 @@ mod crls;
 pub mod fuzzing;
 mod leaf;
 mod login;
+mod ocsp;
 mod pem;
 mod role;
 mod trusted;
@@ -33,14 +35,16 @@ use serde_json::Value;
 
 /// The TLS certificate auth method of one mount.
 pub struct Cert {
-    /// Fetches revocation lists.
+    /// Fetches revocation lists and asks responders of OCSP.
     idp: Arc<dyn Idp>,
+    /// What responders told lately.
+    kept: ocsp::Kept,
 }
 
 impl Cert {
-    /// A mount that fetches revocation lists by `idp`.
+    /// A mount that fetches revocation lists and asks about certificates by `idp`.
     pub fn new(idp: Arc<dyn Idp>) -> Self {
-        Self { idp }
+        Self { idp, kept: ocsp::Kept::default() }
     }
 }
 
@@ -52,7 +56,7 @@ impl Engine for Cert {
     }
 
     fn renew_login(self: Arc<Self>, cx: Cx, internal: Value) -> BoxFuture<'static, Result<Renewal>> {
-        Box::pin(login::renew(cx, internal))
+        Box::pin(login::renew(self, cx, internal))
     }
 
     fn tick(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, Result<()>> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::leaf::Leaf;
-use super::pem;
+use super::ocsp::{Ocsp, OcspParams, Responders};
 use super::trusted::Trusted;
 use crate::auth::glob::glob;
 use crate::auth::token_fields::{OlderNames, OlderParams, TokenFields, With};
@@ -35,24 +35,14 @@ pub(super) struct Role {
     older: OlderNames,
 }
 
-/// What an entry says of OCSP, which is not spoken: kept to be shown again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-struct Ocsp {
-    ca_certificates: String,
-    servers_override: Vec<String>,
-    fail_open: bool,
-    query_all_servers: bool,
-    this_update_max_age: Seconds,
-    max_retries: i64,
-}
-
 /// An entry and what its certificates are.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Role")]
 pub(super) struct Entry {
     pub(super) role: Role,
     pub(super) trusted: Trusted,
+    /// Who is asked whether certificates were revoked, if anybody is.
+    pub(super) responders: Option<Responders>,
 }
 
 /// An entry's own fields as a request names them; what is absent stays as it is.
@@ -86,19 +76,22 @@ pub(super) struct RoleParams {
     allowed_metadata_extensions: Option<CommaList>,
     /// What the token is called; empty for the name of the certificate. Example: `runners`.
     display_name: Option<String>,
-    /// Has to be false: OCSP is not spoken. Revocation lists are, see `crls/`.
+    /// Ask by OCSP at each login and renewal whether the client's certificate was revoked, and every authority's between it and the trusted one that names a
+    /// responder; false at first. For a certificate that is trusted by itself, its issuer's has to stand behind it in `certificate`.
     ocsp_enabled: Option<bool>,
-    /// Kept for clients that send it: certificates in PEM that OCSP's answers would be signed by.
+    /// Certificates in PEM, at most 64, whose signatures under answers of OCSP count besides the issuer's: responders, or authorities of responders.
     ocsp_ca_certificates: Option<String>,
-    /// Kept for clients that send it: servers of OCSP that would be asked. Example: `https://ocsp.acme.example`.
+    /// Responders to ask instead of those that certificates name; at most 8. Answers are signed, so plain `http://` is allowed. Example:
+    /// `http://ocsp.acme.example`.
     ocsp_servers_override: Option<CommaList>,
-    /// Kept for clients that send it.
+    /// Let certificates in when no responder can be reached or knows them; false at first. One that was revoked, or whose answer cannot be believed, is
+    /// refused all the same.
     ocsp_fail_open: Option<bool>,
-    /// Kept for clients that send it.
+    /// Ask all responders, who have to agree, instead of one after the other until one knows; false at first.
     ocsp_query_all_servers: Option<bool>,
-    /// Kept for clients that send it: the age of an OCSP answer that would be good.
+    /// Oldest answer that counts, by its `thisUpdate`; 0 at first, for any that is not out of date. Example: `1h`.
     ocsp_this_update_max_age: Option<Seconds>,
-    /// Kept for clients that send it: how often a server of OCSP would be asked again. Example: `4`.
+    /// How often a responder that cannot be reached is asked again, at most 10. Example: `4`.
     ocsp_max_retries: Option<i64>,
     /// Older name of `token_policies`.
     policies: Option<CommaList>,
@@ -114,24 +107,19 @@ pub(super) struct RoleParams {
     bound_cidrs: Option<CommaList>,
 }
 
-impl Default for Ocsp {
-    fn default() -> Self {
-        Self {
-            ca_certificates: String::new(),
-            servers_override: Vec::new(),
-            fail_open: false,
-            query_all_servers: false,
-            this_update_max_age: Seconds::ZERO,
-            max_retries: 4,
-        }
-    }
-}
-
 impl TryFrom<Role> for Entry {
     type Error = String;
 
     fn try_from(role: Role) -> Result<Self, String> {
-        Ok(Self { trusted: Trusted::read(&role.certificate)?, role })
+        let trusted = Trusted::read(&role.certificate)?;
+        // What is not in force is checked when it is written alone.
+        let responders = role.ocsp.enabled.then(|| role.ocsp.read()).transpose()?;
+        if responders.is_some() && matches!(&trusted, Trusted::Leaf(pinned) if pinned.issuer.is_none()) {
+            let text =
+                "ocsp_enabled: nobody can be asked about this certificate without that of its issuer: put that behind it in certificate";
+            return Err(text.to_owned());
+        }
+        Ok(Self { trusted, responders, role })
     }
 }
 
@@ -153,10 +141,6 @@ impl Role {
     }
 
     fn apply_own(&mut self, own: RoleParams) -> Result<(), String> {
-        if own.ocsp_enabled == Some(true) {
-            return Err("ocsp_enabled is not supported: OCSP is not spoken here; leave it false and use revocation lists (crls/) instead"
-                .to_owned());
-        }
         let lists = [
             (&mut self.allowed_names, own.allowed_names),
             (&mut self.allowed_common_names, own.allowed_common_names),
@@ -167,7 +151,6 @@ impl Role {
             (&mut self.allowed_organizations, own.allowed_organizations),
             (&mut self.required_extensions, own.required_extensions),
             (&mut self.allowed_metadata_extensions, own.allowed_metadata_extensions),
-            (&mut self.ocsp.servers_override, own.ocsp_servers_override),
         ];
         for (list, given) in lists {
             if let Some(given) = given {
@@ -186,11 +169,15 @@ impl Role {
         if self.display_name.is_empty() {
             self.display_name = own.name.to_lowercase();
         }
-        self.ocsp.apply(
-            (own.ocsp_ca_certificates, own.ocsp_fail_open, own.ocsp_query_all_servers),
-            own.ocsp_this_update_max_age,
-            own.ocsp_max_retries,
-        )?;
+        self.ocsp.apply(OcspParams {
+            enabled: own.ocsp_enabled,
+            ca_certificates: own.ocsp_ca_certificates,
+            servers_override: own.ocsp_servers_override,
+            fail_open: own.ocsp_fail_open,
+            query_all_servers: own.ocsp_query_all_servers,
+            this_update_max_age: own.ocsp_this_update_max_age,
+            max_retries: own.ocsp_max_retries,
+        });
         self.check()
     }
 
@@ -207,7 +194,8 @@ impl Role {
         if let Some(wrong) = self.allowed_metadata_extensions.iter().find(|oid| !is_oid(oid)) {
             return Err(format!("allowed_metadata_extensions: {wrong:?} is no object id such as 1.2.3"));
         }
-        Trusted::read(&self.certificate).map(drop)
+        self.ocsp.read()?;
+        Entry::try_from(self.clone()).map(drop)
     }
 
     /// Whether a certificate's names and extensions fit.
@@ -251,39 +239,13 @@ impl Role {
             ("allowed_uri_sans", json!(self.allowed_uri_sans)),
             ("certificate", json!(self.certificate)),
             ("display_name", json!(self.display_name)),
-            ("ocsp_ca_certificates", json!(self.ocsp.ca_certificates)),
-            ("ocsp_enabled", json!(false)),
-            ("ocsp_fail_open", json!(self.ocsp.fail_open)),
-            ("ocsp_max_retries", json!(self.ocsp.max_retries)),
-            ("ocsp_query_all_servers", json!(self.ocsp.query_all_servers)),
-            ("ocsp_servers_override", json!(self.ocsp.servers_override)),
-            ("ocsp_this_update_max_age", json!(self.ocsp.this_update_max_age)),
             ("required_extensions", json!(self.required_extensions)),
         ];
         let mut out = Map::new();
         self.token.show(&mut out);
-        out.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        out.extend(own.into_iter().chain(self.ocsp.shown()).map(|(name, value)| (name.to_owned(), value)));
         self.older.show(&self.token, &mut out);
         out
-    }
-}
-
-impl Ocsp {
-    fn apply(
-        &mut self,
-        (certificates, fail_open, query_all): (Option<String>, Option<bool>, Option<bool>),
-        max_age: Option<Seconds>,
-        retries: Option<i64>,
-    ) -> Result<(), String> {
-        if let Some(certificates) = certificates {
-            pem::certificates(&certificates).map_err(|why| format!("failed to parse ocsp_ca_certificates: {why}"))?;
-            self.ca_certificates = certificates;
-        }
-        self.fail_open = fail_open.unwrap_or(self.fail_open);
-        self.query_all_servers = query_all.unwrap_or(self.query_all_servers);
-        self.this_update_max_age = max_age.unwrap_or(self.this_update_max_age);
-        self.max_retries = retries.unwrap_or(self.max_retries);
-        if self.max_retries < 0 { Err("ocsp_max_retries can not be a negative number".to_owned()) } else { Ok(()) }
     }
 }
 

@@ -6,7 +6,7 @@ use daypass_base::ClientChain;
 use daypass_idp::ScriptedIdp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, SigningKey,
 };
 use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
@@ -17,9 +17,10 @@ use crate::testing::{Answer, Bench};
 mod attacks;
 mod entries;
 mod lists;
+mod responders;
 
 /// What the simulated clock shows at first.
-const NOW: i64 = 1_767_323_045;
+pub(super) const NOW: i64 = 1_767_323_045;
 
 pub(super) fn moment(days: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(NOW).unwrap() + Duration::days(days)
@@ -85,6 +86,11 @@ impl Ca {
         change(&mut params);
         let certificate = params.signed_by(key, &self.0).unwrap();
         Made { der: certificate.der().to_vec(), pem: certificate.pem() }
+    }
+
+    /// A signature of its key, with ECDSA and SHA-256.
+    pub(super) fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+        self.0.key().sign(bytes).unwrap()
     }
 
     pub(super) fn made(&self) -> Made {

@@ -7,6 +7,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use super::leaf::Leaf;
+use super::ocsp::Signer;
 use super::pem;
 
 /// What an entry trusts.
@@ -23,11 +24,15 @@ pub(super) enum Trusted {
 pub(super) struct Pinned {
     pub(super) leaf: Leaf,
     pub(super) origin: Origin,
+    /// The certificate of its issuer, if that stands behind it. It is never taken from what a client sends along: for a signature that is there, a key can
+    /// be made that verifies it.
+    pub(super) issuer: Option<Vec<u8>>,
 }
 
 /// A trusted authority.
 #[derive(Debug, Clone)]
 pub(super) struct Authority {
+    pub(super) der: Vec<u8>,
     pub(super) anchor: TrustAnchor<'static>,
     pub(super) origin: Origin,
     /// Authorities that may stand between it and a client's certificate.
@@ -52,7 +57,8 @@ impl Origin {
 }
 
 impl Trusted {
-    /// Reads an entry's PEM text. The first certificate decides: of one that is no authority's, the others are its chain and mean nothing.
+    /// Reads an entry's PEM text. The first certificate decides: of one that is no authority's, the others are its chain: its issuer among them is who
+    /// is asked about it by OCSP, and they mean nothing else.
     /// Errors: what is wrong with it, in Vault's words where there are such.
     pub(super) fn read(text: &str) -> Result<Self, String> {
         let certificates = pem::certificates(text).map_err(|why| format!("failed to parse certificate: {why}"))?;
@@ -66,7 +72,8 @@ impl Trusted {
         }
         let der = CertificateDer::from(first.as_slice());
         let parsed = EndEntityCert::try_from(&der).map_err(|error| format!("failed to parse certificate: {error}"))?;
-        Ok(Self::Leaf(Box::new(Pinned { origin: Origin::of(&parsed), leaf })))
+        let issuer = Signer::who_issued(first, certificates.get(1..).unwrap_or_default());
+        Ok(Self::Leaf(Box::new(Pinned { origin: Origin::of(&parsed), issuer: issuer.map(Signer::into_der), leaf })))
     }
 }
 
@@ -85,10 +92,12 @@ impl Authority {
         if usage.is_some_and(|usage| !usage.key_cert_sign()) {
             return Err("the key usage of a certificate does not let it sign certificates, so nobody could log in by it".to_owned());
         }
+        let bytes = der.to_vec();
         let der = CertificateDer::from(der);
         let failed = |error: webpki::Error| format!("failed to parse certificate: {error}");
         let origin = EndEntityCert::try_from(&der).map(|parsed| Origin::of(&parsed)).map_err(failed)?;
         Ok(Self {
+            der: bytes,
             anchor: webpki::anchor_from_trusted_cert(&der).map_err(failed)?.to_owned(),
             origin,
             path_length: constraints.path_len_constraint,

@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RsaParameters, UnparsedPublicKey,
 };
 
-use super::ber::{Element, Elements, Refused};
+use crate::auth::ber::{Element, Elements, Refused};
 
 const NULL: u8 = 0x05;
 const INTEGER: u8 = 0x02;

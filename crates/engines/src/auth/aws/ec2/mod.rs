@@ -5,7 +5,6 @@
 
 mod access;
 mod accesslist;
-mod ber;
 mod certificates;
 mod cms;
 mod denylist;

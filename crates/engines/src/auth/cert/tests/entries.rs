@@ -113,7 +113,11 @@ async fn from_outside_the_bound_networks_nobody_logs_in() {
 #[tokio::test]
 async fn an_entry_is_read_as_it_was_written() {
     let (root, house) = (Ca::root("root"), House::new());
-    house.trust("Ci", &root.made(), json!({"policies": "a,b", "token_policies": null, "lease": 60, "allowed_names": "x"})).await;
+    let more = json!({
+        "policies": "a,b", "token_policies": null, "lease": 60, "allowed_names": "x", "ocsp_enabled": true, "ocsp_fail_open": true,
+        "ocsp_servers_override": "http://ocsp.acme.example", "ocsp_this_update_max_age": "1h",
+    });
+    house.trust("Ci", &root.made(), more).await;
     let read = house.bench.call("GET", "certs/cI", Value::Null).await.body;
     let data = &read["data"];
     for (name, value) in [
@@ -123,7 +127,12 @@ async fn an_entry_is_read_as_it_was_written() {
         ("ttl", json!(60)),
         ("token_ttl", json!(60)),
         ("allowed_names", json!(["x"])),
-        ("ocsp_enabled", json!(false)),
+        ("ocsp_ca_certificates", json!("")),
+        ("ocsp_enabled", json!(true)),
+        ("ocsp_fail_open", json!(true)),
+        ("ocsp_query_all_servers", json!(false)),
+        ("ocsp_servers_override", json!(["http://ocsp.acme.example"])),
+        ("ocsp_this_update_max_age", json!(3600)),
         ("ocsp_max_retries", json!(4)),
         ("certificate", json!(root.made().pem)),
     ] {
@@ -146,7 +155,14 @@ async fn what_cannot_hold_is_refused() {
         (json!({"certificate": "nonsense"}), "failed to parse certificate"),
         (json!({"certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"}), "failed to parse certificate"),
         (json!({"certificate": "x".repeat(300 * 1024)}), "at most 262144 are allowed"),
-        (json!({"ocsp_enabled": true}), "ocsp_enabled is not supported: OCSP is not spoken here"),
+        (json!({"ocsp_max_retries": 11}), "ocsp_max_retries is 11, over the limit of 10"),
+        (json!({"ocsp_servers_override": "ftp://a.example"}), "ocsp_servers_override: the URL \"ftp://a.example\" cannot be used"),
+        (json!({"ocsp_servers_override": vec!["http://a.example"; 9]}), "ocsp_servers_override has 9 servers; at most 8 are allowed"),
+        (json!({"ocsp_ca_certificates": "nonsense"}), "failed to parse ocsp_ca_certificates: there is no certificate in it"),
+        (
+            json!({"ocsp_ca_certificates": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"}),
+            "failed to parse ocsp_ca_certificates",
+        ),
         (json!({"ocsp_max_retries": -1}), "ocsp_max_retries can not be a negative number"),
         (json!({"ocsp_ca_certificates": "-----BEGIN CERTIFICATE-----\n!"}), "failed to parse ocsp_ca_certificates"),
         (json!({"required_extensions": "1.2.3"}), "required_extensions: \"1.2.3\" is not of the form"),

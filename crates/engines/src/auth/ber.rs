@@ -1,11 +1,24 @@
-//! The bit of BER (X.690) that AWS's PKCS#7 documents are written in: elements with a short tag, of a definite or an indefinite length.
+//! The bit of BER (X.690) that PKCS#7 documents of AWS's and answers of OCSP are written in: elements with a short tag, of a definite or, where that
+//! is allowed, an indefinite length.
 
 /// Elements inside each other; AWS's documents have eight.
 const DEPTH_MAX: usize = 16;
 
 /// Elements one after another.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Elements<'a>(&'a [u8]);
+pub(super) struct Elements<'a> {
+    rest: &'a [u8],
+    lengths: Lengths,
+}
+
+/// Which forms of length are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lengths {
+    /// Both.
+    Any,
+    /// The one that DER has.
+    Definite,
+}
 
 /// One element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +36,14 @@ pub(super) struct Element<'a> {
 pub(super) type Refused = &'static str;
 
 impl<'a> Elements<'a> {
+    /// Elements in BER.
     pub(super) fn of(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+        Self { rest: bytes, lengths: Lengths::Any }
+    }
+
+    /// Elements in DER, as far as lengths go.
+    pub(super) fn in_der(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, lengths: Lengths::Definite }
     }
 
     /// The next element, which must have this tag.
@@ -34,21 +53,24 @@ impl<'a> Elements<'a> {
 
     /// The next element if it has this tag.
     pub(super) fn maybe(&mut self, tag: u8) -> Result<Option<Element<'a>>, Refused> {
-        if self.0.first() != Some(&tag) {
+        if self.rest.first() != Some(&tag) {
             return Ok(None);
         }
-        let (element, rest) = split(self.0, DEPTH_MAX)?;
-        self.0 = rest;
+        let (element, rest) = split(self.rest, DEPTH_MAX)?;
+        if self.lengths == Lengths::Definite && !element.definite {
+            return Err("a length is not written as DER has it");
+        }
+        self.rest = rest;
         Ok(Some(element))
     }
 
     /// Nothing may follow.
     pub(super) fn end(self) -> Result<(), Refused> {
-        if self.0.is_empty() { Ok(()) } else { Err("bytes follow after the end") }
+        if self.rest.is_empty() { Ok(()) } else { Err("bytes follow after the end") }
     }
 
     pub(super) fn is_empty(self) -> bool {
-        self.0.is_empty()
+        self.rest.is_empty()
     }
 }
 
@@ -117,6 +139,14 @@ mod tests {
         assert_eq!(one(&[0x30, 0x80, 0x24, 0x80, 4, 1, 7, 0, 0, 0, 0]), Ok((0x30, vec![0x24, 0x80, 4, 1, 7, 0, 0])));
         let long = [vec![4, 0x81, 200], vec![9; 200]].concat();
         assert_eq!(one(&long), Ok((4, vec![9; 200])));
+    }
+
+    #[test]
+    fn der_has_definite_lengths_alone() {
+        let open = [0x30, 0x80, 2, 1, 5, 0, 0];
+        assert!(Elements::of(&open).need(0x30).is_ok());
+        assert_eq!(Elements::in_der(&open).need(0x30), Err("a length is not written as DER has it"));
+        assert!(Elements::in_der(&[0x30, 3, 2, 1, 5]).need(0x30).is_ok());
     }
 
     #[test]
