@@ -119,7 +119,7 @@ impl TryFrom<Role> for Entry {
                 "ocsp_enabled: nobody can be asked about this certificate without that of its issuer: put that behind it in certificate";
             return Err(text.to_owned());
         }
-        Ok(Self { trusted, responders, role })
+        Ok(Self { role, trusted, responders })
     }
 }
 
