@@ -262,22 +262,3 @@ fn what_is_no_answer_is_refused_wherever_it_breaks() {
         assert!(!is_good(&outcome), "{place}: {outcome:?}");
     }
 }
-
-#[test]
-fn answers_that_pyca_made_are_read() {
-    // The seeds of the fuzz target: an issuer's certificate and a number, each with its length before it, and an answer about that number.
-    for (seed, status) in [
-        (&include_bytes!("../../../../../../fuzz/seeds/ocsp/good")[..], Status::Good),
-        (&include_bytes!("../../../../../../fuzz/seeds/ocsp/delegate")[..], Status::Good),
-        (&include_bytes!("../../../../../../fuzz/seeds/ocsp/nonce")[..], Status::Good),
-        (&include_bytes!("../../../../../../fuzz/seeds/ocsp/revoked")[..], Status::Revoked),
-        (&include_bytes!("../../../../../../fuzz/seeds/ocsp/unknown")[..], Status::Unknown),
-    ] {
-        let (length, rest) = seed.split_first_chunk::<2>().unwrap();
-        let (issuer, rest) = rest.split_at(usize::from(u16::from_be_bytes(*length)));
-        let (serial, answer) = rest[2..].split_at(1);
-        let question = Question { issuer: &Signer::read(issuer).unwrap(), serial, nonce: NONCE };
-        let told = judge(answer, &question, &Trust { named: &[], revoked: &|_| false }, seconds(0));
-        assert_eq!(told.map(|told| told.status), Ok(status));
-    }
-}
