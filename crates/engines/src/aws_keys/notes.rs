@@ -142,6 +142,23 @@ pub(crate) async fn leave(mount: &impl KeyMount, cx: &Cx) {
     }
 }
 
+/// The identity that could undo notes is about to go: those that nobody can be making anything for are undone now. What AWS does not let us
+/// stays noted. Errors: those of the store alone.
+pub(crate) async fn settle(mount: &impl KeyMount, cx: &Cx) -> Result<()> {
+    let now = cx.clock.now();
+    let names_key = |note: &Note| note.key.as_ref().is_some_and(|key| !key.id.is_empty());
+    let settled = async {
+        for (place, note, version) in all(cx, |note| note.is_due(now) || names_key(note)).await? {
+            drop(undo(mount, cx, &place, note, version).await?);
+        }
+        Ok(())
+    };
+    tokio::select! {
+        settled = settled => settled,
+        () = cx.clock.sleep(ROUND_PATIENCE) => Ok(()),
+    }
+}
+
 /// Undoes every note, due or not. Gives how many are left.
 async fn undo_all(mount: &impl KeyMount, cx: &Cx, last: bool) -> Result<usize> {
     let mut left = 0;
