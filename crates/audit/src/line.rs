@@ -5,12 +5,14 @@
 //! so that an operator can find a known value (`sys/audit-hash`) and nobody can find an unknown one.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::io::Write;
 
 use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 use daypass_base::{Secret, Timestamp};
 use serde_json::{Map, Value};
+use smallvec::SmallVec;
 
 use crate::headers::HeaderRules;
 use crate::record::{AuthRecord, MountRecord, Pairs, Record, RecordType, RequestRecord, ResponseRecord, Strings, WrapRecord};
@@ -29,24 +31,41 @@ impl Salt {
     /// `hmac-sha256:` and the hash of `input` in hex.
     #[must_use]
     pub fn hash(&self, input: &str) -> String {
-        format!("{HASH_PREFIX}{}", HEXLOWER.encode(hmac::sign(&self.0, input.as_bytes()).as_ref()))
+        HASH_PREFIX.chars().chain(self.hex(input).into_iter().map(char::from)).collect()
     }
 
-    /// The same as a JSON string.
-    fn append(&self, input: &str, out: &mut Vec<u8>) {
-        let tag = hmac::sign(&self.0, input.as_bytes());
+    /// The hash alone.
+    fn hex(&self, input: &str) -> Hex {
         let mut hex = [b'0'; 64];
-        HEXLOWER.encode_mut(tag.as_ref(), &mut hex);
-        out.push(b'"');
-        out.extend_from_slice(HASH_PREFIX.as_bytes());
-        out.extend_from_slice(&hex);
-        out.push(b'"');
+        HEXLOWER.encode_mut(hmac::sign(&self.0, input.as_bytes()).as_ref(), &mut hex);
+        hex
     }
 }
 
 impl std::fmt::Debug for Salt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Salt(…)")
+    }
+}
+
+/// A hash in hex.
+type Hex = [u8; 64];
+
+/// Hashes of one line that were taken already: a token and its accessor stand in a line up to four times.
+#[derive(Default)]
+struct Taken<'a>(RefCell<SmallVec<[(&'a str, Hex); TAKEN_MAX]>>);
+
+impl<'a> Taken<'a> {
+    fn hex(&self, salt: &Salt, input: &'a str) -> Hex {
+        let mut taken = self.0.borrow_mut();
+        if let Some((_, hex)) = taken.iter().find(|(text, _)| *text == input) {
+            return *hex;
+        }
+        let hex = salt.hex(input);
+        if taken.len() < TAKEN_MAX {
+            taken.push((input, hex));
+        }
+        hex
     }
 }
 
@@ -99,7 +118,7 @@ pub fn write_line(record: &Record<'_>, format: &Format, salt: &Salt, headers: &H
 }
 
 fn write_object(record: &Record<'_>, format: &Format, salt: &Salt, headers: &HeaderRules, out: &mut Vec<u8>) {
-    let line = Line { format, salt, record };
+    let line = Line { format, salt, record, taken: Taken::default() };
     let mut object = Object::open(out);
     if let Some(auth) = &record.auth {
         object.nested("auth", |out| line.auth(auth, out));
@@ -119,10 +138,11 @@ struct Line<'a> {
     format: &'a Format,
     salt: &'a Salt,
     record: &'a Record<'a>,
+    taken: Taken<'a>,
 }
 
-impl Line<'_> {
-    fn auth(&self, auth: &AuthRecord<'_>, out: &mut Vec<u8>) {
+impl<'a> Line<'a> {
+    fn auth(&self, auth: &AuthRecord<'a>, out: &mut Vec<u8>) {
         let mut object = Object::open(out);
         self.accessor(&mut object, "accessor", auth.accessor);
         self.secret(&mut object, "client_token", auth.client_token);
@@ -139,12 +159,12 @@ impl Line<'_> {
                 let mut object = Object::open(out);
                 object.raw("allowed", if results.allowed { b"true" } else { b"false" });
                 if !results.granting_policies.is_empty() {
-                    object.key("granting_policies");
+                    object.own("granting_policies");
                     list(object.out, results.granting_policies, |policy, out| {
                         let mut object = Object::open(out);
                         object.text("name", policy.name);
                         object.text("namespace_id", ROOT_NAMESPACE);
-                        object.key("type");
+                        object.own("type");
                         string(policy.policy_type, object.out);
                         object.close();
                     });
@@ -162,7 +182,7 @@ impl Line<'_> {
         object.close();
     }
 
-    fn request(&self, request: &RequestRecord<'_>, headers: &HeaderRules, out: &mut Vec<u8>) {
+    fn request(&self, request: &RequestRecord<'a>, headers: &HeaderRules, out: &mut Vec<u8>) {
         let mut object = Object::open(out);
         object.text("client_certificate_serial_number", request.client_certificate_serial_number);
         object.text("client_id", request.client_id);
@@ -193,7 +213,7 @@ impl Line<'_> {
         object.close();
     }
 
-    fn response(&self, response: &ResponseRecord<'_>, out: &mut Vec<u8>) {
+    fn response(&self, response: &ResponseRecord<'a>, out: &mut Vec<u8>) {
         let mut object = Object::open(out);
         if let Some(auth) = &response.auth {
             object.nested("auth", |out| self.auth(auth, out));
@@ -225,7 +245,7 @@ impl Line<'_> {
         object.close();
     }
 
-    fn wrap_info(&self, wrap: &WrapRecord<'_>, out: &mut Vec<u8>) {
+    fn wrap_info(&self, wrap: &WrapRecord<'a>, out: &mut Vec<u8>) {
         let mut object = Object::open(out);
         self.accessor(&mut object, "accessor", wrap.accessor);
         object.text("creation_path", wrap.creation_path);
@@ -271,7 +291,7 @@ impl Line<'_> {
         Cow::Owned(out)
     }
 
-    fn data(&self, data: &Map<String, Value>, clear_keys: &[String], elide: Elide, out: &mut Vec<u8>) {
+    fn data(&self, data: &'a Map<String, Value>, clear_keys: &[String], elide: Elide, out: &mut Vec<u8>) {
         let mut object = Object::open(out);
         for (key, value) in data {
             object.key(key);
@@ -284,25 +304,33 @@ impl Line<'_> {
     }
 
     /// A value below a key; `strings` says whether its own strings are hashed. A nested object asks anew for each of its keys.
-    fn value(&self, value: &Value, strings: Leaves, clear_keys: &[String], out: &mut Vec<u8>) {
+    fn value(&self, value: &'a Value, strings: Leaves, clear_keys: &[String], out: &mut Vec<u8>) {
         match (value, strings) {
-            (Value::String(text), Leaves::Hashed) if !self.format.log_raw => self.salt.append(text, out),
+            (Value::String(text), Leaves::Hashed) if !self.format.log_raw => self.hashed(text, out),
             (Value::Array(items), _) => list(out, items, |item, out| self.value(item, strings, clear_keys, out)),
             (Value::Object(map), _) => self.data(map, clear_keys, Elide::Nothing, out),
             (plain, _) => json(plain, out),
         }
     }
 
-    fn secret(&self, object: &mut Object<'_>, name: &str, text: &str) {
+    fn secret(&self, object: &mut Object<'_>, name: &'static str, text: &'a str) {
         if self.format.log_raw {
             object.text(name, text);
         } else if !text.is_empty() {
-            object.key(name);
-            self.salt.append(text, object.out);
+            object.own(name);
+            self.hashed(text, object.out);
         }
     }
 
-    fn accessor(&self, object: &mut Object<'_>, name: &str, text: &str) {
+    /// The hash of `text` as a JSON string.
+    fn hashed(&self, text: &'a str, out: &mut Vec<u8>) {
+        out.push(b'"');
+        out.extend_from_slice(HASH_PREFIX.as_bytes());
+        out.extend_from_slice(&self.taken.hex(self.salt, text));
+        out.push(b'"');
+    }
+
+    fn accessor(&self, object: &mut Object<'_>, name: &'static str, text: &'a str) {
         if self.format.hmac_accessor { self.secret(object, name, text) } else { object.text(name, text) }
     }
 }
@@ -336,7 +364,7 @@ impl Elide {
     }
 }
 
-fn mount(object: &mut Object<'_>, mount: &MountRecord<'_>, version: &str) {
+fn mount(object: &mut Object<'_>, mount: &MountRecord<'_>, version: &'static str) {
     object.text("mount_accessor", mount.accessor);
     object.text("mount_class", mount.class);
     object.text("mount_point", mount.point);
@@ -360,56 +388,69 @@ impl<'a> Object<'a> {
         self.out.push(b'}');
     }
 
+    /// A key that came from outside.
     fn key(&mut self, name: &str) {
-        if !std::mem::take(&mut self.empty) {
-            self.out.push(b',');
-        }
+        self.comma();
         string(name, self.out);
         self.out.push(b':');
     }
 
-    fn nested(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
-        self.key(name);
+    /// A key of ours, which has nothing to escape.
+    fn own(&mut self, name: &'static str) {
+        self.comma();
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    fn comma(&mut self) {
+        if !std::mem::take(&mut self.empty) {
+            self.out.push(b',');
+        }
+    }
+
+    fn nested(&mut self, name: &'static str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.own(name);
         write(self.out);
     }
 
-    fn raw(&mut self, name: &str, value: &[u8]) {
-        self.key(name);
+    fn raw(&mut self, name: &'static str, value: &[u8]) {
+        self.own(name);
         self.out.extend_from_slice(value);
     }
 
-    fn text(&mut self, name: &str, text: &str) {
+    fn text(&mut self, name: &'static str, text: &str) {
         if !text.is_empty() {
-            self.key(name);
+            self.own(name);
             string(text, self.out);
         }
     }
 
-    fn flag(&mut self, name: &str, value: bool) {
+    fn flag(&mut self, name: &'static str, value: bool) {
         if value {
             self.raw(name, b"true");
         }
     }
 
-    fn number(&mut self, name: &str, value: u64) {
+    fn number(&mut self, name: &'static str, value: u64) {
         if value != 0 {
-            self.key(name);
+            self.own(name);
             digits(value, self.out);
         }
     }
 
-    fn time(&mut self, name: &str, time: Timestamp) {
-        self.key(name);
+    fn time(&mut self, name: &'static str, time: Timestamp) {
+        self.own(name);
         // Digits and punctuation: nothing to escape. Writing to a vector cannot fail.
         let _written = write!(self.out, "\"{time}\"");
     }
 
-    fn texts(&mut self, name: &str, texts: Option<&dyn Strings>) {
+    fn texts(&mut self, name: &'static str, texts: Option<&dyn Strings>) {
         let mut first = true;
         if let Some(texts) = texts {
             texts.each(&mut |text| {
                 if first {
-                    self.key(name);
+                    self.own(name);
                 }
                 self.out.push(if std::mem::take(&mut first) { b'[' } else { b',' });
                 string(text, self.out);
@@ -420,11 +461,11 @@ impl<'a> Object<'a> {
         }
     }
 
-    fn pairs(&mut self, name: &str, pairs: Option<&dyn Pairs>) {
+    fn pairs(&mut self, name: &'static str, pairs: Option<&dyn Pairs>) {
         let Some(pairs) = pairs else { return };
         let start = self.out.len();
         let was_empty = self.empty;
-        self.key(name);
+        self.own(name);
         let mut object = Object::open(self.out);
         pairs.each(&mut |key, value| {
             object.key(key);
@@ -439,13 +480,13 @@ impl<'a> Object<'a> {
     }
 
     /// An object of lists: values with the same name share one.
-    fn grouped(&mut self, name: &str, mut pairs: Vec<(String, String)>, write: impl Fn(&str, &mut Vec<u8>)) {
+    fn grouped(&mut self, name: &'static str, mut pairs: Vec<(String, String)>, write: impl Fn(&str, &mut Vec<u8>)) {
         if pairs.is_empty() {
             return;
         }
         // Stable, so that values keep the order in which they came.
         pairs.sort_by(|(left, _), (right, _)| left.cmp(right));
-        self.key(name);
+        self.own(name);
         let mut object = Object::open(self.out);
         for group in pairs.chunk_by(|(left, _), (right, _)| left == right) {
             let Some((name, _)) = group.first() else { continue };
@@ -456,7 +497,7 @@ impl<'a> Object<'a> {
     }
 }
 
-fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&T, &mut Vec<u8>)) {
+fn list<'i, T>(out: &mut Vec<u8>, items: &'i [T], write: impl Fn(&'i T, &mut Vec<u8>)) {
     out.push(b'[');
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
@@ -508,6 +549,8 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_not_utf8| text.to_owned())
 }
 
+/// Hashes of a line that are remembered while it is written.
+const TAKEN_MAX: usize = 8;
 const HASH_PREFIX: &str = "hmac-sha256:";
 /// The one namespace that there is.
 const ROOT_NAMESPACE: &str = "root";

@@ -58,12 +58,12 @@ impl Audit {
         &self.broker
     }
 
-    /// Writes a record. Errors: `Failed` when every device failed, with `consequence` for the client.
-    pub(crate) async fn log(&self, record: &Record<'_>, consequence: &str) -> Result<()> {
-        // The lines are queued before the first wait, so nothing of the record is held across it.
+    /// Writes a record: the lines are queued when this returns, the future waits for a device to have one. Errors: `Failed` when every
+    /// device failed, with `consequence` for the client.
+    pub(crate) fn log(&self, record: &Record<'_>, consequence: &'static str) -> impl Future<Output = Result<()>> + Send + use<> {
         let written = self.broker.log(record);
         // Why which device failed is for the operator alone; the log has it when it begins.
-        written.await.map_err(|error| Error::failed(format!("internal error: {consequence}")).bare().because(error))
+        async move { written.await.map_err(|error| Error::failed(format!("internal error: {consequence}")).bare().because(error)) }
     }
 
     /// The devices with their figures, by path.

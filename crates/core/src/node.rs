@@ -11,6 +11,8 @@ use daypass_base::{Clock, Entropy, Limits, Secret, Timestamp};
 use daypass_sdk::{Error, Kind, Mounted, Result, Store};
 use daypass_storage::{Backend, Batch, Condition, Key};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use crate::audit::Audit;
 use crate::cors::Cors;
@@ -111,6 +113,8 @@ pub(crate) struct Inner {
     pub(crate) in_flight: crate::in_flight::InFlight,
     /// One snapshot is taken or restored at a time.
     pub(crate) snapshots: crate::snapshots::Turn,
+    /// The runtime that the node was made on. Connections may have others, which background work would only hold up.
+    home: Option<Handle>,
 }
 
 /// What is in memory while the node is unsealed.
@@ -142,7 +146,7 @@ pub(crate) struct Unsealed {
     pub(crate) encryptions_kept: AtomicU64,
     /// Tells the background work to stop.
     pub(crate) stop: tokio::sync::watch::Sender<bool>,
-    pub(crate) background: parking_lot::Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    pub(crate) background: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// The cluster's name and id, made at init.
@@ -207,6 +211,7 @@ impl Core {
             metrics,
             in_flight: crate::in_flight::InFlight::default(),
             snapshots: crate::snapshots::Turn::default(),
+            home: Handle::try_current().ok(),
         });
         Self { inner }
     }
@@ -486,8 +491,16 @@ impl Inner {
         let counting = async move { counts.keep(backend, clock, stop).await };
         let expiry = crate::expiry::run(Arc::downgrade(self), stopped.clone());
         let ledger = crate::mints::run(Arc::downgrade(self), stopped);
-        unsealed.background.lock().extend([tokio::spawn(expiry), tokio::spawn(counting), tokio::spawn(ledger)]);
+        unsealed.background.lock().extend([self.apart(expiry), self.apart(counting), self.apart(ledger)]);
         Ok(())
+    }
+
+    /// Runs work in the background that takes long.
+    pub(crate) fn apart(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        match &self.home {
+            Some(home) => home.spawn(work),
+            None => tokio::spawn(work),
+        }
     }
 
     pub(crate) async fn seal(&self) {

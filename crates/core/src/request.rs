@@ -21,7 +21,7 @@ use crate::in_flight::Flight;
 use crate::node::{Core, Inner, Unsealed};
 use crate::respond::{Answer, refusal, write};
 use crate::stages::parse::{Outcome, Parsed, parse};
-use crate::stages::record::Exchange;
+use crate::stages::record::{Exchange, Late};
 use crate::stages::wrap::Wrapped;
 use crate::stages::{admit, bind, door, identify, intent, judge, record, run, wrap};
 use crate::{revoke, rooms};
@@ -96,7 +96,8 @@ async fn turn_away(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, rou
     if refused.audit {
         let (identified, engine_version) = (identify::Identified::nobody(), inner.engine_version());
         let exchange = Exchange { parsed, routed, identified: &identified, operation: parsed.operation, engine_version: &engine_version };
-        if let Err(error) = record::request(unsealed, &*inner.clock, &exchange, Err(&refused.error)).await {
+        let recorded = record::request(unsealed, &*inner.clock, &exchange, Err(&refused.error)).await;
+        if let Err(error) = in_time(recorded.map(|(_, late)| late)).await {
             inner.metrics.audit_request_failures.add();
             answer = refusal(&error, &parsed.id);
         }
@@ -123,10 +124,13 @@ async fn admitted_to(
         Err(error) => (identify::Identified::nobody(), Some(error)),
     };
     let exchange = |operation| Exchange { parsed, routed: &routed, identified: &identified, operation, engine_version: &engine_version };
-    let (operation, result) = match refused {
+    let (operation, result, late) = match refused {
         Some(error) => {
-            let on_record = record::request(unsealed, &*inner.clock, &exchange(parsed.operation), Err(&error)).await;
-            (parsed.operation, Err(on_record.err().inspect(|_| inner.metrics.audit_request_failures.add()).unwrap_or(error)))
+            let recorded = record::request(unsealed, &*inner.clock, &exchange(parsed.operation), Err(&error)).await;
+            match recorded.inspect_err(|_| inner.metrics.audit_request_failures.add()) {
+                Ok((_, late)) => (parsed.operation, Err(error), late),
+                Err(unrecorded) => (parsed.operation, Err(unrecorded), None),
+            }
         }
         None => work(inner, unsealed, parsed, &routed, &identified, &engine_version).await,
     };
@@ -138,7 +142,10 @@ async fn admitted_to(
         }
     };
     log_failure(parsed, failure.as_ref());
-    let written = record::response(unsealed, &*inner.clock, &exchange(operation), &wrapped.answer, failure.as_ref()).await;
+    let exchange = exchange(operation);
+    let response = record::response(unsealed, &*inner.clock, &exchange, &wrapped.answer, failure.as_ref());
+    // Polled in this order, so the lines of both are queued before the first wait.
+    let (requested, written) = tokio::join!(in_time(Ok(late)), response);
     // While revocation is paused, what a used-up token has made stays; the token itself is refused.
     if identified.last_use()
         && !unsealed.revocation.is_paused()
@@ -147,17 +154,24 @@ async fn admitted_to(
     {
         tracing::warn!(request = %parsed.id, error = %error, "a used-up token could not be revoked; it stays unusable and is tried again");
     }
-    let answer = match written {
+    let requested = requested.inspect_err(|_| inner.metrics.audit_request_failures.add());
+    let written = written.inspect_err(|_| inner.metrics.audit_response_failures.add());
+    let answer = match requested.and(written) {
         Ok(()) => wrapped.answer,
-        Err(error) => {
-            inner.metrics.audit_response_failures.add();
-            refusal(&error, &parsed.id)
-        }
+        Err(error) => refusal(&error, &parsed.id),
     };
     (answer, routed)
 }
 
-/// From intent to wrapping: the part that needs a caller. Returns the operation that it turned out to be.
+/// Waits for a record that was not waited for yet.
+async fn in_time(late: Result<Option<Late>, Error>) -> Result<(), Error> {
+    match late? {
+        Some(late) => late.await,
+        None => Ok(()),
+    }
+}
+
+/// From intent to wrapping: the part that needs a caller. Returns the operation that it turned out to be, and what its answer waits for.
 async fn work(
     inner: &Arc<Inner>,
     unsealed: &Arc<Unsealed>,
@@ -165,7 +179,7 @@ async fn work(
     routed: &door::Routed,
     identified: &identify::Identified,
     engine_version: &str,
-) -> (Operation, Result<Wrapped, Error>) {
+) -> (Operation, Result<Wrapped, Error>, Option<Late>) {
     let intended = intent::decide(inner, parsed, routed, identified).await;
     let operation = intended.operation;
     let judged = judge::judge(parsed, routed, identified, intended);
@@ -174,15 +188,18 @@ async fn work(
     let on_record = record::request(unsealed, &*inner.clock, &exchange, judged.as_ref()).await;
     let recorded_at = inner.clock.elapsed();
     inner.metrics.audit.took(recorded_at.saturating_sub(began));
+    let mut late = None;
     let result = async {
-        let recorded = on_record.inspect_err(|_| inner.metrics.audit_request_failures.add())?;
+        let (recorded, to_come) = on_record.inspect_err(|_| inner.metrics.audit_request_failures.add())?;
+        late = to_come;
         let ran = run::run(inner, unsealed, parsed, routed, judged?, &recorded).await;
         inner.metrics.run.took(inner.clock.elapsed().saturating_sub(recorded_at));
         let ran = ran?;
         let bound = bind::bind(inner, unsealed, parsed, routed, identified, ran).await?;
         wrap::wrap(inner, unsealed, parsed, bound).await
     };
-    (operation, result.await)
+    let result = result.await;
+    (operation, result, late)
 }
 
 /// What a client learns only as a request id stands in the log with its causes.

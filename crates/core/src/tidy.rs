@@ -47,12 +47,12 @@ pub(crate) fn start(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, what: What) ->
     if unsealed.tidying.flag(what).swap(true, Ordering::AcqRel) {
         return Reply::nothing().warn("Tidy operation already in progress.");
     }
-    let (inner, unsealed) = (Arc::clone(inner), Arc::clone(unsealed));
-    tokio::spawn(async move {
+    let (node, unsealed) = (Arc::clone(inner), Arc::clone(unsealed));
+    inner.apart(async move {
         let run = async {
             match what {
-                What::Leases => leases(&inner, &unsealed).await,
-                What::Tokens => tokens(&inner, &unsealed).await,
+                What::Leases => leases(&node, &unsealed).await,
+                What::Tokens => tokens(&node, &unsealed).await,
             }
         };
         match run.await {

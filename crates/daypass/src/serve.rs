@@ -7,6 +7,7 @@ mod listen;
 mod log;
 mod process;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use daypass_core::{Core, Limits, MetricsShown, Prefixing, SealKind, Settings, Sy
 use daypass_engines::registry::{self, Outside};
 use daypass_idp::LiveIdp;
 use daypass_sandbox::Running;
-use daypass_server::Server;
+use daypass_server::{Lanes, Server};
 use daypass_storage::Backend;
 use daypass_storage::memory::MemoryBackend;
 use daypass_storage::sqlite::{SqliteBackend, SqliteOptions};
@@ -56,9 +57,12 @@ fn start(args: &ServerArgs) -> Result<(), String> {
         tracing::warn!("a setting has no effect: {setting}");
     }
     process::harden(config.disable_mlock || args.dev);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("The runtime cannot start: {error}"))?;
-    runtime.block_on(serve(args, config, log))
+    let unstarted = |error| format!("The runtime cannot start: {error}");
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let lanes = Lanes::start(cores).map_err(unstarted)?;
+    // Connections are taken here, and what goes on in the background has its time here, not on the lanes.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores.div_ceil(2)).enable_all().build().map_err(unstarted)?;
+    runtime.block_on(serve(args, config, log, Arc::new(lanes)))
 }
 
 /// Everything that is running, in the order in which it ends.
@@ -69,7 +73,7 @@ struct Parts {
     sandbox: Option<Running>,
 }
 
-async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>) -> Result<(), String> {
+async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>, lanes: Arc<Lanes>) -> Result<(), String> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let sandbox = dev::start_sandbox(args, &clock, &entropy).await?;
@@ -87,7 +91,10 @@ async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>) -> R
     if !args.dev {
         unseal_by_file(&core, &config).await?;
     }
-    let start = |(bound, rules)| Server::start(vec![bound], Arc::new(bridge::Bridge::new(core.clone(), rules)), Arc::clone(&clock));
+    let start = |(bound, rules)| {
+        let service = Arc::new(bridge::Bridge::new(core.clone(), rules));
+        Server::start(vec![bound], service, Arc::clone(&clock), Arc::clone(&lanes))
+    };
     let servers = bound.listeners.into_iter().map(start).collect();
     let _pid_file = config.pid_file.as_deref().map(process::PidFile::write).transpose()?;
     announce(&bound.addresses, scheme, backend.kind(), &config);

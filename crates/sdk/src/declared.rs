@@ -17,6 +17,8 @@ pub struct Declared {
     pub public: bool,
     /// Needs `sudo`.
     pub sudo: bool,
+    /// Its reads change nothing: see [`crate::Endpoint::safe`].
+    pub safe: bool,
     /// Tells create from update.
     pub existence_check: bool,
     /// What to use instead.

@@ -35,6 +35,7 @@ pub struct Endpoint<E> {
     pub(crate) deprecated: Option<&'static str>,
     pub(crate) for_aws_sdks: bool,
     pub(crate) unhurried: bool,
+    pub(crate) safe: bool,
     form: Form,
 }
 
@@ -71,6 +72,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
             deprecated: None,
             for_aws_sdks: false,
             unhurried: false,
+            safe: false,
             form: Form::Envelope,
         }
     }
@@ -183,6 +185,14 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
         self
     }
 
+    /// Reading and listing here changes nothing, in this server or anywhere else (RFC 9110, 9.2.1). An audit device then need not have
+    /// the request before the work begins, only before the answer leaves.
+    #[must_use]
+    pub fn safe(mut self) -> Self {
+        self.safe = true;
+        self
+    }
+
     /// Successes are bare JSON, or a body of this content type.
     #[must_use]
     pub fn text(mut self, kind: &'static str) -> Self {
@@ -210,6 +220,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
             help: self.help,
             public: self.public,
             sudo: self.sudo,
+            safe: self.safe,
             existence_check: self.exists.is_some(),
             deprecated: self.deprecated,
             form: self.form,

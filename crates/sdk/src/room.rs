@@ -43,6 +43,8 @@ pub struct Support {
     pub for_aws_sdks: bool,
     /// Its work may take as long as it takes: see [`Endpoint::unhurried`].
     pub unhurried: bool,
+    /// The operation changes nothing: see [`Endpoint::safe`].
+    pub safe: bool,
 }
 
 impl<E: Engine> Room<E> {
@@ -158,6 +160,7 @@ impl<E: Engine> Mounted for Instance<E> {
             existence_check: endpoint.is_some_and(Endpoint::has_existence_check),
             for_aws_sdks: endpoint.is_some_and(|endpoint| endpoint.for_aws_sdks),
             unhurried: endpoint.is_some_and(|endpoint| endpoint.unhurried),
+            safe: !operation.writes() && endpoint.is_some_and(|endpoint| endpoint.safe),
         }
     }
 

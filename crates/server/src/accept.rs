@@ -9,7 +9,8 @@ use daypass_base::Clock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
-use crate::listener::Socket;
+use crate::lanes::Lanes;
+use crate::listener::{Parted, Socket};
 use crate::request::{Running, Shared};
 use crate::{Limits, Listener, Peer, Reloader, Service, connection};
 
@@ -33,8 +34,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `listeners` with `service`. Needs a tokio runtime.
-    pub fn start(listeners: Vec<Bound>, service: Arc<dyn Service>, clock: Arc<dyn Clock>) -> Self {
+    /// Serves `listeners` with `service`, connections on `lanes`. Needs a tokio runtime, which takes connections.
+    pub fn start(listeners: Vec<Bound>, service: Arc<dyn Service>, clock: Arc<dyn Clock>, lanes: Arc<Lanes>) -> Self {
         let (stop, _) = watch::channel(false);
         let (deadline, _) = watch::channel(None);
         let running = Arc::new(Running::default());
@@ -53,6 +54,7 @@ impl Server {
                 tls: bound.tls,
                 shared,
                 clock: Arc::clone(&clock),
+                lanes: Arc::clone(&lanes),
                 stop: stop.subscribe(),
                 deadline: deadline.subscribe(),
             };
@@ -90,6 +92,7 @@ struct Acceptor {
     tls: Option<Arc<Reloader>>,
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
+    lanes: Arc<Lanes>,
     slots: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
     deadline: watch::Receiver<Option<Duration>>,
@@ -137,11 +140,18 @@ impl Acceptor {
     }
 
     fn spawn(&self, connections: &mut JoinSet<()>, socket: Socket, peer: Peer, slot: OwnedSemaphorePermit) {
-        let serve = connection::serve(Arc::clone(&self.shared), socket, peer, self.tls.clone(), Arc::clone(&self.clock), self.stop.clone());
-        connections.spawn(async move {
-            serve.await;
-            drop(slot);
-        });
+        let (shared, tls, clock, stop) = (Arc::clone(&self.shared), self.tls.clone(), Arc::clone(&self.clock), self.stop.clone());
+        let place = self.lanes.place();
+        let runtime = place.runtime().clone();
+        let parted = socket.part();
+        let serve = async move {
+            match parted.and_then(Parted::join) {
+                Ok(socket) => connection::serve(shared, socket, peer, tls, clock, stop).await,
+                Err(error) => tracing::warn!(%error, "a connection was lost on its way to the thread that serves it"),
+            }
+            drop((slot, place));
+        };
+        connections.spawn_on(serve, &runtime);
     }
 
     /// A slot first: with all of them taken, clients wait in the kernel's queue instead of in our memory.

@@ -4,13 +4,14 @@
 //! and no JSON: percent-decoding, routing and the text of every error are the service's.
 //!
 //! - [`listener`] binds. [`tls`] reads certificates and reads them again. [`Limits`] has every number.
-//! - [`accept`] takes connections and ends them. [`connection`] drives one, with [`pace`] as its watch.
+//! - [`accept`] takes connections and ends them. [`Lanes`] are the threads that they are served on. [`connection`] drives one, with [`pace`] as its watch.
 //! - [`request`] reads a body within its limits and calls the service.
 //!
 //! A connection that waits for its next request holds about 2 KB: after a moment HTTP's buffers are given back, and only the socket is kept.
 
 pub mod accept;
 mod connection;
+mod lanes;
 
 pub mod listener;
 mod pace;
@@ -31,6 +32,7 @@ use tokio::sync::mpsc;
 
 pub use accept::{Bound, Server};
 pub use daypass_base::Limits;
+pub use lanes::Lanes;
 pub use listener::Listener;
 pub use tls::{Reloader, TlsFiles};
 

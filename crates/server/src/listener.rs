@@ -95,6 +95,32 @@ pub(crate) enum Socket {
     Unix(UnixStream),
 }
 
+/// A connection that belongs to no runtime, on its way from one to another.
+pub(crate) enum Parted {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Socket {
+    /// Takes it from its runtime.
+    pub(crate) fn part(self) -> io::Result<Parted> {
+        match self {
+            Self::Tcp(stream) => stream.into_std().map(Parted::Tcp),
+            Self::Unix(stream) => stream.into_std().map(Parted::Unix),
+        }
+    }
+}
+
+impl Parted {
+    /// Gives it to the runtime that this is called on.
+    pub(crate) fn join(self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream).map(Socket::Tcp),
+            Self::Unix(stream) => UnixStream::from_std(stream).map(Socket::Unix),
+        }
+    }
+}
+
 /// Binds beside the path and moves the socket there when its permissions are right: nobody can connect in between.
 async fn bind_unix(path: &Path, access: UnixAccess) -> io::Result<UnixPath> {
     match fs::symlink_metadata(path) {

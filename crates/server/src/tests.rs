@@ -120,7 +120,7 @@ async fn start(limits: Limits) -> Test {
 fn serve(bound: Bound, address: SocketAddr) -> Test {
     let service = Arc::new(Echo::default());
     let clock = SimClock::default();
-    let server = Server::start(vec![bound], Arc::new(Arc::clone(&service)), Arc::new(clock.clone()));
+    let server = Server::start(vec![bound], Arc::new(Arc::clone(&service)), Arc::new(clock.clone()), Arc::new(Lanes::here()));
     Test { service, clock, server, address }
 }
 

@@ -31,6 +31,8 @@ pub struct Door {
     pub public: bool,
     /// Needs `sudo`.
     pub sudo: bool,
+    /// It is a read that changes nothing.
+    pub safe: bool,
     /// Answers in every state of the server.
     pub always: bool,
     /// What is around its answers.
@@ -127,6 +129,7 @@ fn through(declarations: &Declarations, number: usize, endpoint: &Declared, patt
         body: body(&operation.fields, pattern),
         public: endpoint.public,
         sudo: endpoint.sudo,
+        safe: endpoint.safe && !operation.operation.writes(),
         always: declarations.always,
         form: endpoint.form,
     };

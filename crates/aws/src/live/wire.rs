@@ -15,6 +15,7 @@ use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
+use tokio::runtime::{Handle, Id};
 
 use super::dial::{Dialer, Reader, Refused, Stream};
 use super::sort::causes;
@@ -76,8 +77,23 @@ struct Line {
     sender: SendRequest<Full<Bytes>>,
     driver: Pin<Box<Driver>>,
     reader: Reader,
+    /// The runtime that its socket belongs to.
+    home: Option<Id>,
     /// The driver has come to its end and must not be asked again.
     over: bool,
+}
+
+/// The runtime that this is called on.
+fn home() -> Option<Id> {
+    Handle::try_current().ok().map(|runtime| runtime.id())
+}
+
+impl Rest {
+    /// The connection of this runtime that was used last: one of another runtime's would wake that one for each event.
+    fn pop(&mut self, home: Option<Id>) -> Option<(Duration, Line)> {
+        let at = self.lines.iter().rposition(|(_, line)| line.home == home)?;
+        Some(self.lines.remove(at))
+    }
 }
 
 impl Wire {
@@ -109,7 +125,7 @@ impl Wire {
             let opened = self.dialer.open(CONNECT_MAX).await?;
             let handshake = http1::Builder::new().max_buf_size(BUFFER_MAX).handshake(opened.stream).await;
             let (sender, driver) = handshake.map_err(|error| Refused::Nobody(causes(&error)))?;
-            Ok(Line { sender, driver: Box::pin(driver), reader: opened.reader, over: false })
+            Ok(Line { sender, driver: Box::pin(driver), reader: opened.reader, home: home(), over: false })
         };
         let opened = tokio::select! {
             biased;
@@ -125,7 +141,7 @@ impl Wire {
     /// A connection at rest that is still open.
     async fn take(&self) -> Option<Line> {
         loop {
-            let (since, mut line) = self.rest().lines.pop()?;
+            let (since, mut line) = self.rest().pop(home())?;
             let fresh = self.clock.elapsed().saturating_sub(since) < IDLE_MAX;
             if fresh && line.is_open().await {
                 return Some(line);

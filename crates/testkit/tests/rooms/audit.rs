@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use daypass_testkit::{Answer, TestServer};
+use daypass_testkit::{Answer, Setup, TestServer, doors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::full::over_evil;
 
 /// A server that writes to a file.
 struct Audited {
@@ -112,6 +114,40 @@ async fn without_a_record_no_engine_runs_and_nothing_is_minted() {
     assert_eq!(server.get("aws/sts/deploy").nobody().await.refused(500), REQUEST_LOST, "refusals are answered no other way");
     assert_eq!(server.aws().made().len(), minted);
     assert_eq!(server.get("sys/health").await.status, 200, "whether the server is up is no secret");
+}
+
+/// Their answers wait for the record; their work does not.
+#[tokio::test]
+async fn what_is_declared_safe_writes_nothing() {
+    let (server, evil) = over_evil(Setup::default()).await;
+    server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+    server.put("sys/mounts/kv2", json!({ "type": "kv", "options": { "version": "2" } })).await.ok();
+    let safe: Vec<_> = doors(&server).into_iter().filter(|door| door.safe).collect();
+    assert!(safe.len() >= 10, "{}", safe.len());
+    for door in safe {
+        let ask = || async { door.ask(&server).await.await };
+        // Whatever a first call of a mount makes is there now.
+        ask().await;
+        let before = evil.calls().writes;
+        ask().await;
+        assert_eq!(evil.calls().writes, before, "{} {}", door.operation, door.path);
+    }
+}
+
+#[tokio::test]
+async fn what_is_safe_and_on_no_record_is_not_answered() {
+    let audited = Audited::start(json!({})).await;
+    let server = &audited.server;
+    server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+    server.put("kv/a", json!({ "x": "y" })).await.ok();
+    audited.enable_full().await;
+    assert_eq!(server.get("kv/a").await.ok().text("/data/x"), "y");
+    assert_eq!(server.delete("sys/audit/file").await.refused(500), ANSWER_LOST);
+    for request in [server.get("kv/a"), server.list("kv"), server.get("auth/token/lookup-self"), server.get("sys/policies/acl/default")] {
+        let answer = request.await;
+        assert_eq!(answer.body.get("data"), None);
+        assert_eq!(answer.refused(500), REQUEST_LOST);
+    }
 }
 
 #[tokio::test]

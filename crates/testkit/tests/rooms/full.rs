@@ -13,9 +13,9 @@ use crate::lender::{self, NOTHING};
 const FULL: &str = "the store is full: nothing more was changed; free space on its disk, reads go on meanwhile";
 const STS: &str = "cdp/aws/staging/sts/deploy";
 
-type Evil = Arc<EvilBackend<MemoryBackend>>;
+pub(crate) type Evil = Arc<EvilBackend<MemoryBackend>>;
 
-async fn over_evil(setup: Setup) -> (TestServer, Evil) {
+pub(crate) async fn over_evil(setup: Setup) -> (TestServer, Evil) {
     let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock()) as Arc<dyn Clock>));
     (setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await, evil)
 }

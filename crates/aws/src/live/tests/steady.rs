@@ -130,6 +130,43 @@ async fn connections_are_used_again() {
     assert_eq!(clients.sts[0].as_ref().unwrap().wire.at_rest(), 1);
 }
 
+/// A socket belongs to the runtime that opened it: used on another one, each of its events would wake both.
+#[test]
+fn a_connection_is_used_again_on_its_own_runtime_alone() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (servers, first, second) =
+        (tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap(), runtime(), runtime());
+    let clock = SimClock::default();
+    let (address, answered) = servers.block_on(scripted_at_once(2));
+    let (aws, target) = live(address, &clock);
+    for (runtime, expected) in [(&first, vec![1]), (&second, vec![1, 1]), (&first, vec![2, 1]), (&second, vec![2, 2])] {
+        runtime.block_on(aws.get_caller_identity(call(&target))).unwrap();
+        assert_eq!(*answered.lock().unwrap(), expected);
+    }
+}
+
+/// So many connections side by side, each of which is answered as often as it likes.
+async fn scripted_at_once(connections: usize) -> (SocketAddr, Arc<Mutex<Vec<usize>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answered = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&answered);
+    tokio::spawn(async move {
+        for number in 0..connections {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let seen = Arc::clone(&seen);
+            seen.lock().unwrap().push(0);
+            tokio::spawn(async move {
+                while read_request(&mut stream).await {
+                    seen.lock().unwrap()[number] += 1;
+                    stream.write_all(identity().as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    (address, answered)
+}
+
 /// Answers `GetCallerIdentity` as scripted: per connection, how many requests it answers before it closes.
 async fn scripted(script: Vec<Vec<String>>) -> (SocketAddr, Arc<Mutex<Vec<usize>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -16,10 +16,11 @@ use crate::node::{Inner, Unsealed};
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
     vec![
-        Endpoint::at(["policies/acl/?"]).summary("List the names of all ACL policies.").on(Operation::List, list),
+        Endpoint::at(["policies/acl/?"]).summary("List the names of all ACL policies.").safe().on(Operation::List, list),
         Endpoint::at(["policies/acl/{name..}"])
             .summary("Read, write or delete an ACL policy.")
             .help(HELP)
+            .safe()
             .on(Operation::Read, read)
             .on(Operation::Update, write)
             .on(Operation::Delete, delete),

@@ -36,11 +36,13 @@ impl Engine for TokenRoom {
             Endpoint::at(["create/{role_name}"]).summary("Create a token through a role.").on(Operation::Update, create::create_with_role),
             Endpoint::at(["lookup"])
                 .summary("Look up a token and its properties.")
+                .safe()
                 .on(Operation::Read, lookup::lookup)
                 .on(Operation::Update, lookup::lookup),
             Endpoint::at(["lookup-accessor"]).summary("Look up a token by its accessor.").on(Operation::Update, lookup::lookup_accessor),
             Endpoint::at(["lookup-self"])
                 .summary("Look up the token that asks.")
+                .safe()
                 .on(Operation::Read, lookup::lookup_self)
                 .on(Operation::Update, lookup::lookup_self),
             Endpoint::at(["renew"]).summary("Renew a token.").on(Operation::Update, renew::renew),

@@ -25,6 +25,7 @@ impl Engine for Kv1 {
                 .help(HELP)
                 .body_apart()
                 .exists(exists)
+                .safe()
                 .on(Operation::Read, read)
                 .on(Operation::Update, write)
                 .on(Operation::Delete, delete)

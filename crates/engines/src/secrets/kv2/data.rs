@@ -51,6 +51,7 @@ pub(super) fn endpoint() -> Endpoint<Kv2> {
              (JSON merge patch). A delete can be undone with `undelete`.",
         )
         .exists(exists)
+        .safe()
         .on(Operation::Read, read)
         .on(Operation::Update, write)
         .on(Operation::Patch, patch)

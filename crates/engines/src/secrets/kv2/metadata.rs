@@ -46,6 +46,7 @@ pub(super) fn endpoint() -> Endpoint<Kv2> {
              notes. Lists the secrets of a folder. A delete removes the secret with all its versions for good.",
         )
         .exists(exists)
+        .safe()
         .on(Operation::Read, read)
         .on(Operation::Update, write)
         .on(Operation::Patch, patch)

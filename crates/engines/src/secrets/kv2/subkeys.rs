@@ -27,6 +27,7 @@ pub(super) fn endpoint() -> Endpoint<Kv2> {
     Endpoint::at(["subkeys/{path..}"])
         .summary("Read the structure of a secret without its values.")
         .help("Shows the names inside a secret; values are null. Names deeper than `depth` are left out.")
+        .safe()
         .on(Operation::Read, read)
 }
 
