@@ -3,7 +3,9 @@
 //! An engine sees `daypass_sdk` alone: never another engine's state, a token, the barrier, HTTP or the disk.
 
 pub mod auth;
+mod aws_keys;
 mod der;
+mod go_text;
 pub mod registry;
 pub mod secrets;
 

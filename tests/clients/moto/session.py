@@ -1,4 +1,4 @@
-"""IAM users and their keys, and the login of an instance, against a second fake AWS, which others wrote: what the server says it made is really there, and really gone.
+"""IAM users and their keys, the key of a login mount, and the login of an instance, against a second fake AWS, which others wrote: what the server says it made is really there, and really gone.
 
 The fake is moto (MOTO names it); what is there is asked of it with boto3, past the server.
 """
@@ -268,6 +268,35 @@ def instance():
     ask("DELETE", "sys/auth/aws")
 
 
+def rotate_login_root():
+    """The key of a login mount is replaced, and works: an ARN is looked up with it."""
+    iam.create_user(UserName="daypass-logins")
+    old = iam.create_access_key(UserName="daypass-logins")["AccessKey"]
+    prove.secret(old["SecretAccessKey"])
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
+    bound = iam.create_role(RoleName="deploys", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    status, answer = ask("POST", "sys/auth/aws", {"type": "aws"})
+    prove("an aws auth mount for a key of its own", status == 204, answer)
+    status, answer = ask("POST", "auth/aws/config/rotate-root")
+    unset = "can't update client config because it's unset"
+    prove("without a configuration there is nothing to rotate", status == 400 and answer["errors"] == [unset], answer)
+    config = {"access_key": old["AccessKeyId"], "secret_key": old["SecretAccessKey"], "iam_endpoint": MOTO, "sts_endpoint": MOTO, "sts_region": "us-east-1"}
+    ask("POST", "auth/aws/config/client", config)
+    status, answer = ask("POST", "auth/aws/config/rotate-root")
+    new = (answer.get("data") or {}).get("access_key")
+    prove("the key of the login mount is replaced", status == 200 and new not in (None, old["AccessKeyId"]), answer)
+    prove("the answer has the id alone", answer.get("data") == {"access_key": new}, answer)
+    prove("moto has the new one alone", keys("daypass-logins") == [new], keys("daypass-logins"))
+    status, answer = ask("GET", "auth/aws/config/client")
+    prove("the configuration names it and no secret", answer["data"]["access_key"] == new and "secret_key" not in answer["data"], answer)
+    status, answer = ask("POST", "auth/aws/role/deploys", {"auth_type": "iam", "bound_iam_principal_arn": bound})
+    prove("a principal is looked up with it", status in (200, 204), answer)
+    status, answer = ask("POST", "auth/aws/config/rotate-root")
+    again = (answer.get("data") or {}).get("access_key")
+    prove("and it can replace itself", status == 200 and keys("daypass-logins") == [again], (answer, keys("daypass-logins")))
+    ask("DELETE", "sys/auth/aws")
+
+
 old = set_up()
 key = static_role()
 full_user()
@@ -277,6 +306,7 @@ crowded_static_role()
 rotate_root(old)
 rotated_static_role(key)
 unmounted()
+rotate_login_root()
 instance()
 print(f"{prove.passed} passed, {prove.failed} failed")
 sys.exit(1 if prove.failed else 0)

@@ -22,7 +22,7 @@ use crate::config::Config;
 const LOGGERS: [(&str, &[&str]); 12] = [
     ("audit", &["daypass_audit", "daypass_core::audit"]),
     ("auth", &["daypass_engines::auth", "daypass_idp"]),
-    ("aws", &["daypass_aws", "daypass_engines::secrets::aws"]),
+    ("aws", &["daypass_aws", "daypass_engines::aws_keys", "daypass_engines::secrets::aws"]),
     ("core", &["daypass_core", "daypass_engines", "daypass_sdk"]),
     ("expiry", &["daypass_core::expiry", "daypass_core::revoke", "daypass_core::leases"]),
     ("http", &["daypass_server"]),
@@ -187,6 +187,7 @@ mod tests {
             ("daypass_core::request", "core"),
             ("daypass_core::expiry", "expiry"),
             ("daypass_engines::secrets::aws::users", "aws"),
+            ("daypass_engines::aws_keys::rotation", "aws"),
             ("daypass_engines::secrets::transit", "secrets"),
             ("hyper::proto", "hyper"),
         ];

@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 
 /// Time for AWS when the request does not bring a limit.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+/// Longest name of a session, in characters: AWS's limit.
+pub(crate) const SESSION_SIZE_MAX: usize = 64;
 /// Said behind AWS's text when it is the server's own credentials that are over.
 pub(super) const OWN_IDENTITY_OVER: &str = "\n\tthese are the credentials of the server itself: see that its AWS identity is renewed";
 
@@ -26,6 +28,12 @@ pub(super) fn upstream(text: String, error: AwsError) -> Error {
         _ => Kind::Upstream,
     };
     Error::new(kind, text).because(error)
+}
+
+/// Replaces what AWS does not take in session names by `_`.
+pub(crate) fn safe(text: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '=' | ',' | '.' | '@' | '_' | '-');
+    text.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
 }
 
 /// How long something lasts from now. A lease of zero would mean the mount's default: that is never said of what is over.

@@ -38,6 +38,15 @@ impl Federation<'_> {
         cx.identity_token(self.audience, self.ttl.set().unwrap_or(TTL_DEFAULT)).await.map(|_token| ())
     }
 
+    /// Why there is no key to replace, behind the name of the configuration.
+    pub(crate) fn no_key(self) -> String {
+        format!(
+            "identity_token_audience, so the server works with sessions of {}, which end by themselves; the keys that sign its tokens are rotated \
+             at identity/oidc/key",
+            self.role_arn
+        )
+    }
+
     /// Errors: `BadRequest` when there is no role, or tokens would be over before STS has seen them.
     pub(crate) fn check(self) -> Result<()> {
         if self.role_arn.is_empty() {

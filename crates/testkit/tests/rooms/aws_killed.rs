@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 type Evil = Arc<EvilBackend<MemoryBackend>>;
 
 const ROOT_USER: &str = "root-of-the-mount";
+/// Whose key the login mount has.
+const LOGIN_USER: &str = "root-of-the-logins";
 /// After so many minutes the regular work has looked at every note again.
 const RECOVERY: u64 = 12;
 
@@ -157,6 +159,14 @@ async fn whole(server: &TestServer, line: Line) {
     let config = server.get("aws/config/root").await;
     if config.status == 200 {
         assert_eq!(keys_of(server, ROOT_USER), [config.text("/data/access_key")], "{line:?}: the root key works and is the only one");
+    }
+    let logins = server.get("auth/aws/config/client").await;
+    if logins.status == 200 {
+        assert_eq!(
+            keys_of(server, LOGIN_USER),
+            [logins.text("/data/access_key")],
+            "{line:?}: the key of the logins works and is the only one"
+        );
     }
     let role = server.get("aws/static-creds/legacy").await;
     if role.status == 200 {
@@ -344,4 +354,84 @@ async fn a_death_while_the_root_key_replaces_itself_leaves_a_root_key_that_works
     };
     let check = async |server: &TestServer| drop(server.get("aws/creds/ci").await.ok());
     assert!(walk(prepare, act, check).await > 20);
+}
+
+/// A login mount with a key of its own, and nothing that has to do with it.
+async fn login_mount(server: &TestServer) {
+    server.put("sys/auth/aws", json!({ "type": "aws" })).await.ok();
+    server.aws().add_user(LOGIN_USER);
+    let key = server.aws().add_key(LOGIN_USER).unwrap();
+    server.put("auth/aws/config/client", json!({ "access_key": key.id, "secret_key": key.secret.expose() })).await.ok();
+}
+
+/// A login mount with a key that was made beside its own, and that nobody heard of.
+async fn login_note(server: &TestServer) {
+    login_mount(server).await;
+    server.aws().fail("CreateAccessKey", "", 0);
+    server.put("auth/aws/config/rotate-root", Value::Null).await.refused(500);
+    assert_eq!(keys_of(server, LOGIN_USER).len(), 2);
+}
+
+/// The key in force is not dead, and can be replaced.
+async fn the_logins_have_a_key(server: &TestServer) {
+    server.put("auth/aws/config/rotate-root", Value::Null).await.ok();
+    let key = server.get("auth/aws/config/client").await.ok().text("/data/access_key");
+    assert_eq!(keys_of(server, LOGIN_USER), [key]);
+}
+
+#[tokio::test]
+async fn a_death_while_the_key_of_the_logins_is_replaced_leaves_one_that_works() {
+    let prepare = async |server: &TestServer| {
+        login_mount(server).await;
+        server.seconds(60).await;
+        server.aws().keys_settle_after(Duration::from_secs(10));
+    };
+    let act = async |server: &TestServer| {
+        let _ = tokio::join!(server.put("auth/aws/config/rotate-root", Value::Null).into_future(), time(server, 45));
+    };
+    assert!(walk(prepare, act, the_logins_have_a_key).await > 40);
+}
+
+#[tokio::test]
+async fn a_death_while_the_key_of_the_logins_replaces_itself_leaves_one_that_works() {
+    let prepare = async |server: &TestServer| {
+        login_mount(server).await;
+        server.put("auth/aws/config/client", json!({ "rotation_period": "4h" })).await.ok();
+    };
+    let act = async |server: &TestServer| {
+        server.seconds(4 * 3600 - 60).await;
+        minutes(server, 2).await;
+    };
+    assert!(walk(prepare, act, the_logins_have_a_key).await > 20);
+}
+
+#[tokio::test]
+async fn a_death_while_a_login_mount_is_disabled_leaves_no_key_that_nobody_knows() {
+    let act = async |server: &TestServer| {
+        let _ = tokio::join!(server.delete("sys/auth/aws").into_future(), time(server, 5));
+    };
+    let check = async |server: &TestServer| {
+        server.delete("sys/auth/aws").await.ok();
+        server.seconds(1).await;
+        assert_eq!(keys_of(server, LOGIN_USER).len(), 1);
+    };
+    assert!(walk(login_note, act, check).await > 20);
+}
+
+/// The key that goes with the configuration is the only one that may delete the one before it.
+#[tokio::test]
+async fn a_death_while_the_configuration_of_the_logins_is_deleted_leaves_no_key_that_nobody_knows() {
+    let known = RefCell::new(String::new());
+    let prepare = async |server: &TestServer| {
+        login_mount(server).await;
+        server.aws().fail("Remove", "ServiceFailure", 500);
+        server.put("auth/aws/config/rotate-root", Value::Null).await.refused(500);
+        *known.borrow_mut() = server.get("auth/aws/config/client").await.ok().text("/data/access_key");
+    };
+    let act = async |server: &TestServer| drop(server.delete("auth/aws/config/client").await);
+    let check = async |server: &TestServer| {
+        server.delete("auth/aws/config/client").await.ok();
+        assert_eq!(keys_of(server, LOGIN_USER), [known.borrow().clone()]);
+    };
+    assert!(walk(prepare, act, check).await > 10);
 }

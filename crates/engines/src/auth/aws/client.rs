@@ -7,21 +7,23 @@ use std::sync::Arc;
 
 use daypass_aws::{StaticKeys, StsEndpoint, Target};
 use daypass_base::lenient::CommaList;
-use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, into_the_sealed_store};
+use daypass_sdk::{Changes, Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, Timestamp, from_json, into_the_sealed_store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::AwsAuth;
+use crate::aws_keys::notes;
+use crate::aws_keys::schedule::{Schedule, Wanted};
 use crate::secrets::federation::Federation;
 
 /// What is stored. Empty texts mean "not set".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct ClientConfig {
-    access_key: String,
+pub(crate) struct ClientConfig {
+    pub(super) access_key: String,
     #[serde(serialize_with = "into_the_sealed_store")]
-    secret_key: Secret<String>,
+    pub(super) secret_key: Secret<String>,
     endpoint: String,
     iam_endpoint: String,
     sts_endpoint: String,
@@ -34,6 +36,11 @@ pub(super) struct ClientConfig {
     role_arn: String,
     identity_token_audience: String,
     identity_token_ttl: Seconds,
+    /// When the key replaces itself.
+    rotation: Schedule,
+    disable_automated_rotation: bool,
+    /// When the key was made, or its schedule written: the next rotation counts from here.
+    pub(super) rotated: Option<Timestamp>,
 }
 
 impl Default for ClientConfig {
@@ -53,6 +60,9 @@ impl Default for ClientConfig {
             role_arn: String::new(),
             identity_token_audience: String::new(),
             identity_token_ttl: Seconds::ZERO,
+            rotation: Schedule::default(),
+            disable_automated_rotation: false,
+            rotated: None,
         }
     }
 }
@@ -89,9 +99,21 @@ impl ClientConfig {
     }
 
     /// How AWS knows this mount, where it does by identity tokens.
-    fn federation(&self) -> Option<Federation<'_>> {
+    pub(super) fn federation(&self) -> Option<Federation<'_>> {
         let Self { role_arn, identity_token_audience: audience, identity_token_ttl: ttl, .. } = self;
         (!audience.is_empty()).then_some(Federation { role_arn, audience, ttl: *ttl })
+    }
+
+    pub(super) fn has_keys(&self) -> bool {
+        !self.access_key.is_empty() && !self.secret_key.is_empty()
+    }
+
+    /// When the key is to be replaced. `None`: never by itself.
+    pub(super) fn next_rotation(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.disable_automated_rotation || !self.has_keys() {
+            return None;
+        }
+        self.rotation.due(self.rotated?, now)
     }
 
     /// Where EC2 is, when it is not AWS's.
@@ -113,11 +135,10 @@ impl ClientConfig {
             "role_arn": self.role_arn,
             "identity_token_audience": self.identity_token_audience,
             "identity_token_ttl": self.identity_token_ttl,
-            // Keys of this mount do not replace themselves.
-            "rotation_period": 0,
-            "rotation_schedule": "",
-            "rotation_window": 0,
-            "disable_automated_rotation": false,
+            "rotation_period": self.rotation.rotation_period,
+            "rotation_schedule": self.rotation.rotation_schedule,
+            "rotation_window": self.rotation.rotation_window,
+            "disable_automated_rotation": self.disable_automated_rotation,
         });
         // Vault does not have it, so clients that compare what they wrote see it only where it was written.
         if let Some(shown) = shown.as_object_mut().filter(|_| self.allow_signature_reuse) {
@@ -135,6 +156,7 @@ impl ClientConfig {
         if let Some(federation) = self.federation() {
             federation.check()?;
         }
+        self.rotation.check(self.has_keys())?;
         for (field, url) in [("endpoint", &self.endpoint), ("iam_endpoint", &self.iam_endpoint), ("sts_endpoint", &self.sts_endpoint)] {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
             if !url.is_empty() && rest.is_none_or(|rest| rest.is_empty() || url.len() > TEXT_MAX || url.contains(['@', '?', '#'])) {
@@ -152,7 +174,7 @@ impl ClientConfig {
 
 /// Nothing is asked for.
 #[derive(Deserialize, JsonSchema)]
-struct NoParams {}
+pub(super) struct NoParams {}
 
 /// The fields of `config/client`; what is absent stays as it is.
 #[derive(Deserialize, JsonSchema)]
@@ -185,6 +207,14 @@ struct Fields {
     identity_token_audience: Option<String>,
     /// Lifetime of identity tokens, in seconds or as a duration. Example: `1h`.
     identity_token_ttl: Option<Seconds>,
+    /// Time between rotations of `access_key`, in seconds or as a duration. Example: `24h`.
+    rotation_period: Option<Seconds>,
+    /// When to rotate `access_key`, as a cron line of five fields in UTC. Example: `0 0 * * SUN`.
+    rotation_schedule: Option<String>,
+    /// How long after `rotation_schedule` a rotation may begin, in seconds or as a duration; later it waits for the next time. Example: `1h`.
+    rotation_window: Option<Seconds>,
+    /// Stops automatic rotation.
+    disable_automated_rotation: Option<bool>,
 }
 
 pub(super) fn endpoint() -> Endpoint<AwsAuth> {
@@ -195,13 +225,6 @@ pub(super) fn endpoint() -> Endpoint<AwsAuth> {
         .on(Operation::Read, read)
         .on(Operation::Update, write)
         .on(Operation::Delete, delete)
-}
-
-pub(super) fn rotate_endpoint() -> Endpoint<AwsAuth> {
-    Endpoint::at(["config/rotate-root"])
-        .summary("Rotate the configured access key. Not served: use the server's own AWS identity.")
-        .help("Without access_key the server looks principals up with its own AWS identity, which AWS rotates.")
-        .on(Operation::Update, rotate)
 }
 
 async fn exists(_: Arc<AwsAuth>, cx: Cx, _: NoParams) -> Result<bool> {
@@ -215,37 +238,34 @@ async fn read(_: Arc<AwsAuth>, cx: Cx, _: NoParams) -> Result<Reply> {
 
 /// Fails with `BadRequest` for what cannot work.
 async fn write(engine: Arc<AwsAuth>, cx: Cx, fields: Fields) -> Result<()> {
-    let old = ClientConfig::find(&cx).await?;
-    let config = fields.over(old.clone());
+    let read = cx.store.get(KEY).await?;
+    let old: ClientConfig = read.as_ref().map(|entry| from_json(KEY, &entry.value)).transpose()?.unwrap_or_default();
+    let mut config = fields.over(old.clone())?;
     config.checked()?;
+    if config.access_key != old.access_key || config.rotation != old.rotation {
+        config.rotated = Some(cx.clock.now());
+        engine.upkeep.forget_trouble();
+    }
     if let Some(federation) = config.federation() {
         federation.try_out(&cx).await?;
     }
-    cx.store.put_json(KEY, &config).await?;
+    // A key that was replaced in the meantime must not come back.
+    cx.store.commit(Changes::new().unchanged(KEY, read.as_ref()).put_json(KEY, &config)?).await?;
     engine.aws.forget(&old.target(&cx));
     engine.full_arns.forget();
     Ok(())
 }
 
 async fn delete(engine: Arc<AwsAuth>, cx: Cx, _: NoParams) -> Result<()> {
+    // The key that goes with the configuration is the one that can delete what a rotation left.
+    notes::settle(&*engine, &cx).await?;
     engine.aws.forget(&ClientConfig::find(&cx).await?.target(&cx));
     engine.full_arns.forget();
     cx.store.delete(KEY).await
 }
 
-async fn rotate(_: Arc<AwsAuth>, cx: Cx, _: NoParams) -> Result<()> {
-    let config: Option<ClientConfig> = cx.store.get_json(KEY).await?;
-    let why = match config {
-        None => "can't update client config because it's unset",
-        Some(config) if config.access_key.is_empty() => "can't update access_key because it's unset",
-        Some(config) if config.secret_key.is_empty() => "can't update secret_key because it's unset",
-        Some(_) => "rotate-root is not served here: write a new access_key and secret_key, or neither to use the server's own AWS identity",
-    };
-    Err(Error::bad_request(why))
-}
-
 impl Fields {
-    fn over(self, mut config: ClientConfig) -> ClientConfig {
+    fn over(self, mut config: ClientConfig) -> Result<ClientConfig> {
         fn put<T>(field: &mut T, value: Option<T>) {
             if let Some(value) = value {
                 *field = value;
@@ -265,7 +285,10 @@ impl Fields {
         put(&mut config.role_arn, self.role_arn);
         put(&mut config.identity_token_audience, self.identity_token_audience);
         put(&mut config.identity_token_ttl, self.identity_token_ttl);
-        config
+        put(&mut config.disable_automated_rotation, self.disable_automated_rotation);
+        let wanted = Wanted { period: self.rotation_period, line: self.rotation_schedule, window: self.rotation_window };
+        config.rotation = config.rotation.with(wanted)?;
+        Ok(config)
     }
 }
 
@@ -273,7 +296,7 @@ fn set(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-const KEY: &str = "config/client";
+pub(super) const KEY: &str = "config/client";
 const TEXT_MAX: usize = 1024;
 const ALLOWED_MAX: usize = 64;
 const HELP: &str =

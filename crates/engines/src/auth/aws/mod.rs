@@ -3,7 +3,8 @@
 //! The client signs a `GetCallerIdentity` and hands it in; STS is asked whose signature it is. Nothing here verifies a signature, and
 //! nothing of the client's request says where STS is (`daypass_aws::Callers`). Owns these rows: `config/client`, `config/identity`,
 //! `config/sts/<account>`, `config/certificate/<name>`, `config/tidy/…`, `role/<name>`, `role-tag-key`, and for instances ([`ec2`])
-//! `accesslist/<instance>` and `denylist/<tag>`. Signatures that were used are remembered in memory, on each node ([`seen`]).
+//! `accesslist/<instance>` and `denylist/<tag>`. The key of `config/client` is replaced by
+//! [`crate::aws_keys`] ([`rotate_root`]), whose notes lie at `wal/`. Signatures that were used are remembered in memory, on each node ([`seen`]).
 //!
 //! Instances log in with the document that AWS signs for each of them; EC2 is asked whether it runs.
 //!
@@ -20,6 +21,7 @@ mod login;
 mod request;
 mod role;
 mod roles;
+mod rotate_root;
 mod seen;
 mod signature;
 mod sts;
@@ -29,18 +31,27 @@ use std::sync::Arc;
 use daypass_sdk::{BoxFuture, Cx, Endpoint, Engine, Renewal, Result};
 use serde_json::Value;
 
+use crate::aws_keys::{Upkeep, notes, rotation};
+
 /// The aws auth method of one mount.
 pub struct AwsAuth {
     aws: Arc<dyn daypass_aws::Aws>,
     seen: seen::Seen,
     full_arns: binding::FullArns,
     tidy: ec2::Schedule,
+    upkeep: Upkeep,
 }
 
 impl AwsAuth {
     /// The method, over these AWS calls.
     pub fn new(aws: Arc<dyn daypass_aws::Aws>) -> Self {
-        Self { aws, seen: seen::Seen::default(), full_arns: binding::FullArns::default(), tidy: ec2::Schedule::default() }
+        Self {
+            aws,
+            seen: seen::Seen::default(),
+            full_arns: binding::FullArns::default(),
+            tidy: ec2::Schedule::default(),
+            upkeep: Upkeep::default(),
+        }
     }
 }
 
@@ -48,8 +59,7 @@ impl Engine for AwsAuth {
     const SUMMARY: &'static str = "Logs in what runs on AWS, by the identity that AWS gave it.";
 
     fn endpoints() -> Vec<Endpoint<Self>> {
-        let mut endpoints =
-            vec![login::endpoint(), roles::list_endpoint(), roles::endpoint(), client::endpoint(), client::rotate_endpoint()];
+        let mut endpoints = vec![login::endpoint(), roles::list_endpoint(), roles::endpoint(), client::endpoint(), rotate_root::endpoint()];
         endpoints.extend([identity::endpoint(), sts::list_endpoint(), sts::endpoint()]);
         endpoints.extend(ec2::endpoints());
         endpoints
@@ -60,7 +70,16 @@ impl Engine for AwsAuth {
     }
 
     fn tick(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, Result<()>> {
-        Box::pin(async move { self.tidy.tick(&cx).await })
+        Box::pin(async move {
+            // One that fails must not keep the others from their work.
+            let notes = notes::tidy(&*self, &cx).await;
+            let root = rotation::rotate_due(&*self, &cx).await;
+            self.tidy.tick(&cx).await.and(root).and(notes)
+        })
+    }
+
+    fn leave(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, ()> {
+        Box::pin(async move { notes::leave(&*self, &cx).await })
     }
 
     fn invalidate(&self) {

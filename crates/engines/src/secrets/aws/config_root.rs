@@ -7,20 +7,18 @@ use std::sync::Arc;
 use daypass_aws::{StaticKeys, StsEndpoint, Target};
 use daypass_base::Timestamp;
 use daypass_base::lenient::CommaList;
-use daypass_sdk::{Cx, Endpoint, Entry, Error, Json, Operation, Reply, Result, Seconds, Secret, into_the_sealed_store};
+use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds, Secret, into_the_sealed_store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::aws_keys::schedule::{Schedule, Wanted};
 use crate::secrets::federation::{self, Federation};
 
 use super::names::{self, DEFAULT_TEMPLATE};
-use super::schedule::{Schedule, Wanted};
 use super::{Aws, rotate_root};
 
 pub(super) const KEY: &str = "config/root";
-/// Shortest rotation period: the regular work looks once a minute.
-const ROTATION_PERIOD_MIN: Seconds = Seconds(60);
 /// Most fallback endpoints.
 const FALLBACKS_MAX: usize = 10;
 
@@ -42,7 +40,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
 /// What is stored. Empty texts mean "not set".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct RootConfig {
+pub(crate) struct RootConfig {
     pub(super) access_key: String,
     #[serde(serialize_with = "into_the_sealed_store")]
     pub(super) secret_key: Secret<String>,
@@ -135,16 +133,11 @@ impl RootConfig {
     }
 
     /// When the key is to be replaced. `None`: never by itself.
-    pub(super) fn due(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn next_rotation(&self, now: Timestamp) -> Option<Timestamp> {
         if self.disable_automated_rotation || !self.has_keys() {
             return None;
         }
         self.schedule().due(self.rotated?, now)
-    }
-
-    /// Whether a stored configuration has this key in force.
-    pub(super) fn names_key(entry: &Entry, id: &str) -> bool {
-        daypass_sdk::from_json::<Self>(KEY, &entry.value).is_ok_and(|stored| stored.access_key == id)
     }
 
     fn shown(&self) -> Value {
@@ -174,11 +167,8 @@ impl RootConfig {
             "only one of 'access_key' or 'identity_token_audience' can be set"
         } else if self.sts_fallback_endpoints.len() != self.sts_fallback_regions.len() {
             "fallback endpoints and fallback regions must be the same length"
-        } else if self.schedule().is_set() && !self.has_keys() {
-            "rotation_period and rotation_schedule need an access_key and a secret_key: there is nothing else to rotate"
-        } else if self.rotation_schedule.is_empty() && self.rotation_period.set().is_some_and(|period| period < ROTATION_PERIOD_MIN) {
-            "rotation_period is too short: 60 s at least"
         } else {
+            self.schedule().check(self.has_keys())?;
             return self.bounded();
         };
         Err(Error::bad_request(refusal))
@@ -282,7 +272,7 @@ async fn write_root(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<Reply> {
     config.checked()?;
     if config.access_key != key || config.schedule() != schedule {
         config.rotated = Some(cx.clock.now());
-        *engine.root_trouble.lock() = None;
+        engine.upkeep.forget_trouble();
     }
     let mut warnings = names::check(&cx, &config.username_template)?;
     warnings.extend(config.doubts(&cx).await);

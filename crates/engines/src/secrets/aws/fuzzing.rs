@@ -8,8 +8,8 @@ use daypass_sdk::{Cx, Mount, Request, Seconds, Store, Timestamp};
 use serde_json::{Value, json};
 
 use super::attribution::Attribution;
-use super::schedule::Schedule;
 use super::template::{Claims, Facts, Template};
+use crate::aws_keys::schedule::Schedule;
 use crate::secrets::arn;
 
 /// A caller whose login proved `claim` under the name `c`.

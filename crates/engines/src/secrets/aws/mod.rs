@@ -3,15 +3,14 @@
 //! One file per path group: [`config_root`], [`config_lease`], [`roles`], [`creds`] (which serves `sts/` too), [`container`] and [`console`]
 //! (the same credentials in other clothes), [`static_roles`], [`check`], [`policy_for`], [`revoke_sessions`].
 //! [`role`] is what a role means, [`ours`] what it may say beyond Vault's fields, [`attribution`] whom a session is for, [`reuse`] what is handed
-//! out again, [`limits`] how many there may be, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart, [`keys`]
-//! handles access keys of users that exist, [`notes`] remembers what a crash would leave, [`schedule`] says when keys are replaced. Minting an STS
+//! out again, [`limits`] how many there may be, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart. Access keys of
+//! users that exist, notes of what a crash would leave and schedules are handled by [`crate::aws_keys`] ([`rotate_root`]). Minting an STS
 //! credential writes nothing: it ends by itself, and its lease id describes itself (the core makes it). AWS is reached through [`daypass_aws::Aws`] alone.
 
 use std::sync::Arc;
 
 use daypass_base::BoxFuture;
 use daypass_sdk::{Cx, Endpoint, Engine, LeaseInfo, Renewal, Result};
-use parking_lot::Mutex;
 
 mod attribution;
 mod check;
@@ -23,11 +22,9 @@ mod creds;
 mod documents;
 #[doc(hidden)]
 pub mod fuzzing;
-mod keys;
 mod limits;
 mod loaded;
 mod names;
-mod notes;
 mod ours;
 mod parked_users;
 mod policies;
@@ -37,13 +34,13 @@ mod revoke_sessions;
 mod role;
 mod roles;
 mod rotate_root;
-mod schedule;
 mod static_roles;
 mod static_rotation;
 mod template;
 mod text;
 mod users;
 
+use crate::aws_keys::{Upkeep, notes, rotation};
 use crate::secrets::at_aws::LastTarget;
 use limits::Limits;
 use reuse::Kept;
@@ -55,23 +52,13 @@ pub struct Aws {
     /// Credentials that may be handed out again.
     kept: Kept,
     limits: Limits,
-    /// The note that the regular work looked at last.
-    looked_at: Mutex<Option<String>>,
-    /// When an automatic rotation of the root key failed, and how often in a row.
-    root_trouble: Mutex<Option<rotate_root::Trouble>>,
+    upkeep: Upkeep,
 }
 
 impl Aws {
     /// An engine that reaches AWS through `aws`, which all mounts share.
     pub fn new(aws: Arc<dyn daypass_aws::Aws>) -> Self {
-        Self {
-            aws,
-            last: LastTarget::default(),
-            kept: Kept::default(),
-            limits: Limits::default(),
-            looked_at: Mutex::default(),
-            root_trouble: Mutex::default(),
-        }
+        Self { aws, last: LastTarget::default(), kept: Kept::default(), limits: Limits::default(), upkeep: Upkeep::default() }
     }
 }
 
@@ -114,14 +101,14 @@ unless config/root has keys.";
             self.kept.tidy(cx.clock.now());
             self.limits.tidy(cx.clock.now());
             // One that fails must not keep the others from their work.
-            let notes = notes::tidy(&self, &cx).await;
-            let root = rotate_root::rotate_due(&self, &cx).await;
+            let notes = notes::tidy(&*self, &cx).await;
+            let root = rotation::rotate_due(&*self, &cx).await;
             static_rotation::rotate_due(&self, &cx).await.and(root).and(notes)
         })
     }
 
     fn leave(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, ()> {
-        Box::pin(async move { notes::leave(&self, &cx).await })
+        Box::pin(async move { notes::leave(&*self, &cx).await })
     }
 
     fn invalidate(&self) {

@@ -9,15 +9,14 @@ use daypass_sdk::{Cx, Error, Result};
 
 use super::template::{Claims, Facts, Template};
 
+pub(super) use crate::secrets::at_aws::{SESSION_SIZE_MAX, safe};
+
 /// The template in force when none is configured. Source: Vault's aws engine, recorded in fixture `aws-config`.
 pub(super) const DEFAULT_TEMPLATE: &str = "{{ if (eq .Type \"STS\") }}{{ printf \"vault-%s-%s\"  (unix_time) (random 20) | truncate 32 }}{{ else \
      }}{{ printf \"vault-%s-%s-%s\" (printf \"%s-%s\" (.DisplayName) (.PolicyName) | truncate 42) (unix_time) (random 20) | truncate 64 }}{{ end }}";
 
 /// [`DEFAULT_TEMPLATE`], which nearly every mint needs.
 static DEFAULT: LazyLock<Result<Template, String>> = LazyLock::new(|| Template::parse(DEFAULT_TEMPLATE));
-
-/// Longest name of a session, in characters: AWS's limit.
-pub(super) const SESSION_SIZE_MAX: usize = 64;
 
 /// A display name or role name that is longer than any name may be.
 const LONG_FACT: usize = 128;
@@ -104,10 +103,4 @@ pub(super) fn check(cx: &Cx, template: &str) -> Result<Vec<String>> {
         }
     }
     Ok(warnings)
-}
-
-/// Replaces what AWS does not take in session names by `_`.
-pub(super) fn safe(text: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '=' | ',' | '.' | '@' | '_' | '-');
-    text.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
 }

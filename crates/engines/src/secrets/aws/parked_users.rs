@@ -10,9 +10,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::aws_keys::notes::{self, Note, Undone};
+
 use super::Aws;
 use super::config_root::Nothing;
-use super::notes::{self, Note, Undone};
 use super::text::quoted;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
@@ -69,7 +70,7 @@ async fn retry_parked_user(engine: Arc<Aws>, cx: Cx, params: Named) -> Result<()
         return Err(unknown(&params.username));
     }
     for (place, note, version) in found {
-        match notes::undo(&engine, &cx, &place, note, version).await? {
+        match notes::undo(&*engine, &cx, &place, note, version).await? {
             Undone::Done => {}
             Undone::Failed(problem) => return Err(Error::new(Kind::Upstream, problem)),
             Undone::Taken => return Err(Error::failed(format!("{} is being deleted at this moment", quoted(&params.username)))),

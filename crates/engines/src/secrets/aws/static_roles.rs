@@ -14,11 +14,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::aws_keys::keys::{Route, failed};
+use crate::aws_keys::schedule::{Schedule, Wanted};
 use crate::secrets::at_aws::deadline;
 
 use super::config_root::{self, RootConfig};
-use super::keys::{Route, failed};
-use super::schedule::{Schedule, Wanted};
 use super::text::quoted;
 use super::{Aws, names, static_rotation};
 
@@ -173,7 +173,7 @@ async fn write_static_role(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<J
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let own = config.target(&cx)?;
     let call = Call { target: &own, deadline: deadline(&cx) };
-    let target = wanted.route.target(&engine, call, &wanted.username).await?;
+    let target = wanted.route.target(engine.aws.as_ref(), call, &wanted.username).await?;
     let call = Call { target: &target, ..call };
     let user = engine.aws.get_user(call, Some(&wanted.username)).await;
     let user = user.map_err(|error| failed(&format!("unable to validate username {}", quoted(&wanted.username)), error))?;

@@ -1,18 +1,18 @@
 //! The keys of static roles: made, replaced and deleted, so that whatever dies at whatever line leaves a role with a key that works.
 //!
 //! The key in use is never deleted before the role that names it is gone or names another one. A key that was made and is not stored
-//! has a note ([`super::keys`]).
+//! has a note ([`crate::aws_keys::keys`]).
 
 use std::time::Duration;
 
 use daypass_aws::{Call, Target};
 use daypass_sdk::{Changes, CommitFailure, Cx, Entry, Error, Expect, Reply, Result, Seconds};
 
+use crate::aws_keys::keys::{self, Fresh, Owner, StrayKey, UNDO_PATIENCE, failed};
+use crate::aws_keys::notes::{self, Note, Undone};
+
 use super::config_root::{self, RootConfig};
-use super::keys::{self, Fresh, Owner, StrayKey, failed};
-use super::notes::{self, Note, Undone};
 use super::static_roles::{ROLES, StaticRole, key};
-use super::users::UNDO_PATIENCE;
 use super::{Aws, text::quoted};
 
 /// A rotation that failed, or that another node has begun, is tried again after this.
@@ -29,7 +29,7 @@ pub(super) async fn first(engine: &Aws, cx: &Cx, call: Call<'_>, name: &str, rol
     let changes = Changes::new().expect(key(name), Expect::Absent).put_json(key(name), &role)?;
     let stored = cx.store.commit(changes.expect(&fresh.note, Expect::Version(1)).delete(&fresh.note)).await;
     if let Err(failure) = stored {
-        keys::stands(engine, cx, call, &fresh, failure, &key(name), |entry| role.is_in(entry)).await?;
+        keys::stands(engine.aws.as_ref(), cx, call, &fresh, failure, &key(name), |entry| role.is_in(entry)).await?;
     }
     Ok(role)
 }
@@ -43,12 +43,12 @@ async fn made(engine: &Aws, cx: &Cx, call: Call<'_>, role: &StaticRole) -> Resul
         && let Some(at) = all.iter().position(|key| key.id != role.access_key)
     {
         let idle = all.remove(at);
-        let gone = keys::delete(engine, call, &role.username, &idle.id).await;
+        let gone = keys::delete(engine.aws.as_ref(), call, &role.username, &idle.id).await;
         gone.map_err(|error| failed("unable to delete the oldest access key", error))?;
     }
     let known = all.into_iter().map(|key| key.id).collect();
     let owner = Owner { name: &role.username, route: &role.route };
-    keys::make(engine, cx, call, owner, known, "unable to create a new access key").await
+    keys::make(engine.aws.as_ref(), cx, call, owner, known, "unable to create a new access key").await
 }
 
 /// The role goes at once, its key right after: what AWS does not delete now is deleted by the regular work.
@@ -115,7 +115,7 @@ async fn rotate_one(engine: &Aws, cx: &Cx, place: &str, entry: &Entry) -> Result
     let stored = cx.store.commit(changes.expect(&fresh.note, Expect::Version(1)).delete(&fresh.note)).await;
     match stored {
         Ok(()) => Ok(()),
-        Err(failure) => keys::stands(engine, cx, call, &fresh, failure, place, |entry| role.is_in(entry)).await,
+        Err(failure) => keys::stands(engine.aws.as_ref(), cx, call, &fresh, failure, place, |entry| role.is_in(entry)).await,
     }
 }
 
@@ -123,7 +123,7 @@ async fn rotate_one(engine: &Aws, cx: &Cx, place: &str, entry: &Entry) -> Result
 pub(super) async fn target(engine: &Aws, cx: &Cx, role: &StaticRole) -> Result<Target> {
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let own = config.target(cx)?;
-    role.route.target(engine, Call { target: &own, deadline: UNDO_PATIENCE }, &role.username).await
+    role.route.target(engine.aws.as_ref(), Call { target: &own, deadline: UNDO_PATIENCE }, &role.username).await
 }
 
 /// Whether changes were applied; not when somebody else was first.

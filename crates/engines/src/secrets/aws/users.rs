@@ -1,10 +1,9 @@
 //! IAM users made for a lease, and taken apart when it ends.
 //!
-//! A note ([`super::notes`]) is stored before AWS is asked for anything, and goes in the commit that stores the lease. What dies in
+//! A note ([`crate::aws_keys::notes`]) is stored before AWS is asked for anything, and goes in the commit that stores the lease. What dies in
 //! between leaves the note, and the regular work deletes the user that it names.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use daypass_aws::{AccessKey, AwsError, Call, Depth, ErrorKind, NewUser, Target, UserGrant};
 use daypass_base::Timestamp;
@@ -12,18 +11,17 @@ use daypass_sdk::{Changes, Cx, Error, Expect, LeaseInfo, LeaseTerms, Leased, Ren
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::aws_keys::keys::{self, UNDO_PATIENCE};
+use crate::aws_keys::notes::{self, Note};
 use crate::secrets::at_aws::{deadline, upstream};
 
+use super::Aws;
 use super::config_lease::{self, LeaseConfig};
 use super::config_root::{self, RootConfig};
 use super::names::{self, Use};
-use super::notes::{self, Note};
 use super::role::Role;
 use super::text::quoted;
-use super::{Aws, keys};
 
-/// Time for one user to be taken apart by the regular work.
-pub(super) const UNDO_PATIENCE: Duration = Duration::from_secs(20);
 /// Clocks of AWS and of this machine differ by less.
 const SKEW: Seconds = Seconds(300);
 /// IAM is eventually consistent: a user this young that is not found may still appear.

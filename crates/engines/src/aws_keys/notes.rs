@@ -10,8 +10,8 @@ use daypass_base::Timestamp;
 use daypass_sdk::{Changes, CommitFailure, Cx, Expect, Result, Seconds};
 use serde::{Deserialize, Serialize};
 
+use super::KeyMount;
 use super::keys::{self, StrayKey};
-use super::{Aws, users};
 
 /// Where the notes are.
 const NOTES: &str = "wal/";
@@ -38,37 +38,37 @@ const PROBLEM_MAX: usize = 400;
 
 /// Something that was or will be made for nobody yet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Note {
-    pub(super) username: String,
+pub(crate) struct Note {
+    pub(crate) username: String,
     /// When AWS was first asked for it.
-    pub(super) at: Timestamp,
+    pub(crate) at: Timestamp,
     /// A key of the user; `None`: the user itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) key: Option<StrayKey>,
+    pub(crate) key: Option<StrayKey>,
     /// How often undoing was begun.
     #[serde(default)]
-    pub(super) attempts: u32,
+    pub(crate) attempts: u32,
     /// Not tried again before; nobody is at work on it after.
     #[serde(default)]
-    pub(super) next: Option<Timestamp>,
+    pub(crate) next: Option<Timestamp>,
     /// Why the last attempt failed, in AWS's words.
     #[serde(default)]
-    pub(super) problem: String,
+    pub(crate) problem: String,
 }
 
 impl Note {
     /// A note of a user that is about to be made.
-    pub(super) fn user(cx: &Cx, username: &str) -> Self {
+    pub(crate) fn user(cx: &Cx, username: &str) -> Self {
         let at = cx.clock.now();
         Self { username: username.to_owned(), at, key: None, attempts: 0, next: None, problem: String::new() }
     }
 
     /// A note of a key that is about to be made or deleted.
-    pub(super) fn key(cx: &Cx, username: &str, key: StrayKey) -> Self {
+    pub(crate) fn key(cx: &Cx, username: &str, key: StrayKey) -> Self {
         Self { key: Some(key), ..Self::user(cx, username) }
     }
 
-    pub(super) fn is_parked(&self) -> bool {
+    pub(crate) fn is_parked(&self) -> bool {
         self.attempts >= PARKED_AFTER
     }
 
@@ -78,48 +78,48 @@ impl Note {
 }
 
 /// Where a new note will lie.
-pub(super) fn place(cx: &Cx) -> String {
+pub(crate) fn place(cx: &Cx) -> String {
     format!("{NOTES}{}", data_encoding::HEXLOWER.encode(&cx.entropy.bytes::<16>()))
 }
 
 /// Stores a note, and gives the place where it lies.
-pub(super) async fn begin(cx: &Cx, note: &Note) -> Result<String> {
+pub(crate) async fn begin(cx: &Cx, note: &Note) -> Result<String> {
     let place = place(cx);
     cx.store.commit(Changes::new().expect(&place, Expect::Absent).put_json(&place, note)?).await?;
     Ok(place)
 }
 
 /// Removes a note that says nothing any more. That it fails is no reason to fail: the regular work finds nothing to undo.
-pub(super) async fn clear(cx: &Cx, place: &str) {
+pub(crate) async fn clear(cx: &Cx, place: &str) {
     if let Err(error) = cx.store.delete(place).await {
         tracing::warn!(mount = %cx.mount.path, %error, "a note of something that is not to be undone could not be removed; it is looked at later");
     }
 }
 
 /// The regular work on notes: those that are due, from where the last round stopped.
-pub(super) async fn tidy(engine: &Aws, cx: &Cx) -> Result<()> {
+pub(crate) async fn tidy(mount: &impl KeyMount, cx: &Cx) -> Result<()> {
     let began = cx.clock.elapsed();
     let (mut read, mut tried) = (0, 0);
     loop {
-        let after = engine.looked_at.lock().clone();
+        let after = mount.upkeep().looked_at.lock().clone();
         let names = cx.store.list_page(NOTES, after.as_deref(), PAGE).await?;
         for (place, note, version) in stored(cx, &names).await? {
-            engine.looked_at.lock().replace(place.trim_start_matches(NOTES).to_owned());
+            mount.upkeep().looked_at.lock().replace(place.trim_start_matches(NOTES).to_owned());
             if !note.is_due(cx.clock.now()) {
                 continue;
             }
             tried += 1;
             // What failed is noted there, and holds up no other.
-            drop(undo(engine, cx, &place, note, version).await?);
+            drop(undo(mount, cx, &place, note, version).await?);
             if tried >= TRIED_MAX || cx.clock.elapsed().saturating_sub(began) >= ROUND_PATIENCE {
                 return Ok(());
             }
         }
         read += names.len();
-        *engine.looked_at.lock() = names.last().cloned();
+        *mount.upkeep().looked_at.lock() = names.last().cloned();
         if names.len() < PAGE {
             // The end: the next round begins at the front.
-            *engine.looked_at.lock() = None;
+            *mount.upkeep().looked_at.lock() = None;
             return Ok(());
         }
         if read >= READ_MAX {
@@ -129,12 +129,12 @@ pub(super) async fn tidy(engine: &Aws, cx: &Cx) -> Result<()> {
 }
 
 /// The mount goes, and the notes with it: all are undone now, due or not. What cannot be is named in the log.
-pub(super) async fn leave(engine: &Aws, cx: &Cx) {
+pub(crate) async fn leave(mount: &impl KeyMount, cx: &Cx) {
     for last in [false, false, true] {
-        match undo_all(engine, cx, last).await {
+        match undo_all(mount, cx, last).await {
             Ok(0) => return,
             Err(error) if last => {
-                tracing::warn!(mount = %cx.mount.path, %error, "IAM users that nobody got may be left; their names begin as the template of config/root says");
+                tracing::warn!(mount = %cx.mount.path, %error, "IAM users, or keys of them, that nobody got may be left at AWS");
             }
             Ok(_) if last => {}
             _ => cx.clock.sleep(LEAVE_PAUSE).await,
@@ -142,12 +142,29 @@ pub(super) async fn leave(engine: &Aws, cx: &Cx) {
     }
 }
 
+/// The identity that could undo notes is about to go: those that nobody can be making anything for are undone now. What AWS does not let us
+/// stays noted. Errors: those of the store alone.
+pub(crate) async fn settle(mount: &impl KeyMount, cx: &Cx) -> Result<()> {
+    let now = cx.clock.now();
+    let names_key = |note: &Note| note.key.as_ref().is_some_and(|key| !key.id.is_empty());
+    let settled = async {
+        for (place, note, version) in all(cx, |note| note.is_due(now) || names_key(note)).await? {
+            drop(undo(mount, cx, &place, note, version).await?);
+        }
+        Ok(())
+    };
+    tokio::select! {
+        settled = settled => settled,
+        () = cx.clock.sleep(ROUND_PATIENCE) => Ok(()),
+    }
+}
+
 /// Undoes every note, due or not. Gives how many are left.
-async fn undo_all(engine: &Aws, cx: &Cx, last: bool) -> Result<usize> {
+async fn undo_all(mount: &impl KeyMount, cx: &Cx, last: bool) -> Result<usize> {
     let mut left = 0;
     for (place, note, version) in all(cx, |_| true).await? {
         let username = note.username.clone();
-        if matches!(undo(engine, cx, &place, note, version).await?, Undone::Done) {
+        if matches!(undo(mount, cx, &place, note, version).await?, Undone::Done) {
             continue;
         }
         left += 1;
@@ -159,7 +176,7 @@ async fn undo_all(engine: &Aws, cx: &Cx, last: bool) -> Result<usize> {
 }
 
 /// All notes, a page after the other, as `keep` chooses them. For people: never on the way of a mint.
-pub(super) async fn all(cx: &Cx, keep: impl Fn(&Note) -> bool) -> Result<Vec<(String, Note, u64)>> {
+pub(crate) async fn all(cx: &Cx, keep: impl Fn(&Note) -> bool) -> Result<Vec<(String, Note, u64)>> {
     let (mut found, mut after) = (Vec::new(), None::<String>);
     loop {
         let names = cx.store.list_page(NOTES, after.as_deref(), PAGE).await?;
@@ -186,7 +203,7 @@ async fn stored(cx: &Cx, names: &[String]) -> Result<Vec<(String, Note, u64)>> {
 
 /// How undoing ended.
 #[derive(Debug)]
-pub(super) enum Undone {
+pub(crate) enum Undone {
     /// There is nothing left, nor the note.
     Done,
     /// AWS did not let us: its text. The note says when it is tried again.
@@ -196,7 +213,7 @@ pub(super) enum Undone {
 }
 
 /// Undoes one thing. Errors: those of the store alone.
-pub(super) async fn undo(engine: &Aws, cx: &Cx, place: &str, note: Note, version: u64) -> Result<Undone> {
+pub(crate) async fn undo(mount: &impl KeyMount, cx: &Cx, place: &str, note: Note, version: u64) -> Result<Undone> {
     let attempts = note.attempts.saturating_add(1);
     let note = Note { attempts, next: Some(cx.clock.now() + wait(attempts)), ..note };
     // Written anew first: a lease that is being stored at this moment finds its note changed and is not handed out; of several nodes one
@@ -207,8 +224,8 @@ pub(super) async fn undo(engine: &Aws, cx: &Cx, place: &str, note: Note, version
         Err(failure) => return Err(failure.into()),
     }
     let problem = match &note.key {
-        None => users::undo(engine, cx, &note).await,
-        Some(key) => keys::undo(engine, cx, &note, key).await,
+        None => mount.undo_user(cx, &note).await,
+        Some(key) => keys::undo(mount, cx, &note, key).await,
     };
     let Err(problem) = problem else {
         cx.store.delete(place).await?;

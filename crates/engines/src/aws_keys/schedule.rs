@@ -10,34 +10,36 @@ use time::{Date, OffsetDateTime, Time, UtcOffset};
 
 /// A line that does not come within so many days never comes: leap days may lie eight years apart.
 const DAYS_MAX: u32 = 8 * 366;
+/// Shortest period of a key of a mount's own: the regular work looks once a minute.
+const PERIOD_MIN: Seconds = Seconds(60);
 /// Longest cron line, in bytes.
 const LINE_BYTES_MAX: usize = 256;
 
 /// Either a period or a cron line, or neither. The window belongs to the line: a rotation that did not begin within it waits for the next.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Schedule {
-    pub(super) rotation_period: Seconds,
-    pub(super) rotation_schedule: String,
-    pub(super) rotation_window: Seconds,
+pub(crate) struct Schedule {
+    pub(crate) rotation_period: Seconds,
+    pub(crate) rotation_schedule: String,
+    pub(crate) rotation_window: Seconds,
 }
 
 /// What a request says about it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Wanted {
-    pub(super) period: Option<Seconds>,
-    pub(super) line: Option<String>,
-    pub(super) window: Option<Seconds>,
+pub(crate) struct Wanted {
+    pub(crate) period: Option<Seconds>,
+    pub(crate) line: Option<String>,
+    pub(crate) window: Option<Seconds>,
 }
 
 impl Schedule {
-    pub(super) fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         !self.rotation_period.is_zero() || !self.rotation_schedule.is_empty()
     }
 
     /// This schedule with what a request says. A period takes the place of a line, and a line that of a period.
     /// Errors: `BadRequest`, in Vault's words where it has them.
-    pub(super) fn with(&self, wanted: Wanted) -> Result<Self> {
+    pub(crate) fn with(&self, wanted: Wanted) -> Result<Self> {
         let given = |seconds: Option<Seconds>| seconds.and_then(Seconds::set);
         let line = wanted.line.as_deref().map(str::trim);
         let has_line = line.is_some_and(|line| !line.is_empty());
@@ -74,8 +76,20 @@ impl Schedule {
         Ok(next)
     }
 
+    /// Refuses a schedule of a key of the mount's own that cannot work. Errors: `BadRequest`.
+    pub(crate) fn check(&self, has_keys: bool) -> Result<()> {
+        let refusal = if self.is_set() && !has_keys {
+            "rotation_period and rotation_schedule need an access_key and a secret_key: there is nothing else to rotate"
+        } else if self.rotation_schedule.is_empty() && self.rotation_period.set().is_some_and(|period| period < PERIOD_MIN) {
+            "rotation_period is too short: 60 s at least"
+        } else {
+            return Ok(());
+        };
+        Err(Error::bad_request(refusal))
+    }
+
     /// The first moment after `after`. `None` without a schedule.
-    pub(super) fn next(&self, after: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn next(&self, after: Timestamp) -> Option<Timestamp> {
         if self.rotation_schedule.is_empty() {
             return self.rotation_period.set().map(|period| after + period);
         }
@@ -83,12 +97,12 @@ impl Schedule {
     }
 
     /// Whether the window of what was due at `due` is over.
-    pub(super) fn missed(&self, due: Timestamp, now: Timestamp) -> bool {
+    pub(crate) fn missed(&self, due: Timestamp, now: Timestamp) -> bool {
         self.rotation_window.set().is_some_and(|window| due + window < now)
     }
 
     /// When it is due, after `since`; what lies before the window of `now` was missed and is passed over.
-    pub(super) fn due(&self, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn due(&self, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let due = self.next(since)?;
         if self.missed(due, now) { self.next(now - self.rotation_window.duration()) } else { Some(due) }
     }
