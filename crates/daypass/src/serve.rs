@@ -61,7 +61,8 @@ fn start(args: &ServerArgs) -> Result<(), String> {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let lanes = Lanes::start(cores).map_err(unstarted)?;
     // Connections are taken here, and what goes on in the background has its time here, not on the lanes.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores.div_ceil(2)).enable_all().build().map_err(unstarted)?;
+    let threads = cores.div_ceil(2).min(BACKGROUND_THREADS_MAX);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().map_err(unstarted)?;
     runtime.block_on(serve(args, config, log, Arc::new(lanes)))
 }
 
@@ -296,5 +297,7 @@ const BUILD_DATE: &str = match option_env!("DAYPASS_BUILD_DATE") {
     Some(date) => date,
     None => "2026-11-23T00:00:00Z",
 };
+/// Threads beside the lanes, where there are cores for more.
+const BACKGROUND_THREADS_MAX: usize = 4;
 /// How long requests in flight may take after SIGTERM.
 const GRACE: Duration = Duration::from_secs(30);

@@ -1,4 +1,5 @@
-//! Each fuzz target for some seconds: enough to catch what a change broke. `DAYPASS_FUZZ_SECONDS` gives it longer.
+//! Each fuzz target for some seconds: enough to catch what a change broke. `DAYPASS_FUZZ_SECONDS` gives it longer, `DAYPASS_FUZZ_TARGETS` (names
+//! between commas) tries these alone.
 
 use super::{Tally, Verdict};
 use crate::process::{Log, last_lines};
@@ -65,7 +66,12 @@ fn targets(root: &Path) -> Result<Vec<String>, String> {
         names.extend(name.strip_suffix(".rs").map(str::to_owned));
     }
     names.sort();
-    Ok(names)
+    let Ok(wanted) = std::env::var("DAYPASS_FUZZ_TARGETS") else { return Ok(names) };
+    let wanted: Vec<String> = wanted.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+    match wanted.iter().find(|name| !names.contains(name)) {
+        Some(unknown) => Err(format!("DAYPASS_FUZZ_TARGETS: there is no target {unknown:?}; there are {}", names.join(", "))),
+        None => Ok(wanted),
+    }
 }
 
 /// The number of inputs tried, or the failing input and how to try it again.
