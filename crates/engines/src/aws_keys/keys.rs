@@ -151,7 +151,7 @@ pub(crate) async fn undo<M: KeyMount>(mount: &M, cx: &Cx, note: &Note, stray: &S
     let target = stray.route.target(aws, call, &note.username).await?;
     let call = Call { target: &target, ..call };
     let Some(id) = found(aws, call, note, stray).await? else { return Ok(()) };
-    if root.access_key() == id || mount.uses(cx, &note.username, &id).await? {
+    if root.key().access_key == id || mount.uses(cx, &note.username, &id).await? {
         return Ok(());
     }
     delete(aws, call, &note.username, &id).await.map_err(|error| failed("unable to delete the access key", error))

@@ -1,12 +1,11 @@
 //! Access keys of IAM users, for every room that has some: the one that a mount itself works with is replaced by one piece
-//! ([`rotation`], when [`schedule`] says so), keys are made and deleted by one ([`keys`]), and what a crash would leave is noted and undone
+//! ([`rotation`] of an [`own`] key, when [`schedule`] says so), keys are made and deleted by one ([`keys`]), and what a crash would leave is noted and undone
 //! by one ([`notes`]).
 //!
 //! Knows no room: what a mount is asked stands in [`KeyMount`], what its configuration is asked in [`RootKey`]. Owns the rows `wal/` of the mount
 //! that it works for. Never shows a secret.
 
-use daypass_aws::{AccessKey, Aws, Target};
-use daypass_base::Timestamp;
+use daypass_aws::{Aws, Target};
 use daypass_sdk::{Cx, Error, Result};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -14,10 +13,12 @@ use serde::de::DeserializeOwned;
 
 pub(crate) mod keys;
 pub(crate) mod notes;
+pub(crate) mod own;
 pub(crate) mod rotation;
 pub(crate) mod schedule;
 
 use notes::Note;
+use own::OwnKey;
 use rotation::Trouble;
 
 /// A mount that works with access keys.
@@ -53,14 +54,11 @@ pub(crate) trait RootKey: Default + DeserializeOwned + Serialize + Send + Sync {
     /// Where calls go, with the key in force. Errors: `BadRequest` when the configuration cannot work.
     fn reach(&self, cx: &Cx) -> Result<Target>;
 
-    /// Id of the key in force; empty without one.
-    fn access_key(&self) -> &str;
+    /// The key in force.
+    fn key(&self) -> &OwnKey;
 
-    /// Puts another key in force, made now. Gives the id of the one before.
-    fn replace_key(&mut self, key: &AccessKey, now: Timestamp) -> String;
-
-    /// When the key is to be replaced. `None`: never by itself.
-    fn due(&self, now: Timestamp) -> Option<Timestamp>;
+    /// The same, to be replaced.
+    fn key_mut(&mut self) -> &mut OwnKey;
 }
 
 /// What a node remembers of the regular work on the keys of a mount.

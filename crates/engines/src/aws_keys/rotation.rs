@@ -39,7 +39,7 @@ pub(crate) struct Trouble {
 pub(crate) async fn rotate_due<M: KeyMount>(mount: &M, cx: &Cx) -> Result<()> {
     let Some(root) = cx.store.get_json::<M::Root>(M::Root::ROW).await? else { return Ok(()) };
     let now = cx.clock.now();
-    if root.due(now).is_none_or(|due| due > now) {
+    if root.key().due(now).is_none_or(|due| due > now) {
         return Ok(());
     }
     let before = *mount.upkeep().trouble.lock();
@@ -84,13 +84,14 @@ pub(crate) async fn replace<M: KeyMount>(mount: &M, cx: &Cx) -> Result<String> {
         keys::discard(aws, cx, call, &fresh).await;
         return Err(failed("the new access key is not accepted by AWS, so the old one stays in force", error));
     }
-    let end = Note::key(cx, &user, StrayKey { id: root.replace_key(&fresh.key, cx.clock.now()), ..StrayKey::default() });
+    let end = Note::key(cx, &user, StrayKey { id: root.key_mut().replace(&fresh.key, cx.clock.now()), ..StrayKey::default() });
     // The note of the new key becomes the note of the old one: at no moment is there none.
     let changes = Changes::new().unchanged(row, read.as_ref()).put_json(row, &root)?;
     let stored = cx.store.commit(changes.expect(&fresh.note, Expect::Version(1)).put_json(&fresh.note, &end)?).await;
     if let Err(failure) = stored {
-        let is_ours =
-            |entry: &Entry| daypass_sdk::from_json::<M::Root>(row, &entry.value).is_ok_and(|stored| stored.access_key() == fresh.key.id);
+        let is_ours = |entry: &Entry| {
+            daypass_sdk::from_json::<M::Root>(row, &entry.value).is_ok_and(|stored| stored.key().access_key == fresh.key.id)
+        };
         keys::stands(aws, cx, call, &fresh, failure, row, is_ours).await?;
     }
     aws.forget(&old);

@@ -5,25 +5,25 @@
 
 use std::sync::Arc;
 
-use daypass_aws::{StaticKeys, StsEndpoint, Target};
+use daypass_aws::{StsEndpoint, Target};
 use daypass_base::lenient::CommaList;
-use daypass_sdk::{Changes, Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, Timestamp, from_json, into_the_sealed_store};
+use daypass_sdk::{Changes, Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, from_json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::AwsAuth;
 use crate::aws_keys::notes;
-use crate::aws_keys::schedule::{Schedule, Wanted};
+use crate::aws_keys::own::OwnKey;
+use crate::aws_keys::schedule::Wanted;
 use crate::secrets::federation::Federation;
 
 /// What is stored. Empty texts mean "not set".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct ClientConfig {
-    pub(super) access_key: String,
-    #[serde(serialize_with = "into_the_sealed_store")]
-    pub(super) secret_key: Secret<String>,
+    #[serde(flatten)]
+    pub(super) key: OwnKey,
     endpoint: String,
     iam_endpoint: String,
     sts_endpoint: String,
@@ -36,18 +36,12 @@ pub(crate) struct ClientConfig {
     role_arn: String,
     identity_token_audience: String,
     identity_token_ttl: Seconds,
-    /// When the key replaces itself.
-    rotation: Schedule,
-    disable_automated_rotation: bool,
-    /// When the key was made, or its schedule written: the next rotation counts from here.
-    pub(super) rotated: Option<Timestamp>,
 }
 
 impl Default for ClientConfig {
     fn default() -> Self {
         Self {
-            access_key: String::new(),
-            secret_key: Secret::default(),
+            key: OwnKey::default(),
             endpoint: String::new(),
             iam_endpoint: String::new(),
             sts_endpoint: String::new(),
@@ -60,9 +54,6 @@ impl Default for ClientConfig {
             role_arn: String::new(),
             identity_token_audience: String::new(),
             identity_token_ttl: Seconds::ZERO,
-            rotation: Schedule::default(),
-            disable_automated_rotation: false,
-            rotated: None,
         }
     }
 }
@@ -76,8 +67,7 @@ impl ClientConfig {
     /// Where calls of ours go, with whose keys.
     pub(super) fn target(&self, cx: &Cx) -> Target {
         let region = set(&self.sts_region);
-        let keys = (!self.access_key.is_empty())
-            .then(|| StaticKeys { access_key_id: self.access_key.clone(), secret_access_key: self.secret_key.clone() });
+        let keys = (!self.key.access_key.is_empty()).then(|| self.key.signing());
         Target {
             sts_endpoints: set(&self.sts_endpoint).map(|url| StsEndpoint { url, region: region.clone() }).into_iter().collect(),
             region,
@@ -104,18 +94,6 @@ impl ClientConfig {
         (!audience.is_empty()).then_some(Federation { role_arn, audience, ttl: *ttl })
     }
 
-    pub(super) fn has_keys(&self) -> bool {
-        !self.access_key.is_empty() && !self.secret_key.is_empty()
-    }
-
-    /// When the key is to be replaced. `None`: never by itself.
-    pub(super) fn next_rotation(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.disable_automated_rotation || !self.has_keys() {
-            return None;
-        }
-        self.rotation.due(self.rotated?, now)
-    }
-
     /// Where EC2 is, when it is not AWS's.
     pub(super) fn ec2_endpoint(&self) -> Option<&str> {
         Some(self.endpoint.as_str()).filter(|url| !url.is_empty())
@@ -123,7 +101,7 @@ impl ClientConfig {
 
     fn shown(&self) -> Value {
         let mut shown = json!({
-            "access_key": self.access_key,
+            "access_key": self.key.access_key,
             "endpoint": self.endpoint,
             "iam_endpoint": self.iam_endpoint,
             "sts_endpoint": self.sts_endpoint,
@@ -135,10 +113,10 @@ impl ClientConfig {
             "role_arn": self.role_arn,
             "identity_token_audience": self.identity_token_audience,
             "identity_token_ttl": self.identity_token_ttl,
-            "rotation_period": self.rotation.rotation_period,
-            "rotation_schedule": self.rotation.rotation_schedule,
-            "rotation_window": self.rotation.rotation_window,
-            "disable_automated_rotation": self.disable_automated_rotation,
+            "rotation_period": self.key.rotation.rotation_period,
+            "rotation_schedule": self.key.rotation.rotation_schedule,
+            "rotation_window": self.key.rotation.rotation_window,
+            "disable_automated_rotation": self.key.disable_automated_rotation,
         });
         // Vault does not have it, so clients that compare what they wrote see it only where it was written.
         if let Some(shown) = shown.as_object_mut().filter(|_| self.allow_signature_reuse) {
@@ -150,13 +128,13 @@ impl ClientConfig {
     /// Refuses what cannot work. Errors: `BadRequest`.
     fn checked(&self) -> Result<()> {
         let refuse = |text: String| Err(Error::bad_request(text));
-        if !self.identity_token_audience.is_empty() && !self.access_key.is_empty() {
+        if !self.identity_token_audience.is_empty() && !self.key.access_key.is_empty() {
             return refuse("only one of 'access_key' or 'identity_token_audience' can be set".to_owned());
         }
         if let Some(federation) = self.federation() {
             federation.check()?;
         }
-        self.rotation.check(self.has_keys())?;
+        self.key.check()?;
         for (field, url) in [("endpoint", &self.endpoint), ("iam_endpoint", &self.iam_endpoint), ("sts_endpoint", &self.sts_endpoint)] {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
             if !url.is_empty() && rest.is_none_or(|rest| rest.is_empty() || url.len() > TEXT_MAX || url.contains(['@', '?', '#'])) {
@@ -242,8 +220,7 @@ async fn write(engine: Arc<AwsAuth>, cx: Cx, fields: Fields) -> Result<()> {
     let old: ClientConfig = read.as_ref().map(|entry| from_json(KEY, &entry.value)).transpose()?.unwrap_or_default();
     let mut config = fields.over(old.clone())?;
     config.checked()?;
-    if config.access_key != old.access_key || config.rotation != old.rotation {
-        config.rotated = Some(cx.clock.now());
+    if config.key.starts_anew_after(&old.key, cx.clock.now()) {
         engine.upkeep.forget_trouble();
     }
     if let Some(federation) = config.federation() {
@@ -271,8 +248,8 @@ impl Fields {
                 *field = value;
             }
         }
-        put(&mut config.access_key, self.access_key);
-        put(&mut config.secret_key, self.secret_key);
+        put(&mut config.key.access_key, self.access_key);
+        put(&mut config.key.secret_key, self.secret_key);
         put(&mut config.endpoint, self.endpoint);
         put(&mut config.iam_endpoint, self.iam_endpoint);
         put(&mut config.sts_endpoint, self.sts_endpoint);
@@ -285,9 +262,9 @@ impl Fields {
         put(&mut config.role_arn, self.role_arn);
         put(&mut config.identity_token_audience, self.identity_token_audience);
         put(&mut config.identity_token_ttl, self.identity_token_ttl);
-        put(&mut config.disable_automated_rotation, self.disable_automated_rotation);
+        put(&mut config.key.disable_automated_rotation, self.disable_automated_rotation);
         let wanted = Wanted { period: self.rotation_period, line: self.rotation_schedule, window: self.rotation_window };
-        config.rotation = config.rotation.with(wanted)?;
+        config.key.rotation = config.key.rotation.with(wanted)?;
         Ok(config)
     }
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use daypass_aws::{AccessKey, Aws, Target};
-use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Result, Timestamp};
+use daypass_aws::{Aws, Target};
+use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Result};
 use serde_json::{Value, json};
 
+use crate::aws_keys::own::OwnKey;
 use crate::aws_keys::{KeyMount, RootKey, Upkeep, rotation};
 
 use super::AwsAuth;
@@ -44,10 +45,10 @@ impl RootKey for ClientConfig {
         if let Some(federation) = config.federation() {
             return refuse(format!("can't update access_key because it's unset: config/client has {}", federation.no_key()));
         }
-        if config.access_key.is_empty() {
+        if config.key.access_key.is_empty() {
             return refuse("can't update access_key because it's unset".to_owned());
         }
-        if !config.has_keys() {
+        if !config.key.is_whole() {
             return refuse("can't update secret_key because it's unset".to_owned());
         }
         Ok(config)
@@ -57,18 +58,12 @@ impl RootKey for ClientConfig {
         Ok(self.target(cx))
     }
 
-    fn access_key(&self) -> &str {
-        &self.access_key
+    fn key(&self) -> &OwnKey {
+        &self.key
     }
 
-    fn replace_key(&mut self, key: &AccessKey, now: Timestamp) -> String {
-        self.secret_key = key.secret.clone();
-        self.rotated = Some(now);
-        std::mem::replace(&mut self.access_key, key.id.clone())
-    }
-
-    fn due(&self, now: Timestamp) -> Option<Timestamp> {
-        self.next_rotation(now)
+    fn key_mut(&mut self) -> &mut OwnKey {
+        &mut self.key
     }
 }
 

@@ -4,15 +4,15 @@
 
 use std::sync::Arc;
 
-use daypass_aws::{StaticKeys, StsEndpoint, Target};
-use daypass_base::Timestamp;
+use daypass_aws::{StsEndpoint, Target};
 use daypass_base::lenient::CommaList;
-use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds, Secret, into_the_sealed_store};
+use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::aws_keys::schedule::{Schedule, Wanted};
+use crate::aws_keys::own::OwnKey;
+use crate::aws_keys::schedule::Wanted;
 use crate::secrets::federation::{self, Federation};
 
 use super::names::{self, DEFAULT_TEMPLATE};
@@ -41,9 +41,8 @@ pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct RootConfig {
-    pub(super) access_key: String,
-    #[serde(serialize_with = "into_the_sealed_store")]
-    pub(super) secret_key: Secret<String>,
+    #[serde(flatten)]
+    pub(super) key: OwnKey,
     region: String,
     iam_endpoint: String,
     sts_endpoint: String,
@@ -55,19 +54,12 @@ pub(crate) struct RootConfig {
     role_arn: String,
     identity_token_audience: String,
     identity_token_ttl: Seconds,
-    rotation_period: Seconds,
-    rotation_schedule: String,
-    rotation_window: Seconds,
-    disable_automated_rotation: bool,
-    /// When the key was made, or its schedule written: the next rotation counts from here.
-    pub(super) rotated: Option<Timestamp>,
 }
 
 impl Default for RootConfig {
     fn default() -> Self {
         Self {
-            access_key: String::new(),
-            secret_key: Secret::default(),
+            key: OwnKey::default(),
             region: String::new(),
             iam_endpoint: String::new(),
             sts_endpoint: String::new(),
@@ -79,11 +71,6 @@ impl Default for RootConfig {
             role_arn: String::new(),
             identity_token_audience: String::new(),
             identity_token_ttl: Seconds::ZERO,
-            rotation_period: Seconds::ZERO,
-            rotation_schedule: String::new(),
-            rotation_window: Seconds::ZERO,
-            disable_automated_rotation: false,
-            rotated: None,
         }
     }
 }
@@ -92,7 +79,7 @@ impl RootConfig {
     /// Where AWS calls of this mount go. Errors: `BadRequest` when one key is set without the other: to fall back to the server's
     /// own identity then would give out credentials that nobody meant to.
     pub(super) fn target(&self, cx: &Cx) -> Result<Target> {
-        if self.access_key.is_empty() != self.secret_key.is_empty() {
+        if self.key.access_key.is_empty() != self.key.secret_key.is_empty() {
             return Err(Error::bad_request(
                 "static AWS client credentials haven't been properly configured (the access key or secret key were provided but not \
                  both): write both to config/root, or neither",
@@ -104,13 +91,11 @@ impl RootConfig {
             let fallbacks = self.sts_fallback_endpoints.iter().zip(&self.sts_fallback_regions);
             sts_endpoints.extend(fallbacks.map(|(url, region)| StsEndpoint { url: url.clone(), region: set(region) }));
         }
-        let keys =
-            (self.has_keys()).then(|| StaticKeys { access_key_id: self.access_key.clone(), secret_access_key: self.secret_key.clone() });
         Ok(Target {
             region: set(&self.region),
             sts_endpoints,
             iam_endpoint: set(&self.iam_endpoint),
-            keys,
+            keys: self.key.is_whole().then(|| self.key.signing()),
             session_token: None,
             web_identity: self.federation().map(|federation| federation.identity(cx)),
             max_retries: u32::try_from(self.max_retries).ok(),
@@ -123,26 +108,9 @@ impl RootConfig {
         (!audience.is_empty()).then_some(Federation { role_arn, audience, ttl: *ttl })
     }
 
-    pub(super) fn has_keys(&self) -> bool {
-        !self.access_key.is_empty() && !self.secret_key.is_empty()
-    }
-
-    fn schedule(&self) -> Schedule {
-        let (rotation_period, rotation_window) = (self.rotation_period, self.rotation_window);
-        Schedule { rotation_period, rotation_schedule: self.rotation_schedule.clone(), rotation_window }
-    }
-
-    /// When the key is to be replaced. `None`: never by itself.
-    pub(super) fn next_rotation(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.disable_automated_rotation || !self.has_keys() {
-            return None;
-        }
-        self.schedule().due(self.rotated?, now)
-    }
-
     fn shown(&self) -> Value {
         json!({
-            "access_key": self.access_key,
+            "access_key": self.key.access_key,
             "region": self.region,
             "iam_endpoint": self.iam_endpoint,
             "sts_endpoint": self.sts_endpoint,
@@ -154,21 +122,21 @@ impl RootConfig {
             "role_arn": self.role_arn,
             "identity_token_audience": self.identity_token_audience,
             "identity_token_ttl": self.identity_token_ttl,
-            "rotation_period": self.rotation_period,
-            "rotation_schedule": self.rotation_schedule,
-            "rotation_window": self.rotation_window,
-            "disable_automated_rotation": self.disable_automated_rotation,
+            "rotation_period": self.key.rotation.rotation_period,
+            "rotation_schedule": self.key.rotation.rotation_schedule,
+            "rotation_window": self.key.rotation.rotation_window,
+            "disable_automated_rotation": self.key.disable_automated_rotation,
         })
     }
 
     /// Refuses what cannot work, in Vault's words. Errors: `BadRequest`.
     fn checked(&self) -> Result<()> {
-        let refusal = if !self.identity_token_audience.is_empty() && !self.access_key.is_empty() {
+        let refusal = if !self.identity_token_audience.is_empty() && !self.key.access_key.is_empty() {
             "only one of 'access_key' or 'identity_token_audience' can be set"
         } else if self.sts_fallback_endpoints.len() != self.sts_fallback_regions.len() {
             "fallback endpoints and fallback regions must be the same length"
         } else {
-            self.schedule().check(self.has_keys())?;
+            self.key.check()?;
             return self.bounded();
         };
         Err(Error::bad_request(refusal))
@@ -267,11 +235,10 @@ async fn write_root(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<Reply> {
         None => RootConfig::default(),
     };
     let old = stored.target(&cx).ok();
-    let (key, schedule) = (stored.access_key.clone(), stored.schedule());
+    let key = stored.key.clone();
     let mut config = params.over(stored)?;
     config.checked()?;
-    if config.access_key != key || config.schedule() != schedule {
-        config.rotated = Some(cx.clock.now());
+    if config.key.starts_anew_after(&key, cx.clock.now()) {
         engine.upkeep.forget_trouble();
     }
     let mut warnings = names::check(&cx, &config.username_template)?;
@@ -291,8 +258,8 @@ impl Fields {
                 *field = value;
             }
         }
-        put(&mut config.access_key, self.access_key);
-        put(&mut config.secret_key, self.secret_key);
+        put(&mut config.key.access_key, self.access_key);
+        put(&mut config.key.secret_key, self.secret_key);
         put(&mut config.region, self.region);
         put(&mut config.iam_endpoint, self.iam_endpoint);
         put(&mut config.sts_endpoint, self.sts_endpoint);
@@ -306,12 +273,9 @@ impl Fields {
         put(&mut config.role_arn, self.role_arn);
         put(&mut config.identity_token_audience, self.identity_token_audience);
         put(&mut config.identity_token_ttl, self.identity_token_ttl);
-        put(&mut config.disable_automated_rotation, self.disable_automated_rotation);
+        put(&mut config.key.disable_automated_rotation, self.disable_automated_rotation);
         let wanted = Wanted { period: self.rotation_period, line: self.rotation_schedule, window: self.rotation_window };
-        let schedule = config.schedule().with(wanted)?;
-        config.rotation_period = schedule.rotation_period;
-        config.rotation_schedule = schedule.rotation_schedule;
-        config.rotation_window = schedule.rotation_window;
+        config.key.rotation = config.key.rotation.with(wanted)?;
         Ok(config)
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use daypass_aws::{AccessKey, Target};
-use daypass_sdk::{Cx, Error, Json, Result, Timestamp};
+use daypass_aws::Target;
+use daypass_sdk::{Cx, Error, Json, Result};
 use serde_json::{Value, json};
 
 use crate::aws_keys::notes::Note;
+use crate::aws_keys::own::OwnKey;
 use crate::aws_keys::{KeyMount, RootKey, Upkeep, rotation};
 
 use super::config_root::{self, Nothing, RootConfig};
@@ -45,7 +46,7 @@ impl RootKey for RootConfig {
         if let Some(federation) = config.federation() {
             return Err(Error::bad_request(format!("there is no key to rotate: config/root has {}", federation.no_key())));
         }
-        if !config.has_keys() {
+        if !config.key.is_whole() {
             return Err(Error::bad_request("Cannot call config/rotate-root when either access_key or secret_key is empty"));
         }
         Ok(config)
@@ -55,17 +56,11 @@ impl RootKey for RootConfig {
         self.target(cx)
     }
 
-    fn access_key(&self) -> &str {
-        &self.access_key
+    fn key(&self) -> &OwnKey {
+        &self.key
     }
 
-    fn replace_key(&mut self, key: &AccessKey, now: Timestamp) -> String {
-        self.secret_key = key.secret.clone();
-        self.rotated = Some(now);
-        std::mem::replace(&mut self.access_key, key.id.clone())
-    }
-
-    fn due(&self, now: Timestamp) -> Option<Timestamp> {
-        self.next_rotation(now)
+    fn key_mut(&mut self) -> &mut OwnKey {
+        &mut self.key
     }
 }
