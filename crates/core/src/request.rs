@@ -97,7 +97,11 @@ async fn turn_away(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, rou
         let (identified, engine_version) = (identify::Identified::nobody(), inner.engine_version());
         let exchange = Exchange { parsed, routed, identified: &identified, operation: parsed.operation, engine_version: &engine_version };
         let recorded = record::request(unsealed, &*inner.clock, &exchange, Err(&refused.error)).await;
-        if let Err(error) = in_time(recorded.map(|(_, late)| late)).await {
+        let written = match recorded {
+            Ok((_, late)) => in_time(late).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
             inner.metrics.audit_request_failures.add();
             answer = refusal(&error, &parsed.id);
         }
@@ -145,7 +149,7 @@ async fn admitted_to(
     let exchange = exchange(operation);
     let response = record::response(unsealed, &*inner.clock, &exchange, &wrapped.answer, failure.as_ref());
     // Polled in this order, so the lines of both are queued before the first wait.
-    let (requested, written) = tokio::join!(in_time(Ok(late)), response);
+    let (requested, written) = tokio::join!(in_time(late), response);
     // While revocation is paused, what a used-up token has made stays; the token itself is refused.
     if identified.last_use()
         && !unsealed.revocation.is_paused()
@@ -164,8 +168,8 @@ async fn admitted_to(
 }
 
 /// Waits for a record that was not waited for yet.
-async fn in_time(late: Result<Option<Late>, Error>) -> Result<(), Error> {
-    match late? {
+async fn in_time(late: Option<Late>) -> Result<(), Error> {
+    match late {
         Some(late) => late.await,
         None => Ok(()),
     }
