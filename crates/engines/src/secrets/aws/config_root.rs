@@ -290,3 +290,24 @@ No AWS call is made when it is written, so wrong keys are noticed when the first
 const ROTATE_HELP: &str =
     "Replaces access_key by a new key of the same IAM user: makes it, waits until AWS accepts it, stores it, and deletes the
 old one. The new secret is shown to nobody. rotation_period or rotation_schedule of config/root do so by themselves.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of this form are in stores.
+    #[test]
+    fn the_key_and_its_schedule_stand_in_the_row_as_they_always_did() {
+        let row = json!({
+            "access_key": "AKIA1", "secret_key": "s", "region": "eu-west-1", "rotation_period": 86_400, "rotation_schedule": "",
+            "rotation_window": 0, "disable_automated_rotation": true, "rotated": "2026-11-29T00:00:00Z",
+        });
+        let config: RootConfig = serde_json::from_value(row.clone()).unwrap();
+        assert_eq!(config.key.rotation.rotation_period, Seconds(86_400));
+        assert!(config.key.is_whole() && config.max_retries == -1);
+        let written = serde_json::to_value(&config).unwrap();
+        for (name, value) in row.as_object().unwrap() {
+            assert_eq!(&written[name], value, "{name}");
+        }
+    }
+}
