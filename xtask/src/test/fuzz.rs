@@ -20,14 +20,14 @@ pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
 
 /// Each target for so long, so many side by side. Also returns what each of them did, in a line.
 pub(crate) fn run_for(project: &Project, log: &mut Log, seconds: u64, at_once: usize) -> Result<(Tally, Vec<String>), String> {
-    let folder = project.work.join("fuzz");
+    let (folder, targets) = (project.work.join("fuzz"), targets(&project.root)?);
     log.step("building the fuzz targets");
     let mut build = cargo();
     build.current_dir(project.root.join("fuzz")).args(["build", "--bins", "--locked", "--target", TARGET, "--target-dir"]).arg(&folder);
     build.env("RUSTFLAGS", FLAGS);
     log.run(&mut build)?;
     let (mut tally, mut told) = (Tally::default(), Vec::new());
-    for group in targets(&project.root)?.chunks(at_once.max(1)) {
+    for group in targets.chunks(at_once.max(1)) {
         let run = |name: &String| {
             let mut own = project.log(&format!("fuzz-{name}"))?;
             own.limit(Duration::from_secs(seconds + 120));
