@@ -29,7 +29,7 @@ pub struct Found {
 }
 
 /// What an endpoint says of itself before it is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Support {
     /// Needs no token.
     pub public: bool,

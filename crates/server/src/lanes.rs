@@ -1,7 +1,7 @@
 //! The threads that connections are served on: as many as there are cores, each with a runtime of its own.
 //!
 //! A connection stays on its lane, and what a request waits for wakes that one thread. A runtime that shares its tasks among threads would
-//! wake a second thread for almost each event, only to find nothing to do; on a quiet server that costs more than the request does.
+//! wake a second thread for almost each event, mostly to find nothing to do.
 
 use std::io;
 use std::sync::Arc;

@@ -74,15 +74,7 @@ pub(crate) fn take_bare_token(parsed: &mut Parsed, table: impl FnOnce() -> Arc<T
 
 pub(crate) fn find(parsed: &Parsed, table: Arc<Table>) -> Routed {
     let door = table.find(&parsed.path);
-    let nothing = Support {
-        public: false,
-        sudo: false,
-        operation: false,
-        existence_check: false,
-        for_aws_sdks: false,
-        unhurried: false,
-        safe: false,
-    };
+    let nothing = Support::default();
     let Some(door) = door else {
         return Routed { live: None, below: String::new(), found: None, support: nothing, table, _proof: () };
     };
