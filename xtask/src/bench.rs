@@ -11,10 +11,11 @@ mod results;
 mod standin;
 pub(crate) mod steady;
 
+use crate::dist;
 use crate::http;
 use crate::install::{debian, python};
 use crate::process::{Log, end_tree};
-use crate::project::{Project, cargo};
+use crate::project::Project;
 use load::Workload;
 use peer::{Subject, Target};
 use results::{Results, Row};
@@ -26,6 +27,9 @@ use std::time::{Duration, Instant};
 
 /// KV secrets that are read at random.
 const KEYS: u32 = 10_000;
+
+/// Connections at once while what runs often is counted.
+const TRAINING: u32 = 16;
 
 /// How long the slow stand-in for STS takes.
 const STS_TAKES: Duration = Duration::from_millis(20);
@@ -182,9 +186,33 @@ pub(crate) fn release(project: &Project, log: &mut Log) -> Result<std::path::Pat
     if let Some(path) = std::env::var_os("DAYPASS_BIN") {
         return Ok(path.into());
     }
-    log.step("building the binary as it is shipped (link-time optimisation takes some minutes)");
-    log.run(cargo().current_dir(&project.root).args(["build", "--profile=dist", "--package=daypass", "--locked"]))?;
-    Ok(project.target.join("dist/daypass"))
+    dist::build(project, log)
+}
+
+/// Every load for a moment, by a binary that counts what it runs; then its end by itself, since it writes down then what it counted.
+pub(crate) fn train(project: &Project, log: &mut Log, counting: &Path) -> Result<(), String> {
+    tools(log)?;
+    let sandbox = Sandbox::start(project, counting)?;
+    let slow = StandIn::start(STS_TAKES)?;
+    let target = Target::daypass(project, counting, &sandbox.environment, slow.address)?;
+    target.fill(KEYS / 10)?;
+    let identities = logins::Identities::make(project, log, 10)?;
+    target.trust(&identities.key)?;
+    let mut loads = load::all(KEYS / 10);
+    loads.push(identities.load());
+    for workload in &loads {
+        load::run(log, &target, workload, TRAINING, 1)?;
+    }
+    target.audit_to_file()?;
+    for workload in loads.iter().filter(|workload| workload.mints || workload.name == Workload::look_up().name) {
+        load::run(log, &target, workload, TRAINING, 1)?;
+    }
+    // The token of the load is one of them.
+    target.revoke_all_tokens()?;
+    while target.revoking()?.is_some() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    target.end()
 }
 
 fn median(times: usize, mut measure: impl FnMut() -> Result<f64, String>) -> Result<f64, String> {

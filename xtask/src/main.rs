@@ -7,6 +7,7 @@
 
 mod bench;
 mod demo;
+mod dist;
 mod generate;
 mod http;
 mod install;
@@ -30,6 +31,7 @@ cargo xtask COMMAND
   soak NAME        what must be shown and takes longer than CI has; the result goes into docs/soak.md (--list names them)
   tidy             the project's own rules: who may import whom, sizes, words, manifests, changelog
   generate         write docs/compatibility.md from the code (--check: only tell whether it is stale)
+  dist             the binary as it is shipped, optimised by a profile of its own work (two builds); prints where it is
   bench [OPTIONS]  the figures of bench/README.md (--quick: a tenth of the time)
 
 Environment
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Some((&"soak", rest)) => soak::main(rest),
         Some((&"generate", rest)) => generate::main(rest),
         Some((&"tidy", [])) => tidy::main(),
+        Some((&"dist", [])) => dist::main(),
         Some((&"bench", rest)) => bench::main(rest),
         None | Some((&("help" | "--help" | "-h"), _)) => {
             print!("{HELP}");

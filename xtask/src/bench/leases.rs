@@ -2,11 +2,12 @@
 
 use super::load::{self, Workload};
 use super::peer::Target;
-use crate::process::Log;
+use crate::process::{Log, describe};
 use crate::project::Project;
 use crate::soak::{self, Found};
 use serde_json::json;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// At these sizes the cost of an operation is taken.
@@ -15,6 +16,8 @@ const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
 const DEARER_MAX: f64 = 1.3;
 /// The figures of the last run, from which a plot is drawn.
 const FILE: &str = "bench/leases.json";
+/// How much more memory a snapshot may take, in MB: pages of the store that pass by, whatever its size.
+const SNAPSHOT_MAX: f64 = 64.0;
 /// From kill -9 to the first answer to a token.
 const START_MAX: Duration = Duration::from_millis(100);
 
@@ -58,6 +61,10 @@ pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Fou
     if let (Some(first), Some(last)) = (costs.first(), costs.last()) {
         checks.extend([last.0 <= first.0 * DEARER_MAX, last.1 <= first.1 * DEARER_MAX]);
     }
+    let (line, light) = snapshots(project, log, &target, binary)?;
+    println!("        {line}");
+    figures.push(line);
+    checks.push(light);
     let (refused, gone) = empty(&target)?;
     figures.push(format!(
         "revoke-prefix of all: answered and refused after {} ms, gone after {:.1} s",
@@ -70,6 +77,41 @@ pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Fou
     std::fs::write(project.root.join(FILE), text + "\n").map_err(|e| format!("{FILE}: {e}"))?;
     super::plot(project, log)?;
     Ok(Found::judged(&checks, figures))
+}
+
+/// A snapshot of all that into a file and back into the server. What it took, and whether memory stayed as it was.
+fn snapshots(project: &Project, log: &mut Log, target: &Target, binary: &Path) -> Result<(String, bool), String> {
+    let file = project.work.join("bench-leases.snap");
+    let path = file.to_string_lossy();
+    let before = target.memory()?;
+    let mut operator = |words: &[&str]| watched(log, target, Command::new(binary).arg("operator").args(words));
+    let (saved, saving) = operator(&["snapshot", "save", &path])?;
+    let bytes = std::fs::metadata(&file).map_err(|e| format!("{path}: {e}"))?.len();
+    let (restored, restoring) = operator(&["snapshot", "restore", &path])?;
+    operator(&["revocation", "resume"])?;
+    std::fs::remove_file(&file).map_err(|e| format!("{path}: {e}"))?;
+    let line = format!(
+        "snapshot of {} MB saved and verified in {:.1} s, RSS at most {saving} MB; verified and restored in {:.1} s, RSS at most {restoring} MB",
+        bytes / 1_000_000,
+        saved.as_secs_f64(),
+        restored.as_secs_f64()
+    );
+    Ok((line, saving.max(restoring) <= before + SNAPSHOT_MAX))
+}
+
+/// Runs a command of ours against the server. How long it took, and the most memory that the server had meanwhile.
+fn watched(log: &mut Log, target: &Target, command: &mut Command) -> Result<(Duration, f64), String> {
+    let (began, mut most) = (Instant::now(), target.memory()?);
+    command.env("VAULT_ADDR", format!("http://{}", target.address)).env("VAULT_TOKEN", &target.token);
+    let mut child = log.spawn(command)?;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
+            break status;
+        }
+        most = most.max(target.memory()?);
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    if status.success() { Ok((began.elapsed(), most)) } else { Err(format!("{}; see {}", describe(command), log.path().display())) }
 }
 
 /// Revokes all of them. How long until the answer, and until the last is gone.

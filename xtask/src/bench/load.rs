@@ -108,8 +108,8 @@ impl Workload {
 
 impl Workload {
     /// Logins by these identity tokens; sixty-four callers reach some 180 a second.
-    pub(crate) fn logins(tokens: &[&str]) -> Self {
-        let kind = |token: &&str| {
+    pub(crate) fn logins(tokens: &[String]) -> Self {
+        let kind = |token: &String| {
             let body = format!("{{\"role\":\"ci\",\"jwt\":\"{token}\"}}");
             Kind { method: "PUT", path: "/v1/auth/jwt/login".to_owned(), body }
         };

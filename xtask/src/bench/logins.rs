@@ -20,15 +20,11 @@ const GROWTH_MAX: f64 = 1.15;
 /// Ten minutes, or so many as `DAYPASS_MINUTES` says.
 pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Found, String> {
     super::tools(log)?;
-    let python = python::ensure(project, log)?.join("python");
-    let script = project.root.join("bench/identities.py");
-    let text = log.run(Command::new(python).arg("-B").arg(script).arg(IDENTITIES.to_string()))?;
-    let (pem, tokens) = text.split_once("\n\n").ok_or("no key and tokens were made")?;
-    let tokens: Vec<&str> = tokens.lines().filter(|line| !line.is_empty()).collect();
+    let identities = Identities::make(project, log, IDENTITIES)?;
     let minutes: u64 = soak::number("DAYPASS_MINUTES", 10);
     let target = Target::with_root(project, "logins", binary)?;
-    target.trust(pem.trim())?;
-    let load = Workload::logins(&tokens);
+    target.trust(&identities.key)?;
+    let load = identities.load();
     let (mut samples, mut figures) = (Vec::new(), Vec::new());
     for minute in 0..=minutes {
         let seen = load::run(log, &target, &load, 64, 58)?;
@@ -49,7 +45,7 @@ pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Fou
     let least = samples.iter().skip(1).map(|sample| sample.0).fold(f64::MAX, f64::min);
     let most = samples.iter().map(|sample| sample.1).fold(0.0, f64::max);
     figures.extend([
-        format!("{:.0} logins a minute at least, for {minutes} minutes, by {} identities", least * 60.0, tokens.len()),
+        format!("{:.0} logins a minute at least, for {minutes} minutes, by {} identities", least * 60.0, identities.tokens.len()),
         format!("the store grew by {} bytes", last.2.saturating_sub(first.2)),
         format!("RSS {} MB after the first minute, at most {most} MB", first.1),
     ]);
@@ -57,9 +53,31 @@ pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Fou
     Ok(Found::judged(&checks, figures))
 }
 
+/// Tokens that a CI service would sign, and the key that says so.
+pub(crate) struct Identities {
+    pub(crate) key: String,
+    tokens: Vec<String>,
+}
+
+impl Identities {
+    pub(crate) fn make(project: &Project, log: &mut Log, count: usize) -> Result<Self, String> {
+        let python = python::ensure(project, log)?.join("python");
+        let script = project.root.join("bench/identities.py");
+        let text = log.run(Command::new(python).arg("-B").arg(script).arg(count.to_string()))?;
+        let (key, tokens) = text.split_once("\n\n").ok_or("no key and tokens were made")?;
+        let tokens = tokens.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        Ok(Self { key: key.trim().to_owned(), tokens })
+    }
+
+    /// Logins by them in turn.
+    pub(crate) fn load(&self) -> Workload {
+        Workload::logins(&self.tokens)
+    }
+}
+
 impl Target {
     /// Logs pipelines in that bring a token signed by this key.
-    fn trust(&self, pem: &str) -> Result<(), String> {
+    pub(crate) fn trust(&self, pem: &str) -> Result<(), String> {
         self.call("POST", "sys/auth/jwt", &json!({"type": "jwt"}))?;
         self.call("POST", "auth/jwt/config", &json!({"jwt_validation_pubkeys": [pem], "bound_issuer": "https://ci.example.com"}))?;
         let role = json!({

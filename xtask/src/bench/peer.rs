@@ -145,6 +145,13 @@ impl Target {
         if self.is_good(&self.token) { Ok(began.elapsed()) } else { Err("the token is refused after a restart".to_owned()) }
     }
 
+    /// Asks it to stop, and waits until it has.
+    pub(crate) fn end(mut self) -> Result<(), String> {
+        let asked = Command::new("kill").args(["-TERM", &self.id()]).status().map_err(|e| format!("kill: {e}"))?;
+        let status = self.child.wait().map_err(|e| format!("waiting for the server: {e}"))?;
+        if asked.success() && status.success() { Ok(()) } else { Err(format!("the server ended with {status}")) }
+    }
+
     pub(crate) fn is_good(&self, token: &str) -> bool {
         let header = format!("X-Vault-Token: {token}");
         http::request(self.address, "GET", "/v1/auth/token/lookup-self", &[header], "").is_ok_and(|answer| answer.status == 200)

@@ -1,6 +1,15 @@
 //! The bit of BER (X.690) that PKCS#7 documents of AWS's and answers of OCSP are written in: elements with a short tag, of a definite or, where that
 //! is allowed, an indefinite length.
 
+/// Tags that every reader of these bytes knows.
+pub(super) mod tag {
+    pub(in crate::auth) const INTEGER: u8 = 0x02;
+    pub(in crate::auth) const OCTETS: u8 = 0x04;
+    pub(in crate::auth) const NULL: u8 = 0x05;
+    pub(in crate::auth) const OBJECT_ID: u8 = 0x06;
+    pub(in crate::auth) const SEQUENCE: u8 = 0x30;
+}
+
 /// Elements inside each other; AWS's documents have eight.
 const DEPTH_MAX: usize = 16;
 

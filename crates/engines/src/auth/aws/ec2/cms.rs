@@ -8,14 +8,10 @@ use aws_lc_rs::signature::{
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RsaParameters, UnparsedPublicKey,
 };
 
+use crate::auth::ber::tag::{INTEGER, NULL, OBJECT_ID, OCTETS, SEQUENCE};
 use crate::auth::ber::{Element, Elements, Refused};
 
-const NULL: u8 = 0x05;
-const INTEGER: u8 = 0x02;
-const OBJECT_ID: u8 = 0x06;
-const OCTETS: u8 = 0x04;
 const OCTETS_IN_PIECES: u8 = 0x24;
-const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 /// `[0]`, constructed: content, certificates, signed attributes, a signer's key id.
 const ZERO: u8 = 0xa0;

@@ -7,6 +7,7 @@ use daypass_sdk::Timestamp;
 use time::{Date, Month, PrimitiveDateTime, Time};
 
 use super::signer::Signer;
+use crate::auth::ber::tag::{INTEGER, NULL, OBJECT_ID, OCTETS, SEQUENCE};
 use crate::auth::ber::{Element, Elements, Refused};
 
 /// What a responder answers with.
@@ -319,14 +320,9 @@ const CERTIFICATES_MAX: usize = 8;
 const SINGLES_MAX: usize = 64;
 
 const BOOLEAN: u8 = 0x01;
-const INTEGER: u8 = 0x02;
 const BITS: u8 = 0x03;
-const OCTETS: u8 = 0x04;
-const NULL: u8 = 0x05;
-const OBJECT_ID: u8 = 0x06;
 const ENUMERATED: u8 = 0x0a;
 const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
 /// `[0]`, primitive.
 const GOOD: u8 = 0x80;
 /// `[2]`, primitive.
