@@ -1,6 +1,7 @@
 """A server behind TLS that asks for certificates, and an authority that makes them."""
 
 import datetime
+import ipaddress
 import os
 import socket
 import ssl
@@ -16,6 +17,23 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 PEM = serialization.Encoding.PEM
+
+
+def loopback(name):
+    """A certificate of 127.0.0.1 that vouches for itself, in PEM, and what a server needs to show it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = x509.CertificateBuilder().subject_name(named).issuer_name(named).public_key(key.public_key()).serial_number(1)
+    made = made.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+    certificate = made.sign(key, hashes.SHA256()).public_bytes(PEM).decode()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        pem = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+        (Path(folder) / "pem").write_text(pem + certificate)
+        context.load_cert_chain(Path(folder) / "pem")
+    return certificate, context
 
 
 class Authority:

@@ -1,18 +1,9 @@
 """The API server of a Kubernetes cluster, on loopback behind TLS: tokens of service accounts, the review of tokens, labels of namespaces."""
 
-import datetime
-import ipaddress
 import json
-import ssl
-import tempfile
 import uuid
-from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
+from certificates import loopback
 from issuer import Issuer
 from standin import Answering, serve
 
@@ -23,18 +14,7 @@ class Cluster:
     def __init__(self):
         self.issuer = Issuer()
         self.uids, self.known, self.labels, self.reviews = {}, {}, {}, []
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "the cluster")])
-        now = datetime.datetime.now(datetime.timezone.utc)
-        made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-        made = made.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
-        made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        self.certificate = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with tempfile.TemporaryDirectory() as folder:
-            pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
-            (Path(folder) / "pem").write_text(pem + self.certificate)
-            context.load_cert_chain(Path(folder) / "pem")
+        self.certificate, context = loopback("the cluster")
         self.server = serve(self, Handler, context)
         self.url = f"https://127.0.0.1:{self.server.server_port}"
 

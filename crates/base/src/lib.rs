@@ -14,6 +14,7 @@ pub mod limits;
 pub mod recent;
 pub mod secret;
 pub mod sim;
+pub mod trace;
 pub mod units;
 pub mod upload;
 pub mod wire;

@@ -4,9 +4,13 @@ use daypass_base::{Entropy, Limits};
 
 use crate::http::{Body, HttpRequest};
 use crate::stages::parse::{Outcome, parse};
+use crate::traces::Caller;
 
 /// Parses a request. Returns the path, or the status of the refusal. A path that comes back is clean: no part of it leads upwards.
 pub fn parse_request(request: HttpRequest, entropy: &dyn Entropy) -> Result<String, u16> {
+    if let Some(caller) = Caller::of(&request.headers) {
+        assert!(caller.trace != [0; 16] && caller.span != [0; 8], "an id of zeros is none");
+    }
     match parse(request, &Limits::default(), entropy) {
         Outcome::Parsed(parsed) => Ok(parsed.path.clone()),
         Outcome::Answer(answer) => Err(answer.status),

@@ -101,12 +101,31 @@ pub(crate) struct Metrics {
     requests: Timer,
     logins: Timer,
     statuses: [Counter; CLASSES.len()],
-    pub(crate) identify: Timer,
-    pub(crate) audit: Timer,
-    pub(crate) run: Timer,
+    identify: Timer,
+    audit: Timer,
+    run: Timer,
     pub(crate) quota_violations: Counter,
     pub(crate) audit_request_failures: Counter,
     pub(crate) audit_response_failures: Counter,
+}
+
+/// A stage of the pipeline whose time is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Identify,
+    /// Until a device has the record of the request.
+    Audit,
+    Run,
+}
+
+impl Stage {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Identify => "identify",
+            Self::Audit => "audit",
+            Self::Run => "run",
+        }
+    }
 }
 
 /// Classes of statuses by their first digit.
@@ -121,6 +140,18 @@ impl Metrics {
         names.sort_unstable();
         names.dedup();
         Self { kinds: names.into_iter().map(|name| OfKind { name, ..OfKind::default() }).collect(), ..Self::default() }
+    }
+
+    pub(crate) fn stage(&self, stage: Stage, took: Duration) {
+        self.of_stage(stage).took(took);
+    }
+
+    fn of_stage(&self, stage: Stage) -> &Timer {
+        match stage {
+            Stage::Identify => &self.identify,
+            Stage::Audit => &self.audit,
+            Stage::Run => &self.run,
+        }
     }
 
     pub(crate) fn answered(&self, status: u16) {
@@ -153,7 +184,7 @@ impl Metrics {
         let used = self.kinds.iter().map(|kind| (kind.name, kind.requests.read())).chain([("none", self.nowhere.read())]);
         let requests = used.filter(|(_, times)| times.count > 0).map(|(name, times)| of_kind(name, Reading::Histogram(times)));
         let leases = self.kinds.iter().filter(|kind| kind.leases.get() > 0);
-        let stages = [("identify", &self.identify), ("audit", &self.audit), ("run", &self.run)];
+        let stages = [Stage::Identify, Stage::Audit, Stage::Run];
         let statuses = CLASSES.iter().zip(&self.statuses);
         let summary = |name, help, timer: &Timer| Family { name, help, points: vec![Point::plain(Reading::Summary(timer.read()))] };
         vec![
@@ -176,7 +207,7 @@ impl Metrics {
             Family {
                 name: "daypass.stage.seconds",
                 help: "Time that requests spent in a stage.",
-                points: stages.map(|(name, timer)| labelled("stage", name, Reading::Histogram(timer.read()))).into(),
+                points: stages.map(|stage| labelled("stage", stage.name(), Reading::Histogram(self.of_stage(stage).read()))).into(),
             },
         ]
     }

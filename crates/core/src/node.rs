@@ -31,6 +31,7 @@ use crate::quotas::Quotas;
 use crate::revocation::Revocation;
 use crate::rows::{Rows, config_key};
 use crate::tokens::{Made, TokenRow, Tokens};
+use crate::traces::Traced;
 use crate::{ids, policies, rooms, view};
 
 /// An engine type that can be mounted.
@@ -60,6 +61,8 @@ pub struct Settings {
     pub metrics: MetricsShown,
     /// The log, to be followed and to be told how much to tell.
     pub log: Arc<dyn Log>,
+    /// Who is told of requests that have ended; `None` where nothing is traced.
+    pub traces: Option<Traced>,
 }
 
 /// How `sys/metrics` shows metrics.

@@ -12,18 +12,21 @@
 //! `Engine`, so no request can name them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use daypass_sdk::{Error, Operation};
 
 use crate::cors::Decision;
 use crate::http::{HttpRequest, HttpResponse};
 use crate::in_flight::Flight;
+use crate::metrics::Stage;
 use crate::node::{Core, Inner, Unsealed};
 use crate::respond::{Answer, refusal, write};
 use crate::stages::parse::{Outcome, Parsed, parse};
 use crate::stages::record::{Exchange, Late};
 use crate::stages::wrap::Wrapped;
 use crate::stages::{admit, bind, door, identify, intent, judge, record, run, wrap};
+use crate::traces::Open;
 use crate::{revoke, rooms};
 
 impl Core {
@@ -38,19 +41,27 @@ impl Core {
             }
             Some(Decision::Refused) => return write(Answer::refused(403, vec!["origin not allowed".to_owned()])),
         };
-        let mut response = self.answer(request).await;
+        let trace = inner.settings.traces.as_ref().and_then(|traced| Open::begin(traced, &inner.clock, &*inner.entropy, &request));
+        let mut response = self.answer(request, trace.clone()).await;
         inner.metrics.answered(response.status);
+        if let Some(trace) = trace {
+            trace.answered(response.status);
+        }
         response.headers.extend(cors);
         response
     }
 
-    async fn answer(&self, request: HttpRequest) -> HttpResponse {
+    async fn answer(&self, request: HttpRequest, trace: Option<Arc<Open>>) -> HttpResponse {
         let inner = &self.inner;
         let method = request.method.clone();
         let mut parsed = match parse(request, &inner.settings.limits, &*inner.entropy) {
             Outcome::Parsed(parsed) => parsed,
             Outcome::Answer(answer) => return answer,
         };
+        if let Some(trace) = &trace {
+            trace.has_id(&parsed.id);
+        }
+        parsed.trace = trace;
         let _until_answered = inner.in_flight.enter(Flight {
             id: parsed.id.clone(),
             started: inner.clock.now(),
@@ -74,6 +85,7 @@ impl Core {
 async fn serve(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed) -> Answer {
     let began = inner.clock.elapsed();
     let routed = door::find(parsed, unsealed.table.load_full());
+    tell_way(parsed, &routed);
     let (mut answer, routed) = match admit::admit(inner, unsealed, parsed, &routed) {
         Ok(admitted) => {
             let (mut answer, routed) = admitted_to(inner, unsealed, parsed, routed, &admitted).await;
@@ -85,9 +97,28 @@ async fn serve(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, parsed: &Parsed) ->
             (turn_away(inner, unsealed, parsed, &routed, *refused).await, routed)
         }
     };
+    tell_way(parsed, &routed);
     answer.for_aws_sdks = routed.support.for_aws_sdks;
     inner.metrics.request(routed.mount_type(), routed.login().is_some(), inner.clock.elapsed().saturating_sub(began));
     answer
+}
+
+/// Tells a trace where the request goes. Once before the work, so that it is known of a request that is given up, and once when it is done.
+fn tell_way(parsed: &Parsed, routed: &door::Routed) {
+    if let (Some(trace), Some(live)) = (&parsed.trace, &routed.live) {
+        let pattern = routed.found.as_ref().and_then(|found| live.engine.pattern(found));
+        trace.led_to(&live.row.kind, &live.row.path, pattern);
+    }
+}
+
+/// A stage that began at that moment is over: the metrics count how long it took, and the trace is told. Returns this moment.
+fn over(inner: &Inner, parsed: &Parsed, stage: Stage, began: Duration) -> Duration {
+    let now = inner.clock.elapsed();
+    inner.metrics.stage(stage, now.saturating_sub(began));
+    if let Some(trace) = &parsed.trace {
+        trace.stage(stage, began, now);
+    }
+    now
 }
 
 /// Refuses a request that is over its quota. It is put on record only where that is configured: the record would be the larger work.
@@ -122,7 +153,7 @@ async fn admitted_to(
     // The caller's token is read first, though nothing is decided by it yet: that read tells in which configuration the door is to be found.
     let began = inner.clock.elapsed();
     let (routed, identified) = identify::identify(inner, unsealed, parsed, routed, admitted).await;
-    inner.metrics.identify.took(inner.clock.elapsed().saturating_sub(began));
+    over(inner, parsed, Stage::Identify, began);
     let (identified, refused) = match identified {
         Ok(identified) => (identified, None),
         Err(error) => (identify::Identified::nobody(), Some(error)),
@@ -190,14 +221,13 @@ async fn work(
     let exchange = Exchange { parsed, routed, identified, operation, engine_version };
     let began = inner.clock.elapsed();
     let on_record = record::request(unsealed, &*inner.clock, &exchange, judged.as_ref()).await;
-    let recorded_at = inner.clock.elapsed();
-    inner.metrics.audit.took(recorded_at.saturating_sub(began));
+    let recorded_at = over(inner, parsed, Stage::Audit, began);
     let mut late = None;
     let result = async {
         let (recorded, to_come) = on_record.inspect_err(|_| inner.metrics.audit_request_failures.add())?;
         late = to_come;
         let ran = run::run(inner, unsealed, parsed, routed, judged?, &recorded).await;
-        inner.metrics.run.took(inner.clock.elapsed().saturating_sub(recorded_at));
+        over(inner, parsed, Stage::Run, recorded_at);
         let ran = ran?;
         let bound = bind::bind(inner, unsealed, parsed, routed, identified, ran).await?;
         wrap::wrap(inner, unsealed, parsed, bound).await

@@ -14,6 +14,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use daypass_base::Seconds;
+use daypass_base::trace::Ratio;
+use daypass_otlp::Endpoint;
 
 use listener::Listener;
 
@@ -41,7 +43,7 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     /// Whether the web UI is served.
     pub(crate) ui: bool,
-    /// Metrics.
+    /// Metrics and traces.
     pub(crate) telemetry: Telemetry,
     /// Whether memory may be written to swap.
     pub(crate) disable_mlock: bool,
@@ -99,7 +101,7 @@ pub(crate) enum Seal {
     Shamir,
 }
 
-/// Metrics.
+/// Metrics and traces.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Telemetry {
     /// How long Prometheus finds a metric after its last change; zero means that `sys/metrics` has no Prometheus format.
@@ -108,6 +110,17 @@ pub(crate) struct Telemetry {
     pub(crate) disable_hostname: bool,
     /// What names of metrics begin with; absent means `vault`.
     pub(crate) prefix: Option<String>,
+    /// Where traces of requests go; absent means that there are none.
+    pub(crate) traces: Option<Traces>,
+}
+
+/// Traces of requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Traces {
+    /// The collector.
+    pub(crate) endpoint: Endpoint,
+    /// The share of requests that are traced where the caller does not say; absent means all.
+    pub(crate) ratio: Option<Ratio>,
 }
 
 /// Something in a file that was read and does nothing, or does something else than it says.

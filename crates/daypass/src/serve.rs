@@ -6,6 +6,7 @@ mod dev;
 mod listen;
 mod log;
 mod process;
+mod traces;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -18,6 +19,7 @@ use daypass_base::{Clock, Entropy, Seconds, Secret, SystemClock, SystemEntropy};
 use daypass_core::{Core, Limits, MetricsShown, Prefixing, SealKind, Settings, SystemTtls};
 use daypass_engines::registry::{self, Outside};
 use daypass_idp::LiveIdp;
+use daypass_otlp::Exporter;
 use daypass_sandbox::Running;
 use daypass_server::{Lanes, Server};
 use daypass_storage::Backend;
@@ -72,6 +74,7 @@ struct Parts {
     core: Core,
     backend: Arc<dyn Backend>,
     sandbox: Option<Running>,
+    traces: Option<Exporter>,
 }
 
 async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>, lanes: Arc<Lanes>) -> Result<(), String> {
@@ -84,7 +87,8 @@ async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>, lane
     let scheme = if reloaders.is_empty() { "http" } else { "https" };
     let listening = bound.addresses.first().map_or("127.0.0.1:8200", String::as_str);
     let api_addr = config.api_addr.clone().unwrap_or_else(|| format!("{scheme}://{listening}"));
-    let settings = settings(args, &config, &api_addr, backend.kind(), log);
+    let (traced, exporter) = config.telemetry.traces.as_ref().map(|wanted| traces::start(wanted, &clock, &entropy)).transpose()?.unzip();
+    let settings = Settings { traces: traced, ..settings(args, &config, &api_addr, backend.kind(), log) };
     let aws = Arc::new(LiveAws::new(Arc::clone(&clock), aws_settings(sandbox.as_ref(), dev::session_min(args)?)));
     let factories = registry::all(&Outside { aws, idp: Arc::new(LiveIdp::new(Arc::clone(&clock))) });
     let core = Core::new(Arc::clone(&backend), Arc::clone(&clock), entropy, settings, factories);
@@ -105,7 +109,7 @@ async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>, lane
     process::notify_ready();
     let hooks = process::Hooks { reloaders, core: core.clone() };
     process::wait(&hooks).await?;
-    finish(Parts { servers, core, backend, sandbox }).await;
+    finish(Parts { servers, core, backend, sandbox, traces: exporter }).await;
     Ok(())
 }
 
@@ -122,6 +126,9 @@ async fn finish(parts: Parts) {
         tracing::warn!(connections = cut, "connections were cut off after {} seconds", GRACE.as_secs());
     }
     parts.core.seal().await;
+    if let Some(exporter) = parts.traces {
+        exporter.end().await;
+    }
     parts.backend.close().await;
     if let Some(sandbox) = parts.sandbox {
         sandbox.stop().await;
@@ -198,6 +205,7 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str, l
         sanitized: sanitized(config, api_addr, storage, ttls),
         metrics: metrics_shown(&config.telemetry),
         log,
+        traces: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daypass_base::trace::{Called, Outside};
 use daypass_base::{ClientChain, Clock, Entropy, Seconds, Secret, Upload};
 
 use crate::{MountIdentity, Operation, Result, Store};
@@ -30,6 +31,21 @@ impl Cx {
     /// A signed token that says which mount this is, for one audience: see [`MountIdentity::token`].
     pub async fn identity_token(&self, audience: &str, ttl: Seconds) -> Result<Secret<String>> {
         self.identity.token(audience, ttl).await
+    }
+
+    /// Does `work`, which asks a service for something, and notes it where the request is traced. Both names are told to whoever reads traces:
+    /// the service's own words, such as `STS` and `AssumeRole`.
+    pub async fn asking<T, E>(
+        &self,
+        service: &'static str,
+        action: &'static str,
+        work: impl Future<Output = std::result::Result<T, E>>,
+    ) -> std::result::Result<T, E> {
+        let Some(outside) = &self.request.outside else { return work.await };
+        let began = self.clock.elapsed();
+        let done = work.await;
+        outside.note(Called { service, action, began, ended: self.clock.elapsed(), failed: done.is_err() });
+        done
     }
 
     /// Names below a prefix of the mount's storage, as [`Store::page`] gives them: the part of them that the caller asked for.
@@ -100,6 +116,8 @@ pub struct Request {
     pub presented: Option<Secret<String>>,
     /// The body of a request that is read while it comes: for the few endpoints of the core that take one.
     pub upload: Option<Upload>,
+    /// Where calls to others are noted; `None` where the request is not traced. See [`Cx::asking`].
+    pub outside: Option<Arc<Outside>>,
     /// Time left until the request is given up; every outside call has to end before.
     pub deadline: Duration,
 }

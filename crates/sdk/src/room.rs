@@ -24,6 +24,8 @@ pub struct Room<E> {
 pub struct Found {
     /// Number of the endpoint.
     pub endpoint: usize,
+    /// Which of its patterns it was.
+    pub pattern: usize,
     /// What the path captured.
     pub captures: Captures,
 }
@@ -80,7 +82,7 @@ impl<E: Engine> Room<E> {
         for (number, which) in candidates {
             let pattern = self.endpoints.get(*number)?.patterns.get(*which)?;
             if let Some(captures) = pattern.matches(path) {
-                return Some(Found { endpoint: *number, captures });
+                return Some(Found { endpoint: *number, pattern: *which, captures });
             }
         }
         None
@@ -97,6 +99,8 @@ impl<E: Engine> Default for Room<E> {
 pub trait Mounted: Send + Sync + 'static {
     /// Finds the endpoint for a path below the mount.
     fn find(&self, path: &str) -> Option<Found>;
+    /// The pattern that the path matched, as OpenAPI writes it: what a path is called where the path itself is nobody's business.
+    fn pattern(&self, found: &Found) -> Option<String>;
     /// What the endpoint says of itself.
     fn support(&self, found: &Found, operation: Operation) -> Support;
     /// Names, in lower case, of the operation's fields that read a text as a list: policies judge each part.
@@ -149,6 +153,10 @@ impl<E: Engine> Instance<E> {
 impl<E: Engine> Mounted for Instance<E> {
     fn find(&self, path: &str) -> Option<Found> {
         self.room.find(path)
+    }
+
+    fn pattern(&self, found: &Found) -> Option<String> {
+        self.endpoint(found)?.patterns.get(found.pattern).map(crate::Pattern::openapi)
     }
 
     fn support(&self, found: &Found, operation: Operation) -> Support {

@@ -13,7 +13,7 @@ use daypass_aws::{Aws, FakeAws};
 use daypass_barrier::Share;
 use daypass_base::Clock;
 use daypass_base::sim::{SeededEntropy, SimClock};
-use daypass_core::{Core, Limits, MetricsShown, Prefixing, SealKind, Settings, SystemTtls};
+use daypass_core::{Core, Limits, MetricsShown, Prefixing, SealKind, Settings, SystemTtls, Traced};
 use daypass_engines::registry::{self, Outside};
 use daypass_idp::ScriptedIdp;
 use daypass_sdk::Factory;
@@ -39,6 +39,7 @@ pub struct Setup {
     folder: Option<Arc<TempDir>>,
     log: Arc<TestLog>,
     metrics: MetricsShown,
+    traces: Option<Traced>,
 }
 
 impl Default for Setup {
@@ -57,6 +58,7 @@ impl Default for Setup {
             folder: None,
             log: Arc::default(),
             metrics: MetricsShown::default(),
+            traces: None,
         }
     }
 }
@@ -96,6 +98,13 @@ impl Setup {
     #[must_use]
     pub fn metrics(mut self, shown: MetricsShown) -> Self {
         self.metrics = shown;
+        self
+    }
+
+    /// With traces of requests, for this one.
+    #[must_use]
+    pub fn traced(mut self, traced: Traced) -> Self {
+        self.traces = Some(traced);
         self
     }
 
@@ -145,6 +154,7 @@ impl Setup {
             sanitized: json!({}),
             metrics: self.metrics.clone(),
             log: Arc::clone(&self.log) as Arc<_>,
+            traces: self.traces.clone(),
         };
         Core::new(Arc::clone(&self.backend), Arc::new(self.clock.clone()), Arc::new(SeededEntropy::new(self.seed)), settings, factories)
     }

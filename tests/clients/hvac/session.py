@@ -13,6 +13,7 @@ from hvac import exceptions
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from certificates import Authority, Behind  # noqa: E402
 from cluster import Cluster  # noqa: E402
+from collector import Collector, Traced  # noqa: E402
 from github import GitHub  # noqa: E402
 from issuer import Issuer  # noqa: E402
 from proof import SANDBOX, SERVER, TOKEN, Proof  # noqa: E402
@@ -480,9 +481,66 @@ def iam_logins():
     root.sys.disable_auth_method("aws")
 
 
+def traces():
+    """Spans of a server of its own, decoded with OpenTelemetry's own messages."""
+    collector, token = Collector(), prove.secret("hvs-root-of-the-traced-server")
+    with Traced(collector, token) as server:
+        client = hvac.Client(url=server.url, token=token)
+        client.sys.enable_secrets_engine("aws", path="cloud")
+        role = "arn:aws:iam::111111111111:role/ecr-staging"
+        client.secrets.aws.create_or_update_role("deploy", "assumed_role", role_arns=role, mount_point="cloud")
+        minted = client.secrets.aws.generate_credentials("deploy", endpoint="sts", mount_point="cloud")
+        hidden = [prove.secret(minted["data"][name]) for name in ("secret_key", "security_token")]
+        client.secrets.kv.v2.create_or_update_secret("hidden-path", {"hidden-key": "hidden-value"})
+        client.session.headers["traceparent"] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        client.sys.list_mounted_secrets_engines()
+        client.session.headers["traceparent"] = "00-5bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+        client.sys.list_mounted_secrets_engines()
+        for _ in range(300):
+            if collector.requests:
+                break
+            time.sleep(0.1)
+        prove("traces reach a collector behind TLS, which asked for patience first", collector.requests and collector.refused == 1)
+        client.session.headers.pop("traceparent")
+        last = client.secrets.kv.v2.read_secret_version("hidden-path", raise_on_deleted_version=True)["request_id"]
+        said = server.end()
+    path, head = collector.heads[-1]
+    head = {name.lower(): value for name, value in head.items()}
+    prove("as protobuf over HTTP, with the headers of the environment",
+          path == "/v1/traces" and head["content-type"] == "application/x-protobuf" and head["authorization"] == "Bearer for-the-collector", head)
+
+    def known(span):
+        return {one.key: one.value.int_value if one.value.HasField("int_value") else one.value.string_value for one in span.attributes}
+
+    found = collector.traces()
+    by_request = {known(spans[0]).get("daypass.request_id"): spans for spans in found.values()}
+    mint = by_request.get(minted["request_id"], [])
+    names = [span.name for span in mint]
+    prove("the trace of a mint carries the id of its answer", names == ["POST /v1/cloud/sts/{name}", "identify", "audit", "run", "STS.AssumeRole"], names)
+    request, *stages, sts = mint
+    facts = known(request)
+    prove("it says what was asked, by declared names", facts["http.request.method"] == "POST" and facts["http.response.status_code"] == 200
+          and facts["http.route"] == "/v1/cloud/sts/{name}" and facts["daypass.mount.type"] == "aws" and facts["daypass.mount.path"] == "cloud/", facts)
+    prove("a server span with its stages, and the call to STS below the last", request.kind == request.SPAN_KIND_SERVER and request.parent_span_id == b""
+          and all(stage.parent_span_id == request.span_id and stage.kind == stage.SPAN_KIND_INTERNAL for stage in stages)
+          and sts.parent_span_id == stages[-1].span_id and sts.kind == sts.SPAN_KIND_CLIENT)
+    prove("whose times fit into each other", all(request.start_time_unix_nano <= span.start_time_unix_nano <= span.end_time_unix_nano
+          <= request.end_time_unix_nano for span in mint) and abs(request.end_time_unix_nano / 1e9 - time.time()) < 120)
+    kept = found.get("4bf92f3577b34da6a3ce929d0e0e4736", [])
+    prove("a caller's own trace goes on", [span.parent_span_id.hex() for span in kept][:1] == ["00f067aa0ba902b7"] and known(kept[0])["http.route"] == "/v1/sys/mounts")
+    prove("one that it does not keep is left out", "5bf92f3577b34da6a3ce929d0e0e4736" not in found)
+    prove("what was still there when the server ended came too", last in by_request)
+    resource = {one.key: one.value.string_value for one in collector.requests[0].resource_spans[0].resource.attributes}
+    prove("the sender says who it is", resource["service.name"] == "daypass" and resource["service.version"] != "", resource)
+    secrets = [token, *hidden, "hidden-path", "hidden-key", "hidden-value"]
+    prove("nothing that a client sent is in them", not any(secret.encode() in collector.raw for secret in secrets))
+    prove("nor is what authorises us in the server's log", "for-the-collector" not in said and "spans of traces were dropped" not in said)
+
+
 second_factors()
 github()
 if SANDBOX:
     iam_logins()
     aws()
+    traces()
 prove.end()

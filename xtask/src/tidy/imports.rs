@@ -5,12 +5,13 @@ use serde_json::Value;
 
 /// Our crates and their floor. One may import what stands on a lower floor, never its neighbours: that keeps engines and
 /// core apart, and the sandbox out of everything but the binary.
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 14] = [
     ("daypass-base", 0),
     ("daypass-audit", 1),
     ("daypass-aws", 1),
     ("daypass-barrier", 1),
     ("daypass-idp", 1),
+    ("daypass-otlp", 1),
     ("daypass-policy", 1),
     ("daypass-sandbox", 1),
     ("daypass-sdk", 1),

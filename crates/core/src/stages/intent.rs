@@ -44,6 +44,7 @@ pub(crate) async fn decide(inner: &Arc<Inner>, parsed: &Parsed, routed: &Routed,
         wrap_ttl: parsed.wrap_ttl,
         presented: if live.row.builtin { presented(parsed) } else { None },
         upload: parsed.upload.clone(),
+        outside: parsed.trace.as_ref().map(|trace| trace.outside()),
         deadline: inner.settings.limits.request_seconds.duration(),
     };
     let mut operation = parsed.operation;

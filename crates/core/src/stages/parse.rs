@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::http::{Body, HttpRequest, HttpResponse, is_upload};
 use crate::identity::mfa::factors::Factors;
 use crate::respond::{Answer, Content, write};
+use crate::traces::Open;
 use crate::{ids, json};
 
 /// A request that can be understood.
@@ -49,6 +50,8 @@ pub(crate) struct Parsed {
     pub(crate) options: bool,
     /// As sent, for audit.
     pub(crate) uri: String,
+    /// Its trace, if it is traced.
+    pub(crate) trace: Option<Arc<Open>>,
     _proof: (),
 }
 
@@ -111,6 +114,7 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
         uri: uri.to_string(),
         options: method == Method::OPTIONS,
         headers,
+        trace: None,
         _proof: (),
     })
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use daypass_base::hcl::{self, Block, Form, Item, nearest};
 
 use super::section::{Section, expected};
-use super::{Config, Findings, Log, Seal, Storage, Telemetry, known, listener};
+use super::{Config, Endpoint, Findings, Log, Seal, Storage, Telemetry, Traces, known, listener};
 
 /// Reads a text. What cannot be read is noted; the rest is returned, so that all mistakes come to light at once.
 pub(super) fn document(file: &Path, text: &str, environment: &impl Fn(&str) -> Option<String>, findings: &mut Findings) -> Config {
@@ -200,7 +200,31 @@ fn telemetry(top: &mut Section<'_>, findings: &mut Findings) -> Telemetry {
         prometheus_retention: section.seconds("prometheus_retention_time", findings),
         disable_hostname: section.flag("disable_hostname", findings).unwrap_or_default(),
         prefix: section.text("metrics_prefix", findings),
+        traces: traces(&mut section, findings),
     };
     section.finish(known::TELEMETRY, findings);
     telemetry
+}
+
+/// Where traces go. A share alone is a mistake: whoever writes it believes that there are traces.
+fn traces(section: &mut Section<'_>, findings: &mut Findings) -> Option<Traces> {
+    let ratio = section.share("otlp_traces_ratio", findings);
+    let Some(text) = section.text("otlp_traces_endpoint", findings) else {
+        if ratio.is_some() {
+            section.wrong(
+                section.line_of("otlp_traces_ratio"),
+                "otlp_traces_ratio",
+                "there are no traces without otlp_traces_endpoint",
+                findings,
+            );
+        }
+        return None;
+    };
+    match Endpoint::parse(&text) {
+        Ok(endpoint) => Some(Traces { endpoint, ratio }),
+        Err(wrong) => {
+            section.wrong(section.line_of("otlp_traces_endpoint"), "otlp_traces_endpoint", &wrong, findings);
+            None
+        }
+    }
 }

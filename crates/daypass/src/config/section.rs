@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use daypass_base::Seconds;
 use daypass_base::hcl::{Item, Kind, Value, nearest};
+use daypass_base::trace::Ratio;
 
 use super::Findings;
 use super::known::Ignored;
@@ -95,6 +96,17 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A share of a whole: a number from 0 to 1, also in quotes.
+    pub(super) fn share(&mut self, key: &'static str, findings: &mut Findings) -> Option<Ratio> {
+        self.read(key, findings, |value| {
+            let share = match &value.kind {
+                Kind::Float(share) => Some(*share),
+                _ => value.as_text().and_then(|text| text.trim().parse().ok()),
+            };
+            share.and_then(Ratio::of).ok_or_else(|| expected("a number from 0 to 1", value))
+        })
+    }
+
     /// A list of texts, also one text with commas.
     pub(super) fn texts(&mut self, key: &'static str, findings: &mut Findings) -> Vec<String> {
         self.read(key, findings, texts).unwrap_or_default()
@@ -150,6 +162,7 @@ pub(super) fn expected(what: &str, value: &Value) -> String {
     let shown = match &value.kind {
         Kind::Text(text) if text.len() <= 40 => format!("{text:?}"),
         Kind::Int(number) => number.to_string(),
+        Kind::Float(number) => number.to_string(),
         Kind::Bool(flag) => flag.to_string(),
         _ => value.kind_name().to_owned(),
     };

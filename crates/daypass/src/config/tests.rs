@@ -53,6 +53,8 @@ const EVERYTHING: &str = r#"
       prometheus_retention_time = "30s"
       disable_hostname = true
       metrics_prefix = "dp"
+      otlp_traces_endpoint = "https://otlp.example.com/v1/traces"
+      otlp_traces_ratio = 0.25
     }
     listener "tcp" {
       address = "0.0.0.0:8200"
@@ -108,6 +110,8 @@ fn every_key_arrives() {
     assert_eq!(config.storage, Some(Storage::Sqlite { path: "/var/lib/daypass/daypass.db".into() }));
     assert_eq!(config.seal, Seal::KeyFile { path: "/etc/daypass/seal.key".into() });
     assert_eq!(config.telemetry.prometheus_retention, Some(Seconds(30)));
+    let traces = config.telemetry.traces.as_ref().unwrap();
+    assert_eq!((traces.endpoint.host(), traces.ratio), ("otlp.example.com", Ratio::of(0.25)));
     let [tcp, unix] = config.listeners.as_slice() else { panic!("two listeners") };
     let tls = tcp.tls.as_ref().unwrap();
     assert_eq!(tcp.place, Place::Tcp("0.0.0.0:8200".into()));
@@ -342,4 +346,39 @@ fn blocks_of_addresses_hold_their_addresses() {
         assert_eq!(Cidr::parse(block).unwrap().contains(address.parse().unwrap()), expected, "{block} {address}");
     }
     assert!(["10.0.0.0/33", "x", "1.2.3", "1.2.3.4/x"].iter().all(|text| Cidr::parse(text).is_none()));
+}
+
+#[test]
+fn traces_go_where_they_are_told_and_nowhere_else() {
+    let read_one = |inside: &str| read(&[&format!("telemetry {{\n{inside}\n}}")]);
+    let traces = |inside: &str| read_one(inside).unwrap().0.telemetry.traces;
+    assert_eq!(traces(""), None);
+    assert_eq!(traces("otlp_traces_endpoint = \"\""), None);
+    let url = "otlp_traces_endpoint = \"http://127.0.0.1:4318/v1/traces\"";
+    assert_eq!(traces(url).unwrap().ratio, None);
+    for (share, ratio) in [("1", 1.0), ("0", 0.0), ("0.001", 0.001), ("\"0.5\"", 0.5)] {
+        assert_eq!(traces(&format!("{url}\notlp_traces_ratio = {share}")).unwrap().ratio, Ratio::of(ratio), "{share}");
+    }
+    for (inside, wrong) in [
+        (
+            "otlp_traces_endpoint = \"collector:4317\"",
+            "0.hcl:2: telemetry: otlp_traces_endpoint: \"collector:4317\" cannot be used: it must begin with http:// or https://; write it as \"http://127.0.0.1:4318/v1/traces\"",
+        ),
+        (
+            "otlp_traces_endpoint = 5",
+            "0.hcl:2: telemetry: otlp_traces_endpoint: \"5\" cannot be used: it must begin with http:// or https://; write it as \"http://127.0.0.1:4318/v1/traces\"",
+        ),
+        (&format!("{url}\notlp_traces_ratio = 1.5"), "0.hcl:3: telemetry: otlp_traces_ratio: a number from 0 to 1 was expected, not 1.5"),
+        (
+            &format!("{url}\notlp_traces_ratio = \"half\""),
+            "0.hcl:3: telemetry: otlp_traces_ratio: a number from 0 to 1 was expected, not \"half\"",
+        ),
+        ("otlp_traces_ratio = 0.5", "0.hcl:2: telemetry: otlp_traces_ratio: there are no traces without otlp_traces_endpoint"),
+        (
+            "otlp_trace_endpoint = \"x\"",
+            "0.hcl:2: telemetry: otlp_trace_endpoint: nobody knows this key; did you mean otlp_traces_endpoint?",
+        ),
+    ] {
+        assert_eq!(read_one(inside).unwrap_err(), [wrong], "{inside}");
+    }
 }

@@ -19,7 +19,7 @@ use crate::cli::server::ServerArgs;
 use crate::config::Config;
 
 /// Loggers by the names that `sys/loggers` has, with the modules that write to them. The longest module that fits counts.
-const LOGGERS: [(&str, &[&str]); 12] = [
+const LOGGERS: [(&str, &[&str]); 13] = [
     ("audit", &["daypass_audit", "daypass_core::audit"]),
     ("auth", &["daypass_engines::auth", "daypass_idp"]),
     ("aws", &["daypass_aws", "daypass_engines::aws_keys", "daypass_engines::secrets::aws"]),
@@ -32,6 +32,7 @@ const LOGGERS: [(&str, &[&str]); 12] = [
     ("secrets", &["daypass_engines::secrets"]),
     ("server", &["daypass"]),
     ("storage", &["daypass_storage"]),
+    ("traces", &["daypass_otlp"]),
 ];
 
 /// Sets what passes a filter.
@@ -189,6 +190,7 @@ mod tests {
             ("daypass_engines::secrets::aws::users", "aws"),
             ("daypass_engines::aws_keys::rotation", "aws"),
             ("daypass_engines::secrets::transit", "secrets"),
+            ("daypass_otlp::worker", "traces"),
             ("hyper::proto", "hyper"),
         ];
         for (module, name) in cases {

@@ -46,6 +46,7 @@ mod seal;
 mod snapshots;
 mod token_model;
 mod tokens;
+mod traces;
 mod transit;
 mod tuning;
 mod ui;

@@ -37,6 +37,9 @@ pub(crate) async fn answer(inner: &Arc<Inner>, parsed: &Parsed) -> Option<Answer
     if parsed.operation == Operation::Help {
         return None;
     }
+    if let Some(trace) = &parsed.trace {
+        trace.led_to("system", "sys/", inner.status_room.pattern(&found));
+    }
     let operation = if parsed.operation == Operation::List { return Some(Answer::refused(405, Vec::new())) } else { parsed.operation };
     if parsed.options || !inner.status_room.support(&found, operation).operation {
         return Some(Answer::refused(405, Vec::new()));

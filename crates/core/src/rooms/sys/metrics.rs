@@ -79,8 +79,23 @@ async fn families(inner: &Inner, unsealed: &Unsealed) -> Result<Vec<Family>> {
     all.extend(lease_quotas(unsealed));
     all.extend(inner.metrics.families());
     all.extend(audit(&unsealed.audit.health()));
+    all.extend(traces(inner));
     all.extend(memory());
     Ok(all)
+}
+
+/// What became of traces, where they are on.
+fn traces(inner: &Inner) -> Vec<Family> {
+    let Some(traced) = &inner.settings.traces else { return Vec::new() };
+    let counts = traced.sink.counts();
+    vec![
+        counter("daypass.trace.spans_sent", "Spans that the collector took.", counts.sent),
+        counter(
+            "daypass.trace.spans_dropped",
+            "Spans that are lost: the queue was full, or the collector did not take them.",
+            counts.dropped,
+        ),
+    ]
 }
 
 /// The lease-count quotas. Their names are the operator's own.

@@ -88,6 +88,7 @@ impl Server {
             sanitized: json!({}),
             metrics: crate::node::MetricsShown::default(),
             log: Arc::new(crate::log::Unwritten),
+            traces: None,
         };
         let (clock, entropy) = (SimClock::default(), Arc::new(SeededEntropy::new(7)));
         let core = Core::new(Arc::new(MemoryBackend::new()), Arc::new(clock.clone()), entropy, settings, factories);

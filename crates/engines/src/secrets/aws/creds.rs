@@ -186,6 +186,15 @@ impl Grant {
         ))
     }
 
+    /// The action of STS that it takes.
+    fn action(&self) -> &'static str {
+        match self {
+            Self::Assume { .. } => "AssumeRole",
+            Self::Federate(_) => "GetFederationToken",
+            Self::Session(_) => "GetSessionToken",
+        }
+    }
+
     fn lifetime(&self) -> Seconds {
         match self {
             Self::Assume { input, .. } => input.duration,
@@ -262,7 +271,8 @@ impl Asking<'_> {
             _ => None,
         };
         let call = Call { target: way.as_ref().unwrap_or(self.call.target), ..self.call };
-        let credential = self.engine.mint(call, grant).await?;
+        let action = grant.action();
+        let credential = self.cx.asking("STS", action, self.engine.mint(call, grant)).await?;
         place.minted();
         Ok(credential)
     }
@@ -284,7 +294,7 @@ impl Asking<'_> {
         };
         let same = Same { caller: None, role: (String::new(), 0), config: self.versions.1, input: input.clone() };
         let minted = self.engine.kept.get(self.cx, same, Window::HOP, || async {
-            let made = self.engine.aws.assume_role(self.call, input).await;
+            let made = self.cx.asking("STS", "AssumeRole", self.engine.aws.assume_role(self.call, input)).await;
             match made {
                 Ok(credential) => Ok(Minted { at: self.cx.clock.now(), credential, session_name: String::new() }),
                 Err(error) => Err(self.engine.refused(self.call.target, "Error assuming the role on the way (via_role_arn)", error).await),
