@@ -203,14 +203,26 @@ impl Tokens {
                 self.find_batch(known).await
             }
             Presented::Service { id, secret } => {
-                let (found, config_version) = self.rows.find::<TokenRow>(&token_key(id)).await?;
-                let Some(Found { value: row, version }) = found else { return Ok((None, config_version)) };
-                let mac = self.rows.barrier().mac(Purpose::Token, secret.expose());
-                let genuine: bool = mac.as_slice().ct_eq(&row.mac).into();
-                let alive = genuine && self.is_alive(&row);
-                Ok((alive.then_some(Known { id, row, version, batch: false }), config_version))
+                let (stored, config_version) = self.genuine(id, &secret).await?;
+                Ok((stored.filter(|known| self.is_alive(&known.row)), config_version))
             }
             Presented::Nonsense => Ok((None, self.config_version().await?)),
+        }
+    }
+
+    /// The row of this id, whether it lives or not, if the secret is its own.
+    async fn genuine(&self, id: TokenId, secret: &Secret<Vec<u8>>) -> Result<(Option<Known>, u64)> {
+        let (found, config_version) = self.rows.find::<TokenRow>(&token_key(id)).await?;
+        let known = found.map(|Found { value: row, version }| Known { id, row, version, batch: false });
+        let mac = self.rows.barrier().mac(Purpose::Token, secret.expose());
+        Ok((known.filter(|known| mac.as_slice().ct_eq(&known.row.mac).into()), config_version))
+    }
+
+    /// The stored token that a client presented, also when its time is over: what revokes it ends it for good, even if the clock is put back.
+    pub(crate) async fn stored(&self, presented: &Secret<String>) -> Result<Option<Known>> {
+        match present(presented, self.rows.barrier()) {
+            Presented::Service { id, secret } => Ok(self.genuine(id, &secret).await?.0),
+            Presented::Batch(_) | Presented::Nonsense => Ok(None),
         }
     }
 
@@ -234,8 +246,12 @@ impl Tokens {
 
     /// The row of a live token, by id.
     pub(crate) async fn by_id(&self, id: TokenId) -> Result<Option<Known>> {
-        let (Some(Found { value: row, version }), _) = self.rows.find::<TokenRow>(&token_key(id)).await? else { return Ok(None) };
-        Ok(self.is_alive(&row).then_some(Known { id, row, version, batch: false }))
+        Ok(self.stored_by_id(id).await?.filter(|known| self.is_alive(&known.row)))
+    }
+
+    async fn stored_by_id(&self, id: TokenId) -> Result<Option<Known>> {
+        let (found, _) = self.rows.find::<TokenRow>(&token_key(id)).await?;
+        Ok(found.map(|Found { value: row, version }| Known { id, row, version, batch: false }))
     }
 
     fn is_alive(&self, row: &TokenRow) -> bool {
@@ -244,8 +260,13 @@ impl Tokens {
 
     /// The row of a live token, by accessor.
     pub(crate) async fn by_accessor(&self, accessor: &str) -> Result<Option<Known>> {
+        Ok(self.stored_by_accessor(accessor).await?.filter(|known| self.is_alive(&known.row)))
+    }
+
+    /// The same, also of a token whose time is over; see [`Tokens::stored`].
+    pub(crate) async fn stored_by_accessor(&self, accessor: &str) -> Result<Option<Known>> {
         let Some(id) = accessor.get(..22).and_then(ids::decode_id) else { return Ok(None) };
-        let known = self.by_id(TokenId(id)).await?;
+        let known = self.stored_by_id(TokenId(id)).await?;
         Ok(known.filter(|known| known.row.accessor.as_bytes().ct_eq(accessor.as_bytes()).into()))
     }
 

@@ -1,7 +1,9 @@
 //! Tokens over time, in families, and used by many at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use daypass_base::Clock;
 use daypass_storage::evil::{EvilBackend, Fault, Step};
 use daypass_storage::{Backend, Batch, Key, MemoryBackend, Space};
 use daypass_testkit::{Setup, TestServer};
@@ -28,7 +30,7 @@ async fn an_ended_token_is_refused_also_where_no_worker_came_by() {
     let server = TestServer::start().await;
     let token = server.token(json!({ "ttl": "60s" })).await;
     // The clock alone: nobody gets to run in between.
-    server.clock().advance(std::time::Duration::from_mins(1));
+    server.clock().advance(Duration::from_mins(1));
     assert_eq!(server.status_of(&token).await, 403);
     assert_eq!(server.put("auth/token/lookup", json!({ "token": token })).await.refused(403), "bad token");
 }
@@ -321,7 +323,7 @@ async fn tokens_and_cubbyholes_outlive_a_restart_and_end_on_time_after_it() {
     assert_eq!(server.get("cubbyhole/a").token(&token).await.ok().text("/data/x"), "mine");
     server.get("cubbyhole/a").await.refused(404);
     // It ends while no server runs.
-    server.clock().advance(std::time::Duration::from_mins(1));
+    server.clock().advance(Duration::from_mins(1));
     let server = server.restart().await;
     assert_eq!(server.status_of(&token).await, 403);
     server.work().await;
@@ -460,4 +462,24 @@ async fn a_used_up_token_that_waits_for_its_end_is_not_renewed() {
     server.get("auth/token/lookup-self").token(&token).await.ok();
     assert_eq!(server.put("auth/token/renew", json!({ "token": token })).await.refused(400), "token not found");
     assert_eq!(server.put("auth/token/renew-accessor", json!({ "accessor": accessor })).await.refused(400), "token not found");
+}
+
+/// Seen in a simulation: a token whose time was over was revoked before the worker came by, and lived again when the clock was put back.
+#[tokio::test]
+async fn what_is_revoked_after_its_time_stays_revoked_when_the_clock_is_put_back() {
+    for by_accessor in [false, true] {
+        let server = TestServer::start().await;
+        server.put("sys/storage/revocation", json!({ "paused": true })).await.ok();
+        let made = server.put("auth/token/create", json!({ "ttl": "60s" })).await.ok();
+        let (token, accessor) = (made.token(), made.text("/auth/accessor"));
+        server.clock().advance(Duration::from_secs(61));
+        let revoked = if by_accessor {
+            server.put("auth/token/revoke-accessor", json!({ "accessor": accessor })).await
+        } else {
+            server.put("auth/token/revoke", json!({ "token": token })).await
+        };
+        assert_eq!(revoked.ok().status, 204);
+        server.clock().jump_to(server.clock().now() - Duration::from_secs(5));
+        assert_eq!(server.status_of(&token).await, 403);
+    }
 }

@@ -225,8 +225,9 @@ impl Model {
     /// Everything is settled at this moment, and nothing failed since it came due: what ended is gone, with all that hung on it.
     pub(crate) fn settle(&mut self, now: Timestamp) {
         for at in 0..self.tokens.len() {
-            let ends = self.tokens[at].ends;
-            if ends.to <= now && self.troubled < ends.from {
+            let Token { ends, batch, .. } = self.tokens[at];
+            // Nobody remembers the end of a batch token: it is over while the clock says so.
+            if !batch && ends.to <= now && self.troubled < ends.from {
                 self.end(at, Life::Gone);
             }
         }

@@ -14,7 +14,7 @@ pub(super) async fn revoke(room: Arc<TokenRoom>, _: Cx, params: TokenParams) -> 
     if token.expose().starts_with("hvb.") {
         return Err(Error::bad_request("batch tokens cannot be revoked"));
     }
-    match unsealed.tokens.find(&token).await?.0 {
+    match unsealed.tokens.stored(&token).await? {
         Some(known) => revoke::token(&inner, &unsealed, known.id).await,
         None => Ok(()),
     }
@@ -34,7 +34,7 @@ pub(super) async fn revoke_accessor(room: Arc<TokenRoom>, _: Cx, params: Accesso
     if params.accessor.is_empty() {
         return Err(Error::new(daypass_sdk::Kind::InvalidRequest, "missing accessor"));
     }
-    let Some(known) = unsealed.tokens.by_accessor(&params.accessor).await? else {
+    let Some(known) = unsealed.tokens.stored_by_accessor(&params.accessor).await? else {
         return Ok(Reply::nothing().warn("No token found with this accessor"));
     };
     revoke::token(&inner, &unsealed, known.id).await?;
