@@ -212,10 +212,9 @@ impl Tokens {
 
     /// The row of this id, whether it lives or not, if the secret is its own.
     async fn genuine(&self, id: TokenId, secret: &Secret<Vec<u8>>) -> Result<(Option<Known>, u64)> {
-        let (found, config_version) = self.rows.find::<TokenRow>(&token_key(id)).await?;
-        let known = found.map(|Found { value: row, version }| Known { id, row, version, batch: false });
-        let mac = self.rows.barrier().mac(Purpose::Token, secret.expose());
-        Ok((known.filter(|known| mac.as_slice().ct_eq(&known.row.mac).into()), config_version))
+        let (known, config_version) = self.stored_by_id(id).await?;
+        let own = |known: &Known| self.rows.barrier().mac(Purpose::Token, secret.expose()).as_slice().ct_eq(&known.row.mac).into();
+        Ok((known.filter(own), config_version))
     }
 
     /// The stored token that a client presented, also when its time is over: what revokes it ends it for good, even if the clock is put back.
@@ -246,12 +245,13 @@ impl Tokens {
 
     /// The row of a live token, by id.
     pub(crate) async fn by_id(&self, id: TokenId) -> Result<Option<Known>> {
-        Ok(self.stored_by_id(id).await?.filter(|known| self.is_alive(&known.row)))
+        Ok(self.stored_by_id(id).await?.0.filter(|known| self.is_alive(&known.row)))
     }
 
-    async fn stored_by_id(&self, id: TokenId) -> Result<Option<Known>> {
-        let (found, _) = self.rows.find::<TokenRow>(&token_key(id)).await?;
-        Ok(found.map(|Found { value: row, version }| Known { id, row, version, batch: false }))
+    /// The row of this id, whether it lives or not, and the configuration version of that moment.
+    async fn stored_by_id(&self, id: TokenId) -> Result<(Option<Known>, u64)> {
+        let (found, config_version) = self.rows.find::<TokenRow>(&token_key(id)).await?;
+        Ok((found.map(|Found { value: row, version }| Known { id, row, version, batch: false }), config_version))
     }
 
     fn is_alive(&self, row: &TokenRow) -> bool {
@@ -266,7 +266,7 @@ impl Tokens {
     /// The same, also of a token whose time is over; see [`Tokens::stored`].
     pub(crate) async fn stored_by_accessor(&self, accessor: &str) -> Result<Option<Known>> {
         let Some(id) = accessor.get(..22).and_then(ids::decode_id) else { return Ok(None) };
-        let known = self.stored_by_id(TokenId(id)).await?;
+        let (known, _) = self.stored_by_id(TokenId(id)).await?;
         Ok(known.filter(|known| known.row.accessor.as_bytes().ct_eq(accessor.as_bytes()).into()))
     }
 
