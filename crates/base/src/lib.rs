@@ -11,6 +11,7 @@ pub mod entropy;
 pub mod hcl;
 pub mod lenient;
 pub mod limits;
+pub mod percent;
 pub mod recent;
 pub mod secret;
 pub mod sim;

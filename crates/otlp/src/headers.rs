@@ -1,6 +1,6 @@
 //! What a collector wants to see besides the spans, as `OTEL_EXPORTER_OTLP_HEADERS` has it: `NAME=VALUE`, several with commas between.
 
-use daypass_base::Secret;
+use daypass_base::{Secret, percent};
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -36,7 +36,8 @@ impl Headers {
             if OURS.contains(&name) {
                 return Err(refuse("is a header that the server sets itself"));
             }
-            let value = decoded(value.trim()).ok_or_else(|| refuse("has a % that two hexadecimal digits do not follow"))?;
+            let value = percent::decode(value.trim().as_bytes()).and_then(|bytes| String::from_utf8(bytes).ok());
+            let value = value.ok_or_else(|| refuse("has a % that two hexadecimal digits do not follow"))?;
             HeaderValue::from_str(&value).map_err(|_says_no_more| refuse("has a value that no header can have"))?;
             headers.push((name, Secret::new(value)));
             if headers.len() > HEADERS_MAX {
@@ -61,20 +62,6 @@ impl Headers {
             }
         }
     }
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let (high, low) = (char::from(bytes.next()?).to_digit(16)?, char::from(bytes.next()?).to_digit(16)?);
-            out.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use daypass_base::{ClientChain, Entropy, Limits, Seconds, Secret, Upload, duration, lenient};
+use daypass_base::{ClientChain, Entropy, Limits, Seconds, Secret, Upload, duration, lenient, percent};
 use daypass_sdk::{Operation, Page};
 use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
@@ -125,7 +125,7 @@ fn logical_path(raw: &str, query: Option<&str>, limits: &Limits) -> Result<Strin
     if clean != raw || raw == "/v1" {
         return Err(Box::new(redirect(&clean, query)));
     }
-    let decoded = percent_decode(raw).ok_or_else(|| plain(400, "400 Bad Request"))?;
+    let decoded = percent::decode(raw.as_bytes()).ok_or_else(|| plain(400, "400 Bad Request"))?;
     let text = String::from_utf8(decoded).map_err(|_not_text| refused(400, vec!["the path is not valid UTF-8".to_owned()]))?;
     if !printable(&text) {
         return Err(Box::new(HttpResponse { without: ALL_USUAL, ..write(Answer::empty(400)) }));
@@ -319,7 +319,7 @@ fn query_fields(query: &str, limits: &Limits) -> Result<Vec<(String, String)>, B
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let decode = |text: &str| {
-            let decoded = percent_decode(&text.replace('+', " ")).and_then(|bytes| String::from_utf8(bytes).ok());
+            let decoded = percent::decode(text.replace('+', " ").as_bytes()).and_then(|bytes| String::from_utf8(bytes).ok());
             decoded.ok_or_else(|| refused(400, vec![format!("invalid URL escape in the query parameter {text:?}")]))
         };
         fields.push((decode(name)?, decode(value)?));
@@ -386,21 +386,6 @@ pub(crate) fn named_headers(headers: &HeaderMap, names: &[String]) -> BTreeMap<S
         Some((lower, value))
     };
     names.iter().filter_map(pick).collect()
-}
-
-fn percent_decode(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let high = char::from(bytes.next()?).to_digit(16)?;
-            let low = char::from(bytes.next()?).to_digit(16)?;
-            out.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            out.push(byte);
-        }
-    }
-    Some(out)
 }
 
 #[expect(clippy::unnecessary_box_returns, reason = "the error side of every function here: kept small")]

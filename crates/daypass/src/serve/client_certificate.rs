@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use data_encoding::BASE64;
-use daypass_base::ClientChain;
+use daypass_base::{ClientChain, percent};
 use daypass_server::{Peer, TlsFacts};
 use http::HeaderMap;
 use rustls_pki_types::CertificateDer;
@@ -58,7 +58,8 @@ fn decoded(value: &[u8], decoders: &[CertDecoder]) -> Result<Vec<Vec<u8>>, &'sta
                 CertDecoder::Base64 => next.push(base64(&bytes).ok_or("it is not valid base64")?),
                 CertDecoder::Der => next.append(&mut of_pem(&bytes).ok_or("there is no PEM certificate in it")?),
                 CertDecoder::Rfc9440 => next.push(byte_sequence(&bytes).ok_or("it is no byte sequence of RFC 9440, such as :MIIB:")?),
-                CertDecoder::Url => next.push(percent(&bytes).ok_or("it is not valid URL encoding")?),
+                // A plus stays one: it belongs to base64, and those who escape for URLs escape it.
+                CertDecoder::Url => next.push(percent::decode(&bytes).ok_or("it is not valid URL encoding")?),
             }
         }
         certificates = next;
@@ -84,22 +85,6 @@ fn of_pem(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
     let found: Vec<Vec<u8>> =
         CertificateDer::pem_slice_iter(bytes).map(|one| one.map(|der| der.to_vec())).collect::<Result<_, _>>().ok()?;
     (!found.is_empty()).then_some(found)
-}
-
-/// A plus stays one: it belongs to base64, and those who escape for URLs escape it.
-fn percent(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut rest = bytes.iter().copied();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digit = |byte: u8| char::from(byte).to_digit(16);
-            let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
-            out.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            out.push(byte);
-        }
-    }
-    Some(out)
 }
 
 #[cfg(test)]
