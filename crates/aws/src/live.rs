@@ -2,7 +2,6 @@
 //!
 //! Nothing is read or connected before the first call: making a [`LiveAws`] costs nothing. Clients are kept per [`Target`].
 
-mod dial;
 mod ec2;
 mod ecr;
 mod endpoint;

@@ -4,19 +4,15 @@
 
 mod dial;
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::{BoxFuture, Clock};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION, USER_AGENT};
+use daypass_dial::{Broken, ClientConfig};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use http_body_util::Full;
 use tokio::sync::{OnceCell, Semaphore};
 use zeroize::Zeroizing;
 
@@ -26,8 +22,6 @@ use crate::{ANSWER_MAX, Answer, Ask, Idp, IdpError, Payload, Proof, Result, perc
 const CALLS_MAX: usize = 64;
 /// Longest call, whatever its deadline.
 const CALL_MAX: Duration = Duration::from_secs(30);
-/// Bytes kept for reading.
-const BUFFER_MAX: usize = 64 * 1024;
 /// Longest chain of causes that is shown, in characters.
 const DETAIL_MAX: usize = 400;
 
@@ -36,7 +30,7 @@ pub struct LiveIdp {
     clock: Arc<dyn Clock>,
     places: Semaphore,
     /// The system's trust, read once.
-    system: OnceCell<Arc<rustls::ClientConfig>>,
+    system: OnceCell<Arc<ClientConfig>>,
 }
 
 impl LiveIdp {
@@ -49,20 +43,14 @@ impl LiveIdp {
         let host = ask.url.host().to_owned();
         let unreachable = |detail: String| IdpError::Unreachable { host: host.clone(), detail };
         let _place = self.places.acquire().await.map_err(|error| unreachable(error.to_string()))?;
-        let mut request = request(&ask)?;
-        let (stream, proxy) = self.open(&ask).await?;
-        if let Some(proxy) = proxy {
-            // Without a tunnel the proxy has to be told where to.
-            *request.uri_mut() = ask.url.uri().clone();
-            request.headers_mut().extend(proxy.basic_auth().map(|value| (PROXY_AUTHORIZATION, value.clone())));
+        let request = request(&ask)?;
+        let mut line = self.open(&ask).await?;
+        match line.exchange(request, ANSWER_MAX).await {
+            Ok(response) => read(&host, &response),
+            Err(Broken::TooLong(status)) if status.is_redirection() => Err(IdpError::Redirected { host, status: status.as_u16() }),
+            Err(Broken::TooLong(_)) => Err(IdpError::Nonsense(format!("the answer of {host} is longer than {ANSWER_MAX} bytes"))),
+            Err(Broken::Lost(detail)) => Err(unreachable(shortened(&detail))),
         }
-        let handshake = http1::Builder::new().max_buf_size(BUFFER_MAX).handshake(stream).await;
-        let (mut sender, connection) = handshake.map_err(|error| unreachable(causes(&error)))?;
-        let exchange = async {
-            let response = sender.send_request(request).await.map_err(|error| unreachable(causes(&error)))?;
-            read(&host, response).await
-        };
-        driven(exchange, connection).await
     }
 }
 
@@ -80,43 +68,18 @@ impl Idp for LiveIdp {
     }
 }
 
-/// Waits for `work`, which comes from `connection`, and drives the connection meanwhile.
-async fn driven<T>(work: impl Future<Output = T>, connection: impl Future) -> T {
-    let (mut work, mut connection) = (pin!(work), pin!(connection));
-    let mut over = false;
-    poll_fn(|cx| {
-        if let Poll::Ready(done) = work.as_mut().poll(cx) {
-            return Poll::Ready(done);
-        }
-        // How a connection ends reaches the work that waits on it.
-        over = over || connection.as_mut().poll(cx).is_ready();
-        work.as_mut().poll(cx)
-    })
-    .await
-}
-
-async fn read(host: &str, response: Response<Incoming>) -> Result<Answer> {
-    let (head, body) = response.into_parts();
-    let status = head.status.as_u16();
-    if head.status.is_redirection() {
-        return Err(IdpError::Redirected { host: host.to_owned(), status });
+fn read(host: &str, response: &Response<Bytes>) -> Result<Answer> {
+    let status = response.status();
+    if status.is_redirection() {
+        return Err(IdpError::Redirected { host: host.to_owned(), status: status.as_u16() });
     }
-    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(|error| {
-        let detail = if error.is::<http_body_util::LengthLimitError>() {
-            return IdpError::Nonsense(format!("the answer of {host} is longer than {ANSWER_MAX} bytes"));
-        } else {
-            causes(error.as_ref())
-        };
-        IdpError::Unreachable { host: host.to_owned(), detail }
-    })?;
-    Ok(Answer { status, content_type, body: body.to_bytes() })
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    Ok(Answer { status: status.as_u16(), content_type, body: response.body().clone() })
 }
 
 fn request(ask: &Ask) -> Result<Request<Full<Bytes>>> {
     let settings = |error: http::Error| IdpError::Settings(format!("no request to {} can be made: {error}", ask.url.host()));
-    let path = ask.url.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let mut builder = Request::builder().uri(path).header(HOST, ask.url.host()).header(USER_AGENT, "daypass");
+    let mut builder = Request::builder().uri(ask.url.uri().clone()).header(HOST, ask.url.host()).header(USER_AGENT, "daypass");
     builder = builder.header(ACCEPT, if let Payload::Bytes { wanted, .. } = &ask.payload { wanted } else { "application/json" });
     if let Some(value) = authorization(&ask.proof) {
         builder = builder.header(AUTHORIZATION, value);
@@ -156,7 +119,12 @@ fn authorization(proof: &Proof) -> Option<HeaderValue> {
 
 /// The causes of an error in one line, cut at its limit.
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    daypass_base::causes(error).chars().take(DETAIL_MAX).collect()
+    shortened(&daypass_base::causes(error))
+}
+
+/// Cut at its limit.
+fn shortened(text: &str) -> String {
+    text.chars().take(DETAIL_MAX).collect()
 }
 
 #[cfg(test)]

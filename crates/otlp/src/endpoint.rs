@@ -72,10 +72,6 @@ impl Endpoint {
         &self.uri
     }
 
-    pub(crate) fn is_secure(&self) -> bool {
-        self.secure
-    }
-
     /// Whether it leads to this machine, where no proxy stands between.
     pub(crate) fn is_local(&self) -> bool {
         let host = self.uri.host().unwrap_or_default();

@@ -6,7 +6,6 @@
 //!
 //! This crate never sees a request, and no text of a collector's reaches the log.
 
-mod dial;
 mod endpoint;
 mod headers;
 mod proto;

@@ -1,27 +1,24 @@
 //! One POST at a time over HTTP/1.1, on a connection that is kept from one batch to the next.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use daypass_base::{Clock, causes};
-use http::header::{CONTENT_TYPE, HOST, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{self, Connection, SendRequest};
+use daypass_base::Clock;
+use daypass_dial::{ClientConfig, Line, Peer, Refused, Trust};
+use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::Full;
+use tokio::sync::OnceCell;
 
-use crate::dial::{Dialer, Reader, Stream};
 use crate::{Endpoint, Headers, proto};
 
+/// Time to connect.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Longest POST, connecting included: OpenTelemetry's own limit.
 const POST_MAX: Duration = Duration::from_secs(10);
 /// Longest answer that is read, in bytes.
 const ANSWER_MAX: usize = 64 * 1024;
-/// Bytes kept for reading.
-const BUFFER_MAX: usize = 64 * 1024;
 /// A collector that asks for more time than this is asked again after it.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 /// Longest text about a failure, in characters.
@@ -43,32 +40,24 @@ pub(crate) struct Wire {
     endpoint: Endpoint,
     headers: Headers,
     clock: Arc<dyn Clock>,
-    dialer: Dialer,
+    system: System,
     line: Option<Line>,
 }
 
-type Driver = Connection<Box<dyn Stream>, Full<Bytes>>;
+/// The system's trust, read once.
+#[derive(Default)]
+struct System(OnceCell<Arc<ClientConfig>>);
 
-/// A connection. It has no task of its own: the POST that uses it drives it.
-struct Line {
-    sender: SendRequest<Full<Bytes>>,
-    driver: Pin<Box<Driver>>,
-    reader: Reader,
-    /// The driver has come to its end and must not be asked again.
-    over: bool,
-}
-
-/// A whole answer, as far as it matters.
-struct Answer {
-    status: StatusCode,
-    retry_after: Option<Duration>,
-    body: Bytes,
+impl Trust for System {
+    async fn tls(&self, _peer: Peer) -> Result<Arc<ClientConfig>, String> {
+        self.0.get_or_try_init(|| async { daypass_dial::client_config(daypass_dial::system_roots().await?) }).await.cloned()
+    }
 }
 
 impl Wire {
     /// Nothing is opened yet.
     pub(crate) fn new(endpoint: Endpoint, headers: Headers, clock: Arc<dyn Clock>) -> Self {
-        Self { endpoint, headers, clock, dialer: Dialer::new(), line: None }
+        Self { endpoint, headers, clock, system: System::default(), line: None }
     }
 
     /// Sends one batch.
@@ -86,21 +75,18 @@ impl Wire {
     }
 
     /// On the connection that is kept, or on a new one where that was closed while it was at rest. What is given up closes its connection.
-    async fn send(&mut self, batch: Bytes) -> Result<Answer, String> {
+    async fn send(&mut self, batch: Bytes) -> Result<Response<Bytes>, String> {
         if let Some(mut line) = self.line.take() {
-            match line.exchange(self.request(batch.clone())?).await {
+            match line.exchange(self.request(batch.clone())?, ANSWER_MAX).await {
                 Ok(answer) => {
                     self.line = Some(line);
                     return Ok(answer);
                 }
-                Err(detail) => tracing::debug!(detail, "the connection to the collector was closed while it was at rest"),
+                Err(detail) => tracing::debug!(%detail, "the connection to the collector was closed while it was at rest"),
             }
         }
-        let (stream, reader) = self.dialer.open(&self.endpoint).await?;
-        let handshake = http1::Builder::new().max_buf_size(BUFFER_MAX).handshake(stream).await;
-        let (sender, driver) = handshake.map_err(|error| causes(&error))?;
-        let mut line = Line { sender, driver: Box::pin(driver), reader, over: false };
-        let answer = line.exchange(self.request(batch)?).await?;
+        let mut line = connect(&self.endpoint, &self.system).await?;
+        let answer = line.exchange(self.request(batch)?, ANSWER_MAX).await.map_err(|broken| broken.to_string())?;
         self.line = Some(line);
         Ok(answer)
     }
@@ -118,58 +104,34 @@ impl Wire {
     }
 }
 
+async fn connect(endpoint: &Endpoint, system: &System) -> Result<Line, String> {
+    let opening = async {
+        let proxy = if endpoint.is_local() { None } else { daypass_dial::proxy_of(endpoint.uri())? };
+        daypass_dial::open(endpoint.uri(), proxy, CONNECT_MAX, system).await
+    };
+    match opening.await {
+        Ok(opened) => Line::start(opened).await,
+        Err(Refused::Settings(detail) | Refused::Nobody(detail)) => Err(detail),
+    }
+}
+
 /// The type of what is sent and answered.
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
 /// Source: OTLP specification, "OTLP/HTTP Response": of failures four may be asked again.
-fn judged(answer: &Answer) -> Posted {
-    let status = answer.status;
+fn judged(answer: &Response<Bytes>) -> Posted {
+    let status = answer.status();
     let told = || format!("the collector answered {}", status.as_u16());
     match status.as_u16() {
-        200..=299 => Posted::Taken { rejected: proto::rejected(&answer.body) },
-        429 | 502 | 503 | 504 => Posted::Later(told(), answer.retry_after),
+        200..=299 => Posted::Taken { rejected: proto::rejected(answer.body()) },
+        429 | 502 | 503 | 504 => Posted::Later(told(), retry_after(answer)),
         300..=399 => Posted::Refused(format!("{}, and a redirect is not followed: configure the URL that it leads to", told())),
         _ => Posted::Refused(told()),
     }
 }
 
-impl Line {
-    async fn exchange(&mut self, mut request: Request<Full<Bytes>>) -> Result<Answer, String> {
-        self.address(&mut request);
-        let sent = self.sender.send_request(request);
-        let response = self.driven(sent).await.map_err(|error| causes(&error))?;
-        let (head, body) = response.into_parts();
-        let body = self.driven(Limited::new(body, ANSWER_MAX).collect()).await;
-        let body = body.map_err(|error| causes(error.as_ref()))?.to_bytes();
-        // A date, which it may be too, is not read: the usual wait does as well.
-        let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        Ok(Answer { status: head.status, retry_after: seconds.map(Duration::from_secs).map(|wait| wait.min(RETRY_AFTER_MAX)), body })
-    }
-
-    /// The collector is sent the path alone; a proxy the whole URL.
-    fn address(&self, request: &mut Request<Full<Bytes>>) {
-        match &self.reader {
-            Reader::Collector => {
-                let path = request.uri().path_and_query().cloned();
-                *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
-            }
-            Reader::Proxy(authorization) => {
-                request.headers_mut().extend(authorization.iter().map(|value| (PROXY_AUTHORIZATION, value.clone())));
-            }
-        }
-    }
-
-    /// Waits for `work`, which comes from this connection, and drives the connection meanwhile.
-    async fn driven<W: Future>(&mut self, work: W) -> W::Output {
-        let mut work = pin!(work);
-        poll_fn(|cx| {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                return Poll::Ready(done);
-            }
-            // How a connection ends reaches the work that waits on it.
-            self.over = self.over || self.driver.as_mut().poll(cx).is_ready();
-            work.as_mut().poll(cx)
-        })
-        .await
-    }
+/// A date, which it may be too, is not read: the usual wait does as well.
+fn retry_after(answer: &Response<Bytes>) -> Option<Duration> {
+    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }

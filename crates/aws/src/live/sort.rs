@@ -38,7 +38,11 @@ fn finds<T: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
 
 /// The causes of an error in one line, cut at its limit.
 pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
-    let out = daypass_base::causes(error);
+    shortened(daypass_base::causes(error))
+}
+
+/// Cut at its limit.
+pub(crate) fn shortened(out: String) -> String {
     match out.char_indices().nth(DETAIL_MAX) {
         Some((at, _)) => format!("{}…", out.split_at(at).0),
         None => out,

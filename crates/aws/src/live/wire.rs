@@ -1,24 +1,22 @@
 //! HTTP/1.1 to one origin over connections that are kept: the way of every STS call.
 //!
-//! A connection has no task of its own. The request that uses it drives it, so that nothing is handed from task to task; a connection
-//! at rest costs its socket and a small buffer, and whether its peer has closed it is seen when it is taken up again.
+//! A mint takes the connection of its own runtime that was used last. The settings are those of [`super::http`], where the SDK's own calls go: the
+//! same trust, the same proxies, the same rule for addresses of this machine. They are read when the first connection is opened, not before.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::Clock;
+use daypass_dial::{Broken, ClientConfig, Line, Peer, Refused, RootCertStore, Trust};
 use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{self, Connection, SendRequest};
+use http_body_util::Full;
 use tokio::runtime::{Handle, Id};
+use tokio::sync::OnceCell;
 
-use super::dial::{Dialer, Reader, Refused, Stream};
-use super::sort::causes;
+use super::http::{Way, certificates, way};
+use super::sort::shortened;
 
 /// Idle connections are kept as long as AWS's front ends keep them, so that a mint seldom pays for a handshake.
 const IDLE_MAX: Duration = Duration::from_secs(90);
@@ -28,8 +26,6 @@ const REST_MAX: usize = 512;
 const CONNECT_MAX: Duration = Duration::from_millis(3_100);
 /// Longest answer, in bytes. STS answers with two kilobytes, an error page of a proxy with more.
 const ANSWER_MAX: usize = 256 * 1024;
-/// Bytes kept for reading, per connection.
-const BUFFER_MAX: usize = 64 * 1024;
 
 /// The headers of an answer that matter.
 const HEADERS: [HeaderName; 4] = [CONTENT_TYPE, DATE, RETRY_AFTER, REQUEST_ID];
@@ -56,7 +52,9 @@ pub(super) enum Trouble {
 
 /// Connections to one origin.
 pub(super) struct Wire {
-    dialer: Dialer,
+    origin: Uri,
+    way: Way,
+    tls: Tls,
     clock: Arc<dyn Clock>,
     rest: Mutex<Rest>,
 }
@@ -65,22 +63,31 @@ pub(super) struct Wire {
 #[derive(Default)]
 struct Rest {
     /// With the time since when, the one used last at the end: it is taken first, and the others may grow old.
-    lines: Vec<(Duration, Line)>,
+    lines: Vec<(Duration, Kept)>,
     /// Whether somebody comes by to close what has grown old.
     swept: bool,
 }
 
-type Driver = Connection<Box<dyn Stream>, Full<Bytes>>;
-
-/// One connection.
-struct Line {
-    sender: SendRequest<Full<Bytes>>,
-    driver: Pin<Box<Driver>>,
-    reader: Reader,
-    /// The runtime that its socket belongs to.
+/// A connection, and the runtime that its socket belongs to.
+struct Kept {
+    line: Line,
     home: Option<Id>,
-    /// The driver has come to its end and must not be asked again.
-    over: bool,
+}
+
+/// The trust that the environment names for AWS, read once.
+#[derive(Default)]
+struct Tls(OnceCell<Arc<ClientConfig>>);
+
+impl Trust for Tls {
+    async fn tls(&self, _peer: Peer) -> Result<Arc<ClientConfig>, String> {
+        let read = || async {
+            let found = tokio::task::spawn_blocking(certificates).await.map_err(|error| error.to_string())??;
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(found);
+            daypass_dial::client_config(roots)
+        };
+        self.0.get_or_try_init(read).await.cloned()
+    }
 }
 
 /// The runtime that this is called on.
@@ -90,8 +97,8 @@ fn home() -> Option<Id> {
 
 impl Rest {
     /// The connection of this runtime that was used last: one of another runtime's would wake that one for each event.
-    fn pop(&mut self, home: Option<Id>) -> Option<(Duration, Line)> {
-        let at = self.lines.iter().rposition(|(_, line)| line.home == home)?;
+    fn pop(&mut self, home: Option<Id>) -> Option<(Duration, Kept)> {
+        let at = self.lines.iter().rposition(|(_, kept)| kept.home == home)?;
         Some(self.lines.remove(at))
     }
 }
@@ -99,33 +106,35 @@ impl Rest {
 impl Wire {
     /// Nothing is opened yet.
     pub(super) fn new(origin: Uri, clock: Arc<dyn Clock>) -> Self {
-        Self { dialer: Dialer::new(origin), clock, rest: Mutex::default() }
+        let way = way(&origin.to_string());
+        Self { origin, way, tls: Tls::default(), clock, rest: Mutex::default() }
     }
 
     /// Sends what `request` makes, which has a whole URL. A connection that was at rest may have been closed by its peer in this
     /// very moment: then the request is made anew, once, for a fresh one.
     pub(super) async fn send(self: &Arc<Self>, request: impl Fn() -> Result<Request<Full<Bytes>>, String>) -> Result<Answer, Trouble> {
-        if let Some(mut line) = self.take().await {
-            match line.exchange(request().map_err(Trouble::Settings)?).await {
+        if let Some(mut kept) = self.take().await {
+            match kept.exchange(request().map_err(Trouble::Settings)?).await {
                 Ok(answer) => {
-                    self.keep(line).await;
+                    self.keep(kept).await;
                     return Ok(answer);
                 }
-                Err(detail) => tracing::debug!(detail, "a connection to AWS was closed while it was at rest"),
+                Err(detail) => tracing::debug!(%detail, "a connection to AWS was closed while it was at rest"),
             }
         }
-        let mut line = self.connect().await?;
-        let answer = line.exchange(request().map_err(Trouble::Settings)?).await.map_err(Trouble::Lost)?;
-        self.keep(line).await;
+        let mut kept = self.connect().await?;
+        let sent = kept.exchange(request().map_err(Trouble::Settings)?).await;
+        let answer = sent.map_err(|broken| Trouble::Lost(shortened(broken.to_string())))?;
+        self.keep(kept).await;
         Ok(answer)
     }
 
-    async fn connect(&self) -> Result<Line, Trouble> {
+    async fn connect(&self) -> Result<Kept, Trouble> {
         let opening = async {
-            let opened = self.dialer.open(CONNECT_MAX).await?;
-            let handshake = http1::Builder::new().max_buf_size(BUFFER_MAX).handshake(opened.stream).await;
-            let (sender, driver) = handshake.map_err(|error| Refused::Nobody(causes(&error)))?;
-            Ok(Line { sender, driver: Box::pin(driver), reader: opened.reader, home: home(), over: false })
+            let proxy = if self.way == Way::World { daypass_dial::proxy_of(&self.origin)? } else { None };
+            let opened = daypass_dial::open(&self.origin, proxy, CONNECT_MAX, &self.tls).await?;
+            let line = Line::start(opened).await.map_err(Refused::Nobody)?;
+            Ok(Kept { line, home: home() })
         };
         let opened = tokio::select! {
             biased;
@@ -133,32 +142,32 @@ impl Wire {
             () = self.clock.sleep(CONNECT_MAX) => Err(Refused::Nobody(format!("no connection within {CONNECT_MAX:?}"))),
         };
         opened.map_err(|refused| match refused {
-            Refused::Settings(detail) => Trouble::Settings(detail),
-            Refused::Nobody(detail) => Trouble::Unconnected(detail),
+            Refused::Settings(detail) => Trouble::Settings(shortened(detail)),
+            Refused::Nobody(detail) => Trouble::Unconnected(shortened(detail)),
         })
     }
 
     /// A connection at rest that is still open.
-    async fn take(&self) -> Option<Line> {
+    async fn take(&self) -> Option<Kept> {
         loop {
-            let (since, mut line) = self.rest().pop(home())?;
+            let (since, mut kept) = self.rest().pop(home())?;
             let fresh = self.clock.elapsed().saturating_sub(since) < IDLE_MAX;
-            if fresh && line.is_open().await {
-                return Some(line);
+            if fresh && kept.line.is_open().await {
+                return Some(kept);
             }
         }
     }
 
     /// Puts a connection to rest, where it can take another request.
-    async fn keep(self: &Arc<Self>, mut line: Line) {
-        if !line.is_open().await {
+    async fn keep(self: &Arc<Self>, mut kept: Kept) {
+        if !kept.line.is_open().await {
             return;
         }
         let mut rest = self.rest();
         if rest.lines.len() >= REST_MAX {
             return;
         }
-        rest.lines.push((self.clock.elapsed(), line));
+        rest.lines.push((self.clock.elapsed(), kept));
         if !std::mem::replace(&mut rest.swept, true) {
             drop(rest);
             tokio::spawn(sweep(Arc::downgrade(self), Arc::clone(&self.clock)));
@@ -202,24 +211,11 @@ async fn sweep(wire: Weak<Wire>, clock: Arc<dyn Clock>) {
     }
 }
 
-impl Line {
-    /// Whether the connection can take a request now. Looks once and does not wait.
-    async fn is_open(&mut self) -> bool {
-        poll_fn(|cx| {
-            self.over = self.over || self.driver.as_mut().poll(cx).is_ready();
-            Poll::Ready(!self.over && self.sender.is_ready())
-        })
-        .await
-    }
-
-    async fn exchange(&mut self, mut request: Request<Full<Bytes>>) -> Result<Answer, String> {
-        self.address(&mut request);
-        let sent = self.sender.send_request(request);
-        let response = self.driven(sent).await.map_err(|error| causes(&error))?;
-        let (head, body) = response.into_parts();
-        let body = self.driven(Limited::new(body, ANSWER_MAX).collect()).await;
-        let body = body.map_err(|error| causes(error.as_ref()))?.to_bytes();
-        // Copies: what still pointed into the connection's buffer would make it take another one for the next answer.
+impl Kept {
+    /// One request and its answer. What is kept of the answer are copies: what still pointed into the connection's buffer would make it take another
+    /// one for the next answer.
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, Broken> {
+        let (head, body) = self.line.exchange(request, ANSWER_MAX).await?.into_parts();
         let mut headers = HeaderMap::new();
         for name in HEADERS {
             if let Some(value) = head.headers.get(&name).and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok()) {
@@ -227,34 +223,5 @@ impl Line {
             }
         }
         Ok(Answer { status: head.status, headers, body: Bytes::copy_from_slice(&body) })
-    }
-
-    /// A server is sent the path alone; a proxy the whole URL.
-    fn address(&self, request: &mut Request<Full<Bytes>>) {
-        match &self.reader {
-            Reader::Origin => {
-                let path = request.uri().path_and_query().cloned();
-                *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
-            }
-            Reader::Proxy(authorization) => {
-                if let Some(value) = authorization {
-                    request.headers_mut().insert(http::header::PROXY_AUTHORIZATION, value.clone());
-                }
-            }
-        }
-    }
-
-    /// Waits for `work`, which comes from this connection, and drives the connection meanwhile.
-    async fn driven<W: Future>(&mut self, work: W) -> W::Output {
-        let mut work = pin!(work);
-        poll_fn(|cx| {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                return Poll::Ready(done);
-            }
-            // How a connection ends reaches the work that waits on it.
-            self.over = self.over || self.driver.as_mut().poll(cx).is_ready();
-            work.as_mut().poll(cx)
-        })
-        .await
     }
 }

@@ -1,26 +1,18 @@
-//! Opens connections: TCP, TLS with the trust that is asked for, and the proxy that the environment names for hosts elsewhere.
+//! The way to a provider: the trust that is asked for, the proxy that the environment names for hosts elsewhere, and no detour to this machine.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_base::Clock;
-
+use daypass_dial::{ClientConfig, Line, Opened, Peer, Reader, Refused, RootCertStore, proxy_of};
 use http::Uri;
-use hyper::rt::{Read, Write};
-use hyper::service::Service;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
-use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::net::TcpStream;
 
-use super::{LiveIdp, causes};
+use super::{LiveIdp, causes, shortened};
 use crate::url::is_at_home;
 use crate::{Ask, IdpError, Result, Trust};
 
@@ -31,59 +23,57 @@ const ADDRESSES_MAX: usize = 4;
 /// Certificates of one configured text.
 const CERTIFICATES_MAX: usize = 1_000;
 
-/// What carries the bytes.
-pub(super) trait Stream: Read + Write + Send + Unpin {}
-impl<S: Read + Write + Send + Unpin> Stream for S {}
-
 impl LiveIdp {
-    /// Connects. With the proxy, if the connection ends there and not at the host.
-    pub(super) async fn open(&self, ask: &Ask) -> Result<(Box<dyn Stream>, Option<Intercept>)> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_MAX));
-        let to = ask.url.uri().clone();
-        let unreachable = |detail| IdpError::Unreachable { host: ask.url.host().to_owned(), detail };
-        let proxy = if ask.url.is_local() { None } else { Matcher::from_env().intercept(&to) };
-        proxy.as_ref().map(check).transpose()?;
-        if !ask.url.is_secure() {
-            return match proxy {
-                Some(proxy) => {
-                    let system = self.tls(&Trust::System).await?;
-                    let stream = opened(HttpsConnector::from((tcp, system)), proxy.uri().clone()).await.map_err(unreachable)?;
-                    Ok((stream, Some(proxy)))
-                }
-                None if ask.url.is_local() => Ok((opened(tcp, to).await.map_err(unreachable)?, None)),
-                None => Ok((abroad(&self.clock, &to).await.map_err(unreachable)?, None)),
-            };
-        }
-        let tls = self.tls(&ask.trust).await?;
-        let Some(proxy) = proxy else { return Ok((opened(HttpsConnector::from((tcp, tls)), to).await.map_err(unreachable)?, None)) };
-        // The way to the proxy is the system's business, whatever the provider's own certificate is signed by.
-        let mut tunnel = Tunnel::new(proxy.uri().clone(), HttpsConnector::from((tcp, self.tls(&Trust::System).await?)));
-        if let Some(value) = proxy.basic_auth() {
-            tunnel = tunnel.with_auth(value.clone());
-        }
-        Ok((opened(HttpsConnector::from((tunnel, tls)), to).await.map_err(unreachable)?, None))
+    /// Connects.
+    pub(super) async fn open(&self, ask: &Ask) -> Result<Line> {
+        let url = &ask.url;
+        let opening = async {
+            let proxy = if url.is_local() { None } else { proxy_of(url.uri())? };
+            if proxy.is_none() && !url.is_secure() && !url.is_local() {
+                return abroad(&self.clock, url.uri()).await.map_err(Refused::Nobody);
+            }
+            daypass_dial::open(url.uri(), proxy, CONNECT_MAX, &Asked { of: self, trust: &ask.trust }).await
+        };
+        let started = match opening.await {
+            Ok(opened) => Line::start(opened).await.map_err(Refused::Nobody),
+            Err(refused) => Err(refused),
+        };
+        started.map_err(|refused| match refused {
+            Refused::Settings(text) => IdpError::Settings(text),
+            Refused::Nobody(detail) => IdpError::Unreachable { host: url.host().to_owned(), detail: shortened(&detail) },
+        })
     }
 
-    async fn tls(&self, trust: &Trust) -> Result<Arc<rustls::ClientConfig>> {
-        match trust {
-            Trust::Also(pem) => {
+    async fn system(&self) -> Result<Arc<ClientConfig>, String> {
+        self.system.get_or_try_init(|| async { daypass_dial::client_config(daypass_dial::system_roots().await?) }).await.cloned()
+    }
+}
+
+/// The trust of one call.
+struct Asked<'a> {
+    of: &'a LiveIdp,
+    trust: &'a Trust,
+}
+
+impl daypass_dial::Trust for Asked<'_> {
+    async fn tls(&self, peer: Peer) -> Result<Arc<ClientConfig>, String> {
+        match (peer, self.trust) {
+            // The way to the proxy is the system's business, whatever the provider's own certificate is signed by.
+            (Peer::Proxy, _) | (Peer::Origin, Trust::System) => self.of.system().await,
+            (Peer::Origin, Trust::Only(pem)) => daypass_dial::client_config(roots_of(pem)?),
+            (Peer::Origin, Trust::Also(pem)) => {
                 let mut roots = roots_of(pem)?;
                 // Without a system's store there are those that were named.
-                roots.roots.extend(system_roots().unwrap_or_else(|_none| RootCertStore::empty()).roots);
-                client_config(roots)
+                roots.roots.extend(daypass_dial::system_roots().await.map(|system| system.roots).unwrap_or_default());
+                daypass_dial::client_config(roots)
             }
-            Trust::Only(pem) => client_config(roots_of(pem)?),
-            Trust::System => self.system.get_or_try_init(|| async { client_config(system_roots()?) }).await.cloned(),
         }
     }
 }
 
 /// A connection over plain TCP to elsewhere. A name that leads to this machine or its link is refused, whoever answers for it: the URL may stand in
 /// a stranger's certificate.
-pub(super) async fn abroad(clock: &Arc<dyn Clock>, to: &Uri) -> Result<Box<dyn Stream>, String> {
+pub(super) async fn abroad(clock: &Arc<dyn Clock>, to: &Uri) -> Result<Opened, String> {
     let (host, port) = (to.host().unwrap_or_default(), to.port_u16().unwrap_or(80));
     let connected = async {
         let found =
@@ -96,42 +86,13 @@ pub(super) async fn abroad(clock: &Arc<dyn Clock>, to: &Uri) -> Result<Box<dyn S
     };
     tokio::select! {
         biased;
-        done = connected => done.map(|stream| Box::new(TokioIo::new(stream)) as Box<dyn Stream>),
+        done = connected => done.map(|stream| Opened { stream: Box::new(TokioIo::new(stream)), reader: Reader::Origin }),
         () = clock.sleep(CONNECT_MAX) => Err(format!("no connection within {CONNECT_MAX:?}")),
     }
 }
 
-fn check(proxy: &Intercept) -> Result<()> {
-    match proxy.uri().scheme_str() {
-        Some("http" | "https") => Ok(()),
-        other => {
-            let scheme = other.unwrap_or_default();
-            Err(IdpError::Settings(format!("proxy scheme {scheme:?} is not supported: name an http:// or https:// proxy")))
-        }
-    }
-}
-
-async fn opened<C>(connector: C, to: Uri) -> Result<Box<dyn Stream>, String>
-where
-    TowerToHyperService<C>: Service<Uri, Response: Stream + 'static, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
-{
-    match TowerToHyperService::new(connector).call(to).await {
-        Ok(stream) => Ok(Box::new(stream)),
-        Err(error) => Err(causes(error.into().as_ref())),
-    }
-}
-
-fn client_config(roots: RootCertStore) -> Result<Arc<rustls::ClientConfig>> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| IdpError::Settings(error.to_string()))?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
-fn roots_of(pem: &str) -> Result<RootCertStore> {
-    let refuse = |why: String| IdpError::Settings(format!("the configured CA certificates cannot be used: {why}"));
+fn roots_of(pem: &str) -> Result<RootCertStore, String> {
+    let refuse = |why: String| format!("the configured CA certificates cannot be used: {why}");
     let mut roots = RootCertStore::empty();
     for (number, certificate) in CertificateDer::pem_slice_iter(pem.as_bytes()).enumerate() {
         if number >= CERTIFICATES_MAX {
@@ -141,15 +102,4 @@ fn roots_of(pem: &str) -> Result<RootCertStore> {
         roots.add(certificate).map_err(|error| refuse(error.to_string()))?;
     }
     if roots.is_empty() { Err(refuse("there is no PEM block CERTIFICATE".to_owned())) } else { Ok(roots) }
-}
-
-fn system_roots() -> Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        let text = "no CA certificate is to be had from the system's trust store (SSL_CERT_FILE, SSL_CERT_DIR): install the ca-certificates \
-                    package or set SSL_CERT_FILE";
-        return Err(IdpError::Settings(text.to_owned()));
-    }
-    Ok(roots)
 }
