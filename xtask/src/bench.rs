@@ -189,9 +189,10 @@ pub(crate) fn release(project: &Project, log: &mut Log) -> Result<std::path::Pat
     dist::build(project, log)
 }
 
-/// Every load for a moment, by a binary that counts what it runs; then its end by itself, since it writes down then what it counted.
+/// A -dev server, and every load for a moment, by a binary that counts what it runs. Each ends by itself: it writes down then what it counted.
 pub(crate) fn train(project: &Project, log: &mut Log, counting: &Path) -> Result<(), String> {
     tools(log)?;
+    peer::time_to_answer(project, &Subject::Daypass(counting.to_owned()))?;
     let sandbox = Sandbox::start(project, counting)?;
     let slow = StandIn::start(STS_TAKES)?;
     let target = Target::daypass(project, counting, &sandbox.environment, slow.address)?;

@@ -32,15 +32,20 @@ pub struct Line {
 pub enum Broken {
     /// The connection ended, or what came was no HTTP.
     Lost(String),
-    /// The answer with this status was longer than the caller wanted.
-    TooLong(StatusCode),
+    /// The answer was longer than the caller wanted.
+    TooLong {
+        /// Its status.
+        status: StatusCode,
+        /// The limit, in bytes.
+        max: usize,
+    },
 }
 
 impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Lost(detail) => f.write_str(detail),
-            Self::TooLong(status) => write!(f, "an answer {} was too long", status.as_u16()),
+            Self::TooLong { status, max } => write!(f, "the answer {} is longer than the limit of {max} bytes", status.as_u16()),
         }
     }
 }
@@ -75,7 +80,11 @@ impl Line {
         let response = self.driven(sent).await.map_err(|error| Broken::Lost(causes(&error)))?;
         let (head, body) = response.into_parts();
         let body = self.driven(Limited::new(body, answer_max).collect()).await.map_err(|error| {
-            if error.is::<LengthLimitError>() { Broken::TooLong(head.status) } else { Broken::Lost(causes(error.as_ref())) }
+            if error.is::<LengthLimitError>() {
+                Broken::TooLong { status: head.status, max: answer_max }
+            } else {
+                Broken::Lost(causes(error.as_ref()))
+            }
         })?;
         Ok(Response::from_parts(head, body.to_bytes()))
     }

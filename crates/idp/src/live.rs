@@ -47,8 +47,8 @@ impl LiveIdp {
         let mut line = self.open(&ask).await?;
         match line.exchange(request, ANSWER_MAX).await {
             Ok(response) => read(&host, &response),
-            Err(Broken::TooLong(status)) if status.is_redirection() => Err(IdpError::Redirected { host, status: status.as_u16() }),
-            Err(Broken::TooLong(_)) => Err(IdpError::Nonsense(format!("the answer of {host} is longer than {ANSWER_MAX} bytes"))),
+            Err(Broken::TooLong { status, .. }) if status.is_redirection() => Err(IdpError::Redirected { host, status: status.as_u16() }),
+            Err(Broken::TooLong { max, .. }) => Err(IdpError::Nonsense(format!("the answer of {host} is longer than {max} bytes"))),
             Err(Broken::Lost(detail)) => Err(unreachable(shortened(&detail))),
         }
     }

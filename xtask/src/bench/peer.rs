@@ -147,9 +147,7 @@ impl Target {
 
     /// Asks it to stop, and waits until it has.
     pub(crate) fn end(mut self) -> Result<(), String> {
-        let asked = Command::new("kill").args(["-TERM", &self.id()]).status().map_err(|e| format!("kill: {e}"))?;
-        let status = self.child.wait().map_err(|e| format!("waiting for the server: {e}"))?;
-        if asked.success() && status.success() { Ok(()) } else { Err(format!("the server ended with {status}")) }
+        stop(&mut self.child)
     }
 
     pub(crate) fn is_good(&self, token: &str) -> bool {
@@ -398,8 +396,15 @@ pub(crate) fn time_to_answer(project: &Project, subject: &Subject) -> Result<f64
         std::thread::sleep(Duration::from_micros(500));
     }
     let took = began.elapsed().as_millis();
-    end_tree(&mut child);
+    stop(&mut child)?;
     Ok(took as f64)
+}
+
+/// Asks a server to end, and waits until it has.
+fn stop(child: &mut Child) -> Result<(), String> {
+    let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().map_err(|e| format!("kill: {e}"))?;
+    let status = child.wait().map_err(|e| format!("waiting for the server: {e}"))?;
+    if asked.success() && status.success() { Ok(()) } else { Err(format!("the server ended with {status}")) }
 }
 
 fn fresh(project: &Project, name: &str) -> Result<PathBuf, String> {

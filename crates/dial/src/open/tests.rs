@@ -113,7 +113,7 @@ async fn an_answer_over_the_limit_is_told_by_its_status_and_a_closed_connection_
     let url = format!("http://{address}/");
     let to: Uri = url.parse().unwrap();
     let mut line = Line::start(open(&to, None, WAIT, &Nobody).await.unwrap()).await.unwrap();
-    assert_eq!(line.exchange(get(&url), 4).await.unwrap_err(), Broken::TooLong(StatusCode::FOUND));
+    assert_eq!(line.exchange(get(&url), 4).await.unwrap_err(), Broken::TooLong { status: StatusCode::FOUND, max: 4 });
 
     let (address, seen) = peer("\r\n\r\n", "").await;
     let url = format!("http://{address}/");

@@ -299,5 +299,5 @@ async fn what_is_no_answer_of_awss_is_told_and_not_repeated() {
     let (aws, mut target) = live(address, &clock);
     target.max_retries = Some(0);
     let error = aws.get_caller_identity(call(&target)).await.unwrap_err();
-    assert!(error.kind == ErrorKind::Unreachable && error.message.contains("length limit exceeded"), "{error}");
+    assert!(error.kind == ErrorKind::Unreachable && error.message.contains("longer than the limit of 262144 bytes"), "{error}");
 }
