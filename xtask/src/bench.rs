@@ -19,7 +19,7 @@ use crate::project::Project;
 use load::Workload;
 use peer::{Subject, Target};
 use results::{Results, Row};
-use standin::StandIn;
+use standin::StandIns;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -94,8 +94,8 @@ pub(crate) fn main(arguments: &[&str]) -> Result<(), String> {
 
 fn measure(project: &Project, log: &mut Log, wanted: &Wanted<'_>, daypass: &Path, bao: Option<&Path>) -> Result<Results, String> {
     let sandbox = Sandbox::start(project, daypass)?;
-    let slow = StandIn::start(STS_TAKES)?;
-    let ours = Target::daypass(project, daypass, &sandbox.environment, slow.address)?;
+    let standins = StandIns::start(project, STS_TAKES)?;
+    let ours = Target::daypass(project, daypass, &sandbox.environment, &standins)?;
     let theirs = bao.map(|bao| Target::bao(project, bao)).transpose()?;
     let of_both = |figure: fn(&Target) -> Result<f64, String>| Ok::<_, String>((figure(&ours)?, theirs.as_ref().map(figure).transpose()?));
     let mut results = Results::default();
@@ -103,12 +103,14 @@ fn measure(project: &Project, log: &mut Log, wanted: &Wanted<'_>, daypass: &Path
     note("RSS, idle, MB", of_both(Target::memory)?);
     ours.fill(KEYS)?;
     theirs.as_ref().map(|theirs| theirs.fill(KEYS)).transpose()?;
+    // At rest: what a load took for itself has been given back by then.
+    std::thread::sleep(Duration::from_secs(5));
     note("RSS, 10 k secrets, MB", of_both(Target::memory)?);
     note("RSS of 1,000 idle connections, MB", of_both(idle_connections)?);
     let chosen = |workload: &Workload| wanted.only.is_none_or(|word| workload.name.contains(word));
     for workload in load::all(KEYS).into_iter().filter(chosen) {
         for connections in workload.connections.iter().copied() {
-            results.workloads.extend(rounds(log, wanted, (&ours, theirs.as_ref()), &workload, connections, slow.address)?);
+            results.workloads.extend(rounds(log, wanted, (&ours, theirs.as_ref()), &workload, connections, standins.slow)?);
         }
     }
     let mut note = |name: &str, (mine, other): (f64, Option<f64>)| results.figures.push((name.to_owned(), mine, other));
@@ -176,9 +178,9 @@ pub(crate) fn plot(project: &Project, log: &mut Log) -> Result<(), String> {
     log.run(Command::new(bin.join("python")).arg("-B").arg(folder.join("plot.py")).arg(&folder)).map(drop)
 }
 
-/// What every measurement needs: a load, a process that dies with its parent, a certificate.
+/// What every measurement needs: a load, a process that dies with its parent, a certificate, TLS in front of a stand-in.
 fn tools(log: &mut Log) -> Result<(), String> {
-    debian::ensure(log, &[("wrk", "wrk"), ("setpriv", "util-linux"), ("openssl", "openssl")])
+    debian::ensure(log, &[("wrk", "wrk"), ("setpriv", "util-linux"), ("openssl", "openssl"), ("nginx", "nginx-light")])
 }
 
 /// The binary as it is shipped.
@@ -194,8 +196,8 @@ pub(crate) fn train(project: &Project, log: &mut Log, counting: &Path) -> Result
     tools(log)?;
     peer::time_to_answer(project, &Subject::Daypass(counting.to_owned()))?;
     let sandbox = Sandbox::start(project, counting)?;
-    let slow = StandIn::start(STS_TAKES)?;
-    let target = Target::daypass(project, counting, &sandbox.environment, slow.address)?;
+    let standins = StandIns::start(project, STS_TAKES)?;
+    let target = Target::daypass(project, counting, &sandbox.environment, &standins)?;
     target.fill(KEYS / 10)?;
     let identities = logins::Identities::make(project, log, 10)?;
     target.trust(&identities.key)?;

@@ -30,6 +30,7 @@ use address::{Address, Scheme};
 use answer::Answer;
 use connect::Connection;
 pub(crate) use error::{Error, Refusal, Trouble};
+pub(crate) use follow::Followed;
 pub(crate) use instead::Instead;
 use sent::Sent;
 

@@ -320,6 +320,26 @@ fn a_unix_socket_is_spoken_to() {
 }
 
 #[test]
+fn a_snapshot_that_is_interrupted_leaves_nothing_and_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_daypass"));
+    command.args(["operator", "snapshot", "save", "night.snap"]).current_dir(home.path()).env_clear();
+    command.envs([("HOME", home.path().to_str().unwrap()), ("VAULT_ADDR", &address), ("VAULT_TOKEN", "t")]);
+    let saving = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut request = [0; 4096];
+    assert_ne!(stream.read(&mut request).unwrap(), 0);
+    stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").unwrap();
+    assert!(Command::new("kill").args(["-INT", &saving.id().to_string()]).status().unwrap().success());
+    let ended = saving.wait_with_output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.code() == Some(2) && told.contains("Interrupted: nothing was saved"), "{:?} {told}", ended.status);
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn completion_scripts_know_the_verbs() {
     let home = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {

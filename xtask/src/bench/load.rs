@@ -152,6 +152,7 @@ pub(crate) fn all(keys: u32) -> Vec<Workload> {
         Workload::new("transit encrypt, 1 KB", "PUT", "/v1/transit/encrypt/bench", &encrypt()),
         Workload::new("policy read", "GET", "/v1/sys/policies/acl/bench", ""),
         Workload::new("aws/sts", "PUT", "/v1/aws/sts/bench", MINT).minting().at(both),
+        Workload::new("aws/sts, STS over TLS", "PUT", "/v1/tls/sts/bench", MINT).minting().at(&[16]),
         Workload { kinds: mix, ..Workload::new(MIX, "", "", "") }.of_keys(keys).minting(),
         Workload::new(SLOW, "PUT", "/v1/slow/sts/bench", MINT).minting().at(&[64, 256]),
         Workload { pause: 100, ..Workload::new(SLOW_BUSY, "PUT", "/v1/slow/sts/bench", MINT) }.minting().at(&[256]),

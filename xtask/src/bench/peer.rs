@@ -1,5 +1,6 @@
 //! The servers that are measured: ours, and a peer that can be installed. Both durable, both with a token that holds `default`.
 
+use super::standin::StandIns;
 use crate::http;
 use crate::process::{Log, end_tree};
 use crate::project::Project;
@@ -49,22 +50,23 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Ours, with the mounts that mint: `aws` from the AWS of `environment`, `slow` from the stand-in.
-    pub(crate) fn daypass(project: &Project, binary: &Path, environment: &[(String, String)], standin: SocketAddr) -> Result<Self, String> {
+    /// Ours, with the mounts that mint: `aws` from the AWS of `environment`, `slow` and `tls` from the stand-ins.
+    pub(crate) fn daypass(project: &Project, binary: &Path, environment: &[(String, String)], standins: &StandIns) -> Result<Self, String> {
         let folder = fresh(project, "bench-daypass")?;
         let storage = sqlite(&folder);
         let mut command = Command::new(binary);
-        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        command.envs(environment.iter().map(|(name, value)| (name, value))).env("AWS_CA_BUNDLE", &standins.authority);
         let mut target = Self::start(project, "bench/daypass", command, &folder, &storage, "")?;
         target.set_up()?;
         target.call("POST", "sys/mounts/aws", &json!({"type": "aws"}))?;
         let role = json!({"credential_type": "assumed_role", "role_arns": "arn:aws:iam::111111111111:role/ecr-staging"});
         target.call("POST", "aws/roles/bench", &role)?;
-        target.call("POST", "sys/mounts/slow", &json!({"type": "aws"}))?;
-        let standin = format!("http://{standin}");
-        let keys = json!({"access_key": "AKIABENCHBENCHBENCH0", "secret_key": "bench", "sts_endpoint": standin, "sts_region": "us-east-1"});
-        target.call("POST", "slow/config/root", &keys)?;
-        target.call("POST", "slow/roles/bench", &role)?;
+        for (mount, sts) in [("slow", format!("http://{}", standins.slow)), ("tls", format!("https://{}", standins.tls))] {
+            target.call("POST", &format!("sys/mounts/{mount}"), &json!({"type": "aws"}))?;
+            let keys = json!({"access_key": "AKIABENCHBENCHBENCH0", "secret_key": "bench", "sts_endpoint": sts, "sts_region": "us-east-1"});
+            target.call("POST", &format!("{mount}/config/root"), &keys)?;
+            target.call("POST", &format!("{mount}/roles/bench"), &role)?;
+        }
         Ok(target)
     }
 
@@ -365,17 +367,19 @@ fn sqlite(folder: &Path) -> String {
 /// What the load may do.
 fn rules() -> String {
     let rule = |path: &str| format!("path \"{path}\" {{ capabilities = [\"create\", \"read\", \"update\"] }}\n");
-    let paths = ["bench/*", "aws/sts/*", "slow/sts/*", "transit/encrypt/*", "sys/policies/acl/bench", "auth/token/lookup-self"];
+    let paths =
+        ["bench/*", "aws/sts/*", "slow/sts/*", "tls/sts/*", "transit/encrypt/*", "sys/policies/acl/bench", "auth/token/lookup-self"];
     paths.iter().map(|path| rule(path)).collect::<String>() + &rule("auth/token/create")
 }
 
-/// A certificate for this machine, and its key.
-fn certificate(project: &Project, log: &mut Log) -> Result<(PathBuf, PathBuf), String> {
-    let (cert, key) = (project.work.join("bench-cert.pem"), project.work.join("bench-key.pem"));
+/// A certificate for this machine, which vouches for itself, and its key.
+pub(crate) fn certificate(project: &Project, log: &mut Log) -> Result<(PathBuf, PathBuf), String> {
+    let (cert, key) = (project.work.join("bench-tls-cert.pem"), project.work.join("bench-tls-key.pem"));
     if !cert.is_file() || !key.is_file() {
         let mut command = Command::new("openssl");
         command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "365"]);
         command.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]);
+        command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
         log.run(command.arg("-keyout").arg(&key).arg("-out").arg(&cert))?;
     }
     Ok((cert, key))

@@ -3,7 +3,7 @@
 use super::Sandbox;
 use super::load::{self, Workload};
 use super::peer::Target;
-use super::standin::StandIn;
+use super::standin::StandIns;
 use crate::install::python;
 use crate::process::Log;
 use crate::project::Project;
@@ -35,8 +35,8 @@ pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Fou
     let python = python::ensure(project, log)?.join("python");
     let minutes = soak::number("DAYPASS_MINUTES", 60);
     let sandbox = Sandbox::start(project, binary)?;
-    let standin = StandIn::start(Duration::from_millis(20))?;
-    let target = Target::daypass(project, binary, &sandbox.environment, standin.address)?;
+    let standins = StandIns::start(project, Duration::from_millis(20))?;
+    let target = Target::daypass(project, binary, &sandbox.environment, &standins)?;
     target.fill(KEYS)?;
     target.shorten_logins()?;
     let load = Workload::everything(KEYS);

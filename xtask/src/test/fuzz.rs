@@ -2,6 +2,7 @@
 //! between commas) tries these alone.
 
 use super::{Tally, Verdict};
+use crate::install::rust;
 use crate::process::{Log, last_lines};
 use crate::project::{Project, cargo};
 use std::path::Path;
@@ -22,16 +23,19 @@ pub(super) fn run(project: &Project, log: &mut Log) -> Result<Verdict, String> {
 pub(crate) fn run_for(project: &Project, log: &mut Log, seconds: u64, at_once: usize) -> Result<(Tally, Vec<String>), String> {
     let (folder, targets) = (project.work.join("fuzz"), targets(&project.root)?);
     log.step("building the fuzz targets");
+    // The flags are for the targets alone, not for build scripts; cargo keeps them apart when a target is named.
+    let host = rust::host(project)?;
     let mut build = cargo();
-    build.current_dir(project.root.join("fuzz")).args(["build", "--bins", "--locked", "--target", TARGET, "--target-dir"]).arg(&folder);
+    build.current_dir(project.root.join("fuzz")).args(["build", "--bins", "--locked", "--target", &host, "--target-dir"]).arg(&folder);
     build.env("RUSTFLAGS", FLAGS);
     log.run(&mut build)?;
+    let programs = folder.join(host).join("debug");
     let (mut tally, mut told) = (Tally::default(), Vec::new());
     for group in targets.chunks(at_once.max(1)) {
         let run = |name: &String| {
             let mut own = project.log(&format!("fuzz-{name}"))?;
             own.limit(Duration::from_secs(seconds + 120));
-            fuzz(project, &mut own, &folder, name, seconds)
+            fuzz(project, &mut own, &programs, name, seconds)
         };
         let outcomes: Vec<Result<String, String>> = std::thread::scope(|scope| {
             let threads: Vec<_> = group.iter().map(|name| scope.spawn(|| run(name))).collect();
@@ -55,9 +59,6 @@ pub(crate) fn run_for(project: &Project, log: &mut Log, seconds: u64, at_once: u
     Ok((tally, told))
 }
 
-/// The flags are for the targets alone, not for build scripts; cargo keeps them apart when a target is named.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-
 fn targets(root: &Path) -> Result<Vec<String>, String> {
     let folder = root.join("fuzz/fuzz_targets");
     let mut names = Vec::new();
@@ -75,13 +76,13 @@ fn targets(root: &Path) -> Result<Vec<String>, String> {
 }
 
 /// The number of inputs tried, or the failing input and how to try it again.
-fn fuzz(project: &Project, log: &mut Log, folder: &Path, name: &str, seconds: u64) -> Result<String, String> {
+fn fuzz(project: &Project, log: &mut Log, programs: &Path, name: &str, seconds: u64) -> Result<String, String> {
     let corpus = project.root.join("fuzz/corpus").join(name);
-    let artifacts = folder.join("artifacts");
+    let artifacts = programs.join("artifacts");
     for path in [&corpus, &artifacts] {
         std::fs::create_dir_all(path).map_err(|e| format!("{}: {e}", path.display()))?;
     }
-    let program = folder.join(TARGET).join("debug").join(name);
+    let program = programs.join(name);
     let mut command = Command::new(&program);
     command.arg(&corpus).arg(project.root.join("fuzz/seeds").join(name));
     command.arg(format!("-max_total_time={seconds}")).args(["-timeout=5", "-rss_limit_mb=2048", "-max_len=8192", "-print_final_stats=1"]);

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::settings::{Ctx, Http};
 use super::{Failure, Outcome};
-use crate::client::Call;
+use crate::client::{Call, Followed};
 use crate::show;
 
 /// Follow the log of a server until Ctrl-C
@@ -44,8 +44,8 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let mut stdout = std::io::stdout();
     let watched = stdout.is_terminal();
     let ended = client.follow(&call.unwrapped(), |piece| stdout.write_all(piece).and_then(|()| stdout.flush()).is_ok());
-    ended.map_err(|error| Failure::api("Error starting monitor", error))?;
-    if watched {
+    let ended = ended.map_err(|error| Failure::api("Error starting monitor", error))?;
+    if watched && ended == Followed::ToItsEnd {
         show::note("The log has ended here: the server was sealed or stopped, or the token has ended.");
     }
     Ok(0)

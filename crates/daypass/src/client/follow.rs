@@ -8,11 +8,11 @@ use super::{BODY_BYTES_MAX, Call, Client, Error, Follow, Reply, Trouble, connect
 impl Client {
     /// Makes a request whose answer goes on for as long as the server likes, and gives its pieces as they come. Ends with the answer, with
     /// Ctrl-C, and when `piece` says that nobody reads any more. Once the answer has begun, no timeout holds.
-    pub(crate) fn follow(&self, call: &Call, piece: impl FnMut(&[u8]) -> bool) -> Result<(), Error> {
+    pub(crate) fn follow(&self, call: &Call, piece: impl FnMut(&[u8]) -> bool) -> Result<Followed, Error> {
         if let Some(instead) = self.config.instead {
             return Err(Error::Instead(instead.render(&self.config, call)));
         }
-        self.runtime.block_on(async {
+        let followed = async {
             let begun = tokio::select! {
                 begun = self.begin(call) => begun.map_err(|trouble| self.unreached(call, trouble))?,
                 () = self.clock.sleep(self.config.timeout) => {
@@ -20,13 +20,15 @@ impl Client {
                     return Err(self.unreached(call, Trouble::new(text)));
                 }
             };
-            let body = match begun {
-                Begun::Refused(reply) => return Err(Error::Api(self.refusal(call, &reply))),
-                Begun::Streaming(body) => body,
-            };
+            match begun {
+                Begun::Refused(reply) => Err(Error::Api(self.refusal(call, &reply))),
+                Begun::Streaming(body) => pass_on(body, piece).await.map_err(|trouble| self.unreached(call, trouble)),
+            }
+        };
+        self.runtime.block_on(async {
             tokio::select! {
-                ended = pass_on(body, piece) => ended.map_err(|trouble| self.unreached(call, trouble)),
-                _ = tokio::signal::ctrl_c() => Ok(()),
+                followed = followed => followed,
+                _ = tokio::signal::ctrl_c() => Ok(Followed::Interrupted),
             }
         })
     }
@@ -59,18 +61,29 @@ impl Client {
     }
 }
 
+/// How a request whose answer goes on came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// With the answer.
+    ToItsEnd,
+    /// Nobody reads any more.
+    Unread,
+    /// The person pressed Ctrl-C.
+    Interrupted,
+}
+
 /// What came of a request whose answer goes on.
 enum Begun {
     Refused(Reply),
     Streaming(hyper::body::Incoming),
 }
 
-async fn pass_on(mut body: hyper::body::Incoming, mut piece: impl FnMut(&[u8]) -> bool) -> Result<(), Trouble> {
+async fn pass_on(mut body: hyper::body::Incoming, mut piece: impl FnMut(&[u8]) -> bool) -> Result<Followed, Trouble> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Trouble::new(innermost(&error)))?;
         if frame.data_ref().is_some_and(|bytes| !piece(bytes)) {
-            return Ok(());
+            return Ok(Followed::Unread);
         }
     }
-    Ok(())
+    Ok(Followed::ToItsEnd)
 }

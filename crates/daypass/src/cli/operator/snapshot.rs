@@ -15,7 +15,7 @@ use http::Method;
 
 use super::super::settings::{Ctx, Http, Output};
 use super::super::{Failure, Outcome};
-use crate::client::Call;
+use crate::client::{Call, Followed};
 use crate::config::{self, Storage};
 use crate::show;
 use crate::show::value::Value;
@@ -115,7 +115,9 @@ fn save(args: &SaveArgs, ctx: &Ctx) -> Outcome {
         written.is_ok()
     });
     progress.end();
-    followed.map_err(|error| Failure::api("Error taking the snapshot", error))?;
+    if followed.map_err(|error| Failure::api("Error taking the snapshot", error))? == Followed::Interrupted {
+        return Err(Failure::server("Interrupted: nothing was saved"));
+    }
     written.and_then(|()| partial.file.sync_all()).map_err(|error| at_file("Error writing the snapshot", &partial.path, &error))?;
     let (whole, size) = verified(&partial.path).map_err(|failure| {
         // What came is not whole: the server says why in its log.
