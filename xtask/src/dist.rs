@@ -13,14 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-/// Parts of a function that were never run lie apart from those that were, so that fewer pages are touched; and no call that was not made often is
-/// replaced by a copy of what it calls, unless that is shorter.
-const SMALL: [&str; 4] = [
-    "-Cllvm-args=-enable-split-machine-functions",
-    "-Cllvm-args=-mfs-psi-cutoff=0",
-    "-Cllvm-args=-inline-cold-callsite-threshold=5",
-    "-Cllvm-args=-inlinecold-threshold=5",
-];
+/// Parts of a function that were never run lie apart from those that were, so that fewer pages are touched.
+const SPLIT: [&str; 2] = ["-Cllvm-args=-enable-split-machine-functions", "-Cllvm-args=-mfs-psi-cutoff=0"];
 /// What every count is multiplied by. The compiler reckons with parts of a count, and part of the one time that a start runs something would be
 /// no time at all.
 const WEIGHT: u32 = 1000;
@@ -55,7 +49,7 @@ pub(crate) fn build(project: &Project, log: &mut Log) -> Result<PathBuf, String>
     }
     log.step("building the binary as it is shipped, laid out by what was counted (some minutes)");
     let mut flags = vec![format!("-Cprofile-use={}", profile.display())];
-    flags.extend(SMALL.map(str::to_owned));
+    flags.extend(SPLIT.map(str::to_owned));
     if rust::host(project)? == ORDERED {
         let arguments = ["--no-warn-symbol-ordering".to_owned(), format!("--symbol-ordering-file={}", order.display())];
         flags.extend(arguments.into_iter().flat_map(|argument| ["-Clink-arg=-Xlinker".to_owned(), format!("-Clink-arg={argument}")]));
