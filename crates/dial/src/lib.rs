@@ -1,6 +1,6 @@
 //! Connections that this server opens to others: to AWS, to identity providers, to a collector of traces.
 //!
-//! [`open`] gives one: TCP, TLS under the trust that the caller names, and the proxy that the environment names. [`Line`] speaks HTTP/1.1 on
+//! [`open()`] gives one: TCP, TLS under the trust that the caller names, and the proxy that the environment names. [`Line`] speaks HTTP/1.1 on
 //! it. A line has no task of its own: the request that uses it drives it, so that nothing is handed from task to task; at rest it costs its
 //! socket and a small buffer, and whether its peer has closed it is seen when it is taken up again.
 //!

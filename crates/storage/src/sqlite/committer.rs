@@ -358,7 +358,7 @@ impl Committer {
         }
     }
 
-    /// One small step of giving free pages back to the file system, and in the end the memory of those that were written; says when to come again.
+    /// One small step of giving free pages back to the file system; says when to come again.
     fn reclaim(&self) -> Tidy {
         let free = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
         let spare = i64::from(self.options.spare_pages);
@@ -372,11 +372,6 @@ impl Committer {
         if let Err(error) = schema::run_through(&self.connection, &step) {
             tracing::warn!(%error, step, "the store could not give space back; it tries again after the next write");
             return Tidy::Done;
-        }
-        if matches!(next, Tidy::Done)
-            && let Err(error) = schema::run_through(&self.connection, "PRAGMA shrink_memory")
-        {
-            tracing::debug!(%error, "the memory of written pages was not given back");
         }
         next
     }
