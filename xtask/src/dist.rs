@@ -1,8 +1,8 @@
 //! `cargo xtask dist`: the binary as it is shipped.
 //!
 //! It is built twice. First with counters: that binary serves every load of the bench for a moment. Then again, laid out by what was counted
-//! (LLVM's profile-guided optimisation): what runs often is made fast, the rest is made small, and what was run at all lies together. `cargo build --profile dist`
-//! builds the same program without that.
+//! (LLVM's profile-guided optimisation): what runs often is made fast, the rest is made small, and what was run at all lies together.
+//! `cargo build --profile dist` builds the same program without that.
 
 use crate::bench;
 use crate::install::rust;

@@ -9,9 +9,10 @@ use daypass_base::causes;
 use http::header::PROXY_AUTHORIZATION;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 
-use crate::{Opened, Reader, Stream};
+use crate::{Opened, Reader, Refused, Stream};
 
 /// Bytes kept for reading, per connection: no head of an answer is longer.
 const BUFFER_MAX: usize = 64 * 1024;
@@ -54,10 +55,10 @@ impl Line {
     /// Takes up an open connection. Nothing is sent yet.
     ///
     /// # Errors
-    /// What the connection said.
-    pub async fn start(opened: Opened) -> Result<Self, String> {
+    /// [`Refused::Nobody`], with what the connection said.
+    pub async fn start(opened: Opened) -> Result<Self, Refused> {
         let handshake = http1::Builder::new().max_buf_size(BUFFER_MAX).handshake(opened.stream).await;
-        let (sender, driver) = handshake.map_err(|error| causes(&error))?;
+        let (sender, driver) = handshake.map_err(|error| Refused::Nobody(causes(&error)))?;
         Ok(Self { sender, driver: Box::pin(driver), reader: opened.reader, over: false })
     }
 
@@ -74,10 +75,26 @@ impl Line {
     ///
     /// # Errors
     /// [`Broken`].
-    pub async fn exchange(&mut self, mut request: Request<Full<Bytes>>, answer_max: usize) -> Result<Response<Bytes>, Broken> {
+    pub async fn exchange(&mut self, request: Request<Full<Bytes>>, answer_max: usize) -> Result<Response<Bytes>, Broken> {
+        let response = self.ask(request).await?;
+        self.read(response, answer_max).await
+    }
+
+    /// The first half of [`Line::exchange`], for answers that are judged by their heads: a line whose answer is not read is of no further use.
+    ///
+    /// # Errors
+    /// [`Broken::Lost`].
+    pub async fn ask(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Broken> {
         self.address(&mut request);
         let sent = self.sender.send_request(request);
-        let response = self.driven(sent).await.map_err(|error| Broken::Lost(causes(&error)))?;
+        self.driven(sent).await.map_err(|error| Broken::Lost(causes(&error)))
+    }
+
+    /// The second half.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub async fn read(&mut self, response: Response<Incoming>, answer_max: usize) -> Result<Response<Bytes>, Broken> {
         let (head, body) = response.into_parts();
         let body = self.driven(Limited::new(body, answer_max).collect()).await.map_err(|error| {
             if error.is::<LengthLimitError>() {

@@ -3,6 +3,19 @@
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::OnceCell;
+
+use crate::{Peer, Trust};
+
+/// The trust of the system, read with the first handshake and then kept.
+#[derive(Default)]
+pub struct SystemTrust(OnceCell<Arc<ClientConfig>>);
+
+impl Trust for SystemTrust {
+    async fn tls(&self, _peer: Peer) -> Result<Arc<ClientConfig>, String> {
+        self.0.get_or_try_init(|| async { client_config(system_roots().await?) }).await.cloned()
+    }
+}
 
 /// TLS 1.2 and 1.3 with HTTP/1.1 inside, to servers that these authorities vouch for. Connections that share it resume each other's sessions.
 ///

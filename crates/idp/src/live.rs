@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::{BoxFuture, Clock};
-use daypass_dial::{Broken, ClientConfig};
+use daypass_dial::{Broken, SystemTrust};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::{ANSWER_MAX, Answer, Ask, Idp, IdpError, Payload, Proof, Result, percent_encoded};
@@ -29,14 +29,13 @@ const DETAIL_MAX: usize = 400;
 pub struct LiveIdp {
     clock: Arc<dyn Clock>,
     places: Semaphore,
-    /// The system's trust, read once.
-    system: OnceCell<Arc<ClientConfig>>,
+    system: SystemTrust,
 }
 
 impl LiveIdp {
     /// Providers on the network.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, places: Semaphore::new(CALLS_MAX), system: OnceCell::new() }
+        Self { clock, places: Semaphore::new(CALLS_MAX), system: SystemTrust::default() }
     }
 
     async fn call(&self, ask: Ask) -> Result<Answer> {
@@ -45,12 +44,15 @@ impl LiveIdp {
         let _place = self.places.acquire().await.map_err(|error| unreachable(error.to_string()))?;
         let request = request(&ask)?;
         let mut line = self.open(&ask).await?;
-        match line.exchange(request, ANSWER_MAX).await {
-            Ok(response) => read(&host, &response),
-            Err(Broken::TooLong { status, .. }) if status.is_redirection() => Err(IdpError::Redirected { host, status: status.as_u16() }),
-            Err(Broken::TooLong { max, .. }) => Err(IdpError::Nonsense(format!("the answer of {host} is longer than {max} bytes"))),
-            Err(Broken::Lost(detail)) => Err(unreachable(shortened(&detail))),
+        let broken = |broken| match broken {
+            Broken::TooLong { max, .. } => IdpError::Nonsense(format!("the answer of {host} is longer than {max} bytes")),
+            Broken::Lost(detail) => unreachable(shortened(&detail)),
+        };
+        let response = line.ask(request).await.map_err(broken)?;
+        if response.status().is_redirection() {
+            return Err(IdpError::Redirected { host: host.clone(), status: response.status().as_u16() });
         }
+        line.read(response, ANSWER_MAX).await.map(answer).map_err(broken)
     }
 }
 
@@ -68,13 +70,9 @@ impl Idp for LiveIdp {
     }
 }
 
-fn read(host: &str, response: &Response<Bytes>) -> Result<Answer> {
-    let status = response.status();
-    if status.is_redirection() {
-        return Err(IdpError::Redirected { host: host.to_owned(), status: status.as_u16() });
-    }
+fn answer(response: Response<Bytes>) -> Answer {
     let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    Ok(Answer { status: status.as_u16(), content_type, body: response.body().clone() })
+    Answer { status: response.status().as_u16(), content_type, body: response.into_body() }
 }
 
 fn request(ask: &Ask) -> Result<Request<Full<Bytes>>> {

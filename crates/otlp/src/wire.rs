@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::Clock;
-use daypass_dial::{ClientConfig, Line, Peer, Refused, Trust};
+use daypass_dial::{Line, Refused, SystemTrust};
 use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
-use tokio::sync::OnceCell;
 
 use crate::{Endpoint, Headers, proto};
 
@@ -40,24 +39,14 @@ pub(crate) struct Wire {
     endpoint: Endpoint,
     headers: Headers,
     clock: Arc<dyn Clock>,
-    system: System,
+    system: SystemTrust,
     line: Option<Line>,
-}
-
-/// The system's trust, read once.
-#[derive(Default)]
-struct System(OnceCell<Arc<ClientConfig>>);
-
-impl Trust for System {
-    async fn tls(&self, _peer: Peer) -> Result<Arc<ClientConfig>, String> {
-        self.0.get_or_try_init(|| async { daypass_dial::client_config(daypass_dial::system_roots().await?) }).await.cloned()
-    }
 }
 
 impl Wire {
     /// Nothing is opened yet.
     pub(crate) fn new(endpoint: Endpoint, headers: Headers, clock: Arc<dyn Clock>) -> Self {
-        Self { endpoint, headers, clock, system: System::default(), line: None }
+        Self { endpoint, headers, clock, system: SystemTrust::default(), line: None }
     }
 
     /// Sends one batch.
@@ -104,15 +93,12 @@ impl Wire {
     }
 }
 
-async fn connect(endpoint: &Endpoint, system: &System) -> Result<Line, String> {
+async fn connect(endpoint: &Endpoint, system: &SystemTrust) -> Result<Line, String> {
     let opening = async {
         let proxy = if endpoint.is_local() { None } else { daypass_dial::proxy_of(endpoint.uri())? };
-        daypass_dial::open(endpoint.uri(), proxy, CONNECT_MAX, system).await
+        Line::start(daypass_dial::open(endpoint.uri(), proxy, CONNECT_MAX, system).await?).await
     };
-    match opening.await {
-        Ok(opened) => Line::start(opened).await,
-        Err(Refused::Settings(detail) | Refused::Nobody(detail)) => Err(detail),
-    }
+    opening.await.map_err(|(Refused::Settings(detail) | Refused::Nobody(detail))| detail)
 }
 
 /// The type of what is sent and answered.

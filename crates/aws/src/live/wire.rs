@@ -133,8 +133,7 @@ impl Wire {
         let opening = async {
             let proxy = if self.way == Way::World { daypass_dial::proxy_of(&self.origin)? } else { None };
             let opened = daypass_dial::open(&self.origin, proxy, CONNECT_MAX, &self.tls).await?;
-            let line = Line::start(opened).await.map_err(Refused::Nobody)?;
-            Ok(Kept { line, home: home() })
+            Ok(Kept { line: Line::start(opened).await?, home: home() })
         };
         let opened = tokio::select! {
             biased;

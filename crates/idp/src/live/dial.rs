@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_base::Clock;
-use daypass_dial::{ClientConfig, Line, Opened, Peer, Reader, Refused, RootCertStore, proxy_of};
+use daypass_dial::{ClientConfig, Line, Opened, Peer, Reader, Refused, RootCertStore, SystemTrust, proxy_of};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::CertificateDer;
@@ -29,29 +29,23 @@ impl LiveIdp {
         let url = &ask.url;
         let opening = async {
             let proxy = if url.is_local() { None } else { proxy_of(url.uri())? };
-            if proxy.is_none() && !url.is_secure() && !url.is_local() {
-                return abroad(&self.clock, url.uri()).await.map_err(Refused::Nobody);
-            }
-            daypass_dial::open(url.uri(), proxy, CONNECT_MAX, &Asked { of: self, trust: &ask.trust }).await
+            let opened = if proxy.is_none() && !url.is_secure() && !url.is_local() {
+                abroad(&self.clock, url.uri()).await.map_err(Refused::Nobody)?
+            } else {
+                daypass_dial::open(url.uri(), proxy, CONNECT_MAX, &Asked { system: &self.system, trust: &ask.trust }).await?
+            };
+            Line::start(opened).await
         };
-        let started = match opening.await {
-            Ok(opened) => Line::start(opened).await.map_err(Refused::Nobody),
-            Err(refused) => Err(refused),
-        };
-        started.map_err(|refused| match refused {
+        opening.await.map_err(|refused| match refused {
             Refused::Settings(text) => IdpError::Settings(text),
             Refused::Nobody(detail) => IdpError::Unreachable { host: url.host().to_owned(), detail: shortened(&detail) },
         })
-    }
-
-    async fn system(&self) -> Result<Arc<ClientConfig>, String> {
-        self.system.get_or_try_init(|| async { daypass_dial::client_config(daypass_dial::system_roots().await?) }).await.cloned()
     }
 }
 
 /// The trust of one call.
 struct Asked<'a> {
-    of: &'a LiveIdp,
+    system: &'a SystemTrust,
     trust: &'a Trust,
 }
 
@@ -59,7 +53,7 @@ impl daypass_dial::Trust for Asked<'_> {
     async fn tls(&self, peer: Peer) -> Result<Arc<ClientConfig>, String> {
         match (peer, self.trust) {
             // The way to the proxy is the system's business, whatever the provider's own certificate is signed by.
-            (Peer::Proxy, _) | (Peer::Origin, Trust::System) => self.of.system().await,
+            (Peer::Proxy, _) | (Peer::Origin, Trust::System) => self.system.tls(peer).await,
             (Peer::Origin, Trust::Only(pem)) => daypass_dial::client_config(roots_of(pem)?),
             (Peer::Origin, Trust::Also(pem)) => {
                 let mut roots = roots_of(pem)?;

@@ -105,6 +105,13 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
+async fn a_redirect_is_told_whatever_becomes_of_its_body() {
+    let (address, _task) = serve(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 9\r\n\r\nhalf").await;
+    let error = live().ask(ask(&format!("http://{address}/"), Trust::System)).await.unwrap_err();
+    assert_eq!(error, IdpError::Redirected { host: address.to_string(), status: 302 });
+}
+
+#[tokio::test]
 async fn an_endless_answer_is_cut_off() {
     let long: &'static [u8] = [&b"HTTP/1.1 200 OK\r\n\r\n"[..], &vec![b' '; ANSWER_MAX + 1]].concat().leak();
     let (address, _task) = serve(long).await;
