@@ -28,8 +28,8 @@ pub use write::Archive;
 
 use crate::{CommitError, Key, Space};
 
-/// The newest form of the file that this program writes and reads.
-pub const FORMAT: u32 = 1;
+/// The newest form of the file that this program writes and reads. In 1 every row of KV data held the version that its name says.
+pub const FORMAT: u32 = 2;
 
 /// What a snapshot says of itself: `meta.json`. The names in capitals are those that Vault's tools read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

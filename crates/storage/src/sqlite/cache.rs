@@ -1,4 +1,5 @@
 //! Rows that were read lately, as they are stored: sealed. A hit costs no statement, no lock of the file and no system call.
+//! That a row of configuration does not exist is kept too: settings that nobody has made are looked for with every request.
 //!
 //! **As if it were not there.** A commit becomes visible to readers of the file a moment before it is answered. So the rows that a group is
 //! about to change leave the cache before its COMMIT and are not let in again until it has returned: whoever reads one of them meanwhile reads the
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use daypass_base::Recent;
 use parking_lot::Mutex;
 
-use crate::{Key, Row};
+use crate::{Key, Row, Space};
 
 /// A bounded cache of rows, in shards, so that readers seldom wait for each other.
 pub(super) struct RowCache {
@@ -28,7 +29,7 @@ struct Shard {
     changes: u64,
     /// Rows that are about to change.
     changing: HashSet<Key>,
-    rows: Recent<Key, Row>,
+    rows: Recent<Key, Option<Row>>,
 }
 
 /// What a reader holds between a miss and [`RowCache::keep`].
@@ -45,8 +46,8 @@ impl RowCache {
         Self { shards: std::array::from_fn(shard), hasher: RandomState::new(), changes: AtomicU64::new(0) }
     }
 
-    /// The row, or what is needed to keep it once it is read.
-    pub(super) fn find(&self, key: &Key) -> Result<Row, Ticket> {
+    /// The row, or that there is none, or else what is needed to keep it once it is read.
+    pub(super) fn find(&self, key: &Key) -> Result<Option<Row>, Ticket> {
         let index = self.index(key);
         let Some(shard) = self.shards.get(index) else { return Err(Ticket { shard: index, changes: 0 }) };
         let mut shard = shard.lock();
@@ -54,9 +55,9 @@ impl RowCache {
     }
 
     /// All rows, if all are here and no change began or ended meanwhile: then they are of one state of the store.
-    pub(super) fn find_all(&self, keys: &[Key]) -> Option<Vec<Row>> {
+    pub(super) fn find_all(&self, keys: &[Key]) -> Option<Vec<Option<Row>>> {
         let before = self.changes.load(Ordering::SeqCst);
-        let rows: Option<Vec<Row>> = keys.iter().map(|key| self.find(key).ok()).collect();
+        let rows: Option<Vec<Option<Row>>> = keys.iter().map(|key| self.find(key).ok()).collect();
         rows.filter(|_| self.changes.load(Ordering::SeqCst) == before)
     }
 
@@ -69,9 +70,10 @@ impl RowCache {
         keys.iter().map(ticket).collect()
     }
 
-    /// Keeps a row that was read after `ticket` was taken, unless it may have changed since.
-    pub(super) fn keep(&self, ticket: Ticket, key: &Key, row: &Row) {
-        if row.value.len() > ROW_BYTES_MAX {
+    /// Keeps what was read after `ticket` was taken, unless it may have changed since. Whoever guesses tokens makes no entries.
+    pub(super) fn keep(&self, ticket: Ticket, key: &Key, row: Option<&Row>) {
+        let bytes = row.map_or(0, |row| row.value.len());
+        if bytes > ROW_BYTES_MAX || row.is_none() && key.space != Space::Config {
             return;
         }
         let Some(shard) = self.shards.get(ticket.shard) else { return };
@@ -79,8 +81,8 @@ impl RowCache {
         if shard.changes == ticket.changes && !shard.changing.contains(key) {
             // A copy: the key may be a small part of something large.
             let key = Key::new(key.space, Bytes::copy_from_slice(&key.bytes));
-            let weight = key.bytes.len() + row.value.len() + OVERHEAD;
-            shard.rows.insert(key, row.clone(), weight);
+            let weight = key.bytes.len() + bytes + OVERHEAD;
+            shard.rows.insert(key, row.cloned(), weight);
         }
     }
 
@@ -133,8 +135,6 @@ const OVERHEAD: usize = 160;
 
 #[cfg(test)]
 mod tests {
-    use crate::Space;
-
     use super::*;
 
     fn key(name: &str) -> Key {
@@ -155,17 +155,33 @@ mod tests {
         let changing = [key("a")];
         let before = ticket(&cache, "a");
         cache.begin_change(changing.iter());
-        cache.keep(before, &key("a"), &row("old", 1));
+        cache.keep(before, &key("a"), Some(&row("old", 1)));
         let meanwhile = ticket(&cache, "a");
-        cache.keep(meanwhile, &key("a"), &row("old or new", 1));
+        cache.keep(meanwhile, &key("a"), Some(&row("old or new", 1)));
         assert!(cache.find(&key("a")).is_err());
         cache.end_change(changing.iter());
-        cache.keep(meanwhile, &key("a"), &row("old or new", 1));
+        cache.keep(meanwhile, &key("a"), Some(&row("old or new", 1)));
         let after = ticket(&cache, "a");
-        cache.keep(after, &key("a"), &row("new", 2));
-        assert_eq!(cache.find(&key("a")).ok(), Some(row("new", 2)));
+        cache.keep(after, &key("a"), Some(&row("new", 2)));
+        assert_eq!(cache.find(&key("a")).ok(), Some(Some(row("new", 2))));
         cache.begin_change(changing.iter());
         assert!(cache.find(&key("a")).is_err());
+    }
+
+    #[test]
+    fn that_there_is_no_row_is_kept_until_one_is_made() {
+        let cache = RowCache::new(1 << 20);
+        cache.keep(ticket(&cache, "a"), &key("a"), None);
+        assert_eq!(cache.find(&key("a")).ok(), Some(None));
+        let made = [key("a")];
+        cache.begin_change(made.iter());
+        assert!(cache.find(&key("a")).is_err());
+        cache.end_change(made.iter());
+        assert!(cache.find(&key("a")).is_err());
+        let guessed = Key::new(Space::Token, "guessed");
+        let before = cache.find(&guessed).expect_err("it is not there");
+        cache.keep(before, &guessed, None);
+        assert!(cache.find(&guessed).is_err());
     }
 
     #[test]
@@ -173,12 +189,12 @@ mod tests {
         let cache = RowCache::new(64 * 1024);
         for number in 0..10_000 {
             let name = format!("k{number}");
-            cache.keep(ticket(&cache, &name), &key(&name), &row(&"v".repeat(100), 1));
+            cache.keep(ticket(&cache, &name), &key(&name), Some(&row(&"v".repeat(100), 1)));
         }
         assert!(cache.find(&key("k9999")).is_ok());
         let all: usize = cache.shards.iter().map(|shard| shard.lock().rows.weight()).sum();
         assert!(all <= 64 * 1024, "{all}");
-        cache.keep(ticket(&cache, "huge"), &key("huge"), &row(&"v".repeat(20_000), 1));
+        cache.keep(ticket(&cache, "huge"), &key("huge"), Some(&row(&"v".repeat(20_000), 1)));
         assert!(cache.find(&key("huge")).is_err());
     }
 
@@ -187,7 +203,7 @@ mod tests {
         let cache = RowCache::new(1 << 20);
         let keys = [key("a"), key("b")];
         for (key, ticket) in keys.iter().zip(cache.tickets(&keys)) {
-            cache.keep(ticket, key, &row("1", 1));
+            cache.keep(ticket, key, Some(&row("1", 1)));
         }
         assert_eq!(cache.find_all(&keys).unwrap().len(), 2);
         cache.begin_change(keys.iter().take(1));

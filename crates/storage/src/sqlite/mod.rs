@@ -86,9 +86,9 @@ impl Default for SqliteOptions {
     fn default() -> Self {
         Self {
             readers_max: std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16),
-            writer_cache_kib: 8 * 1024,
+            writer_cache_kib: 4 * 1024,
             reader_cache_kib: 1024,
-            row_cache_kib: 8 * 1024,
+            row_cache_kib: 16 * 1024,
             file_bytes_max: None,
             reserve_bytes: 16 * 1024 * 1024,
             idle_before_reclaim: Duration::from_secs(2),
@@ -341,13 +341,11 @@ impl SqliteBackend {
     fn row(&self, key: &Key) -> Result<Option<Row>, ReadError> {
         self.readers.check_open()?;
         let ticket = match self.shared.rows.find(key) {
-            Ok(row) => return Ok(Some(row)),
+            Ok(found) => return Ok(found),
             Err(ticket) => ticket,
         };
         let found = self.readers.get(key)?;
-        if let Some(row) = &found {
-            self.shared.rows.keep(ticket, key, row);
-        }
+        self.shared.rows.keep(ticket, key, found.as_ref());
         Ok(found)
     }
 
@@ -355,14 +353,12 @@ impl SqliteBackend {
     fn rows(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, ReadError> {
         self.readers.check_open()?;
         if let Some(rows) = self.shared.rows.find_all(keys) {
-            return Ok(rows.into_iter().map(Some).collect());
+            return Ok(rows);
         }
         let tickets = self.shared.rows.tickets(keys);
         let found = self.readers.get_many(keys)?;
         for ((key, ticket), row) in keys.iter().zip(tickets).zip(&found) {
-            if let Some(row) = row {
-                self.shared.rows.keep(ticket, key, row);
-            }
+            self.shared.rows.keep(ticket, key, row.as_ref());
         }
         Ok(found)
     }

@@ -109,19 +109,18 @@ fn tables() -> String {
 
 /// Brings a file of an earlier format to this one: one transaction, so that a kill leaves one format or the other.
 fn migrate(connection: &Connection) -> rusqlite::Result<()> {
-    if meta(connection, "format")? >= FORMAT {
+    let from = meta(connection, "format")?;
+    if from >= FORMAT {
         return Ok(());
     }
-    tracing::info!(to = FORMAT, "the store is brought to a newer format; this happens once and takes a few seconds per gigabyte");
-    connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE;
-         ALTER TABLE kv RENAME TO kv_1;
-         {KV};
-         INSERT INTO kv(k, ver, v) SELECT k, ver, v FROM kv_1 ORDER BY k;
-         DROP TABLE kv_1;
-         UPDATE meta SET value = {FORMAT} WHERE name = 'format';
-         COMMIT;"
-    ))
+    let rebuilt = if from == 1 {
+        tracing::info!(from, to = FORMAT, "the store is brought to a newer format; this happens once and takes a few seconds per gigabyte");
+        format!("ALTER TABLE kv RENAME TO kv_1; {KV}; INSERT INTO kv(k, ver, v) SELECT k, ver, v FROM kv_1 ORDER BY k; DROP TABLE kv_1;")
+    } else {
+        tracing::info!(from, to = FORMAT, "the store is brought to a newer format: older versions of daypass refuse it from now on");
+        String::new()
+    };
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {rebuilt} UPDATE meta SET value = {FORMAT} WHERE name = 'format'; COMMIT;"))
 }
 
 fn set_up_writer(connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
@@ -208,8 +207,8 @@ pub(super) const CONFIG_VERSION_WRITE: &str = "UPDATE meta SET value = ?1 WHERE 
 /// own that every comparison on the way to any row would have to read; so the keys have a tree for themselves.
 const KV: &str = "CREATE TABLE kv(k BLOB NOT NULL UNIQUE, ver INTEGER NOT NULL, v BLOB NOT NULL)";
 
-/// The storage format that this program writes. 1 had `kv` without row ids.
-pub(super) const FORMAT: i64 = 2;
+/// The storage format that this program writes. 1 had `kv` without row ids; in 2 every row of KV data held the version that its name says.
+pub(super) const FORMAT: i64 = 3;
 /// `dayp`: what file(1) and SQLite's tools see in the file's header.
 const APPLICATION_ID: i64 = 0x6461_7970;
 /// How long to wait for another connection: a backup tool, or recovery after a crash. No daypass connection holds one that long.

@@ -184,6 +184,32 @@ async fn a_file_of_the_first_format_is_brought_to_this_one_with_all_it_has() {
     assert_eq!(number(&connection, "SELECT count(*) FROM sqlite_schema WHERE sql LIKE '%kv%'"), 1, "nothing of the old table is left");
 }
 
+/// What the second format made of an empty file.
+const FORMAT_2: &str = "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;
+    CREATE TABLE kv(k BLOB NOT NULL UNIQUE, ver INTEGER NOT NULL, v BLOB NOT NULL);
+    CREATE TABLE tok(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE lease(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE idx(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE exp(shard INTEGER NOT NULL, at INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY(shard, at, id)) WITHOUT ROWID;
+    CREATE TABLE claim(shard INTEGER PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL, until INTEGER NOT NULL);
+    CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO meta VALUES('format', 2), ('config_version', 7);
+    PRAGMA application_id=0x64617970;
+    INSERT INTO kv(k, ver, v) VALUES(CAST('a' AS BLOB), 3, CAST('x' AS BLOB));";
+
+#[tokio::test]
+async fn a_file_of_the_second_format_is_taken_as_it_is_and_refused_by_older_programs_from_then_on() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    rusqlite::Connection::open(&path).unwrap().execute_batch(FORMAT_2).unwrap();
+    let store = open(&path);
+    let read = store.get(&key("a")).await.unwrap();
+    assert_eq!((read.found.unwrap(), read.config_version), (Row { value: Bytes::from("x"), version: 3 }, 7));
+    store.close().await;
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    assert_eq!(number(&connection, "SELECT value FROM meta WHERE name = 'format'"), schema::FORMAT);
+}
+
 #[test]
 fn files_of_others_are_refused_and_left_alone() {
     let root = tempfile::tempdir().unwrap();

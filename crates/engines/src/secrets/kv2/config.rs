@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Kv2;
-use super::key::{DeleteAfter, versions_setting};
+use super::key::versions_setting;
 use super::rows::ATTEMPTS_MAX;
+use super::times::DeleteAfter;
 
 /// The mount's settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

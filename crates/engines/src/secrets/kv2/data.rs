@@ -112,7 +112,7 @@ async fn look(cx: &Cx, params: &ReadParams) -> Result<Option<FoundVersion>> {
         let data = match glance.data {
             _ if !version.readable(now) => None,
             Some(data) => Some(rows::parse(&params.path, data)?),
-            None => match rows::read_data(cx, &params.path, glance.current).await? {
+            None => match rows::read_data(cx, &params.path, glance.current, version).await? {
                 Some(data) => Some(data),
                 None => return Ok(None),
             },
@@ -126,7 +126,7 @@ async fn look(cx: &Cx, params: &ReadParams) -> Result<Option<FoundVersion>> {
     if !version.readable(now) {
         return Ok(Some(FoundVersion { metadata, data: None }));
     }
-    let data = rows::read_data(cx, &params.path, number).await?;
+    let data = rows::read_data(cx, &params.path, number, version).await?;
     Ok(data.map(|data| FoundVersion { metadata, data: Some(data) }))
 }
 

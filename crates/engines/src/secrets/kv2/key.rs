@@ -4,14 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use daypass_base::duration::{self, go_string};
 use daypass_sdk::{Cx, Error, Operation, Result, Timestamp};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::config::Config;
+use super::times::{DeleteAfter, maybe_nanos, nanos};
 
 /// A key: its settings, its versions, and mostly the data of the current one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,6 +67,9 @@ pub(super) struct Version {
     pub(super) created_by: Option<Author>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) deleted_by: Option<Author>,
+    /// The version that first had the row that now holds this one's data; absent where that is this one itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    row: Option<u64>,
 }
 
 /// Who did what, as answers show it.
@@ -82,25 +84,23 @@ pub(super) struct Author {
     entity_id: String,
 }
 
-/// After which time new versions are deleted: never, seconds, or switched off.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum DeleteAfter {
-    /// No version of the key (or, set on the mount, of any key) is deleted by time.
-    Off,
-    /// Seconds, never 0.
-    Seconds(u64),
-    /// Nothing is said.
-    #[default]
-    Unset,
-}
-
 /// Rows of version data that go with a changed key.
 #[derive(Debug, Default)]
 pub(super) struct DataRows {
-    pub(super) put: Vec<(u64, Box<RawValue>)>,
+    pub(super) put: Vec<DataRow>,
+    /// Rows to delete, by the number in their names.
     pub(super) delete: Vec<u64>,
     /// Versions were dropped that the settings would have kept.
     pub(super) over_limit: bool,
+}
+
+/// The data of one version, to be written.
+#[derive(Debug)]
+pub(super) struct DataRow {
+    /// The number in the row's name.
+    pub(super) row: u64,
+    pub(super) version: u64,
+    pub(super) data: Box<RawValue>,
 }
 
 impl Key {
@@ -152,43 +152,46 @@ impl Key {
         Ok(())
     }
 
-    /// Adds a version with this data and drops those that are too many.
+    /// Adds a version with this data and drops those that are too many. Data that needs a row gets that of a dropped version, if there is one:
+    /// changing a row costs the store a third of removing one and adding another.
     pub(super) fn add(&mut self, config: &Config, data: Box<RawValue>, by: Author, now: Timestamp) -> DataRows {
-        let mut rows = DataRows::default();
-        if let Some(former) = self.latest.take() {
-            self.older.insert(self.current, former);
-            rows.put.extend(self.data.take().map(|data| (self.current, data)));
-        }
+        let (former, without_row) = (self.current, self.data.take());
+        self.older.extend(self.latest.take().map(|version| (former, version)));
         self.current += 1;
         self.updated = now;
         self.updated_by = Some(by.clone());
+        let mut rows = self.trim(config);
+        if let (Some(data), Some(version)) = (without_row, self.older.get_mut(&former)) {
+            version.row = rows.place(former, data);
+        }
         let deletion = self.deletion_time(config, now);
-        self.latest = Some(Version { created: now, deletion, destroyed: false, created_by: Some(by), deleted_by: None });
-        self.trim(config, &mut rows);
+        let mut latest = Version { created: now, deletion, destroyed: false, created_by: Some(by), deleted_by: None, row: None };
         if data.get().len() <= INLINE_BYTES_MAX {
             self.data = Some(data);
         } else {
-            rows.put.push((self.current, data));
+            latest.row = rows.place(self.current, data);
         }
+        self.latest = Some(latest);
         rows
     }
 
     /// Vault's rule: the larger of the key's and the mount's number counts, and the window starts to move with the version that fills it.
-    fn trim(&mut self, config: &Config, rows: &mut DataRows) {
+    fn trim(&mut self, config: &Config) -> DataRows {
+        let mut rows = DataRows::default();
         let wanted = match self.max_versions.max(config.max_versions) {
             0 => VERSIONS_DEFAULT,
             set => u64::from(set),
         };
         let keep = wanted.min(VERSIONS_MAX);
         if self.current - self.oldest < keep {
-            return;
+            return rows;
         }
         self.oldest = self.current - keep + 1;
         let kept = self.older.split_off(&self.oldest);
         let dropped = std::mem::replace(&mut self.older, kept);
         rows.over_limit = wanted > keep && !dropped.is_empty();
-        rows.put.retain(|(number, _)| !dropped.contains_key(number));
-        rows.delete.extend(dropped.into_iter().filter(|(_, version)| !version.destroyed).map(|(number, _)| number));
+        rows.delete.extend(dropped.iter().filter_map(|(number, version)| version.row(*number)));
+        rows
     }
 
     /// Marks versions as deleted; those that are gone already stay as they are.
@@ -219,8 +222,9 @@ impl Key {
         let mut rows = DataRows::default();
         for number in known(numbers) {
             if let Some(version) = self.version_mut(number).filter(|version| !version.destroyed) {
+                rows.delete.extend(version.row(number));
                 version.destroyed = true;
-                rows.delete.push(number);
+                version.row = None;
                 if number == self.current {
                     self.data = None;
                 }
@@ -246,7 +250,21 @@ impl Key {
     }
 }
 
+impl DataRows {
+    /// Has data written to a row that would be deleted, or else to one of its own. What [`Version::row`] is to be.
+    fn place(&mut self, version: u64, data: Box<RawValue>) -> Option<u64> {
+        let freed = self.delete.pop();
+        self.put.push(DataRow { row: freed.unwrap_or(version), version, data });
+        freed
+    }
+}
+
 impl Version {
+    /// The number in the name of the row that has the data of this version, if it has any beside the key's own row.
+    pub(super) fn row(&self, number: u64) -> Option<u64> {
+        (!self.destroyed).then(|| self.row.unwrap_or(number))
+    }
+
     /// Whether its data may be read at this moment. What somebody deleted stays deleted, also when the clock is put back.
     pub(super) fn readable(&self, now: Timestamp) -> bool {
         !self.destroyed && self.deleted_by.is_none() && self.deletion.is_none_or(|at| at > now)
@@ -328,90 +346,6 @@ fn weak_integer(value: &Value) -> Option<i64> {
         Value::String(text) if text.is_empty() => Some(0),
         Value::String(text) => text.parse().ok(),
         Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-/// As Go prints it; `-1s` when it is switched off.
-impl std::fmt::Display for DeleteAfter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Off => f.write_str("-1s"),
-            Self::Seconds(seconds) => f.write_str(&go_string(Duration::from_secs(*seconds))),
-            Self::Unset => f.write_str("0s"),
-        }
-    }
-}
-
-impl Serialize for DeleteAfter {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_i64(match self {
-            Self::Off => -1,
-            Self::Seconds(seconds) => i64::try_from(*seconds).unwrap_or(i64::MAX),
-            Self::Unset => 0,
-        })
-    }
-}
-
-/// Reads whole seconds and texts such as `"3h25m"`; a negative duration switches it off.
-impl<'de> Deserialize<'de> for DeleteAfter {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = match Value::deserialize(deserializer)? {
-            Value::Number(number) => number.to_string(),
-            Value::String(text) => text,
-            Value::Null => return Ok(Self::Unset),
-            _ => return Err(de::Error::custom("could not parse duration from input")),
-        };
-        let after = duration::parse(&text).map_err(de::Error::custom)?;
-        Ok(match (after.negative, after.size.as_secs()) {
-            (true, _) if !after.size.is_zero() => Self::Off,
-            (_, 0) => Self::Unset,
-            (_, seconds) => Self::Seconds(seconds),
-        })
-    }
-}
-
-impl JsonSchema for DeleteAfter {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "DeleteAfter".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["integer", "string"], "format": "seconds", "x-daypass-unit": "seconds" })
-    }
-}
-
-/// Times as nanoseconds: a third of the length of their text, and nothing to parse on a read.
-mod nanos {
-    use super::{Deserialize, Deserializer, Timestamp};
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands the field over by reference")]
-    pub(super) fn serialize<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_i64(time.nanos())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-        i64::deserialize(deserializer).map(Timestamp::from_nanos)
-    }
-}
-
-/// The same for times that may be absent.
-mod maybe_nanos {
-    use super::{Deserialize, Deserializer, Timestamp};
-
-    #[expect(clippy::ref_option, reason = "serde hands the field over by reference")]
-    pub(super) fn serialize<S: serde::Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-        match time {
-            Some(time) => serializer.serialize_i64(time.nanos()),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-        Ok(Option::<i64>::deserialize(deserializer)?.map(Timestamp::from_nanos))
     }
 }
 

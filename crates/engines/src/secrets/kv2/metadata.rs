@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::config::Config;
 use super::data::{Loose, nothing_to_patch};
-use super::key::{DataRows, DeleteAfter, Key, shown_custom, versions_setting};
+use super::key::{DataRows, Key, shown_custom, versions_setting};
 use super::rows::{self, Step, change};
+use super::times::DeleteAfter;
 use super::{Kv2, custom};
 use crate::secrets::kv_path;
 

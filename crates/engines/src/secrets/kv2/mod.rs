@@ -1,9 +1,10 @@
 //! KV version 2: objects with versions, soft deletion, check-and-set and metadata.
 //!
 //! Owns three sorts of rows: `config`; `m/<path>`, all that is known of a key together with the data of its current version, so that
-//! the usual read is one look-up; and `d/<path>/<version>`, the data of older versions, written once and never changed. The number is
-//! always the last segment, so two paths cannot share a data row. Every change of a key is one commit under the condition that its
-//! `m/` row still is as it was read: writers at the same moment take turns and none is lost.
+//! the usual read is one look-up; and `d/<path>/<number>`, the data of older versions. A row is named after the version that first had it; when
+//! that one is dropped the next that needs a row takes it over, and its number stands before the data, so that nobody takes one version for
+//! another. The number is always the last segment, so two paths cannot share a data row. Every change of a key is one commit under the
+//! condition that its `m/` row still is as it was read: writers at the same moment take turns and none is lost.
 //!
 //! Rows are decided on in [`key`] (pure), read and committed in [`rows`]. The endpoints stand in the files named after them.
 //!
@@ -17,6 +18,7 @@ mod key;
 mod metadata;
 mod rows;
 mod subkeys;
+mod times;
 mod upgrade;
 mod versions;
 

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use daypass_base::Clock as _;
+use daypass_sdk::Operation;
 use daypass_sdk::sim::MemoryStorage;
 use serde_json::{Value, json};
 
-use super::Kv2;
+use super::{Kv2, rows};
 use crate::secrets::kv1::Kv1;
 use crate::testing::Send::{Body, Core};
 use crate::testing::{Bench, replay};
@@ -249,6 +250,48 @@ async fn lowering_max_versions_takes_effect_at_the_next_write() {
     bench.call("POST", "metadata/a", json!({"max_versions": 1})).await;
     bench.call("PUT", "data/a", data(json!({"n": 7}))).await;
     assert_eq!(bench.storage.keys(), ["m/a"]);
+}
+
+#[tokio::test]
+async fn a_new_version_takes_the_row_of_the_one_that_it_drops() {
+    let bench = bench();
+    let mut rows = Vec::new();
+    for n in 1..=25 {
+        bench.call("PUT", "data/a", data(json!({ "n": n }))).await;
+        if n == 10 {
+            rows = bench.storage.keys();
+        }
+    }
+    assert_eq!((rows.len(), bench.storage.keys()), (10, rows));
+    for n in 16..=25 {
+        let read = bench.call("GET", &format!("data/a?version={n}"), Value::Null).await;
+        assert_eq!((&read.body["data"]["data"], &read.body["data"]["metadata"]["version"]), (&json!({ "n": n }), &json!(n)));
+    }
+    bench.call("PUT", "destroy/a", json!({ "versions": [17, 18] })).await;
+    assert_eq!(bench.storage.keys().len(), 8);
+    assert_eq!(bench.call("GET", "data/a?version=19", Value::Null).await.body["data"]["data"], json!({ "n": 19 }));
+    bench.call("DELETE", "metadata/a", Value::Null).await;
+    assert_eq!(bench.storage.keys(), Vec::<String>::new());
+}
+
+/// Whoever has read a key and comes to a row that was given to another version meanwhile must look at the key again.
+#[tokio::test]
+async fn a_row_that_was_taken_over_is_not_taken_for_the_version_that_had_it() {
+    let bench = bench();
+    let write = async |count: u64| {
+        for n in 0..count {
+            bench.call("PUT", "data/a", data(json!({ "n": n }))).await;
+        }
+    };
+    write(10).await;
+    let cx = bench.cx("data/a", Operation::Read);
+    let before = rows::read_key(&cx, "a").await.unwrap().unwrap();
+    let found = rows::data_of(&cx, "a", &before, 1).await.unwrap();
+    assert_eq!(found.unwrap().get("n"), Some(&json!(0)));
+    write(1).await;
+    assert_eq!(rows::data_of(&cx, "a", &before, 1).await.unwrap(), None);
+    write(10).await;
+    assert_eq!(rows::data_of(&cx, "a", &before, 2).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ async fn take(cx: &Cx, old: &str) -> Result<()> {
             let mut key = Key::new(now);
             let added = key.add(&Config::default(), raw, Author::doing(cx, "create"), now);
             let changes = remove.unchanged(&row, None).put_json(&row, &key)?;
-            added.put.into_iter().fold(changes, |changes, (number, data)| changes.put(rows::data_row(path, number), data.get().into()))
+            added.put.iter().fold(changes, |changes, row| rows::put_data(changes, path, row))
         };
         match cx.store.commit(changes).await {
             Ok(()) => return Ok(()),
