@@ -74,6 +74,8 @@ async fn handshake(
     tokio::select! {
         biased;
         () = stopped(&mut stop) => None,
+        // Before the handshake: one that always has something to read uses up the task's turn, and a timer that comes after it never rings.
+        () = pace.clock().sleep(limits.handshake_timeout) => None,
         shaken = shake => match shaken {
             Ok(shaken) => Some(shaken),
             Err(error) => {
@@ -81,7 +83,6 @@ async fn handshake(
                 None
             }
         },
-        () = pace.clock().sleep(limits.handshake_timeout) => None,
     }
 }
 
@@ -242,7 +243,8 @@ async fn watch_over(talk: &mut impl Talk, session: &Session, stop: &mut watch::R
                     // Talking shows whether anybody listens on.
                     Verdict::Busy if pace.is_streaming() => pace.clock().elapsed() + LOOK_AT_LISTENER,
                     // A stream of HTTP/2 may end without a word to this task.
-                    Verdict::Busy | Verdict::Park => pace.clock().elapsed() + limits.idle_timeout,
+                    Verdict::Busy => pace.clock().elapsed() + limits.idle_timeout,
+                    Verdict::Park => pace.cut_at(limits),
                 };
                 if alarm.poll_at(look_again, cx).is_pending() {
                     return Poll::Pending;

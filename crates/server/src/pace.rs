@@ -14,8 +14,10 @@ use crate::Limits;
 /// The state of one connection.
 pub(crate) struct Pace {
     clock: Arc<dyn Clock>,
-    /// Requests whose answer is not yet handed to HTTP in full.
+    /// Requests whose answer is not yet there, and those whose answer has no end of its own.
     in_flight: AtomicU32,
+    /// Answers that are there and not yet taken by HTTP in full.
+    untaken: AtomicU32,
     phase: AtomicU8,
     /// Since when that phase lasts, on the clock's monotonic time.
     since_ms: AtomicU64,
@@ -57,6 +59,7 @@ impl Pace {
         Self {
             clock,
             in_flight: AtomicU32::new(0),
+            untaken: AtomicU32::new(0),
             phase: AtomicU8::new(Phase::First as u8),
             since_ms,
             unflushed: AtomicBool::new(false),
@@ -69,9 +72,9 @@ impl Pace {
         &self.clock
     }
 
-    /// Bytes of a request came in over HTTP/1. Over HTTP/2 they may as well be a ping, so this is not called there.
+    /// Bytes of a request came in over HTTP/1, not only empty lines. Over HTTP/2 they may as well be a ping, so this is not called there.
     pub(crate) fn bytes_read(&self) {
-        if self.in_flight.load(Ordering::Relaxed) == 0 && self.phase() != Phase::Head {
+        if self.is_between_requests() && self.phase() != Phase::Head {
             self.enter(Phase::Head);
         }
     }
@@ -109,7 +112,11 @@ impl Pace {
 
     /// Nothing is read of a request and nothing is left to write: closing now disturbs nobody.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) == 0 && self.phase() != Phase::Head && !self.unflushed.load(Ordering::Relaxed)
+        self.is_between_requests() && self.phase() != Phase::Head && !self.unflushed.load(Ordering::Relaxed)
+    }
+
+    fn is_between_requests(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) == 0 && self.untaken.load(Ordering::Relaxed) == 0
     }
 
     /// How much longer a connection may wait for its next byte.
@@ -117,7 +124,8 @@ impl Pace {
         self.cut_at(limits).saturating_sub(self.clock.elapsed())
     }
 
-    fn cut_at(&self, limits: &Limits) -> Duration {
+    /// When a connection that nothing happens on is cut.
+    pub(crate) fn cut_at(&self, limits: &Limits) -> Duration {
         let allowed = if self.phase() == Phase::Idle { limits.idle_timeout } else { limits.header_timeout };
         self.since() + allowed
     }
@@ -135,7 +143,7 @@ impl Pace {
         if now >= cut {
             return Verdict::Cut;
         }
-        if self.phase() != Phase::Idle || self.unflushed.load(Ordering::Relaxed) {
+        if self.phase() != Phase::Idle || self.unflushed.load(Ordering::Relaxed) || self.untaken.load(Ordering::Relaxed) > 0 {
             return Verdict::Wait(cut);
         }
         let park = self.since() + limits.park_after;
@@ -156,7 +164,7 @@ impl Pace {
     }
 }
 
-/// A request in flight, from its head to the last byte of its answer that the service gives.
+/// A request in flight, from its head until its answer is there, or to the end of an answer that goes on.
 pub(crate) struct InFlight {
     pace: Arc<Pace>,
 }
@@ -166,6 +174,12 @@ impl InFlight {
         pace.in_flight.fetch_add(1, Ordering::Relaxed);
         Self { pace: Arc::clone(pace) }
     }
+
+    /// The whole answer is there: what remains is up to the client, who is given no more time for it than an idle one.
+    pub(crate) fn answered(self) -> Untaken {
+        self.pace.untaken.fetch_add(1, Ordering::Relaxed);
+        Untaken { pace: Arc::clone(&self.pace) }
+    }
 }
 
 impl Drop for InFlight {
@@ -173,6 +187,18 @@ impl Drop for InFlight {
         // The phase first: whoever sees no request in flight must see when that began.
         self.pace.enter(Phase::Idle);
         self.pace.in_flight.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// An answer that HTTP has not yet taken. Over HTTP/2 the client's window may let it wait.
+pub(crate) struct Untaken {
+    pace: Arc<Pace>,
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        self.pace.enter(Phase::Idle);
+        self.pace.untaken.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -220,7 +246,9 @@ mod tests {
         assert_eq!(after(1), Verdict::Cut, "more bytes of the same head buy no time");
         let request = InFlight::begin(&pace);
         assert_eq!(after(1_000), Verdict::Busy);
-        drop(request);
+        let answer = request.answered();
+        assert!(matches!(after(299), Verdict::Wait(_)), "its buffers hold what waits for the client");
+        drop(answer);
         assert!(matches!(after(1), Verdict::Wait(_)));
         assert_eq!(after(1), Verdict::Park);
         pace.bytes_written();

@@ -14,7 +14,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::pace::{InFlight, Pace, Streaming};
+use crate::pace::{InFlight, Pace, Streaming, Untaken};
 use crate::upload;
 use crate::wire::Protocol;
 use crate::{Body, Limits, Peer, RequestBody, ServerRequest, ServerResponse, Service, TlsFacts};
@@ -190,16 +190,16 @@ impl Session {
         let body = match body {
             Body::Full(bytes) if is_head => {
                 headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(bytes.len()));
-                Content::Full(None)
+                Answer::Full { bytes: None, _untaken: in_flight.answered() }
             }
-            Body::Stream(_) if is_head => Content::Full(None),
-            Body::Full(bytes) => Content::Full(Some(bytes).filter(|bytes| !bytes.is_empty())),
-            Body::Stream(pieces) => Content::Stream { pieces, _streaming: Streaming::begin(&self.pace) },
+            Body::Stream(_) if is_head => Answer::Full { bytes: None, _untaken: in_flight.answered() },
+            Body::Full(bytes) => Answer::Full { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), _untaken: in_flight.answered() },
+            Body::Stream(pieces) => Answer::Stream { pieces, _streaming: Streaming::begin(&self.pace), _in_flight: in_flight },
         };
         if self.protocol == Protocol::Http1 && self.pace.left_unread() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let mut response = Response::new(Answer { content: body, _in_flight: in_flight });
+        let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
@@ -330,19 +330,12 @@ fn broken_handler() -> ServerResponse {
     response
 }
 
-/// The body of an answer. Its request is in flight until this is dropped.
-pub(crate) struct Answer {
-    content: Content,
-    _in_flight: InFlight,
-}
-
-enum Content {
-    Full(Option<Bytes>),
-    /// Counted as streaming until it is dropped.
-    Stream {
-        pieces: mpsc::Receiver<Bytes>,
-        _streaming: Streaming,
-    },
+/// The body of an answer.
+pub(crate) enum Answer {
+    /// Counted as not yet taken until it is dropped.
+    Full { bytes: Option<Bytes>, _untaken: Untaken },
+    /// Its request is in flight, and it is counted as streaming, until it is dropped.
+    Stream { pieces: mpsc::Receiver<Bytes>, _streaming: Streaming, _in_flight: InFlight },
 }
 
 impl hyper::body::Body for Answer {
@@ -350,21 +343,21 @@ impl hyper::body::Body for Answer {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = match &mut self.content {
-            Content::Full(bytes) => bytes.take(),
-            Content::Stream { pieces, .. } => ready!(pieces.poll_recv(cx)),
+        let next = match &mut *self {
+            Self::Full { bytes, .. } => bytes.take(),
+            Self::Stream { pieces, .. } => ready!(pieces.poll_recv(cx)),
         };
         Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.content, Content::Full(None))
+        matches!(self, Self::Full { bytes: None, .. })
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0))),
-            Content::Stream { .. } => SizeHint::default(),
+        match self {
+            Self::Full { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0))),
+            Self::Stream { .. } => SizeHint::default(),
         }
     }
 }

@@ -111,12 +111,20 @@ impl Wire {
         Self { transport, ahead: Bytes::new(), pace, protocol }
     }
 
-    /// Puts back what was read too far.
-    pub(crate) fn put_back(&mut self, ahead: Bytes) {
+    /// Puts back what was read too far, but for empty lines: some clients send a line end behind a body, which is no beginning of a
+    /// request (RFC 9112, 2.2), and the connection that they leave may be parked.
+    pub(crate) fn put_back(&mut self, mut ahead: Bytes) {
+        loop {
+            match ahead.as_ref() {
+                [b'\r', b'\n', ..] => ahead.advance(2),
+                [b'\n', ..] => ahead.advance(1),
+                _ => break,
+            }
+        }
         self.ahead = ahead;
     }
 
-    /// Resolves when there is something to read.
+    /// Resolves when there is something to read, which is now if something was put back: a connection is never parked with that.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         if self.ahead.is_empty() { std::future::poll_fn(|cx| self.transport.poll_readable(cx)).await } else { Ok(()) }
     }
@@ -127,7 +135,8 @@ impl AsyncRead for Wire {
         if self.ahead.is_empty() {
             let before = into.filled().len();
             ready!(Pin::new(&mut self.transport).poll_read(cx, into))?;
-            if self.protocol == Protocol::Http1 && into.filled().len() > before {
+            let begins = into.filled().get(before..).is_some_and(|read| read.iter().any(|byte| !matches!(byte, b'\r' | b'\n')));
+            if self.protocol == Protocol::Http1 && begins {
                 self.pace.bytes_read();
             }
         } else {
@@ -136,6 +145,9 @@ impl AsyncRead for Wire {
                 into.put_slice(bytes);
             }
             self.ahead.advance(take);
+            // They are half a head, or they would be a request by now. Unless they count as one, the connection is as idle as before,
+            // is parked with them again, and that goes round for ever.
+            self.pace.bytes_read();
         }
         Poll::Ready(Ok(()))
     }

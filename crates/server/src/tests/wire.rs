@@ -170,6 +170,126 @@ async fn a_unix_socket_is_served() {
     assert!(!path.exists());
 }
 
+/// Sends `bytes` in one go, and returns what came back until the server closed the connection, and how long that took on the clock.
+async fn until_closed(test: &Test, bytes: &[u8]) -> (String, Duration) {
+    let mut stream = test.connect().await;
+    stream.write_all(bytes).await.unwrap();
+    test.advance_until(read_all(&mut stream)).await
+}
+
+/// Story: half a head that came together with the request before it did not count as read. The connection stayed idle, was parked with
+/// those bytes, woke at once because of them, and so for ever, without a pause in which its thread could have served anybody else.
+#[tokio::test]
+async fn half_a_head_behind_a_request_is_cut_after_the_header_timeout() {
+    let test = start(Limits::default()).await;
+    let post = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n{}";
+    for half in ["G", "GET / HTTP/1.1\r\nHo", "\r", "\r\n\r\nG", "PRI * HTTP/"] {
+        for whole in [get("/"), post.to_owned(), get("/") + post] {
+            let (answer, took) = until_closed(&test, (whole + half).as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("HTTP/1.1 4"), "{half:?}: {answer}");
+            assert!(took >= Duration::from_secs(10) && took < Duration::from_mins(1), "{half:?}: {took:?}");
+        }
+    }
+    assert!(test.exchange(get_and_close("/")).await.starts_with("HTTP/1.1 200"), "everybody else is served");
+}
+
+#[tokio::test]
+async fn half_a_head_behind_a_request_may_become_a_whole_one() {
+    let test = start(Limits::default()).await;
+    let mut stream = test.connect().await;
+    stream.write_all((get("/1") + "GET /2 HT").as_bytes()).await.unwrap();
+    assert!(read_answer(&mut stream).await.ends_with("GET /1 "));
+    for piece in ["TP/1.1\r\nHo", "st: test\r\n", "\r\nGET /3", " HTTP/1.1\r\n\r\n"] {
+        for _ in 0..4 {
+            settle().await;
+            test.clock.advance(Duration::from_millis(500));
+        }
+        stream.write_all(piece.as_bytes()).await.unwrap();
+    }
+    assert!(read_answer(&mut stream).await.ends_with("GET /2 "));
+    assert!(read_answer(&mut stream).await.ends_with("GET /3 "));
+}
+
+/// RFC 9112, 2.2: a server ignores an empty line where a request should begin; old clients send one behind a body.
+#[tokio::test]
+async fn empty_lines_behind_a_request_leave_a_connection_as_idle_as_it_was() {
+    let test = start(Limits::default()).await;
+    let post = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n{}";
+    for lines in ["\r\n", "\n", "\r\n\r\n\n"] {
+        let (answer, took) = until_closed(&test, format!("{post}{lines}").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("HTTP/1.1 4"), "{lines:?}: {answer}");
+        assert!(took >= Duration::from_secs(299) && took < Duration::from_secs(310), "{lines:?}: {took:?}");
+        let mut stream = test.connect().await;
+        stream.write_all(post.as_bytes()).await.unwrap();
+        assert!(read_answer(&mut stream).await.ends_with("POST / {}"));
+        for _ in 0..10 {
+            // In a packet of their own, before and after parking.
+            stream.write_all(lines.as_bytes()).await.unwrap();
+            settle().await;
+            test.clock.advance(Duration::from_secs(5));
+        }
+        stream.write_all((lines.to_owned() + &get("/next")).as_bytes()).await.unwrap();
+        assert!(read_answer(&mut stream).await.ends_with("GET /next "), "{lines:?}");
+        let begin = test.clock.elapsed();
+        let idle = async {
+            loop {
+                settle().await;
+                test.clock.advance(Duration::from_secs(5));
+                if stream.write_all(lines.as_bytes()).await.is_err() {
+                    return test.clock.elapsed().saturating_sub(begin);
+                }
+            }
+        };
+        assert!(idle.await < Duration::from_secs(320), "empty lines buy no time");
+    }
+}
+
+/// What follows a request in the same packet, in every way that a client may then fall silent or go.
+#[tokio::test]
+async fn leftovers_end_with_their_client_and_with_the_server() {
+    let test = start(Limits::default()).await;
+    for leftover in ["", "\r\n", "G", "\r\nG", "GARBAGE\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut half_closed = test.connect().await;
+        half_closed.write_all((get("/") + leftover).as_bytes()).await.unwrap();
+        half_closed.shutdown().await.unwrap();
+        assert!(read_all(&mut half_closed).await.starts_with("HTTP/1.1 200"), "{leftover:?}");
+        for parked in [false, true] {
+            let mut gone = test.connect().await;
+            gone.write_all((get("/") + leftover).as_bytes()).await.unwrap();
+            read_answer(&mut gone).await;
+            if parked {
+                test.clock.advance(Duration::from_secs(1));
+                settle().await;
+            }
+        }
+        let mut slow = test.connect().await;
+        slow.write_all((get("/slow") + leftover).as_bytes()).await.unwrap();
+        let count = test.service.started.load(Ordering::SeqCst);
+        test.started(count).await;
+        settle().await;
+        test.service.gate.notify_one();
+        assert!(read_answer(&mut slow).await.ends_with("at last"), "{leftover:?}");
+    }
+    let mut left = Vec::new();
+    for leftover in ["", "\r\n", "G"] {
+        let mut stream = test.connect().await;
+        stream.write_all((get("/") + leftover).as_bytes()).await.unwrap();
+        read_answer(&mut stream).await;
+        left.push(stream);
+    }
+    test.clock.advance(Duration::from_secs(1));
+    settle().await;
+    let ending = tokio::spawn(test.server.shutdown(Duration::from_secs(30)));
+    while !ending.is_finished() {
+        settle().await;
+        test.clock.advance(Duration::from_secs(1));
+    }
+    for stream in &mut left {
+        assert_eq!(read_all(stream).await, "");
+    }
+    assert_eq!(ending.await.unwrap(), 0, "half a head is cut before the server's grace ends");
+}
+
 /// Bytes that look a little like HTTP.
 fn nonsense() -> impl Strategy<Value = Vec<u8>> {
     let pieces = prop_oneof![
@@ -202,6 +322,27 @@ proptest! {
             let _closed_early = stream.shutdown().await;
             let (answer, _) = test.advance_until(read_all(&mut stream)).await;
             assert!(answer.is_empty() || answer.starts_with("HTTP/1."), "{answer}");
+            assert!(test.exchange(get_and_close("/")).await.starts_with("HTTP/1.1 200"));
+        });
+    }
+
+    #[test]
+    fn nonsense_behind_a_request_never_stops_the_server(bytes in nonsense(), parked in any::<bool>()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let limits = Limits { linger: Duration::ZERO, idle_timeout: Duration::from_secs(60), ..Limits::default() };
+            let test = start(limits).await;
+            let mut stream = test.connect().await;
+            stream.write_all(&[get("/").as_bytes(), &bytes].concat()).await.unwrap();
+            if parked {
+                read_answer(&mut stream).await;
+                test.clock.advance(Duration::from_secs(1));
+                settle().await;
+                let _closed_early = stream.write_all(&bytes).await;
+            }
+            // It stays open and silent: the server ends it.
+            let (_, took) = test.advance_until(read_all(&mut stream)).await;
+            assert!(took <= Duration::from_secs(100), "{took:?}");
             assert!(test.exchange(get_and_close("/")).await.starts_with("HTTP/1.1 200"));
         });
     }
