@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daypass_base::wire::{Envelope, WrapInfo};
+use daypass_base::wire::WrapInfo;
 use daypass_base::{Seconds, Secret, Timestamp};
 use daypass_sdk::{Error, Kind, Result, TokenId};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::node::{Inner, Unsealed};
-use crate::respond::envelope_bytes;
 use crate::revoke::cubbyhole_prefix;
 use crate::rows::config_key;
 use crate::tokens::{self, Known};
@@ -23,25 +22,16 @@ pub(crate) struct Info {
     pub(crate) creation_path: String,
 }
 
-/// Keeps an answer and returns where it can be fetched.
-pub(crate) async fn put_away(inner: &Arc<Inner>, unsealed: &Unsealed, envelope: &Envelope, path: &str, ttl: Seconds) -> Result<WrapInfo> {
-    let body = Zeroizing::new(envelope_bytes(envelope));
-    let accessor = match (&envelope.auth, &envelope.data) {
-        (Some(auth), _) => auth.accessor.clone(),
-        (None, Some(data)) => data.get("secret_id_accessor").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        (None, None) => String::new(),
-    };
-    keep(inner, unsealed, &body, path, ttl, accessor).await
+/// An answer that is put away, to be given out later as it was.
+pub(crate) struct Kept {
+    pub(crate) status: u16,
+    pub(crate) body: Zeroizing<Vec<u8>>,
+    /// Accessor of the token or secret id in it; may be empty.
+    pub(crate) accessor: String,
 }
 
-async fn keep(
-    inner: &Arc<Inner>,
-    unsealed: &Unsealed,
-    body: &[u8],
-    path: &str,
-    ttl: Seconds,
-    wrapped_accessor: String,
-) -> Result<WrapInfo> {
+/// Keeps an answer and returns where it can be fetched.
+pub(crate) async fn put_away(inner: &Arc<Inner>, unsealed: &Unsealed, kept: &Kept, path: &str, ttl: Seconds) -> Result<WrapInfo> {
     let now = inner.clock.now();
     let mut row = tokens::row(vec![POLICY.to_owned()], path, "", now);
     row.num_uses = 1;
@@ -49,7 +39,10 @@ async fn keep(
     row.explicit_max_ttl = ttl;
     row.expires = Some(now + ttl);
     let info = Info { creation_ttl: ttl, creation_time: now, creation_path: path.to_owned() };
-    let response = json!({ "response": String::from_utf8_lossy(body) }).to_string().into_bytes();
+    let body = String::from_utf8_lossy(&kept.body);
+    // The holder of the token may read this row, so it names only a status that is not the usual one.
+    let response = if kept.status == 200 { json!({ "response": body }) } else { json!({ "response": body, "status": kept.status }) };
+    let response = response.to_string().into_bytes();
     let about = json!(info).to_string().into_bytes();
     let made = unsealed.tokens.create(row, None, &[(RESPONSE, response), (INFO, about)]).await?;
     Ok(WrapInfo {
@@ -58,7 +51,7 @@ async fn keep(
         ttl: ttl.0,
         creation_time: now,
         creation_path: path.to_owned(),
-        wrapped_accessor,
+        wrapped_accessor: kept.accessor.clone(),
     })
 }
 
@@ -80,32 +73,37 @@ async fn info(unsealed: &Unsealed, id: TokenId) -> Result<Info> {
     found.map(|(info, _)| info).ok_or_else(invalid)
 }
 
-/// Fetches the answer, once: whoever spends the token's one use gets it, everybody else is told that the token is not valid.
-pub(crate) async fn unwrap(inner: &Arc<Inner>, unsealed: &Unsealed, token: &Secret<String>) -> Result<String> {
+/// Fetches the answer with its status, once: whoever spends the token's one use gets it, everybody else is told that the token is not valid.
+pub(crate) async fn unwrap(inner: &Arc<Inner>, unsealed: &Unsealed, token: &Secret<String>) -> Result<(u16, String)> {
     let (known, _) = find(unsealed, token).await?;
     let id = known.id;
     // Read before the use is spent: whatever ends the token from here on, the answer is not lost to the one who spent it.
-    let body = Zeroizing::new(response(unsealed, id).await?);
+    let (status, body) = response(unsealed, id).await?;
+    let body = Zeroizing::new(body);
     unsealed.tokens.spend(known).await?.ok_or_else(invalid)?;
     crate::revoke::token(inner, unsealed, id).await?;
-    Ok(body.to_string())
+    Ok((status, body.to_string()))
 }
 
-/// Spends a wrapping token and puts its answer under a new one with the same lifetime.
-pub(crate) async fn rewrap(inner: &Arc<Inner>, unsealed: &Unsealed, token: &Secret<String>) -> Result<WrapInfo> {
+/// Spends a wrapping token and puts its answer under a new one with the same lifetime, or with what is asked for if that is shorter.
+pub(crate) async fn rewrap(inner: &Arc<Inner>, unsealed: &Unsealed, token: &Secret<String>, asked: Option<Seconds>) -> Result<WrapInfo> {
     let (_, info) = find(unsealed, token).await?;
-    let body = Zeroizing::new(unwrap(inner, unsealed, token).await?);
+    let ttl = asked.map_or(info.creation_ttl, |asked| asked.min(info.creation_ttl));
+    let (status, body) = unwrap(inner, unsealed, token).await?;
     let accessor = serde_json::from_str::<Value>(&body)
         .ok()
         .and_then(|value| value.pointer("/auth/accessor").and_then(Value::as_str).map(str::to_owned))
         .unwrap_or_default();
-    keep(inner, unsealed, body.as_bytes(), &info.creation_path, info.creation_ttl, accessor).await
+    let kept = Kept { status, body: Zeroizing::new(body.into_bytes()), accessor };
+    put_away(inner, unsealed, &kept, &info.creation_path, ttl).await
 }
 
-async fn response(unsealed: &Unsealed, id: TokenId) -> Result<String> {
+async fn response(unsealed: &Unsealed, id: TokenId) -> Result<(u16, String)> {
     let found = unsealed.rows.get_json::<Value>(&config_key(format!("{}{RESPONSE}", cubbyhole_prefix(id)))).await?;
     let (value, _) = found.ok_or_else(invalid)?;
-    value.get("response").and_then(Value::as_str).map(str::to_owned).ok_or_else(invalid)
+    let body = value.get("response").and_then(Value::as_str).map(str::to_owned).ok_or_else(invalid)?;
+    let status = value.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok());
+    Ok((status.unwrap_or(200), body))
 }
 
 /// Spent, ended, or never valid: all the same to whoever asks.

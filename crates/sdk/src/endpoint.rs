@@ -36,7 +36,7 @@ pub struct Endpoint<E> {
     pub(crate) for_aws_sdks: bool,
     pub(crate) unhurried: bool,
     pub(crate) safe: bool,
-    form: Form,
+    pub(crate) form: Form,
 }
 
 pub(crate) struct Action<E> {
@@ -163,7 +163,8 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
         self
     }
 
-    /// Successes are JSON without the envelope.
+    /// Successes are JSON without the envelope. Clients that want them wrapped get them as they are, so nothing secret may be in them, or
+    /// the handler refuses such clients.
     #[must_use]
     pub fn bare(mut self) -> Self {
         self.form = Form::Bare;
@@ -193,7 +194,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
         self
     }
 
-    /// Successes are bare JSON, or a body of this content type.
+    /// Successes are bare JSON, or a body of this content type. As with [`Self::bare`], they are not wrapped.
     #[must_use]
     pub fn text(mut self, kind: &'static str) -> Self {
         self.form = Form::Text(kind);

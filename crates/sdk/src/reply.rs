@@ -61,6 +61,8 @@ pub enum Outcome {
     Stream(&'static str, tokio::sync::mpsc::Receiver<Bytes>),
     /// A token that the core's token room made or renewed.
     Token(Box<daypass_base::wire::Auth>),
+    /// 200 with where the core put an answer away.
+    Wrapped(Box<daypass_base::wire::WrapInfo>),
 }
 
 /// Data as an answer: any value that serialises to an object.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::endpoint::{Endpoint, Input};
 use crate::path::Captures;
-use crate::{Cx, Declared, Engine, LeaseInfo, Operation, Renewal, Reply, Result, spec};
+use crate::{Cx, Declared, Engine, Form, LeaseInfo, Operation, Renewal, Reply, Result, spec};
 
 /// The endpoints of an engine, ready for look-up. Made once per engine type and shared by all its mounts.
 pub struct Room<E> {
@@ -47,6 +47,8 @@ pub struct Support {
     pub unhurried: bool,
     /// The operation changes nothing: see [`Endpoint::safe`].
     pub safe: bool,
+    /// Its answers have no envelope, and are never wrapped: see [`Endpoint::bare`] and [`Endpoint::text`].
+    pub bare: bool,
 }
 
 impl<E: Engine> Room<E> {
@@ -169,6 +171,7 @@ impl<E: Engine> Mounted for Instance<E> {
             for_aws_sdks: endpoint.is_some_and(|endpoint| endpoint.for_aws_sdks),
             unhurried: endpoint.is_some_and(|endpoint| endpoint.unhurried),
             safe: !operation.writes() && endpoint.is_some_and(|endpoint| endpoint.safe),
+            bare: endpoint.is_some_and(|endpoint| endpoint.form != Form::Envelope),
         }
     }
 

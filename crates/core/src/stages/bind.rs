@@ -11,7 +11,7 @@ use crate::leases::{LeaseRow, signed};
 use crate::logins;
 use crate::mints::Mint;
 use crate::node::{Inner, Unsealed};
-use crate::respond::{Answer, Content, auth_envelope, data_envelope};
+use crate::respond::{Answer, Content, auth_envelope, data_envelope, wrap_envelope};
 use crate::stages::door::Routed;
 use crate::stages::factor::{self, Asked};
 use crate::stages::identify::Identified;
@@ -44,6 +44,10 @@ pub(crate) async fn bind(
     // As recorded: answers of public endpoints do not name their mount.
     let kind = if routed.support.public { "" } else { routed.mount_type() };
     let mut wrap_for = parsed.wrap_ttl.or(wrap_for);
+    if routed.support.bare && !routed.support.for_aws_sdks || ran.operation == Operation::Help {
+        // Metrics, log lines, sealed snapshots, public keys, documents: programs read them as they are, and nothing in them is secret.
+        wrap_for = None;
+    }
     let (mut answer, more) = match outcome {
         Outcome::Leased(leased) => lease(inner, unsealed, parsed, routed, identified, *leased).await?,
         Outcome::Login(login) => {
@@ -101,6 +105,7 @@ fn plain(outcome: Outcome, parsed: &Parsed, kind: &str, operation: Operation, wa
             let lease = Envelope { lease_id: id, renewable, lease_duration: ttl.0, ..envelope(None) };
             Answer::envelope(200, lease)
         }
+        Outcome::Wrapped(info) => Answer::envelope(200, wrap_envelope(*info)),
         Outcome::Token(auth) => Answer::envelope(200, auth_envelope(&parsed.id, kind, *auth)),
         Outcome::Leased(_) | Outcome::Login(_) => return Err(Error::internal("a lease or login was not bound")),
     })

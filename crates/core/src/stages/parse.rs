@@ -353,7 +353,9 @@ fn wrapping(headers: &HeaderMap) -> Result<Option<Seconds>, Box<HttpResponse>> {
     if signed.negative && !signed.size.is_zero() {
         return Err(refused(400, vec!["error parsing X-Vault-Wrap-TTL header: requested wrap ttl cannot be negative".to_owned()]));
     }
-    Ok(Seconds::from(signed.size).set())
+    // Rounded down to nothing, less than a second would ask for no wrapping at all.
+    let whole = Seconds::from(signed.size).max(if signed.size.is_zero() { Seconds::ZERO } else { Seconds(1) });
+    Ok(whole.set())
 }
 
 /// Headers that must make sense although they mean nothing here.

@@ -330,7 +330,7 @@ proptest! {
     fn nonsense_behind_a_request_never_stops_the_server(bytes in nonsense(), parked in any::<bool>()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let limits = Limits { linger: Duration::ZERO, idle_timeout: Duration::from_secs(60), ..Limits::default() };
+            let limits = Limits { linger: Duration::ZERO, idle_timeout: Duration::from_mins(1), ..Limits::default() };
             let test = start(limits).await;
             let mut stream = test.connect().await;
             stream.write_all(&[get("/").as_bytes(), &bytes].concat()).await.unwrap();

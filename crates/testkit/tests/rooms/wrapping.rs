@@ -151,3 +151,89 @@ async fn refusals_and_empty_answers_are_not_wrapped() {
         assert_eq!(server.get("kv/a").wrap(ttl).await.status, 400, "{ttl}");
     }
 }
+
+/// Story: a duration below one second was rounded down to none, and no duration means no wrapping: the secret came in clear.
+#[tokio::test]
+async fn less_than_a_second_is_a_second_and_none_is_no_wrapping() {
+    let server = server().await;
+    for ttl in ["900ms", "0.5s", "1ns"] {
+        let wrapped = server.get("kv/a").wrap(ttl).await.ok();
+        assert_eq!((wrapped["data"].clone(), wrapped.number("/wrap_info/ttl")), (Value::Null, 1), "{ttl}");
+        let inner = server.put("sys/wrapping/unwrap", json!({ "token": wrapped.wrapped() })).await.ok();
+        assert_eq!(inner.text("/data/x"), "the secret");
+    }
+    for ttl in ["0", "0s", "-0s"] {
+        assert_eq!(server.get("kv/a").wrap(ttl).await.ok().text("/data/x"), "the secret", "{ttl}");
+    }
+}
+
+/// Story: only answers in the envelope were wrapped. What `unwrap` answers is put together elsewhere, so a client that wanted it wrapped
+/// again got it in clear.
+#[tokio::test]
+async fn what_is_unwrapped_can_be_wrapped_again() {
+    let server = server().await;
+    for (given, by_itself) in [("kv/a", false), ("kv/a", true)] {
+        let before = server.keys().await;
+        let first = server.get(given).wrap("60s").await.ok().wrapped();
+        let ask = match by_itself {
+            true => server.put("sys/wrapping/unwrap", Value::Null).token(&first),
+            false => server.put("sys/wrapping/unwrap", json!({ "token": first })),
+        };
+        let again = ask.wrap("30s").await.ok();
+        assert!(!again.body.to_string().contains("the secret"), "{again:?}");
+        assert_eq!((again.text("/wrap_info/creation_path"), again.number("/wrap_info/ttl")), ("sys/wrapping/unwrap".to_owned(), 30));
+        assert_eq!(server.put("sys/wrapping/unwrap", json!({ "token": first })).wrap("30s").await.refused(400), INVALID);
+        let inner = server.put("sys/wrapping/unwrap", json!({ "token": again.wrapped() })).await.ok();
+        assert_eq!((inner.text("/data/x"), inner["wrap_info"].clone()), ("the secret".to_owned(), Value::Null));
+        assert_eq!(server.keys().await, before, "nothing is left of it");
+    }
+}
+
+#[tokio::test]
+async fn a_look_at_a_wrapping_token_can_be_wrapped_too() {
+    let server = server().await;
+    let token = server.get("kv/a").wrap("60s").await.ok().wrapped();
+    let wrapped = server.put("sys/wrapping/lookup", json!({ "token": token })).nobody().wrap("60s").await.ok();
+    let inner = server.put("sys/wrapping/unwrap", json!({ "token": wrapped.wrapped() })).await.ok();
+    assert_eq!(inner.text("/data/creation_path"), "kv/a");
+}
+
+/// As OpenBao does it: the shorter of both times.
+#[tokio::test]
+async fn rewrapping_for_a_time_never_lengthens_it() {
+    let server = server().await;
+    for (asked, ttl) in [("5s", 5), ("5m", 60)] {
+        let first = server.get("kv/a").wrap("60s").await.ok().wrapped();
+        let again = server.put("sys/wrapping/rewrap", json!({ "token": first })).wrap(asked).await.ok();
+        assert_eq!((again.number("/wrap_info/ttl"), again.text("/wrap_info/creation_path")), (ttl, "kv/a".to_owned()));
+        let inner = server.put("sys/wrapping/unwrap", json!({ "token": again.wrapped() })).await.ok();
+        assert_eq!(inner.text("/data/x"), "the secret", "it is wrapped once, not twice");
+    }
+}
+
+/// A deleted version is a 404 that tells of it: the status is kept with it.
+#[tokio::test]
+async fn a_404_that_says_something_is_wrapped_with_its_status() {
+    let server = server().await;
+    server.put("sys/mounts/kv2", json!({ "type": "kv", "options": { "version": "2" } })).await.ok();
+    server.put("kv2/data/a", json!({ "data": { "x": "1" } })).await.ok();
+    server.delete("kv2/data/a").await;
+    let first = server.get("kv2/data/a").wrap("60s").await.ok();
+    let again = server.put("sys/wrapping/rewrap", json!({ "token": first.wrapped() })).await.ok();
+    let third = server.put("sys/wrapping/unwrap", json!({ "token": again.wrapped() })).wrap("60s").await.ok();
+    let inner = server.put("sys/wrapping/unwrap", json!({ "token": third.wrapped() })).await;
+    assert_eq!((inner.status, inner.number("/data/metadata/version")), (404, 1), "{inner:?}");
+    assert_eq!(server.get("kv2/data/none").wrap("60s").await.status, 404, "one that says nothing is not");
+}
+
+/// Programs read them as they are, and nothing in them is secret: OpenBao leaves the header aside at most of them, too.
+#[tokio::test]
+async fn what_has_no_envelope_and_no_secret_is_sent_as_it_is() {
+    let server = server().await;
+    for path in ["sys/health", "sys/seal-status", "sys/leader", "sys/init", "sys/metrics", "sys/internal/specs/openapi", "kv/a?help=1"] {
+        let answer = server.get(path).wrap("60s").await.ok();
+        assert!(answer.body.is_object() && answer.body.get("wrap_info").is_none(), "{path}: {}", answer.body);
+    }
+    let (answer, archive) = server.get("sys/storage/snapshot").wrap("60s").download().await;
+    assert_eq!((answer.status, archive.get(..2)), (200, Some(&[0x1f, 0x8b][..])), "sealed as the store is");
+}

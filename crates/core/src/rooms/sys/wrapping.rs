@@ -52,8 +52,8 @@ async fn wrap(_: Arc<Sys>, cx: Cx, anything: Anything) -> Result<Reply> {
 async fn unwrap(sys: Arc<Sys>, cx: Cx, params: TokenParams) -> Result<Reply> {
     let (inner, unsealed) = sys.way.open()?;
     let token = wanted(&cx, params)?;
-    let body = wrapping::unwrap(&inner, &unsealed, &token).await?;
-    Ok(Outcome::Raw(200, "application/json", Bytes::from(body)).into())
+    let (status, body) = wrapping::unwrap(&inner, &unsealed, &token).await?;
+    Ok(Outcome::Raw(status, "application/json", Bytes::from(body)).into())
 }
 
 async fn lookup(sys: Arc<Sys>, cx: Cx, params: TokenParams) -> Result<Reply> {
@@ -71,10 +71,8 @@ async fn lookup(sys: Arc<Sys>, cx: Cx, params: TokenParams) -> Result<Reply> {
 async fn rewrap(sys: Arc<Sys>, cx: Cx, params: TokenParams) -> Result<Reply> {
     let (inner, unsealed) = sys.way.open()?;
     let token = wanted(&cx, params)?;
-    let info = wrapping::rewrap(&inner, &unsealed, &token).await?;
-    let envelope = Envelope { wrap_info: Some(info), ..Envelope::default() };
-    let body = serde_json::to_vec(&envelope).map_err(|error| Error::internal("an answer cannot be written").because(error))?;
-    Ok(Outcome::Raw(200, "application/json", Bytes::from(body)).into())
+    let info = wrapping::rewrap(&inner, &unsealed, &token, cx.request.wrap_ttl).await?;
+    Ok(Outcome::Wrapped(Box::new(info)).into())
 }
 
 fn wanted(cx: &Cx, params: TokenParams) -> Result<Secret<String>> {
