@@ -175,9 +175,10 @@ async fn what_is_unwrapped_can_be_wrapped_again() {
     for (given, by_itself) in [("kv/a", false), ("kv/a", true)] {
         let before = server.keys().await;
         let first = server.get(given).wrap("60s").await.ok().wrapped();
-        let ask = match by_itself {
-            true => server.put("sys/wrapping/unwrap", Value::Null).token(&first),
-            false => server.put("sys/wrapping/unwrap", json!({ "token": first })),
+        let ask = if by_itself {
+            server.put("sys/wrapping/unwrap", Value::Null).token(&first)
+        } else {
+            server.put("sys/wrapping/unwrap", json!({ "token": first }))
         };
         let again = ask.wrap("30s").await.ok();
         assert!(!again.body.to_string().contains("the secret"), "{again:?}");
