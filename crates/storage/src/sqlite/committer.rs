@@ -3,6 +3,7 @@
 //! It never waits for more batches to come: a lone writer pays for one sync and nothing else, and while that sync runs the
 //! next group gathers by itself. No answer leaves before COMMIT has returned.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -49,14 +50,24 @@ pub(super) struct Committer {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
     options: SqliteOptions,
-    /// Bytes left on the file system, when they are fewer than the reserve.
-    low: Option<u64>,
+    room: Room,
     /// Why nothing is written any more, once a sync has failed.
     stopped: Option<String>,
     /// What is done when the group before it is done with.
     apart: Option<Job>,
     /// Given up last, after the connection is closed.
     place: Place,
+}
+
+/// What the file system has left for a group, as far as it tells.
+#[derive(Default)]
+struct Room {
+    /// Bytes before the group.
+    free: Option<u64>,
+    /// Bytes that batches of the group take, about.
+    taken: Cell<u64>,
+    /// Bytes by which values have become longer, in small steps, since the reserve was reached.
+    grown: Cell<u64>,
 }
 
 /// Steps of putting another file in the store's place.
@@ -87,7 +98,7 @@ impl Committer {
         options: SqliteOptions,
         place: Place,
     ) -> Self {
-        Self { connection, queue, shared, readers, options, low: None, stopped: None, apart: None, place }
+        Self { connection, queue, shared, readers, options, room: Room::default(), stopped: None, apart: None, place }
     }
 
     pub(super) fn run(mut self) {
@@ -190,7 +201,11 @@ impl Committer {
         if let Some(reason) = &self.stopped {
             return Err(CommitError::Failed(reason.clone()));
         }
-        self.low = self.place.free_bytes().filter(|free| *free < self.options.reserve_bytes);
+        self.room.free = self.place.free_bytes();
+        self.room.taken.set(0);
+        if self.room.free.is_some_and(|free| free >= self.options.reserve_bytes.saturating_add(CALM_BYTES)) {
+            self.room.grown.set(0);
+        }
         let mut config_version = self.shared.config_version.load(Ordering::Acquire);
         let applied = self.apply_all(group, &mut config_version);
         let outcomes = match applied {
@@ -255,27 +270,42 @@ impl Committer {
                 return Ok(Some(CommitError::Conflict(index)));
             }
         }
-        match self.low {
-            Some(free) if self.grows(batch)? => Ok(Some(CommitError::Full(format!(
-                "{free} bytes are left where {} lies, and {} are kept for revocations: make room",
-                self.place.path.display(),
-                self.options.reserve_bytes
-            )))),
-            _ => Ok(None),
-        }
+        self.no_room(batch)
     }
 
-    /// Whether a batch adds a row or makes the expiry index longer.
-    fn grows(&self, batch: &Batch) -> rusqlite::Result<bool> {
-        if batch.due_add.len() > batch.due_remove.len() {
-            return Ok(true);
+    /// Keeps the reserve for what takes something back, and for what needs no more room than it had.
+    fn no_room(&self, batch: &Batch) -> rusqlite::Result<Option<CommitError>> {
+        let Some(free) = self.room.free else { return Ok(None) };
+        let (left, reserve) = (free.saturating_sub(self.room.taken.get()), self.options.reserve_bytes);
+        let needed = room_of(batch);
+        if left >= reserve.saturating_add(needed) {
+            self.room.taken.set(self.room.taken.get() + needed);
+            return Ok(None);
         }
-        for (key, _) in &batch.puts {
-            if self.version(key)?.is_none() {
-                return Ok(true);
-            }
+        if batch.takes_back || self.stays_small(batch)? {
+            return Ok(None);
         }
-        Ok(false)
+        Ok(Some(CommitError::Full(format!(
+            "{left} bytes are left where {} lies, this may take {needed}, and {reserve} are kept for revocations: make room",
+            self.place.path.display(),
+        ))))
+    }
+
+    /// Whether a batch adds nothing, and not much to what is there, all such batches together: a long row of small steps would use up the reserve as well.
+    fn stays_small(&self, batch: &Batch) -> rusqlite::Result<bool> {
+        let replaced = batch.puts.iter().map(|(key, _)| self.length(key)).collect::<rusqlite::Result<Vec<_>>>()?;
+        let Some(more) = rules::growth(batch, &replaced) else { return Ok(false) };
+        let grown = self.room.grown.get() + more as u64;
+        let fits = more == 0 || grown <= self.options.reserve_bytes / GROWN_PART;
+        if fits {
+            self.room.grown.set(grown);
+        }
+        Ok(fits)
+    }
+
+    fn length(&self, key: &Key) -> rusqlite::Result<Option<usize>> {
+        let mut statement = self.connection.prepare_cached(SpaceSql::of(key.space).length)?;
+        statement.query_row([&*key.bytes], |row| row.get::<_, i64>(0)).optional().map(|found| found.and_then(|bytes| bytes.try_into().ok()))
     }
 
     fn version(&self, key: &Key) -> rusqlite::Result<Option<u64>> {
@@ -487,6 +517,13 @@ impl Work {
     }
 }
 
+/// What a batch takes of the file system, at most: all that is put is written to the WAL, and from there to its place.
+fn room_of(batch: &Batch) -> u64 {
+    let rows: usize = batch.puts.iter().map(|(key, value)| key.bytes.len() + value.len()).sum();
+    let entries: usize = batch.due_add.iter().map(|due| due.id.len()).sum();
+    2 * (rows + entries) as u64
+}
+
 fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(|_rows| ())
 }
@@ -515,6 +552,10 @@ const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 const RECLAIM_PAGES: i64 = 256;
 /// Between two such steps.
 const RECLAIM_PAUSE: Duration = Duration::from_millis(10);
+/// The part of the reserve (one in so many) that values may take which become a little longer.
+const GROWN_PART: u64 = 16;
+/// With so much more room than the reserve, it has not been reached.
+const CALM_BYTES: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

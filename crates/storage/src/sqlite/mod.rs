@@ -72,9 +72,10 @@ pub struct SqliteOptions {
     pub row_cache_kib: u32,
     /// The most bytes that the file may take; from there on commits answer [`CommitError::Full`]. `None`: as much as the disk has.
     pub file_bytes_max: Option<u64>,
-    /// Bytes of the file system that new rows may not take. With less room than this a batch is answered [`CommitError::Full`] if it adds a
-    /// row or makes the expiry index longer, while one that changes or removes rows goes on: leases can be revoked on a full disk.
-    /// SQLite itself needs room to delete.
+    /// Bytes of the file system that are kept for revocations. A batch that would leave fewer is answered [`CommitError::Full`] if it adds a row, makes
+    /// the expiry index longer or values by more than 4 KiB, or if such smaller steps have taken a sixteenth of the reserve already. What removes rows
+    /// or changes them in their place goes on, and so does what [takes something back](Batch::takes_back), rows or not: leases can be revoked on a
+    /// full disk. SQLite itself needs room to delete.
     pub reserve_bytes: u64,
     /// How long nothing must have been written before free pages are given back to the file system.
     pub idle_before_reclaim: Duration,

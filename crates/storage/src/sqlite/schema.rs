@@ -150,6 +150,8 @@ pub(super) fn meta(connection: &Connection, name: &str) -> rusqlite::Result<i64>
 pub(super) struct SpaceSql {
     pub(super) get: &'static str,
     pub(super) version: &'static str,
+    /// Bytes of the value. Like the version, it does not walk the value's pages.
+    pub(super) length: &'static str,
     pub(super) put: &'static str,
     /// A row with its version, where none is.
     pub(super) add: &'static str,
@@ -175,6 +177,7 @@ macro_rules! space_sql {
         SpaceSql {
             get: concat!("SELECT ver, v FROM ", $table, " WHERE k = ?1"),
             version: concat!("SELECT ver FROM ", $table, " WHERE k = ?1"),
+            length: concat!("SELECT length(v) FROM ", $table, " WHERE k = ?1"),
             put: concat!(
                 "INSERT INTO ",
                 $table,
