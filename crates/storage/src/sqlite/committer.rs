@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::place::Place;
 use super::readers::Readers;
-use super::schema::{self, CLAIM_READ, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_REMOVE, SpaceSql};
+use super::schema::{self, CLAIM_READ, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_REMOVE, SpaceSql, WrittenBack};
 use super::snapshot::{self, StagedFile};
 use super::{Shared, SqliteOptions};
 use crate::rules::{self, Holder};
@@ -392,18 +392,21 @@ impl Committer {
     fn reclaim(&self) -> Tidy {
         let free = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
         let spare = i64::from(self.options.spare_pages);
-        let (step, next) = match free {
+        let done = match free {
             Ok(free) if free > spare => {
-                (format!("PRAGMA incremental_vacuum({})", RECLAIM_PAGES.min(free - spare)), Tidy::After(RECLAIM_PAUSE))
+                let step = format!("PRAGMA incremental_vacuum({})", RECLAIM_PAGES.min(free - spare));
+                schema::run_through(&self.connection, &step).map(|()| Tidy::After(RECLAIM_PAUSE))
             }
             // Nothing more to free: what was freed leaves the file once the WAL is written back.
-            _ => ("PRAGMA wal_checkpoint(TRUNCATE)".to_owned(), Tidy::Done),
+            _ => schema::write_back(&self.connection).map(|written| match written {
+                WrittenBack::Whole => Tidy::Done,
+                WrittenBack::InPart => Tidy::After(HELD_PAUSE),
+            }),
         };
-        if let Err(error) = schema::run_through(&self.connection, &step) {
-            tracing::warn!(%error, step, "the store could not give space back; it tries again after the next write");
-            return Tidy::Done;
-        }
-        next
+        done.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the store could not give space back; it tries again after the next write");
+            Tidy::Done
+        })
     }
 
     /// Puts another file in the store's place, while nobody reads. The rename is the one moment that counts: before it the old file is whole and has no
@@ -412,7 +415,10 @@ impl Committer {
         if let Some(reason) = &self.stopped {
             return Err(CommitError::Failed(reason.clone()));
         }
-        let readers = Arc::clone(&self.readers);
+        let (readers, shared) = (Arc::clone(&self.readers), Arc::clone(&self.shared));
+        let Some(_no_export) = shared.exports.try_write() else {
+            return Err(CommitError::Failed("a copy of the store is being made: replace it when that is done".to_owned()));
+        };
         readers.without(|| {
             at(Swap::Readers);
             self.let_go()?;
@@ -482,15 +488,23 @@ impl Committer {
                 Job::Close { .. } => {}
             }
         }
-        if self.stopped.is_none()
-            && let Err(error) = schema::run_through(&self.connection, "PRAGMA wal_checkpoint(TRUNCATE)")
-        {
-            tracing::warn!(%error, "the last checkpoint failed; the next start does it");
+        // Exports end soon once the store is to be closed. One that goes on has the file open, and what follows must come after that.
+        let shared = Arc::clone(&self.shared);
+        let no_export = shared.exports.write();
+        if self.stopped.is_none() {
+            match schema::write_back(&self.connection) {
+                Ok(WrittenBack::Whole) => {}
+                Ok(WrittenBack::InPart) => {
+                    tracing::warn!("another program reads the store: its newest commits stay in the WAL until the next start")
+                }
+                Err(error) => tracing::warn!(%error, "the last checkpoint failed; the next start does it"),
+            }
         }
         if let Err((_connection, error)) = self.connection.close() {
             tracing::warn!(%error, "the store did not close cleanly");
         }
         drop(self.place);
+        drop(no_export);
         if let Some(Job::Close { answer: Some(answer) }) = closing {
             let _nobody_waits = answer.send(());
         }
@@ -552,115 +566,12 @@ const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 const RECLAIM_PAGES: i64 = 256;
 /// Between two such steps.
 const RECLAIM_PAUSE: Duration = Duration::from_millis(10);
+/// Before the next look at a WAL that somebody reads: a snapshot takes minutes, and each look writes back what has become free to be.
+const HELD_PAUSE: Duration = Duration::from_secs(5);
 /// The part of the reserve (one in so many) that values may take which become a little longer.
 const GROWN_PART: u64 = 16;
 /// With so much more room than the reserve, it has not been reached.
 const CALM_BYTES: u64 = 1024 * 1024;
 
 #[cfg(test)]
-mod tests {
-    use super::super::snapshot::SqliteStaging;
-    use super::*;
-    use crate::snapshot::{Content, Staging};
-
-    fn failure(code: i32) -> rusqlite::Error {
-        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
-    }
-
-    fn committer(root: &tempfile::TempDir) -> Committer {
-        let place = super::super::place::take(&root.path().join("store.db")).unwrap();
-        let options = SqliteOptions::default();
-        let (connection, _) = schema::open_writer(&place.path, &options).unwrap();
-        let (_, queue) = std::sync::mpsc::channel();
-        let readers = Arc::new(Readers::new(place.path.clone(), &options));
-        Committer::new(connection, queue, Arc::new(Shared::new(0, &options)), readers, options, place)
-    }
-
-    #[test]
-    fn after_a_failed_sync_nothing_is_promised_or_written_any_more() {
-        let root = tempfile::tempdir().unwrap();
-        let mut committer = committer(&root);
-        run(&committer.connection, "BEGIN IMMEDIATE").unwrap();
-        assert!(matches!(committer.commit_failed(&failure(ffi::SQLITE_IOERR_FSYNC)), CommitError::Unknown(_)));
-        assert!(committer.connection.is_autocommit(), "the transaction was ended");
-        let later = committer.transact(&[]).err().unwrap();
-        assert!(matches!(&later, CommitError::Failed(text) if text.contains("restart")), "{later}");
-    }
-
-    /// What the files of a store were at each step of being replaced: a kill there leaves these. Names of steps with what is found in them.
-    #[test]
-    fn a_kill_at_any_step_of_a_replacement_leaves_the_old_store_or_the_new_one() {
-        let root = tempfile::tempdir().unwrap();
-        let mut committer = committer(&root);
-        let put = |connection: &Connection, value: &str| {
-            connection
-                .prepare_cached(SpaceSql::of(crate::Space::Config).put)
-                .unwrap()
-                .execute([b"k".as_slice(), value.as_bytes()])
-                .unwrap();
-        };
-        put(&committer.connection, "old");
-        // A reader that was at work, so that there is a WAL with something in it.
-        let key = Key::new(crate::Space::Config, "k");
-        assert_eq!(committer.readers.get(&key).unwrap().unwrap().value, "old");
-        let only_one = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-        let mut staging = SqliteStaging::begin(&committer.place.path, &committer.options, only_one).unwrap();
-        staging.put(&key, b"new").unwrap();
-        let Content::File(file) = (Box::new(staging) as Box<dyn Staging>).finish(7).unwrap().0 else { panic!("a file") };
-        let mut seen = Vec::new();
-        let copies = tempfile::tempdir().unwrap();
-        let source = root.path().to_owned();
-        let look = |step| {
-            let copy = copies.path().join(format!("{step:?}"));
-            std::fs::create_dir(&copy).unwrap();
-            for file in std::fs::read_dir(&source).unwrap() {
-                let file = file.unwrap();
-                std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
-            }
-            let place = super::super::place::take(&copy.join("store.db")).unwrap();
-            snapshot::remove_leftovers(&place.path).unwrap();
-            let (connection, _) = schema::open_writer(&place.path, &SqliteOptions::default()).unwrap();
-            let value: Vec<u8> = connection.query_row("SELECT v FROM kv WHERE k = CAST('k' AS BLOB)", [], |row| row.get(0)).unwrap();
-            assert!(!copy.join("store.db.restore").exists());
-            seen.push((step, String::from_utf8(value).unwrap()));
-        };
-        committer.replace(&file, look).unwrap();
-        let old = "old".to_owned();
-        assert_eq!(seen, [(Swap::Readers, old.clone()), (Swap::Closed, old), (Swap::Renamed, "new".to_owned())]);
-        assert_eq!(committer.readers.get(&key).unwrap().unwrap().value, "new");
-        assert_eq!(committer.shared.config_version.load(Ordering::Acquire), 8);
-        put(&committer.connection, "newer");
-        assert_eq!(committer.readers.get(&key).unwrap().unwrap().value, "newer");
-    }
-
-    #[test]
-    fn a_replacement_that_cannot_be_made_leaves_the_store_as_it_was() {
-        let root = tempfile::tempdir().unwrap();
-        let mut committer = committer(&root);
-        let only_one = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-        let staging = Box::new(SqliteStaging::begin(&committer.place.path, &committer.options, only_one).unwrap());
-        let Content::File(file) = (staging as Box<dyn Staging>).finish(7).unwrap().0 else { panic!("a file") };
-        // Another program reads the store: its WAL stays when ours is closed.
-        let other = Connection::open(&committer.place.path).unwrap();
-        let busy = other.query_row("SELECT count(*) FROM kv", [], |row| row.get::<_, i64>(0)).unwrap();
-        assert_eq!(busy, 0);
-        committer.connection.execute_batch("BEGIN IMMEDIATE; INSERT INTO kv VALUES(x'01', 1, x'02'); COMMIT").unwrap();
-        other.execute_batch("BEGIN; SELECT count(*) FROM kv").unwrap();
-        committer.connection.execute_batch("BEGIN IMMEDIATE; INSERT INTO kv VALUES(x'03', 1, x'04'); COMMIT").unwrap();
-        let refused = committer.replace(&file, |_step| {});
-        assert!(matches!(refused, Err(CommitError::Failed(_))), "{refused:?}");
-        drop(other);
-        assert!(committer.transact(&[]).is_ok());
-        let rows: i64 = committer.connection.query_row("SELECT count(*) FROM kv", [], |row| row.get(0)).unwrap();
-        assert_eq!(rows, 2);
-    }
-
-    #[test]
-    fn a_write_that_fails_before_the_sync_changed_nothing_and_the_next_may_succeed() {
-        let root = tempfile::tempdir().unwrap();
-        let mut committer = committer(&root);
-        assert!(matches!(committer.commit_failed(&failure(ffi::SQLITE_IOERR_WRITE)), CommitError::Failed(_)));
-        assert!(matches!(committer.commit_failed(&failure(ffi::SQLITE_FULL)), CommitError::Full(_)));
-        assert!(committer.transact(&[]).is_ok());
-    }
-}
+mod tests;

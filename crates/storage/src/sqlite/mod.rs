@@ -33,14 +33,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::{BoxFuture, Timestamp};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, oneshot};
 
 use self::cache::RowCache;
 use self::committer::{Committer, Job, Work};
 use self::readers::Readers;
-use self::snapshot::SqliteStaging;
 pub(crate) use self::snapshot::StagedFile;
+use self::snapshot::{GivenUp, SqliteStaging};
 use crate::snapshot::{Content, Export, Staged, Staging};
 use crate::{Backend, Batch, Claim, CommitError, Due, Key, Read, ReadError, Row, rules};
 
@@ -55,7 +55,6 @@ pub struct SqliteBackend {
     /// Bounds what waits for the committer, in units of [`PERMIT_BYTES`].
     room: Arc<Semaphore>,
     shared: Arc<Shared>,
-    closing: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -165,12 +164,23 @@ struct Shared {
     rows: RowCache,
     batches: AtomicU64,
     transactions: AtomicU64,
+    /// Held for reading by each export, for its whole time: it has a connection of its own to the file.
+    exports: RwLock<()>,
+    /// The store is closed, or about to be.
+    closing: AtomicBool,
 }
 
 impl Shared {
     fn new(config_version: u64, options: &SqliteOptions) -> Self {
         let rows = RowCache::new(usize::try_from(options.row_cache_kib).unwrap_or_default() * 1024);
-        Self { config_version: AtomicU64::new(config_version), rows, batches: AtomicU64::new(0), transactions: AtomicU64::new(0) }
+        Self {
+            config_version: AtomicU64::new(config_version),
+            rows,
+            batches: AtomicU64::new(0),
+            transactions: AtomicU64::new(0),
+            exports: RwLock::new(()),
+            closing: AtomicBool::new(false),
+        }
     }
 }
 
@@ -207,7 +217,6 @@ impl SqliteBackend {
             jobs,
             room: Arc::new(Semaphore::new(ROOM_PERMITS)),
             shared,
-            closing: AtomicBool::new(false),
             thread: Mutex::new(Some(thread)),
         }))
     }
@@ -222,7 +231,7 @@ impl SqliteBackend {
         let weight = u32::try_from(1 + bytes / PERMIT_BYTES).unwrap_or(u32::MAX);
         let closed = || CommitError::Failed("it is closed".to_owned());
         let permit = Arc::clone(&self.room).acquire_many_owned(weight).await.map_err(|_closed| closed())?;
-        if self.closing.load(Ordering::Acquire) {
+        if self.shared.closing.load(Ordering::Acquire) {
             return Err(closed());
         }
         let (answer, answered) = oneshot::channel();
@@ -290,8 +299,10 @@ impl Backend for SqliteBackend {
     fn export(&self) -> BoxFuture<'_, Result<Export, CommitError>> {
         Box::pin(async move {
             self.readers.check_open().map_err(|error| CommitError::Failed(error.to_string()))?;
-            let (path, options) = (self.path.clone(), self.options.clone());
-            let exported = tokio::task::spawn_blocking(move || snapshot::export(&path, &options)).await;
+            let (path, options, shared) = (self.path.clone(), self.options.clone(), Arc::clone(&self.shared));
+            let until_then = GivenUp::default();
+            let given_up = Arc::clone(&until_then.0);
+            let exported = tokio::task::spawn_blocking(move || snapshot::export(&path, &options, &shared, &given_up)).await;
             exported.unwrap_or_else(|error| Err(CommitError::Failed(format!("the export ended badly: {error}"))))
         })
     }
@@ -309,7 +320,7 @@ impl Backend for SqliteBackend {
         Box::pin(async move {
             let Content::File(file) = staged.0 else { return Err(CommitError::Failed("another kind of store was staged".to_owned())) };
             let closed = || CommitError::Failed("it is closed".to_owned());
-            if self.closing.load(Ordering::Acquire) {
+            if self.shared.closing.load(Ordering::Acquire) {
                 return Err(closed());
             }
             let (answer, answered) = oneshot::channel();
@@ -324,7 +335,7 @@ impl Backend for SqliteBackend {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.closing.store(true, Ordering::Release);
+            self.shared.closing.store(true, Ordering::Release);
             let (answer, closed) = oneshot::channel();
             // Readers first: the last connection to go takes the WAL with it, and only the writer may write.
             self.readers.close();
@@ -374,6 +385,7 @@ impl SqliteBackend {
 
 impl Drop for SqliteBackend {
     fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
         self.readers.close();
         let _ended = self.jobs.send(Job::Close { answer: None });
         self.join();

@@ -5,6 +5,7 @@ use crate::{Condition, MemoryBackend, Space};
 
 mod property;
 mod room;
+mod snapshots;
 
 fn open(path: &Path) -> Arc<SqliteBackend> {
     SqliteBackend::open(path, SqliteOptions::default()).unwrap()
