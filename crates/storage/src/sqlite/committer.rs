@@ -426,7 +426,7 @@ impl Committer {
             let renamed = if snapshot::has_wal(&self.place.path) {
                 Err(std::io::Error::other("another program has the store open"))
             } else {
-                snapshot::rename(staged.path(), &self.place.path)
+                self.place.replace_by(staged.path())
             };
             at(Swap::Renamed);
             self.shared.rows.forget();
@@ -495,7 +495,7 @@ impl Committer {
             match schema::write_back(&self.connection) {
                 Ok(WrittenBack::Whole) => {}
                 Ok(WrittenBack::InPart) => {
-                    tracing::warn!("another program reads the store: its newest commits stay in the WAL until the next start")
+                    tracing::warn!("another program reads the store: its newest commits stay in the WAL until the next start");
                 }
                 Err(error) => tracing::warn!(%error, "the last checkpoint failed; the next start does it"),
             }

@@ -1,6 +1,6 @@
 //! The embedded store: one SQLite file in WAL mode, written by one thread, read by a few connections.
 //!
-//! - [`place`] finds out whether the file may be used at all: directory, permissions, file system, lock.
+//! - [`place`] finds out whether the file may be used at all: directory, permissions, file system, names, lock.
 //! - [`schema`] has the tables, the pragmas and every statement.
 //! - [`committer`] is the only writer: it takes all batches that wait, applies them in one transaction with one sync, and answers.
 //! - [`readers`] never wait for the writer.
@@ -24,6 +24,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,6 +35,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use daypass_base::{BoxFuture, Timestamp};
 use parking_lot::{Mutex, RwLock};
+use rusqlite::ErrorCode;
 use tokio::sync::{Semaphore, oneshot};
 
 use self::cache::RowCache;
@@ -105,8 +107,44 @@ pub enum OpenError {
     InUse {
         /// The store's file.
         path: PathBuf,
-        /// ` (process 123)`, or empty when that is not known.
+        /// ` (process 123)`, or what else is known.
         holder: String,
+    },
+    /// The file has a second name, under which its newest commits would not be found.
+    #[error(
+        "{path} has {names} names (hard links): the newest commits of a store lie in a file beside it that is named after it, and are lost to whoever opens it by another name; \
+         find the names with `find / -samefile {path}`, remove all but the first, and link the store's directory instead"
+    )]
+    Linked {
+        /// The store's file.
+        path: PathBuf,
+        /// How many names it has.
+        names: u64,
+    },
+    /// The file is a mount of its own, as of `docker -v FILE:FILE`.
+    #[error(
+        "{path} is mounted by itself: the newest commits of a store lie in files beside it, which would be elsewhere than the store; mount the directory that the file comes from at {directory} instead"
+    )]
+    MountedAlone {
+        /// The store's file.
+        path: PathBuf,
+        /// Where it lies.
+        directory: PathBuf,
+    },
+    /// There is no room to open it.
+    #[error(
+        "the file system of {path} is full: {free} bytes are left, and {needed} are enough for a start; make room and start again, and leave all files of the store where they are, {path}-wal too: \
+         nothing that was committed is lost ({source})"
+    )]
+    Full {
+        /// The store's file.
+        path: PathBuf,
+        /// Bytes that are left.
+        free: u64,
+        /// Bytes that are enough.
+        needed: u64,
+        /// How it was noticed.
+        source: Box<OpenError>,
     },
     /// A file or directory could not be made or opened.
     #[error("cannot {action} {path}: {source}")]
@@ -196,6 +234,10 @@ pub struct Counts {
 impl SqliteBackend {
     /// Opens the store at `path`, or makes a new one there: the directory with mode 0700, the file with mode 0600.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, OpenError> {
+        Self::open_at(path, options).map_err(|error| explain(error, path, place::free_bytes(path)))
+    }
+
+    fn open_at(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, OpenError> {
         let place = place::take(path)?;
         let io = |source| OpenError::Io { action: "remove what an interrupted restore has left beside", path: place.path.clone(), source };
         snapshot::remove_leftovers(&place.path).map_err(io)?;
@@ -392,6 +434,27 @@ impl Drop for SqliteBackend {
     }
 }
 
+/// Names a full file system as what kept the store from being opened. SQLite says `disk I/O error` or `unable to open` where it found no room for the
+/// files that it needs beside the store.
+fn explain(error: OpenError, path: &Path, free: Option<u64>) -> OpenError {
+    let full = match &error {
+        OpenError::Io { source, .. } => matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded),
+        OpenError::Sqlite { source, .. } => match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => true,
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => free.is_some_and(|free| free < OPENING_BYTES),
+            _ => false,
+        },
+        _ => false,
+    };
+    if full {
+        OpenError::Full { path: path.to_owned(), free: free.unwrap_or_default(), needed: OPENING_BYTES, source: Box::new(error) }
+    } else {
+        error
+    }
+}
+
+/// What SQLite needs to open a store, and to spare: an index of the WAL (32 KiB) and the first pages of the WAL.
+const OPENING_BYTES: u64 = 1024 * 1024;
 /// Bytes of waiting batches that one permit stands for.
 const PERMIT_BYTES: usize = 4096;
 /// What may wait for the committer: 65,536 small batches, or 256 MiB.

@@ -101,3 +101,29 @@ async fn with_little_room_rows_that_change_do_not_become_much_longer() {
     store.commit(Batch::new().put(key("long"), "short")).await.unwrap();
     store.commit(Batch::new().put(key("a"), vec![1; 1024 * 1024]).taking_back()).await.unwrap();
 }
+
+/// Story: a server that was stopped on a full disk did not start again, and all it said was `disk I/O error`.
+#[test]
+fn a_start_on_a_full_file_system_says_so_and_what_to_do() {
+    let path = Path::new("/var/lib/daypass/daypass.db");
+    let sqlite = |code| OpenError::Sqlite {
+        path: path.to_owned(),
+        source: rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some("disk I/O error".to_owned())),
+    };
+    let io = |kind: io::ErrorKind| OpenError::Io { action: "write", path: path.to_owned(), source: kind.into() };
+    let all = [
+        (sqlite(rusqlite::ffi::SQLITE_FULL), 5_000_000),
+        (sqlite(rusqlite::ffi::SQLITE_IOERR_SHMSIZE), 4096),
+        (sqlite(rusqlite::ffi::SQLITE_CANTOPEN), 0),
+        (io(io::ErrorKind::StorageFull), 4096),
+        (io(io::ErrorKind::QuotaExceeded), 1 << 40),
+    ];
+    for (error, free) in all {
+        let text = explain(error, path, Some(free)).to_string();
+        assert!(text.contains("file system of /var/lib/daypass/daypass.db is full") && text.contains("make room"), "{text}");
+        assert!(text.contains(&format!("{free} bytes are left")), "{text}");
+    }
+    let room = explain(sqlite(rusqlite::ffi::SQLITE_IOERR_READ), path, Some(1 << 40));
+    assert!(matches!(room, OpenError::Sqlite { .. }), "a disk that fails is not full: {room}");
+    assert!(matches!(explain(io(io::ErrorKind::PermissionDenied), path, Some(0)), OpenError::Io { .. }));
+}
