@@ -78,7 +78,8 @@ pub(crate) async fn pause(unsealed: &Unsealed, now: Timestamp) -> Result<()> {
         return Ok(());
     }
     let (key, value) = mark(&Paused { since: now, reason: "operator".to_owned(), snapshot_time: None })?;
-    unsealed.rows.commit(Batch::new().put(key, value).config_change()).await?;
+    // Said when something is wrong: a full disk is no reason to go on.
+    unsealed.rows.commit(Batch::new().taking_back().put(key, value).config_change()).await?;
     tracing::warn!("revocation is paused on request");
     unsealed.revocation.reload(&**unsealed.rows.backend()).await
 }

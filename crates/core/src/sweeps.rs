@@ -93,7 +93,7 @@ impl Sweeps {
             if sweeps.len() > SWEEPS_MAX {
                 return Err(Error::failed(format!("{SWEEPS_MAX} revocations by prefix are under way already; wait for one to end")));
             }
-            let batch = Batch::new().require(key(), condition).config_change();
+            let batch = Batch::new().taking_back().require(key(), condition).config_change();
             match rows.commit(rows.put_json(batch, key(), &sweeps)?).await {
                 Ok(_) => {
                     self.take(sweeps);

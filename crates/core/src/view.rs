@@ -49,7 +49,7 @@ impl View {
     }
 
     fn batch(&self, changes: Changes) -> Result<Batch> {
-        let mut batch = Batch::new();
+        let mut batch = Batch { takes_back: changes.takes_back, ..Batch::new() };
         for (key, expect) in changes.expectations {
             let condition = match expect {
                 Expect::Absent => Condition::Absent,

@@ -39,6 +39,8 @@ pub struct Changes {
     pub puts: Vec<(String, Vec<u8>)>,
     /// Keys to remove.
     pub deletes: Vec<String>,
+    /// Whether this takes something back. A store that is nearly full keeps room for that.
+    pub takes_back: bool,
 }
 
 impl Changes {
@@ -71,6 +73,13 @@ impl Changes {
     /// Adds a value as JSON. Errors: `Internal` when it does not serialise.
     pub fn put_json(self, key: impl Into<String>, value: &impl Serialize) -> Result<Self> {
         Ok(self.put(key, to_json(value)?))
+    }
+
+    /// Marks the changes as ones that take something back, such as a removal that leaves a note of what is still to be undone.
+    #[must_use]
+    pub fn taking_back(mut self) -> Self {
+        self.takes_back = true;
+        self
     }
 
     /// Adds a removal.

@@ -12,7 +12,7 @@ use daypass_base::{BoxFuture, Clock, Entropy, Timestamp};
 use parking_lot::Mutex;
 
 use crate::snapshot::{Export, Staged, Staging};
-use crate::{Backend, Batch, Claim, CommitError, Due, Key, Read, ReadError, Row};
+use crate::{Backend, Batch, Claim, CommitError, Due, Key, Read, ReadError, Row, rules};
 
 /// Wraps a store and fails where told.
 ///
@@ -61,6 +61,9 @@ pub enum Fault {
     Full,
     /// A write is applied, but its answer is lost: `Unknown`. A read just fails.
     LoseAnswer,
+    /// From this write on there is no more room than what is kept for revocations, until [`EvilBackend::heal`]. What grows is refused as by a full
+    /// medium, unless it [takes something back](Batch::takes_back). Reads go on.
+    Low,
 }
 
 /// How many calls there were.
@@ -119,6 +122,7 @@ impl<B: Backend + ?Sized> EvilBackend<B> {
     pub fn heal(&self) {
         let mut plan = self.plan.lock();
         plan.full = false;
+        plan.low = false;
         plan.faults.clear();
     }
 
@@ -147,6 +151,13 @@ impl<B: Backend + ?Sized> EvilBackend<B> {
         };
         give_way(verdict.after).await;
         done
+    }
+
+    async fn grows(&self, batch: &Batch) -> Result<bool, CommitError> {
+        let keys: Vec<Key> = batch.puts.iter().map(|(key, _)| key.clone()).collect();
+        let read = self.inner.get_many(&keys).await.map_err(|error| CommitError::Failed(error.to_string()))?;
+        let replaced: Vec<_> = read.found.iter().map(|row| row.as_ref().map(|row| row.value.len())).collect();
+        Ok(rules::growth(batch, &replaced).is_none())
     }
 
     async fn begin(&self, access: Access) -> Verdict {
@@ -181,7 +192,12 @@ const WAYS: u64 = 4;
 
 impl<B: Backend + ?Sized> Backend for EvilBackend<B> {
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<u64, CommitError>> {
-        Box::pin(self.write(self.inner.commit(batch)))
+        Box::pin(self.write(async move {
+            if self.plan.lock().low && !batch.takes_back && self.grows(&batch).await? {
+                return Err(CommitError::Full("what is left is kept for revocations, as planned".to_owned()));
+            }
+            self.inner.commit(batch).await
+        }))
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Read<Option<Row>>, ReadError>> {
@@ -241,6 +257,7 @@ struct Plan {
     calls: Calls,
     crashed: bool,
     full: bool,
+    low: bool,
     chance: Option<Arc<dyn Entropy>>,
 }
 
@@ -305,6 +322,10 @@ impl Plan {
             Some(Fault::LoseAnswer) => End::LoseAnswer,
             Some(Fault::Full) => {
                 self.full = true;
+                End::Normal
+            }
+            Some(Fault::Low) => {
+                self.low = true;
                 End::Normal
             }
             Some(Fault::Delay(by)) => {
@@ -372,6 +393,19 @@ mod tests {
         assert!(evil.get(&key("1")).await.unwrap().found.is_none());
         evil.heal();
         assert!(evil.commit(put("3")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn with_little_room_only_what_takes_something_back_may_grow() {
+        let (evil, _) = evil();
+        evil.commit(put("1")).await.unwrap();
+        evil.at_next_write(Fault::Low);
+        assert!(matches!(evil.commit(put("2")).await, Err(CommitError::Full(_))));
+        evil.commit(put("1")).await.unwrap();
+        evil.commit(put("3").taking_back()).await.unwrap();
+        assert!(!holds(&evil, "2").await && holds(&evil, "3").await);
+        evil.heal();
+        evil.commit(put("2")).await.unwrap();
     }
 
     #[tokio::test]

@@ -121,6 +121,9 @@ pub struct Batch {
     pub due_remove: Vec<Due>,
     /// Whether this changes configuration that nodes cache (mounts, policies, roles): raises the configuration version.
     pub config_changed: bool,
+    /// Whether this takes something back: a revocation, its mark, or what it leaves to be done. It may use the room that a nearly full store keeps for
+    /// that, see [`sqlite::SqliteOptions::reserve_bytes`].
+    pub takes_back: bool,
 }
 
 impl Batch {
@@ -169,6 +172,13 @@ impl Batch {
     #[must_use]
     pub fn config_change(mut self) -> Self {
         self.config_changed = true;
+        self
+    }
+
+    /// Marks the batch as one that takes something back.
+    #[must_use]
+    pub fn taking_back(mut self) -> Self {
+        self.takes_back = true;
         self
     }
 }

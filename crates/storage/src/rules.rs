@@ -30,6 +30,19 @@ pub(crate) fn check_batch(batch: &Batch) -> Result<usize, CommitError> {
     Ok(bytes)
 }
 
+/// How many bytes longer a batch makes the values that are there, for a store that has little room left. `None`: it grows, so it has to wait: it adds
+/// a row, makes the expiry index longer, or lengthens values by more than [`GROWTH_BYTES_MAX`] in all.
+///
+/// `replaced` has the bytes of what each put replaces, in their order; `None` where nothing is.
+pub(crate) fn growth(batch: &Batch, replaced: &[Option<usize>]) -> Option<usize> {
+    if batch.due_add.len() > batch.due_remove.len() {
+        return None;
+    }
+    let before = replaced.iter().copied().sum::<Option<usize>>()?;
+    let after: usize = batch.puts.iter().map(|(_, value)| value.len()).sum();
+    Some(after.saturating_sub(before)).filter(|more| *more <= GROWTH_BYTES_MAX)
+}
+
 /// Refuses an owner's name that is over its limit.
 pub(crate) fn check_owner(owner: &str) -> Result<(), CommitError> {
     check("bytes of the claim's owner", owner.len(), OWNER_BYTES_MAX)
@@ -105,9 +118,31 @@ pub(crate) fn scan_start(prefix: &[u8], after: Option<&[u8]>) -> Vec<u8> {
     }
 }
 
+/// A change of a row may be longer than what it replaces by so much, and count as one that does not grow: a mark, a text of an error.
+const GROWTH_BYTES_MAX: usize = 4096;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Due, Key, Space};
+
+    /// Story: while the disk was nearly full a row was free to change, at any length. A key of 10 bytes that became 32 MiB took all that was kept for
+    /// revocations, and then nothing could be revoked or deleted. The rows were counted, not the bytes.
+    #[test]
+    fn what_makes_values_much_longer_grows() {
+        let put = |bytes: usize| Batch::new().put(Key::new(Space::Config, "k"), vec![0; bytes]);
+        assert_eq!(growth(&put(10), &[Some(10)]), Some(0));
+        assert_eq!(growth(&put(10), &[Some(1000)]), Some(0));
+        assert_eq!(growth(&put(10 + GROWTH_BYTES_MAX), &[Some(10)]), Some(GROWTH_BYTES_MAX));
+        assert_eq!(growth(&put(11 + GROWTH_BYTES_MAX), &[Some(10)]), None);
+        assert_eq!(growth(&put(0), &[None]), None, "a new row");
+        // Many small steps of one batch are a large one.
+        let many = (0..100).fold(Batch::new(), |batch, _| batch.put(Key::new(Space::Config, "k"), vec![0; 110]));
+        assert_eq!(growth(&many, &[Some(10); 100]), None);
+        let due = Due { shard: 0, at: Timestamp::from_seconds(1), id: "x".into() };
+        assert_eq!(growth(&Batch::new().due(due.clone()), &[]), None);
+        assert_eq!(growth(&Batch::new().due(due.clone()).not_due(due), &[]), Some(0));
+    }
 
     #[test]
     fn a_list_goes_on_behind_all_that_folds_into_the_last_name() {

@@ -143,7 +143,7 @@ impl Leases {
                 return Ok(Some(held));
             }
             held.row.revoking = true;
-            let mut batch = Batch::new().require(lease_key(id), Condition::Version(held.version));
+            let mut batch = Batch::new().taking_back().require(lease_key(id), Condition::Version(held.version));
             if held.row.expires > looked_at {
                 batch = batch.due(lease_due(id, looked_at));
             }
@@ -172,7 +172,7 @@ impl Leases {
 
     /// Notes a failed revocation and when to try again; the old expiry entry goes. Without a next time it is parked for a person.
     pub(crate) async fn postpone(&self, held: &Held, entry: Option<&Due>, again: Option<Timestamp>) -> Result<()> {
-        let mut batch = Batch::new().require(lease_key(held.id), Condition::Version(held.version));
+        let mut batch = Batch::new().taking_back().require(lease_key(held.id), Condition::Version(held.version));
         if let Some(entry) = entry {
             batch = batch.not_due(entry.clone());
         }
@@ -198,7 +198,7 @@ impl Leases {
 
     /// Takes a lease off its token and lets it end now.
     pub(crate) async fn loosen(&self, token: TokenId, id: Id, now: Timestamp) -> Result<()> {
-        let mut batch = Batch::new().delete(of_token_key(token, id));
+        let mut batch = Batch::new().taking_back().delete(of_token_key(token, id));
         if let Some(mut held) = self.by_internal_id(id).await? {
             batch = batch.require(lease_key(id), Condition::Version(held.version));
             batch = batch.not_due(lease_due(id, held.row.expires)).due(lease_due(id, now));
@@ -215,7 +215,7 @@ impl Leases {
 
     /// Has the expiry worker look at a lease now: its own entry may be lost.
     pub(crate) async fn due_now(&self, held: &Held, now: Timestamp) -> Result<()> {
-        self.rows.commit(Batch::new().due(lease_due(held.id, now))).await?;
+        self.rows.commit(Batch::new().taking_back().due(lease_due(held.id, now))).await?;
         Ok(())
     }
 
@@ -255,7 +255,7 @@ impl Leases {
     pub(crate) async fn end_now(&self, id: Id, now: Timestamp) -> Result<()> {
         for _ in 0..CONFLICTS_MAX {
             let Some(mut held) = self.by_internal_id(id).await? else { return Ok(()) };
-            let mut batch = Batch::new().require(lease_key(id), Condition::Version(held.version));
+            let mut batch = Batch::new().taking_back().require(lease_key(id), Condition::Version(held.version));
             batch = batch.not_due(lease_due(id, held.row.expires)).delete(parked_key(&held.row.id)).due(lease_due(id, now));
             held.row.expires = held.row.expires.min(now);
             held.row.attempts = 0;

@@ -80,7 +80,7 @@ pub(crate) async fn revoked(lease: &Signed, rows: &Rows) -> Result<bool> {
 pub(crate) async fn revoke(lease: &Signed, rows: &Rows) -> Result<()> {
     let key = marker_key(lease);
     let due = marker_due(&key, lease.expires());
-    rows.commit(rows.put(Batch::new(), key, b"1")?.due(due)).await?;
+    rows.commit(rows.put(Batch::new().taking_back(), key, b"1")?.due(due)).await?;
     Ok(())
 }
 
@@ -93,7 +93,7 @@ pub(crate) async fn revoke_prefix(prefix: &str, now: Timestamp, rows: &Rows) -> 
         // A clock that was put back a little takes nothing back; one that ran far ahead is not believed for ever.
         let until = before.filter(|before| *before <= now + CLOCK_STEP_MAX).map_or(now, |before| before.max(now));
         let (unchanged, condition) = unchanged(key.clone(), version);
-        let mut batch = Batch::new().require(unchanged, condition).due(marker_due(&key, until + LONGEST));
+        let mut batch = Batch::new().taking_back().require(unchanged, condition).due(marker_due(&key, until + LONGEST));
         if let Some(before) = before {
             // Its end would take this marker with it.
             batch = batch.not_due(marker_due(&key, before + LONGEST));

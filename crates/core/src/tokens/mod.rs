@@ -379,7 +379,7 @@ impl Tokens {
                 return Ok(Some(row));
             }
             row.revoking = true;
-            let mut batch = Batch::new().require(token_key(id), Condition::Version(version));
+            let mut batch = Batch::new().taking_back().require(token_key(id), Condition::Version(version));
             let now = self.clock.now();
             if row.expires.is_none_or(|end| end > now) {
                 // Due at once: should the process stop half-way, the expiry worker finishes the revocation. The row says when, so that

@@ -3,6 +3,7 @@
 //! It never waits for more batches to come: a lone writer pays for one sync and nothing else, and while that sync runs the
 //! next group gathers by itself. No answer leaves before COMMIT has returned.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -14,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::place::Place;
 use super::readers::Readers;
-use super::schema::{self, CLAIM_READ, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_REMOVE, SpaceSql};
+use super::schema::{self, CLAIM_READ, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_REMOVE, SpaceSql, WrittenBack};
 use super::snapshot::{self, StagedFile};
 use super::{Shared, SqliteOptions};
 use crate::rules::{self, Holder};
@@ -49,14 +50,24 @@ pub(super) struct Committer {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
     options: SqliteOptions,
-    /// Bytes left on the file system, when they are fewer than the reserve.
-    low: Option<u64>,
+    room: Room,
     /// Why nothing is written any more, once a sync has failed.
     stopped: Option<String>,
     /// What is done when the group before it is done with.
     apart: Option<Job>,
     /// Given up last, after the connection is closed.
     place: Place,
+}
+
+/// What the file system has left for a group, as far as it tells.
+#[derive(Default)]
+struct Room {
+    /// Bytes before the group.
+    free: Option<u64>,
+    /// Bytes that batches of the group take, about.
+    taken: Cell<u64>,
+    /// Bytes by which values have become longer, in small steps, since the reserve was reached.
+    grown: Cell<u64>,
 }
 
 /// Steps of putting another file in the store's place.
@@ -87,7 +98,7 @@ impl Committer {
         options: SqliteOptions,
         place: Place,
     ) -> Self {
-        Self { connection, queue, shared, readers, options, low: None, stopped: None, apart: None, place }
+        Self { connection, queue, shared, readers, options, room: Room::default(), stopped: None, apart: None, place }
     }
 
     pub(super) fn run(mut self) {
@@ -190,7 +201,11 @@ impl Committer {
         if let Some(reason) = &self.stopped {
             return Err(CommitError::Failed(reason.clone()));
         }
-        self.low = self.place.free_bytes().filter(|free| *free < self.options.reserve_bytes);
+        self.room.free = self.place.free_bytes();
+        self.room.taken.set(0);
+        if self.room.free.is_some_and(|free| free >= self.options.reserve_bytes.saturating_add(CALM_BYTES)) {
+            self.room.grown.set(0);
+        }
         let mut config_version = self.shared.config_version.load(Ordering::Acquire);
         let applied = self.apply_all(group, &mut config_version);
         let outcomes = match applied {
@@ -255,27 +270,42 @@ impl Committer {
                 return Ok(Some(CommitError::Conflict(index)));
             }
         }
-        match self.low {
-            Some(free) if self.grows(batch)? => Ok(Some(CommitError::Full(format!(
-                "{free} bytes are left where {} lies, and {} are kept for revocations: make room",
-                self.place.path.display(),
-                self.options.reserve_bytes
-            )))),
-            _ => Ok(None),
-        }
+        self.no_room(batch)
     }
 
-    /// Whether a batch adds a row or makes the expiry index longer.
-    fn grows(&self, batch: &Batch) -> rusqlite::Result<bool> {
-        if batch.due_add.len() > batch.due_remove.len() {
-            return Ok(true);
+    /// Keeps the reserve for what takes something back, and for what needs no more room than it had.
+    fn no_room(&self, batch: &Batch) -> rusqlite::Result<Option<CommitError>> {
+        let Some(free) = self.room.free else { return Ok(None) };
+        let (left, reserve) = (free.saturating_sub(self.room.taken.get()), self.options.reserve_bytes);
+        let needed = room_of(batch);
+        if left >= reserve.saturating_add(needed) {
+            self.room.taken.set(self.room.taken.get() + needed);
+            return Ok(None);
         }
-        for (key, _) in &batch.puts {
-            if self.version(key)?.is_none() {
-                return Ok(true);
-            }
+        if batch.takes_back || self.stays_small(batch)? {
+            return Ok(None);
         }
-        Ok(false)
+        Ok(Some(CommitError::Full(format!(
+            "{left} bytes are left where {} lies, this may take {needed}, and {reserve} are kept for revocations: make room",
+            self.place.path.display(),
+        ))))
+    }
+
+    /// Whether a batch adds nothing, and not much to what is there, all such batches together: a long row of small steps would use up the reserve as well.
+    fn stays_small(&self, batch: &Batch) -> rusqlite::Result<bool> {
+        let replaced = batch.puts.iter().map(|(key, _)| self.length(key)).collect::<rusqlite::Result<Vec<_>>>()?;
+        let Some(more) = rules::growth(batch, &replaced) else { return Ok(false) };
+        let grown = self.room.grown.get() + more as u64;
+        let fits = more == 0 || grown <= self.options.reserve_bytes / GROWN_PART;
+        if fits {
+            self.room.grown.set(grown);
+        }
+        Ok(fits)
+    }
+
+    fn length(&self, key: &Key) -> rusqlite::Result<Option<usize>> {
+        let mut statement = self.connection.prepare_cached(SpaceSql::of(key.space).length)?;
+        statement.query_row([&*key.bytes], |row| row.get::<_, i64>(0)).optional().map(|found| found.and_then(|bytes| bytes.try_into().ok()))
     }
 
     fn version(&self, key: &Key) -> rusqlite::Result<Option<u64>> {
@@ -362,18 +392,21 @@ impl Committer {
     fn reclaim(&self) -> Tidy {
         let free = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
         let spare = i64::from(self.options.spare_pages);
-        let (step, next) = match free {
+        let done = match free {
             Ok(free) if free > spare => {
-                (format!("PRAGMA incremental_vacuum({})", RECLAIM_PAGES.min(free - spare)), Tidy::After(RECLAIM_PAUSE))
+                let step = format!("PRAGMA incremental_vacuum({})", RECLAIM_PAGES.min(free - spare));
+                schema::run_through(&self.connection, &step).map(|()| Tidy::After(RECLAIM_PAUSE))
             }
             // Nothing more to free: what was freed leaves the file once the WAL is written back.
-            _ => ("PRAGMA wal_checkpoint(TRUNCATE)".to_owned(), Tidy::Done),
+            _ => schema::write_back(&self.connection).map(|written| match written {
+                WrittenBack::Whole => Tidy::Done,
+                WrittenBack::InPart => Tidy::After(HELD_PAUSE),
+            }),
         };
-        if let Err(error) = schema::run_through(&self.connection, &step) {
-            tracing::warn!(%error, step, "the store could not give space back; it tries again after the next write");
-            return Tidy::Done;
-        }
-        next
+        done.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the store could not give space back; it tries again after the next write");
+            Tidy::Done
+        })
     }
 
     /// Puts another file in the store's place, while nobody reads. The rename is the one moment that counts: before it the old file is whole and has no
@@ -382,7 +415,10 @@ impl Committer {
         if let Some(reason) = &self.stopped {
             return Err(CommitError::Failed(reason.clone()));
         }
-        let readers = Arc::clone(&self.readers);
+        let (readers, shared) = (Arc::clone(&self.readers), Arc::clone(&self.shared));
+        let Some(_no_export) = shared.exports.try_write() else {
+            return Err(CommitError::Failed("a copy of the store is being made: replace it when that is done".to_owned()));
+        };
         readers.without(|| {
             at(Swap::Readers);
             self.let_go()?;
@@ -390,7 +426,7 @@ impl Committer {
             let renamed = if snapshot::has_wal(&self.place.path) {
                 Err(std::io::Error::other("another program has the store open"))
             } else {
-                snapshot::rename(staged.path(), &self.place.path)
+                self.place.replace_by(staged.path())
             };
             at(Swap::Renamed);
             self.shared.rows.forget();
@@ -452,15 +488,23 @@ impl Committer {
                 Job::Close { .. } => {}
             }
         }
-        if self.stopped.is_none()
-            && let Err(error) = schema::run_through(&self.connection, "PRAGMA wal_checkpoint(TRUNCATE)")
-        {
-            tracing::warn!(%error, "the last checkpoint failed; the next start does it");
+        // Exports end soon once the store is to be closed. One that goes on has the file open, and what follows must come after that.
+        let shared = Arc::clone(&self.shared);
+        let no_export = shared.exports.write();
+        if self.stopped.is_none() {
+            match schema::write_back(&self.connection) {
+                Ok(WrittenBack::Whole) => {}
+                Ok(WrittenBack::InPart) => {
+                    tracing::warn!("another program reads the store: its newest commits stay in the WAL until the next start");
+                }
+                Err(error) => tracing::warn!(%error, "the last checkpoint failed; the next start does it"),
+            }
         }
         if let Err((_connection, error)) = self.connection.close() {
             tracing::warn!(%error, "the store did not close cleanly");
         }
         drop(self.place);
+        drop(no_export);
         if let Some(Job::Close { answer: Some(answer) }) = closing {
             let _nobody_waits = answer.send(());
         }
@@ -485,6 +529,13 @@ impl Work {
             (Self::Commit { .. }, Outcome::Claimed(_)) | (Self::Claim { .. }, Outcome::Committed(_)) => {}
         }
     }
+}
+
+/// What a batch takes of the file system, at most: all that is put is written to the WAL, and from there to its place.
+fn room_of(batch: &Batch) -> u64 {
+    let rows: usize = batch.puts.iter().map(|(key, value)| key.bytes.len() + value.len()).sum();
+    let entries: usize = batch.due_add.iter().map(|due| due.id.len()).sum();
+    2 * (rows + entries) as u64
 }
 
 fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
@@ -515,111 +566,12 @@ const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 const RECLAIM_PAGES: i64 = 256;
 /// Between two such steps.
 const RECLAIM_PAUSE: Duration = Duration::from_millis(10);
+/// Before the next look at a WAL that somebody reads: a snapshot takes minutes, and each look writes back what has become free to be.
+const HELD_PAUSE: Duration = Duration::from_secs(5);
+/// The part of the reserve (one in so many) that values may take which become a little longer.
+const GROWN_PART: u64 = 16;
+/// With so much more room than the reserve, it has not been reached.
+const CALM_BYTES: u64 = 1024 * 1024;
 
 #[cfg(test)]
-mod tests {
-    use super::super::snapshot::SqliteStaging;
-    use super::*;
-    use crate::snapshot::{Content, Staging};
-
-    fn failure(code: i32) -> rusqlite::Error {
-        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
-    }
-
-    fn committer(root: &tempfile::TempDir) -> Committer {
-        let place = super::super::place::take(&root.path().join("store.db")).unwrap();
-        let options = SqliteOptions::default();
-        let (connection, _) = schema::open_writer(&place.path, &options).unwrap();
-        let (_, queue) = std::sync::mpsc::channel();
-        let readers = Arc::new(Readers::new(place.path.clone(), &options));
-        Committer::new(connection, queue, Arc::new(Shared::new(0, &options)), readers, options, place)
-    }
-
-    #[test]
-    fn after_a_failed_sync_nothing_is_promised_or_written_any_more() {
-        let root = tempfile::tempdir().unwrap();
-        let mut committer = committer(&root);
-        run(&committer.connection, "BEGIN IMMEDIATE").unwrap();
-        assert!(matches!(committer.commit_failed(&failure(ffi::SQLITE_IOERR_FSYNC)), CommitError::Unknown(_)));
-        assert!(committer.connection.is_autocommit(), "the transaction was ended");
-        let later = committer.transact(&[]).err().unwrap();
-        assert!(matches!(&later, CommitError::Failed(text) if text.contains("restart")), "{later}");
-    }
-
-    /// What the files of a store were at each step of being replaced: a kill there leaves these. Names of steps with what is found in them.
-    #[test]
-    fn a_kill_at_any_step_of_a_replacement_leaves_the_old_store_or_the_new_one() {
-        let root = tempfile::tempdir().unwrap();
-        let mut committer = committer(&root);
-        let put = |connection: &Connection, value: &str| {
-            connection
-                .prepare_cached(SpaceSql::of(crate::Space::Config).put)
-                .unwrap()
-                .execute([b"k".as_slice(), value.as_bytes()])
-                .unwrap();
-        };
-        put(&committer.connection, "old");
-        // A reader that was at work, so that there is a WAL with something in it.
-        let key = Key::new(crate::Space::Config, "k");
-        assert_eq!(committer.readers.get(&key).unwrap().unwrap().value, "old");
-        let only_one = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-        let mut staging = SqliteStaging::begin(&committer.place.path, &committer.options, only_one).unwrap();
-        staging.put(&key, b"new").unwrap();
-        let Content::File(file) = (Box::new(staging) as Box<dyn Staging>).finish(7).unwrap().0 else { panic!("a file") };
-        let mut seen = Vec::new();
-        let copies = tempfile::tempdir().unwrap();
-        let source = root.path().to_owned();
-        let look = |step| {
-            let copy = copies.path().join(format!("{step:?}"));
-            std::fs::create_dir(&copy).unwrap();
-            for file in std::fs::read_dir(&source).unwrap() {
-                let file = file.unwrap();
-                std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
-            }
-            let place = super::super::place::take(&copy.join("store.db")).unwrap();
-            snapshot::remove_leftovers(&place.path).unwrap();
-            let (connection, _) = schema::open_writer(&place.path, &SqliteOptions::default()).unwrap();
-            let value: Vec<u8> = connection.query_row("SELECT v FROM kv WHERE k = CAST('k' AS BLOB)", [], |row| row.get(0)).unwrap();
-            assert!(!copy.join("store.db.restore").exists());
-            seen.push((step, String::from_utf8(value).unwrap()));
-        };
-        committer.replace(&file, look).unwrap();
-        let old = "old".to_owned();
-        assert_eq!(seen, [(Swap::Readers, old.clone()), (Swap::Closed, old), (Swap::Renamed, "new".to_owned())]);
-        assert_eq!(committer.readers.get(&key).unwrap().unwrap().value, "new");
-        assert_eq!(committer.shared.config_version.load(Ordering::Acquire), 8);
-        put(&committer.connection, "newer");
-        assert_eq!(committer.readers.get(&key).unwrap().unwrap().value, "newer");
-    }
-
-    #[test]
-    fn a_replacement_that_cannot_be_made_leaves_the_store_as_it_was() {
-        let root = tempfile::tempdir().unwrap();
-        let mut committer = committer(&root);
-        let only_one = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-        let staging = Box::new(SqliteStaging::begin(&committer.place.path, &committer.options, only_one).unwrap());
-        let Content::File(file) = (staging as Box<dyn Staging>).finish(7).unwrap().0 else { panic!("a file") };
-        // Another program reads the store: its WAL stays when ours is closed.
-        let other = Connection::open(&committer.place.path).unwrap();
-        let busy = other.query_row("SELECT count(*) FROM kv", [], |row| row.get::<_, i64>(0)).unwrap();
-        assert_eq!(busy, 0);
-        committer.connection.execute_batch("BEGIN IMMEDIATE; INSERT INTO kv VALUES(x'01', 1, x'02'); COMMIT").unwrap();
-        other.execute_batch("BEGIN; SELECT count(*) FROM kv").unwrap();
-        committer.connection.execute_batch("BEGIN IMMEDIATE; INSERT INTO kv VALUES(x'03', 1, x'04'); COMMIT").unwrap();
-        let refused = committer.replace(&file, |_step| {});
-        assert!(matches!(refused, Err(CommitError::Failed(_))), "{refused:?}");
-        drop(other);
-        assert!(committer.transact(&[]).is_ok());
-        let rows: i64 = committer.connection.query_row("SELECT count(*) FROM kv", [], |row| row.get(0)).unwrap();
-        assert_eq!(rows, 2);
-    }
-
-    #[test]
-    fn a_write_that_fails_before_the_sync_changed_nothing_and_the_next_may_succeed() {
-        let root = tempfile::tempdir().unwrap();
-        let mut committer = committer(&root);
-        assert!(matches!(committer.commit_failed(&failure(ffi::SQLITE_IOERR_WRITE)), CommitError::Failed(_)));
-        assert!(matches!(committer.commit_failed(&failure(ffi::SQLITE_FULL)), CommitError::Full(_)));
-        assert!(committer.transact(&[]).is_ok());
-    }
-}
+mod tests;

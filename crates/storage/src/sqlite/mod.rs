@@ -1,6 +1,6 @@
 //! The embedded store: one SQLite file in WAL mode, written by one thread, read by a few connections.
 //!
-//! - [`place`] finds out whether the file may be used at all: directory, permissions, file system, lock.
+//! - [`place`] finds out whether the file may be used at all: directory, permissions, file system, names, lock.
 //! - [`schema`] has the tables, the pragmas and every statement.
 //! - [`committer`] is the only writer: it takes all batches that wait, applies them in one transaction with one sync, and answers.
 //! - [`readers`] never wait for the writer.
@@ -24,6 +24,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,14 +34,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::{BoxFuture, Timestamp};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
+use rusqlite::ErrorCode;
 use tokio::sync::{Semaphore, oneshot};
 
 use self::cache::RowCache;
 use self::committer::{Committer, Job, Work};
 use self::readers::Readers;
-use self::snapshot::SqliteStaging;
 pub(crate) use self::snapshot::StagedFile;
+use self::snapshot::{GivenUp, SqliteStaging};
 use crate::snapshot::{Content, Export, Staged, Staging};
 use crate::{Backend, Batch, Claim, CommitError, Due, Key, Read, ReadError, Row, rules};
 
@@ -55,7 +57,6 @@ pub struct SqliteBackend {
     /// Bounds what waits for the committer, in units of [`PERMIT_BYTES`].
     room: Arc<Semaphore>,
     shared: Arc<Shared>,
-    closing: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -72,9 +73,10 @@ pub struct SqliteOptions {
     pub row_cache_kib: u32,
     /// The most bytes that the file may take; from there on commits answer [`CommitError::Full`]. `None`: as much as the disk has.
     pub file_bytes_max: Option<u64>,
-    /// Bytes of the file system that new rows may not take. With less room than this a batch is answered [`CommitError::Full`] if it adds a
-    /// row or makes the expiry index longer, while one that changes or removes rows goes on: leases can be revoked on a full disk.
-    /// SQLite itself needs room to delete.
+    /// Bytes of the file system that are kept for revocations. A batch that would leave fewer is answered [`CommitError::Full`] if it adds a row, makes
+    /// the expiry index longer or values by more than 4 KiB, or if such smaller steps have taken a sixteenth of the reserve already. What removes rows
+    /// or changes them in their place goes on, and so does what [takes something back](Batch::takes_back), rows or not: leases can be revoked on a
+    /// full disk. SQLite itself needs room to delete.
     pub reserve_bytes: u64,
     /// How long nothing must have been written before free pages are given back to the file system.
     pub idle_before_reclaim: Duration,
@@ -105,8 +107,44 @@ pub enum OpenError {
     InUse {
         /// The store's file.
         path: PathBuf,
-        /// ` (process 123)`, or empty when that is not known.
+        /// ` (process 123)`, or what else is known.
         holder: String,
+    },
+    /// The file has a second name, under which its newest commits would not be found.
+    #[error(
+        "{path} has {names} names (hard links): the newest commits of a store lie in a file beside it that is named after it, and are lost to whoever opens it by another name; \
+         find the names with `find / -samefile {path}`, remove all but the first, and link the store's directory instead"
+    )]
+    Linked {
+        /// The store's file.
+        path: PathBuf,
+        /// How many names it has.
+        names: u64,
+    },
+    /// The file is a mount of its own, as of `docker -v FILE:FILE`.
+    #[error(
+        "{path} is mounted by itself: the newest commits of a store lie in files beside it, which would be elsewhere than the store; mount the directory that the file comes from at {directory} instead"
+    )]
+    MountedAlone {
+        /// The store's file.
+        path: PathBuf,
+        /// Where it lies.
+        directory: PathBuf,
+    },
+    /// There is no room to open it.
+    #[error(
+        "the file system of {path} is full: {free} bytes are left, and {needed} are enough for a start; make room and start again, and leave all files of the store where they are, {path}-wal too: \
+         nothing that was committed is lost ({source})"
+    )]
+    Full {
+        /// The store's file.
+        path: PathBuf,
+        /// Bytes that are left.
+        free: u64,
+        /// Bytes that are enough.
+        needed: u64,
+        /// How it was noticed.
+        source: Box<OpenError>,
     },
     /// A file or directory could not be made or opened.
     #[error("cannot {action} {path}: {source}")]
@@ -164,12 +202,23 @@ struct Shared {
     rows: RowCache,
     batches: AtomicU64,
     transactions: AtomicU64,
+    /// Held for reading by each export, for its whole time: it has a connection of its own to the file.
+    exports: RwLock<()>,
+    /// The store is closed, or about to be.
+    closing: AtomicBool,
 }
 
 impl Shared {
     fn new(config_version: u64, options: &SqliteOptions) -> Self {
         let rows = RowCache::new(usize::try_from(options.row_cache_kib).unwrap_or_default() * 1024);
-        Self { config_version: AtomicU64::new(config_version), rows, batches: AtomicU64::new(0), transactions: AtomicU64::new(0) }
+        Self {
+            config_version: AtomicU64::new(config_version),
+            rows,
+            batches: AtomicU64::new(0),
+            transactions: AtomicU64::new(0),
+            exports: RwLock::new(()),
+            closing: AtomicBool::new(false),
+        }
     }
 }
 
@@ -185,6 +234,10 @@ pub struct Counts {
 impl SqliteBackend {
     /// Opens the store at `path`, or makes a new one there: the directory with mode 0700, the file with mode 0600.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, OpenError> {
+        Self::open_at(path, options).map_err(|error| explain(error, path, place::free_bytes(path)))
+    }
+
+    fn open_at(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, OpenError> {
         let place = place::take(path)?;
         let io = |source| OpenError::Io { action: "remove what an interrupted restore has left beside", path: place.path.clone(), source };
         snapshot::remove_leftovers(&place.path).map_err(io)?;
@@ -206,7 +259,6 @@ impl SqliteBackend {
             jobs,
             room: Arc::new(Semaphore::new(ROOM_PERMITS)),
             shared,
-            closing: AtomicBool::new(false),
             thread: Mutex::new(Some(thread)),
         }))
     }
@@ -221,7 +273,7 @@ impl SqliteBackend {
         let weight = u32::try_from(1 + bytes / PERMIT_BYTES).unwrap_or(u32::MAX);
         let closed = || CommitError::Failed("it is closed".to_owned());
         let permit = Arc::clone(&self.room).acquire_many_owned(weight).await.map_err(|_closed| closed())?;
-        if self.closing.load(Ordering::Acquire) {
+        if self.shared.closing.load(Ordering::Acquire) {
             return Err(closed());
         }
         let (answer, answered) = oneshot::channel();
@@ -289,8 +341,10 @@ impl Backend for SqliteBackend {
     fn export(&self) -> BoxFuture<'_, Result<Export, CommitError>> {
         Box::pin(async move {
             self.readers.check_open().map_err(|error| CommitError::Failed(error.to_string()))?;
-            let (path, options) = (self.path.clone(), self.options.clone());
-            let exported = tokio::task::spawn_blocking(move || snapshot::export(&path, &options)).await;
+            let (path, options, shared) = (self.path.clone(), self.options.clone(), Arc::clone(&self.shared));
+            let until_then = GivenUp::default();
+            let given_up = Arc::clone(&until_then.0);
+            let exported = tokio::task::spawn_blocking(move || snapshot::export(&path, &options, &shared, &given_up)).await;
             exported.unwrap_or_else(|error| Err(CommitError::Failed(format!("the export ended badly: {error}"))))
         })
     }
@@ -308,7 +362,7 @@ impl Backend for SqliteBackend {
         Box::pin(async move {
             let Content::File(file) = staged.0 else { return Err(CommitError::Failed("another kind of store was staged".to_owned())) };
             let closed = || CommitError::Failed("it is closed".to_owned());
-            if self.closing.load(Ordering::Acquire) {
+            if self.shared.closing.load(Ordering::Acquire) {
                 return Err(closed());
             }
             let (answer, answered) = oneshot::channel();
@@ -323,7 +377,7 @@ impl Backend for SqliteBackend {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.closing.store(true, Ordering::Release);
+            self.shared.closing.store(true, Ordering::Release);
             let (answer, closed) = oneshot::channel();
             // Readers first: the last connection to go takes the WAL with it, and only the writer may write.
             self.readers.close();
@@ -373,12 +427,34 @@ impl SqliteBackend {
 
 impl Drop for SqliteBackend {
     fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
         self.readers.close();
         let _ended = self.jobs.send(Job::Close { answer: None });
         self.join();
     }
 }
 
+/// Names a full file system as what kept the store from being opened. SQLite says `disk I/O error` or `unable to open` where it found no room for the
+/// files that it needs beside the store.
+fn explain(error: OpenError, path: &Path, free: Option<u64>) -> OpenError {
+    let full = match &error {
+        OpenError::Io { source, .. } => matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded),
+        OpenError::Sqlite { source, .. } => match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => true,
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => free.is_some_and(|free| free < OPENING_BYTES),
+            _ => false,
+        },
+        _ => false,
+    };
+    if full {
+        OpenError::Full { path: path.to_owned(), free: free.unwrap_or_default(), needed: OPENING_BYTES, source: Box::new(error) }
+    } else {
+        error
+    }
+}
+
+/// What SQLite needs to open a store, and to spare: an index of the WAL (32 KiB) and the first pages of the WAL.
+const OPENING_BYTES: u64 = 1024 * 1024;
 /// Bytes of waiting batches that one permit stands for.
 const PERMIT_BYTES: usize = 4096;
 /// What may wait for the committer: 65,536 small batches, or 256 MiB.

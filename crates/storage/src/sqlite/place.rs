@@ -1,26 +1,52 @@
 //! Whether a path may hold a store: its directory, its permissions, its file system, and that no other process has it.
+//!
+//! **Two locks.** The one on a side file is named after the path, like SQLite's own files beside the store, and says who holds it. A second name of the file
+//! (a hard link, a mount of the file alone) has other files beside it, so the store's file itself is locked too, by flock(2). SQLite's locks on that file
+//! are of another kind, fcntl(2), and the two do not see each other on a local file system of Linux. But *any* descriptor of a file that a process closes takes
+//! all its fcntl locks on that file with it: so the descriptor that holds the lock is opened before SQLite opens the file, and closed when SQLite has closed it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::OpenError;
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 
-/// A file that belongs to this process until this value is dropped.
+use super::{OpenError, snapshot};
+
+/// A file that belongs to this process until this value is dropped, which must be after SQLite has closed it. The locks end with the process.
 pub(super) struct Place {
     /// The file, without links in its path.
     pub(super) path: PathBuf,
-    /// Its lock ends when the file closes, also when the process is killed.
-    lock: File,
+    /// The file itself, locked.
+    file: File,
+    /// The side file, locked.
+    side: File,
 }
 
 impl Place {
     /// Bytes that the file system has left for this process; `None` when it does not say.
     pub(super) fn free_bytes(&self) -> Option<u64> {
-        let state = rustix::fs::fstatvfs(&self.lock).ok()?;
+        let state = rustix::fs::fstatvfs(&self.side).ok()?;
         Some(state.f_bavail.saturating_mul(state.f_frsize))
     }
+
+    /// Puts another file in this one's place, while SQLite has neither open. It is locked before it has the name.
+    pub(super) fn replace_by(&mut self, staged: &Path) -> io::Result<()> {
+        let file = File::open(staged)?;
+        file.try_lock()?;
+        let renamed = snapshot::rename(staged, &self.path);
+        if !staged.exists() {
+            self.file = file;
+        }
+        renamed
+    }
+}
+
+/// Bytes that the file system of a path has left, of its directory where there is no such file; `None` when it does not say.
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+    let state = path.ancestors().map(or_here).find_map(|path| rustix::fs::statvfs(path).ok())?;
+    Some(state.f_bavail.saturating_mul(state.f_frsize))
 }
 
 /// Makes the directory and the file if they are missing, and locks them.
@@ -29,13 +55,10 @@ pub(super) fn take(path: &Path) -> Result<Place, OpenError> {
     if path.is_dir() {
         return Err(io("open")(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory; give the path of a file in it")));
     }
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        make_directory(directory).map_err(io("make the directory of"))?;
-    }
-    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(io("open"))?;
+    make(path)?;
     // Any link is followed now, so that two names for one file share one lock.
     let path = fs::canonicalize(path).map_err(io("find"))?;
-    let magic = rustix::fs::fstatfs(&file).map_err(|error| io("find the file system of")(error.into()))?.f_type;
+    let magic = rustix::fs::statfs(&path).map_err(|error| io("find the file system of")(error.into()))?.f_type;
     match filesystem(i128::from(magic)) {
         Filesystem::Local => {}
         Filesystem::Network(filesystem) => return Err(OpenError::NetworkFilesystem { path, filesystem }),
@@ -46,24 +69,53 @@ pub(super) fn take(path: &Path) -> Result<Place, OpenError> {
     if fs::metadata(&path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
         tracing::warn!(path = %path.display(), "the store's file can be read by other users; set its mode to 0600");
     }
-    let lock = lock(&path)?;
-    Ok(Place { path, lock })
+    let side = lock_side(&path)?;
+    let file = lock_itself(&path)?;
+    Ok(Place { path, file, side })
 }
 
-/// Missing directories are made for the owner alone, and recorded in their parents before anything is promised.
-fn make_directory(directory: &Path) -> io::Result<()> {
-    if directory.is_dir() {
+/// Makes the file and its directories where they are missing, for the owner alone, and records each in its directory before anything is promised.
+/// A file that is there is not opened: see the head of this module.
+fn make(path: &Path) -> Result<(), OpenError> {
+    if path.exists() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    match directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
+    let io = |action| move |source| OpenError::Io { action, path: path.to_owned(), source };
+    let directories = with_new_entries(path);
+    if let Some(own) = directories.first() {
+        DirBuilder::new().recursive(true).mode(0o700).create(own).map_err(io("make the directory of"))?;
+    }
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(io("open"))?;
+    directories.into_iter().try_for_each(sync).map_err(io("record the directory of"))
+}
+
+/// The directories that have a new entry once a file is made: its own and those above it, up to the first that is there already.
+fn with_new_entries(path: &Path) -> Vec<&Path> {
+    let mut directories = Vec::new();
+    for directory in path.ancestors().skip(1).map(or_here) {
+        directories.push(directory);
+        if directory.is_dir() {
+            break;
+        }
+    }
+    directories
+}
+
+/// The directory that an empty path means.
+fn or_here(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    match File::open(directory)?.sync_all() {
+        // A file system that has nothing to sync there.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
     }
 }
 
-/// Locks a side file: SQLite takes and drops its own locks on the store's file, and a lock there would go with them.
-fn lock(path: &Path) -> Result<File, OpenError> {
+/// Locks the side file.
+fn lock_side(path: &Path) -> Result<File, OpenError> {
     let mut side = path.as_os_str().to_owned();
     side.push(".lock");
     let side = PathBuf::from(side);
@@ -81,6 +133,60 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io("write"))?;
     Ok(file)
 }
+
+/// Locks the file itself, once it is clear that there is one way to it. That is looked at before it is opened: where this very process has it open
+/// by another name, closing it again would take SQLite's locks with it.
+fn lock_itself(path: &Path) -> Result<File, OpenError> {
+    let io = |action| move |source| OpenError::Io { action, path: path.to_owned(), source };
+    let found = fs::metadata(path).map_err(io("look at"))?;
+    if found.nlink() > 1 {
+        return Err(OpenError::Linked { path: path.to_owned(), names: found.nlink() });
+    }
+    let directory = path.parent().map_or(path, or_here);
+    let around = fs::metadata(directory).map_err(io("look at the directory of"))?;
+    let (own, of_directory) = (Mount::of(path, &found), Mount::of(directory, &around));
+    if own.is_apart_from(&of_directory) {
+        return Err(OpenError::MountedAlone { path: path.to_owned(), directory: directory.to_owned() });
+    }
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io("open"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(OpenError::InUse { path: path.to_owned(), holder: ", which knows the file by another name".to_owned() })
+        }
+        Err(TryLockError::Error(source)) => Err(io("lock")(source)),
+    }
+}
+
+/// Where a file or a directory is mounted, as far as the kernel tells.
+#[derive(Debug, Clone, Copy)]
+struct Mount {
+    /// Tells two mounts of one file system apart; known since Linux 5.8.
+    id: Option<u64>,
+    device: u64,
+    overlay: bool,
+}
+
+impl Mount {
+    fn of(path: &Path, found: &fs::Metadata) -> Self {
+        let id = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok();
+        let id = id.filter(|found| StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID)).map(|found| found.stx_mnt_id);
+        let overlay = rustix::fs::statfs(path).is_ok_and(|state| i128::from(state.f_type) & 0xffff_ffff == OVERLAY);
+        Self { id, device: found.dev(), overlay }
+    }
+
+    /// Whether a file lies elsewhere than its directory.
+    fn is_apart_from(&self, directory: &Self) -> bool {
+        match (self.id, directory.id) {
+            (Some(own), Some(of_directory)) => own != of_directory,
+            // The layers of an overlay are of several devices, and files keep theirs.
+            _ => self.device != directory.device && !self.overlay,
+        }
+    }
+}
+
+/// `OVERLAYFS_SUPER_MAGIC`.
+const OVERLAY: i128 = 0x794c_7630;
 
 /// Who holds the lock, as far as the side file tells.
 fn holder(file: &mut File) -> String {
@@ -153,5 +259,88 @@ mod tests {
         std::os::unix::fs::symlink(&path, &link).unwrap();
         let refused = take(&link).err().unwrap().to_string();
         assert!(refused.contains(&format!("(process {})", std::process::id())), "{refused}");
+    }
+
+    /// Story: the lock was on a file named after the path. A hard link of the store had another lock, another WAL and another index of the WAL, and two
+    /// servers on one file wrote over each other until nothing was left.
+    #[test]
+    fn a_hard_link_is_refused_and_the_first_process_keeps_its_store() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("store.db");
+        let place = take(&path).unwrap();
+        fs::create_dir(root.path().join("other")).unwrap();
+        let link = root.path().join("other/link.db");
+        fs::hard_link(&path, &link).unwrap();
+        let refused = take(&link).err().unwrap();
+        assert!(matches!(refused, OpenError::Linked { names: 2, .. }), "{refused}");
+        let text = refused.to_string();
+        assert!(text.contains("2 names") && text.contains("-samefile") && text.contains("link.db"), "{text}");
+        // Also where it is not open: the last commits may lie beside the other name.
+        drop(place);
+        assert!(matches!(take(&path), Err(OpenError::Linked { .. })));
+        fs::remove_file(&link).unwrap();
+        assert!(take(&path).is_ok());
+    }
+
+    /// What a second mount of the file meets, where the kernel does not tell mounts apart: the file itself is locked.
+    #[test]
+    fn the_file_itself_is_locked_whatever_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("store.db");
+        let place = take(&path).unwrap();
+        let refused = lock_itself(&path).err().unwrap().to_string();
+        assert!(refused.contains("in use by another process, which knows the file by another name: stop"), "{refused}");
+        drop(place);
+        assert!(lock_itself(&path).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_is_mounted_by_itself_is_told_by_its_mount_or_else_by_its_device() {
+        let mount = |id, device, overlay| Mount { id, device, overlay };
+        let directory = mount(Some(1), 7, false);
+        assert!(mount(Some(2), 7, false).is_apart_from(&directory), "a bind mount of the same file system");
+        assert!(!mount(Some(1), 8, true).is_apart_from(&directory), "another layer of an overlay");
+        assert!(mount(None, 8, false).is_apart_from(&mount(None, 7, true)));
+        assert!(!mount(None, 7, false).is_apart_from(&mount(None, 7, false)));
+        assert!(!mount(None, 8, true).is_apart_from(&mount(None, 7, true)));
+        let text = OpenError::MountedAlone { path: "/data/daypass.db".into(), directory: "/data".into() }.to_string();
+        assert!(text.contains("mount the directory that the file comes from at /data instead"), "{text}");
+        // An ordinary file is where its directory is.
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("f");
+        fs::write(&file, "").unwrap();
+        let of = |path: &Path| Mount::of(path, &fs::metadata(path).unwrap());
+        assert!(!of(&file).is_apart_from(&of(root.path())));
+    }
+
+    /// Story: with `/var/lib/x/y/daypass.db` and both directories new, the entry of `y` in `x` was synced and the one of `x` was not, so a power cut took the
+    /// whole store; with a path relative to the working directory nothing was synced.
+    #[test]
+    fn every_directory_that_gets_a_new_entry_is_recorded() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        fs::create_dir(at("x")).unwrap();
+        assert_eq!(with_new_entries(&at("x/y/z/d.db")), [at("x/y/z"), at("x/y"), at("x")]);
+        assert_eq!(with_new_entries(&at("x/d.db")), [at("x")]);
+        assert_eq!(with_new_entries(Path::new("no-such-directory/d.db")), [Path::new("no-such-directory"), Path::new(".")]);
+        assert_eq!(with_new_entries(Path::new("d.db")), [Path::new(".")]);
+        make(&at("x/y/z/d.db")).unwrap();
+        assert!(at("x/y/z/d.db").is_file());
+    }
+
+    #[test]
+    fn a_file_that_takes_the_stores_place_is_locked_before_it_has_the_name() {
+        let root = tempfile::tempdir().unwrap();
+        let (path, staged) = (root.path().join("store.db"), root.path().join("store.db.restore"));
+        let mut place = take(&path).unwrap();
+        fs::write(&staged, "new").unwrap();
+        let held = File::open(&staged).unwrap();
+        held.lock().unwrap();
+        place.replace_by(&staged).unwrap_err();
+        assert!(lock_itself(&path).is_err(), "the old file is there and locked as before");
+        drop(held);
+        place.replace_by(&staged).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert!(matches!(lock_itself(&path), Err(OpenError::InUse { .. })));
     }
 }

@@ -42,6 +42,23 @@ pub(super) fn open_reader(path: &Path, cache_kib: u32) -> rusqlite::Result<Conne
     Ok(connection)
 }
 
+/// How far a checkpoint came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WrittenBack {
+    /// Somebody who reads, such as a snapshot, still needs what is in the WAL.
+    InPart,
+    /// The WAL is empty.
+    Whole,
+}
+
+/// Writes the WAL back and cuts it off, as far as that goes at once: nobody who reads is waited for, since batches would wait as well.
+pub(super) fn write_back(connection: &Connection) -> rusqlite::Result<WrittenBack> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let held = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    connection.busy_timeout(BUSY_WAIT)?;
+    held.map(|held| if held { WrittenBack::InPart } else { WrittenBack::Whole })
+}
+
 /// Runs a statement to its end, whatever rows it gives.
 pub(super) fn run_through(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(sql)?;
@@ -150,6 +167,8 @@ pub(super) fn meta(connection: &Connection, name: &str) -> rusqlite::Result<i64>
 pub(super) struct SpaceSql {
     pub(super) get: &'static str,
     pub(super) version: &'static str,
+    /// Bytes of the value. Like the version, it does not walk the value's pages.
+    pub(super) length: &'static str,
     pub(super) put: &'static str,
     /// A row with its version, where none is.
     pub(super) add: &'static str,
@@ -175,6 +194,7 @@ macro_rules! space_sql {
         SpaceSql {
             get: concat!("SELECT ver, v FROM ", $table, " WHERE k = ?1"),
             version: concat!("SELECT ver FROM ", $table, " WHERE k = ?1"),
+            length: concat!("SELECT length(v) FROM ", $table, " WHERE k = ?1"),
             put: concat!(
                 "INSERT INTO ",
                 $table,
@@ -211,7 +231,8 @@ const KV: &str = "CREATE TABLE kv(k BLOB NOT NULL UNIQUE, ver INTEGER NOT NULL, 
 pub(super) const FORMAT: i64 = 3;
 /// `dayp`: what file(1) and SQLite's tools see in the file's header.
 const APPLICATION_ID: i64 = 0x6461_7970;
-/// How long to wait for another connection: a backup tool, or recovery after a crash. No daypass connection holds one that long.
+/// How long to wait for another connection: a backup tool, or recovery after a crash. A daypass connection holds one that long while a snapshot is
+/// taken, and then nobody waits: see [`write_back`].
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 const PAGE_BYTES: u64 = 4096;
 /// SQLite's own limit.

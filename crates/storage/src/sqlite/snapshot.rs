@@ -9,19 +9,35 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Seek};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use daypass_base::Timestamp;
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::SqliteOptions;
 use super::schema::{self, CLAIM_ALL, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_ALL, SpaceSql};
+use super::{Shared, SqliteOptions};
 use crate::snapshot::export::{Export, Recorder};
 use crate::snapshot::{Content, Record, RecordRef, Staged, Staging};
 use crate::{CommitError, Key, Space};
 
-/// Writes all rows of one state into a file without a name. Blocks.
-pub(super) fn export(store: &Path, options: &SqliteOptions) -> Result<Export, CommitError> {
+/// Ends an export whose caller has gone away: the WAL grows as long as it lasts.
+#[derive(Default)]
+pub(super) struct GivenUp(pub(super) Arc<AtomicBool>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Writes all rows of one state into a file without a name. Blocks. The committer neither replaces nor gives up the file meanwhile; it does not
+/// wait long, since an export ends soon after the store is to be closed, or nobody wants it any more.
+pub(super) fn export(store: &Path, options: &SqliteOptions, shared: &Shared, given_up: &AtomicBool) -> Result<Export, CommitError> {
+    let _under_way = shared.exports.read();
+    let stop = Stop { closing: &shared.closing, given_up };
+    stop.check()?;
     let failed = |error: io::Error| file_error(&error, store);
     let path = beside(store, EXPORT);
     let file = create(&path).map_err(failed)?;
@@ -32,7 +48,7 @@ pub(super) fn export(store: &Path, options: &SqliteOptions) -> Result<Export, Co
     let connection = schema::open_reader(store, options.reader_cache_kib).map_err(sql)?;
     connection.execute_batch("BEGIN").map_err(sql)?;
     let config_version = schema::meta(&connection, "config_version").map_err(sql)?.unsigned_abs();
-    let mut recorder = Checked { recorder: Recorder::new(BufWriter::with_capacity(BUFFER_BYTES, file)), room, checked_at: 0 };
+    let mut recorder = Checked { recorder: Recorder::new(BufWriter::with_capacity(BUFFER_BYTES, file)), room, stop, checked_at: 0 };
     for space in [Space::Config, Space::Token, Space::Lease, Space::Index] {
         export_space(&connection, space, &mut recorder, store)?;
     }
@@ -75,10 +91,11 @@ fn export_rest(connection: &Connection, out: &mut Checked<'_>, store: &Path) -> 
     Ok(())
 }
 
-/// A recorder that leaves the reserve on the disk alone.
+/// A recorder that leaves the reserve on the disk alone, and ends where nobody waits for it.
 struct Checked<'a> {
     recorder: Recorder<BufWriter<File>>,
     room: Room<'a>,
+    stop: Stop<'a>,
     checked_at: u64,
 }
 
@@ -87,9 +104,29 @@ impl Checked<'_> {
         self.recorder.add(record).map_err(|error| file_error(&error, store))?;
         if self.recorder.bytes() - self.checked_at > CHECK_BYTES {
             self.checked_at = self.recorder.bytes();
+            self.stop.check()?;
             self.room.check()?;
         }
         Ok(())
+    }
+}
+
+/// Why an export may end before its time.
+struct Stop<'a> {
+    closing: &'a AtomicBool,
+    given_up: &'a AtomicBool,
+}
+
+impl Stop<'_> {
+    fn check(&self) -> Result<(), CommitError> {
+        let stopped = |reason: &str| Err(CommitError::Failed(reason.to_owned()));
+        if self.closing.load(Ordering::Acquire) {
+            stopped("it is closed")
+        } else if self.given_up.load(Ordering::Acquire) {
+            stopped("nobody waits for this copy of the store any more")
+        } else {
+            Ok(())
+        }
     }
 }
 

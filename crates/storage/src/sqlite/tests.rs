@@ -4,6 +4,8 @@ use super::*;
 use crate::{Condition, MemoryBackend, Space};
 
 mod property;
+mod room;
+mod snapshots;
 
 fn open(path: &Path) -> Arc<SqliteBackend> {
     SqliteBackend::open(path, SqliteOptions::default()).unwrap()
@@ -238,66 +240,6 @@ async fn the_file_is_set_up_as_decided() {
     let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", schema::DUE_FROM)).unwrap();
     let plan: String = plan.query_row(rusqlite::params![0, 0, [0_u8], 0, 0], |row| row.get(3)).unwrap();
     assert!(plan.starts_with("SEARCH exp USING PRIMARY KEY (shard=?"), "{plan}");
-}
-
-#[tokio::test]
-async fn a_full_store_says_so_reads_on_and_recovers() {
-    let root = tempfile::tempdir().unwrap();
-    let options = SqliteOptions { file_bytes_max: Some(512 * 1024), ..SqliteOptions::default() };
-    let store = SqliteBackend::open(&root.path().join("store.db"), options).unwrap();
-    let mut stored = 0;
-    let full = loop {
-        match store.commit(Batch::new().put(key(&format!("{stored:04}")), vec![1; 8 * 1024]).config_change()).await {
-            Ok(_) => stored += 1,
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(&full, CommitError::Full(text) if text.contains("store.db")), "{full}");
-    let read = store.get(&key("0000")).await.unwrap();
-    assert_eq!(read.config_version, stored, "what was refused has raised nothing");
-    assert_eq!(store.scan(&key(""), None, 999).await.unwrap().len(), usize::try_from(stored).unwrap());
-    store.commit(Batch::new().delete(key("0000")).delete(key("0001"))).await.unwrap();
-    store.commit(Batch::new().put(key("new"), vec![2; 8 * 1024])).await.unwrap();
-}
-
-#[tokio::test]
-async fn with_little_room_rows_can_change_and_go_but_not_come() {
-    let root = tempfile::tempdir().unwrap();
-    let path = root.path().join("store.db");
-    let entry = |at| Due { shard: 0, at: Timestamp::from_seconds(at), id: Bytes::from("a") };
-    let store = open(&path);
-    store.commit(Batch::new().put(key("a"), "1").due(entry(1))).await.unwrap();
-    store.close().await;
-    let options = SqliteOptions { reserve_bytes: u64::MAX, ..SqliteOptions::default() };
-    let store = SqliteBackend::open(&path, options).unwrap();
-    for grows in [Batch::new().put(key("b"), "1"), Batch::new().due(entry(2)), Batch::new().put(key("b"), "1").delete(key("a"))] {
-        let full = store.commit(grows).await.unwrap_err();
-        assert!(matches!(&full, CommitError::Full(text) if text.contains("make room")), "{full}");
-    }
-    store.commit(Batch::new().put(key("a"), "revoking").not_due(entry(1)).due(entry(2)).config_change()).await.unwrap();
-    store.claim(0, "me", Timestamp::default(), Timestamp::from_seconds(1)).await.unwrap().unwrap();
-    store.commit(Batch::new().delete(key("a")).not_due(entry(2))).await.unwrap();
-    assert_eq!(store.get(&key("a")).await.unwrap().found, None);
-}
-
-#[tokio::test]
-async fn a_batch_that_does_not_fit_takes_no_other_with_it() {
-    let root = tempfile::tempdir().unwrap();
-    let options = SqliteOptions { file_bytes_max: Some(512 * 1024), ..SqliteOptions::default() };
-    let store = SqliteBackend::open(&root.path().join("store.db"), options).unwrap();
-    let small = |number: u32| store.commit(Batch::new().put(key(&number.to_string()), "small"));
-    let large = store.commit(Batch::new().put(key("part"), "x").put(key("large"), vec![1; 1024 * 1024]));
-    let mut all = vec![small(0), small(1), large, small(2), small(3)];
-    for future in &mut all {
-        assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await);
-    }
-    let mut ended = Vec::new();
-    for future in all {
-        ended.push(future.await);
-    }
-    assert!(matches!(ended.remove(2), Err(CommitError::Full(_))));
-    assert!(ended.iter().all(Result::is_ok), "{ended:?}");
-    assert_eq!(store.list(&key(""), None, 99).await.unwrap(), ["0", "1", "2", "3"]);
 }
 
 #[tokio::test]

@@ -84,3 +84,73 @@ async fn what_came_due_meanwhile_is_settled_when_there_is_room_again() {
     assert_eq!(book.out(), NOTHING, "also what was lent when its lease could not be stored");
     assert_eq!((server.keys().await, server.expiry_entries().await), before);
 }
+
+/// Story: when less than 16 MiB were left, the room that was kept "for revocations" was kept from them too. An STS lease is revoked by a mark, which is a new
+/// row, and a new row was refused; so were a revocation by prefix, the end of a root token, the pause, the parking of a lease, and
+/// the removal of a static role.
+#[tokio::test]
+async fn what_is_kept_for_revocations_is_there_for_all_of_them() {
+    let (setup, book) = lender::setup();
+    let (server, evil) = over_evil(setup).await;
+    server.mount_aws("cdp/aws/staging").await;
+    server.operator().await;
+    server.put("sys/mounts/numbers", json!({ "type": "lender" })).await.ok();
+    server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+    server.put("kv/a", json!({ "x": 1 })).await.ok();
+    let endless = server.token(json!({ "policies": ["root"] })).await;
+    let token = server.token(json!({ "policies": ["everything"], "ttl": "1h" })).await;
+    let lent = server.put("numbers/lend", json!({ "ttl": "1h" })).token(&token).await.ok().lease();
+    let (one, other) = (server.put(STS, json!({ "ttl": "15m" })).await.ok(), server.put(STS, json!({ "ttl": "15m" })).await.ok());
+    server.put("sys/mounts/aws", json!({ "type": "aws" })).await.ok();
+    server.aws().add_user("legacy");
+    server.put("aws/static-roles/legacy", json!({ "username": "legacy", "rotation_period": "1h" })).await.ok();
+    evil.at_next_write(Fault::Low);
+    for (path, body) in [
+        ("kv/b", json!({ "x": 2 })),
+        ("kv/a", json!({ "x": "longer".repeat(2000) })),
+        ("auth/token/create", json!({ "ttl": "5m" })),
+        ("sys/mounts/kv2", json!({ "type": "kv", "description": "longer".repeat(2000) })),
+    ] {
+        assert_eq!(server.put(path, body).await.refused(503), FULL, "{path}");
+    }
+    let lives = async |lease: String| server.put("sys/leases/lookup", json!({ "lease_id": lease })).await.status == 200;
+    server.put("sys/leases/revoke", json!({ "lease_id": one.lease() })).await.ok();
+    assert!(!lives(one.lease()).await && lives(other.lease()).await);
+    server.put("sys/leases/revoke-prefix/cdp/aws/staging", Value::Null).await.ok();
+    assert!(!lives(other.lease()).await);
+    server.put("auth/token/revoke", json!({ "token": endless })).await.ok();
+    assert_eq!(server.status_of(&endless).await, 403);
+    server.put("sys/storage/revocation", json!({ "paused": true })).await.ok();
+    server.put("sys/storage/revocation", json!({ "paused": false })).await.ok();
+    // It leaves a note of its key, until AWS has deleted that.
+    server.delete("aws/static-roles/legacy").await.ok();
+    assert_eq!(server.aws().holdings("legacy"), []);
+    book.refuse(1_000);
+    server.put("auth/token/revoke", json!({ "token": token })).await.ok();
+    for _ in 0..50 {
+        server.seconds(600).await;
+    }
+    assert_eq!(book.tries(), 6);
+    let parked = server.get("sys/leases?type=irrevocable").await.ok();
+    assert_eq!(parked["data"]["leases"][0]["lease_id"], json!(lent), "it waits for a person");
+}
+
+/// Story: with little room left the list of what is being revoked could not be written either, so what is more than a request can wait for was not revoked at all.
+#[tokio::test]
+async fn a_revocation_of_many_tokens_goes_on_with_what_is_kept_for_it() {
+    let (server, evil) = over_evil(Setup::default()).await;
+    let mut tokens = Vec::new();
+    for _ in 0..600 {
+        tokens.push(server.token(json!({ "policies": ["default"], "ttl": "1h" })).await);
+    }
+    server.seconds(1).await;
+    evil.at_next_write(Fault::Low);
+    assert_eq!(server.put("auth/token/create", json!({ "ttl": "5m" })).await.refused(503), FULL);
+    assert_eq!(server.put("sys/leases/revoke-prefix/auth/token/create", json!({ "sync": false })).await.status, 202);
+    assert_eq!(server.status_of(&tokens[0]).await, 403, "refused before it is gone");
+    for _ in 0..10 {
+        server.seconds(1).await;
+    }
+    assert_eq!(server.get("sys/leases/revoking").await.ok()["data"]["revoking"], json!([]));
+    server.list("sys/leases/lookup/auth/token/create").await.refused(404);
+}

@@ -56,7 +56,7 @@ pub(super) async fn end(engine: &Aws, cx: &Cx, place: &str, read: &Entry) -> Res
     let role: StaticRole = daypass_sdk::from_json(ROLES, &read.value)?;
     let stray = StrayKey { id: role.access_key.clone(), route: role.route.clone(), ..StrayKey::default() };
     let (note, note_place) = (Note::key(cx, &role.username, stray), notes::place(cx));
-    let changes = Changes::new().unchanged(place, Some(read)).delete(place);
+    let changes = Changes::new().taking_back().unchanged(place, Some(read)).delete(place);
     cx.store.commit(changes.expect(&note_place, Expect::Absent).put_json(&note_place, &note)?).await?;
     match notes::undo(engine, cx, &note_place, note, 1).await? {
         Undone::Done | Undone::Taken => Ok(Reply::nothing()),

@@ -47,8 +47,9 @@ fn batch() -> impl Strategy<Value = Batch> {
         prop::collection::vec(any_due(), 0..3),
         prop::collection::vec(any_due(), 0..3),
         any::<bool>(),
+        any::<bool>(),
     )
-        .prop_map(|(conditions, claim, puts, deletes, due_add, due_remove, config_changed)| Batch {
+        .prop_map(|(conditions, claim, puts, deletes, due_add, due_remove, config_changed, takes_back)| Batch {
             conditions,
             claim,
             puts,
@@ -56,6 +57,7 @@ fn batch() -> impl Strategy<Value = Batch> {
             due_add,
             due_remove,
             config_changed,
+            takes_back,
         })
 }
 

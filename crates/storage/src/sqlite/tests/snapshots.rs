@@ -1,0 +1,49 @@
+//! Exports beside the rest of the store's life.
+
+use super::*;
+
+/// Rows whose export takes more than one look at whether it is still wanted.
+async fn filled(path: &Path) -> Arc<SqliteBackend> {
+    let store = open(path);
+    for number in 0..12 {
+        store.commit(Batch::new().put(key(&number.to_string()), vec![1; 1024 * 1024])).await.unwrap();
+    }
+    store
+}
+
+#[tokio::test]
+async fn an_export_whose_caller_has_gone_ends_by_itself() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    let store = filled(&path).await;
+    let given_up = AtomicBool::new(true);
+    let ended = snapshot::export(&path, &store.options, &store.shared, &given_up).err().unwrap();
+    assert!(matches!(&ended, CommitError::Failed(text) if text.contains("nobody waits")), "{ended}");
+    let mut dropped = store.export();
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(dropped.as_mut().poll(cx).is_pending())).await);
+    drop(dropped);
+    drop(store.shared.exports.write());
+    assert!(store.export().await.is_ok());
+}
+
+/// Story: a store that was closed while a snapshot was taken waited five seconds for it in vain, and gave up its lock while a connection of the snapshot
+/// still had the file open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_ends_exports_and_leaves_no_wal() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    let store = filled(&path).await;
+    let exporting = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.export().await.map(drop) }
+    });
+    tokio::task::yield_now().await;
+    store.close().await;
+    // It was done before, or ended for the close; never is the file open afterwards.
+    if let Err(ended) = exporting.await.unwrap() {
+        assert!(matches!(&ended, CommitError::Failed(text) if text.contains("closed")), "{ended}");
+    }
+    assert!(!root.path().join("store.db-wal").exists(), "nobody else had it open");
+    let given_up = AtomicBool::new(false);
+    assert!(snapshot::export(&path, &store.options, &store.shared, &given_up).is_err(), "none begins afterwards");
+}
