@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use daypass_base::{BoxFuture, Upload};
+use daypass_base::{BoxFuture, Receipt, Upload};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
@@ -186,7 +186,7 @@ impl Session {
     }
 
     fn render(&self, answer: ServerResponse, is_head: bool, in_flight: InFlight) -> Response<Answer> {
-        let ServerResponse { status, mut headers, body } = answer;
+        let ServerResponse { status, mut headers, body, receipt } = answer;
         let body = match body {
             Body::Full(bytes) if is_head => {
                 headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(bytes.len()));
@@ -199,7 +199,8 @@ impl Session {
         if self.protocol == Protocol::Http1 && self.pace.left_unread() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let mut response = Response::new(Answer { content: body, _in_flight: in_flight });
+        let receipt = receipt.map(|receipt| (receipt, Arc::clone(&self.pace)));
+        let mut response = Response::new(Answer { content: body, receipt, _in_flight: in_flight });
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
@@ -333,6 +334,8 @@ fn broken_handler() -> ServerResponse {
 /// The body of an answer. Its request is in flight until this is dropped.
 pub(crate) struct Answer {
     content: Content,
+    /// And where it goes when HTTP has the whole body.
+    receipt: Option<(Receipt, Arc<Pace>)>,
     _in_flight: InFlight,
 }
 
@@ -350,8 +353,15 @@ impl hyper::body::Body for Answer {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = match &mut self.content {
-            Content::Full(bytes) => bytes.take(),
+        let Self { content, receipt, .. } = &mut *self;
+        let next = match content {
+            Content::Full(bytes) => {
+                let bytes = bytes.take();
+                if let Some((receipt, pace)) = receipt.take_if(|_| bytes.is_some()) {
+                    pace.hand_over(receipt);
+                }
+                bytes
+            }
             Content::Stream { pieces, .. } => ready!(pieces.poll_recv(cx)),
         };
         Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
