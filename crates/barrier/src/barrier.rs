@@ -280,6 +280,12 @@ impl Barrier {
         self.keyring().seal(&self.0.root.lock(), &*self.0.entropy)
     }
 
+    /// The keys of this moment: a rotation adds nothing to them. What is sealed with them is not counted where encryptions are, so they are for a
+    /// few values.
+    pub fn frozen(&self) -> Result<Self, KeyringError> {
+        Self::new(self.keyring(), self.root(), Arc::clone(&self.0.entropy))
+    }
+
     /// Another keyring with this barrier's root key. Errors: `NotAuthentic` when it is under another one.
     pub fn reopen(&self, sealed_keyring: &[u8]) -> Result<Self, KeyringError> {
         Self::open_keyring(sealed_keyring, self.root(), Arc::clone(&self.0.entropy))

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use daypass_base::{ClientChain, Upload};
+use daypass_base::{ClientChain, Receipt, Upload};
 use http::{HeaderMap, Method, Uri};
 use tokio::sync::mpsc;
 
@@ -82,13 +82,15 @@ pub struct HttpResponse {
     pub more: Option<mpsc::Receiver<Bytes>>,
     /// Usual headers that this answer goes without; names in lower case.
     pub without: &'static [&'static str],
+    /// To be told that the answer reached its client; dropped, it did not.
+    pub receipt: Option<Receipt>,
 }
 
 impl HttpResponse {
     /// An answer without a body, of type JSON as all of Vault's.
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new(), more: None, without: &[] }
+        Self { status, headers: Vec::new(), body: Bytes::new(), more: None, without: &[], receipt: None }
     }
 
     /// A header of the answer.

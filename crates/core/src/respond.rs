@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use daypass_base::Receipt;
 use daypass_base::wire::{Auth, Envelope, Errors, WrapInfo};
 use daypass_sdk::{Error, Kind};
 use serde::Serialize;
@@ -23,6 +24,8 @@ pub(crate) struct Answer {
     pub(crate) top_level: bool,
     /// A refusal has the keys that AWS's SDKs read.
     pub(crate) for_aws_sdks: bool,
+    /// Somebody waits to be told whether the answer reached its client.
+    pub(crate) receipt: Option<Receipt>,
 }
 
 #[derive(Debug, Default)]
@@ -112,12 +115,12 @@ pub(crate) fn write(answer: Answer) -> HttpResponse {
     };
     let mut headers = answer.headers;
     headers.push(("content-type", kind.to_owned()));
-    HttpResponse { status: answer.status, headers, body, more: None, without: &[] }
+    HttpResponse { status: answer.status, headers, body, more: None, without: &[], receipt: answer.receipt }
 }
 
 fn stream(status: u16, mut headers: Vec<(&'static str, String)>, kind: &str, more: mpsc::Receiver<Bytes>) -> HttpResponse {
     headers.push(("content-type", kind.to_owned()));
-    HttpResponse { status, headers, body: Bytes::new(), more: Some(more), without: &[] }
+    HttpResponse { status, headers, body: Bytes::new(), more: Some(more), without: &[], receipt: None }
 }
 
 /// A refusal as the credentials endpoint of a container words it, with Vault's key beside AWS's.

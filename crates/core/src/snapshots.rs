@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use daypass_barrier::{Barrier, Under};
+use daypass_barrier::Barrier;
 use daypass_base::{Timestamp, Upload};
 use daypass_sdk::{Error, Kind, Result};
 use daypass_storage::snapshot::{Archive, Manifest, Record, Sink, SnapshotError, Staged, Staging, Whole, read};
@@ -51,10 +51,12 @@ impl Turn {
 /// Begins a snapshot: its bytes come piece by piece. Errors: `TooMany`, `StoreFull`, `Internal`.
 pub(crate) async fn save(inner: &Inner, unsealed: &Unsealed) -> Result<mpsc::Receiver<Bytes>> {
     let turn = inner.snapshots.take()?;
+    let unsealable = |error: &dyn std::fmt::Display| Error::internal(format!("the sums of a snapshot could not be sealed: {error}"));
+    // The keys of this moment: the state that is exported from here on has them all, and may lack those that are made meanwhile.
+    let keys = unsealed.rows.barrier().frozen().map_err(|error| unsealable(&error))?;
     let export = inner.backend.export().await.map_err(store_error)?;
     let archive = Archive::new(export, &format!("daypass {}", env!("CARGO_PKG_VERSION")), inner.clock.now());
-    let sealed = unsealed.rows.barrier().seal(SUMS_BINDING, archive.sums().as_bytes());
-    let sealed = sealed.map_err(|error| Error::internal("the sums of a snapshot could not be sealed").because(error))?;
+    let sealed = keys.seal(SUMS_BINDING, archive.sums().as_bytes()).map_err(|error| unsealable(&error))?;
     let (written, pieces) = mpsc::channel(PIECES);
     let (to_client, body) = mpsc::channel(PIECES);
     // Ends soon after its reader does, which is the task below.
@@ -133,7 +135,9 @@ pub(crate) async fn restore(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, upload
     let taken = tokio::task::spawn_blocking(move || take_in(&mut reader, staging)).await;
     let taken = taken.map_err(|error| Error::internal("a restore ended badly").because(error))??;
     let barrier = taken.keyring().and_then(|keyring| unsealed.rows.barrier().reopen(keyring).ok());
-    if keys == Keys::Ours && (barrier.is_none() || !taken.made_here(unsealed.rows.barrier())) {
+    // Its own keyring may have keys that the one in use lacks, after an older snapshot was restored. It opens only under our root key.
+    let ours = barrier.as_ref().is_some_and(|its| taken.made_here(its) || taken.made_here(unsealed.rows.barrier()));
+    if keys == Keys::Ours && !ours {
         return Err(Error::bad_request(match inner.settings.seal {
             SealKind::Shamir => OTHER_SHARES,
             SealKind::KeyFile(_) => OTHER_SEAL,
@@ -247,7 +251,7 @@ async fn take_over(
     };
     let opened = match reopened {
         None => Ok(false),
-        Some(barrier) => match inner.settle_seal(&mut keys, Under::Current).await {
+        Some(barrier) => match inner.take_up_seal(&mut keys).await {
             Ok(()) => inner.open_with(barrier).await.map(|()| true),
             Err(error) => Err(error),
         },

@@ -47,22 +47,34 @@ pub(crate) fn start(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, what: What) ->
     if unsealed.tidying.flag(what).swap(true, Ordering::AcqRel) {
         return Reply::nothing().warn("Tidy operation already in progress.");
     }
-    let (node, unsealed) = (Arc::clone(inner), Arc::clone(unsealed));
-    inner.apart(async move {
+    let (node, state) = (Arc::clone(inner), Arc::clone(unsealed));
+    let work = async move {
         let run = async {
             match what {
-                What::Leases => leases(&node, &unsealed).await,
-                What::Tokens => tokens(&node, &unsealed).await,
+                What::Leases => leases(&node, &state).await,
+                What::Tokens => tokens(&node, &state).await,
             }
         };
         match run.await {
+            Ok(count) if stopped(&state) => {
+                tracing::info!(?what, seen = count.seen, mended = count.mended, "tidying ends with the seal; what it did stands");
+            }
             Ok(count) => tracing::info!(?what, seen = count.seen, mended = count.mended, "tidying is done"),
             Err(error) => tracing::warn!(?what, %error, "tidying did not finish; what it did stands"),
         }
-        unsealed.tidying.flag(what).store(false, Ordering::Release);
-    });
+        state.tidying.flag(what).store(false, Ordering::Release);
+    };
+    let mut background = unsealed.background.lock();
+    background.retain(|task| !task.is_finished());
+    background.push(inner.apart(work));
+    drop(background);
     let text = "Tidy operation successfully started. Any information from the operation will be printed to Vault's server logs.";
     Reply { outcome: Outcome::Accepted, warnings: vec![text.to_owned()], ..Reply::default() }
+}
+
+/// Whether the server is being sealed: nothing is begun any more.
+fn stopped(unsealed: &Unsealed) -> bool {
+    *unsealed.stop.borrow()
 }
 
 fn progress(what: What, count: &mut Count, seen: usize) {
@@ -77,12 +89,15 @@ fn progress(what: What, count: &mut Count, seen: usize) {
 async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<Count> {
     let mut count = Count::default();
     let (mut spent, mut after): (Vec<TokenId>, Option<TokenId>) = (Vec::new(), None);
-    while !*unsealed.stop.borrow() {
+    while !stopped(unsealed) {
         let page = unsealed.tokens.page(after, PAGE).await?;
         let Some((last, _)) = page.last() else { break };
         after = Some(*last);
         progress(What::Tokens, &mut count, page.len());
         for (id, row) in page {
+            if stopped(unsealed) {
+                return Ok(count);
+            }
             let lost = match row.parent {
                 Some(parent) => !unsealed.tokens.is_stored(TokenId(parent)).await?,
                 None => false,
@@ -97,12 +112,15 @@ async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<Count> {
         tokio::task::yield_now().await;
     }
     let mut after: Option<Vec<u8>> = None;
-    while !*unsealed.stop.borrow() {
+    while !stopped(unsealed) {
         let page = unsealed.tokens.edges(after.as_deref(), PAGE).await?;
         let Some((last, _, _)) = page.last() else { break };
         after = Some(last.clone());
         progress(What::Tokens, &mut count, page.len());
         for (_, parent, child) in page {
+            if stopped(unsealed) {
+                return Ok(count);
+            }
             if !unsealed.tokens.is_stored(child).await? {
                 unsealed.tokens.drop_edge(parent, child).await?;
                 count.mended += 1;
@@ -110,29 +128,46 @@ async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<Count> {
         }
         tokio::task::yield_now().await;
     }
-    if !spent.is_empty() {
-        // The last request of such a token may be under way; it tidies up itself, at the latest when its time is over.
-        inner.clock.sleep(inner.settings.limits.request_seconds.duration()).await;
+    spent_tokens(inner, unsealed, spent, &mut count).await?;
+    Ok(count)
+}
+
+/// Revokes tokens that were used up. The last request of such a token may be under way; it tidies up itself, at the latest when its time is
+/// over.
+async fn spent_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, spent: Vec<TokenId>, count: &mut Count) -> Result<()> {
+    if spent.is_empty() {
+        return Ok(());
+    }
+    let mut stop = unsealed.stop.subscribe();
+    tokio::select! {
+        () = inner.clock.sleep(inner.settings.limits.request_seconds.duration()) => {}
+        _stopped = stop.wait_for(|stop| *stop) => return Ok(()),
     }
     for id in spent {
+        if stopped(unsealed) {
+            return Ok(());
+        }
         if unsealed.tokens.is_stored(id).await? {
             revoke::token(inner, unsealed, id).await?;
             count.mended += 1;
         }
     }
-    Ok(count)
+    Ok(())
 }
 
 /// Leases whose token is gone or that nobody took back in time; and index entries whose lease is gone.
 async fn leases(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<Count> {
     let mut count = Count::default();
     let mut after: Option<String> = None;
-    while !*unsealed.stop.borrow() {
+    while !stopped(unsealed) {
         let page = unsealed.leases.below("", after.as_deref(), PAGE).await?;
         let Some((last, _, _)) = page.last() else { break };
         after = Some(last.clone());
         progress(What::Leases, &mut count, page.len());
         for (lease_id, kind, id) in page {
+            if stopped(unsealed) {
+                return Ok(count);
+            }
             let mended = if kind == b'T' {
                 token_entry(unsealed, &lease_id, id).await?
             } else {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use daypass_base::Seconds;
 use daypass_base::trace::Ratio;
+use daypass_core::SystemTtls;
 use daypass_otlp::Endpoint;
 
 use listener::Listener;
@@ -35,9 +36,9 @@ pub(crate) struct Config {
     pub(crate) cluster_addr: Option<String>,
     /// The cluster's name; absent means one is made.
     pub(crate) cluster_name: Option<String>,
-    /// Lifetime of leases where nothing else says so; absent means 768 hours.
+    /// Lifetime of leases where nothing else says so; absent or zero means 768 hours, or the longest where that is shorter.
     pub(crate) default_lease_ttl: Option<Seconds>,
-    /// Longest lifetime of leases; absent means 768 hours.
+    /// Longest lifetime of leases; absent or zero means 768 hours.
     pub(crate) max_lease_ttl: Option<Seconds>,
     /// Logging.
     pub(crate) log: Log,
@@ -263,11 +264,24 @@ impl Config {
                 findings.mistake(place, 0, wrong);
             }
         }
-        if let (Some(default), Some(max)) = (self.default_lease_ttl, self.max_lease_ttl)
-            && default > max
-        {
-            findings.mistake(Path::new("configuration"), 0, format!("default_lease_ttl {default} is over max_lease_ttl {max}"));
+        let SystemTtls { default, max } = self.ttls();
+        if default > max {
+            let text = match self.max_lease_ttl.and_then(Seconds::set) {
+                Some(_) => format!("default_lease_ttl {default} is over max_lease_ttl {max}"),
+                None => format!(
+                    "default_lease_ttl {default} is over max_lease_ttl, which is {max} where it is not set; set max_lease_ttl as well, or a \
+                     shorter default_lease_ttl"
+                ),
+            };
+            findings.mistake(Path::new("configuration"), 0, text);
         }
+    }
+
+    /// The lifetimes that hold where a mount sets none. Zero is as good as absent, as in Vault: else every token would be over at birth.
+    pub(crate) fn ttls(&self) -> SystemTtls {
+        let usual = SystemTtls::default();
+        let max = self.max_lease_ttl.and_then(Seconds::set).unwrap_or(usual.max);
+        SystemTtls { default: self.default_lease_ttl.and_then(Seconds::set).unwrap_or_else(|| usual.default.min(max)), max }
     }
 }
 

@@ -176,9 +176,7 @@ fn create_key_file(path: &Path) -> Result<(), String> {
 }
 
 fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str, log: Arc<log::ServerLog>) -> Settings {
-    let defaults = SystemTtls::default();
-    let max = config.max_lease_ttl.unwrap_or(defaults.max);
-    let ttls = SystemTtls { default: config.default_lease_ttl.unwrap_or_else(|| defaults.default.min(max)), max };
+    let ttls = config.ttls();
     let seal = match &config.seal {
         Seal::KeyFile { path } if !args.dev => SealKind::KeyFile(path.clone()),
         _ => SealKind::Shamir,

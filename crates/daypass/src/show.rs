@@ -6,7 +6,8 @@ pub(crate) mod table;
 pub(crate) mod value;
 pub(crate) mod yaml;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::client::answer::Answer;
 use value::Value;
@@ -42,9 +43,17 @@ pub(crate) fn out(text: &str) {
     write_out(text, "\n");
 }
 
+/// Data that exists nowhere else, such as keys that a server hands out once: on stderr where stdout does not take it.
+pub(crate) fn out_once(text: &str) {
+    if !write_out(text, "\n") {
+        note("What could not be written there exists nowhere else, so here it is:\n");
+        note(text);
+    }
+}
+
 /// Data on stdout as it is, for another program to read: no newline is added unless a person looks on.
 pub(crate) fn out_raw(text: &str) {
-    write_out(text, if std::io::stdout().is_terminal() { "\n" } else { "" });
+    write_out(text, if io::stdout().is_terminal() { "\n" } else { "" });
 }
 
 /// A remark on stderr.
@@ -113,9 +122,24 @@ pub(crate) fn field(format: Format, value: &Value) {
 /// A value as JSON or YAML.
 pub(crate) fn document(format: Format, value: &Value) {
     match format {
-        Format::Yaml => write_out(&yaml::document(value), ""),
+        Format::Yaml => {
+            write_out(&yaml::document(value), "");
+        }
         _ => out(&value.pretty()),
     }
+}
+
+/// [`document`], of data that exists nowhere else.
+pub(crate) fn document_once(format: Format, value: &Value) {
+    match format {
+        Format::Yaml => out_once(yaml::document(value).trim_end()),
+        _ => out_once(&value.pretty()),
+    }
+}
+
+/// Whether all data has been written, or nobody wanted more of it. What was not, stderr says.
+pub(crate) fn is_written() -> bool {
+    !UNWRITTEN.load(Ordering::Relaxed)
 }
 
 /// The rows of the table of an answer: lease, token, wrapping, then the data sorted by key.
@@ -190,11 +214,31 @@ fn spaced_time(rfc3339: &str) -> String {
     }
 }
 
-fn write_out(text: &str, end: &str) {
-    let mut stdout = std::io::stdout().lock();
-    // A reader that went away (`| head`) wanted no more: not an error.
-    let _closed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(end.as_bytes())).and_then(|()| stdout.flush());
+/// Whether stdout took it; what failed is told once.
+fn write_out(text: &str, end: &str) -> bool {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(end.as_bytes())).and_then(|()| stdout.flush());
+    wrote(written)
 }
+
+/// Takes note of what came of writing to stdout.
+pub(crate) fn wrote(written: io::Result<()>) -> bool {
+    match written {
+        Ok(()) => true,
+        // A reader that went away (`| head`) wanted no more: not an error.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => true,
+        Err(error) => {
+            if !UNWRITTEN.swap(true, Ordering::Relaxed) {
+                note(&format!("Error writing the output: {error}"));
+            }
+            false
+        }
+    }
+}
+
+/// Stdout has refused something that was not wanted the less for it. One for the process, as stdout is: a result of each line that is printed
+/// would have to pass through every verb, and one that forgets it would end with success.
+static UNWRITTEN: AtomicBool = AtomicBool::new(false);
 
 #[cfg(test)]
 mod tests {

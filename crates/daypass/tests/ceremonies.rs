@@ -199,6 +199,35 @@ fn after_a_rekey_and_a_restart_only_the_new_keys_open_the_server() {
     assert_eq!(server.run("read -field=a cubbyhole/kept", "").out, "1");
 }
 
+/// Story: whoever hung up two milliseconds after the last old key left a server that nobody could open again: the old keys failed, and the new
+/// ones existed nowhere.
+#[test]
+fn a_client_that_hangs_up_on_the_last_key_of_a_rekey_leaves_the_old_keys_good() {
+    let (mut server, old) = three_of_five("sqlite");
+    let nonce = server.json("operator rekey -init -key-shares=1 -key-threshold=1", "")["nonce"].as_str().unwrap().to_owned();
+    server.give("operator rekey", &nonce, &old[..2]);
+    let body = serde_json::json!({ "key": old[2], "nonce": nonce }).to_string();
+    let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+    write!(stream, "PUT /v1/sys/rekey/update HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    drop(stream);
+    // The old keys authorise an exchange once more, whether the lost one has happened yet or not.
+    let told = loop {
+        let told = server.run("status", "");
+        if told.err.contains("the old ones still unseal") {
+            break told;
+        }
+        assert_eq!(told.code, 0, "{told:?}");
+    };
+    assert!(told.err.contains("hint: exchange them again with the old ones"), "{told:?}");
+    server.restart();
+    assert!(server.unseals(&old[..3]), "the old keys open the server");
+    let nonce = server.json("operator rekey -init -key-shares=1 -key-threshold=1", "")["nonce"].as_str().unwrap().to_owned();
+    let new = texts(&server.give("operator rekey", &nonce, &old[..3])["keys_base64"]);
+    server.run("operator seal", "");
+    assert!(!server.unseals(&old[..3]));
+    assert!(server.unseals(&new));
+}
+
 #[test]
 fn a_verified_rekey_counts_once_the_new_keys_were_handed_in() {
     let (server, old) = three_of_five("inmem");
@@ -264,7 +293,7 @@ fn a_store_is_saved_restored_and_restored_offline_and_never_opened_twice() {
     let saved = server.run(&format!("operator snapshot save {file}"), "");
     assert!(saved.code == 0 && saved.err.contains("Saved") && saved.out.is_empty(), "{}", saved.err);
     let found = server.json(&format!("operator snapshot inspect {file}"), "");
-    assert!(found["verified"] == true && found["config_rows"].as_u64().unwrap() > 4 && found["format"] == 1, "{found}");
+    assert!(found["verified"] == true && found["config_rows"].as_u64().unwrap() > 4 && found["format"] == 2, "{found}");
     server.run("policy delete kept", "");
     server.run(&format!("operator raft snapshot restore {file}"), "").refused(0, "Revocation is paused");
     assert!(server.run("policy list", "").out.contains("kept"));

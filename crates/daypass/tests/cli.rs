@@ -339,6 +339,62 @@ fn a_snapshot_that_is_interrupted_leaves_nothing_and_says_so() {
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
 }
 
+const INIT: [Route; 4] = [
+    ("GET /v1/sys/seal-status", 200, r#"{"type":"shamir","initialized":false,"sealed":true,"recovery_seal":false}"#),
+    ("PUT /v1/sys/init", 200, r#"{"keys":["6162"],"keys_base64":["YWI="],"root_token":"hvs.once"}"#),
+    ("GET /v1/sys/rekey/init", 200, r#"{"nonce":"n","started":true,"t":1,"n":1,"progress":0,"required":1}"#),
+    ("PUT /v1/sys/rekey/update", 200, r#"{"nonce":"n","complete":true,"keys":["6364"],"keys_base64":["Y2Q="]}"#),
+];
+
+/// With stdout on a full disk.
+fn run_full(server: &Server, arguments: &[&str]) -> (Option<i32>, String) {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_daypass"));
+    command.args(arguments).env_clear().env("HOME", home.path()).env("VAULT_ADDR", &server.address).env("VAULT_TOKEN", "root");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    let _unread = child.stdin.take().unwrap().write_all(b"YWI=");
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Story: `operator init -format=json > keys.json` on a full disk ended with success, and the only copy of the keys was gone.
+#[test]
+fn output_that_cannot_be_written_is_an_error_and_keys_are_shown_all_the_same() {
+    let server = Server::start(&INIT);
+    for (arguments, shown) in [
+        (&["operator", "init", "-format=json"][..], "\"root_token\": \"hvs.once\""),
+        (&["operator", "init"], "Unseal Key 1: YWI="),
+        (&["operator", "init", "-format=yaml"], "root_token: hvs.once"),
+        (&["operator", "rekey", "-nonce=n", "-"], "Key 1: Y2Q="),
+        (&["operator", "rekey", "-nonce=n", "-format=json", "-"], "\"Y2Q=\""),
+    ] {
+        let (code, told) = run_full(&server, arguments);
+        assert_eq!(code, Some(1), "{arguments:?}: {told}");
+        assert!(told.starts_with("Error writing the output: No space left on device"), "{arguments:?}: {told}");
+        assert!(told.contains(shown), "{arguments:?}: {told}");
+    }
+    // What can be read again is not repeated.
+    let server = Server::start(&[SECRET]);
+    let (code, told) = run_full(&server, &["read", "aws/sts/deploy", "ttl=15m"]);
+    assert!(code == Some(1) && told.contains("No space left on device") && !told.contains("ASIA"), "{code:?} {told}");
+    assert_eq!(run_full(&server, &["kv", "-help"]).0, Some(1));
+    assert_eq!(run_full(&server, &["read", "nowhere"]).0, Some(2), "a refusal stays one");
+}
+
+/// A reader that has seen enough is no error: `daypass list ... | head`.
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let server = Server::start(&[SECRET]);
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_daypass"));
+    command.args(["read", "aws/sts/deploy", "ttl=15m"]).env_clear().env("HOME", home.path()).env("VAULT_ADDR", &server.address);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.env("VAULT_TOKEN", "root").stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn completion_scripts_know_the_verbs() {
     let home = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use daypass_base::{Seconds, Secret};
+use daypass_base::{Receipt, Seconds, Secret};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -24,6 +24,8 @@ pub struct Reply {
     pub keep_for: Seconds,
     /// The answer is wrapped for so long, unless its client says how long itself. For the core's own rooms.
     pub wrap_for: Option<Seconds>,
+    /// Tells whether the answer reached its client. For the core's own rooms.
+    pub receipt: Option<Receipt>,
 }
 
 /// The forms of an answer.

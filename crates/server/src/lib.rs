@@ -5,12 +5,13 @@
 //!
 //! - [`listener`] binds. [`tls`] reads certificates and reads them again. [`Limits`] has every number.
 //! - [`accept`] takes connections and ends them. [`Lanes`] are the threads that they are served on. [`connection`] drives one, with [`pace`] as its watch.
-//! - [`request`] reads a body within its limits and calls the service.
+//! - [`request`] reads a body within its limits and calls the service. [`delivery`] finds out whether an answer arrived, where somebody asks.
 //!
 //! A connection that waits for its next request holds about 2 KB: after a moment HTTP's buffers are given back, and only the socket is kept.
 
 pub mod accept;
 mod connection;
+mod delivery;
 mod lanes;
 
 pub mod listener;
@@ -26,7 +27,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use daypass_base::{BoxFuture, ClientChain, Upload};
+use daypass_base::{BoxFuture, ClientChain, Receipt, Upload};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::sync::mpsc;
 
@@ -116,13 +117,15 @@ pub struct ServerResponse {
     pub headers: HeaderMap,
     /// Its body. For a HEAD request only its length is sent.
     pub body: Body,
+    /// Told when the client's side has a body that comes all at once; dropped when that is not so. Within seconds after the answer.
+    pub receipt: Option<Receipt>,
 }
 
 impl ServerResponse {
     /// An answer without headers.
     #[must_use]
     pub fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Body::Full(body.into()) }
+        Self { status, headers: HeaderMap::new(), body: Body::Full(body.into()), receipt: None }
     }
 }
 

@@ -3,13 +3,14 @@
 //! One time stamp and one phase per connection, changed by whoever moves it on (bytes read, request begun, answer done) and looked at
 //! by the connection's own task. That costs a keep-alive request two looks at the clock and no timer of its own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use daypass_base::Clock;
+use daypass_base::{Clock, Receipt};
 
 use crate::Limits;
+use crate::delivery::Deliveries;
 
 /// The state of one connection.
 pub(crate) struct Pace {
@@ -27,6 +28,8 @@ pub(crate) struct Pace {
     streams: AtomicU32,
     /// A body was left unread: the client may still be sending.
     unread: AtomicBool,
+    /// Made for the first answer whose arrival somebody waits to hear of.
+    deliveries: OnceLock<Arc<Deliveries>>,
 }
 
 /// What a connection is waiting for while no request is in flight.
@@ -65,6 +68,7 @@ impl Pace {
             unflushed: AtomicBool::new(false),
             streams: AtomicU32::new(0),
             unread: AtomicBool::new(false),
+            deliveries: OnceLock::new(),
         }
     }
 
@@ -103,6 +107,15 @@ impl Pace {
 
     pub(crate) fn left_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
+    }
+
+    /// HTTP has an answer whose arrival somebody waits to hear of.
+    pub(crate) fn hand_over(&self, receipt: Receipt) {
+        self.deliveries.get_or_init(Arc::default).hand_over(receipt);
+    }
+
+    pub(crate) fn deliveries(&self) -> Option<&Arc<Deliveries>> {
+        self.deliveries.get()
     }
 
     /// Whether an answer goes on for as long as the client listens.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use daypass_base::{BoxFuture, Upload};
+use daypass_base::{BoxFuture, Receipt, Upload};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
@@ -186,14 +186,15 @@ impl Session {
     }
 
     fn render(&self, answer: ServerResponse, is_head: bool, in_flight: InFlight) -> Response<Answer> {
-        let ServerResponse { status, mut headers, body } = answer;
+        let ServerResponse { status, mut headers, body, receipt } = answer;
+        let receipt = receipt.map(|receipt| (receipt, Arc::clone(&self.pace)));
         let body = match body {
             Body::Full(bytes) if is_head => {
                 headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(bytes.len()));
-                Answer::Full { bytes: None, _untaken: in_flight.answered() }
+                Answer::Full { bytes: None, receipt: None, _untaken: in_flight.answered() }
             }
-            Body::Stream(_) if is_head => Answer::Full { bytes: None, _untaken: in_flight.answered() },
-            Body::Full(bytes) => Answer::Full { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), _untaken: in_flight.answered() },
+            Body::Stream(_) if is_head => Answer::Full { bytes: None, receipt: None, _untaken: in_flight.answered() },
+            Body::Full(bytes) => Answer::Full { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), receipt, _untaken: in_flight.answered() },
             Body::Stream(pieces) => Answer::Stream { pieces, _streaming: Streaming::begin(&self.pace), _in_flight: in_flight },
         };
         if self.protocol == Protocol::Http1 && self.pace.left_unread() {
@@ -333,7 +334,12 @@ fn broken_handler() -> ServerResponse {
 /// The body of an answer.
 pub(crate) enum Answer {
     /// Counted as not yet taken until it is dropped.
-    Full { bytes: Option<Bytes>, _untaken: Untaken },
+    Full {
+        bytes: Option<Bytes>,
+        /// And where it goes when HTTP has the whole body.
+        receipt: Option<(Receipt, Arc<Pace>)>,
+        _untaken: Untaken,
+    },
     /// Its request is in flight, and it is counted as streaming, until it is dropped.
     Stream { pieces: mpsc::Receiver<Bytes>, _streaming: Streaming, _in_flight: InFlight },
 }
@@ -344,7 +350,13 @@ impl hyper::body::Body for Answer {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = match &mut *self {
-            Self::Full { bytes, .. } => bytes.take(),
+            Self::Full { bytes, receipt, .. } => {
+                let bytes = bytes.take();
+                if let Some((receipt, pace)) = receipt.take_if(|_| bytes.is_some()) {
+                    pace.hand_over(receipt);
+                }
+                bytes
+            }
             Self::Stream { pieces, .. } => ready!(pieces.poll_recv(cx)),
         };
         Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))

@@ -13,6 +13,7 @@ use super::*;
 
 mod bodies;
 mod certificates;
+mod deliveries;
 mod endings;
 mod limits;
 mod tls;
@@ -25,6 +26,8 @@ struct Echo {
     gate: Notify,
     started: AtomicUsize,
     finished: AtomicBool,
+    /// Who waits to hear of answers to `/receipt`.
+    deliveries: parking_lot::Mutex<Vec<daypass_base::Delivery>>,
     seen: parking_lot::Mutex<Vec<ServerRequest>>,
 }
 
@@ -48,6 +51,12 @@ impl Service for Arc<Echo> {
                     service.gate.notified().await;
                     service.finished.store(true, Ordering::SeqCst);
                     ServerResponse::new(StatusCode::OK, "at last")
+                }
+                "/receipt" => {
+                    let (receipt, delivery) = Receipt::pair();
+                    service.deliveries.lock().push(delivery);
+                    service.gate.notified().await;
+                    ServerResponse { receipt: Some(receipt), ..ServerResponse::new(StatusCode::OK, "keys") }
                 }
                 "/panic" => panic!("as planned"),
                 "/empty" => ServerResponse::new(StatusCode::NO_CONTENT, ""),
@@ -83,7 +92,7 @@ fn stream() -> ServerResponse {
             sender.send(Bytes::from(piece)).await.unwrap();
         }
     }));
-    ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(pieces) }
+    ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(pieces), receipt: None }
 }
 
 /// Goes on until nobody listens.
@@ -95,7 +104,7 @@ fn endless(service: &Arc<Echo>) -> ServerResponse {
         sender.closed().await;
         service.finished.store(true, Ordering::SeqCst);
     }));
-    ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(pieces) }
+    ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(pieces), receipt: None }
 }
 
 fn echo(service: &Echo, request: ServerRequest) -> ServerResponse {

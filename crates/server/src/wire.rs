@@ -1,7 +1,7 @@
 //! The bytes of a connection, plain or TLS, with a watch on what goes in and out.
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use crate::delivery::Heard;
 use crate::pace::Pace;
 
 /// Anything that HTTP can be spoken over.
@@ -21,6 +22,8 @@ pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Whether the other end has closed, or its sending half: whoever only listens to a stream and hangs up is told from who listens on.
     fn is_closed(&self) -> bool;
+    /// The socket, to be looked at when the connection is over. `None` where the process has no room for one more.
+    fn socket(&self) -> Option<OwnedFd>;
 }
 
 impl Transport for TcpStream {
@@ -36,6 +39,10 @@ impl Transport for TcpStream {
     fn is_closed(&self) -> bool {
         hung_up(self)
     }
+
+    fn socket(&self) -> Option<OwnedFd> {
+        self.as_fd().try_clone_to_owned().ok()
+    }
 }
 
 impl Transport for UnixStream {
@@ -50,6 +57,10 @@ impl Transport for UnixStream {
 
     fn is_closed(&self) -> bool {
         hung_up(self)
+    }
+
+    fn socket(&self) -> Option<OwnedFd> {
+        self.as_fd().try_clone_to_owned().ok()
     }
 }
 
@@ -78,6 +89,10 @@ impl<T: Transport> Transport for TlsStream<T> {
     fn is_closed(&self) -> bool {
         self.get_ref().0.is_closed()
     }
+
+    fn socket(&self) -> Option<OwnedFd> {
+        self.get_ref().0.socket()
+    }
 }
 
 impl Transport for Box<dyn Transport> {
@@ -88,6 +103,10 @@ impl Transport for Box<dyn Transport> {
     fn is_closed(&self) -> bool {
         (**self).is_closed()
     }
+
+    fn socket(&self) -> Option<OwnedFd> {
+        (**self).socket()
+    }
 }
 
 /// A transport that tells its [`Pace`] what it does.
@@ -97,6 +116,8 @@ pub(crate) struct Wire {
     ahead: Bytes,
     pace: Arc<Pace>,
     protocol: Protocol,
+    /// The end of the connection waits for this.
+    settling: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 /// What is spoken.
@@ -108,7 +129,7 @@ pub(crate) enum Protocol {
 
 impl Wire {
     pub(crate) fn new(transport: Box<dyn Transport>, protocol: Protocol, pace: Arc<Pace>) -> Self {
-        Self { transport, ahead: Bytes::new(), pace, protocol }
+        Self { transport, ahead: Bytes::new(), pace, protocol, settling: None }
     }
 
     /// Puts back what was read too far, but for empty lines: some clients send a line end behind a body, which is no beginning of a
@@ -134,10 +155,15 @@ impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
             let before = into.filled().len();
-            ready!(Pin::new(&mut self.transport).poll_read(cx, into))?;
+            let room = into.remaining() > 0;
+            let read = ready!(Pin::new(&mut self.transport).poll_read(cx, into));
+            read.inspect_err(|error| self.broke(error))?;
             let begins = into.filled().get(before..).is_some_and(|read| read.iter().any(|byte| !matches!(byte, b'\r' | b'\n')));
             if self.protocol == Protocol::Http1 && begins {
                 self.pace.bytes_read();
+                self.hear(Heard::Bytes);
+            } else if room && into.filled().len() == before {
+                self.hear(Heard::End);
             }
         } else {
             let take = self.ahead.len().min(into.remaining());
@@ -177,10 +203,24 @@ impl AsyncWrite for Wire {
         }
         ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
         self.pace.flushed();
+        if let Some(deliveries) = self.pace.deliveries() {
+            let socket = || {
+                if self.transport.is_closed() {
+                    // It may have been read before anybody asked for it.
+                    deliveries.hear(Heard::End);
+                }
+                self.transport.socket()
+            };
+            deliveries.flushed(socket, self.pace.clock());
+        }
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(deliveries) = self.pace.deliveries().map(Arc::clone) {
+            ready!(self.settling.get_or_insert_with(|| Box::pin(deliveries.settled())).as_mut().poll(cx));
+        }
+        self.settling = None;
         Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }
@@ -191,7 +231,18 @@ impl Wire {
             Poll::Ready(Ok(_)) => self.pace.bytes_written(),
             // Something waits to be written, which is as good as unflushed.
             Poll::Pending => self.pace.write_blocked(),
-            Poll::Ready(Err(_)) => {}
+            Poll::Ready(Err(error)) => self.broke(error),
         }
+    }
+
+    fn hear(&self, heard: Heard) {
+        if let Some(deliveries) = self.pace.deliveries() {
+            deliveries.hear(heard);
+        }
+    }
+
+    fn broke(&self, error: &io::Error) {
+        // The other is TLS's complaint about a client that closes without a goodbye: many do.
+        self.hear(if error.raw_os_error().is_some() { Heard::Broken } else { Heard::End });
     }
 }

@@ -24,6 +24,7 @@ pub struct Ask {
     peer: Option<SocketAddr>,
     client_chain: Option<Arc<ClientChain>>,
     opened: Opened,
+    hangs_up: bool,
 }
 
 impl Ask {
@@ -38,6 +39,7 @@ impl Ask {
             peer: Some(home),
             client_chain: None,
             opened: Opened::default(),
+            hangs_up: false,
         };
         ask.token(token)
     }
@@ -68,6 +70,12 @@ impl Ask {
     /// Sent over a listener that lets this be read without a token.
     pub fn over(mut self, opened: Opened) -> Self {
         self.opened = opened;
+        self
+    }
+
+    /// The client hangs up before the answer is written: the test sees it, and the server knows that nobody has.
+    pub fn hanging_up(mut self) -> Self {
+        self.hangs_up = true;
         self
     }
 
@@ -122,9 +130,13 @@ impl Ask {
     async fn handled(self) -> HttpResponse {
         let method = Method::from_bytes(self.method.as_bytes()).unwrap_or(Method::GET);
         let uri = format!("/v1/{}", self.path).parse().unwrap_or_default();
-        let Self { headers, peer, client_chain, opened, .. } = self;
+        let Self { headers, peer, client_chain, opened, hangs_up, .. } = self;
         let request = HttpRequest { method, uri, headers, body: Body::Read(self.body), peer, client_chain, opened };
-        self.core.handle(request).await
+        let mut answer = self.core.handle(request).await;
+        if let Some(receipt) = answer.receipt.take().filter(|_| !hangs_up) {
+            receipt.delivered();
+        }
+        answer
     }
 
     async fn send(self) -> Answer {

@@ -90,6 +90,20 @@ fn a_dropped_rotation_leaves_no_trace_and_a_stale_one_is_refused() {
     assert_eq!(barrier.status().term, 2);
 }
 
+/// Story: the sums of a snapshot were sealed under a key that was made while the state was exported, which the state itself lacks.
+#[test]
+fn frozen_keys_are_those_of_their_moment() {
+    let barrier = barrier(8);
+    rotate(&barrier);
+    let (frozen, stored) = (barrier.frozen().unwrap(), barrier.sealed_keyring().unwrap());
+    rotate(&barrier);
+    let sealed = frozen.seal(b"k", b"sums").unwrap();
+    assert_eq!((frozen.status().term, barrier.status().term), (2, 3));
+    for keys in [barrier.reopen(&stored).unwrap(), barrier] {
+        assert_eq!(keys.open(b"k", &sealed).unwrap().as_slice(), b"sums");
+    }
+}
+
 #[test]
 fn another_node_follows_a_rotation_and_a_rekey() {
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(7));

@@ -15,9 +15,10 @@ pub(crate) use root::{OTP_LENGTH, RootProgress, Wanted};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use daypass_barrier::{KeyringError, SealConfig, Under, Unsealing};
-use daypass_base::Seconds;
+use daypass_base::{Delivery, Fate, Receipt, Seconds};
 use daypass_sdk::{Error, Kind, Result};
 use daypass_storage::Batch;
 use serde::{Deserialize, Serialize};
@@ -30,16 +31,38 @@ use crate::rows::{config_key, read_error, unchanged};
 pub(crate) struct Keys {
     /// The sealed root key as it was stored when the one in memory was taken into use.
     sealed_root: Vec<u8>,
-    /// The seal before the last rekey is still stored, though the new shares were handed out.
-    retire: bool,
+    /// What is known of the seal before the last rekey.
+    before: Before,
 }
 
-/// The seal before the last rekey, as it is stored: its shares open the new root key for as long as it is not known whether the answer
-/// with the new shares left the process. Without it, a crash between the commit and the answer would lock everybody out.
+/// The seal before the last rekey, while the server is unsealed.
+#[derive(Default)]
+enum Before {
+    /// It is not stored any more.
+    #[default]
+    Gone,
+    /// It is stored until the answer with the new shares has reached its client. Where that is lost, until new shares are used.
+    UntilDelivered(Delivery),
+    /// Its shares count no more; it is still to be removed from the store.
+    Retired,
+}
+
+/// The seal before the last rekey, as it is stored: its shares open the new root key for as long as it is not known whether anybody has the
+/// new ones. Without it, a crash between the commit and the answer, or a client that hangs up, would lock everybody out.
 #[derive(Serialize, Deserialize)]
 struct PreviousSeal {
     config: serde_json::Value,
     sealed_root: Vec<u8>,
+}
+
+impl Before {
+    /// Of the answer that it waits for.
+    fn delivery(&self) -> Option<Delivery> {
+        match self {
+            Self::UntilDelivered(delivery) => Some(delivery.clone()),
+            Self::Gone | Self::Retired => None,
+        }
+    }
 }
 
 /// When a new key is started by itself, as it is stored.
@@ -165,14 +188,46 @@ impl Inner {
         Ok(if due || count(OPERATIONS_MAX) { Upkeep::Rotate } else { Upkeep::Count })
     }
 
-    /// Forgets the seal before the last rekey, whose new shares were handed out.
+    /// Forgets the seal before the last rekey, once somebody has the new shares.
     pub(crate) async fn retire_previous(&self, keys: &mut Keys) {
-        if !keys.retire {
-            return;
+        match &keys.before {
+            Before::UntilDelivered(delivery) if delivery.fate() == Fate::Delivered => keys.before = Before::Retired,
+            Before::Retired => {}
+            Before::Gone | Before::UntilDelivered(_) => return,
         }
         match self.backend.commit(Batch::new().delete(core_key(PREVIOUS))).await {
-            Ok(_) => keys.retire = false,
+            Ok(_) => keys.before = Before::Gone,
             Err(error) => tracing::warn!(%error, "the seal before the last rekey is still stored; removing it is tried again in a minute"),
+        }
+    }
+
+    /// New shares have proved themselves: somebody has them, so those of before are good for nothing from here on.
+    async fn new_shares_are_used(&self) {
+        let mut keys = self.keys.lock().await;
+        if matches!(keys.before, Before::UntilDelivered(_)) {
+            keys.before = Before::Retired;
+            self.retire_previous(&mut keys).await;
+            tracing::warn!("new shares of the root key were used: those from before the exchange open nothing any more");
+        }
+    }
+
+    /// Waits a moment for the answer with the new shares, where it is on its way: old shares come in right behind it.
+    async fn wait_for(&self, delivery: Option<Delivery>) {
+        let Some(delivery) = delivery else { return };
+        tokio::select! {
+            _fate = delivery.known() => {}
+            () = self.clock.sleep(DELIVERY_MAX) => {}
+        }
+    }
+
+    /// Whether the shares from before the last rekey open this server, because nobody is known to have the new ones.
+    pub(crate) async fn old_shares_serve(&self) -> Result<bool> {
+        let keys = self.keys.lock().await;
+        match &keys.before {
+            Before::UntilDelivered(delivery) => Ok(delivery.fate() == Fate::Lost),
+            Before::Retired => Ok(false),
+            // After a crash nothing is known but what is stored.
+            Before::Gone => Ok(self.unsealed.load().is_none() && self.previous().await?.is_some()),
         }
     }
 
@@ -181,6 +236,11 @@ impl Inner {
         self.retire_previous(keys).await;
         let root = self.stored(SEALED_ROOT).await?.ok_or_else(|| Error::internal("the sealed root key is missing from the store"))?;
         let unsealing = Unsealing::new(config, root);
+        if matches!(keys.before, Before::Retired) { Ok(unsealing) } else { self.or_previous(unsealing).await }
+    }
+
+    /// With the shares of the seal before, if it is stored.
+    async fn or_previous(&self, unsealing: Unsealing) -> Result<Unsealing> {
         Ok(match self.previous().await? {
             Some((config, root)) => unsealing.or_previous(&config, root),
             None => unsealing,
@@ -195,10 +255,35 @@ impl Inner {
         read.map(Some).map_err(|error| Error::internal("the stored previous seal is not readable").because(error))
     }
 
+    /// Notes which stored root key is in use from here on, where no shares came: after the store was replaced. What is stored of a seal before
+    /// stays, unless it is known that somebody has the new shares.
+    pub(crate) async fn take_up_seal(&self, keys: &mut Keys) -> Result<()> {
+        let sealed_root = self.stored(SEALED_ROOT).await?.unwrap_or_default();
+        let unchanged = keys.sealed_root == sealed_root;
+        if unchanged && matches!(keys.before, Before::UntilDelivered(_)) {
+            return Ok(());
+        }
+        if unchanged || self.previous().await?.is_none() {
+            return self.settle_seal(keys, Under::Current).await;
+        }
+        // Of an exchange that nothing is known of here: as if its answer had been lost.
+        let (_lost, delivery) = Receipt::pair();
+        *keys = Keys { sealed_root, before: Before::UntilDelivered(delivery) };
+        Ok(())
+    }
+
     /// Notes which stored root key is in use from here on, and leaves one seal where a rekey left two: the one whose shares just came.
     pub(crate) async fn settle_seal(&self, keys: &mut Keys, under: Under) -> Result<()> {
+        if under == Under::Previous {
+            self.wait_for(keys.before.delivery()).await;
+            self.retire_previous(keys).await;
+        }
         let previous = self.previous().await?;
-        *keys = Keys { sealed_root: self.stored(SEALED_ROOT).await?.unwrap_or_default(), retire: false };
+        // They were handed in while they still counted, and in the meantime somebody got the new ones.
+        if under == Under::Previous && (previous.is_none() || matches!(keys.before, Before::Retired)) {
+            return Err(Error::bad_request(daypass_barrier::UnsealError::InvalidKey.to_string()));
+        }
+        *keys = Keys { sealed_root: self.stored(SEALED_ROOT).await?.unwrap_or_default(), before: Before::Gone };
         let Some((config, root)) = previous else { return Ok(()) };
         let mut batch = self.change_of_keys(keys).await?.delete(core_key(PREVIOUS));
         if under == Under::Previous {
@@ -228,3 +313,6 @@ impl Inner {
 /// Encryptions under one data key, far from the 2^32 at which random nonces begin to be a risk. Vault's number.
 pub(crate) const OPERATIONS_MAX: i64 = 3_865_470_566;
 const PREVIOUS: &str = "seal-previous";
+const NOT_IN_FORCE: &str = "the shares are not of the seal in force";
+/// How long old shares wait for the answer with the new ones: longer than a listener takes to tell what became of it.
+const DELIVERY_MAX: Duration = Duration::from_secs(10);

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_barrier::{NewSeal, Opened, Rekeyed, Seal, SealConfig, Share, Step, Unsealing};
+use daypass_barrier::{NewSeal, Opened, Rekeyed, Seal, SealConfig, Share, Step, Under, Unsealing};
+use daypass_base::{Delivery, Fate, Receipt};
 use daypass_sdk::{Error, Result};
 use subtle::ConstantTimeEq;
 
 use super::ceremony::{RekeyAttempt, Verification, means};
 use super::holders::{BACKUP, Backup, Handout};
 use super::root::check;
-use super::{Keys, PREVIOUS, PreviousSeal};
+use super::{Before, Keys, NOT_IN_FORCE, PREVIOUS, PreviousSeal};
 use crate::ids;
 use crate::node::{Inner, SEAL_CONFIG, SEALED_KEYRING, SEALED_ROOT, Unsealed, core_key};
 use crate::rows::config_key;
@@ -40,6 +41,8 @@ pub(crate) struct NewShares {
     pub(crate) backup: bool,
     /// Where they must be handed in before they are in force.
     pub(crate) verification_nonce: Option<String>,
+    /// To be told that somebody has the new shares; until then the old ones stay. None where nothing is in force yet.
+    pub(crate) receipt: Option<Receipt>,
 }
 
 /// How new shares are asked for.
@@ -110,7 +113,7 @@ impl Inner {
         if ceremonies.rekey.is_some() {
             return Err(Error::bad_request("rekey already in progress"));
         }
-        let proof = self.proof(&unsealed, &config).await?;
+        let proof = self.proof(&unsealed, &config, Proof::OrBefore).await?;
         let (nonce, started) = (ids::uuid(&*self.entropy), self.clock.elapsed());
         let attempt = RekeyAttempt { nonce, started, config: next, verify, holders, backup, proof, verification: None };
         Ok(RekeyProgress::of(ceremonies.rekey.insert(attempt)))
@@ -129,11 +132,16 @@ impl Inner {
         Ok(())
     }
 
-    /// What old shares have to open. Only the seal in force counts.
-    pub(super) async fn proof(&self, unsealed: &Arc<Unsealed>, config: &SealConfig) -> Result<Unsealing> {
-        let keys = self.keys.lock().await;
+    /// What old shares have to open.
+    pub(super) async fn proof(&self, unsealed: &Arc<Unsealed>, config: &SealConfig, proof: Proof) -> Result<Unsealing> {
+        let mut keys = self.keys.lock().await;
         self.serves(unsealed)?;
-        Ok(Unsealing::new(config, keys.sealed_root.clone()))
+        self.retire_previous(&mut keys).await;
+        let current = Unsealing::new(config, keys.sealed_root.clone());
+        Ok(match (proof, &keys.before) {
+            (Proof::InForce, _) | (_, Before::Gone) => current,
+            (Proof::OrBefore, _) => self.or_previous(current).await?,
+        })
     }
 
     /// Takes an old share; the last one brings the new ones. Errors: `BadRequest` with Vault's texts, `Sealed`.
@@ -155,8 +163,9 @@ impl Inner {
             Ok(Step::Ready(opened)) => opened,
             Err(error) => return Err(Error::bad_request(format!("rekey aborted: {error}"))),
         };
-        if !unsealed.rows.barrier().has_root(&opened.root) {
-            return Err(Error::bad_request("rekey aborted: the shares are not of the seal in force"));
+        let accepted = opened.under == Under::Current || self.previous_still_counts().await?;
+        if !accepted || !unsealed.rows.barrier().has_root(&opened.root) {
+            return Err(Error::bad_request(format!("rekey aborted: {NOT_IN_FORCE}")));
         }
         let next = NewSeal::make(&Seal::Shamir(attempt.config.clone()), &*self.entropy)
             .map_err(|error| Error::internal("no new shares could be made").because(error))?;
@@ -172,12 +181,14 @@ impl Inner {
             let verification = Verification { nonce: ids::uuid(&*self.entropy), next, shares: Vec::new() };
             let verification_nonce = Some(verification.nonce.clone());
             attempt.verification = Some(verification);
-            return Ok(RekeyStep::Done(NewShares { nonce, shares, backup, verification_nonce }));
+            return Ok(RekeyStep::Done(NewShares { nonce, shares, backup, verification_nonce, receipt: None }));
         }
-        self.put_in_force(&unsealed, &next, Some(&opened), kept.as_ref()).await?;
+        let (receipt, delivery) = Receipt::pair();
+        self.put_in_force(&unsealed, &next, Some((&opened, delivery.clone())), kept.as_ref()).await?;
+        self.retire_when_delivered(&unsealed, delivery);
         // What the old shares had begun ends with them.
         *ceremonies = super::ceremony::Ceremonies::default();
-        Ok(RekeyStep::Done(NewShares { nonce, shares, backup, verification_nonce: None }))
+        Ok(RekeyStep::Done(NewShares { nonce, shares, backup, verification_nonce: None, receipt: Some(receipt) }))
     }
 
     /// How far the verification is. Errors: `BadRequest` when nothing is to be verified, `Sealed`.
@@ -228,33 +239,34 @@ impl Inner {
         let nonce = verification.nonce.clone();
         // Whoever handed the new shares in has them: the old seal needs no keeping.
         self.put_in_force(&unsealed, &verification.next, None, None).await?;
+        tracing::warn!("the shares of the root key were exchanged and verified; the old ones open nothing any more");
         *ceremonies = super::ceremony::Ceremonies::default();
         Ok(Some(nonce))
     }
 
     /// Stores a new seal, root key and keyring in one step and takes them into use. `old` is what the old shares opened, where nobody is
-    /// known to have the new ones yet; `kept` are encrypted copies of the new ones.
+    /// known to have the new ones yet, and who tells when that is known; `kept` are encrypted copies of the new ones.
     async fn put_in_force(
         self: &Arc<Self>,
         unsealed: &Arc<Unsealed>,
         next: &NewSeal,
-        old: Option<&Opened>,
+        old: Option<(&Opened, Delivery)>,
         kept: Option<&Backup>,
     ) -> Result<()> {
         let mut keys = self.keys.lock().await;
         self.serves(unsealed)?;
         let barrier = unsealed.rows.barrier();
         let failed = |error: daypass_barrier::SealingError| Error::internal("the new root key could not be sealed").because(error);
-        let config = self.seal_config().await?.ok_or_else(|| Error::internal("the seal's configuration is missing from the store"))?;
         let mut batch = self.change_of_keys(&keys).await?;
         let made = next.rekey(barrier).map_err(failed)?;
         batch = batch
             .put(config_key(SEAL_CONFIG), made.config.to_json())
             .put(config_key(SEALED_ROOT), made.sealed_root.clone())
             .put(config_key(SEALED_KEYRING), made.sealed_keyring.clone());
-        batch = match old {
-            Some(old) => {
+        batch = match &old {
+            Some((old, _)) => {
                 let sealed_root = made.under_the_old_seal(old, barrier).map_err(|error| failed(error.into()))?;
+                let config = self.config_of(old.under).await?;
                 let config =
                     serde_json::from_slice(&config.to_json()).map_err(|error| Error::internal("a seal is no JSON").because(error))?;
                 let json = serde_json::to_vec(&PreviousSeal { config, sealed_root })
@@ -271,12 +283,29 @@ impl Inner {
         {
             return Err(failure.into());
         }
-        *keys = Keys { sealed_root: made.sealed_root.clone(), retire: old.is_some() };
+        let before = old.map_or(Before::Gone, |(_, delivery)| Before::UntilDelivered(delivery));
+        *keys = Keys { sealed_root: made.sealed_root.clone(), before };
         made.adopt(barrier);
-        drop(keys);
-        tracing::warn!("the shares of the root key were exchanged; the old ones open nothing any more");
-        self.retire_soon();
         Ok(())
+    }
+
+    /// The configuration of the seal in force, or of the one before.
+    async fn config_of(&self, under: Under) -> Result<SealConfig> {
+        let found = match under {
+            Under::Current => self.seal_config().await?,
+            Under::Previous => self.previous().await?.map(|(config, _)| config),
+        };
+        found.ok_or_else(|| Error::internal("the seal's configuration is missing from the store"))
+    }
+
+    /// Whether the shares of before still authorise something: not once the new ones reached somebody. Waits a moment where that is not
+    /// known yet.
+    async fn previous_still_counts(&self) -> Result<bool> {
+        let delivery = self.keys.lock().await.before.delivery();
+        self.wait_for(delivery).await;
+        let mut keys = self.keys.lock().await;
+        self.retire_previous(&mut keys).await;
+        Ok(matches!(keys.before, Before::UntilDelivered(_)) && self.previous().await?.is_some())
     }
 
     /// After a commit whose answer was lost: whether it took effect.
@@ -284,14 +313,43 @@ impl Inner {
         matches!(self.stored(SEALED_ROOT).await, Ok(Some(stored)) if bool::from(stored.ct_eq(&made.sealed_root)))
     }
 
-    /// Removes the seal from before, beside the answer that carries the new shares.
-    fn retire_soon(self: &Arc<Self>) {
-        let inner = Arc::clone(self);
-        tokio::spawn(async move {
-            let mut keys = inner.keys.lock().await;
-            inner.retire_previous(&mut keys).await;
-        });
+    /// Removes the seal from before once the answer with the new shares has reached its client. Where it is lost, the old shares stay good:
+    /// else nobody could open this server again.
+    fn retire_when_delivered(self: &Arc<Self>, unsealed: &Unsealed, delivery: Delivery) {
+        let (inner, mut stop) = (Arc::clone(self), unsealed.stop.subscribe());
+        let waiting = async move {
+            let fate = tokio::select! {
+                fate = delivery.known() => fate,
+                // The next unsealing asks again.
+                _stopped = stop.wait_for(|stop| *stop) => return,
+            };
+            match fate {
+                Fate::Delivered => {
+                    let mut keys = inner.keys.lock().await;
+                    inner.retire_previous(&mut keys).await;
+                    tracing::warn!("the shares of the root key were exchanged; the old ones open nothing any more");
+                }
+                // Not where new shares were used meanwhile.
+                Fate::Lost | Fate::OnItsWay if inner.old_shares_serve().await.unwrap_or(true) => tracing::error!(
+                    "the shares of the root key were exchanged, but the new ones did not reach whoever asked for them: the OLD SHARES STILL OPEN \
+                     this server, until new ones are used; exchange them again with the old ones (sys/rekey)"
+                ),
+                Fate::Lost | Fate::OnItsWay => {}
+            }
+        };
+        let mut background = unsealed.background.lock();
+        background.retain(|task| !task.is_finished());
+        background.push(self.apart(waiting));
     }
+}
+
+/// Whose shares count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Those of the seal in force.
+    InForce,
+    /// Also those of the seal before, for as long as nobody is known to have the new ones.
+    OrBefore,
 }
 
 /// How long a rekey is safe from those who do not know its nonce.

@@ -9,7 +9,9 @@ use daypass_sdk::{Error, Result};
 use daypass_storage::Batch;
 use zeroize::Zeroizing;
 
+use super::NOT_IN_FORCE;
 use super::ceremony::{Cover, RootAttempt, means};
+use super::rekey::Proof;
 use crate::ids;
 use crate::node::{Inner, Unsealed};
 
@@ -81,7 +83,7 @@ impl Inner {
         if ceremonies.root.is_some() {
             return Err(Error::bad_request("root generation already in progress"));
         }
-        let proof = self.proof(&unsealed, &config).await?;
+        let proof = self.proof(&unsealed, &config, Proof::InForce).await?;
         let attempt = ceremonies.root.insert(RootAttempt { nonce: ids::uuid(&*self.entropy), cover, proof });
         Ok((RootProgress::of(attempt), made))
     }
@@ -105,10 +107,11 @@ impl Inner {
                 return Err(Error::bad_request("given key has already been provided during this generation operation"));
             }
             Ok(Step::Ready(opened)) if unsealed.rows.barrier().has_root(&opened.root) => opened,
-            Ok(Step::Ready(_)) => return Err(Error::bad_request("root generation aborted: the shares are not of the seal in force")),
+            Ok(Step::Ready(_)) => return Err(Error::bad_request(format!("root generation aborted: {NOT_IN_FORCE}"))),
             Err(error) => return Err(Error::bad_request(format!("root generation aborted: {error}"))),
         };
         drop(opened);
+        self.new_shares_are_used().await;
         let encoded = self.new_root_token(&unsealed, &attempt.cover).await?;
         let mut done = RootProgress::of(attempt);
         done.progress = usize::from(done.required);

@@ -169,7 +169,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Ok(code) => code,
         Err(failure) if failure.instead => {
             show::out(&failure.text);
-            ExitCode::SUCCESS
+            ended(0)
         }
         Err(failure) => {
             show::note(&failure.text);
@@ -193,7 +193,7 @@ fn try_main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     match flags::read(&root, &words)? {
         flags::Asked::Help { path, long } => {
             show::out(&help_text(&root, &path, long));
-            Ok(ExitCode::SUCCESS)
+            Ok(ended(0))
         }
         flags::Asked::Run(words) => {
             let matches =
@@ -234,7 +234,12 @@ fn run(verb: Verb, ctx: &Ctx) -> Result<ExitCode, Failure> {
         Verb::Whois(args) => whois::run(&args, ctx),
         Verb::Write(args) => write::run(&args, ctx),
     };
-    code.map(ExitCode::from)
+    code.map(ended)
+}
+
+/// The exit code of a verb, but 1 where it did well and its output could not be written: whoever asked for it has nothing.
+fn ended(code: u8) -> ExitCode {
+    ExitCode::from(if code == 0 && !show::is_written() { 1 } else { code })
 }
 
 /// The declaration of all commands, ready to be looked into.

@@ -43,7 +43,12 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let call = Call::new(Method::GET, "sys/monitor").query("log_format", &args.log_format).query("log_level", &level);
     let mut stdout = std::io::stdout();
     let watched = stdout.is_terminal();
-    let ended = client.follow(&call.unwrapped(), |piece| stdout.write_all(piece).and_then(|()| stdout.flush()).is_ok());
+    let ended = client.follow(&call.unwrapped(), |piece| {
+        let written = stdout.write_all(piece).and_then(|()| stdout.flush());
+        let goes_on = written.is_ok();
+        show::wrote(written);
+        goes_on
+    });
     let ended = ended.map_err(|error| Failure::api("Error starting monitor", error))?;
     if watched && ended == Followed::ToItsEnd {
         show::note("The log has ended here: the server was sealed or stopped, or the token has ended.");

@@ -181,8 +181,8 @@ fn init(args: &InitArgs, ctx: &Ctx) -> Outcome {
     }
     let made = client.call(&Call::new(Method::PUT, "sys/init").body(body.clone())).and_then(|reply| reply.json()).map_err(failed)?;
     match format {
-        Format::Table | Format::Raw => show::out(&init_text(&made, &body)),
-        _ => show::document(format, &init_document(&made, &body)),
+        Format::Table | Format::Raw => show::out_once(&init_text(&made, &body)),
+        _ => show::document_once(format, &init_document(&made, &body)),
     }
     Ok(0)
 }

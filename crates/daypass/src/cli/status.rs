@@ -42,6 +42,9 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
         }
         None => show_status(format, &status),
     }
+    if seal.get("previous_shares_unseal").is_some_and(Value::is_true) {
+        show::note(OLD_KEYS);
+    }
     if status.get("sealed").is_some_and(Value::is_true) {
         return Ok(2);
     }
@@ -102,6 +105,9 @@ pub(super) fn show_status(format: Format, status: &Value) {
     }
 }
 
+const OLD_KEYS: &str =
+    "WARNING! The unseal keys were exchanged, but the new ones did not reach whoever asked for them, so the old ones still unseal.
+hint: exchange them again with the old ones: \"daypass operator rekey -init\"";
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// The order in which Go's client writes the seal status.

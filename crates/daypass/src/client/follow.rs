@@ -33,6 +33,23 @@ impl Client {
         })
     }
 
+    /// Does work that takes long, unless Ctrl-C comes first: then `None`, at once, and nobody waits for the work. After [`Client::follow`] the
+    /// process no longer ends with Ctrl-C by itself, so work that is not done here would not hear of it.
+    pub(crate) fn unless_interrupted<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let (done, result) = tokio::sync::oneshot::channel();
+        // A thread that nobody joins: the process ends without it.
+        std::thread::spawn(move || {
+            let _interrupted = done.send(work());
+        });
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                Ok(()) = tokio::signal::ctrl_c() => None,
+                result = result => result.ok(),
+            }
+        })
+    }
+
     /// An answer up to its body, after one redirect at most.
     async fn begin(&self, call: &Call) -> Result<Begun, Trouble> {
         let mut address = self.config.address.clone();

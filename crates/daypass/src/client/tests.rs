@@ -262,3 +262,22 @@ fn an_endless_answer_is_cut_off() {
     let (client, _) = client(Config { retries_max: 0, ..config(&address) });
     assert!(client.read("a", &[]).unwrap_err().to_string().contains("reading the answer"));
 }
+
+/// Story: after a snapshot had come in, its verification (ten seconds a gigabyte) did not hear Ctrl-C: the handler of the transfer was still in force.
+#[test]
+fn work_that_takes_long_ends_with_ctrl_c_also_after_a_transfer() {
+    let (client, _) = client(config("http://127.0.0.1:1"));
+    // As after a transfer: from here on the signal no longer ends the process.
+    client.runtime.block_on(async { drop(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).unwrap()) });
+    assert_eq!(client.unless_interrupted(|| 7), Some(7));
+    let (interrupted, is_interrupted) = channel::<()>();
+    let never = move || {
+        // Again and again, since the listener may not be there yet.
+        while is_interrupted.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT).unwrap();
+            std::thread::yield_now();
+        }
+    };
+    assert_eq!(client.unless_interrupted(never), None);
+    drop(interrupted);
+}

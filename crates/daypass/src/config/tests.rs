@@ -313,6 +313,24 @@ fn text_that_is_no_hcl_is_reported_by_place() {
 fn default_over_max_is_a_mistake() {
     let wrong = read(&["default_lease_ttl = \"2h\"", "max_lease_ttl = \"1h\""]).unwrap_err();
     assert_eq!(wrong, ["configuration: default_lease_ttl 2h0m0s is over max_lease_ttl 1h0m0s"]);
+    for alone in ["default_lease_ttl = \"1000h\"", "default_lease_ttl = \"1000h\"\nmax_lease_ttl = 0"] {
+        let wrong = read(&[alone]).unwrap_err();
+        assert!(wrong[0].starts_with("configuration: default_lease_ttl 1000h0m0s is over max_lease_ttl, which is 768h0m0s"), "{wrong:?}");
+    }
+}
+
+/// Story: `default_lease_ttl = "0"`, written by those who want Vault's default, made every token without a lifetime of its own dead at birth.
+#[test]
+fn a_lifetime_of_zero_is_vaults_default() {
+    let day = Seconds(86_400);
+    for (text, expected) in [
+        ("default_lease_ttl = \"0\"\nmax_lease_ttl = \"0s\"", SystemTtls::default()),
+        ("default_lease_ttl = 0", SystemTtls::default()),
+        ("max_lease_ttl = \"24h\"\ndefault_lease_ttl = \"0s\"", SystemTtls { default: day, max: day }),
+        ("default_lease_ttl = \"24h\"", SystemTtls { default: day, max: SystemTtls::default().max }),
+    ] {
+        assert_eq!(read(&[text]).unwrap().0.ttls(), expected, "{text}");
+    }
 }
 
 #[test]

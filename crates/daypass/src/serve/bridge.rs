@@ -137,7 +137,7 @@ fn written(answer: HttpResponse) -> ServerResponse {
     }
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = answer.more.map_or(Body::Full(answer.body), Body::Stream);
-    ServerResponse { status, headers, body }
+    ServerResponse { status, headers, body, receipt: answer.receipt }
 }
 
 /// Too many requests, or too much in their bodies: clients that are told when come again by themselves.
@@ -149,7 +149,7 @@ fn overloaded() -> ServerResponse {
 
 fn refused(status: StatusCode, text: &str) -> ServerResponse {
     let body = serde_json::json!({ "errors": [text] }).to_string();
-    ServerResponse { status, headers: common(), body: Body::Full(Bytes::from(body)) }
+    ServerResponse { status, headers: common(), body: Body::Full(Bytes::from(body)), receipt: None }
 }
 
 /// On every answer. The content type is compared to the letter by some clients.

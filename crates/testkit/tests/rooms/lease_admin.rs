@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daypass_storage::Space;
 use daypass_testkit::TestServer;
 use serde_json::{Value, json};
 
@@ -135,6 +136,29 @@ async fn every_form_of_the_lease_paths_is_served() {
     assert_eq!(server.put("sys/leases/revoke-force/team", json!({ "sync": false })).await.status, 204);
     let tidied = server.put("sys/leases/tidy", Value::Null).await;
     assert!(tidied.status == 202 && tidied.text("/warnings/0").starts_with("Tidy operation successfully started."), "{tidied:?}");
+}
+
+/// Story: a run of tidying waited out the requests of used-up tokens, then went on in a server that had been sealed meanwhile, with its keys.
+#[tokio::test]
+async fn tidying_ends_with_the_seal() {
+    let server = TestServer::start().await;
+    // While revocation is paused, a token stays where it is used up.
+    server.put("sys/storage/revocation", json!({ "paused": true })).await.ok();
+    let token = server.token(json!({ "policies": ["default"], "num_uses": 1, "ttl": "5h" })).await;
+    assert_eq!(server.status_of(&token).await, 200);
+    assert_eq!(server.put("auth/token/tidy", Value::Null).await.status, 202);
+    server.work().await;
+    let before = server.rows(Space::Token).await.len();
+    server.put("sys/seal", Value::Null).await.ok();
+    // The seal itself takes a moment.
+    server.work().await;
+    server.advance(std::time::Duration::from_secs(200)).await;
+    assert_eq!(server.rows(Space::Token).await.len(), before, "a sealed server changes nothing");
+    server.unseal().await;
+    assert_eq!(server.put("auth/token/tidy", Value::Null).await.status, 202);
+    server.work().await;
+    server.seconds(200).await;
+    assert_eq!(server.rows(Space::Token).await.len(), before - 1, "the next run does it");
 }
 
 /// Six hundred tokens, more than a request waits for, and one of another path.

@@ -107,6 +107,132 @@ async fn after_a_rekey_the_new_shares_open_the_server_and_the_old_ones_do_not() 
     assert_eq!(server.get("sys/key-status").await.number("/term"), 2);
 }
 
+/// A rekey to three shares, two of which open, whose last answer nobody reads; the new shares all the same.
+async fn lost_rekey(server: &TestServer, old: &[String]) -> Vec<String> {
+    let how = json!({ "secret_shares": 3, "secret_threshold": 2 });
+    let nonce = server.put("sys/rekey/init", how).nobody().await.ok().text("/nonce");
+    let (last, first) = old.split_last().unwrap();
+    for key in first {
+        server.put("sys/rekey/update", json!({ "key": key, "nonce": nonce })).nobody().await.ok();
+    }
+    let made = server.put("sys/rekey/update", json!({ "key": last, "nonce": nonce })).nobody().hanging_up().await.ok();
+    server.work().await;
+    keys(&made)
+}
+
+/// Whether these shares bring new ones, in any number that is asked for.
+async fn old_shares_exchange(server: &TestServer, old: &[String]) -> bool {
+    let nonce = server.put("sys/rekey/init", json!({ "secret_shares": 1, "secret_threshold": 1 })).nobody().await.ok().text("/nonce");
+    let mut done = false;
+    for key in old {
+        done |= server.put("sys/rekey/update", json!({ "key": key, "nonce": nonce })).nobody().await["complete"] == json!(true);
+    }
+    server.ask("DELETE", "sys/rekey/init").json(&json!({ "nonce": nonce })).nobody().await;
+    done
+}
+
+async fn old_shares_serve(server: &TestServer) -> bool {
+    server.get("sys/seal-status").nobody().await["previous_shares_unseal"] == json!(true)
+}
+
+/// Story: a client hung up on the answer to the last share of a rekey. The new shares existed nowhere, and the old ones failed from then on:
+/// after the next restart nobody could have opened the server.
+#[tokio::test]
+async fn a_client_that_hangs_up_on_the_new_shares_locks_nobody_out() {
+    let server = three_of_five().await;
+    let old = texts(&server, 3);
+    lost_rekey(&server, &old).await;
+    assert!(old_shares_serve(&server).await, "whoever asks is told");
+    // Upkeep takes nothing away.
+    server.seconds(300).await;
+    // With the server open: once more, and this time somebody listens.
+    let new = keys(&rekey(&server, json!({ "secret_shares": 3, "secret_threshold": 2 }), &old).await.ok());
+    server.work().await;
+    assert!(!old_shares_serve(&server).await);
+    assert!(!old_shares_exchange(&server, &old).await);
+    server.put("sys/seal", Value::Null).await.ok();
+    assert!(!unseals(&server, &old).await);
+    assert!(unseals(&server, &new[..2]).await);
+}
+
+#[tokio::test]
+async fn after_a_rekey_whose_answer_was_lost_the_old_shares_unseal_and_take_it_back() {
+    let server = three_of_five().await;
+    let old = texts(&server, 3);
+    lost_rekey(&server, &old).await;
+    server.put("sys/seal", Value::Null).await.ok();
+    assert!(old_shares_serve(&server).await, "also while it is sealed");
+    assert!(unseals(&server, &old).await);
+    assert!(!old_shares_serve(&server).await);
+    assert_eq!(server.get("sys/seal-status").await["t"], 3);
+    // A rotation afterwards is stored under the key that the old shares open.
+    server.put("sys/rotate", Value::Null).await.ok();
+    server.put("sys/seal", Value::Null).await.ok();
+    assert!(unseals(&server, &old).await);
+}
+
+/// What was believed lost came in after all: the first use of the new shares ends the old ones, which may have been stolen.
+#[tokio::test]
+async fn old_shares_end_when_new_ones_are_used() {
+    for by_unsealing in [true, false] {
+        let server = three_of_five().await;
+        let old = texts(&server, 3);
+        let new = lost_rekey(&server, &old).await;
+        if by_unsealing {
+            server.put("sys/seal", Value::Null).await.ok();
+            assert!(unseals(&server, &new[1..]).await);
+        } else {
+            // Old shares make no root token, whatever became of the new ones.
+            for (shares, works) in [(&old[..2], false), (&new[..2], true)] {
+                let nonce = server.put("sys/generate-root/attempt", json!({})).nobody().await.ok().text("/nonce");
+                let mut last = Value::Null;
+                for key in shares {
+                    last = server.put("sys/generate-root/update", json!({ "key": key, "nonce": nonce })).nobody().await.body;
+                }
+                assert_eq!(last["complete"] == json!(true), works, "{last}");
+                server.ask("DELETE", "sys/generate-root/attempt").nobody().await.ok();
+            }
+        }
+        assert!(!old_shares_serve(&server).await);
+        assert!(!old_shares_exchange(&server, &old).await);
+        server.put("sys/seal", Value::Null).await.ok();
+        assert!(!unseals(&server, &old).await);
+        assert!(unseals(&server, &new[..2]).await);
+    }
+}
+
+/// A rekey that was begun with old shares while they still counted does not end with them once new ones were used.
+#[tokio::test]
+async fn a_rekey_under_way_with_old_shares_fails_once_new_ones_were_used() {
+    let server = three_of_five().await;
+    let old = texts(&server, 3);
+    let new = lost_rekey(&server, &old).await;
+    let begun = server.put("sys/rekey/init", json!({ "secret_shares": 1, "secret_threshold": 1 })).nobody().await.ok();
+    let give = |key: &String| server.put("sys/rekey/update", json!({ "key": key, "nonce": begun["nonce"] })).nobody();
+    give(&old[0]).await.ok();
+    give(&old[1]).await.ok();
+    let nonce = server.put("sys/generate-root/attempt", json!({})).nobody().await.ok().text("/nonce");
+    for key in &new[..2] {
+        server.put("sys/generate-root/update", json!({ "key": key, "nonce": nonce })).nobody().await.ok();
+    }
+    assert_eq!(give(&old[2]).await.refused(400), "rekey aborted: the shares are not of the seal in force");
+}
+
+/// Nobody has new shares after a restore either.
+#[tokio::test]
+async fn a_restore_does_not_end_old_shares_that_are_still_needed() {
+    let server = three_of_five().await;
+    let old = texts(&server, 3);
+    lost_rekey(&server, &old).await;
+    let (_, taken) = server.get("sys/storage/raft/snapshot").download().await;
+    let kind = "application/x-www-form-urlencoded";
+    server.ask("POST", "sys/storage/raft/snapshot").header("content-type", kind).raw(taken).await.ok();
+    server.seconds(1).await;
+    assert!(old_shares_serve(&server).await);
+    server.put("sys/seal", Value::Null).await.ok();
+    assert!(unseals(&server, &old).await);
+}
+
 #[tokio::test]
 async fn shares_that_must_be_verified_are_in_force_only_then() {
     let server = three_of_five().await;

@@ -105,6 +105,23 @@ async fn a_snapshot_from_before_a_rotation_is_our_own_and_one_that_was_altered_i
     assert_eq!(secret(&server).await, "then");
 }
 
+/// Story: after an older snapshot was restored, the server's own newer one was refused: the keyring in use had none of the keys that were made
+/// in between.
+#[tokio::test]
+async fn a_server_goes_forward_to_its_newer_snapshot_after_an_older_one() {
+    let server = with_secret(Setup::default(), "then").await;
+    let then = snapshot(&server).await;
+    server.put("sys/rotate", json!(null)).await.ok();
+    server.put("secret/app", json!({ "value": "now" })).await.ok();
+    let now = snapshot(&server).await;
+    restored(&server, "sys/storage/raft/snapshot", &then).await.ok();
+    assert_eq!(secret(&server).await, "then");
+    server.seconds(1).await;
+    restored(&server, "sys/storage/raft/snapshot", &now).await.ok();
+    assert_eq!(secret(&server).await, "now");
+    assert_eq!(server.get("sys/key-status").await.number("/term"), 2);
+}
+
 #[tokio::test]
 async fn what_the_restored_state_calls_overdue_is_left_alone_until_revocation_goes_on() {
     let server = with_secret(Setup::default(), "x").await;

@@ -56,7 +56,9 @@ pub(crate) async fn answer(inner: &Arc<Inner>, parsed: &Parsed) -> Option<Answer
     let fields = parsed.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
     let input = Input { fields, captures: found.captures.clone() };
     Some(match inner.status_room.run(&found, cx, operation, input).await {
-        Ok(Reply { outcome: Outcome::Bare(status, value), .. }) => Answer { status, content: Content::Bare(value), ..Answer::default() },
+        Ok(Reply { outcome: Outcome::Bare(status, value), receipt, .. }) => {
+            Answer { status, content: Content::Bare(value), receipt, ..Answer::default() }
+        }
         Ok(_) => Answer::empty(204),
         Err(mut error) => {
             // As recorded: these endpoints read their bodies without the words of the others.
@@ -254,6 +256,10 @@ async fn seal_status_body(inner: &Arc<Inner>) -> Result<Value> {
         ("recovery_seal".to_owned(), json!(state.initialised && state.kind != "shamir")),
         ("storage_type".to_owned(), json!(inner.backend.kind())),
     ]);
+    // A key of our own, and only where it says something: Vault has no such state.
+    if inner.old_shares_serve().await? {
+        body.insert("previous_shares_unseal".to_owned(), json!(true));
+    }
     if let Some(unsealed) = inner.unsealed.load_full() {
         body.insert("cluster_name".to_owned(), json!(unsealed.cluster.name));
         body.insert("cluster_id".to_owned(), json!(unsealed.cluster.id));

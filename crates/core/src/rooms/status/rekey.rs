@@ -142,7 +142,10 @@ async fn update(status: Arc<Status>, _: Cx, params: UpdateParams) -> Result<Repl
     let share = share(params.key)?;
     Ok(match status.way.inner()?.update_rekey(share, &params.nonce).await? {
         RekeyStep::More(progress) => body(&progress),
-        RekeyStep::Done(made) => done(&made),
+        RekeyStep::Done(made) => {
+            let reply = done(&made);
+            Reply { receipt: made.receipt, ..reply }
+        }
     })
 }
 

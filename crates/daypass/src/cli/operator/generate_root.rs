@@ -176,8 +176,8 @@ fn joined(encoded: &Secret<String>, otp: &Secret<String>) -> Result<Zeroizing<St
 
 fn print_alone(format: Format, key: &str, text: &str) {
     match format {
-        Format::Table | Format::Raw => show::out(text),
-        _ => show::document(format, &Value::map([(key, Value::text(text))])),
+        Format::Table | Format::Raw => show::out_once(text),
+        _ => show::document_once(format, &Value::map([(key, Value::text(text))])),
     }
 }
 

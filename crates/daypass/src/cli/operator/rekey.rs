@@ -121,8 +121,8 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
         Format::Table | Format::Raw if args.verify => {
             show::out("Success! Rekey verification successful. The rekey operation is complete and\nthe new keys are now active.");
         }
-        Format::Table | Format::Raw => show::out(&new_keys(&done, &status)),
-        _ => show::document(format, &done),
+        Format::Table | Format::Raw => show::out_once(&new_keys(&done, &status)),
+        _ => show::document_once(format, &done),
     }
     Ok(0)
 }

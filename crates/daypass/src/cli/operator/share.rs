@@ -73,12 +73,12 @@ pub(super) fn call(client: &Client, method: Method, path: &str, body: Option<Val
     client.call(&call).and_then(|reply| reply.json()).map_err(|error| Failure::api(context, error))
 }
 
-/// Rows under each other, with headings if there are any; or the whole answer.
+/// Rows under each other, with headings if there are any; or the whole answer. Some of these exist nowhere else, such as a one-time password.
 pub(super) fn table_or_document(format: Format, rows: &[(&str, String)], whole: &Value, headings: Option<[&str; 2]>) {
     let rows: Vec<Vec<String>> = rows.iter().map(|(key, value)| vec![(*key).to_owned(), value.clone()]).collect();
     match (format, headings) {
-        (Format::Table | Format::Raw, Some(headings)) => show::out(&table::table(&headings, &rows)),
-        (Format::Table | Format::Raw, None) => show::out(&table::columns(&rows, "    ")),
-        _ => show::document(format, whole),
+        (Format::Table | Format::Raw, Some(headings)) => show::out_once(&table::table(&headings, &rows)),
+        (Format::Table | Format::Raw, None) => show::out_once(&table::columns(&rows, "    ")),
+        _ => show::document_once(format, whole),
     }
 }

@@ -118,11 +118,22 @@ fn save(args: &SaveArgs, ctx: &Ctx) -> Outcome {
     if followed.map_err(|error| Failure::api("Error taking the snapshot", error))? == Followed::Interrupted {
         return Err(Failure::server("Interrupted: nothing was saved"));
     }
-    written.and_then(|()| partial.file.sync_all()).map_err(|error| at_file("Error writing the snapshot", &partial.path, &error))?;
-    let (whole, size) = verified(&partial.path).map_err(|failure| {
-        // What came is not whole: the server says why in its log.
-        failure.hint("nothing was saved: try again, and look into the server's log if that does not help")
-    })?;
+    written.map_err(|error| at_file("Error writing the snapshot", &partial.path, &error))?;
+    let (file, path) = (partial.file.try_clone(), partial.path.clone());
+    let looked_at = client.unless_interrupted(move || {
+        file.and_then(|file| file.sync_all()).map_err(|error| at_file("Error writing the snapshot", &path, &error))?;
+        verified(&path).map_err(|failure| {
+            // What came is not whole: the server says why in its log.
+            failure.hint("nothing was saved: try again, and look into the server's log if that does not help")
+        })
+    });
+    let Some(looked_at) = looked_at else {
+        return Err(Failure::server(format!(
+            "Interrupted: all of the snapshot came in, but it was not verified, so nothing was saved; {} is as it was before",
+            args.file.display()
+        )));
+    };
+    let (whole, size) = looked_at?;
     partial.name(&args.file)?;
     let Manifest { time, rows, .. } = &whole.manifest;
     show::note(&format!("Saved {}: {} rows of {time}, {}", args.file.display(), rows.all(), amount(size)));
