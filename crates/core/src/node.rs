@@ -486,9 +486,6 @@ impl Inner {
             rows,
         });
         self.unsealed.store(Some(Arc::clone(&unsealed)));
-        if let Err(error) = rooms::sys::finish_removals(self, &unsealed).await {
-            tracing::warn!(%error, "a removal of a mount that was interrupted could not be finished; it is tried again at the next start");
-        }
         let counts = Arc::clone(unsealed.rows.leases());
         let (backend, clock, stop) = (Arc::clone(&self.backend), Arc::clone(&self.clock), stopped.clone());
         let counting = async move { counts.keep(backend, clock, stop).await };

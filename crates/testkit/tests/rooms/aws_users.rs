@@ -215,9 +215,8 @@ async fn the_note_of_an_attempt_that_failed_costs_nobody_the_user_of_that_name()
     let server = without_chance().await;
     let lease = minted(&server).await.lease();
     server.seconds(100).await;
-    server.aws().guard(|action| if action == "CreateUser" { Gate::Cut } else { Gate::Open });
+    server.aws().fail("CreateUser", "ServiceFailure", 500);
     assert!(server.get("aws/creds/ci").await.status >= 400);
-    server.aws().unguard();
     minutes(&server, NOTE_AGE / 60 + 1).await;
     assert_eq!(only_user(&server), "ci");
     server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
@@ -230,10 +229,9 @@ async fn what_cannot_be_looked_at_is_not_deleted() {
     let server = without_chance().await;
     server.aws().add_user("ci");
     server.seconds(600).await;
-    server.aws().guard(|action| if action == "CreateUser" { Gate::Cut } else { Gate::Open });
+    server.aws().fail("CreateUser", "ServiceFailure", 500);
     server.aws().fail_often("GetUser", "AccessDenied", 403, 100);
     assert!(server.get("aws/creds/ci").await.status >= 400);
-    server.aws().unguard();
     minutes(&server, NOTE_AGE / 60 + 1).await;
     assert_eq!(only_user(&server), "ci");
     let parked = server.get("aws/config/parked-users/ci").await.ok().text("/data/last_error");

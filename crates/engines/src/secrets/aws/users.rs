@@ -204,18 +204,20 @@ pub(super) async fn revoke(engine: Arc<Aws>, cx: Cx, lease: LeaseInfo) -> Result
         tracing::warn!(user = %made.username, "the IAM user of this name was made for another lease since: it is left alone");
         return Ok(());
     }
+    if holder.is_some()
+        && let Err(error) = cx.store.delete(&row).await
+    {
+        // The user has to go all the same.
+        tracing::warn!(user = %made.username, %error, "a row that says that an IAM user is leased could not be removed; it goes with the mount");
+    }
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(&cx)?;
     let call = Call { target: &target, deadline: deadline(&cx) };
     match dismantle(&engine, call, &made.username).await {
-        Ok(Found::Nothing) => truly_gone(&engine, &cx, call, &made).await?,
-        Ok(Found::Deleted) => {}
-        Err(error) => return Err(failed(&made.username, error)),
+        Ok(Found::Nothing) => truly_gone(&engine, &cx, call, &made).await,
+        Ok(Found::Deleted) => Ok(()),
+        Err(error) => Err(failed(&made.username, error)),
     }
-    if holder.is_some() {
-        cx.store.delete(&row).await?;
-    }
-    Ok(())
 }
 
 /// Whether a leased user that is not found is gone. Errors: when it may still appear, or is in an account that is not the one asked.
@@ -282,7 +284,9 @@ async fn unmake(engine: &Aws, cx: &Cx, call: Call<'_>, username: &str, at: Times
         }
         Ok(_) => dismantle(engine, call, username).await.map_err(|error| failed(username, error)),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(Found::Nothing),
-        Err(error) => Err(upstream(format!("Error reading IAM user {} before it is deleted: {}", quoted(username), error.sdk_text()), error)),
+        Err(error) => {
+            Err(upstream(format!("Error reading IAM user {} before it is deleted: {}", quoted(username), error.sdk_text()), error))
+        }
     }
 }
 
