@@ -42,6 +42,24 @@ struct State {
     ec2: ec2::Instances,
 }
 
+impl State {
+    /// Who the caller is, as the test has it.
+    fn identity(&self) -> Result<Identity> {
+        self.identity.clone().unwrap_or_else(|| {
+            Ok(Identity {
+                account: "123456789012".to_owned(),
+                arn: "arn:aws:sts::123456789012:assumed-role/daypass/task".to_owned(),
+                user_id: "AROAFAKE:task".to_owned(),
+            })
+        })
+    }
+
+    /// The account of the caller.
+    fn account(&self) -> String {
+        self.identity().map(|identity| identity.account).unwrap_or_default()
+    }
+}
+
 /// A call that was made, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Made {
@@ -201,13 +219,7 @@ impl Aws for FakeAws {
             let mut state = self.state();
             state.made.push(Made::CallerIdentity(call.target.clone()));
             state.iam.accepts(call.target, now)?;
-            state.identity.clone().unwrap_or_else(|| {
-                Ok(Identity {
-                    account: "123456789012".to_owned(),
-                    arn: "arn:aws:sts::123456789012:assumed-role/daypass/task".to_owned(),
-                    user_id: "AROAFAKE:task".to_owned(),
-                })
-            })
+            state.identity()
         })
     }
 

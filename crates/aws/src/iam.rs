@@ -8,8 +8,9 @@ use crate::api::{Call, Result};
 
 /// The IAM calls about users. Part of [`crate::Aws`]; the same rules hold.
 pub trait Iam: Send + Sync + 'static {
-    /// `iam:CreateUser`, with path, boundary and tags in the one call.
-    fn create_user<'a>(&'a self, call: Call<'a>, user: &'a NewUser) -> BoxFuture<'a, Result<()>>;
+    /// `iam:CreateUser`, with path, boundary and tags in the one call. What AWS did not answer is not asked again: see
+    /// [`Iam::create_access_key`].
+    fn create_user<'a>(&'a self, call: Call<'a>, user: &'a NewUser) -> BoxFuture<'a, Result<User>>;
     /// `iam:GetUser`; without a name, the user whose keys sign the call.
     fn get_user<'a>(&'a self, call: Call<'a>, name: Option<&'a str>) -> BoxFuture<'a, Result<User>>;
     /// `iam:DeleteUser`: works once nothing hangs on the user any more.
@@ -22,7 +23,8 @@ pub trait Iam: Send + Sync + 'static {
     fn remove_user_holding<'a>(&'a self, call: Call<'a>, name: &'a str, holding: &'a Holding) -> BoxFuture<'a, Result<()>>;
     /// `iam:ListAccessKeys`.
     fn list_access_keys<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<Vec<KeyInfo>>>;
-    /// `iam:CreateAccessKey`.
+    /// `iam:CreateAccessKey`. Asked again only where AWS said that it did nothing (throttled): after a lost answer a second attempt would meet
+    /// what the first one made, and its refusal would read as if nothing had been made.
     fn create_access_key<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<AccessKey>>;
 }
 
@@ -46,6 +48,8 @@ pub struct User {
     pub name: String,
     /// Its unique id, `AIDA…`: a user made anew under the same name has another one.
     pub id: String,
+    /// The account that it is in, 12 digits.
+    pub account: String,
     /// When it was made.
     pub created: Timestamp,
 }

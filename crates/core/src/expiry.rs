@@ -20,8 +20,7 @@ use crate::tokens::Stored;
 /// Works until the node is sealed or gone.
 pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
     let mut last_tick: Option<Duration> = None;
-    // Right after unsealing it was done already.
-    let mut last_removal = inner.upgrade().map(|inner| inner.clock.elapsed()).unwrap_or_default();
+    let mut last_removal: Option<Duration> = None;
     loop {
         let Some(strong) = inner.upgrade() else { return };
         let pause = strong.clock.sleep(PAUSE);
@@ -40,8 +39,8 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
                 tracing::warn!(%error, "the keyring could not be kept up; it is tried again in a minute");
             }
         }
-        if elapsed.saturating_sub(last_removal) >= REMOVALS {
-            last_removal = elapsed;
+        if last_removal.is_none_or(|last| elapsed.saturating_sub(last) >= REMOVALS) {
+            last_removal = Some(elapsed);
             finish_removals(&strong, &unsealed).await;
         }
         let more = !unsealed.revocation.is_paused() && take_back(&strong, &unsealed).await;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use daypass_base::Seconds;
 use daypass_sdk::{Error, Mount, Mounted, Result, Store};
@@ -233,8 +234,40 @@ pub(crate) struct Live {
     pub(crate) row: MountRow,
     pub(crate) mount: Arc<Mount>,
     pub(crate) engine: Arc<dyn Mounted>,
+    /// Requests that have come to the engine and are not answered yet.
+    pub(crate) requests: Arc<AtomicUsize>,
     pub(crate) store: Store,
     pub(crate) identity: Arc<dyn daypass_sdk::MountIdentity>,
+}
+
+/// A request on its way through a mount, counted for as long as this lives: no mount is removed from under it.
+#[derive(Debug)]
+pub(crate) struct Visit(Arc<AtomicUsize>);
+
+impl Visit {
+    fn of(requests: &Arc<AtomicUsize>) -> Self {
+        requests.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(requests))
+    }
+}
+
+impl Clone for Visit {
+    fn clone(&self) -> Self {
+        Self::of(&self.0)
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Live {
+    /// A request comes.
+    pub(crate) fn visit(&self) -> Visit {
+        Visit::of(&self.requests)
+    }
 }
 
 /// All mounts, made anew at each change and then only read.
@@ -291,6 +324,16 @@ impl Table {
     /// Exactly this mount.
     pub(crate) fn exact(&self, path: &str) -> Option<&Arc<Live>> {
         self.by_path.get(path)
+    }
+
+    /// What has been where a mount is stored: at its path, or among those that are being removed.
+    pub(crate) fn at_place_of(&self, row: &MountRow) -> Option<&Arc<Live>> {
+        if row.tainted
+            && let Some(leaving) = self.leaving.iter().find(|live| live.row.uuid == row.uuid)
+        {
+            return Some(leaving);
+        }
+        self.exact(&row.path)
     }
 
     /// The mount with this accessor, also one that is being removed.

@@ -1,7 +1,7 @@
 //! A node: the store, and what is in memory while it is unsealed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -486,9 +486,6 @@ impl Inner {
             rows,
         });
         self.unsealed.store(Some(Arc::clone(&unsealed)));
-        if let Err(error) = rooms::sys::finish_removals(self, &unsealed).await {
-            tracing::warn!(%error, "a removal of a mount that was interrupted could not be finished; it is tried again at the next start");
-        }
         let counts = Arc::clone(unsealed.rows.leases());
         let (backend, clock, stop) = (Arc::clone(&self.backend), Arc::clone(&self.clock), stopped.clone());
         let counting = async move { counts.keep(backend, clock, stop).await };
@@ -567,8 +564,8 @@ impl Inner {
         let mut mounts = Vec::with_capacity(stored.len());
         for row in stored {
             // Engines of mounts that did not change keep what they hold in memory.
-            let kept = old.exact(&row.path).filter(|live| unchanged || (live.row.uuid == row.uuid && live.row.options == row.options));
-            let engine = kept.map(|live| Arc::clone(&live.engine));
+            let kept = old.at_place_of(&row).filter(|live| unchanged || (live.row.uuid == row.uuid && live.row.options == row.options));
+            let engine = kept.map(|live| (Arc::clone(&live.engine), Arc::clone(&live.requests)));
             mounts.push(match engine {
                 Some(engine) => self.live(row, engine, &unsealed.rows),
                 None => self.mounted(row, &unsealed.rows)?,
@@ -595,14 +592,14 @@ impl Inner {
 
     fn mounted(self: &Arc<Self>, row: MountRow, rows: &Rows) -> Result<LiveMount> {
         let engine = self.build(&row)?;
-        Ok(self.live(row, engine, rows))
+        Ok(self.live(row, (engine, Arc::default()), rows))
     }
 
-    fn live(self: &Arc<Self>, row: MountRow, engine: Arc<dyn Mounted>, rows: &Rows) -> LiveMount {
+    fn live(self: &Arc<Self>, row: MountRow, (engine, requests): (Arc<dyn Mounted>, Arc<AtomicUsize>), rows: &Rows) -> LiveMount {
         let mount = Arc::new(row.mount(self.settings.ttls));
         let store: Store = view::store(rows, view::mount_prefix(&row.uuid));
         let identity = oidc::speaker(self, &row);
-        LiveMount { row, mount, engine, store, identity }
+        LiveMount { row, mount, engine, requests, store, identity }
     }
 
     /// Builds the engine of a mount. Errors: `BadRequest` when its type is unknown.

@@ -9,6 +9,7 @@ use daypass_sdk::{Error, Kind, Request, Result, Seconds, TokenId};
 
 use crate::ids::Id;
 use crate::leases::{Held, LeaseRow, signed};
+use crate::mounts::Live;
 use crate::node::{Inner, Unsealed};
 use crate::rows::config_key;
 use crate::stages::intent::context;
@@ -188,6 +189,11 @@ pub(crate) async fn stored(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, held: &
 pub(crate) async fn engine_revoke(inner: &Arc<Inner>, unsealed: &Unsealed, row: &LeaseRow) -> Result<()> {
     let table = unsealed.table.load_full();
     let Some(live) = table.by_accessor(&row.mount_accessor) else { return Ok(()) };
+    take_back(inner, live, row).await
+}
+
+/// As [`engine_revoke`], with the mount at hand: it may have left the table while the secret was made.
+pub(crate) async fn take_back(inner: &Arc<Inner>, live: &Live, row: &LeaseRow) -> Result<()> {
     let request = Request {
         id: crate::ids::uuid(&*inner.entropy),
         path: row.id.clone(),

@@ -86,8 +86,8 @@ pub struct Leased {
     pub internal: Option<Value>,
     /// Facts for the audit log and the mint ledger, never secret: access key id, session name, role ARN.
     pub facts: BTreeMap<String, String>,
-    /// Changes of the engine's own storage that are committed together with a stored lease, or not at all: they clear the note that the
-    /// engine made before it acted.
+    /// Changes of the engine's own storage that are committed together with a stored lease: they clear the note that the engine made before
+    /// it acted. Where the lease could not be stored and the secret was taken back, those that delete are made alone.
     pub also: crate::Changes,
     /// The client reads `data` alone: it gets no envelope, and never learns the lease's id.
     pub without_envelope: bool,

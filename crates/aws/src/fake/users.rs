@@ -209,6 +209,10 @@ impl Users {
 }
 
 impl Held {
+    fn shown(&self, name: String, account: String) -> User {
+        User { name, id: self.id.clone(), account, created: self.created }
+    }
+
     fn all(&self) -> Vec<Holding> {
         self.holdings.iter().cloned().chain(self.keys.iter().map(|key| Holding::AccessKey(key.id.clone()))).collect()
     }
@@ -227,15 +231,17 @@ fn by_hand(holding: &Holding) -> bool {
 }
 
 impl Iam for FakeAws {
-    fn create_user<'a>(&'a self, call: Call<'a>, user: &'a NewUser) -> BoxFuture<'a, Result<()>> {
+    fn create_user<'a>(&'a self, call: Call<'a>, user: &'a NewUser) -> BoxFuture<'a, Result<User>> {
         let created = self.clock.now();
         self.play(call, "CreateUser", |state| {
             if state.iam.users.contains_key(&user.name) {
                 return Err(refused("EntityAlreadyExists", format!("User with name {} already exists.", user.name), 409));
             }
             let id = state.iam.next("AIDAFAKE");
-            state.iam.users.insert(user.name.clone(), Held { id, created, holdings: BTreeSet::new(), keys: Vec::new() });
-            Ok(())
+            let made = Held { id, created, holdings: BTreeSet::new(), keys: Vec::new() };
+            let shown = made.shown(user.name.clone(), state.account());
+            state.iam.users.insert(user.name.clone(), made);
+            Ok(shown)
         })
     }
 
@@ -243,7 +249,7 @@ impl Iam for FakeAws {
         self.play(call, "GetUser", |state| {
             let name = name.map_or_else(|| state.iam.signer(call.target), str::to_owned);
             let user = state.iam.users.get(&name).ok_or_else(|| no_such_user(&name))?;
-            Ok(User { id: user.id.clone(), created: user.created, name })
+            Ok(user.shown(name, state.account()))
         })
     }
 

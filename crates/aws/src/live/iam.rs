@@ -1,9 +1,13 @@
 //! IAM users as AWS's SDK handles them.
 
+use std::time::Duration;
+
 use aws_sdk_iam::Client;
+use aws_sdk_iam::config::retry::RetryConfig;
 use aws_sdk_iam::types::Tag;
 use daypass_base::{BoxFuture, Secret, Timestamp};
 
+use super::retry::{Progress, Remedy};
 use super::sort::sorted;
 use super::{LiveAws, PAGES_MAX};
 use crate::api::{Call, Result};
@@ -27,8 +31,32 @@ macro_rules! pages {
     }};
 }
 
+/// Settings of a call that the SDK makes once: what was done and not answered must not be done again.
+fn unrepeated() -> aws_sdk_iam::config::Builder {
+    aws_sdk_iam::Config::builder().retry_config(RetryConfig::disabled())
+}
+
+impl LiveAws {
+    /// Asks again, within the deadline, as long as AWS answers that it did nothing because it was asked too often.
+    async fn unless_throttled<T, Fut>(&self, deadline: Duration, ask: impl Fn() -> Fut) -> Result<T>
+    where
+        Fut: Future<Output = Result<T>>,
+    {
+        let began = self.clock.elapsed();
+        let mut progress = Progress::of("iam".to_owned(), began, began + deadline);
+        loop {
+            let error = match ask().await {
+                Err(error) if error.kind == ErrorKind::Throttled && error.status.is_some() => error,
+                answer => return answer,
+            };
+            let Some(wait) = self.retries.wait(&mut progress, Remedy::Wait(None)) else { return Err(error) };
+            self.clock.sleep(wait).await;
+        }
+    }
+}
+
 impl Iam for LiveAws {
-    fn create_user<'a>(&'a self, call: Call<'a>, user: &'a NewUser) -> BoxFuture<'a, Result<()>> {
+    fn create_user<'a>(&'a self, call: Call<'a>, user: &'a NewUser) -> BoxFuture<'a, Result<User>> {
         Box::pin(self.iam(call, move |client| async move {
             let tag = |(key, value): (&String, &String)| Tag::builder().key(key).value(value).build().map_err(AwsError::unreachable);
             let tags = user.tags.iter().map(tag).collect::<Result<Vec<_>>>()?;
@@ -38,8 +66,11 @@ impl Iam for LiveAws {
                 .path(if user.path.is_empty() { "/" } else { &user.path })
                 .set_permissions_boundary(user.permissions_boundary.clone())
                 .set_tags((!tags.is_empty()).then_some(tags));
-            request.send().await.map_err(|error| sorted(&error))?;
-            Ok(())
+            let ask = || async {
+                let answer = request.clone().customize().config_override(unrepeated()).send().await.map_err(|error| sorted(&error))?;
+                Ok(known(answer.user.ok_or_else(|| AwsError::unreachable("the answer has no user"))?))
+            };
+            self.unless_throttled(call.deadline, ask).await
         }))
     }
 
@@ -47,8 +78,7 @@ impl Iam for LiveAws {
         Box::pin(self.iam(call, move |client| async move {
             let request = client.get_user().set_user_name(name.map(str::to_owned));
             let answer = request.send().await.map_err(|error| sorted(&error))?;
-            let user = answer.user.ok_or_else(|| AwsError::unreachable("the answer has no user"))?;
-            Ok(User { name: user.user_name, id: user.user_id, created: moment(&user.create_date) })
+            Ok(known(answer.user.ok_or_else(|| AwsError::unreachable("the answer has no user"))?))
         }))
     }
 
@@ -97,11 +127,20 @@ impl Iam for LiveAws {
 
     fn create_access_key<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<AccessKey>> {
         Box::pin(self.iam(call, move |client| async move {
-            let answer = client.create_access_key().user_name(name).send().await.map_err(|error| sorted(&error))?;
-            let key = answer.access_key.ok_or_else(|| AwsError::unreachable("the answer has no access key"))?;
-            Ok(AccessKey { id: key.access_key_id, secret: Secret::new(key.secret_access_key) })
+            let request = client.create_access_key().user_name(name);
+            let ask = || async {
+                let answer = request.clone().customize().config_override(unrepeated()).send().await.map_err(|error| sorted(&error))?;
+                let key = answer.access_key.ok_or_else(|| AwsError::unreachable("the answer has no access key"))?;
+                Ok(AccessKey { id: key.access_key_id, secret: Secret::new(key.secret_access_key) })
+            };
+            self.unless_throttled(call.deadline, ask).await
         }))
     }
+}
+
+fn known(user: aws_sdk_iam::types::User) -> User {
+    let account = user.arn.split(':').nth(4).unwrap_or_default().to_owned();
+    User { name: user.user_name, id: user.user_id, account, created: moment(&user.create_date) }
 }
 
 fn moment(date: &aws_smithy_types::DateTime) -> Timestamp {

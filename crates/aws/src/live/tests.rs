@@ -9,7 +9,7 @@ use daypass_sandbox::{Effect, Options, Rule, Running};
 
 use super::identity::Source;
 use super::{ContainerEndpoint, LiveAws, Settings};
-use crate::{AssumeRole, Aws, Call, ErrorKind, FederationToken, SessionToken, StaticKeys, StsEndpoint, Target};
+use crate::{AssumeRole, Aws, Call, ErrorKind, FederationToken, Iam, NewUser, SessionToken, StaticKeys, StsEndpoint, Target};
 
 const STAGING: &str = "arn:aws:iam::111111111111:role/ecr-staging";
 const LOCKED: &str = "arn:aws:iam::111111111111:role/locked";
@@ -84,6 +84,34 @@ async fn a_denial_fails_at_once_with_awss_text_and_request_id() {
     let id = error.request_id.clone().unwrap();
     assert!(error.sdk_text().ends_with(&format!("\n\tstatus code: 403, request id: {id}")), "{error}");
     assert_eq!(calls(&sandbox, "AssumeRole"), 1, "denials are not repeated");
+}
+
+/// Story: AWS made the user and its answer was lost; the SDK asked again, was told that the user exists, and nobody knew whose it was.
+#[tokio::test]
+async fn a_user_and_a_key_are_asked_for_again_only_where_aws_says_that_it_did_nothing() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let sandbox = sandbox(Arc::clone(&clock)).await;
+    let aws = task(&sandbox, clock);
+    let target = Target { keys: Some(root_keys()), ..Target::default() };
+    let user = NewUser { name: "ci".to_owned(), ..NewUser::default() };
+    // What is dropped is not counted by the sandbox; a second attempt would be.
+    for (action, effect, counted) in [
+        ("CreateUser", Effect::Drop, 0),
+        ("CreateUser", Effect::Unavailable, 1),
+        ("CreateUser", Effect::Throttle, 2),
+        ("CreateAccessKey", Effect::Drop, 0),
+        ("CreateAccessKey", Effect::Throttle, 2),
+    ] {
+        let before = calls(&sandbox, action);
+        sandbox.control().add(rule(action, effect, Some(1))).unwrap();
+        let failed = match action {
+            "CreateUser" => aws.create_user(call(&target), &user).await.err(),
+            _ => aws.create_access_key(call(&target), "ci").await.err(),
+        };
+        assert_eq!(calls(&sandbox, action) - before, counted, "{action} {effect:?}");
+        assert_eq!(failed.map(|error| error.kind), (counted < 2).then_some(ErrorKind::Unreachable), "{action} {effect:?}");
+    }
+    assert_eq!(aws.get_user(call(&target), Some("ci")).await.unwrap().account, "999999999999");
 }
 
 #[tokio::test]

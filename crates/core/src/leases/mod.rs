@@ -22,8 +22,11 @@ pub(crate) struct LeaseRow {
     pub(crate) id: String,
     /// The mount that issued it, by accessor, so that a moved mount still revokes it.
     pub(crate) mount_accessor: String,
-    /// The token it hangs on; `None` for batch tokens, whose end caps the lease.
+    /// The token it hangs on; `None` for batch tokens that no other token made.
     pub(crate) token: Option<Id>,
+    /// The end of the batch token that it was lent: no renewal goes beyond it, for nothing takes the secret back with that token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cap: Option<Timestamp>,
     pub(crate) internal: Value,
     pub(crate) issued: Timestamp,
     pub(crate) expires: Timestamp,

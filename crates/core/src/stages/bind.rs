@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daypass_base::wire::{Auth, Envelope};
 use daypass_base::{Seconds, duration};
-use daypass_sdk::{Error, Leased, Login, Operation, Outcome, Reply, Result, TokenId};
+use daypass_sdk::{Changes, Error, Leased, Login, Operation, Outcome, Reply, Result, TokenId};
 use serde_json::{Map, Value};
 
 use crate::leases::{LeaseRow, signed};
@@ -125,8 +125,9 @@ async fn lease(
     };
     if identified.last_use() {
         if let Some(internal) = leased.internal {
-            let row = lease_row(live, None, internal, &leased.terms, inner.clock.now(), leased.terms.ttl);
-            crate::revoke::engine_revoke(inner, unsealed, &row).await?;
+            let row = lease_row(live, Hold::default(), internal, &leased.terms, inner.clock.now(), leased.terms.ttl);
+            crate::revoke::take_back(inner, live, &row).await?;
+            forget(unsealed, live, leased.also).await;
         }
         return Err(Error::bad_request(
             "Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.",
@@ -148,13 +149,15 @@ async fn lease(
         Some(internal) => {
             // Nothing is stored of a batch token: what it is lent hangs on the token that made it, and goes with that.
             let token = if known.batch { known.row.parent.map(TokenId) } else { Some(known.id) };
-            let row = lease_row(live, token, internal, &leased.terms, now, ttl);
-            let also = crate::view::batch(&unsealed.rows, &live.row.uuid, leased.also)?;
+            let hold = Hold { token: token.map(|token| token.0), cap: known.row.expires.filter(|_| known.batch) };
+            let row = lease_row(live, hold, internal, &leased.terms, now, ttl);
+            let also = crate::view::batch(&unsealed.rows, &live.row.uuid, leased.also.clone())?;
             match unsealed.leases.create(&parsed.path, row.clone(), token, &also).await {
                 Ok(stored) => (stored.id, leased.terms.renewable),
                 Err(error) => {
                     // The secret exists beyond daypass, its lease does not: take it back at once.
-                    crate::revoke::engine_revoke(inner, unsealed, &row).await?;
+                    crate::revoke::take_back(inner, live, &row).await?;
+                    forget(unsealed, live, leased.also).await;
                     return Err(error);
                 }
             }
@@ -214,9 +217,28 @@ fn effective_ttl(leased: &Leased, live: &crate::mounts::Live) -> (Seconds, Vec<S
     (max, vec![warning])
 }
 
+/// Removes the note that an engine made before it acted, once its secret was taken back: of what was to go with the lease, the part that deletes.
+/// That this fails is no reason to fail: the engine finds nothing to undo later.
+async fn forget(unsealed: &Unsealed, live: &crate::mounts::Live, also: Changes) {
+    let removed = async {
+        let batch = crate::view::batch(&unsealed.rows, &live.row.uuid, Changes { puts: Vec::new(), ..also })?;
+        unsealed.rows.commit(batch).await.map_err(Error::from)
+    };
+    if let Err(error) = removed.await {
+        tracing::debug!(mount = %live.row.path, %error, "a note of a secret that was taken back stays until the regular work comes to it");
+    }
+}
+
+/// What a lease hangs on.
+#[derive(Default)]
+struct Hold {
+    token: Option<crate::ids::Id>,
+    cap: Option<daypass_base::Timestamp>,
+}
+
 fn lease_row(
     live: &crate::mounts::Live,
-    token: Option<TokenId>,
+    hold: Hold,
     internal: Value,
     terms: &daypass_sdk::LeaseTerms,
     now: daypass_base::Timestamp,
@@ -225,7 +247,8 @@ fn lease_row(
     LeaseRow {
         id: String::new(),
         mount_accessor: live.row.accessor.clone(),
-        token: token.map(|token| token.0),
+        token: hold.token,
+        cap: hold.cap,
         internal,
         issued: now,
         expires: now + ttl,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use daypass_base::Secret;
 use daypass_sdk::{Found, Operation, Support};
 
-use crate::mounts::{Class, Door, Live, Table};
+use crate::mounts::{Class, Door, Live, Table, Visit};
 use crate::stages::parse::Parsed;
 
 /// A request whose way is known, also if it leads nowhere.
@@ -22,6 +22,7 @@ pub(crate) struct Routed {
     pub(crate) support: Support,
     /// The mounts among which it was found.
     table: Arc<Table>,
+    _visit: Option<Visit>,
     _proof: (),
 }
 
@@ -76,10 +77,11 @@ pub(crate) fn find(parsed: &Parsed, table: Arc<Table>) -> Routed {
     let door = table.find(&parsed.path);
     let nothing = Support::default();
     let Some(door) = door else {
-        return Routed { live: None, below: String::new(), found: None, support: nothing, table, _proof: () };
+        return Routed { live: None, below: String::new(), found: None, support: nothing, table, _visit: None, _proof: () };
     };
+    let visit = door.live.visit();
     let found = door.live.engine.find(&door.below);
     let mut support = found.as_ref().map_or(nothing, |found| door.live.engine.support(found, parsed.operation));
     support.public |= parsed.opened;
-    Routed { live: Some(door.live), below: door.below, found, support, table, _proof: () }
+    Routed { live: Some(door.live), below: door.below, found, support, table, _visit: Some(visit), _proof: () }
 }

@@ -219,8 +219,11 @@ fn revoke_sessions(args: &RevokeSessionsArgs, ctx: &Ctx) -> Outcome {
     let client = ctx.client(&args.http)?;
     if args.undo {
         let call = given.fold(Call::new(Method::DELETE, &path), |call, (field, value)| call.query(field, value));
-        client.fetch(&call).map_err(|error| Failure::api("Error undoing", error))?;
-        show::out("Success! Earlier sessions work again, once AWS has spread it.");
+        match client.fetch(&call).map_err(|error| Failure::api("Error undoing", error))? {
+            // It says what was not undone.
+            Some(answer) => show::answer(format, &answer),
+            None => show::out("Success! Earlier sessions work again, once AWS has spread it."),
+        }
         return Ok(0);
     }
     let body = Value::map(given.map(|(field, value)| (field, Value::text(value))));

@@ -234,7 +234,7 @@ async fn time(server: &TestServer, seconds: u64) {
 #[tokio::test]
 async fn a_death_while_the_mount_is_removed_leaves_no_user() {
     let act = async |server: &TestServer| {
-        let _ = tokio::join!(server.delete("sys/mounts/aws").into_future(), time(server, 5));
+        let _ = tokio::join!(server.delete("sys/mounts/aws").into_future(), time(server, 30));
     };
     assert!(walk(both, act, removed_in_the_end).await > 40);
 }
@@ -244,7 +244,7 @@ async fn a_death_while_the_mount_is_removed_leaves_no_user() {
 async fn a_death_while_leases_are_revoked_by_force_leaves_no_user() {
     let act = async |server: &TestServer| {
         drop(server.put("sys/leases/revoke-force/aws", Value::Null).await);
-        let _ = tokio::join!(server.delete("sys/mounts/aws").into_future(), time(server, 5));
+        let _ = tokio::join!(server.delete("sys/mounts/aws").into_future(), time(server, 30));
     };
     assert!(walk_with(&[Gate::DieBefore, Gate::DieAfter], both, act, removed_in_the_end).await > 30);
 }
@@ -408,7 +408,7 @@ async fn a_death_while_the_key_of_the_logins_replaces_itself_leaves_one_that_wor
 #[tokio::test]
 async fn a_death_while_a_login_mount_is_disabled_leaves_no_key_that_nobody_knows() {
     let act = async |server: &TestServer| {
-        let _ = tokio::join!(server.delete("sys/auth/aws").into_future(), time(server, 5));
+        let _ = tokio::join!(server.delete("sys/auth/aws").into_future(), time(server, 30));
     };
     let check = async |server: &TestServer| {
         server.delete("sys/auth/aws").await.ok();

@@ -120,6 +120,23 @@ async fn the_policies_that_a_role_needs_can_be_printed() {
     }
 }
 
+/// Story: whoever ended the sessions of one identity after those of another, or of everybody, brought the first ones back to life.
+#[tokio::test]
+async fn ending_some_sessions_never_brings_others_back() {
+    let server = server(json!({ "allow_revoke_sessions": true })).await;
+    server.aws().add_role("near", "{}");
+    for body in [json!({ "source_identity": "stolen" }), json!({}), json!({ "source_identity": "other" })] {
+        server.put("aws/revoke-sessions/r", body).await.ok();
+    }
+    let policies = server.aws().role_policies("near");
+    let denied = |name: &str| serde_json::from_str::<Value>(&policies[name]).unwrap()["Statement"][0]["Condition"].clone();
+    assert_eq!(policies.len(), 3);
+    assert!(denied("daypass-revoked-sessions").get("StringEquals").is_none());
+    for identity in ["stolen", "other"] {
+        assert_eq!(denied(&format!("daypass-revoked-sessions-of-{identity}"))["StringEquals"]["aws:SourceIdentity"], json!(identity));
+    }
+}
+
 #[tokio::test]
 async fn all_sessions_that_began_before_can_be_ended_and_that_undone() {
     let server = server(json!({ "reuse_window": "5m" })).await;
@@ -130,14 +147,16 @@ async fn all_sessions_that_began_before_can_be_ended_and_that_undone() {
     let answer = server.put("aws/revoke-sessions/r", json!({ "source_identity": "acme.app" })).await.ok();
     assert_eq!(answer["data"]["role_arn"], json!(NEAR));
     let policies = server.aws().role_policies("near");
-    let policy: Value = serde_json::from_str(&policies["daypass-revoked-sessions"]).unwrap();
+    let policy: Value = serde_json::from_str(&policies["daypass-revoked-sessions-of-acme.app"]).unwrap();
     assert_eq!(policy["Statement"][0]["Effect"], json!("Deny"));
     assert_eq!(policy["Statement"][0]["Condition"]["StringEquals"]["aws:SourceIdentity"], json!("acme.app"));
     assert!(policy["Statement"][0]["Condition"]["DateLessThan"]["aws:TokenIssueTime"].as_str().unwrap().starts_with("2026-01-02T03:04:"));
     assert_ne!(server.get("aws/sts/r").await.ok().text("/data/access_key"), before, "a kept credential would be dead");
-    for _ in 0..2 {
-        server.delete("aws/revoke-sessions/r").await.ok();
-    }
+    assert!(server.put("aws/revoke-sessions/r", json!({ "source_identity": "acme*" })).await.refused(400).contains("cannot be one"));
+    let undone = server.delete("aws/revoke-sessions/r").await.ok();
+    assert!(undone["warnings"][0].as_str().unwrap().contains("nothing was undone"), "{}", undone.body);
+    assert_eq!(server.aws().role_policies("near").len(), 1);
+    server.delete("aws/revoke-sessions/r?source_identity=acme.app").await.ok();
     assert!(server.aws().role_policies("near").is_empty());
 
     server.put("aws/roles/r", json!({ "role_arns": FAR })).await.ok();

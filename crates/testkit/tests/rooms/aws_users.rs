@@ -1,6 +1,6 @@
 //! IAM users: made for a lease and deleted with it, whatever happens in between; and users whose keys are rotated.
 
-use daypass_aws::{Holding, Made};
+use daypass_aws::{Gate, Holding, Identity, Made};
 use daypass_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
 
@@ -174,6 +174,125 @@ async fn a_user_that_somebody_else_deleted_is_as_good_as_revoked_once_iam_has_se
     server.seconds(61).await;
     server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
     assert_eq!(server.put("sys/leases/lookup", json!({ "lease_id": lease })).await.refused(400), "invalid lease");
+}
+
+fn account(server: &TestServer, account: &str) {
+    let (arn, user_id) = (format!("arn:aws:iam::{account}:user/root"), "AIDAROOT".to_owned());
+    server.aws().set_identity(Ok(Identity { account: account.to_owned(), arn, user_id }));
+}
+
+/// Story: config/root was pointed at another account. There the user was not found, so its lease ended as revoked, and its key lived on.
+#[tokio::test]
+async fn a_user_of_another_account_is_not_taken_for_deleted() {
+    let server = server().await;
+    let lease = minted(&server).await.lease();
+    let user = only_user(&server);
+    server.seconds(61).await;
+    let root = json!({ "access_key": "AKIAOTHER", "secret_key": "other-secret" });
+    let warned = server.put("aws/config/root", root).await.ok();
+    assert!(warned["warnings"][0].as_str().unwrap().contains("leased still"), "{}", warned.body);
+    account(&server, "222222222222");
+    server.aws().remove_user(&user);
+    let refusal = server.put("sys/leases/revoke", json!({ "lease_id": lease })).await;
+    assert!(refusal.refused(400).contains("was made in account 123456789012, and config/root leads to account 222222222222 now"));
+    server.put("sys/leases/lookup", json!({ "lease_id": lease })).await.ok();
+    account(&server, "123456789012");
+    server.aws().add_user(&user);
+    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
+    assert!(server.aws().users().is_empty());
+}
+
+/// A server whose users have the same name each time.
+async fn without_chance() -> TestServer {
+    let server = server().await;
+    server.put("aws/config/root", json!({ "username_template": "{{ .PolicyName }}" })).await.ok();
+    server
+}
+
+/// Story: AWS did not answer CreateUser, so a note said that the user of this name is nobody's. It was that of a build which had asked before.
+#[tokio::test]
+async fn the_note_of_an_attempt_that_failed_costs_nobody_the_user_of_that_name() {
+    let server = without_chance().await;
+    let lease = minted(&server).await.lease();
+    server.seconds(100).await;
+    server.aws().fail("CreateUser", "ServiceFailure", 500);
+    assert!(server.get("aws/creds/ci").await.status >= 400);
+    minutes(&server, NOTE_AGE / 60 + 1).await;
+    assert_eq!(only_user(&server), "ci");
+    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
+    assert!(server.aws().users().is_empty());
+}
+
+/// Story: the server had no right to GetUser. So it did not know how old a user was, and deleted somebody's.
+#[tokio::test]
+async fn what_cannot_be_looked_at_is_not_deleted() {
+    let server = without_chance().await;
+    server.aws().add_user("ci");
+    server.seconds(600).await;
+    server.aws().fail("CreateUser", "ServiceFailure", 500);
+    server.aws().fail_often("GetUser", "AccessDenied", 403, 100);
+    assert!(server.get("aws/creds/ci").await.status >= 400);
+    minutes(&server, NOTE_AGE / 60 + 1).await;
+    assert_eq!(only_user(&server), "ci");
+    let parked = server.get("aws/config/parked-users/ci").await.ok().text("/data/last_error");
+    assert!(parked.contains("before it is deleted: AccessDenied"), "{parked}");
+    server.aws().forgive();
+    server.put("aws/config/parked-users/ci", Value::Null).await.ok();
+    assert_eq!(only_user(&server), "ci");
+    assert_eq!(server.get("aws/config/parked-users/ci").await.status, 404);
+}
+
+/// Story: the mount was removed while a user was being made; AWS made it afterwards, for nobody.
+#[tokio::test]
+async fn a_mount_is_removed_only_after_the_requests_that_came_before() {
+    let server = server().await;
+    server.aws().guard(|action| if action == "CreateAccessKey" { Gate::DieBefore } else { Gate::Open });
+    let (minted, (), ()) = tokio::join!(
+        server.get("aws/creds/ci").into_future(),
+        async {
+            tokio::task::yield_now().await;
+            only_user(&server);
+            server.delete("sys/mounts/aws").await.ok();
+            assert!(server.aws().users().is_empty());
+        },
+        async {
+            server.seconds(60).await;
+            only_user(&server);
+            server.seconds(31).await;
+            server.seconds(5).await;
+        }
+    );
+    assert!(minted.refused(500).contains("context deadline exceeded"), "{}", minted.body);
+    assert_eq!(server.get("aws/creds/ci").await.status, 404);
+}
+
+/// Story: the note of a user that was taken back stayed, and later cost the next one of that name its life.
+#[tokio::test]
+async fn a_user_that_is_taken_back_at_once_leaves_no_note() {
+    let server = without_chance().await;
+    let before = server.keys().await;
+    let token = server.token(json!({ "policies": ["root"], "num_uses": 1 })).await;
+    assert!(server.get("aws/creds/ci").token(&token).await.refused(400).contains("one use left"));
+    assert_eq!(server.keys().await, before);
+}
+
+/// Story: a lease that was lent to a batch token was renewed far beyond the end of that token.
+#[tokio::test]
+async fn a_renewal_does_not_outlive_the_batch_token_that_the_user_was_lent() {
+    let server = server().await;
+    server.put("sys/policies/acl/up", json!({ "policy": r#"path "*" { capabilities = ["read", "update"] }"# })).await.ok();
+    for orphan in [true, false] {
+        let body = json!({ "type": "batch", "ttl": "10m", "policies": ["up"], "no_parent": orphan });
+        let token = server.put("auth/token/create", body).await.ok().token();
+        let made = server.get("aws/creds/ci").token(&token).await.ok();
+        assert_eq!(made.number("/lease_duration"), 600);
+        server.seconds(60).await;
+        let renewed = server.put("sys/leases/renew", json!({ "lease_id": made.lease(), "increment": "1h" })).await.ok();
+        assert_eq!(renewed.number("/lease_duration"), 540, "orphan: {orphan}");
+        assert!(renewed["warnings"][0].as_str().unwrap().contains("capped"), "{}", renewed.body);
+        server.seconds(541).await;
+        assert!(server.aws().users().is_empty());
+    }
 }
 
 #[tokio::test]

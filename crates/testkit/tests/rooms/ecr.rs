@@ -58,6 +58,18 @@ async fn one_login_serves_until_too_little_of_it_is_left() {
     assert!(server.get("ecr/creds/app?min_ttl=12h").await.refused(400).contains("over the limit of 39600s"));
 }
 
+/// Story: with a min_ttl of zero a login that was over was handed out for ever.
+#[tokio::test]
+async fn a_login_that_is_over_is_never_handed_out() {
+    let server = ecr().await;
+    server.put("ecr/roles/app", json!({ "min_ttl": 0 })).await.ok();
+    for _ in 0..2 {
+        assert_eq!(server.get("ecr/creds/app").await.ok().number("/data/ttl"), 43_200);
+        server.seconds(43_200).await;
+    }
+    assert_eq!(calls(&server), (2, 2));
+}
+
 #[tokio::test]
 async fn a_thousand_readers_at_once_make_one_call_and_share_its_failure_too() {
     let server = ecr().await;

@@ -186,7 +186,8 @@ async fn renew(sys: Arc<Sys>, cx: Cx, params: LeaseParams) -> Result<Reply> {
     if held.row.irrevocable() {
         return Err(Error::bad_request("lease is expired and has failed previous revocation attempts"));
     }
-    if !held.row.renewable {
+    // One that hangs on nothing and has no cap is of old: its batch token may be over.
+    if !held.row.renewable || held.row.token.is_none() && held.row.cap.is_none() {
         return Err(Error::bad_request("lease is not renewable"));
     }
     let granted = ask_engine(&inner, &unsealed, &mut held, params.increment, now).await?;
@@ -227,7 +228,7 @@ async fn ask_engine(
         mount_max: live.mount.max_lease_ttl,
         ttl: renewal.terms.ttl,
         max_ttl: renewal.terms.max_ttl,
-        explicit_max: Seconds::ZERO,
+        explicit_max: held.row.cap.map_or(Seconds::ZERO, |cap| Seconds::from(cap.since(held.row.issued))),
         period: renewal.period,
         increment,
     };

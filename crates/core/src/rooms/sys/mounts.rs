@@ -4,6 +4,8 @@
 //! leases and tokens are revoked and its data goes, then its row.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result};
 use serde_json::{Map, Value};
@@ -212,6 +214,7 @@ async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &Moun
     if !stored_rows(unsealed).await?.iter().any(|stored| stored.uuid == row.uuid) {
         return Ok(());
     }
+    drain(inner, unsealed, row).await;
     revoke::prefix(inner, unsealed, &row.path, false).await?;
     if let Some(live) = unsealed.table.load_full().by_accessor(&row.accessor) {
         let request = daypass_sdk::Request {
@@ -232,6 +235,20 @@ async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &Moun
     inner.change_mounts(unsealed, change).await
 }
 
+/// Waits for the requests that came to a mount before it was closed: what they make would be nobody's.
+async fn drain(inner: &Arc<Inner>, unsealed: &Unsealed, row: &MountRow) {
+    let limit = inner.settings.limits.request_seconds.duration() + DRAIN_SLACK;
+    let began = inner.clock.elapsed();
+    let busy = || unsealed.table.load_full().by_accessor(&row.accessor).is_some_and(|live| live.requests.load(Ordering::Acquire) > 0);
+    while busy() {
+        if inner.clock.elapsed().saturating_sub(began) > limit {
+            tracing::warn!(mount = %row.path, "a request to a mount that is being removed does not end; what it makes may be left beyond the server");
+            return;
+        }
+        inner.clock.sleep(DRAIN_LOOK).await;
+    }
+}
+
 async fn stored_rows(unsealed: &Unsealed) -> Result<Vec<MountRow>> {
     let key = crate::node::core_key("mounts");
     Ok(unsealed.rows.get_json::<Vec<MountRow>>(&key).await?.map(|(rows, _)| rows).unwrap_or_default())
@@ -247,6 +264,10 @@ pub(super) fn protected(path: &str) -> bool {
     PROTECTED.iter().any(|prefix| path.starts_with(prefix))
 }
 
+/// How often is looked whether the last request of a mount has ended,
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// and how much longer than a request may run.
+const DRAIN_SLACK: Duration = Duration::from_secs(5);
 const PROTECTED: [&str; 5] = ["audit/", "auth/", "cubbyhole/", "identity/", "sys/"];
 const UNTUNABLE: [&str; 4] = ["audit/", "cubbyhole/", "identity/", "sys/"];
 /// Types of which there is one mount, made at init.

@@ -10,7 +10,7 @@ use daypass_sdk::{Cx, Error, Result};
 use serde_json::Value;
 
 use super::names;
-use super::role::Role;
+use super::role::{CredentialType, Role};
 use super::template::{Claims, Facts, Quote, Template};
 use super::text::quoted;
 
@@ -52,6 +52,11 @@ impl<'a> Attribution<'a> {
             self.arn("role_arn_pattern", &ours.role_arn_pattern).map(drop),
         ];
         filled.extend(role.iam_role_arns.iter().map(|arn| self.arn("role_arns", arn).map(drop)));
+        if role.policy_document.contains("{{") && role.credential_types.iter().any(|kind| *kind != CredentialType::AssumedRole) {
+            filled.push(Err(Error::bad_request(
+                "policy_document has {{...}}, which is filled in for credential_type assumed_role alone: AWS would get the braces as they are",
+            )));
+        }
         filled.into_iter().filter_map(Result::err).map(|error| error.message).collect()
     }
 

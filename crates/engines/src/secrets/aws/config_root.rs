@@ -11,12 +11,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::aws_keys::notes;
 use crate::aws_keys::own::OwnKey;
 use crate::aws_keys::schedule::Wanted;
 use crate::secrets::federation::{self, Federation};
 
 use super::names::{self, DEFAULT_TEMPLATE};
-use super::{Aws, rotate_root};
+use super::{Aws, rotate_root, users};
 
 pub(super) const KEY: &str = "config/root";
 /// Most fallback endpoints.
@@ -243,6 +244,11 @@ async fn write_root(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<Reply> {
     }
     let mut warnings = names::check(&cx, &config.username_template)?;
     warnings.extend(config.doubts(&cx).await);
+    if old.as_ref() != config.target(&cx).ok().as_ref() {
+        // What failed attempts left is in the account that is reached now.
+        notes::settle(&*engine, &cx).await?;
+        warnings.extend(users::left_behind(&cx).await?);
+    }
     let changes = daypass_sdk::Changes::new().unchanged(KEY, read.as_ref()).put_json(KEY, &config)?;
     cx.store.commit(changes).await?;
     if let Some(old) = old {

@@ -9,7 +9,7 @@ use crate::secrets::at_aws::upstream;
 use super::text::quoted;
 
 /// Adds what the groups may do to a session policy and its managed policies. Errors: `Upstream` when IAM does not tell;
-/// `Failed` when a policy is no JSON.
+/// `Failed` when a policy is no JSON; `BadRequest` when nothing comes of it: a session without a policy may do all that its IAM role may.
 pub(super) async fn extend(
     aws: &dyn Aws,
     call: Call<'_>,
@@ -32,6 +32,13 @@ pub(super) async fn extend(
     }
     documents.extend(policy.take());
     *policy = combined(&documents)?;
+    if policy.is_none() && policy_arns.is_empty() {
+        let names: Vec<String> = groups.iter().map(|group| quoted(group)).collect();
+        return Err(Error::bad_request(format!(
+            "iam_groups {} have no policies, so that the credential would not be limited at all: give a group a policy, or take iam_groups off the role",
+            names.join(", ")
+        )));
+    }
     Ok(())
 }
 

@@ -1,13 +1,14 @@
 //! `revoke-sessions/<role>`: the kill switch. AWS has no way to take one STS credential back; a policy on the IAM role can deny everything to
 //! the sessions that began before now.
 //!
-//! Only where the role allows it (`allow_revoke_sessions`). The policy is an inline one with a name of its own; deleting it, by DELETE here
-//! or by hand, undoes it. Sessions that are minted later are not touched.
+//! Only where the role allows it (`allow_revoke_sessions`). The policy is an inline one; there is one for all sessions and one for each source
+//! identity, so that a revocation never takes the place of another one. Deleting it, by DELETE here or by hand, undoes it. Sessions that are
+//! minted later are not touched.
 
 use std::sync::Arc;
 
 use daypass_aws::{AssumeRole, Call, ErrorKind, RolePolicy, Target};
-use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Result, Seconds};
+use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,8 +23,10 @@ use super::names;
 use super::text::quoted;
 use crate::secrets::arn;
 
-/// Name of the inline policy.
+/// Name of the inline policy for all sessions; those for source identities begin with it.
 const POLICY: &str = "daypass-revoked-sessions";
+/// Longest source identity that AWS takes.
+const IDENTITY_SIZE_MAX: usize = 64;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
     vec![
@@ -49,28 +52,49 @@ struct Params {
 }
 
 async fn revoke(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> {
+    let name = params.policy()?;
     let (target, iam_role) = ready(&engine, &cx, &params).await?;
     let before = cx.clock.now();
     let document = documents::sessions_over(&before.to_string(), &params.source_identity);
-    let policy = RolePolicy { role: role_name(&iam_role).to_owned(), name: POLICY.to_owned(), document: document.to_string() };
+    let policy = RolePolicy { role: role_name(&iam_role).to_owned(), name: name.clone(), document: document.to_string() };
     let call = Call { target: &target, deadline: deadline(&cx) };
     engine
         .aws
         .put_role_policy(call, &policy)
         .await
-        .map_err(|error| upstream(format!("Error putting the policy {POLICY} on {iam_role}: {}", error.sdk_text()), error))?;
+        .map_err(|error| upstream(format!("Error putting the policy {name} on {iam_role}: {}", error.sdk_text()), error))?;
     // What is kept for other callers would be handed out dead.
     engine.kept.clear();
-    Ok(Json(json!({ "role_arn": iam_role, "policy_name": POLICY, "sessions_before": before, "source_identity": params.source_identity })))
+    Ok(Json(json!({ "role_arn": iam_role, "policy_name": name, "sessions_before": before, "source_identity": params.source_identity })))
 }
 
-async fn undo(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<()> {
+async fn undo(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Reply> {
+    let name = params.policy()?;
     let (target, iam_role) = ready(&engine, &cx, &params).await?;
     let call = Call { target: &target, deadline: deadline(&cx) };
-    match engine.aws.delete_role_policy(call, role_name(&iam_role), POLICY).await {
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(upstream(format!("Error deleting the policy {POLICY} of {iam_role}: {}", error.sdk_text()), error)),
-        Ok(()) => Ok(()),
+    match engine.aws.delete_role_policy(call, role_name(&iam_role), &name).await {
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(Reply::nothing().warn(format!(
+            "{iam_role} has no policy {name}: nothing was undone. What was ended for one source identity is undone for that one (source_identity)"
+        ))),
+        Err(error) => Err(upstream(format!("Error deleting the policy {name} of {iam_role}: {}", error.sdk_text()), error)),
+        Ok(()) => Ok(Reply::nothing()),
+    }
+}
+
+impl Params {
+    /// The name of the policy. Errors: `BadRequest` for what cannot be a source identity.
+    fn policy(&self) -> Result<String> {
+        let identity = self.source_identity.as_str();
+        if identity.is_empty() {
+            return Ok(POLICY.to_owned());
+        }
+        if identity != names::safe(identity) || identity.len() > IDENTITY_SIZE_MAX {
+            return Err(Error::bad_request(format!(
+                "source_identity {} cannot be one: AWS takes up to {IDENTITY_SIZE_MAX} letters, digits and +=,.@_-",
+                quoted(identity)
+            )));
+        }
+        Ok(format!("{POLICY}-of-{identity}"))
     }
 }
 
@@ -116,6 +140,7 @@ fn role_name(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or_default()
 }
 
-const HELP: &str = "Puts the inline policy daypass-revoked-sessions on the IAM role: a deny for all sessions that began before now, or for those of one
-source identity. It takes seconds until AWS has spread it. Later sessions work; builds that hold an earlier one fail. The server, or the role
-in revoke_role_arn, needs iam:PutRolePolicy and iam:DeleteRolePolicy on the IAM role. DELETE takes the policy off again.";
+const HELP: &str = "Puts the inline policy daypass-revoked-sessions on the IAM role: a deny for all sessions that began before now; or, for those of one
+source identity, daypass-revoked-sessions-of-<identity>. It takes seconds until AWS has spread it. Later sessions work; builds that hold an earlier one fail. The server, or the role
+in revoke_role_arn, needs iam:PutRolePolicy and iam:DeleteRolePolicy on the IAM role. DELETE takes the policy off again, with source_identity
+that of the one identity.";

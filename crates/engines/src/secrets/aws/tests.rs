@@ -356,6 +356,28 @@ async fn groups_become_session_policies() {
     assert_eq!(policy["Statement"][1]["Action"], "s3:*");
 }
 
+/// Story: the last policy was taken off a group to stop its builds, and from then on they could do all that the IAM role may.
+#[tokio::test]
+async fn groups_without_policies_limit_nothing_and_so_give_nothing() {
+    let (bench, aws) = with_role(json!({"credential_type": "assumed_role", "role_arns": ROLE, "iam_groups": "builders"})).await;
+    aws.add_group("builders", FakeGroup::default());
+    let answer = bench.call("GET", "sts/one", Value::Null).await;
+    assert_eq!(answer.status, 400);
+    assert!(error(&answer).contains("iam_groups \"builders\" have no policies"), "{answer:?}");
+    assert!(!aws.made().iter().any(|made| matches!(made, Made::AssumeRole(..))));
+}
+
+#[tokio::test]
+async fn a_policy_that_nobody_fills_in_is_refused() {
+    let bench = bench().0;
+    let policy = r#"{"Statement":{"Effect":"Deny","Action":"*","NotResource":"arn:aws:s3:::x/{{ .Claims.team }}/*"}}"#;
+    for kind in ["iam_user", "federation_token"] {
+        let answer = bench.call("PUT", "roles/one", json!({ "credential_type": kind, "policy_document": policy })).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(error(&answer).contains("filled in for credential_type assumed_role alone"), "{answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn groups_are_enough_for_a_federated_user() {
     let (bench, aws) = with_role(json!({"credential_type": "federation_token", "iam_groups": "builders"})).await;

@@ -1,7 +1,9 @@
 //! IAM users made for a lease, and taken apart when it ends.
 //!
 //! A note ([`crate::aws_keys::notes`]) is stored before AWS is asked for anything, and goes in the commit that stores the lease. What dies in
-//! between leaves the note, and the regular work deletes the user that it names.
+//! between leaves the note, and the regular work deletes the user that it names. The same commit makes the row `users/<name>`, which says that
+//! the user of this name is somebody's: a template without chance in it gives the same name again, and the note of an attempt that failed must
+//! not cost a build its user.
 
 use std::sync::Arc;
 
@@ -22,6 +24,8 @@ use super::names::{self, Use};
 use super::role::Role;
 use super::text::quoted;
 
+/// Rows of users that leases hold.
+const USERS: &str = "users/";
 /// Clocks of AWS and of this machine differ by less.
 const SKEW: Seconds = Seconds(300);
 /// IAM is eventually consistent: a user this young that is not found may still appear.
@@ -33,41 +37,55 @@ struct Made {
     username: String,
     /// When AWS was first asked for it.
     at: Timestamp,
+    /// The account that it is in; empty in leases of old.
+    #[serde(default)]
+    account: String,
 }
 
 /// Makes a user with a key. Errors: `Upstream` with Vault's words for the step that AWS refused.
 pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfig, name: &str) -> Result<Reply> {
     let target = config.target(cx)?;
     let terms = terms(cx).await?;
-    let made = Made { username: names::generate(cx, &config.username_template, name, Use::Iam)?, at: cx.clock.now() };
-    let note = notes::begin(cx, &Note::user(cx, &made.username)).await?;
+    let username = names::generate(cx, &config.username_template, name, Use::Iam)?;
+    let mut made = Made { username, at: cx.clock.now(), account: String::new() };
+    let note = notes::begin(cx, &Note { at: made.at, ..Note::user(cx, &made.username) }).await?;
     let call = Call { target: &target, deadline: deadline(cx) };
-    let key = match make(engine, call, role, &made, name).await {
+    let key = match make(engine, call, role, &mut made, name).await {
         Ok(key) => key,
-        Err(Failed { error, exists }) => {
-            give_up(engine, cx, &target, &made, &note, exists).await;
+        Err(Failed { error, user }) => {
+            give_up(engine, cx, &target, &made, &note, user).await;
             return Err(error);
         }
     };
+    let row = user_row(&made.username);
     let data = json!({ "access_key": key.id, "secret_key": reveal(&key.secret), "session_token": Value::Null });
     let leased = Leased::stored(data, terms, &made)
         .fact("access_key_id", key.id)
         .fact("credential_type", "iam_user")
         .fact("user_name", &made.username)
-        .also(Changes::new().expect(&note, Expect::Version(1)).delete(&note));
+        .also(Changes::new().expect(&note, Expect::Version(1)).delete(&note).put_json(&row, &made)?);
     Ok(leased.into())
 }
 
-/// A step that failed, and whether the user exists or may exist.
+/// A step that failed, and what became of the user.
 struct Failed {
     error: Error,
-    exists: bool,
+    user: Fate,
 }
 
-async fn make(engine: &Aws, call: Call<'_>, role: &Role, made: &Made, role_name: &str) -> Result<AccessKey, Failed> {
-    let failed = |doing: &str, error: AwsError, exists: bool| {
+/// Whether a user was made by the request at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Made,
+    NotMade,
+    /// AWS did not answer.
+    Unknown,
+}
+
+async fn make(engine: &Aws, call: Call<'_>, role: &Role, made: &mut Made, role_name: &str) -> Result<AccessKey, Failed> {
+    let failed = |doing: &str, error: AwsError, user: Fate| {
         let error = upstream(format!("{doing}: {}", error.sdk_text()), error);
-        Failed { error, exists }
+        Failed { error, user }
     };
     let user = NewUser {
         name: made.username.clone(),
@@ -75,20 +93,21 @@ async fn make(engine: &Aws, call: Call<'_>, role: &Role, made: &Made, role_name:
         permissions_boundary: (!role.permissions_boundary_arn.is_empty()).then(|| role.permissions_boundary_arn.clone()),
         tags: role.iam_tags.clone(),
     };
-    engine.aws.create_user(call, &user).await.map_err(|error| {
-        let exists = !keys::was_not_done(&error);
-        failed("Error creating IAM user", error, exists)
+    let created = engine.aws.create_user(call, &user).await.map_err(|error| {
+        let fate = if keys::was_not_done(&error) { Fate::NotMade } else { Fate::Unknown };
+        failed("Error creating IAM user", error, fate)
     })?;
+    made.account = created.account;
     for grant in grants(role, role_name) {
         let doing = match &grant {
             UserGrant::Group(_) => "Error adding user to group",
             UserGrant::Inline(..) => "Error putting user policy",
             UserGrant::Managed(_) => "Error attaching user policy",
         };
-        engine.aws.grant_user(call, &made.username, &grant).await.map_err(|error| failed(doing, error, true))?;
+        engine.aws.grant_user(call, &made.username, &grant).await.map_err(|error| failed(doing, error, Fate::Made))?;
     }
     let key = engine.aws.create_access_key(call, &made.username).await;
-    key.map_err(|error| failed("Error creating access keys", error, true))
+    key.map_err(|error| failed("Error creating access keys", error, Fate::Made))
 }
 
 /// What the role gives its users, in the order in which Vault gives it.
@@ -102,12 +121,29 @@ fn grants(role: &Role, role_name: &str) -> Vec<UserGrant> {
 }
 
 /// Undoes at once what can be undone; what cannot is left to the regular work, by the note.
-async fn give_up(engine: &Aws, cx: &Cx, target: &Target, made: &Made, note: &str, exists: bool) {
+async fn give_up(engine: &Aws, cx: &Cx, target: &Target, made: &Made, note: &str, user: Fate) {
     let call = Call { target, deadline: UNDO_PATIENCE };
-    let gone = if exists { unmake(engine, call, &made.username, made.at).await.is_ok_and(|found| found == Found::Deleted) } else { true };
+    let gone = match user {
+        Fate::Made => dismantle(engine, call, &made.username).await.is_ok_and(|found| found == Found::Deleted),
+        Fate::NotMade => true,
+        Fate::Unknown => unmake(engine, cx, call, &made.username, made.at).await.is_ok_and(|found| found == Found::Deleted),
+    };
     if gone {
         notes::clear(cx, note).await;
     }
+}
+
+/// The row that says whose the user of a name is.
+fn user_row(username: &str) -> String {
+    format!("{USERS}{username}")
+}
+
+/// A warning for whoever changes how AWS is reached while leases hold IAM users.
+pub(super) async fn left_behind(cx: &Cx) -> Result<Option<String>> {
+    let leased = !cx.store.list_page(USERS, None, 1).await?.is_empty();
+    Ok(leased.then(|| {
+        "IAM users that were made before are leased still: they are deleted as config/root says then, so it has to lead to their account".to_owned()
+    }))
 }
 
 /// Whether there was anything to delete.
@@ -162,18 +198,50 @@ fn done(removed: Result<(), AwsError>) -> Result<(), AwsError> {
 pub(super) async fn revoke(engine: Arc<Aws>, cx: Cx, lease: LeaseInfo) -> Result<()> {
     let made: Made = serde_json::from_value(lease.internal)
         .map_err(|error| Error::internal("what is stored with the lease of an IAM user is not readable").because(error))?;
+    let row = user_row(&made.username);
+    let holder: Option<Made> = cx.store.get_json(&row).await?;
+    if holder.as_ref().is_some_and(|holder| holder.at != made.at) {
+        tracing::warn!(user = %made.username, "the IAM user of this name was made for another lease since: it is left alone");
+        return Ok(());
+    }
+    if holder.is_some()
+        && let Err(error) = cx.store.delete(&row).await
+    {
+        // The user has to go all the same.
+        tracing::warn!(user = %made.username, %error, "a row that says that an IAM user is leased could not be removed; it goes with the mount");
+    }
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(&cx)?;
     let call = Call { target: &target, deadline: deadline(&cx) };
     match dismantle(&engine, call, &made.username).await {
-        Ok(Found::Nothing) if Seconds::from(cx.clock.now().since(made.at)) < SETTLED => Err(Error::failed(format!(
+        Ok(Found::Nothing) => truly_gone(&engine, &cx, call, &made).await,
+        Ok(Found::Deleted) => Ok(()),
+        Err(error) => Err(failed(&made.username, error)),
+    }
+}
+
+/// Whether a leased user that is not found is gone. Errors: when it may still appear, or is in an account that is not the one asked.
+async fn truly_gone(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made) -> Result<()> {
+    if Seconds::from(cx.clock.now().since(made.at)) < SETTLED {
+        return Err(Error::failed(format!(
             "IAM user {} was made less than {} s ago and is not found at AWS yet; it is looked for again",
             quoted(&made.username),
             SETTLED.0
-        ))),
-        Ok(_) => Ok(()),
-        Err(error) => Err(failed(&made.username, error)),
+        )));
     }
+    if made.account.is_empty() {
+        return Ok(());
+    }
+    let asked = engine.aws.get_caller_identity(call).await.map_err(|error| failed(&made.username, error))?.account;
+    if asked == made.account {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "IAM user {} was made in account {}, and config/root leads to account {asked} now: let it lead there again, or delete the user \
+         there and revoke its lease with force",
+        quoted(&made.username),
+        made.account
+    )))
 }
 
 /// The lifetime of `config/lease`, as it is now.
@@ -192,19 +260,34 @@ pub(super) async fn undo(engine: &Aws, cx: &Cx, note: &Note) -> Result<()> {
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(cx)?;
     let call = Call { target: &target, deadline: UNDO_PATIENCE };
-    unmake(engine, call, &note.username, note.at).await.map(drop).map_err(|error| failed(&note.username, error))
+    match unmake(engine, cx, call, &note.username, note.at).await? {
+        // A call that its caller gave up may still be on its way.
+        Found::Nothing if Seconds::from(cx.clock.now().since(note.at)) < SETTLED => Err(Error::failed(format!(
+            "IAM user {} was asked for less than {} s ago and is not found at AWS; it is looked for again",
+            quoted(&note.username),
+            SETTLED.0
+        ))),
+        _ => Ok(()),
+    }
 }
 
-/// Takes a user apart that was made after `at`. A template without chance in it gives the same name twice: the user that was there before
-/// is somebody's.
-async fn unmake(engine: &Aws, call: Call<'_>, username: &str, at: Timestamp) -> Result<Found, AwsError> {
-    if let Ok(user) = engine.aws.get_user(call, Some(username)).await
-        && user.created + SKEW < at
-    {
-        tracing::warn!(user = %username, "this IAM user is older than the request that was to make it: it is left alone");
+/// Takes a user apart that may have been made at `at` for nobody. One that a lease holds, or that is older, is somebody's; so it has to be
+/// known how old it is.
+async fn unmake(engine: &Aws, cx: &Cx, call: Call<'_>, username: &str, at: Timestamp) -> Result<Found> {
+    if cx.store.get(&user_row(username)).await?.is_some() {
         return Ok(Found::Deleted);
     }
-    dismantle(engine, call, username).await
+    match engine.aws.get_user(call, Some(username)).await {
+        Ok(user) if user.created + SKEW < at => {
+            tracing::warn!(user = %username, "this IAM user is older than the request that was to make it: it is left alone");
+            Ok(Found::Deleted)
+        }
+        Ok(_) => dismantle(engine, call, username).await.map_err(|error| failed(username, error)),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) => {
+            Err(upstream(format!("Error reading IAM user {} before it is deleted: {}", quoted(username), error.sdk_text()), error))
+        }
+    }
 }
 
 fn failed(username: &str, error: AwsError) -> Error {

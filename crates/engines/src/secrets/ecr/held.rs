@@ -71,7 +71,7 @@ impl Held {
         let mut state = slot.state.lock().await;
         if let Some((plan, logins)) = &state.good
             && plan == want.plan
-            && end_of(logins).is_some_and(|end| end.since(want.now) >= want.at_least.duration())
+            && end_of(logins).is_some_and(|end| end > want.now && end.since(want.now) >= want.at_least.duration())
         {
             return Ok(Arc::clone(logins));
         }
