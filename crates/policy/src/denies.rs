@@ -37,8 +37,8 @@ struct Exact {
 #[derive(Debug, Clone)]
 struct Wild {
     folded: Segments,
-    /// Whether the pattern lost its final slash: it stands for bare paths alone then.
-    bare: bool,
+    /// The pattern with the final slash that it lost, if it did: it stands for bare paths alone then.
+    slashed: Option<Segments>,
     spelled: Segments,
     rule: Rule,
 }
@@ -63,9 +63,10 @@ impl Denies {
                 }
                 Class::Segments => {
                     let without = Some(bare(&folded)).filter(|bare| bare.len() < folded.len());
-                    for (pattern, is_bare) in [(folded.as_str(), false)].into_iter().chain(without.map(|bare| (bare, true))) {
+                    for pattern in [folded.as_str()].into_iter().chain(without) {
+                        let slashed = (pattern.len() < folded.len()).then(|| Segments::new(&folded));
                         let (spelled, rule) = (Segments::new(&rule.pattern), rule.clone());
-                        let wild = Wild { folded: Segments::new(pattern), bare: is_bare, spelled, rule };
+                        let wild = Wild { folded: Segments::new(pattern), slashed, spelled, rule };
                         segments.entry(Segments::head(pattern).to_owned()).or_default().push(wild);
                     }
                 }
@@ -110,7 +111,8 @@ impl Denies {
 
     /// The same for a path without its final slash; what matches the whole path was weighed there.
     pub(crate) fn over_bare(&self, folded: &str, spelled: &str, best: Option<Best<'_>>) -> Option<&Rule> {
-        self.wild(bare(folded), spelled, best).find(|wild| !wild.folded.matches(folded)).map(|wild| &wild.rule)
+        let is_weighed = |wild: &Wild| wild.slashed.as_ref().unwrap_or(&wild.folded).matches(folded);
+        self.wild(bare(folded), spelled, best).find(|wild| !is_weighed(wild)).map(|wild| &wild.rule)
     }
 
     fn wild(&self, folded: &str, spelled: &str, best: Option<Best<'_>>) -> impl Iterator<Item = &Wild> {
@@ -120,7 +122,7 @@ impl Denies {
             // Beside a grant, one that matches to the letter has been weighed already, and lost by the alphabet.
             let lost = |rule: &Rule| !rule.permissions.capabilities.denies() && wild.spelled.matches(spelled);
             let beats = |(best, rule): Best<'_>| width > best.folded() || width == best.folded() && !lost(rule);
-            (is_bare || !wild.bare) && wild.folded.matches(folded) && best.is_none_or(beats)
+            (is_bare || wild.slashed.is_none()) && wild.folded.matches(folded) && best.is_none_or(beats)
         };
         self.segments.chain(folded).flatten().filter(counts)
     }

@@ -78,7 +78,10 @@ impl Acl {
             Some(winner) => {
                 let loser = |candidate: &Candidate<'a>| Loser {
                     rule: candidate.rule,
-                    because: winner.as_ref().map_or_else(|| "a deny counts for every spelling of what it denies".to_owned(), |winner| because(candidate, winner)),
+                    because: winner.as_ref().map_or_else(
+                        || "a deny counts for every spelling of what it denies".to_owned(),
+                        |winner| because(candidate, winner),
+                    ),
                 };
                 (winner.as_ref().map_or(FOLDED, |winner| winner.tier.found()), candidates.iter().map(loser).collect())
             }

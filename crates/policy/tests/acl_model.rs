@@ -425,5 +425,8 @@ fn compiled_policies_judge_as_the_rules_say() {
         panic!("{error}");
     }
     let (decided, allowed, folded) = (decided.get(), allowed.get(), folded.get());
-    assert!(decided > cases && allowed > cases / 10 && folded > cases / 20, "{decided} decided, {allowed} allowed, {folded} by folded denies");
+    assert!(
+        decided > cases && allowed > cases / 10 && folded > cases / 20,
+        "{decided} decided, {allowed} allowed, {folded} by folded denies"
+    );
 }

@@ -287,8 +287,9 @@ fn folding_a_deny_keeps_precedence() {
         ("kv/Team", "kv/team", List, "kv/team/", false),
         ("kv/Team/", "kv/team/", List, "kv/team/", false),
     ] {
-        let acl = acl(&[&format!("path {deny:?} {{ capabilities = [\"deny\"] }}\npath {grant:?} {{ capabilities = [\"read\", \"list\"] }}")
-            .replace("\\u{212a}", "\u{212a}")]);
+        let acl =
+            acl(&[&format!("path {deny:?} {{ capabilities = [\"deny\"] }}\npath {grant:?} {{ capabilities = [\"read\", \"list\"] }}")
+                .replace("\\u{212a}", "\u{212a}")]);
         assert_eq!(allows(&acl, operation, path), expected, "{deny} {grant} {operation:?} {path}");
     }
 }

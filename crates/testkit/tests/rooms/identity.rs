@@ -442,7 +442,7 @@ async fn values_that_could_widen_a_pattern_are_not_filled_in() {
         ("ma*", "kv/ref/main"),
         ("+", "kv/ref/other"),
         ("a/b", "kv/ref/a/b"),
-        ("a,b", "kv/ref/a,b"),
+        ("a,b", "kv/ref/a"),
         ("", "kv/ref/"),
         ("{{identity.entity.id}}", "kv/ref/{{identity.entity.id}}/x"),
     ] {
@@ -454,6 +454,31 @@ async fn values_that_could_widen_a_pattern_are_not_filled_in() {
     house.put(&format!("identity/entity/id/{entity}"), json!({ "name": "+", "metadata": { "team": "*" } })).await.ok();
     for path in ["kv/name/x", "kv/team/x", "kv/name/+", "kv/team/*"] {
         assert_eq!(house.may(&token, path).await, "deny", "{path}");
+    }
+}
+
+/// Story: a stanza that denies what is named after the caller's branch was left out for a branch called `fix/*`, and the deny fell away.
+#[tokio::test]
+async fn a_deny_does_not_fall_away_by_how_somebody_is_called() {
+    let house = House::open().await;
+    let denied = "{{identity.entity.aliases.ACCESSOR.metadata.ref}}".replace("ACCESSOR", &house.accessor);
+    let text = format!(
+        "path \"kv/*\" {{ capabilities = [\"read\"] }}\npath \"kv/ref/+/x\" {{ capabilities = [\"read\"] }}\n\
+         path \"kv/ref/{denied}/*\" {{ capabilities = [\"deny\"] }}"
+    );
+    house.policy("t", &text).await;
+    for (fact, path, expected) in [
+        ("main", "kv/ref/main/x", "deny"),
+        ("main", "kv/ref/other/x", "read"),
+        ("a,b", "kv/ref/a,b/x", "deny"),
+        ("a,b", "kv/ref/a/x", "read"),
+        ("fix/*", "kv/ref/fix/*/x", "deny"),
+        ("fix/*", "kv/ref/other/x", "deny"),
+        ("fix/*", "kv/open", "read"),
+        ("+", "kv/ref/other/x", "deny"),
+    ] {
+        let (token, _) = house.login(json!({ "name": "ann", "policies": "t", "facts": { "ref": fact } })).await;
+        assert_eq!(house.may(&token, path).await, expected, "{fact:?} {path}");
     }
 }
 
