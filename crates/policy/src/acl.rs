@@ -154,12 +154,13 @@ impl Acl {
         let path = path.trim_start_matches('/');
         let without = if operation == Operation::List { path.strip_suffix('/') } else { None };
         let exact = self.exact.get(path).or_else(|| without.and_then(|without| self.exact.get(without)));
-        let wild = if exact.is_none() { self.best_wildcard(path) } else { None };
-        let spelled = exact.or_else(|| self.decider(wild, without));
+        let best = |path| if exact.is_none() { self.best_wildcard(path) } else { None };
+        let (wild, wild_without) = (best(path), without.and_then(best));
+        let spelled = exact.or_else(|| decider(wild, wild_without));
         if self.denies.is_empty() || spelled.is_some_and(|rule| rule.permissions.capabilities.denies()) {
             return spelled;
         }
-        self.folded_deny(path, without, exact.is_some(), wild).or(spelled)
+        self.folded_deny(path, without.map(|without| (without, wild_without)), exact.is_some(), wild).or(spelled)
     }
 
     /// Whether `sudo` is among what may be done on a path; what else its rule demands of a request does not matter.
@@ -228,16 +229,9 @@ impl Acl {
         exact.chain(prefixes).chain(segments).chain(self.denies.barred())
     }
 
-    /// Of the best patterns with wildcards for a path and, for a list, for the path without its final slash, the one that decides.
-    fn decider<'a>(&'a self, wild: Option<Best<'a>>, without: Option<&str>) -> Option<&'a Rule> {
-        let (whole, without) = (wild.map(|(_, rule)| rule), without.and_then(|without| self.best_wildcard(without)).map(|(_, rule)| rule));
-        let deny = whole.filter(|rule| rule.permissions.capabilities.denies());
-        without.filter(|rule| deny.is_none() || rule.permissions.capabilities.denies()).or(whole)
-    }
-
     /// The deny that decides about a path because it is another spelling of what the deny is about. `wild` is the best pattern with
-    /// wildcards for the path as it is spelled.
-    fn folded_deny(&self, path: &str, without: Option<&str>, is_exact: bool, wild: Option<Best<'_>>) -> Option<&Rule> {
+    /// wildcards for the path as it is spelled; for a list, `without` is the path without its final slash and the best for that.
+    fn folded_deny(&self, path: &str, without: Option<(&str, Option<Best<'_>>)>, is_exact: bool, wild: Option<Best<'_>>) -> Option<&Rule> {
         let folded = Folded::new(path);
         let folded = folded.as_str();
         if let Some(rule) = self.denies.barring(folded) {
@@ -258,10 +252,14 @@ impl Acl {
         if spelled.len() == path.len() {
             return None;
         }
-        let wild = self.best_wildcard(spelled);
         match without {
-            Some(_) => self.denies.over(bare(folded), spelled, wild),
-            None => self.denies.over_bare(folded, spelled, wild),
+            Some((without, best)) if without == spelled => self.denies.over(bare(folded), spelled, best),
+            Some(_) => self.denies.over(bare(folded), spelled, self.best_wildcard(spelled)),
+            // Hardly ever is there such a deny at all.
+            None => self.denies.over_bare(folded, spelled, None).and_then(|_| {
+                let best = self.best_wildcard(spelled);
+                self.denies.over_bare(folded, spelled, best)
+            }),
         }
     }
 
@@ -289,6 +287,13 @@ impl Acl {
         let candidates = prefix.into_iter().chain(segments.map(|(segments, rule)| (segments.rank(), rule)));
         candidates.max_by(|(a, _), (b, _)| a.cmp(b))
     }
+}
+
+/// Of the best patterns with wildcards for a path and, for a list, for the path without its final slash, the one that decides.
+fn decider<'a>(whole: Option<Best<'a>>, without: Option<Best<'a>>) -> Option<&'a Rule> {
+    let (whole, without) = (whole.map(|(_, rule)| rule), without.map(|(_, rule)| rule));
+    let deny = whole.filter(|rule| rule.permissions.capabilities.denies());
+    without.filter(|rule| deny.is_none() || rule.permissions.capabilities.denies()).or(whole)
 }
 
 /// Why these permissions do not allow the request.

@@ -3,6 +3,7 @@
 //! Vault compared denies to the letter until CVE-2026-89322: `sys/policies/acl/Admin` was not what `sys/policies/acl/admin` denies, but it
 //! was the same policy to the handler. Precedence is as ever: what is granted more specifically than a deny stays granted.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::Permissions;
@@ -119,10 +120,14 @@ impl Denies {
         let is_bare = !folded.ends_with('/');
         let counts = move |wild: &&Wild| {
             let width = wild.folded.rank().folded();
-            // Beside a grant, one that matches to the letter has been weighed already, and lost by the alphabet.
-            let lost = |rule: &Rule| !rule.permissions.capabilities.denies() && wild.spelled.matches(spelled);
-            let beats = |(best, rule): Best<'_>| width > best.folded() || width == best.folded() && !lost(rule);
-            (is_bare || wild.slashed.is_none()) && wild.folded.matches(folded) && best.is_none_or(beats)
+            // Compared first: it is cheaper than matching.
+            let order = best.map(|(best, rule)| (width.cmp(best.folded()), rule));
+            if matches!(order, Some((Ordering::Less, _))) || (!is_bare && wild.slashed.is_some()) || !wild.folded.matches(folded) {
+                return false;
+            }
+            // Beside a grant as specific, one that matches to the letter has been weighed already, and lost by the alphabet.
+            let beside = order.filter(|(order, rule)| order.is_eq() && !rule.permissions.capabilities.denies());
+            beside.is_none() || !wild.spelled.matches(spelled)
         };
         self.segments.chain(folded).flatten().filter(counts)
     }
