@@ -14,7 +14,8 @@ use crate::stages::factor::{self, Proven};
 use crate::tokens::{self, AliasRef, Made, TokenRow};
 use crate::ttl::{self, Wish};
 
-/// Makes the token of a login whose factors are all proven. Errors: `Denied` from outside the bound networks, `Failed` for a root policy.
+/// Makes the token of a login whose factors are all proven. Errors: `Denied` from outside the bound networks, `Failed` for a root
+/// policy, `BadRequest` for one that the core keeps for its own.
 pub(crate) async fn make_token(inner: &Inner, unsealed: &Unsealed, remote: Option<IpAddr>, proven: Proven) -> Result<(Auth, Vec<String>)> {
     let Proven { login, owner, live, path, mut warnings, .. } = proven;
     // Whoever brings the second factor must be where the token is good, too.
@@ -24,6 +25,7 @@ pub(crate) async fn make_token(inner: &Inner, unsealed: &Unsealed, remote: Optio
     if policies.iter().any(|policy| policy == "root") {
         return Err(Error::failed("auth methods cannot create root tokens").bare());
     }
+    check_assignable(&policies)?;
     if !login.no_default_policy && !policies.iter().any(|policy| policy == "default") {
         policies.push("default".to_owned());
         policies.sort_unstable();
@@ -103,6 +105,14 @@ pub(crate) fn normal_policies(policies: &[String]) -> Vec<String> {
     out.sort_unstable();
     out.dedup();
     if out.iter().any(|name| name == "root") { vec!["root".to_owned()] } else { out }
+}
+
+/// No token is given what the core keeps for its own. Errors: `BadRequest` with Vault's text.
+pub(crate) fn check_assignable(policies: &[String]) -> Result<()> {
+    match policies.iter().find(|policy| matches!(policy.as_str(), "control-group" | "response-wrapping")) {
+        Some(kept) => Err(Error::bad_request(format!("cannot assign policy {kept:?}"))),
+        None => Ok(()),
+    }
 }
 
 /// The role's wish and the mount's word: a mount that says `service` or `batch` has the last one.

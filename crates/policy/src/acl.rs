@@ -6,8 +6,11 @@ use std::sync::Arc;
 use daypass_base::Seconds;
 use serde_json::{Map, Value, json};
 
+use crate::denies::{Best, Denies, bar};
+use crate::fold::{Folded, bare};
 use crate::parameters::{is_allowed, is_denied, lower};
 use crate::pattern::{Class, PrefixIndex, Rank, Segments, class};
+use crate::template::Filled;
 use crate::verdict::{Grant, Reason, Rule, Verdict};
 use crate::{Capabilities, Capability, Identity, Operation, Permissions, Policy};
 
@@ -56,6 +59,7 @@ pub struct Acl {
     prefixes: PrefixIndex<(Rank, Rule)>,
     /// Patterns with `+` segments by the text before the first of them; each list best first.
     segments: PrefixIndex<Vec<(Segments, Rule)>>,
+    denies: Denies,
 }
 
 impl Acl {
@@ -64,11 +68,25 @@ impl Acl {
     #[must_use]
     pub fn compile(policies: &[Arc<Policy>], identity: &Identity) -> Self {
         let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
+        let mut barred: BTreeMap<String, Rule> = BTreeMap::new();
         for policy in policies {
             for stanza in &policy.stanzas {
-                let Some(filled) = stanza.template.fill(identity) else { continue };
-                let pattern = filled.strip_prefix('/').unwrap_or(&filled);
                 let grant = Grant { policy: policy.name.clone(), capabilities: stanza.permissions.capabilities, line: stanza.line };
+                let filled = match stanza.template.fill(identity) {
+                    Filled::Pattern(filled) => filled,
+                    // What such a value would deny cannot be told: a deny must not fall away by how somebody is named.
+                    Filled::Unsafe { head } if stanza.permissions.capabilities.denies() => {
+                        let head = head.strip_prefix('/').unwrap_or(&head);
+                        if let Some(rule) = barred.get_mut(head) {
+                            rule.grants.push(grant);
+                        } else {
+                            barred.insert(head.to_owned(), bar(head, grant));
+                        }
+                        continue;
+                    }
+                    Filled::Unsafe { .. } | Filled::Missing => continue,
+                };
+                let pattern = filled.strip_prefix('/').unwrap_or(&filled);
                 if let Some(rule) = rules.get_mut(pattern) {
                     Arc::make_mut(&mut rule.permissions).merge(&stanza.permissions);
                     rule.grants.push(grant);
@@ -79,10 +97,11 @@ impl Acl {
                 }
             }
         }
-        Self::arrange(rules, policies.iter().any(|policy| policy.root))
+        let denies = Denies::new(rules.values(), barred);
+        Self::arrange(rules, denies, policies.iter().any(|policy| policy.root))
     }
 
-    fn arrange(rules: BTreeMap<String, Rule>, root: bool) -> Self {
+    fn arrange(rules: BTreeMap<String, Rule>, denies: Denies, root: bool) -> Self {
         let mut exact = Vec::new();
         // Sorted by themselves: without its `*` a pattern may sort elsewhere.
         let mut prefixes = BTreeMap::new();
@@ -100,7 +119,8 @@ impl Acl {
         for group in segments.values_mut() {
             group.sort_by(|(a, _), (b, _)| b.rank().cmp(a.rank()));
         }
-        Self { root, exact: PrefixIndex::new(exact), prefixes: PrefixIndex::new(prefixes), segments: PrefixIndex::new(segments) }
+        let (exact, prefixes, segments) = (PrefixIndex::new(exact), PrefixIndex::new(prefixes), PrefixIndex::new(segments));
+        Self { root, exact, prefixes, segments, denies }
     }
 
     /// Whether the root policy is among the policies.
@@ -126,16 +146,28 @@ impl Acl {
     }
 
     /// The rule that decides about a path: an exact pattern; for a list also one without the final slash; then the best
-    /// pattern with wildcards, for a list first without the final slash.
+    /// pattern with wildcards, for a list first without the final slash. A deny decides about every spelling of what it denies,
+    /// unless something that is more specific decides about the path as it is spelled; for a list, a deny decides that
+    /// is the best pattern with wildcards for the path with or without the final slash.
     #[must_use]
     pub fn rule_for<'a>(&'a self, path: &'a str, operation: Operation) -> Option<&'a Rule> {
         let path = path.trim_start_matches('/');
-        let bare = if operation == Operation::List { path.strip_suffix('/') } else { None };
-        self.exact
-            .get(path)
-            .or_else(|| bare.and_then(|bare| self.exact.get(bare)))
-            .or_else(|| bare.and_then(|bare| self.best_wildcard(bare)))
-            .or_else(|| self.best_wildcard(path))
+        let without = if operation == Operation::List { path.strip_suffix('/') } else { None };
+        let exact = self.exact.get(path).or_else(|| without.and_then(|without| self.exact.get(without)));
+        let best = |path| if exact.is_none() { self.best_wildcard(path) } else { None };
+        let (wild, wild_without) = (best(path), without.and_then(best));
+        let spelled = exact.or_else(|| decider(wild, wild_without));
+        if self.denies.is_empty() || spelled.is_some_and(|rule| rule.permissions.capabilities.denies()) {
+            return spelled;
+        }
+        self.folded_deny(path, without.map(|without| (without, wild_without)), exact.is_some(), wild).or(spelled)
+    }
+
+    /// Whether `sudo` is among what may be done on a path; what else its rule demands of a request does not matter.
+    #[must_use]
+    pub fn has_sudo(&self, path: &str, operation: Operation) -> bool {
+        let has = |rule: &Rule| !rule.permissions.capabilities.denies() && rule.permissions.capabilities.has(Capability::Sudo);
+        self.root || self.rule_for(path, operation).is_some_and(has)
     }
 
     /// The names of what may be done on a path, sorted, as `sys/capabilities` answers them: `["root"]` for root,
@@ -153,6 +185,9 @@ impl Acl {
     pub fn has_any_below(&self, prefix: &str) -> bool {
         let prefix = prefix.trim_start_matches('/');
         let grants = |rule: &Rule| rule.permissions.capabilities.grants();
+        if !self.root && self.denies.barring(Folded::new(prefix).as_str()).is_some() {
+            return false;
+        }
         self.root
             || self.capability_set(prefix).grants()
             || self.exact.below(prefix).any(grants)
@@ -177,6 +212,10 @@ impl Acl {
         for (_, rule) in self.segments.iter().flat_map(|(_, group)| group) {
             glob.insert(rule.pattern.to_string(), described(&rule.permissions));
         }
+        for rule in self.denies.barred() {
+            let stem = rule.pattern.strip_suffix('*').unwrap_or(&rule.pattern);
+            glob.insert(stem.to_owned(), described(&rule.permissions));
+        }
         data.insert("exact_paths".to_owned(), exact.into());
         data.insert("glob_paths".to_owned(), glob.into());
         data
@@ -186,7 +225,42 @@ impl Acl {
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         let exact = self.exact.iter().map(|(_, rule)| rule);
         let prefixes = self.prefixes.iter().map(|(_, (_, rule))| rule);
-        exact.chain(prefixes).chain(self.segments.iter().flat_map(|(_, group)| group).map(|(_, rule)| rule))
+        let segments = self.segments.iter().flat_map(|(_, group)| group).map(|(_, rule)| rule);
+        exact.chain(prefixes).chain(segments).chain(self.denies.barred())
+    }
+
+    /// The deny that decides about a path because it is another spelling of what the deny is about. `wild` is the best pattern with
+    /// wildcards for the path as it is spelled; for a list, `without` is the path without its final slash and the best for that.
+    fn folded_deny(&self, path: &str, without: Option<(&str, Option<Best<'_>>)>, is_exact: bool, wild: Option<Best<'_>>) -> Option<&Rule> {
+        let folded = Folded::new(path);
+        let folded = folded.as_str();
+        if let Some(rule) = self.denies.barring(folded) {
+            return Some(rule);
+        }
+        let listed_by_itself = || without.is_some() && self.exact.get(path).is_some();
+        if let Some(rule) = self.denies.exactly(folded, listed_by_itself) {
+            return Some(rule);
+        }
+        if is_exact {
+            return None;
+        }
+        if let Some(rule) = self.denies.over(folded, path, wild) {
+            return Some(rule);
+        }
+        // The path as handlers see it that drop what is at its end.
+        let spelled = bare(path);
+        if spelled.len() == path.len() {
+            return None;
+        }
+        match without {
+            Some((without, best)) if without == spelled => self.denies.over(bare(folded), spelled, best),
+            Some(_) => self.denies.over(bare(folded), spelled, self.best_wildcard(spelled)),
+            // Hardly ever is there such a deny at all.
+            None => self.denies.over_bare(folded, spelled, None).and_then(|_| {
+                let best = self.best_wildcard(spelled);
+                self.denies.over_bare(folded, spelled, best)
+            }),
+        }
     }
 
     fn capability_set(&self, path: &str) -> Capabilities {
@@ -207,12 +281,19 @@ impl Acl {
         all
     }
 
-    fn best_wildcard<'a>(&'a self, path: &'a str) -> Option<&'a Rule> {
+    fn best_wildcard(&self, path: &str) -> Option<Best<'_>> {
         let prefix = self.prefixes.chain(path).next().map(|(rank, rule)| (rank, rule));
         let segments = self.segments.chain(path).filter_map(|group| group.iter().find(|(segments, _)| segments.matches(path)));
         let candidates = prefix.into_iter().chain(segments.map(|(segments, rule)| (segments.rank(), rule)));
-        candidates.max_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, rule)| rule)
+        candidates.max_by(|(a, _), (b, _)| a.cmp(b))
     }
+}
+
+/// Of the best patterns with wildcards for a path and, for a list, for the path without its final slash, the one that decides.
+fn decider<'a>(whole: Option<Best<'a>>, without: Option<Best<'a>>) -> Option<&'a Rule> {
+    let (whole, without) = (whole.map(|(_, rule)| rule), without.map(|(_, rule)| rule));
+    let deny = whole.filter(|rule| rule.permissions.capabilities.denies());
+    without.filter(|rule| deny.is_none() || rule.permissions.capabilities.denies()).or(whole)
 }
 
 /// Why these permissions do not allow the request.

@@ -69,13 +69,21 @@ impl Acl {
     pub fn explain<'a>(&'a self, question: &Question<'a>) -> Explanation<'a> {
         let verdict = self.judge(question);
         let mut candidates = self.candidates(question.path, question.operation);
-        let winner = verdict.rule.and_then(|rule| candidates.iter().position(|candidate| std::ptr::eq(candidate.rule, rule)));
-        let winner = winner.map(|at| candidates.remove(at));
+        let winner = verdict.rule.map(|rule| {
+            let at = candidates.iter().position(|candidate| std::ptr::eq(candidate.rule, rule))?;
+            Some(candidates.remove(at))
+        });
         let (found, others) = match &winner {
             None => ("", Vec::new()),
             Some(winner) => {
-                let loser = |candidate: &Candidate<'a>| Loser { rule: candidate.rule, because: because(candidate, winner) };
-                (winner.tier.found(), candidates.iter().map(loser).collect())
+                let loser = |candidate: &Candidate<'a>| Loser {
+                    rule: candidate.rule,
+                    because: winner.as_ref().map_or_else(
+                        || "a deny counts for every spelling of what it denies".to_owned(),
+                        |winner| because(candidate, winner),
+                    ),
+                };
+                (winner.as_ref().map_or(FOLDED, |winner| winner.tier.found()), candidates.iter().map(loser).collect())
             }
         };
         Explanation { verdict, found, remark: remark(&verdict, question), others }
@@ -117,6 +125,8 @@ impl Tier {
     }
 }
 
+const FOLDED: &str = "a deny counts for every spelling of what it denies: case, blanks and a final slash make no difference";
+
 fn because(loser: &Candidate<'_>, winner: &Candidate<'_>) -> String {
     if let (true, Some(own), Some(other)) = (loser.tier == winner.tier, loser.rank, winner.rank) {
         return own.loses_to(other);
@@ -124,7 +134,8 @@ fn because(loser: &Candidate<'_>, winner: &Candidate<'_>) -> String {
     match winner.tier {
         Tier::Exact | Tier::ExactBare if loser.tier > Tier::ExactBare => "a pattern without wildcards goes before all with wildcards",
         Tier::Exact | Tier::ExactBare => "the pattern with the final slash goes before the one without",
-        Tier::WildcardBare | Tier::Wildcard => "for a list, patterns that match the path without its final slash go first",
+        Tier::Wildcard => "for a list, a deny counts whether it is found with the final slash of the path or without",
+        Tier::WildcardBare => "for a list, patterns that match the path without its final slash go first",
     }
     .to_owned()
 }

@@ -11,7 +11,9 @@
 mod acl;
 mod builtin;
 mod capability;
+mod denies;
 mod explain;
+mod fold;
 mod parameters;
 mod parse;
 mod pattern;

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use daypass_base::lenient::parse_bool;
+use serde_json::{Number, Value};
+
+use crate::fold::fold_name;
 
 /// Names, lower case, each with the values that it stands for; no values means any value. `*` stands for all other names.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -71,16 +74,45 @@ pub(crate) fn is_allowed(sent: &Value, listed: &[Value], comma_list: bool) -> bo
     }
 }
 
-/// Whether a value sent is one that a deny list has. Of a list one such entry is enough.
+/// Whether a value sent is one that a deny list has. Of a list one such entry is enough. What handlers take for the same is the same here:
+/// case and blanks around a text do not count, nor does it whether a number or a boolean is sent as such or as a text.
 pub(crate) fn is_denied(sent: &Value, listed: &[Value], comma_list: bool) -> bool {
-    if listed.is_empty() || is_listed(sent, listed) {
+    if listed.is_empty() || is_denied_alone(sent, listed) {
         return true;
     }
+    let in_text = |text: &str| comma_list && text.split(',').any(|part| is_text_denied(part, listed));
     match sent {
-        Value::Array(entries) => entries.iter().any(|entry| is_listed(entry, listed)),
-        Value::String(text) if comma_list => text.split(',').any(|part| is_text_listed(part.trim(), listed)),
+        Value::Array(entries) => entries.iter().any(|entry| is_denied_alone(entry, listed)),
+        Value::String(text) => in_text(text),
         _ => false,
     }
+}
+
+fn is_denied_alone(sent: &Value, listed: &[Value]) -> bool {
+    is_listed(sent, listed)
+        || match sent {
+            Value::String(text) => is_text_denied(text, listed),
+            Value::Number(number) => {
+                let is_set = number.as_f64() != Some(0.0);
+                is_text_denied(&number.to_string(), listed) || listed.contains(&Value::Bool(is_set))
+            }
+            Value::Bool(flag) => {
+                let number = |value: &Value| matches!(value, Value::Number(own) if same_number(own, &Number::from(u8::from(*flag))));
+                let texts = if *flag { ["true", "1"] } else { ["false", "0"] };
+                listed.iter().any(number) || texts.into_iter().any(|text| is_text_denied(text, listed))
+            }
+            _ => false,
+        }
+}
+
+fn is_text_denied(text: &str, listed: &[Value]) -> bool {
+    let folded = fold_name(text);
+    listed.iter().any(|value| match value {
+        Value::String(pattern) => text_matches(&fold_name(pattern), &folded) || text_matches(pattern, text),
+        Value::Number(number) => folded.parse::<Number>().is_ok_and(|sent| same_number(number, &sent)),
+        Value::Bool(flag) => !folded.is_empty() && parse_bool(&folded) == Some(*flag),
+        _ => false,
+    })
 }
 
 /// The name in lower case, without a copy where it is already.
@@ -114,7 +146,7 @@ fn text_matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-fn same_number(a: &serde_json::Number, b: &serde_json::Number) -> bool {
+fn same_number(a: &Number, b: &Number) -> bool {
     // `900` and `900.0` are one number to whoever wrote the policy.
     a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a.to_bits() == b.to_bits())
 }
@@ -148,9 +180,40 @@ mod tests {
         assert!(is_allowed(&json!(["a", "bb", 5.0, true, null]), &listed, false));
         assert!(!is_allowed(&json!(["a", "c"]), &listed, false));
         assert!(is_denied(&json!(["c", "a"]), &listed, false));
-        assert!(!is_denied(&json!(["c", "6", 6, false]), &listed, false));
+        assert!(!is_denied(&json!(["c", "6", 0, false]), &listed, false));
         assert!(is_allowed(&json!("a, bx"), &listed, true) && !is_allowed(&json!("a,c"), &listed, true));
         assert!(is_denied(&json!("c, a"), &listed, true) && !is_denied(&json!("c, a"), &listed, false));
         assert!(!is_allowed(&json!("5"), &listed, false));
+    }
+
+    /// Story: who may not give the policy `admin` sent `Admin`, ` admin` or, where it is called `7`, the number: the handler took it for
+    /// the same, the policy did not.
+    #[test]
+    fn a_denied_value_is_denied_however_it_is_sent() {
+        let listed = [json!("admin"), json!("Ops-*"), json!("7"), json!(900), json!(true)];
+        for sent in [
+            json!("Admin"),
+            json!(" admin\t"),
+            json!(["x", "ADMIN "]),
+            json!("oPS-1"),
+            json!(" ops-1"),
+            json!(7),
+            json!([7]),
+            json!("900"),
+            json!(" 900"),
+            json!("9e2"),
+            json!("true"),
+            json!("T"),
+            json!("1"),
+            json!(1),
+        ] {
+            assert!(is_denied(&sent, &listed, false), "{sent}");
+        }
+        for sent in [json!("administrator"), json!("x,admin"), json!("ops"), json!(0), json!(false), json!(""), json!({ "admin": 1 })] {
+            assert!(!is_denied(&sent, &listed, false), "{sent}");
+        }
+        assert!(is_denied(&json!("x, Admin"), &listed, true));
+        assert!(is_denied(&json!(false), &[json!("0")], false) && is_denied(&json!(false), &[json!(0)], false));
+        assert!(!is_allowed(&json!("Admin"), &listed, false), "what is allowed is allowed to the letter");
     }
 }

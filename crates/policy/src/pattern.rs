@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 
+use crate::fold::fold;
+
 /// What a pattern is. Source: Vault documentation, "Policy syntax".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -27,40 +29,70 @@ pub(crate) fn class(pattern: &str) -> Class {
 /// Which pattern counts where several match: the greatest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
+    width: Width,
+    /// What sorts later is better.
+    text: Box<str>,
+    folded: Width,
+}
+
+/// How specific a pattern is: the greater, the more.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Width {
     /// Where the first `+` or the final `*` stands: later is better.
     first_wildcard: usize,
     /// Ending in `*` is worse.
     whole: bool,
     /// Fewer `+` segments are better.
     wild_segments: Reverse<usize>,
-    /// Longer is better, then what sorts later.
+    /// Longer is better.
     length: usize,
-    text: Box<str>,
 }
 
 impl Rank {
     /// The rank of a prefix pattern, given without its `*`.
     pub(crate) fn of_prefix(stem: &str) -> Self {
-        Self { first_wildcard: stem.len(), whole: false, wild_segments: Reverse(0), length: stem.len(), text: stem.into() }
+        Self { width: Width::of_prefix(stem), text: stem.into(), folded: Width::of_prefix(&fold(stem)) }
+    }
+
+    /// How specific the folded pattern is: folding may change how long a text is.
+    pub(crate) fn folded(&self) -> &Width {
+        &self.folded
+    }
+
+    /// By which rule a pattern of this rank loses to one of a greater.
+    pub(crate) fn loses_to(&self, winner: &Self) -> String {
+        let (own, other) = (&self.width, &winner.width);
+        if own.first_wildcard != other.first_wildcard {
+            return format!("its first wildcard stands earlier: after {} characters, not {}", own.first_wildcard, other.first_wildcard);
+        }
+        if own.whole != other.whole {
+            return "it ends in *, the other does not".to_owned();
+        }
+        if own.wild_segments != other.wild_segments {
+            return format!("it has more + segments: {}, not {}", own.wild_segments.0, other.wild_segments.0);
+        }
+        if own.length != other.length {
+            return format!("it is shorter: {} characters, not {}", own.length, other.length);
+        }
+        "it sorts before the other".to_owned()
     }
 }
 
-impl Rank {
-    /// By which rule a pattern of this rank loses to one of a greater.
-    pub(crate) fn loses_to(&self, winner: &Self) -> String {
-        if self.first_wildcard != winner.first_wildcard {
-            return format!("its first wildcard stands earlier: after {} characters, not {}", self.first_wildcard, winner.first_wildcard);
+impl Width {
+    /// Of a prefix pattern, given without its `*`.
+    pub(crate) fn of_prefix(stem: &str) -> Self {
+        Self { first_wildcard: stem.len(), whole: false, wild_segments: Reverse(0), length: stem.len() }
+    }
+
+    /// Of a pattern with `+` segments.
+    fn of_segments(pattern: &str) -> Self {
+        let stem = pattern.strip_suffix('*').unwrap_or(pattern);
+        Self {
+            first_wildcard: pattern.find('+').unwrap_or(stem.len()),
+            whole: stem.len() == pattern.len(),
+            wild_segments: Reverse(stem.split('/').filter(|segment| *segment == "+").count()),
+            length: stem.len(),
         }
-        if self.whole != winner.whole {
-            return "it ends in *, the other does not".to_owned();
-        }
-        if self.wild_segments != winner.wild_segments {
-            return format!("it has more + segments: {}, not {}", self.wild_segments.0, winner.wild_segments.0);
-        }
-        if self.length != winner.length {
-            return format!("it is shorter: {} characters, not {}", self.length, winner.length);
-        }
-        "it sorts before the other".to_owned()
     }
 }
 
@@ -84,13 +116,7 @@ impl Segments {
         let stem = pattern.strip_suffix('*').unwrap_or(pattern);
         let parts: Box<[Segment]> =
             stem.split('/').map(|segment| if segment == "+" { Segment::Any } else { Segment::Literal(segment.into()) }).collect();
-        let rank = Rank {
-            first_wildcard: pattern.find('+').unwrap_or(stem.len()),
-            whole: stem.len() == pattern.len(),
-            wild_segments: Reverse(parts.iter().filter(|segment| **segment == Segment::Any).count()),
-            length: stem.len(),
-            text: stem.into(),
-        };
+        let rank = Rank { width: Width::of_segments(pattern), text: stem.into(), folded: Width::of_segments(&fold(pattern)) };
         Self { parts, open: stem.len() < pattern.len(), rank }
     }
 
@@ -183,7 +209,7 @@ impl<T> PrefixIndex<T> {
     }
 
     /// The entries whose key `path` begins with, longest first.
-    pub(crate) fn chain<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a T> {
+    pub(crate) fn chain(&self, path: &str) -> impl Iterator<Item = &T> {
         // Whatever sorts between a prefix of the path and the path begins with that prefix too, so that the walk
         // from the nearest key up its parents meets all of them.
         let mut next = self.entries.partition_point(|entry| entry.key.as_ref() <= path).checked_sub(1);

@@ -105,6 +105,20 @@ enum GroupField {
     Name,
 }
 
+/// What becomes of a pattern for a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// A value is missing or empty, as it is for callers that the stanza is not about.
+    Missing,
+    /// The pattern.
+    Pattern(String),
+    /// A value is there and could change what the pattern means.
+    Unsafe {
+        /// The text before it, with the values before it.
+        head: String,
+    },
+}
+
 /// `{{` and `}}` do not pair up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unbalanced;
@@ -150,22 +164,32 @@ impl Template {
         self.parts.contains(&Part::Value(None))
     }
 
-    /// The pattern for a caller. `None` when a value is missing, empty, or could change what the pattern means.
-    pub(crate) fn fill(&self, identity: &Identity) -> Option<String> {
+    /// The pattern for a caller.
+    pub(crate) fn fill(&self, identity: &Identity) -> Filled {
         let mut out = String::with_capacity(self.text.len());
+        let mut head = None;
+        let mut missing = false;
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.push_str(text),
                 Part::Value(selector) => {
-                    let value = value_of(selector.as_ref()?, identity)?;
-                    if value.is_empty() || value.contains(['*', '+', '/', ',']) {
-                        return None;
+                    let value = selector.as_ref().and_then(|selector| value_of(selector, identity)).filter(|value| !value.is_empty());
+                    let Some(value) = value else {
+                        missing = true;
+                        continue;
+                    };
+                    if value.contains(['*', '+', '/']) {
+                        head.get_or_insert_with(|| out.clone());
                     }
                     out.push_str(value);
                 }
             }
         }
-        Some(out)
+        match head {
+            _ if missing => Filled::Missing,
+            Some(head) => Filled::Unsafe { head },
+            None => Filled::Pattern(out),
+        }
     }
 }
 
@@ -258,8 +282,12 @@ mod tests {
         }
     }
 
-    fn filled(text: &str) -> Option<String> {
+    fn filled(text: &str) -> Filled {
         Template::parse(text).unwrap().fill(&identity())
+    }
+
+    fn pattern(text: &str) -> Filled {
+        Filled::Pattern(text.to_owned())
     }
 
     #[test]
@@ -271,25 +299,23 @@ mod tests {
             ("{{identity.groups.ids.g-1.name}}/{{identity.groups.names.ops.id}}", "ops/g-1"),
             ("plain/+/*", "plain/+/*"),
         ] {
-            assert_eq!(filled(text).as_deref(), Some(expected), "{text}");
+            assert_eq!(filled(text), pattern(expected), "{text}");
         }
     }
 
     #[test]
-    fn missing_empty_or_widening_values_leave_the_stanza_out() {
+    fn missing_and_empty_values_leave_the_stanza_out() {
         for directive in [
             "identity.entity.metadata.other",
-            "identity.entity.aliases.auth_jwt_1.name",
-            "identity.entity.aliases.auth_jwt_1.custom_metadata.k",
             "identity.entity.aliases.other.id",
             "identity.groups.names.ops.metadata.x",
             "identity.groups.names.dev.id",
             "identity.nothing",
             "",
         ] {
-            assert_eq!(filled(&format!("a/{{{{{directive}}}}}/b")), None, "{directive}");
+            assert_eq!(filled(&format!("a/{{{{{directive}}}}}/b")), Filled::Missing, "{directive}");
         }
-        assert_eq!(Template::parse("{{identity.entity.id}}").unwrap().fill(&Identity::default()), None);
+        assert_eq!(Template::parse("{{identity.entity.id}}").unwrap().fill(&Identity::default()), Filled::Missing);
     }
 
     /// Somebody of whom everything that a pattern may ask for is the same text.
@@ -330,16 +356,17 @@ mod tests {
     fn no_form_lets_a_value_change_what_the_pattern_means() {
         for form in EVERY_FORM {
             let template = Template::parse(&format!("a/{{{{{form}}}}}/b")).unwrap();
-            for value in ["x", "x y", "..", "x:y@z", "\u{e4}"] {
-                assert_eq!(template.fill(&all_the_same(value)), Some(format!("a/{value}/b")), "{form} {value:?}");
+            for value in ["x", "x y", "..", "x:y@z", "x,y", "\u{e4}"] {
+                assert_eq!(template.fill(&all_the_same(value)), pattern(&format!("a/{value}/b")), "{form} {value:?}");
             }
-            for value in ["", "*", "x*", "+", "x+y", "/", "x/y", "x,y"] {
-                assert_eq!(template.fill(&all_the_same(value)), None, "{form} {value:?}");
+            for value in ["*", "x*", "+", "x+y", "/", "x/y"] {
+                assert_eq!(template.fill(&all_the_same(value)), Filled::Unsafe { head: "a/".to_owned() }, "{form} {value:?}");
             }
+            assert_eq!(template.fill(&all_the_same("")), Filled::Missing, "{form}");
             // A value that looks like a directive is text.
             let sly = "{{identity.entity.id}}";
-            assert_eq!(template.fill(&all_the_same(sly)), Some(format!("a/{sly}/b")), "{form}");
-            assert_eq!(template.fill(&Identity::default()), None, "{form} of nobody");
+            assert_eq!(template.fill(&all_the_same(sly)), pattern(&format!("a/{sly}/b")), "{form}");
+            assert_eq!(template.fill(&Identity::default()), Filled::Missing, "{form} of nobody");
         }
     }
 

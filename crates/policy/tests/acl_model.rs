@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use daypass_base::Seconds;
-use daypass_policy::{Acl, Identity, Operation, Policy, Question};
+use daypass_policy::{Acl, Identity, Operation, Policy, Question, Reason};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value, json};
@@ -109,6 +109,15 @@ fn wildcard_matches(pattern: &str, path: &str) -> bool {
     matches(&segments, &parts, stem.len() < pattern.len())
 }
 
+/// How specific a pattern with wildcards is.
+fn width(pattern: &str) -> (usize, bool, std::cmp::Reverse<usize>, usize) {
+    let stem = pattern.strip_suffix('*').unwrap_or(pattern);
+    let plus = has_plus_segment(pattern);
+    let first = pattern.find('+').filter(|_| plus).unwrap_or(stem.len());
+    let pluses = if plus { stem.split('/').filter(|segment| *segment == "+").count() } else { 0 };
+    (first, !pattern.ends_with('*'), std::cmp::Reverse(pluses), stem.len())
+}
+
 /// The documented order: greater counts.
 fn by_precedence(a: &str, b: &str) -> Ordering {
     let stem = |pattern: &str| pattern.strip_suffix('*').unwrap_or(pattern).to_owned();
@@ -149,11 +158,50 @@ impl Model {
     fn deciding(&self, path: &str, listing: bool) -> Option<&Stanza> {
         let bare = path.strip_suffix('/').filter(|_| listing);
         let exact = |path: &str| self.0.iter().find(|stanza| is_exact(&stanza.pattern) && stanza.pattern == path);
-        let best = |path: &str| {
-            let found = self.0.iter().filter(|stanza| !is_exact(&stanza.pattern) && wildcard_matches(&stanza.pattern, path));
-            found.max_by(|a, b| by_precedence(&a.pattern, &b.pattern))
-        };
-        exact(path).or_else(|| bare.and_then(exact)).or_else(|| bare.and_then(best)).or_else(|| best(path))
+        let best = |path: &str| self.best(path);
+        let denying = |path: &str| best(path).filter(|stanza| stanza.words.contains("deny"));
+        let wild = || bare.and_then(denying).or_else(|| denying(path)).or_else(|| bare.and_then(best)).or_else(|| best(path));
+        exact(path).or_else(|| bare.and_then(exact)).or_else(wild)
+    }
+
+    fn best(&self, path: &str) -> Option<&Stanza> {
+        let found = self.0.iter().filter(|stanza| !is_exact(&stanza.pattern) && wildcard_matches(&stanza.pattern, path));
+        found.max_by(|a, b| by_precedence(&a.pattern, &b.pattern))
+    }
+
+    /// Whether a deny decides because the path is another spelling of what it is about.
+    fn denied_folded(&self, path: &str, listing: bool) -> bool {
+        let fold = |text: &str| text.to_lowercase();
+        let bare = path.trim_end_matches('/');
+        let listing = listing && bare.len() < path.len();
+        let is = |path: &str| is_exact(path) && self.0.iter().any(|stanza| stanza.pattern == path);
+        let is_exactly = is(path) || (listing && path.strip_suffix('/').is_some_and(is));
+        self.0.iter().filter(|stanza| stanza.words.contains("deny")).any(|deny| {
+            let pattern = deny.pattern.as_str();
+            let folded = fold(pattern);
+            let bare_pattern = folded.trim_end_matches('/');
+            if is_exact(pattern) {
+                let same = bare_pattern == fold(bare);
+                return same && !(listing && is(path) && bare_pattern == folded);
+            }
+            if is_exactly {
+                return false;
+            }
+            // A path that a deny matches, and the same path as it is spelled: what is best there may be more specific than the deny.
+            let over = |folded_pattern: &str, spelled: &str| {
+                self.best(spelled).is_none_or(|best| match width(folded_pattern).cmp(&width(&fold(&best.pattern))) {
+                    Ordering::Greater => true,
+                    Ordering::Equal => best.words.contains("deny") || !wildcard_matches(pattern, spelled),
+                    Ordering::Less => false,
+                })
+            };
+            let whole = wildcard_matches(&folded, &fold(path));
+            let without = wildcard_matches(&folded, &fold(bare));
+            let shorter = bare_pattern != folded && wildcard_matches(bare_pattern, &fold(bare));
+            (whole && over(&folded, path))
+                || (without && (listing || !whole) && over(&folded, bare))
+                || (shorter && (listing || !whole) && over(bare_pattern, bare))
+        })
     }
 
     fn allows(&self, request: &Request) -> bool {
@@ -168,6 +216,9 @@ impl Model {
             Operation::Update => "update",
         };
         let Some(stanza) = self.deciding(&request.path, word == "list") else { return false };
+        if self.denied_folded(&request.path, word == "list") {
+            return false;
+        }
         if stanza.words.contains("deny") || !stanza.words.contains(word) || (request.sudo && !stanza.words.contains("sudo")) {
             return false;
         }
@@ -189,10 +240,11 @@ impl Model {
                 Value::String(text) if name == COMMA_LIST => Some(text.split(',').map(|part| json!(part.trim())).collect()),
                 _ => None,
             };
-            let any = |values: &[&str]| parts.iter().flatten().any(|part| Self::listed(part, values));
             let all = |values: &[&str]| parts.as_ref().is_some_and(|parts| parts.iter().all(|part| Self::listed(part, values)));
+            let bad = |value: &Value, values: &[&str]| Self::listed(value, values) || Self::denied(value, values);
+            let any_bad = |values: &[&str]| parts.iter().flatten().any(|part| bad(part, values));
             let denied = stanza.denied.contains_key("*")
-                || stanza.denied.get(name.as_str()).is_some_and(|values| values.is_empty() || Self::listed(value, values) || any(values));
+                || stanza.denied.get(name.as_str()).is_some_and(|values| values.is_empty() || bad(value, values) || any_bad(values));
             let allowed = match stanza.allowed.get(name.as_str()) {
                 Some(values) => values.is_empty() || Self::listed(value, values) || all(values),
                 None => stanza.allowed.is_empty() || stanza.allowed.contains_key("*"),
@@ -212,7 +264,27 @@ impl Model {
         })
     }
 
+    /// Whether handlers would take a value for one that is listed, though it is sent in another way.
+    fn denied(value: &Value, values: &[&str]) -> bool {
+        let texts: &[&str] = match value {
+            Value::String(text) => &[text.trim()],
+            Value::Number(number) if number.as_f64() == Some(1.0) => &["1", "1.0"],
+            Value::Bool(true) => &["1", "true"],
+            _ => &[],
+        };
+        texts.iter().any(|text| {
+            values.iter().any(|listed| match *listed {
+                "#1" => *text == "1" || *text == "1.0",
+                "#true" => *text == "1" || *text == "true" || value.is_number(),
+                other => Self::listed(&json!(text.to_lowercase()), &[other]),
+            })
+        })
+    }
+
     fn capabilities(&self, path: &str) -> Vec<&'static str> {
+        if self.deciding(path, true).is_some() && self.denied_folded(path, true) {
+            return vec!["deny"];
+        }
         let words: Vec<&str> = self.deciding(path, true).map(|stanza| stanza.words.iter().copied().collect()).unwrap_or_default();
         if words.is_empty() || words.contains(&"deny") { vec!["deny"] } else { words }
     }
@@ -224,7 +296,7 @@ const COMMA_LIST: &str = "q";
 const WORDS: [&str; 9] = ["create", "read", "update", "patch", "delete", "list", "sudo", "recover", "subscribe"];
 
 fn segment() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["a", "b", "ab", "a", "b", "c", "+", "+", "+", "+a", "a+", ""])
+    prop::sample::select(vec!["a", "b", "ab", "a", "B", "aB", "c", "+", "+", "+", "+a", "a+", ""])
 }
 
 fn pattern() -> impl Strategy<Value = String> {
@@ -244,7 +316,7 @@ fn parameters() -> impl Strategy<Value = BTreeMap<&'static str, Vec<&'static str
 
 fn stanza() -> impl Strategy<Value = Stanza> {
     let words =
-        prop_oneof![9 => prop::collection::btree_set(prop::sample::select(WORDS.to_vec()), 0..6), 1 => Just(BTreeSet::from(["deny"]))];
+        prop_oneof![9 => prop::collection::btree_set(prop::sample::select(WORDS.to_vec()), 0..6), 2 => Just(BTreeSet::from(["deny"]))];
     let required = prop_oneof![5 => Just(BTreeSet::new()), 1 => prop::collection::btree_set(prop::sample::select(vec!["p", "q"]), 0..2)];
     let ttl = prop_oneof![8 => Just((0, 0)), 1 => (0_u64..4, 4_u64..8), 1 => (1_u64..4).prop_map(|ttl| (ttl, 0))];
     (pattern(), words, parameters(), parameters(), required, ttl)
@@ -252,7 +324,7 @@ fn stanza() -> impl Strategy<Value = Stanza> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let part = prop::sample::select(vec!["a", "b", "ab", "a", "b", "c", "aa", "+", "+a", "a+", "", "*"]);
+    let part = prop::sample::select(vec!["a", "b", "ab", "A", "b", "AB", "c", "aa", "+", "+a", "a+", "", "*"]);
     let path = (prop::collection::vec(part, 1..6), prop::sample::select(vec!["", "", "/"])).prop_map(|(parts, end)| {
         // Slashes in front are dropped before anything is compared, which the patterns know nothing of.
         format!("{}{end}", parts.join("/")).trim_start_matches('/').to_owned()
@@ -270,6 +342,8 @@ fn request() -> impl Strategy<Value = Request> {
     ]);
     let value = prop::sample::select(vec![
         json!("x"),
+        json!(" X"),
+        json!("true"),
         json!("xy"),
         json!("z"),
         json!("*"),
@@ -302,7 +376,7 @@ fn compiled_policies_judge_as_the_rules_say() {
     let config = Config { cases, max_shrink_iters: 50_000, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let policies = prop::collection::vec(prop::collection::vec(stanza(), 1..6), 1..4);
-    let (allowed, decided) = (std::cell::Cell::new(0_u32), std::cell::Cell::new(0_u32));
+    let (allowed, decided, folded) = (std::cell::Cell::new(0_u32), std::cell::Cell::new(0_u32), std::cell::Cell::new(0_u32));
     let result = runner.run(&(policies, prop::collection::vec(request(), 8)), |(policies, requests)| {
         let compiled: Vec<Arc<Policy>> = policies
             .iter()
@@ -322,8 +396,16 @@ fn compiled_policies_judge_as_the_rules_say() {
             };
             let verdict = acl.judge(&question);
             if request.operation != Operation::Help {
-                let pattern = model.deciding(&request.path, request.operation == Operation::List).map(|stanza| stanza.pattern.as_str());
-                prop_assert_eq!(verdict.rule.map(daypass_policy::Rule::pattern), pattern, "who decides about {:?}", request);
+                let listing = request.operation == Operation::List;
+                let stanza = model.deciding(&request.path, listing);
+                let pattern = stanza.map(|stanza| stanza.pattern.as_str());
+                let refused = stanza.is_none_or(|stanza| !stanza.words.contains("deny")) && model.denied_folded(&request.path, listing);
+                if refused {
+                    prop_assert_eq!(verdict.reason, Reason::Denied, "{:?}", request);
+                    folded.set(folded.get() + 1);
+                } else {
+                    prop_assert_eq!(verdict.rule.map(daypass_policy::Rule::pattern), pattern, "who decides about {:?}", request);
+                }
                 decided.set(decided.get() + u32::from(pattern.is_some()));
             }
             prop_assert_eq!(verdict.allowed, model.allows(request), "{:?}: {}", request, verdict);
@@ -342,5 +424,9 @@ fn compiled_policies_judge_as_the_rules_say() {
     if let Err(error) = result {
         panic!("{error}");
     }
-    assert!(decided.get() > cases && allowed.get() > cases / 10, "{} decided, {} allowed", decided.get(), allowed.get());
+    let (decided, allowed, folded) = (decided.get(), allowed.get(), folded.get());
+    assert!(
+        decided > cases && allowed > cases / 10 && folded > cases / 20,
+        "{decided} decided, {allowed} allowed, {folded} by folded denies"
+    );
 }

@@ -7,7 +7,7 @@ use daypass_base::lenient::{CommaList, KvPairs};
 use daypass_sdk::{Error, Result};
 
 use super::change::Change;
-use super::rows::{self, EntityRow, Kind, Member, Pointer};
+use super::rows::{self, EndedRow, EntityRow, Kind, Member, Pointer};
 use super::{Identities, bounds, derived};
 
 /// What is to become of an entity; `None` leaves it as it is.
@@ -110,8 +110,8 @@ impl Identities {
         Ok(())
     }
 
-    /// Deletes entities with their aliases and memberships; those that do not exist are no error. Each is one change: what was done
-    /// before a failure stays done.
+    /// Deletes entities with their aliases and memberships, and ends their tokens; those that do not exist are no error. Each is one
+    /// change: what was done before a failure stays done.
     pub(crate) async fn delete_entities(&self, ids: &[String]) -> Result<()> {
         if ids.len() > bounds::BATCH_MAX {
             return Err(Error::bad_request(format!("{} entities can be deleted at once, {} were given", bounds::BATCH_MAX, ids.len())));
@@ -121,7 +121,10 @@ impl Identities {
             let groups = self.groups_of(Member::Entity(id)).await?;
             let stored = self.entity(id).await?;
             let had_seeds = self.drop_seeds(&mut change, id).await?;
-            if stored.is_none() && groups.is_empty() && !had_seeds {
+            // One that was merged into another is gone already, and its tokens are those of the other.
+            let is_merged = stored.is_none() && self.current_entity(id).await?.is_some();
+            let has_ended = !is_merged && self.end(&mut change, id)?;
+            if stored.is_none() && groups.is_empty() && !had_seeds && !has_ended {
                 continue;
             }
             self.leave_all(&mut change, Member::Entity(id), &groups).await?;
@@ -131,6 +134,7 @@ impl Identities {
                 }
                 for merged in &row.merged {
                     change.delete(rows::merged_key(merged));
+                    self.end(&mut change, merged)?;
                 }
                 change.delete(rows::name_key(Kind::Entity, &row.name, self.barrier()));
                 change.delete(rows::entity_key(id));
@@ -138,6 +142,16 @@ impl Identities {
             change.commit().await?;
         }
         Ok(())
+    }
+
+    /// Notes that a derived entity ends now, also when it was stored nowhere: who deletes it means its tokens. Others need no note: no
+    /// login brings them back. Returns whether it is a derived one.
+    fn end(&self, change: &mut Change<'_>, id: &str) -> Result<bool> {
+        let is_derived = derived::is_entity_id(self.barrier(), id);
+        if is_derived {
+            change.put(rows::ended_key(id), &EndedRow { at: self.clock.now() })?;
+        }
+        Ok(is_derived)
     }
 }
 

@@ -21,7 +21,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use daypass_base::{Clock, Entropy};
+use daypass_base::{Clock, Entropy, Timestamp};
 use daypass_policy::{Acl, Alias, Entity, Group, Identity};
 use daypass_sdk::{Error, Result};
 use parking_lot::RwLock;
@@ -29,7 +29,7 @@ use parking_lot::RwLock;
 use crate::node::Unsealed;
 use crate::rows::Rows;
 use crate::tokens::{AliasRef, TokenRow};
-use rows::{EntityRow, GroupRow, Kind, Pointer};
+use rows::{EndedRow, EntityRow, GroupRow, Kind, Pointer};
 
 /// The identity store.
 pub(crate) struct Identities {
@@ -61,11 +61,22 @@ struct Who {
     groups: Vec<String>,
 }
 
+/// Which tokens of an entity a deletion ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Ended {
+    /// All: the entity was stored once, is deleted, and no login brings it back.
+    All,
+    #[default]
+    None,
+    /// Those made until then: a login of now has the same entity, anew.
+    Until(Timestamp),
+}
+
 /// What the identity store says of the owner of a token. Empty for most.
 #[derive(Debug, Default)]
 pub(crate) struct Standing {
-    /// The entity was stored once and is deleted: its tokens are of nobody.
-    deleted: bool,
+    /// Whose tokens are refused because the entity was deleted.
+    ended: Ended,
     /// The stored entity, or the one that it was merged into.
     pub(crate) entity: Option<EntityRow>,
     /// Policies of the entity and all its groups, in order.
@@ -80,9 +91,15 @@ impl Standing {
         self.entity.as_ref().map_or(entity_id, |entity| entity.id.as_str())
     }
 
-    /// Whether its tokens are to be refused: disabled, or deleted. Who deletes an entity with a `deny` does not mean to lift that.
-    pub(crate) fn refused(&self) -> bool {
-        self.deleted || self.entity.as_ref().is_some_and(|entity| entity.disabled)
+    /// Whether its tokens of that age are to be refused: disabled, or deleted since. Who deletes an entity with a `deny` does not mean to
+    /// lift that.
+    pub(crate) fn refuses(&self, created: Timestamp) -> bool {
+        let is_ended = match self.ended {
+            Ended::All => true,
+            Ended::None => false,
+            Ended::Until(at) => created <= at,
+        };
+        is_ended || self.entity.as_ref().is_some_and(|entity| entity.disabled)
     }
 }
 
@@ -97,7 +114,7 @@ impl Unsealed {
     /// Errors: `Denied` while the owner is disabled, and when it was deleted.
     pub(crate) async fn authority(&self, row: &TokenRow, config_version: u64) -> Result<Authority> {
         let standing = self.identities.standing(row, config_version).await?;
-        if standing.refused() {
+        if standing.refuses(row.created) {
             return Err(crate::stages::identify::denied());
         }
         let acl = self.policies.acl(row, &self.identities, &standing, config_version).await?;
@@ -192,7 +209,7 @@ impl Identities {
     }
 
     async fn find_standing(&self, who: &Who) -> Result<Standing> {
-        let entity = self.current_entity(&who.entity_id).await?;
+        let (entity, ended) = self.owner(&who.entity_id).await?;
         let id = entity.as_ref().map_or(who.entity_id.as_str(), |entity| entity.id.as_str());
         let mut direct = self.groups_of(rows::Member::Entity(id)).await?;
         direct.extend(self.external_groups(who).await?);
@@ -201,7 +218,11 @@ impl Identities {
         policies.extend(found.groups.values().flat_map(|group| group.policies.iter().cloned()));
         let shown = |group: &GroupRow| Group { id: group.id.clone(), name: group.name.clone(), metadata: group.metadata.clone() };
         Ok(Standing {
-            deleted: entity.is_none() && !derived::is_entity_id(self.rows.barrier(), &who.entity_id),
+            ended: match ended {
+                Some(ended) => Ended::Until(ended.at),
+                None if entity.is_none() && !derived::is_entity_id(self.rows.barrier(), &who.entity_id) => Ended::All,
+                None => Ended::None,
+            },
             entity,
             groups: found.groups.values().map(shown).collect(),
             policies: policies.into_iter().collect(),
@@ -210,14 +231,23 @@ impl Identities {
 
     /// The stored entity of an id, or the one that it was merged into.
     pub(crate) async fn current_entity(&self, id: &str) -> Result<Option<EntityRow>> {
-        let (own, merged) = (rows::entity_key(id), rows::merged_key(id));
-        let mut found = self.rows.get_many(&[own.clone(), merged.clone()]).await?.into_iter();
-        if let Some(plain) = found.next().flatten() {
-            return crate::rows::parse(&own, &plain.value).map(Some);
-        }
-        let Some(plain) = found.next().flatten() else { return Ok(None) };
-        // A merge leads to the last one at once: merging again rewrites what led to the one before.
-        self.entity(&crate::rows::parse::<Pointer>(&merged, &plain.value)?.to).await
+        Ok(self.owner(id).await?.0)
+    }
+
+    /// The same, and what is left of an earlier one of this id.
+    async fn owner(&self, id: &str) -> Result<(Option<EntityRow>, Option<EndedRow>)> {
+        let (own, merged, ended) = (rows::entity_key(id), rows::merged_key(id), rows::ended_key(id));
+        let mut found = self.rows.get_many(&[own.clone(), merged.clone(), ended.clone()]).await?.into_iter();
+        let mut next = || found.next().flatten();
+        let (stored, pointer, left) = (next(), next(), next());
+        let left = left.map(|plain| crate::rows::parse(&ended, &plain.value)).transpose()?;
+        let entity = match (stored, pointer) {
+            (Some(plain), _) => Some(crate::rows::parse(&own, &plain.value)?),
+            // A merge leads to the last one at once: merging again rewrites what led to the one before.
+            (None, Some(plain)) => self.entity(&crate::rows::parse::<Pointer>(&merged, &plain.value)?.to).await?,
+            (None, None) => None,
+        };
+        Ok((entity, left))
     }
 
     async fn external_groups(&self, who: &Who) -> Result<BTreeSet<String>> {

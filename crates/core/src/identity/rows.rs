@@ -78,6 +78,13 @@ pub(crate) struct Pointer {
     pub(crate) to: String,
 }
 
+/// What is left of a derived entity that was deleted: its id comes back with the next login of its alias, its tokens do not. It stays, since
+/// a token may be renewed for ever, and is small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EndedRow {
+    pub(crate) at: Timestamp,
+}
+
 /// The row that every change of the identity store replaces: two changes that do not know of each other cannot both succeed. It is there
 /// as soon as anything was ever stored.
 pub(crate) fn guard_key() -> Key {
@@ -99,6 +106,11 @@ pub(crate) fn members_key(id: &str) -> Key {
 /// Leads from an entity that was merged away to the one it became.
 pub(crate) fn merged_key(id: &str) -> Key {
     config_key(format!("identity/merged/{id}"))
+}
+
+/// When a derived entity was deleted last.
+pub(crate) fn ended_key(id: &str) -> Key {
+    config_key(format!("identity/ended/{id}"))
 }
 
 /// A method of second factors.

@@ -51,7 +51,7 @@ pub(crate) enum Asked {
 /// owner is disabled, when a factor is wanted of nobody in particular, and when one that was presented is wrong; `TooMany` when too many wait.
 pub(crate) async fn ask(inner: &Inner, unsealed: &Unsealed, parsed: &Parsed, live: &Arc<Live>, login: Login) -> Result<Asked> {
     check_networks(&login, parsed.peer.map(|peer| peer.ip()))?;
-    let (owner, config_version) = owner(unsealed, live, &login).await?;
+    let (owner, config_version) = owner(inner, unsealed, live, &login).await?;
     let rules = unsealed.identities.mfa_rules(config_version).await?;
     let wanted = rules.wanted(&live.row, &owner.entity_id, &owner.standing);
     let proven = |login, owner, warnings| {
@@ -93,7 +93,7 @@ pub(crate) async fn validate(inner: &Inner, unsealed: &Unsealed, id: &str, facto
     let table = unsealed.table.load_full();
     // Of a mount that is being removed nobody gets a token any more.
     let live = table.by_accessor(&waiting.mount_accessor).filter(|live| !live.row.tainted).map(Arc::clone).ok_or_else(gone)?;
-    let (owner, config_version) = owner(unsealed, &live, &waiting.login).await?;
+    let (owner, config_version) = owner(inner, unsealed, &live, &waiting.login).await?;
     let entity = owner.standing.current_id(&owner.entity_id);
     if entity.is_empty() {
         return Err(denied());
@@ -116,7 +116,7 @@ pub(crate) fn check_networks(login: &Login, remote: Option<IpAddr>) -> Result<()
 }
 
 /// Whose login it is, and the configuration version at that moment. Errors: `Denied` while the owner is disabled.
-async fn owner(unsealed: &Unsealed, live: &Live, login: &Login) -> Result<(Owner, u64)> {
+async fn owner(inner: &Inner, unsealed: &Unsealed, live: &Live, login: &Login) -> Result<(Owner, u64)> {
     if login.alias.is_empty() {
         return Ok((Owner::default(), unsealed.tokens.config_version().await?));
     }
@@ -124,7 +124,7 @@ async fn owner(unsealed: &Unsealed, live: &Live, login: &Login) -> Result<(Owner
     let (entity_id, config_version) = unsealed.identities.entity_of_alias(accessor, &login.alias).await?;
     let groups = unsealed.identities.known_groups(accessor, &login.groups).await?;
     let standing = unsealed.identities.standing_of(&entity_id, (accessor, &groups), config_version).await?;
-    if standing.refused() {
+    if standing.refuses(inner.clock.now()) {
         return Err(denied());
     }
     Ok((Owner { entity_id, groups, standing }, config_version))

@@ -206,6 +206,156 @@ fn templates_are_filled_per_caller() {
     assert!(!allows(&Acl::compile(&[policy], &Identity::default()), Operation::Read, "kv/ada/x"));
 }
 
+/// Story: who may write all policies but `admin` wrote `Admin`, and deleted `admin/`. Handlers take these for one name; a deny that is
+/// compared to the letter takes them for three (CVE-2026-89322).
+#[test]
+fn a_deny_holds_for_every_spelling_of_the_name() {
+    use Operation::{Delete, List, Read, Update};
+    let acl = acl(&[r#"
+        path "sys/policies/acl/*" { capabilities = ["read", "update", "delete"] }
+        path "sys/policies/acl/admin" { capabilities = ["deny"] }
+        path "sys/mounts/*" { capabilities = ["delete"] }
+        path "sys/mounts/victim/" { capabilities = ["deny"] }
+        path "auth/approle/role/*" { capabilities = ["update", "list"] }
+        path "auth/approle/role/Prod/*" { capabilities = ["deny"] }
+        path "auth/+/users/*" { capabilities = ["update"] }
+        path "auth/+/users/root-+" { capabilities = ["update"] }
+        path "auth/+/users/Root" { capabilities = ["deny"] }
+        path "identity/entity/name/*" { capabilities = ["update"] }
+        path "identity/entity/name/οδος" { capabilities = ["deny"] }"#]);
+    for (operation, path) in [
+        (Read, "sys/policies/acl/admin"),
+        (Update, "sys/policies/acl/Admin"),
+        (Delete, "sys/policies/acl/admin/"),
+        (Delete, "sys/policies/acl/ADMIN//"),
+        (Delete, "sys/mounts/victim"),
+        (Delete, "sys/mounts/victim/"),
+        (Update, "auth/approle/role/PROD/secret-id"),
+        (Update, "auth/approle/role/prod/secret-id"),
+        (List, "auth/approle/role/prod/secret-id/"),
+        (Update, "auth/userpass/users/rOOt"),
+        (Update, "auth/userpass/users/root/"),
+        (Update, "identity/entity/name/ ΟΔΟΣ "),
+    ] {
+        let verdict = acl.judge(&Question::new(path, operation));
+        assert_eq!(verdict.reason, Reason::Denied, "{operation:?} {path}");
+        assert_eq!(acl.capabilities(path), ["deny"], "{path}");
+        assert_eq!(acl.explain(&Question::new(path, operation)).verdict, verdict);
+    }
+    for (operation, path) in [
+        (Update, "sys/policies/acl/admins"),
+        (Delete, "sys/mounts/victims/"),
+        (Update, "auth/approle/role/Production"),
+        (List, "auth/approle/role/"),
+        (Update, "auth/userpass/users/root-1"),
+        (Update, "identity/entity/name/οδος-1"),
+    ] {
+        assert!(allows(&acl, operation, path), "{operation:?} {path}");
+    }
+    let long = format!("sys/policies/acl/{}", "X".repeat(400));
+    assert!(allows(&acl, Update, &long));
+    let explained = acl.explain(&Question::new("sys/policies/acl/Admin", Update));
+    assert_eq!(explained.verdict.to_string(), "denied by \"sys/policies/acl/admin\" of policy p0: the path is denied");
+    assert!(explained.found.starts_with("a deny counts for every spelling"));
+    assert_eq!(explained.others.len(), 1);
+}
+
+/// A deny that folding finds has the precedence of any rule: what is more specific stays granted, what is less is not, and of two that are
+/// equal the deny wins.
+#[test]
+fn folding_a_deny_keeps_precedence() {
+    use Operation::{List, Read};
+    for (deny, grant, operation, path, expected) in [
+        ("kv/prod/*", "kv/*", Read, "kv/PROD/x", false),
+        ("kv/prod/*", "kv/PROD/*", Read, "kv/PROD/x", false),
+        ("kv/PROD/*", "kv/prod/*", Read, "kv/prod/x", false),
+        ("kv/prod/*", "kv/PROD/x*", Read, "kv/PROD/x", true),
+        ("kv/prod/*", "kv/PROD/x", Read, "kv/PROD/x", true),
+        ("kv/prod/x", "kv/PROD/x", Read, "kv/PROD/x", false),
+        ("a*", "A-team/*", Read, "A-team/x", true),
+        ("kv/+/x", "kv/*", Read, "kv/b/X", false),
+        ("kv/+/x", "kv/b/*", Read, "kv/b/X", true),
+        ("kv/+/+/d", "kv/+/c/+", Read, "kv/b/c/d", true),
+        ("kv/+/+/d", "kv/+/c/+", Read, "kv/b/c/D", false),
+        ("kv/+", "kv/*", Read, "kv/b/", false),
+        ("kv/+/", "kv/*", Read, "kv/b", false),
+        ("kv/*", "kv/b/*", Read, "kv/b/", true),
+        // To a template's value that is long in bytes and short in letters nothing is owed.
+        ("kv/k/s*", "kv/\u{212a}/*", Read, "kv/\u{212a}/s", false),
+        // A list may be granted where reading the key of the same name is denied.
+        ("kv/team", "kv/team/", List, "kv/team/", true),
+        ("kv/Team", "kv/team", List, "kv/team/", false),
+        ("kv/Team/", "kv/team/", List, "kv/team/", false),
+    ] {
+        let acl =
+            acl(&[&format!("path {deny:?} {{ capabilities = [\"deny\"] }}\npath {grant:?} {{ capabilities = [\"read\", \"list\"] }}")
+                .replace("\\u{212a}", "\u{212a}")]);
+        assert_eq!(allows(&acl, operation, path), expected, "{deny} {grant} {operation:?} {path}");
+    }
+}
+
+/// Story: a list of `kv/prod/` was granted by `kv/*`, which matches it without the slash, although `kv/prod/*` denies it (CVE-2026-63131).
+#[test]
+fn a_list_is_denied_where_the_path_with_its_slash_is() {
+    for (deny, grant, expected) in [
+        ("m/prod/*", "m/*", false),
+        ("m/PROD/*", "m/*", false),
+        ("m/+/*", "m/+", false),
+        ("m/+/", "m/+", false),
+        ("m/*", "m/+", false),
+        ("m/+/*", "m/*", true),
+        ("m/*", "m/pro*", true),
+        ("m/prod/*", "m/prod", true),
+        ("m/prod", "m/prod/*", false),
+    ] {
+        let text = format!("path {deny:?} {{ capabilities = [\"deny\"] }}\npath {grant:?} {{ capabilities = [\"list\"] }}");
+        let acl = acl(&[&text]);
+        assert_eq!(allows(&acl, Operation::List, "m/prod/"), expected, "{deny} {grant}");
+        assert_eq!(acl.capabilities("m/prod/") == ["list"], expected, "{deny} {grant}");
+    }
+}
+
+/// Story: a stanza that denies `kv/{{name}}/private/*` was left out for whoever was called `org/repo` or `*`, so the deny fell away.
+#[test]
+fn a_deny_that_cannot_be_filled_in_bars_everything_below() {
+    let text = r#"path "kv/*" { capabilities = ["read"] }
+        path "kv/o*" { capabilities = ["read"] }
+        path "kv/{{identity.entity.name}}/private/*" { capabilities = ["deny"] }
+        path "kv/{{identity.entity.metadata.team}}/x" { capabilities = ["deny"] }
+        path "other/*" { capabilities = ["read"] }"#;
+    let policy = Arc::new(Policy::parse("p", text).unwrap());
+    let named = |name: &str| {
+        let identity = Identity { entity: Some(Entity { name: name.into(), ..Entity::default() }), groups: Vec::new() };
+        Acl::compile(std::slice::from_ref(&policy), &identity)
+    };
+    for name in ["org/repo", "*", "a+b"] {
+        let acl = named(name);
+        for path in ["kv/org/repo/private/x", "kv/x", "KV/x", "kv/o"] {
+            assert_eq!(acl.judge(&Question::new(path, Operation::Read)).reason, Reason::Denied, "{name} {path}");
+        }
+        assert!(allows(&acl, Operation::Read, "other/x") && !acl.has_any_below("kv/"));
+        assert_eq!(acl.resultant_acl()["glob_paths"]["kv/"], json!({"capabilities": ["deny"]}));
+        assert!(acl.rules().any(|rule| rule.pattern() == "kv/*" && rule.permissions().capabilities.denies()));
+    }
+    let acl = named("a,b");
+    assert!(!allows(&acl, Operation::Read, "kv/a,b/private/x") && allows(&acl, Operation::Read, "kv/a/private/x"));
+    assert!(allows(&named(""), Operation::Read, "kv/x"));
+}
+
+/// Story: whoever demanded a parameter on `auth/token/create` took the `sudo` away that the same stanza gives.
+#[test]
+fn sudo_is_seen_whatever_else_is_demanded() {
+    let acl = acl(&[r#"
+        path "a" { capabilities = ["update", "sudo"] required_parameters = ["x"] min_wrapping_ttl = "1m" }
+        path "b" { capabilities = ["sudo", "deny"] }
+        path "c" { capabilities = ["sudo"] }
+        path "d" { capabilities = ["update"] }"#]);
+    for (path, expected) in [("a", true), ("b", false), ("c", true), ("C", false), ("d", false), ("e", false)] {
+        assert_eq!(acl.has_sudo(path, Operation::Update), expected, "{path}");
+    }
+    assert!(Acl::compile(&[Arc::new(Policy::root())], &Identity::default()).has_sudo("x", Operation::Update));
+}
+
 #[test]
 fn mounts_show_where_anything_below_is_granted() {
     let acl = acl(&[r#"

@@ -483,3 +483,62 @@ async fn what_is_revoked_after_its_time_stays_revoked_when_the_clock_is_put_back
         assert_eq!(server.status_of(&token).await, 403);
     }
 }
+
+/// Story: what the core keeps for wrapping was refused in a request, but given to whoever came by a role that names it, or by a login.
+#[tokio::test]
+async fn no_role_and_no_login_gives_a_policy_that_the_core_keeps_for_its_own() {
+    let server = TestServer::start().await;
+    server.put("sys/auth/userpass", json!({ "type": "userpass" })).await.ok();
+    for policy in ["response-wrapping", "control-group"] {
+        let refusal = format!("cannot assign policy {policy:?}");
+        server.put("auth/token/roles/r", json!({ "allowed_policies": [policy] })).await.ok();
+        for body in [json!({}), json!({ "policies": [policy] })] {
+            assert_eq!(server.put("auth/token/create/r", body).await.refused(400), refusal);
+        }
+        assert_eq!(server.put("auth/token/create", json!({ "policies": [policy] })).await.refused(400), refusal);
+        server.put("auth/userpass/users/u", json!({ "password": "x", "token_policies": [policy.to_uppercase()] })).await.ok();
+        assert_eq!(server.put("auth/userpass/login/u", json!({ "password": "x" })).nobody().await.refused(400), refusal);
+    }
+}
+
+/// Story: `no_default_policy` kept `default` from being added, but not from being asked for; and a role that forbids `def*` added `default`
+/// by itself and refused it then.
+#[tokio::test]
+async fn default_is_left_out_where_it_is_not_wanted() {
+    let server = TestServer::start().await;
+    server.policy("p", r#"path "kv/*" { capabilities = ["read"] }"#).await;
+    server.policy("makes", r#"path "auth/token/create" { capabilities = ["update"] }"#).await;
+    let policies = async |path: &str, body: Value| server.put(path, body).await.ok()["auth"]["token_policies"].clone();
+    let body = json!({ "policies": ["default", "p"], "no_default_policy": true });
+    assert_eq!(policies("auth/token/create", body.clone()).await, json!(["p"]));
+    let parent = server.token(json!({ "policies": ["makes", "p"] })).await;
+    let child = server.put("auth/token/create", body).token(&parent).await.ok();
+    assert_eq!(child["auth"]["token_policies"], json!(["p"]));
+    for role in [
+        json!({ "disallowed_policies_glob": "def*" }),
+        json!({ "disallowed_policies": "default" }),
+        json!({ "allowed_policies_glob": "p*", "disallowed_policies_glob": "Def*" }),
+    ] {
+        server.put("auth/token/roles/r", role).await.ok();
+        assert_eq!(policies("auth/token/create/r", json!({ "policies": ["p"] })).await, json!(["p"]));
+        server.put("auth/token/create/r", json!({ "policies": ["p", "default"] })).await.refused(400);
+        server.delete("auth/token/roles/r").await.ok();
+    }
+    // A role's own word keeps `default` from being added; who asks for it gets it.
+    server.put("auth/token/roles/r", json!({ "token_no_default_policy": true })).await.ok();
+    assert_eq!(policies("auth/token/create/r", json!({ "policies": ["p", "default"] })).await, json!(["default", "p"]));
+    assert_eq!(policies("auth/token/create/r", json!({ "policies": ["p"] })).await, json!(["p"]));
+}
+
+/// Story: a stanza that gives `sudo` on `auth/token/create` and demands a parameter gave no `sudo`, because it was judged once more without
+/// what was sent.
+#[tokio::test]
+async fn sudo_on_making_tokens_counts_whatever_else_the_stanza_demands() {
+    let server = TestServer::start().await;
+    let text = r#"path "auth/token/create" { capabilities = ["update", "sudo"] required_parameters = ["no_parent"] }"#;
+    server.policy("makes", text).await;
+    let maker = server.token(json!({ "policies": ["makes"] })).await;
+    let made = server.put("auth/token/create", json!({ "no_parent": true, "policies": ["default"] })).token(&maker).await.ok();
+    assert_eq!(made["auth"]["orphan"], json!(true));
+    server.put("auth/token/create", json!({})).token(&maker).await.refused(403);
+}

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use daypass_base::lenient::{KvPairs, StringList};
 use daypass_base::{Seconds, Secret, duration};
-use daypass_policy::Question;
 use daypass_sdk::{Cx, Error, Kind, Operation, Outcome, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::roles::{self, Role};
 use super::{TokenRoom, caller, open};
-use crate::logins::{auth_of, normal_policies, with_identity};
+use crate::logins::{auth_of, check_assignable, normal_policies, with_identity};
 use crate::node::Unsealed;
 use crate::stages::judge::policy_operation;
 use crate::tokens::{self, AliasRef, Known, TokenRow};
@@ -122,25 +121,17 @@ async fn take_alias(unsealed: &Unsealed, cx: &Cx, row: &mut TokenRow, name: Stri
     let (entity_id, config_version) = unsealed.identities.entity_of_alias(&accessor, &name).await?;
     row.entity_id = entity_id;
     row.alias = Some(AliasRef { name, mount_accessor: accessor, metadata: Some(BTreeMap::new()), groups: Vec::new() });
-    if unsealed.identities.standing(row, config_version).await?.refused() {
+    if unsealed.identities.standing(row, config_version).await?.refuses(row.created) {
         return Err(Error::new(Kind::Denied, "entity from given entity alias is disabled"));
     }
     Ok(())
 }
 
-/// Whether the caller has `sudo` on the path it asked.
+/// Whether the caller has `sudo` on the path it asked. The request itself was judged before: what else its rule demands is not asked again.
 async fn has_sudo(unsealed: &Arc<Unsealed>, cx: &Cx, parent: &Known) -> Result<bool> {
     let config_version = unsealed.table.load().config_version;
     let acl = unsealed.authority(&parent.row, config_version).await?.acl;
-    let question = Question {
-        path: &cx.request.path,
-        operation: policy_operation(Operation::Update),
-        data: None,
-        wrap_ttl: cx.request.wrap_ttl,
-        sudo_path: true,
-        comma_lists: &[],
-    };
-    Ok(acl.judge(&question).allowed)
+    Ok(acl.has_sudo(&cx.request.path, policy_operation(Operation::Update)))
 }
 
 fn decide(cx: &Cx, params: CreateParams, lineage: Lineage, role: Option<(String, Role)>, parent: &Known, sudo: bool) -> Result<Decided> {
@@ -287,13 +278,20 @@ fn check_id(id: Option<&Secret<String>>, sudo: bool) -> Result<()> {
     Ok(())
 }
 
-/// The policies.
+/// The policies of the token. Errors: `BadRequest` with Vault's texts.
 fn policies(params: &CreateParams, role: Option<&Role>, parent: &Known, sudo: bool) -> Result<Vec<String>> {
-    let asked = normal_policies(params.policies.as_ref().map(|list| list.0.as_slice()).unwrap_or_default());
-    let given_none = asked.is_empty();
-    if let Some(bad) = asked.iter().find(|policy| matches!(policy.as_str(), "response-wrapping" | "control-group")) {
-        return Err(Error::bad_request(format!("cannot assign policy {bad:?}")));
+    let mut policies = wanted_policies(params, role, parent, sudo)?;
+    // The caller's word stands against a `default` of whatever origin; a role's only keeps it from being added.
+    if params.no_default_policy {
+        policies.retain(|policy| policy != "default");
     }
+    // Judged by what the token would have: a role may name what a request may not.
+    check_assignable(&policies)?;
+    Ok(policies)
+}
+
+fn wanted_policies(params: &CreateParams, role: Option<&Role>, parent: &Known, sudo: bool) -> Result<Vec<String>> {
+    let asked = normal_policies(params.policies.as_ref().map(|list| list.0.as_slice()).unwrap_or_default());
     let with_default = |mut policies: Vec<String>, add: bool| {
         if add && !policies.iter().any(|policy| policy == "default" || policy == "root") {
             policies.push("default".to_owned());
@@ -306,12 +304,8 @@ fn policies(params: &CreateParams, role: Option<&Role>, parent: &Known, sudo: bo
     {
         return roles::policies(role, asked, params.no_default_policy, parent);
     }
-    if given_none {
-        let mut policies = parent.row.policies.clone();
-        if params.no_default_policy {
-            policies.retain(|policy| policy != "default");
-        }
-        return Ok(policies);
+    if asked.is_empty() {
+        return Ok(parent.row.policies.clone());
     }
     let no_default = params.no_default_policy || role.is_some_and(|role| role.token_no_default_policy);
     if sudo {

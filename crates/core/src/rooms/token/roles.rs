@@ -302,7 +302,8 @@ pub(super) fn policies(role: &Role, asked: Vec<String>, no_default: bool, parent
     } else {
         asked
     };
-    let default_banned = role.disallowed_policies.iter().any(|name| name == "default");
+    let default_banned = role.disallowed_policies.iter().any(|name| name == "default")
+        || role.disallowed_policies_glob.iter().any(|pattern| glob(pattern, "default"));
     if !no_default && !default_banned && !policies.iter().any(|name| name == "default" || name == "root") {
         policies.push("default".to_owned());
     }

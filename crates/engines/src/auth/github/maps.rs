@@ -29,6 +29,7 @@ struct TeamParams {
     key: String,
     /// Its policies, with commas between them. Example: `reads,deploys`.
     #[serde(default)]
+    #[schemars(extend("x-daypass-list" = "comma"))]
     value: String,
 }
 
@@ -39,6 +40,7 @@ struct UserParams {
     key: String,
     /// The user's policies, with commas between them. Example: `reads,deploys`.
     #[serde(default)]
+    #[schemars(extend("x-daypass-list" = "comma"))]
     value: String,
 }
 

@@ -1,0 +1,117 @@
+//! The one spelling of a name that all its other spellings fold to.
+//!
+//! Handlers take `Admin`, `admin/` and ` admin` for the same policy, user, role or entity. Who denies `admin` means the thing, not the
+//! spelling, so denies are compared in this form. Grants never are: they permit what they say, to the letter.
+
+use std::borrow::Cow;
+
+/// A text in its folded form: lower case, no blanks where a segment begins. Short ones are folded without an allocation.
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack for one judgement, and a box would be an allocation")]
+pub(crate) enum Folded<'a> {
+    /// It was folded already, as nearly every path is.
+    Same(&'a str),
+    Short([u8; SHORT_BYTES], usize),
+    Long(String),
+}
+
+impl<'a> Folded<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase() && !byte.is_ascii_whitespace()) {
+            return Self::Same(text);
+        }
+        let (mut short, mut length) = ([0; SHORT_BYTES], 0);
+        for folded in folded(text) {
+            let end = length + folded.len_utf8();
+            let Some(place) = short.get_mut(length..end) else { return Self::Long(fold(text)) };
+            folded.encode_utf8(place);
+            length = end;
+        }
+        Self::Short(short, length)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Same(text) => text,
+            // What was put in are whole characters.
+            Self::Short(bytes, length) => bytes.get(..*length).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default(),
+            Self::Long(text) => text,
+        }
+    }
+}
+
+/// The folded form of a text.
+pub(crate) fn fold(text: &str) -> String {
+    folded(text).collect()
+}
+
+/// The folded form of a name that stands alone, such as a value of a parameter: without blanks around it.
+pub(crate) fn fold_name(text: &str) -> Cow<'_, str> {
+    let text = text.trim();
+    let is_folded = |c: char| c != FINAL_SIGMA && c.to_lowercase().eq([c]);
+    if text.chars().all(is_folded) { text.into() } else { text.chars().flat_map(lower).collect::<String>().into() }
+}
+
+/// A folded path without the slashes and blanks at its end, which many handlers drop.
+pub(crate) fn bare(folded: &str) -> &str {
+    folded.trim_end_matches(|c: char| c == '/' || c.is_whitespace())
+}
+
+fn folded(text: &str) -> impl Iterator<Item = char> {
+    let mut begins = true;
+    let kept = text.chars().filter(move |&c| {
+        let dropped = begins && c.is_whitespace();
+        begins = dropped || c == '/';
+        !dropped
+    });
+    kept.flat_map(lower)
+}
+
+/// A sigma at the end of a word has a lower case of its own, which depends on what stands beside it: all are one here.
+fn lower(c: char) -> impl Iterator<Item = char> {
+    c.to_lowercase().map(|c| if c == FINAL_SIGMA { 'σ' } else { c })
+}
+
+const FINAL_SIGMA: char = 'ς';
+const SHORT_BYTES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn spellings_of_a_name_fold_to_one() {
+        for (one, other) in [
+            ("sys/policies/acl/Admin", "sys/policies/acl/admin"),
+            ("a/ b", "a/b"),
+            ("A/\u{212a}", "a/k"),
+            ("a/ΟΔΟΣ", "a/οδος"),
+            ("a/\u{130}", "a/i\u{307}"),
+        ] {
+            assert_eq!(fold(one), fold(other));
+            assert_eq!(Folded::new(one).as_str(), fold(other));
+        }
+        assert_eq!(bare("a/b// /"), "a/b");
+        assert_eq!((fold_name(" Admin "), fold_name("ΟΔΟΣ")), ("admin".into(), fold_name("οδος")));
+        assert!(matches!(fold_name(" admin "), Cow::Borrowed("admin")));
+        assert!(matches!(Folded::new("a/b-c/1"), Folded::Same(_)) && matches!(Folded::new(&"A".repeat(300)), Folded::Long(_)));
+    }
+
+    proptest! {
+        /// What the handlers make the same, folding makes the same.
+        #[test]
+        fn folding_goes_at_least_as_far_as_the_handlers(one in "[aAkKÄäΣσς\u{212a}\u{130}iI ]{0,6}", other in "[aAkKÄäΣσς\u{212a}\u{130}iI ]{0,6}") {
+            if one.trim().to_lowercase() == other.trim().to_lowercase() {
+                prop_assert_eq!(fold_name(&one), fold_name(&other));
+                let path = |name: &str| bare(&fold(&format!("x/{name}"))).to_owned();
+                prop_assert_eq!(path(&one), path(&other));
+            }
+            let twice = fold(&fold(&one));
+            prop_assert_eq!(twice, fold(&one));
+            let long = one.repeat(200);
+            let folded = Folded::new(&long);
+            prop_assert_eq!(folded.as_str(), fold(&long));
+        }
+    }
+}
