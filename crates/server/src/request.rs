@@ -194,7 +194,9 @@ impl Session {
                 Answer::Full { bytes: None, receipt: None, _untaken: in_flight.answered() }
             }
             Body::Stream(_) if is_head => Answer::Full { bytes: None, receipt: None, _untaken: in_flight.answered() },
-            Body::Full(bytes) => Answer::Full { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), receipt, _untaken: in_flight.answered() },
+            Body::Full(bytes) => {
+                Answer::Full { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), receipt, _untaken: in_flight.answered() }
+            }
             Body::Stream(pieces) => Answer::Stream { pieces, _streaming: Streaming::begin(&self.pace), _in_flight: in_flight },
         };
         if self.protocol == Protocol::Http1 && self.pace.left_unread() {
