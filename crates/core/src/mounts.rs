@@ -336,6 +336,12 @@ impl Table {
         self.exact(&row.path)
     }
 
+    /// The count of requests of a mount, wherever it is; a new one where it is not known.
+    pub(crate) fn requests_to(&self, uuid: &str) -> Arc<AtomicUsize> {
+        let found = self.by_path.values().chain(&self.leaving).find(|live| live.row.uuid == uuid);
+        found.map(|live| Arc::clone(&live.requests)).unwrap_or_default()
+    }
+
     /// The mount with this accessor, also one that is being removed.
     pub(crate) fn by_accessor(&self, accessor: &str) -> Option<&Arc<Live>> {
         self.by_path.values().chain(&self.leaving).find(|live| live.row.accessor == accessor)

@@ -535,7 +535,7 @@ impl Inner {
         let (plain, config_version) = rows.get(&config_key(MOUNTS)).await?;
         let plain = plain.ok_or_else(|| Error::internal("the mount table is missing"))?;
         let stored: Vec<MountRow> = crate::rows::parse(&config_key(MOUNTS), &plain.value)?;
-        let mounts = stored.into_iter().map(|row| self.mounted(row, rows)).collect::<Result<Vec<_>>>()?;
+        let mounts = stored.into_iter().map(|row| self.mounted(row, Arc::default(), rows)).collect::<Result<Vec<_>>>()?;
         Ok(Table::new(mounts, Some(plain.version), config_version))
     }
 
@@ -568,7 +568,10 @@ impl Inner {
             let engine = kept.map(|live| (Arc::clone(&live.engine), Arc::clone(&live.requests)));
             mounts.push(match engine {
                 Some(engine) => self.live(row, engine, &unsealed.rows),
-                None => self.mounted(row, &unsealed.rows)?,
+                None => {
+                    let requests = old.requests_to(&row.uuid);
+                    self.mounted(row, requests, &unsealed.rows)?
+                }
             });
         }
         unsealed.table.store(Arc::new(Table::new(mounts, Some(plain.version), config_version)));
@@ -590,9 +593,10 @@ impl Inner {
         self.reload_table(unsealed).await
     }
 
-    fn mounted(self: &Arc<Self>, row: MountRow, rows: &Rows) -> Result<LiveMount> {
+    /// A mount with an engine made anew; `requests` counts those of the engine before too.
+    fn mounted(self: &Arc<Self>, row: MountRow, requests: Arc<AtomicUsize>, rows: &Rows) -> Result<LiveMount> {
         let engine = self.build(&row)?;
-        Ok(self.live(row, (engine, Arc::default()), rows))
+        Ok(self.live(row, (engine, requests), rows))
     }
 
     fn live(self: &Arc<Self>, row: MountRow, (engine, requests): (Arc<dyn Mounted>, Arc<AtomicUsize>), rows: &Rows) -> LiveMount {

@@ -89,6 +89,8 @@ pub struct Leased {
     /// Changes of the engine's own storage that are committed together with a stored lease: they clear the note that the engine made before
     /// it acted. Where the lease could not be stored and the secret was taken back, those that delete are made alone.
     pub also: crate::Changes,
+    /// A row of the engine's own storage that goes with a stored lease, in the commit that removes it.
+    pub row: Option<String>,
     /// The client reads `data` alone: it gets no envelope, and never learns the lease's id.
     pub without_envelope: bool,
 }
@@ -192,7 +194,15 @@ impl Leased {
     /// A secret that ends by itself: nothing is stored.
     pub fn not_renewable(data: impl Serialize, ttl: Seconds) -> Self {
         let terms = LeaseTerms { ttl, max_ttl: Seconds::ZERO, renewable: false };
-        Self { data: object(data), terms, internal: None, facts: BTreeMap::new(), also: crate::Changes::new(), without_envelope: false }
+        Self {
+            data: object(data),
+            terms,
+            internal: None,
+            facts: BTreeMap::new(),
+            also: crate::Changes::new(),
+            row: None,
+            without_envelope: false,
+        }
     }
 
     /// A secret that the engine has to take back: `internal` is stored with the lease.
@@ -204,6 +214,7 @@ impl Leased {
             internal: Some(internal),
             facts: BTreeMap::new(),
             also: crate::Changes::new(),
+            row: None,
             without_envelope: false,
         }
     }
@@ -212,6 +223,13 @@ impl Leased {
     #[must_use]
     pub fn fact(mut self, name: &str, value: impl Into<String>) -> Self {
         self.facts.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Names a row of the engine's storage that goes with the lease. Only for [`Self::stored`] leases.
+    #[must_use]
+    pub fn with_row(mut self, row: String) -> Self {
+        self.row = Some(row);
         self
     }
 

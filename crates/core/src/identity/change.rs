@@ -31,6 +31,11 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// It takes rights from somebody: a store that is nearly full takes it.
+    pub(super) fn take_back(&mut self) {
+        self.batch = std::mem::take(&mut self.batch).taking_back();
+    }
+
     pub(super) fn delete(&mut self, key: Key) {
         self.batch.deletes.push(key);
     }

@@ -118,6 +118,7 @@ impl Identities {
         }
         for id in ids.iter().filter(|id| bounds::is_id(id)) {
             let mut change = self.change().await?;
+            change.take_back();
             let groups = self.groups_of(Member::Entity(id)).await?;
             let stored = self.entity(id).await?;
             let had_seeds = self.drop_seeds(&mut change, id).await?;

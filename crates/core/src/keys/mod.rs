@@ -231,8 +231,10 @@ impl Inner {
         }
     }
 
-    /// What shares have to open now. The caller holds the keys, so that no change is in flight.
+    /// What shares have to open now. The caller holds the keys, so that no change is in flight. Right after a rekey it waits for the fate of its
+    /// answer: the seal before may want more shares, and until it is gone nobody would be told that too few, or wrong ones, came.
     pub(crate) async fn unsealing(&self, keys: &mut Keys, config: &SealConfig) -> Result<Unsealing> {
+        self.wait_for(keys.before.delivery()).await;
         self.retire_previous(keys).await;
         let root = self.stored(SEALED_ROOT).await?.ok_or_else(|| Error::internal("the sealed root key is missing from the store"))?;
         let unsealing = Unsealing::new(config, root);

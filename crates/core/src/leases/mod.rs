@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{self, Id};
-use crate::rows::Rows;
+use crate::rows::{Rows, config_key};
 use crate::tokens::{TokenRow, index_value, lease_index_key};
 
 /// A stored lease of a secret that its engine has to take back.
@@ -27,6 +27,9 @@ pub(crate) struct LeaseRow {
     /// The end of the batch token that it was lent: no renewal goes beyond it, for nothing takes the secret back with that token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cap: Option<Timestamp>,
+    /// A row of its mount's storage that goes with it: the whole key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) row: Option<String>,
     pub(crate) internal: Value,
     pub(crate) issued: Timestamp,
     pub(crate) expires: Timestamp,
@@ -192,6 +195,9 @@ impl Leases {
         let mut batch =
             Batch::new().delete(lease_key(held.id)).delete(lease_index_key(&held.row.id)).not_due(lease_due(held.id, held.row.expires));
         batch = batch.delete(parked_key(&held.row.id));
+        if let Some(row) = &held.row.row {
+            batch = batch.delete(config_key(row.clone()));
+        }
         if let Some(token) = held.row.token {
             batch = batch.delete(of_token_key(TokenId(token), held.id));
         }

@@ -127,7 +127,7 @@ async fn lease(
         if let Some(internal) = leased.internal {
             let row = lease_row(live, Hold::default(), internal, &leased.terms, inner.clock.now(), leased.terms.ttl);
             crate::revoke::take_back(inner, live, &row).await?;
-            forget(unsealed, live, leased.also).await;
+            forget(unsealed, live, leased.also, leased.row).await;
         }
         return Err(Error::bad_request(
             "Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.",
@@ -150,14 +150,15 @@ async fn lease(
             // Nothing is stored of a batch token: what it is lent hangs on the token that made it, and goes with that.
             let token = if known.batch { known.row.parent.map(TokenId) } else { Some(known.id) };
             let hold = Hold { token: token.map(|token| token.0), cap: known.row.expires.filter(|_| known.batch) };
-            let row = lease_row(live, hold, internal, &leased.terms, now, ttl);
+            let mut row = lease_row(live, hold, internal, &leased.terms, now, ttl);
+            row.row = leased.row.as_ref().map(|row| format!("{}{row}", crate::view::mount_prefix(&live.row.uuid)));
             let also = crate::view::batch(&unsealed.rows, &live.row.uuid, leased.also.clone())?;
             match unsealed.leases.create(&parsed.path, row.clone(), token, &also).await {
                 Ok(stored) => (stored.id, leased.terms.renewable),
                 Err(error) => {
                     // The secret exists beyond daypass, its lease does not: take it back at once.
                     crate::revoke::take_back(inner, live, &row).await?;
-                    forget(unsealed, live, leased.also).await;
+                    forget(unsealed, live, leased.also, leased.row).await;
                     return Err(error);
                 }
             }
@@ -217,11 +218,13 @@ fn effective_ttl(leased: &Leased, live: &crate::mounts::Live) -> (Seconds, Vec<S
     (max, vec![warning])
 }
 
-/// Removes the note that an engine made before it acted, once its secret was taken back: of what was to go with the lease, the part that deletes.
+/// Removes the note that an engine made before it acted, once its secret was taken back: of what was to go with the lease, the part that deletes, and its row.
 /// That this fails is no reason to fail: the engine finds nothing to undo later.
-async fn forget(unsealed: &Unsealed, live: &crate::mounts::Live, also: Changes) {
+async fn forget(unsealed: &Unsealed, live: &crate::mounts::Live, also: Changes, row: Option<String>) {
+    let mut undone = Changes { puts: Vec::new(), ..also };
+    undone.deletes.extend(row);
     let removed = async {
-        let batch = crate::view::batch(&unsealed.rows, &live.row.uuid, Changes { puts: Vec::new(), ..also })?;
+        let batch = crate::view::batch(&unsealed.rows, &live.row.uuid, undone)?;
         unsealed.rows.commit(batch).await.map_err(Error::from)
     };
     if let Err(error) = removed.await {
@@ -249,6 +252,7 @@ fn lease_row(
         mount_accessor: live.row.accessor.clone(),
         token: hold.token,
         cap: hold.cap,
+        row: None,
         internal,
         issued: now,
         expires: now + ttl,

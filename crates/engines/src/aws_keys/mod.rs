@@ -6,7 +6,7 @@
 //! that it works for. Never shows a secret.
 
 use daypass_aws::{Aws, Target};
-use daypass_sdk::{Cx, Error, Result};
+use daypass_sdk::{Changes, Cx, Error, Result};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,8 +37,9 @@ pub(crate) trait KeyMount: Send + Sync {
         std::future::ready(Ok(false))
     }
 
-    /// Undoes a note of a user. Errors: when AWS does not let us; always for a mount that makes no users.
-    fn undo_user(&self, _cx: &Cx, _note: &Note) -> impl Future<Output = Result<()>> + Send {
+    /// Undoes a note of a user, which lies at this place. What else goes with the note. Errors: when AWS does not let us; always for a mount
+    /// that makes no users.
+    fn undo_user(&self, _cx: &Cx, _place: &str, _note: &Note) -> impl Future<Output = Result<Changes>> + Send {
         std::future::ready(Err(Error::internal("this mount makes no IAM users, and yet there is a note of one")))
     }
 }

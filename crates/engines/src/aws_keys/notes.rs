@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use daypass_base::Timestamp;
-use daypass_sdk::{Changes, CommitFailure, Cx, Expect, Result, Seconds};
+use daypass_sdk::{Changes, CommitFailure, Cx, Error, Expect, Result, Seconds};
 use serde::{Deserialize, Serialize};
 
 use super::KeyMount;
@@ -84,14 +84,25 @@ pub(crate) fn place(cx: &Cx) -> String {
 
 /// Stores a note, and gives the place where it lies.
 pub(crate) async fn begin(cx: &Cx, note: &Note) -> Result<String> {
+    begin_with(cx, note, |changes, _| Ok(changes)).await
+}
+
+/// The same, with more in the commit; `more` is told the place.
+pub(crate) async fn begin_with(cx: &Cx, note: &Note, more: impl FnOnce(Changes, &str) -> Result<Changes>) -> Result<String> {
     let place = place(cx);
-    cx.store.commit(Changes::new().expect(&place, Expect::Absent).put_json(&place, note)?).await?;
+    let changes = Changes::new().expect(&place, Expect::Absent).put_json(&place, note)?;
+    cx.store.commit(more(changes, &place)?).await?;
     Ok(place)
 }
 
 /// Removes a note that says nothing any more. That it fails is no reason to fail: the regular work finds nothing to undo.
 pub(crate) async fn clear(cx: &Cx, place: &str) {
-    if let Err(error) = cx.store.delete(place).await {
+    clear_with(cx, Changes::new(), place).await;
+}
+
+/// The same, with what goes along.
+pub(crate) async fn clear_with(cx: &Cx, more: Changes, place: &str) {
+    if let Err(error) = cx.store.commit(more.delete(place)).await.map_err(Error::from) {
         tracing::warn!(mount = %cx.mount.path, %error, "a note of something that is not to be undone could not be removed; it is looked at later");
     }
 }
@@ -224,12 +235,15 @@ pub(crate) async fn undo(mount: &impl KeyMount, cx: &Cx, place: &str, note: Note
         Err(failure) => return Err(failure.into()),
     }
     let problem = match &note.key {
-        None => mount.undo_user(cx, &note).await,
-        Some(key) => keys::undo(mount, cx, &note, key).await,
+        None => mount.undo_user(cx, place, &note).await,
+        Some(key) => keys::undo(mount, cx, &note, key).await.map(|()| Changes::new()),
     };
-    let Err(problem) = problem else {
-        cx.store.delete(place).await?;
-        return Ok(Undone::Done);
+    let problem = match problem {
+        Ok(with_it) => {
+            cx.store.commit(with_it.delete(place)).await?;
+            return Ok(Undone::Done);
+        }
+        Err(problem) => problem,
     };
     let problem: String = problem.message.chars().take(PROBLEM_MAX).collect();
     tracing::warn!(mount = %cx.mount.path, user = %note.username, attempts, problem, "an IAM user, or a key of it, that nobody got could not be deleted; it is tried again");

@@ -242,28 +242,59 @@ async fn what_cannot_be_looked_at_is_not_deleted() {
     assert_eq!(server.get("aws/config/parked-users/ci").await.status, 404);
 }
 
-/// Story: the mount was removed while a user was being made; AWS made it afterwards, for nobody.
+/// Story: the mount was removed while a user was being made; AWS made it afterwards, for nobody. And while one removal waited, all others did;
+/// and one that was moved meanwhile was not waited for.
 #[tokio::test]
 async fn a_mount_is_removed_only_after_the_requests_that_came_before() {
-    let server = server().await;
+    for moved in [false, true] {
+        let server = server().await;
+        server.put("sys/mounts/other", json!({ "type": "kv" })).await.ok();
+        server.aws().guard(|action| if action == "CreateAccessKey" { Gate::DieBefore } else { Gate::Open });
+        let (minted, (), ()) = tokio::join!(
+            server.get("aws/creds/ci").into_future(),
+            async {
+                tokio::task::yield_now().await;
+                only_user(&server);
+                if moved {
+                    server.put("sys/remount", json!({ "from": "aws", "to": "away" })).await.ok();
+                    server.work().await;
+                }
+                server.delete(if moved { "sys/mounts/away" } else { "sys/mounts/aws" }).await.ok();
+                assert!(server.aws().users().is_empty());
+            },
+            async {
+                server.seconds(30).await;
+                // It waits for nobody else.
+                server.delete("sys/mounts/other").await.ok();
+                server.seconds(30).await;
+                only_user(&server);
+                server.seconds(31).await;
+                server.seconds(5).await;
+            }
+        );
+        assert!(minted.refused(500).contains("context deadline exceeded"), "{}", minted.body);
+        assert_eq!(server.get("aws/creds/ci").await.status, 404);
+    }
+}
+
+/// Story: a request whose CreateUser was not answered took the user of this name apart, which another request was just making.
+#[tokio::test]
+async fn a_user_in_the_making_is_somebodys() {
+    let server = without_chance().await;
     server.aws().guard(|action| if action == "CreateAccessKey" { Gate::DieBefore } else { Gate::Open });
-    let (minted, (), ()) = tokio::join!(
-        server.get("aws/creds/ci").into_future(),
-        async {
-            tokio::task::yield_now().await;
-            only_user(&server);
-            server.delete("sys/mounts/aws").await.ok();
-            assert!(server.aws().users().is_empty());
-        },
-        async {
-            server.seconds(60).await;
-            only_user(&server);
-            server.seconds(31).await;
-            server.seconds(5).await;
-        }
-    );
-    assert!(minted.refused(500).contains("context deadline exceeded"), "{}", minted.body);
-    assert_eq!(server.get("aws/creds/ci").await.status, 404);
+    let (first, ()) = tokio::join!(server.get("aws/creds/ci").into_future(), async {
+        tokio::task::yield_now().await;
+        only_user(&server);
+        server.aws().fail("CreateUser", "ServiceFailure", 500);
+        assert!(server.get("aws/creds/ci").await.status >= 400);
+        assert_eq!(only_user(&server), "ci");
+        server.seconds(91).await;
+    });
+    assert!(first.refused(500).contains("context deadline exceeded"), "{}", first.body);
+    minutes(&server, NOTE_AGE / 60 + 1).await;
+    assert!(server.aws().users().is_empty());
+    server.aws().unguard();
+    minted(&server).await;
 }
 
 /// Story: the note of a user that was taken back stayed, and later cost the next one of that name its life.

@@ -135,6 +135,18 @@ async fn what_is_kept_for_revocations_is_there_for_all_of_them() {
     assert_eq!(parked["data"]["leases"][0]["lease_id"], json!(lent), "it waits for a person");
 }
 
+/// Story: that an entity is deleted is noted, so that its tokens end; the note was a new row, which a store with little room left refused.
+#[tokio::test]
+async fn an_entity_can_be_deleted_with_what_is_kept_for_revocations() {
+    let (server, evil) = over_evil(Setup::default()).await;
+    server.put("sys/auth/userpass", json!({ "type": "userpass" })).await.ok();
+    server.put("auth/userpass/users/ann", json!({ "password": "p" })).await.ok();
+    let login = server.put("auth/userpass/login/ann", json!({ "password": "p" })).await.ok();
+    evil.at_next_write(Fault::Low);
+    server.delete(&format!("identity/entity/id/{}", login.text("/auth/entity_id"))).await.ok();
+    assert_eq!(server.status_of(&login.token()).await, 403);
+}
+
 /// Story: with little room left the list of what is being revoked could not be written either, so what is more than a request can wait for was not revoked at all.
 #[tokio::test]
 async fn a_revocation_of_many_tokens_goes_on_with_what_is_kept_for_it() {

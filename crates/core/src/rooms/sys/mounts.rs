@@ -200,7 +200,8 @@ pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>
     if unsealed.revocation.is_paused() {
         return Ok(());
     }
-    for row in stored_rows(unsealed).await?.into_iter().filter(|row| row.tainted) {
+    // One that is still in use is left to who closed it, or to the next time: the expiry of everything else must not wait for it.
+    for row in stored_rows(unsealed).await?.into_iter().filter(|row| row.tainted && !is_in_use(unsealed, row)) {
         if let Err(error) = finish_removal(inner, unsealed, &row).await {
             tracing::warn!(mount = %row.path, %error, "a mount could not be removed completely; it stays closed");
         }
@@ -210,11 +211,11 @@ pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>
 
 /// What is left of a mount that no request reaches any more. Every step may be repeated.
 async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow) -> Result<()> {
+    drain(inner, unsealed, row).await;
     let _alone = unsealed.removing.lock().await;
     if !stored_rows(unsealed).await?.iter().any(|stored| stored.uuid == row.uuid) {
         return Ok(());
     }
-    drain(inner, unsealed, row).await;
     revoke::prefix(inner, unsealed, &row.path, false).await?;
     if let Some(live) = unsealed.table.load_full().by_accessor(&row.accessor) {
         let request = daypass_sdk::Request {
@@ -239,14 +240,17 @@ async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &Moun
 async fn drain(inner: &Arc<Inner>, unsealed: &Unsealed, row: &MountRow) {
     let limit = inner.settings.limits.request_seconds.duration() + DRAIN_SLACK;
     let began = inner.clock.elapsed();
-    let busy = || unsealed.table.load_full().by_accessor(&row.accessor).is_some_and(|live| live.requests.load(Ordering::Acquire) > 0);
-    while busy() {
+    while is_in_use(unsealed, row) {
         if inner.clock.elapsed().saturating_sub(began) > limit {
             tracing::warn!(mount = %row.path, "a request to a mount that is being removed does not end; what it makes may be left beyond the server");
             return;
         }
         inner.clock.sleep(DRAIN_LOOK).await;
     }
+}
+
+fn is_in_use(unsealed: &Unsealed, row: &MountRow) -> bool {
+    unsealed.table.load_full().by_accessor(&row.accessor).is_some_and(|live| live.requests.load(Ordering::Acquire) > 0)
 }
 
 async fn stored_rows(unsealed: &Unsealed) -> Result<Vec<MountRow>> {

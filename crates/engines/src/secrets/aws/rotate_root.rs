@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use daypass_aws::Target;
-use daypass_sdk::{Cx, Error, Json, Result};
+use daypass_sdk::{Changes, Cx, Error, Json, Result};
 use serde_json::{Value, json};
 
 use crate::aws_keys::notes::Note;
@@ -33,8 +33,8 @@ impl KeyMount for Aws {
         static_roles::uses(cx, username, id).await
     }
 
-    async fn undo_user(&self, cx: &Cx, note: &Note) -> Result<()> {
-        users::undo(self, cx, note).await
+    async fn undo_user(&self, cx: &Cx, place: &str, note: &Note) -> Result<Changes> {
+        users::undo(self, cx, place, note).await
     }
 }
 

@@ -1,9 +1,9 @@
 //! IAM users made for a lease, and taken apart when it ends.
 //!
 //! A note ([`crate::aws_keys::notes`]) is stored before AWS is asked for anything, and goes in the commit that stores the lease. What dies in
-//! between leaves the note, and the regular work deletes the user that it names. The same commit makes the row `users/<name>`, which says that
-//! the user of this name is somebody's: a template without chance in it gives the same name again, and the note of an attempt that failed must
-//! not cost a build its user.
+//! between leaves the note, and the regular work deletes the user that it names. With the note comes the row `users/<name>`, which says whose
+//! the user of this name is and goes with the user: a template without chance in it gives the same name again, and an attempt that failed must
+//! not cost another build its user.
 
 use std::sync::Arc;
 
@@ -40,6 +40,16 @@ struct Made {
     /// The account that it is in; empty in leases of old.
     #[serde(default)]
     account: String,
+    /// Where its note lay, by which its row knows it; empty in leases of old.
+    #[serde(default)]
+    note: String,
+}
+
+/// Whose the user of a name is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Holder {
+    /// Where the note of its making lies or lay.
+    note: String,
 }
 
 /// Makes a user with a key. Errors: `Upstream` with Vault's words for the step that AWS refused.
@@ -47,24 +57,39 @@ pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfi
     let target = config.target(cx)?;
     let terms = terms(cx).await?;
     let username = names::generate(cx, &config.username_template, name, Use::Iam)?;
-    let mut made = Made { username, at: cx.clock.now(), account: String::new() };
-    let note = notes::begin(cx, &Note { at: made.at, ..Note::user(cx, &made.username) }).await?;
+    let mut made = Made { username, at: cx.clock.now(), account: String::new(), note: String::new() };
+    made.note = begin(cx, &made).await?;
     let call = Call { target: &target, deadline: deadline(cx) };
     let key = match make(engine, call, role, &mut made, name).await {
         Ok(key) => key,
         Err(Failed { error, user }) => {
-            give_up(engine, cx, &target, &made, &note, user).await;
+            give_up(engine, cx, &target, &made, user).await;
             return Err(error);
         }
     };
-    let row = user_row(&made.username);
+    let holder = Holder { note: made.note.clone() };
     let data = json!({ "access_key": key.id, "secret_key": reveal(&key.secret), "session_token": Value::Null });
     let leased = Leased::stored(data, terms, &made)
         .fact("access_key_id", key.id)
         .fact("credential_type", "iam_user")
         .fact("user_name", &made.username)
-        .also(Changes::new().expect(&note, Expect::Version(1)).delete(&note).put_json(&row, &made)?);
+        .also(Changes::new().expect(&made.note, Expect::Version(1)).delete(&made.note).put_json(user_row(&made.username), &holder)?)
+        .with_row(user_row(&made.username));
     Ok(leased.into())
+}
+
+/// Stores the note and, unless the name is another's already, the row. Gives the place of the note.
+async fn begin(cx: &Cx, made: &Made) -> Result<String> {
+    let row = user_row(&made.username);
+    let is_free = cx.store.get(&row).await?.is_none();
+    let note = Note { at: made.at, ..Note::user(cx, &made.username) };
+    notes::begin_with(cx, &note, |changes, place| {
+        if !is_free {
+            return Ok(changes);
+        }
+        changes.expect(&row, Expect::Absent).put_json(&row, &Holder { note: place.to_owned() })
+    })
+    .await
 }
 
 /// A step that failed, and what became of the user.
@@ -121,16 +146,25 @@ fn grants(role: &Role, role_name: &str) -> Vec<UserGrant> {
 }
 
 /// Undoes at once what can be undone; what cannot is left to the regular work, by the note.
-async fn give_up(engine: &Aws, cx: &Cx, target: &Target, made: &Made, note: &str, user: Fate) {
+async fn give_up(engine: &Aws, cx: &Cx, target: &Target, made: &Made, user: Fate) {
     let call = Call { target, deadline: UNDO_PATIENCE };
     let gone = match user {
         Fate::Made => dismantle(engine, call, &made.username).await.is_ok_and(|found| found == Found::Deleted),
         Fate::NotMade => true,
-        Fate::Unknown => unmake(engine, cx, call, &made.username, made.at).await.is_ok_and(|found| found == Found::Deleted),
+        Fate::Unknown => unmake(engine, cx, call, made).await.is_ok_and(|found| found == Found::Deleted),
     };
     if gone {
-        notes::clear(cx, note).await;
+        let released = release(cx, made).await.unwrap_or_default();
+        notes::clear_with(cx, released, &made.note).await;
     }
+}
+
+/// What removes the row of a user that is gone, if it is of this making.
+async fn release(cx: &Cx, made: &Made) -> Result<Changes> {
+    let row = user_row(&made.username);
+    let holder: Option<Holder> = cx.store.get_json(&row).await?;
+    let is_ours = holder.is_some_and(|holder| holder.note == made.note);
+    Ok(if is_ours { Changes::new().delete(row) } else { Changes::new() })
 }
 
 /// The row that says whose the user of a name is.
@@ -198,26 +232,21 @@ fn done(removed: Result<(), AwsError>) -> Result<(), AwsError> {
 pub(super) async fn revoke(engine: Arc<Aws>, cx: Cx, lease: LeaseInfo) -> Result<()> {
     let made: Made = serde_json::from_value(lease.internal)
         .map_err(|error| Error::internal("what is stored with the lease of an IAM user is not readable").because(error))?;
-    let row = user_row(&made.username);
-    let holder: Option<Made> = cx.store.get_json(&row).await?;
-    if holder.as_ref().is_some_and(|holder| holder.at != made.at) {
+    let holder: Option<Holder> = cx.store.get_json(&user_row(&made.username)).await?;
+    if !made.note.is_empty() && holder.is_some_and(|holder| holder.note != made.note) {
         tracing::warn!(user = %made.username, "the IAM user of this name was made for another lease since: it is left alone");
         return Ok(());
-    }
-    if holder.is_some()
-        && let Err(error) = cx.store.delete(&row).await
-    {
-        // The user has to go all the same.
-        tracing::warn!(user = %made.username, %error, "a row that says that an IAM user is leased could not be removed; it goes with the mount");
     }
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(&cx)?;
     let call = Call { target: &target, deadline: deadline(&cx) };
     match dismantle(&engine, call, &made.username).await {
-        Ok(Found::Nothing) => truly_gone(&engine, &cx, call, &made).await,
-        Ok(Found::Deleted) => Ok(()),
-        Err(error) => Err(failed(&made.username, error)),
+        Ok(Found::Nothing) => truly_gone(&engine, &cx, call, &made).await?,
+        Ok(Found::Deleted) => {}
+        Err(error) => return Err(failed(&made.username, error)),
     }
+    // Its row goes with the lease.
+    Ok(())
 }
 
 /// Whether a leased user that is not found is gone. Errors: when it may still appear, or is in an account that is not the one asked.
@@ -232,7 +261,15 @@ async fn truly_gone(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made) -> Resul
     if made.account.is_empty() {
         return Ok(());
     }
-    let asked = engine.aws.get_caller_identity(call).await.map_err(|error| failed(&made.username, error))?.account;
+    let asked = match engine.aws.get_caller_identity(call).await {
+        Ok(identity) => identity.account,
+        // There are networks with a way to IAM and none to STS.
+        Err(error) if error.kind == ErrorKind::Unreachable => {
+            tracing::warn!(user = %made.username, %error, "whether this IAM user was in another account could not be asked; it is taken for deleted");
+            return Ok(());
+        }
+        Err(error) => return Err(failed(&made.username, error)),
+    };
     if asked == made.account {
         return Ok(());
     }
@@ -256,29 +293,32 @@ async fn terms(cx: &Cx) -> Result<LeaseTerms> {
 }
 
 /// Undoes a note of a user: nobody got its keys.
-pub(super) async fn undo(engine: &Aws, cx: &Cx, note: &Note) -> Result<()> {
+pub(super) async fn undo(engine: &Aws, cx: &Cx, place: &str, note: &Note) -> Result<Changes> {
+    let made = Made { username: note.username.clone(), at: note.at, account: String::new(), note: place.to_owned() };
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(cx)?;
     let call = Call { target: &target, deadline: UNDO_PATIENCE };
-    match unmake(engine, cx, call, &note.username, note.at).await? {
+    match unmake(engine, cx, call, &made).await? {
         // A call that its caller gave up may still be on its way.
         Found::Nothing if Seconds::from(cx.clock.now().since(note.at)) < SETTLED => Err(Error::failed(format!(
             "IAM user {} was asked for less than {} s ago and is not found at AWS; it is looked for again",
             quoted(&note.username),
             SETTLED.0
         ))),
-        _ => Ok(()),
+        _ => release(cx, &made).await,
     }
 }
 
-/// Takes a user apart that may have been made at `at` for nobody. One that a lease holds, or that is older, is somebody's; so it has to be
-/// known how old it is.
-async fn unmake(engine: &Aws, cx: &Cx, call: Call<'_>, username: &str, at: Timestamp) -> Result<Found> {
-    if cx.store.get(&user_row(username)).await?.is_some() {
+/// Takes a user apart that may have been made for nobody. One that another making or a lease holds, or that is older, is somebody's; so it has
+/// to be known how old it is.
+async fn unmake(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made) -> Result<Found> {
+    let username = made.username.as_str();
+    let holder: Option<Holder> = cx.store.get_json(&user_row(username)).await?;
+    if holder.is_some_and(|holder| holder.note != made.note) {
         return Ok(Found::Deleted);
     }
     match engine.aws.get_user(call, Some(username)).await {
-        Ok(user) if user.created + SKEW < at => {
+        Ok(user) if user.created + SKEW < made.at => {
             tracing::warn!(user = %username, "this IAM user is older than the request that was to make it: it is left alone");
             Ok(Found::Deleted)
         }
