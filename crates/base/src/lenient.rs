@@ -134,7 +134,14 @@ fn texts(value: Value) -> Result<Vec<String>, String> {
     }
 }
 
-fn weak_text(value: Value) -> Result<String, String> {
+/// A value where a text is wanted, as [`decode`] reads it. Errors: why it is none, in Vault's words.
+///
+/// ```
+/// use daypass_base::lenient::weak_text;
+/// assert_eq!((weak_text(5.into()), weak_text(true.into())), (Ok("5".to_owned()), Ok("1".to_owned())));
+/// assert!(weak_text(serde_json::json!(["a"])).is_err());
+/// ```
+pub fn weak_text(value: Value) -> Result<String, String> {
     Ok(match value {
         Value::String(text) => text,
         Value::Number(number) => number.to_string(),

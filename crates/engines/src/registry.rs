@@ -39,7 +39,7 @@ pub fn all(outside: &Outside) -> Vec<Factory> {
         kv(),
         secret("transit", "Encryption and signatures with keys that stay inside", Transit::default),
         auth("approle", "Logins of machines with a role id and a secret id", AppRole::default),
-        auth("aws", "Logins of what runs on AWS, by the identity that AWS gave it", move || AwsAuth::new(Arc::clone(&sts))),
+        auth("aws", "Logins of what runs on AWS, by the identity that AWS gave it", AwsAuth::maker(sts)),
         auth("cert", "Logins of whoever shows a trusted certificate over TLS", move || Cert::new(Arc::clone(&lists))),
         auth("github", "Logins of people with an access token of GitHub", move || GitHub::new(Arc::clone(&github))),
         auth("jwt", "Logins of machines with tokens of their build server", move || Jwt::new(Arc::clone(&jwt))),

@@ -3,6 +3,7 @@
 //! Nothing is read or connected before the first call.
 
 mod dial;
+mod places;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +14,11 @@ use daypass_dial::{Broken, SystemTrust};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
-use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use self::places::Places;
 use crate::{ANSWER_MAX, Answer, Ask, Idp, IdpError, Payload, Proof, Result, percent_encoded};
 
-/// Calls under way at one moment; more wait, within their deadlines.
-const CALLS_MAX: usize = 64;
 /// Longest call, whatever its deadline.
 const CALL_MAX: Duration = Duration::from_secs(30);
 /// Longest chain of causes that is shown, in characters.
@@ -28,20 +27,20 @@ const DETAIL_MAX: usize = 400;
 /// Identity providers themselves. Cheap to make; share it with an `Arc`.
 pub struct LiveIdp {
     clock: Arc<dyn Clock>,
-    places: Semaphore,
+    places: Places,
     system: SystemTrust,
 }
 
 impl LiveIdp {
     /// Providers on the network.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, places: Semaphore::new(CALLS_MAX), system: SystemTrust::default() }
+        Self { clock, places: Places::new(), system: SystemTrust::default() }
     }
 
     async fn call(&self, ask: Ask) -> Result<Answer> {
         let host = ask.url.host().to_owned();
         let unreachable = |detail: String| IdpError::Unreachable { host: host.clone(), detail };
-        let _place = self.places.acquire().await.map_err(|error| unreachable(error.to_string()))?;
+        let _place = self.places.take(ask.url.origin()).await.map_err(|error| unreachable(error.to_string()))?;
         let request = request(&ask)?;
         let mut line = self.open(&ask).await?;
         let broken = |broken| match broken {

@@ -90,6 +90,12 @@ impl Url {
         self.uri.authority().map_or("", http::uri::Authority::as_str)
     }
 
+    /// Scheme, host and port: who is asked.
+    pub(crate) fn origin(&self) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.host().to_ascii_lowercase())
+    }
+
     pub(crate) fn uri(&self) -> &Uri {
         &self.uri
     }

@@ -158,3 +158,21 @@ async fn a_server_is_trusted_by_the_configured_certificate_alone() {
     let error = idp.ask(with(Trust::Only("nonsense".to_owned()))).await.unwrap_err();
     assert_eq!(error.to_string(), "the configured CA certificates cannot be used: there is no PEM block CERTIFICATE");
 }
+
+/// Story: all calls shared one number of places, so a provider that did not answer held up the logins at all the others.
+#[tokio::test]
+async fn a_provider_that_hangs_leaves_places_to_the_others() {
+    let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (live, url) = (Arc::new(live()), format!("http://{}/keys", slow.local_addr().unwrap()));
+    let mut hanging = tokio::task::JoinSet::new();
+    for _ in 0..2 * places::CALLS_MAX {
+        let (live, url) = (Arc::clone(&live), url.clone());
+        hanging.spawn(async move { live.ask(ask(&url, Trust::System)).await });
+    }
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    let (address, _task) = serve(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    assert_eq!(live.ask(ask(&format!("http://{address}/keys"), Trust::System)).await.unwrap().status, 200);
+    assert!(hanging.try_join_next().is_none());
+}

@@ -312,6 +312,20 @@ async fn a_signature_serves_one_login() {
     assert_eq!(ask("10.0.0.2", &signed("a")).await.status, 200);
 }
 
+/// Story: each mount remembered its own signatures, so whoever captured a login used it again at a second mount.
+#[tokio::test]
+async fn a_signature_serves_one_login_at_all_mounts_together() {
+    let server = server().await;
+    server.put("sys/auth/aws-two", json!({ "type": "aws" })).await.is(204);
+    server.put("auth/aws-two/role/ci", json!({ "bound_iam_principal_arn": ROLE, "token_policies": "deploy" })).await.is(204);
+    let ask = |mount: &str, from: &str| server.put(&format!("auth/{mount}/login"), signed("a").fields("ci")).nobody().from(from);
+    assert_eq!(ask("aws", "10.0.0.1").await.status, 200);
+    assert!(error(&ask("aws-two", "10.0.0.2").await).contains("used for a login already"));
+    assert_eq!(ask("aws-two", "10.0.0.1").await.status, 200, "the first address has its moment there too");
+    server.seconds(60).await;
+    assert!(error(&ask("aws-two", "10.0.0.1").await).contains("used for a login already"));
+}
+
 #[tokio::test]
 async fn a_login_that_fails_uses_no_signature_up() {
     let server = server().await;

@@ -507,6 +507,49 @@ async fn a_session_that_is_named_as_its_instance_is_compared_with_it() {
     assert!(said.starts_with("failed to verify build-7 as a valid EC2 instance in region eu-west-1"), "{said}");
 }
 
+/// Story: a role that infers instances and names no principal could be written and let nobody in, while in Vault the instance decides.
+#[tokio::test]
+async fn a_role_that_infers_instances_need_not_name_a_principal() {
+    let server = server().await;
+    let inferring = json!({ "inferred_entity_type": "ec2_instance", "inferred_aws_region": "eu-west-1" });
+    let bound = "at least one bound parameter should be specified on the role";
+    assert_eq!(error(&server.put("auth/aws/role/inferred", inferring.clone()).await), bound);
+    let mut role = inferring;
+    role["bound_account_id"] = json!("123456789012");
+    role["bound_vpc_id"] = json!("vpc-1");
+    server.put("auth/aws/role/inferred", role).await.is(204);
+    let session = |account: &str, name: &str| {
+        let arn = format!("arn:aws:sts::{account}:assumed-role/whoever/{name}");
+        server.aws().stranger_is(&arn, &format!("AROAWHOEVER:{name}"));
+    };
+    let ask = |digit: &str| login(&server, crate::aws_auth::signed(digit).fields("inferred"));
+    session("123456789012", ID);
+    let answer = ask("a").await;
+    answer.is(200);
+    let token = answer.text("/auth/client_token");
+    server.put("auth/token/renew-self", json!({})).token(&token).await.is(200);
+    // Neither a user, nor a session of another name or account, is that instance.
+    server.aws().stranger_is("arn:aws:iam::123456789012:user/ann", "AIDAANN");
+    assert!(error(&ask("b").await).starts_with("failed to verify  as a valid EC2 instance"));
+    session("123456789012", "build-7");
+    assert!(error(&ask("c").await).starts_with("failed to verify build-7 as a valid EC2 instance"));
+    session("999999999999", ID);
+    assert!(error(&ask("d").await).contains("the instance is of account"));
+    // What is bound last cannot be taken away, and the principal counts again as soon as one is named.
+    let nothing = json!({ "bound_account_id": "", "bound_vpc_id": "" });
+    assert_eq!(error(&server.put("auth/aws/role/inferred", nothing).await), bound);
+    session("123456789012", ID);
+    server.aws().add_principal("arn:aws:iam::123456789012:role/builders", "AROABUILDERS");
+    let named = json!({ "bound_iam_principal_arn": "arn:aws:iam::123456789012:role/builders" });
+    server.put("auth/aws/role/inferred", named).await.is(204);
+    assert!(error(&ask("e").await).contains("does not belong to the role"));
+    assert!(server.put("auth/token/renew-self", json!({})).token(&token).await.text("/errors/0").contains("does not belong to the role"));
+    // An instance that is elsewhere than the role says.
+    server.put("auth/aws/role/inferred", json!({ "bound_iam_principal_arn": "" })).await.is(204);
+    server.aws().add_instance("eu-west-1", Instance { vpc: "vpc-2".to_owned(), ..instance() });
+    assert!(error(&ask("f").await).contains("VPC ID \"vpc-2\" does not satisfy the constraint"));
+}
+
 #[tokio::test]
 async fn the_method_proves_itself_at_aws_by_identity_tokens() {
     let server = server().await;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::role::Role;
 use super::roles::{self, RoleIdRow};
 use super::secret::{self, FoundSecret, SecretId};
-use super::{ATTEMPTS_MAX, AppRole};
+use super::{ATTEMPTS_MAX, AppRole, trimmed};
 use crate::auth::cidr;
 
 /// What a machine presents.
@@ -40,21 +40,22 @@ pub(super) fn endpoint() -> Endpoint<AppRole> {
 
 /// A login by GET is refused; without a role id with the text that a write gets. Source: recorded fixture `approle-flow`.
 async fn login_by_get(_: Arc<AppRole>, _: Cx, params: LoginParams) -> Result<()> {
-    Err(if params.role_id.is_empty() { no_alias() } else { Error::wrong_operation().bare() })
+    Err(if trimmed(&params.role_id).is_empty() { no_alias() } else { Error::wrong_operation().bare() })
 }
 
 /// Fails with `BadRequest` for ids that do not belong together, without telling which is wrong.
 async fn login(approle: Arc<AppRole>, cx: Cx, params: LoginParams) -> Result<Login> {
-    if params.role_id.is_empty() {
+    let role_id = trimmed(&params.role_id);
+    if role_id.is_empty() {
         return Err(no_alias());
     }
-    let way: Option<RoleIdRow> = cx.store.get_json(&roles::role_id_row(&approle, &cx, &params.role_id).await?).await?;
-    let secret = params.secret_id.as_ref().filter(|secret| !secret.is_empty());
+    let way: Option<RoleIdRow> = cx.store.get_json(&roles::role_id_row(&approle, &cx, role_id).await?).await?;
     // Hashed into the name of its row, also where there is no such role.
-    let id = approle.ids.id(&cx, secret.map_or("", |secret| secret.expose().as_str())).await?;
+    let secret = params.secret_id.as_ref().map_or("", |secret| trimmed(secret.expose()));
+    let id = approle.ids.id(&cx, secret).await?;
     let Some(RoleIdRow { role_name }) = way else { return Err(nobody(&cx, &id).await?) };
-    let (role, used) = if secret.is_some() {
-        use_secret(&cx, &role_name, &params.role_id, &id).await?
+    let (role, used) = if !secret.is_empty() {
+        use_secret(&cx, &role_name, role_id, &id).await?
     } else {
         let role = roles::find(&cx, &role_name).await?.ok_or_else(wrong)?.role;
         if role.bind_secret_id {
@@ -62,13 +63,13 @@ async fn login(approle: Arc<AppRole>, cx: Cx, params: LoginParams) -> Result<Log
         }
         (role, None)
     };
-    if role.role_id != params.role_id {
+    if role.role_id != role_id {
         return Err(wrong());
     }
     from_inside(&cx, &role.secret_id_bound_cidrs, "by CIDR restrictions on the role: %!w(<nil>)")?;
     let mut metadata = used.as_ref().map(|used| used.metadata.clone()).unwrap_or_default();
     metadata.insert("role_name".to_owned(), role_name.clone());
-    let mut login = Login { metadata, alias: params.role_id, internal: Some(json!(Remembered { role_name })), ..role.token.login() };
+    let mut login = Login { metadata, alias: role.role_id.clone(), internal: Some(json!(Remembered { role_name })), ..role.token.login() };
     if let Some(used) = used.filter(|used| !used.token_bound_cidrs.is_empty()) {
         login.bound_cidrs = used.token_bound_cidrs;
     }

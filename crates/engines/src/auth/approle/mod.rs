@@ -22,6 +22,7 @@ mod tidy;
 
 use std::sync::Arc;
 
+use daypass_base::lenient::weak_text;
 use daypass_sdk::{BoxFuture, Cx, Endpoint, Engine, Renewal, Result};
 use serde_json::{Map, Value};
 
@@ -48,16 +49,22 @@ impl Engine for AppRole {
     }
 
     fn login_alias(&self, below: &str, fields: &Map<String, Value>) -> Option<String> {
-        match fields.get("role_id") {
-            Some(Value::String(id)) if below == "login" && !id.is_empty() => Some(id.clone()),
-            Some(Value::Number(id)) if below == "login" => Some(id.to_string()),
-            _ => None,
+        if below != "login" {
+            return None;
         }
+        // Read as the login reads it: of two ways to write one role id, each would have a count of its own.
+        let id = weak_text(fields.get("role_id")?.clone()).ok()?;
+        Some(trimmed(&id).to_owned()).filter(|id| !id.is_empty())
     }
 
     fn tick(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, Result<()>> {
         Box::pin(async move { self.tidy.tick(&cx).await })
     }
+}
+
+/// A role id or secret id without the white space around it, with which files and pipes hand it on. Source: Vault, which trims both at a login.
+fn trimmed(id: &str) -> &str {
+    id.trim()
 }
 
 /// How often a change is decided again before it gives up.

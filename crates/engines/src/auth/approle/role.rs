@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::trimmed;
 use crate::auth::cidr::Network;
 use crate::auth::token_fields::{NETWORKS_MAX, TokenFields, TokenParams, With, older_name};
 
@@ -84,7 +85,7 @@ impl Role {
         }
         self.bind_secret_id = own.bind_secret_id.unwrap_or(self.bind_secret_id);
         self.secret_id_ttl = own.secret_id_ttl.unwrap_or(self.secret_id_ttl);
-        if let Some(id) = own.role_id.as_ref().filter(|id| !id.is_empty()) {
+        if let Some(id) = own.role_id.as_ref().filter(|id| !trimmed(id).is_empty()) {
             self.role_id = checked_id("role_id", id)?;
         }
         self.apply_token(own, token)?;
@@ -142,6 +143,7 @@ pub(super) fn networks_of(texts: &[String]) -> Result<Vec<String>> {
 
 /// A role id or secret id of the caller's choice. Errors: `BadRequest` over the limit.
 pub(super) fn checked_id(field: &str, id: &str) -> Result<String> {
+    let id = trimmed(id);
     if id.len() > ID_BYTES_MAX {
         return Err(Error::bad_request(format!("{field} is {} bytes long; at most {ID_BYTES_MAX} are allowed", id.len())));
     }

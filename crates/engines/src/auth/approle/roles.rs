@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::role::{Role, RoleParams, checked_id, name_of};
-use super::{ATTEMPTS_MAX, AppRole};
+use super::{ATTEMPTS_MAX, AppRole, trimmed};
 use crate::auth::token_fields::With;
 
 /// Where a role id leads.
@@ -195,7 +195,7 @@ async fn read_role_id(_: Arc<AppRole>, cx: Cx, params: NameParams) -> Result<Jso
 }
 
 async fn write_role_id(approle: Arc<AppRole>, cx: Cx, params: RoleIdParams) -> Result<()> {
-    if params.role_id.is_empty() {
+    if trimmed(&params.role_id).is_empty() {
         return Err(Error::bad_request("missing role_id"));
     }
     let id = checked_id("role_id", &params.role_id)?;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::role::{checked_id, networks_of, uuid};
 use super::roles::{self, FoundRole, NameParams};
 use super::secret::{AccessorRow, FoundSecret, SecretId, Wanted, accessor_row, by_rows};
-use super::{ATTEMPTS_MAX, AppRole, metadata};
+use super::{ATTEMPTS_MAX, AppRole, metadata, trimmed};
 use crate::auth::token_fields::bound_networks;
 
 /// A new secret id.
@@ -87,9 +87,9 @@ async fn make(approle: Arc<AppRole>, cx: Cx, params: NewParams) -> Result<Reply>
 }
 
 async fn make_custom(approle: Arc<AppRole>, cx: Cx, params: NewParams) -> Result<Reply> {
-    let secret = params.secret_id.clone().filter(|secret| !secret.is_empty()).ok_or_else(no_secret)?;
-    // Measured only.
-    checked_id("secret_id", secret.expose())?;
+    let given = params.secret_id.as_ref().filter(|secret| !trimmed(secret.expose()).is_empty()).ok_or_else(no_secret)?;
+    // Measured, and kept as a login will read it.
+    let secret = Secret::new(checked_id("secret_id", given.expose())?);
     store(&approle, &cx, params, &secret).await
 }
 
@@ -178,10 +178,11 @@ async fn end(cx: &Cx, found: &FoundSecret) -> Result<bool> {
 
 /// The role, and its secret id if there is one. `None` without the role.
 async fn by_secret(approle: &AppRole, cx: &Cx, params: &SecretParams) -> Result<Option<(FoundRole, Option<FoundSecret>)>> {
-    let secret = params.secret_id.as_ref().filter(|secret| !secret.is_empty()).ok_or_else(no_secret)?;
-    let Some(role) = roles::find(cx, &params.role_name).await? else { return Ok(None) };
     // Hashed into the name of its row.
-    let id = approle.ids.id(cx, secret.expose()).await?;
+    let secret =
+        params.secret_id.as_ref().map(|secret| trimmed(secret.expose())).filter(|secret| !secret.is_empty()).ok_or_else(no_secret)?;
+    let Some(role) = roles::find(cx, &params.role_name).await? else { return Ok(None) };
+    let id = approle.ids.id(cx, secret).await?;
     let found = FoundSecret::find(cx, &role.role.generation, &id).await?;
     Ok(Some((role, found)))
 }

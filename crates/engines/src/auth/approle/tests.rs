@@ -311,3 +311,38 @@ async fn a_role_id_moves_with_its_role_and_is_free_again() {
     let change = bench.call("POST", "role/a", json!({"local_secret_ids": true})).await;
     assert_eq!(change.body["errors"][0], json!("local_secret_ids can only be modified during role creation"));
 }
+
+/// Story: ids came out of files that ended with a newline, and nobody could log in with them, while Vault trims them.
+#[tokio::test]
+async fn white_space_around_ids_does_not_matter() {
+    let bench = bench();
+    let (id, secret) = role(&bench, "r", json!({})).await;
+    assert_eq!(login(&bench, &format!("{id}\n"), &format!("\t{secret}\r\n")).await.status, 200);
+    assert_eq!(login(&bench, &id, " \n").await.body["errors"][0], json!("missing secret_id"));
+    assert_eq!(login(&bench, "\n", &secret).await.status, 500);
+    // Ids of one's own come out of files too.
+    assert_eq!(bench.call("POST", "role/r/role-id", json!({"role_id": "own\n"})).await.status, 204);
+    assert_eq!(bench.call("POST", "role/r/role-id", json!({"role_id": " "})).await.status, 400);
+    assert_eq!(bench.call("POST", "role/r", json!({"role_id": " "})).await.status, 204);
+    assert_eq!(bench.call("GET", "role/r/role-id", Value::Null).await.body["data"]["role_id"], "own");
+    let made = bench.call("POST", "role/r/custom-secret-id", json!({"secret_id": "mine\n"})).await;
+    assert_eq!(made.body["data"]["secret_id"], "mine");
+    assert_eq!(login(&bench, "own", "mine").await.status, 200);
+    assert_eq!(login(&bench, "own\n", "mine\n").await.status, 200);
+    assert_eq!(bench.call("POST", "role/r/secret-id/lookup", json!({"secret_id": "mine\n"})).await.status, 200);
+}
+
+/// Story: failures were counted under the role id as it was written, so whoever was locked out wrote it another way and guessed on.
+#[tokio::test]
+async fn every_way_to_write_a_role_id_is_counted_as_one() {
+    let bench = bench();
+    let (_, secret) = role(&bench, "r", json!({"role_id": "1"})).await;
+    let alias = |id: &Value| bench.mounted.login_alias("login", &Map::from_iter([("role_id".to_owned(), id.clone())]));
+    for id in [json!("1"), json!(1), json!(true), json!("1\n"), json!(" 1\u{a0}")] {
+        let answer = bench.call("POST", "login", json!({"role_id": id, "secret_id": secret})).await;
+        assert_eq!((answer.status, alias(&id).as_deref()), (200, Some("1")), "{id}");
+    }
+    for id in [json!(null), json!(" "), json!([1]), json!({})] {
+        assert_eq!(alias(&id), None, "{id}");
+    }
+}

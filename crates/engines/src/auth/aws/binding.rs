@@ -82,8 +82,12 @@ impl FullArns {
 }
 
 impl AwsAuth {
-    /// Step 10: is this one of those whom the role names? Errors: `BadRequest` with Vault's text.
+    /// Step 10: is this one of those whom the role names? Where it names nobody and infers an instance, that is what it asks about, in step 11.
+    /// Errors: `BadRequest` with Vault's text.
     pub(super) async fn check_binding(&self, cx: &Cx, name: &str, role: &Role, who: &Who) -> Result<()> {
+        if role.leaves_it_to_the_instance() {
+            return Ok(());
+        }
         let known = |id: &PrincipalId| {
             id.id == who.unique_id && id.account == who.principal.account && id.partition == who.principal.partition.name()
         };

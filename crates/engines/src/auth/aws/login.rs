@@ -15,7 +15,7 @@ use super::client::ClientConfig;
 use super::ec2::{self, Ec2Login, Place, Proof};
 use super::identity::{self, IdentityConfig};
 use super::request::{Given, Rules, SignedRequest};
-use super::role::{IAM, INSTANCE, Role};
+use super::role::{IAM, INSTANCE, Role, UNBOUND};
 use super::{AwsAuth, roles};
 use crate::secrets::at_aws::deadline;
 
@@ -172,6 +172,9 @@ fn fresh_until(cx: &Cx, signed: &SignedRequest) -> Result<daypass_sdk::Timestamp
 async fn role_for_login(cx: &Cx, name: &str) -> Result<Role> {
     let shown = name.get(..name.floor_char_boundary(128)).unwrap_or_default();
     let role = roles::find(cx, name).await?.ok_or_else(|| Error::bad_request(format!("entry for role {shown} not found")))?;
+    if !role.is_bound() {
+        return Err(Error::bad_request(UNBOUND));
+    }
     if role.auth_type != IAM {
         return Err(Error::bad_request(format!("auth method iam not allowed for role {shown}")));
     }

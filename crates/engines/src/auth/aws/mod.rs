@@ -4,7 +4,7 @@
 //! nothing of the client's request says where STS is (`daypass_aws::Callers`). Owns these rows: `config/client`, `config/identity`,
 //! `config/sts/<account>`, `config/certificate/<name>`, `config/tidy/…`, `role/<name>`, `role-tag-key`, and for instances ([`ec2`])
 //! `accesslist/<instance>` and `denylist/<tag>`. The key of `config/client` is replaced by
-//! [`crate::aws_keys`] ([`rotate_root`]), whose notes lie at `wal/`. Signatures that were used are remembered in memory, on each node ([`seen`]).
+//! [`crate::aws_keys`] ([`rotate_root`]), whose notes lie at `wal/`. Signatures that were used are remembered in memory, on each node, for all mounts together ([`seen`]).
 //!
 //! Instances log in with the document that AWS signs for each of them; EC2 is asked whether it runs.
 //!
@@ -36,18 +36,20 @@ use crate::aws_keys::{Upkeep, notes, rotation};
 /// The aws auth method of one mount.
 pub struct AwsAuth {
     aws: Arc<dyn daypass_aws::Aws>,
-    seen: seen::Seen,
+    seen: Arc<seen::Seen>,
     full_arns: binding::FullArns,
     tidy: ec2::Schedule,
     upkeep: Upkeep,
 }
 
 impl AwsAuth {
-    /// The method, over these AWS calls.
-    pub fn new(aws: Arc<dyn daypass_aws::Aws>) -> Self {
-        Self {
-            aws,
-            seen: seen::Seen::default(),
+    /// What makes the method for each mount, over these AWS calls. All mounts share the signatures that were used: a login that was captured at
+    /// one of them is of no use at another.
+    pub fn maker(aws: Arc<dyn daypass_aws::Aws>) -> impl Fn() -> Self + Send + Sync + 'static {
+        let seen = Arc::new(seen::Seen::default());
+        move || Self {
+            aws: Arc::clone(&aws),
+            seen: Arc::clone(&seen),
             full_arns: binding::FullArns::default(),
             tidy: ec2::Schedule::default(),
             upkeep: Upkeep::default(),

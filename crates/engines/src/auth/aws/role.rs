@@ -192,6 +192,18 @@ impl Role {
         self.inferred_entity_type == INSTANCE
     }
 
+    /// Whether it says anything about who may log in. One that does not cannot be written, and would let nobody in.
+    pub(super) fn is_bound(&self) -> bool {
+        !self.bound_iam_principal_arn.is_empty() || self.bounds.values().any(|values| !values.is_empty())
+    }
+
+    /// Whether the instance that a session runs on decides alone: it is looked at and bound, and no principal is. As in Vault.
+    pub(super) fn leaves_it_to_the_instance(&self) -> bool {
+        // Regions bind documents; an inferred instance is asked about in one region anyway.
+        let bound = self.bounds.iter().any(|(name, values)| name != "bound_region" && !values.is_empty());
+        self.bound_iam_principal_arn.is_empty() && self.infers_instances() && bound
+    }
+
     /// What the role asks for by this name; empty for anything.
     pub(super) fn bound(&self, name: &str) -> &[String] {
         self.bounds.get(name).map(Vec::as_slice).unwrap_or_default()
@@ -221,8 +233,8 @@ impl Role {
         if self.auth_type == EC2 && !self.bound_iam_principal_arn.is_empty() {
             return refuse("specified bound_iam_principal_arn but not specifying iam auth_type".to_owned());
         }
-        if self.bound_iam_principal_arn.is_empty() && self.bounds.values().all(Vec::is_empty) {
-            return refuse("at least one bound parameter should be specified on the role".to_owned());
+        if !self.is_bound() {
+            return refuse(UNBOUND.to_owned());
         }
         if self.auth_type != EC2 {
             if !self.role_tag.is_empty() {
@@ -328,6 +340,8 @@ fn checked_arns(arns: &[String]) -> Result<Vec<String>> {
     Ok(arns)
 }
 
+/// Vault's text.
+pub(super) const UNBOUND: &str = "at least one bound parameter should be specified on the role";
 pub(super) const IAM: &str = "iam";
 pub(super) const EC2: &str = "ec2";
 pub(super) const INSTANCE: &str = "ec2_instance";

@@ -10,7 +10,7 @@ use std::time::Duration;
 use daypass_sdk::Timestamp;
 use parking_lot::Mutex;
 
-/// The signatures of the last quarter of an hour. Each node has its own.
+/// The signatures of the last quarter of an hour, at whichever mount they were used. Each node has its own.
 #[derive(Default)]
 pub(super) struct Seen(Mutex<Known>);
 
@@ -72,7 +72,7 @@ impl Known {
 
 /// How long the first address may use a signature again: jobs that start together, a client that asks again after a lost answer.
 const AGAIN_MAX: Duration = Duration::from_secs(30);
-/// Signatures remembered per mount: 70 logins a second for a quarter of an hour, in six megabytes.
+/// Signatures remembered for all mounts together: 70 logins a second for a quarter of an hour, in six megabytes.
 const SIGNATURES_MAX: usize = 65_536;
 
 #[cfg(test)]

@@ -73,6 +73,11 @@ impl Judge<'_> {
         self.not_named(&pinned.origin)
     }
 
+    /// Whether a trusted authority that is the client itself still is.
+    pub(super) fn authority(&self, authority: &Authority) -> Result<(), Refusal> {
+        self.not_named(&authority.origin)
+    }
+
     /// The path by which one of these authorities vouches for the client's certificate.
     pub(super) fn vouched(&self, chain: &ClientChain, authorities: &[Authority]) -> Result<Path, Refusal> {
         let own = CertificateDer::from(chain.own().ok_or(Refusal::Unknown)?);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::chain::{Judge, Path, Refusal};
 use super::leaf::Leaf;
 use super::role::Entry;
-use super::trusted::{Pinned, Trusted};
+use super::trusted::{Authority, Pinned, Trusted};
 use super::{Cert, certs, config, crls, ocsp};
 use crate::auth::cidr;
 use crate::auth::token_fields::same_policies;
@@ -114,8 +114,11 @@ fn decide<'a>(
     let mut known: BTreeMap<&str, Result<Path, Refusal>> = BTreeMap::new();
     for named in entries {
         if let Trusted::Authorities(authorities) = &named.1.trusted {
-            let verdict = known.entry(&named.1.role.certificate).or_insert_with(|| judge.vouched(chain, authorities));
-            match refusals.sort(verdict.clone()) {
+            let verdict = match authorities.iter().find(|authority| authority.der == leaf.der) {
+                Some(own) => itself(judge, own, &named.1),
+                None => known.entry(&named.1.role.certificate).or_insert_with(|| judge.vouched(chain, authorities)).clone(),
+            };
+            match refusals.sort(verdict) {
                 Some(path) if named.1.role.admits(leaf) => return Ok((named, path)),
                 Some(_) => refusals.trusted = true,
                 None => {}
@@ -132,6 +135,19 @@ fn own(judge: &Judge<'_>, pinned: &Pinned, leaf: &Leaf) -> Result<Path, Refusal>
     }
     judge.pinned(pinned)?;
     Ok(Path::of(std::iter::once(leaf.der.clone()).chain(pinned.issuer.clone()).collect()))
+}
+
+/// Whether an authority that shows its own certificate is still trusted. Certificates that signed themselves mostly say to be an authority's, since tools make
+/// them so; as in Vault they let in whoever shows them. No chain leads to them, so webpki is not asked: it takes no authority's for a client's.
+fn itself(judge: &Judge<'_>, own: &Authority, entry: &Entry) -> Result<Path, Refusal> {
+    judge.authority(own)?;
+    if entry.responders.is_some() {
+        // No issuer stands behind it whose word could be asked for.
+        return Err(Refusal::Unsound(
+            "x509: nobody can be asked about the certificate of a trusted authority itself (ocsp_enabled)".to_owned(),
+        ));
+    }
+    Ok(Path::of(vec![own.der.clone()]))
 }
 
 /// Whether a certificate that is not the trusted one passes itself off as it: under its number, by the same issuer.

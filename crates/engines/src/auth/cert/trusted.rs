@@ -1,4 +1,5 @@
-//! Which certificates an entry trusts: authorities, whose chains are verified, or one certificate, which must be shown to the letter.
+//! Which certificates an entry trusts: authorities, whose chains are verified and whose own certificates are let in to the letter, or one certificate, which
+//! must be shown to the letter.
 
 use daypass_sdk::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
@@ -13,7 +14,7 @@ use super::pem;
 /// What an entry trusts.
 #[derive(Debug, Clone)]
 pub(super) enum Trusted {
-    /// Whatever these vouch for.
+    /// Whatever these vouch for, and themselves.
     Authorities(Vec<Authority>),
     /// This certificate alone.
     Leaf(Box<Pinned>),

@@ -3,15 +3,18 @@
 //! A set is fetched by one caller at a time. It is renewed when it is [`RENEW_AFTER`] old, and when a token names a key that it lacks, but
 //! never twice within [`PAUSE`], so that made-up key ids cannot make us flood a provider. Keys that the provider drops are gone with the
 //! next renewal. While a provider is down its known keys go on, until they are [`STALE_MAX`] old.
+//!
+//! Whoever needs a set that is being fetched waits for that fetch and shares its outcome: nobody waits for two. Of those who wait there are
+//! never more than [`WAITERS_MAX`]: tokens with made-up key ids cost a stranger nothing, and a provider that hangs must not fill the server.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_idp::oidc::{self, Provider};
 use daypass_idp::{Idp, IdpError, Trust, Url};
-use daypass_sdk::Cx;
+use daypass_sdk::{Clock, Cx};
 use parking_lot::RwLock;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::auth::jose::key::{self, Key, Proven};
 use crate::auth::jose::token::{Token, shown};
@@ -20,9 +23,12 @@ use crate::auth::jose::token::{Token, shown};
 pub(super) const RENEW_AFTER: Duration = Duration::from_mins(10);
 /// A set of this age is of no use any more.
 pub(super) const STALE_MAX: Duration = Duration::from_hours(12);
-/// Time between two fetches of one set.
+/// Time from the end of a fetch to the next one of the same set.
 pub(super) const PAUSE: Duration = Duration::from_secs(10);
-/// Longest fetch.
+/// Logins at one moment that wait for the fetch of one set, with the one that fetches. Many jobs may start in the second after a restart; the
+/// server answers thousands at once.
+pub(super) const WAITERS_MAX: usize = 256;
+/// Longest fetch, discovery and keys together.
 const FETCH_MAX: Duration = Duration::from_secs(10);
 
 /// Where the keys of a configuration come from.
@@ -36,8 +42,10 @@ pub(super) struct KeySet {
     place: Place,
     trust: Trust,
     held: RwLock<Option<Arc<Held>>>,
-    /// When it was last fetched, and what came of it if that failed. Whoever holds this fetches.
+    /// When a fetch last ended, and what came of it if that failed. Whoever holds this fetches.
     fetching: Mutex<Last>,
+    /// One for each login that waits for `fetching` or holds it.
+    places: Semaphore,
 }
 
 /// Where a key set is.
@@ -57,8 +65,29 @@ pub(super) struct Held {
 
 #[derive(Default)]
 struct Last {
+    /// When it ended: those who waited for it come after that and may not try again at once.
     at: Option<Duration>,
     failure: Option<String>,
+}
+
+/// A fetch under way. Its end is noted whatever becomes of it, also when its caller gives up.
+struct Fetch<'a> {
+    last: &'a mut Last,
+    clock: &'a dyn Clock,
+}
+
+impl<'a> Fetch<'a> {
+    fn begin(last: &'a mut Last, clock: &'a dyn Clock) -> Self {
+        // What a caller who gives up leaves behind.
+        last.failure = Some("the last fetch of the issuer's keys was not finished".to_owned());
+        Self { last, clock }
+    }
+}
+
+impl Drop for Fetch<'_> {
+    fn drop(&mut self) {
+        self.last.at = Some(self.clock.elapsed());
+    }
 }
 
 impl Source {
@@ -110,7 +139,7 @@ impl Source {
 
 impl KeySet {
     pub(super) fn new(place: Place, trust: Trust) -> Self {
-        Self { place, trust, held: RwLock::default(), fetching: Mutex::default() }
+        Self { place, trust, held: RwLock::default(), fetching: Mutex::default(), places: Semaphore::new(WAITERS_MAX) }
     }
 
     /// The set, fetched when there is none yet, renewed when it is old.
@@ -136,8 +165,12 @@ impl KeySet {
         Err(format!("the issuer's keys are too old: for more than {hours} hours none could be fetched from {}", self.place.name()))
     }
 
-    /// A set that was fetched after this one: by somebody else meanwhile, or now.
+    /// A set that was fetched after this one: by somebody else meanwhile, or now. Errors: the failure of the fetch that was waited for, or
+    /// that too many wait already.
     async fn newer_than(&self, cx: &Cx, idp: &dyn Idp, seen: Option<&Held>) -> Result<Arc<Held>, String> {
+        let _place = self.places.try_acquire().map_err(|_full| {
+            format!("{WAITERS_MAX} logins wait for the issuer's keys from {} already: try again in a few seconds", self.place.name())
+        })?;
         let mut last = self.fetching.lock().await;
         if let Some(held) = self.held.read().clone().filter(|held| seen.is_none_or(|seen| held.at > seen.at)) {
             return Ok(held);
@@ -155,34 +188,33 @@ impl KeySet {
     }
 
     async fn fetch(&self, cx: &Cx, idp: &dyn Idp, last: &mut Last) -> Result<Arc<Held>, String> {
-        last.at = Some(cx.clock.elapsed());
-        // What a caller who gives up leaves behind.
-        last.failure = Some("the last fetch of the issuer's keys was not finished".to_owned());
+        let fetch = Fetch::begin(last, &*cx.clock);
         match self.fetched(cx, idp).await {
             Ok(held) => {
                 let held = Arc::new(held);
-                last.failure = None;
+                fetch.last.failure = None;
                 *self.held.write() = Some(Arc::clone(&held));
                 Ok(held)
             }
             Err(trouble) => {
-                last.failure = Some(trouble.clone());
+                fetch.last.failure = Some(trouble.clone());
                 Err(trouble)
             }
         }
     }
 
     async fn fetched(&self, cx: &Cx, idp: &dyn Idp) -> Result<Held, String> {
-        let deadline = cx.request.deadline.min(FETCH_MAX);
+        let (begun, longest) = (cx.clock.elapsed(), cx.request.deadline.min(FETCH_MAX));
+        let left = || longest.saturating_sub(cx.clock.elapsed().saturating_sub(begun));
         let failed = |error: IdpError| error.to_string();
         let (url, provider) = match &self.place {
             Place::Url(url) => (Url::parse(url)?, None),
             Place::Discovery(issuer) => {
-                let provider = oidc::discover(idp, issuer, &self.trust, deadline).await.map_err(failed)?;
+                let provider = oidc::discover(idp, issuer, &self.trust, left()).await.map_err(failed)?;
                 (provider.keys.clone(), Some(provider))
             }
         };
-        let body = oidc::keys(idp, &url, &self.trust, deadline).await.map_err(failed)?;
+        let body = oidc::keys(idp, &url, &self.trust, left()).await.map_err(failed)?;
         let keys = key::read_set(&body).map_err(|why| format!("the key set of {} cannot be used: {why}", url.host()))?;
         Ok(Held { keys, provider, at: cx.clock.elapsed() })
     }

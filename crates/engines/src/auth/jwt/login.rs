@@ -47,12 +47,12 @@ async fn login(jwt: Arc<Jwt>, cx: Cx, params: LoginParams) -> Result<Login> {
     if role.browser {
         return Err(Error::bad_request("role with oidc role_type is not allowed"));
     }
-    let token = params.jwt.filter(|token| !token.is_empty()).ok_or_else(|| Error::bad_request("missing token"))?;
+    let token = params.jwt.filter(|token| !token.expose().trim().is_empty()).ok_or_else(|| Error::bad_request("missing token"))?;
     if !cidr::allowed(&role.token.bound_cidrs, cx.request.remote) {
         return Err(Error::denied());
     }
-    // Taken apart, and repeated nowhere.
-    let claims = verified(&jwt, &cx, &prepared, &role, token.expose()).await?;
+    // Taken apart, and repeated nowhere. One out of a file ends with its line.
+    let claims = verified(&jwt, &cx, &prepared, &role, token.expose().trim()).await?;
     let fails = |text: String| Error::bad_request(text);
     if role.bound_audiences.is_empty() && !claims.audiences().map_err(fails)?.is_empty() {
         return Err(Error::bad_request("audience claim found in JWT but no audiences bound to the role"));

@@ -46,7 +46,9 @@ async fn login(kubernetes: Arc<Kubernetes>, cx: Cx, params: LoginParams) -> Resu
     if params.role.is_empty() {
         return Err(Error::bad_request("missing role"));
     }
-    let jwt = params.jwt.filter(|jwt| !jwt.is_empty()).ok_or_else(|| Error::bad_request("missing jwt"))?;
+    // One out of a file ends with its line; the API server gets it without.
+    let jwt = params.jwt.map(|jwt| Secret::new(jwt.expose().trim().to_owned())).filter(|jwt| !jwt.is_empty());
+    let jwt = jwt.ok_or_else(|| Error::bad_request("missing jwt"))?;
     let role = roles::find(&cx, &params.role).await?;
     let role = role.ok_or_else(|| Error::bad_request(format!("invalid role name {:?}", params.role)))?;
     if !cidr::allowed(&role.token.bound_cidrs, cx.request.remote) {

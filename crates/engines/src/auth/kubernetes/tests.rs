@@ -304,3 +304,14 @@ async fn a_role_that_would_let_in_nobody_or_everybody_by_mistake_is_refused() {
     assert_eq!(house.bench.call("DELETE", "role/Ci", Value::Null).await.status, 204);
     assert_eq!(house.bench.call("GET", "role/ci", Value::Null).await.status, 404);
 }
+
+/// Story: a pod's token came out of a file that ended with a newline, and was refused.
+#[tokio::test]
+async fn white_space_around_a_token_does_not_matter() {
+    let house = House::new().await;
+    let token = house.token(json!({}));
+    assert_eq!(house.login(&format!("{token}\n")).await.status, 200);
+    let sent: Value = serde_json::from_str(&house.asked().json).unwrap();
+    assert_eq!(sent["spec"]["token"], json!(token));
+    assert_eq!(refusal(&house.login("\n").await, 400), "missing jwt");
+}

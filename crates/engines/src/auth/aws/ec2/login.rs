@@ -14,7 +14,7 @@ use super::instance::{Place, check_place};
 use super::tag::Tag;
 use super::{Proof, Trusted, accesslist, denylist, role_tag};
 use crate::auth::aws::identity::{self, IdentityConfig};
-use crate::auth::aws::role::{EC2, Role};
+use crate::auth::aws::role::{EC2, Role, UNBOUND};
 use crate::auth::aws::{AwsAuth, roles};
 
 /// What a client hands in.
@@ -115,6 +115,9 @@ async fn verified(cx: &Cx, proof: &Proof) -> Result<Document> {
 async fn role_for_login(cx: &Cx, name: &str) -> Result<Role> {
     let shown = name.get(..name.floor_char_boundary(128)).unwrap_or_default();
     let role = roles::find(cx, name).await?.ok_or_else(|| Error::bad_request(format!("entry for role {shown:?} not found")))?;
+    if !role.is_bound() {
+        return Err(Error::bad_request(UNBOUND));
+    }
     if role.auth_type != EC2 {
         return Err(Error::bad_request(format!("auth method ec2 not allowed for role {shown}")));
     }

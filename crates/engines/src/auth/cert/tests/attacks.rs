@@ -73,7 +73,58 @@ async fn a_client_is_no_authority() {
         House::refuses(&answer, "x509: parent certificate cannot sign this kind of certificate");
     }
     House::refuses(&house.login(&[&with_key(|_| {}).made()]).await, "the certificate of an authority is none of a client");
-    House::refuses(&house.login(&[&root.made()]).await, "the certificate of an authority is none of a client");
+    // The trusted one is another matter: it is let in as what it is.
+    assert_eq!(house.login(&[&root.made()]).await.status, 200);
+}
+
+/// Story: a certificate that signed itself, as `openssl req -x509` makes it, says to be an authority's. It could be trusted, and never log in. It is let in to
+/// the letter, and nothing that resembles it is.
+#[tokio::test]
+async fn a_certificate_that_signed_itself_logs_in_also_when_it_says_to_be_an_authority() {
+    let key = KeyPair::generate().unwrap();
+    let made = |change: &dyn Fn(&mut CertificateParams)| {
+        let mut params = params("machine");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.serial_number = Some(SerialNumber::from(vec![42]));
+        change(&mut params);
+        let certificate = params.self_signed(&key).unwrap();
+        Made { der: certificate.der().to_vec(), pem: certificate.pem() }
+    };
+    let machine = made(&|params| params.not_after = moment(1));
+    let mut house = House::trusting(&machine).await;
+    assert_eq!(house.login(&[&machine]).await.body["auth"]["metadata"]["common_name"], "machine");
+    assert_eq!(house.login(&[&machine, &machine]).await.status, 200);
+    // Of the same key, name and number; sent along; of another key.
+    let twin = made(&|_| {});
+    let stranger = Ca::root_with("machine", numbered(42));
+    for chain in [vec![&twin], vec![&twin, &machine], vec![&stranger.made()], vec![&stranger.made(), &machine]] {
+        let answer = house.login(&chain).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+    }
+    // Names count, and so does what it says to be for.
+    house.trust("ci", &machine, json!({"allowed_common_names": "other"})).await;
+    House::refuses(&house.login(&[&machine]).await, UNFIT);
+    let server = made(&|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
+    house.trust("ci", &server, json!({"allowed_common_names": ""})).await;
+    House::refuses(&house.login(&[&server]).await, "x509: certificate specifies an incompatible key usage");
+    // Nobody can be asked about it.
+    house.trust("ci", &machine, json!({"ocsp_enabled": true, "ocsp_fail_open": true})).await;
+    House::refuses(&house.login(&[&machine]).await, "nobody can be asked about the certificate of a trusted authority itself");
+    house.trust("ci", &machine, json!({"ocsp_enabled": false})).await;
+    assert_eq!(house.login(&[&machine]).await.status, 200);
+    house.bench.advance(2 * 86_400);
+    House::refuses(&house.login(&[&machine]).await, "has expired");
+}
+
+/// Story: as above. Lists name the certificates of authorities too.
+#[tokio::test]
+async fn an_authority_that_was_revoked_does_not_log_in_itself() {
+    let root = Ca::root_with("machine", numbered(42));
+    let mut house = House::trusting(&root.made()).await;
+    house.list("own", &root.list(&[41], 0)).await;
+    assert_eq!(house.login(&[&root.made()]).await.status, 200);
+    house.list("own", &root.list(&[42], 0)).await;
+    House::refuses(&house.login(&[&root.made()]).await, REVOKED);
 }
 
 #[tokio::test]

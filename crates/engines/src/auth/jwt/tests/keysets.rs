@@ -3,11 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_idp::{Signer, Trust};
+use daypass_base::BoxFuture;
+use daypass_idp::{Ask, Idp, ScriptedIdp, Signer, Trust};
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::{ISSUER, Issuer, KEYS, NOW, claims, refusal};
-use crate::auth::jwt::keys::{PAUSE, RENEW_AFTER, STALE_MAX};
+use crate::auth::jwt::Jwt;
+use crate::auth::jwt::keys::{PAUSE, RENEW_AFTER, STALE_MAX, WAITERS_MAX};
+use crate::testing::{Answer, Bench};
 
 /// A token that is good whenever it is presented.
 fn lasting(signer: &Signer) -> String {
@@ -198,4 +203,134 @@ async fn many_logins_at_once_share_one_fetch() {
     }
     assert_eq!(logins.join_all().await, [200; 20]);
     assert_eq!(issuer.idp.asked().len(), 1);
+}
+
+/// An issuer that hangs while its door is shut.
+struct Door {
+    idp: Arc<ScriptedIdp>,
+    open: watch::Sender<bool>,
+}
+
+impl Idp for Door {
+    fn ask(&self, ask: Ask) -> BoxFuture<'_, daypass_idp::Result<daypass_idp::Answer>> {
+        let (answer, mut open) = (self.idp.ask(ask), self.open.subscribe());
+        Box::pin(async move {
+            open.wait_for(|open| *open).await.unwrap();
+            answer.await
+        })
+    }
+}
+
+/// A mount that holds no keys yet, and its issuer, which is down behind a shut door.
+struct Hanging {
+    bench: Arc<Bench>,
+    door: Arc<Door>,
+    signer: Signer,
+}
+
+impl Hanging {
+    async fn new() -> Self {
+        let Issuer { bench, idp, signer } = Issuer::with_keys("ES256").await;
+        let door = Arc::new(Door { idp, open: watch::Sender::new(true) });
+        let bench = Bench::over(Jwt::new(Arc::clone(&door) as Arc<_>), "auth/jwt/", "jwt", Arc::clone(&bench.storage));
+        let hanging = Self { bench: Arc::new(bench), door, signer };
+        hanging.hang();
+        hanging
+    }
+
+    /// The same, where the keys were fetched before.
+    async fn with_keys() -> Self {
+        let hanging = Self::new().await;
+        hanging.door.idp.answers(KEYS, &Signer::set(&[&hanging.signer]));
+        hanging.door.open.send_replace(true);
+        let good = lasting(&hanging.signer);
+        assert_eq!(hanging.logins(1, &good).join_next().await.unwrap().unwrap().status, 200);
+        hanging.bench.advance(PAUSE.as_secs());
+        hanging.hang();
+        hanging
+    }
+
+    fn hang(&self) {
+        self.door.idp.is_down(KEYS);
+        self.door.open.send_replace(false);
+        self.door.idp.asked();
+    }
+
+    /// That many logins at once.
+    fn logins(&self, number: usize, token: &str) -> JoinSet<Answer> {
+        let mut logins = JoinSet::new();
+        for _ in 0..number {
+            let (bench, fields) = (Arc::clone(&self.bench), json!({"role": "ci", "jwt": token}));
+            logins.spawn(async move { bench.call("POST", "login", fields).await });
+        }
+        logins
+    }
+}
+
+/// Everybody gets as far as they can.
+async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn made_up() -> String {
+    lasting(&Signer::new("ES256", "made-up"))
+}
+
+/// Story: while an issuer hung, logins with made-up key ids waited for its keys. The pause between fetches began with a fetch and was as long
+/// as one, so each of them fetched again, one after the other, ten seconds each; they piled up until the server answered 503 to everybody.
+/// Those who wait for a fetch share what comes of it.
+#[tokio::test]
+async fn while_an_issuer_hangs_nobody_waits_for_more_than_one_fetch() {
+    for hanging in [Hanging::with_keys().await, Hanging::new().await] {
+        let strangers = hanging.logins(20, &made_up());
+        settle().await;
+        hanging.bench.advance(PAUSE.as_secs());
+        hanging.door.open.send_replace(true);
+        for answer in strangers.join_all().await {
+            assert!(refusal(&answer).contains("ci.example cannot be reached"), "{answer:?}");
+        }
+        assert_eq!(hanging.door.idp.asked().len(), 1);
+    }
+}
+
+/// Story: as above. Of those who wait for one key set there is a limit, and whoever comes later is told at once. Known keys go on.
+#[tokio::test]
+async fn while_an_issuer_hangs_few_wait_and_all_others_are_told_at_once() {
+    let hanging = Hanging::with_keys().await;
+    let mut strangers = hanging.logins(WAITERS_MAX + 10, &made_up());
+    settle().await;
+    for _ in 0..10 {
+        let text = refusal(&strangers.try_join_next().unwrap().unwrap());
+        assert!(text.contains("256 logins wait for the issuer's keys from https://ci.example/jwks already"), "{text}");
+    }
+    assert!(strangers.try_join_next().is_none());
+    let good = lasting(&hanging.signer);
+    assert_eq!(hanging.logins(3, &good).join_all().await.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200; 3]);
+    hanging.door.open.send_replace(true);
+    assert_eq!(strangers.join_all().await.len(), WAITERS_MAX);
+    assert_eq!(hanging.door.idp.asked().len(), 1);
+    hanging.bench.advance(PAUSE.as_secs());
+    assert!(refusal(&hanging.logins(1, &made_up()).join_all().await[0]).contains("cannot be reached"), "there is room again");
+}
+
+/// Story: as above. Whoever fetches may hang up, and those who wait are not to take turns then.
+#[tokio::test]
+async fn whoever_hangs_up_during_a_fetch_leaves_nobody_waiting() {
+    let hanging = Hanging::new().await;
+    let mut first = hanging.logins(1, &made_up());
+    settle().await;
+    let others = hanging.logins(5, &lasting(&hanging.signer));
+    settle().await;
+    hanging.bench.advance(PAUSE.as_secs());
+    first.shutdown().await;
+    for answer in others.join_all().await {
+        assert!(refusal(&answer).contains("the last fetch of the issuer's keys was not finished"), "{answer:?}");
+    }
+    assert_eq!(hanging.door.idp.asked().len(), 1);
+    hanging.door.idp.answers(KEYS, &Signer::set(&[&hanging.signer]));
+    hanging.door.open.send_replace(true);
+    hanging.bench.advance(PAUSE.as_secs());
+    assert_eq!(hanging.logins(1, &lasting(&hanging.signer)).join_all().await[0].status, 200);
 }

@@ -3,7 +3,7 @@
 use daypass_sdk::{Kind, Operation, Seconds};
 use serde_json::{Value, json};
 
-use super::{AUDIENCE, Issuer, refusal};
+use super::{AUDIENCE, Issuer, claims, refusal};
 
 #[tokio::test]
 async fn contradictions_are_refused_in_vaults_words() {
@@ -148,4 +148,13 @@ async fn renewal_follows_the_role() {
     issuer.bench.call("DELETE", "role/ci", Value::Null).await;
     let error = renew().await.unwrap_err();
     assert_eq!((error.kind, error.message.as_str()), (Kind::BadRequest, "role ci does not exist during renewal"));
+}
+
+/// Story: a token came out of a file that ended with a newline, and was refused as malformed, while Vault takes it.
+#[tokio::test]
+async fn white_space_around_a_token_does_not_matter() {
+    let issuer = Issuer::with_keys("ES256").await;
+    let token = issuer.signer.sign(&claims(json!({})));
+    assert_eq!(issuer.login(&format!(" {token}\r\n")).await.status, 200);
+    assert_eq!(refusal(&issuer.login(" \n").await), "missing token");
 }
