@@ -566,12 +566,11 @@ impl Inner {
             // Engines of mounts that did not change keep what they hold in memory.
             let kept = old.at_place_of(&row).filter(|live| unchanged || (live.row.uuid == row.uuid && live.row.options == row.options));
             let engine = kept.map(|live| (Arc::clone(&live.engine), Arc::clone(&live.requests)));
-            mounts.push(match engine {
-                Some(engine) => self.live(row, engine, &unsealed.rows),
-                None => {
-                    let requests = old.requests_to(&row.uuid);
-                    self.mounted(row, requests, &unsealed.rows)?
-                }
+            mounts.push(if let Some(engine) = engine {
+                self.live(row, engine, &unsealed.rows)
+            } else {
+                let requests = old.requests_to(&row.uuid);
+                self.mounted(row, requests, &unsealed.rows)?
             });
         }
         unsealed.table.store(Arc::new(Table::new(mounts, Some(plain.version), config_version)));

@@ -54,14 +54,14 @@ async fn login(approle: Arc<AppRole>, cx: Cx, params: LoginParams) -> Result<Log
     let secret = params.secret_id.as_ref().map_or("", |secret| trimmed(secret.expose()));
     let id = approle.ids.id(&cx, secret).await?;
     let Some(RoleIdRow { role_name }) = way else { return Err(nobody(&cx, &id).await?) };
-    let (role, used) = if !secret.is_empty() {
-        use_secret(&cx, &role_name, role_id, &id).await?
-    } else {
+    let (role, used) = if secret.is_empty() {
         let role = roles::find(&cx, &role_name).await?.ok_or_else(wrong)?.role;
         if role.bind_secret_id {
             return Err(Error::bad_request("missing secret_id"));
         }
         (role, None)
+    } else {
+        use_secret(&cx, &role_name, role_id, &id).await?
     };
     if role.role_id != role_id {
         return Err(wrong());
