@@ -1,13 +1,10 @@
 //! IAM users as AWS's SDK handles them.
 
-use std::time::Duration;
-
 use aws_sdk_iam::Client;
 use aws_sdk_iam::config::retry::RetryConfig;
 use aws_sdk_iam::types::Tag;
 use daypass_base::{BoxFuture, Secret, Timestamp};
 
-use super::retry::{Progress, Remedy};
 use super::sort::sorted;
 use super::{LiveAws, PAGES_MAX};
 use crate::api::{Call, Result};
@@ -36,25 +33,6 @@ fn unrepeated() -> aws_sdk_iam::config::Builder {
     aws_sdk_iam::Config::builder().retry_config(RetryConfig::disabled())
 }
 
-impl LiveAws {
-    /// Asks again, within the deadline, as long as AWS answers that it did nothing because it was asked too often.
-    async fn unless_throttled<T, Fut>(&self, deadline: Duration, ask: impl Fn() -> Fut) -> Result<T>
-    where
-        Fut: Future<Output = Result<T>>,
-    {
-        let began = self.clock.elapsed();
-        let mut progress = Progress::of("iam".to_owned(), began, began + deadline);
-        loop {
-            let error = match ask().await {
-                Err(error) if error.kind == ErrorKind::Throttled && error.status.is_some() => error,
-                answer => return answer,
-            };
-            let Some(wait) = self.retries.wait(&mut progress, Remedy::Wait(None)) else { return Err(error) };
-            self.clock.sleep(wait).await;
-        }
-    }
-}
-
 impl Iam for LiveAws {
     fn create_user<'a>(&'a self, call: Call<'a>, user: &'a NewUser) -> BoxFuture<'a, Result<User>> {
         Box::pin(self.iam(call, move |client| async move {
@@ -70,7 +48,7 @@ impl Iam for LiveAws {
                 let answer = request.clone().customize().config_override(unrepeated()).send().await.map_err(|error| sorted(&error))?;
                 Ok(known(answer.user.ok_or_else(|| AwsError::unreachable("the answer has no user"))?))
             };
-            self.unless_throttled(call.deadline, ask).await
+            self.unless_throttled(call.target, ask).await
         }))
     }
 
@@ -133,7 +111,7 @@ impl Iam for LiveAws {
                 let key = answer.access_key.ok_or_else(|| AwsError::unreachable("the answer has no access key"))?;
                 Ok(AccessKey { id: key.access_key_id, secret: Secret::new(key.secret_access_key) })
             };
-            self.unless_throttled(call.deadline, ask).await
+            self.unless_throttled(call.target, ask).await
         }))
     }
 }

@@ -52,11 +52,28 @@ impl LiveAws {
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T>>,
     {
+        self.while_worth_it(target, attempt, |error| matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unreachable)).await
+    }
+
+    /// The same for what must not be done twice: only where AWS answered that it did nothing, because it was asked too often.
+    pub(super) async fn unless_throttled<T, F, Fut>(&self, target: &Target, attempt: F) -> Result<T>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        self.while_worth_it(target, attempt, |error| error.kind == ErrorKind::Throttled && error.status.is_some()).await
+    }
+
+    async fn while_worth_it<T, F, Fut>(&self, target: &Target, attempt: F, again: impl Fn(&AwsError) -> bool) -> Result<T>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
         let most = target.max_retries.map_or(ATTEMPTS, |retries| retries.saturating_add(1));
         let mut made = 1;
         loop {
             match attempt().await {
-                Err(error) if made < most && matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unreachable) => {
+                Err(error) if made < most && again(&error) => {
                     self.clock.sleep(self.pause(made)).await;
                     made += 1;
                 }

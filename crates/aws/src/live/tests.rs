@@ -112,6 +112,10 @@ async fn a_user_and_a_key_are_asked_for_again_only_where_aws_says_that_it_did_no
         assert_eq!(failed.map(|error| error.kind), (counted < 2).then_some(ErrorKind::Unreachable), "{action} {effect:?}");
     }
     assert_eq!(aws.get_user(call(&target), Some("ci")).await.unwrap().account, "999999999999");
+    // And no more often than the configuration says.
+    let once = Target { max_retries: Some(0), ..target };
+    sandbox.control().add(rule("CreateAccessKey", Effect::Throttle, Some(1))).unwrap();
+    assert_eq!(aws.create_access_key(call(&once), "ci").await.unwrap_err().kind, ErrorKind::Throttled);
 }
 
 #[tokio::test]

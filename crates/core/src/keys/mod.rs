@@ -277,7 +277,7 @@ impl Inner {
     /// Notes which stored root key is in use from here on, and leaves one seal where a rekey left two: the one whose shares just came.
     pub(crate) async fn settle_seal(&self, keys: &mut Keys, under: Under) -> Result<()> {
         if under == Under::Previous {
-            self.wait_for(keys.before.delivery()).await;
+            // What became of the answer was waited for before the first share was taken.
             self.retire_previous(keys).await;
         }
         let previous = self.previous().await?;

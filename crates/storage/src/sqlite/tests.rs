@@ -153,25 +153,36 @@ async fn a_file_of_a_newer_format_is_refused() {
     assert!(error.to_string().contains("format 99"), "{error}");
 }
 
-/// What the first format made of an empty file.
-const FORMAT_1: &str = "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;
-    CREATE TABLE kv(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE tok(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE lease(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE idx(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE exp(shard INTEGER NOT NULL, at INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY(shard, at, id)) WITHOUT ROWID;
-    CREATE TABLE claim(shard INTEGER PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL, until INTEGER NOT NULL);
-    CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-    INSERT INTO meta VALUES('format', 1), ('config_version', 7);
-    PRAGMA application_id=0x64617970;
-    INSERT INTO kv VALUES(CAST('a' AS BLOB), 3, CAST('x' AS BLOB)), (CAST('b/c' AS BLOB), 1, zeroblob(5000));
-    INSERT INTO tok VALUES(x'01', 1, x'ff');";
+/// A file of an earlier format: what is the same in all of them, and what is particular to one.
+fn of_format(format: i64, kv: &str, rows: &str) -> String {
+    format!(
+        "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;
+         CREATE TABLE kv({kv};
+         CREATE TABLE tok(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+         CREATE TABLE lease(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+         CREATE TABLE idx(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
+         CREATE TABLE exp(shard INTEGER NOT NULL, at INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY(shard, at, id)) WITHOUT ROWID;
+         CREATE TABLE claim(shard INTEGER PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL, until INTEGER NOT NULL);
+         CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+         INSERT INTO meta VALUES('format', {format}), ('config_version', 7);
+         PRAGMA application_id=0x64617970;
+         {rows}"
+    )
+}
 
 #[tokio::test]
 async fn a_file_of_the_first_format_is_brought_to_this_one_with_all_it_has() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("store.db");
-    rusqlite::Connection::open(&path).unwrap().execute_batch(FORMAT_1).unwrap();
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(&of_format(
+            1,
+            "k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID",
+            "INSERT INTO kv VALUES(CAST('a' AS BLOB), 3, CAST('x' AS BLOB)), (CAST('b/c' AS BLOB), 1, zeroblob(5000));
+         INSERT INTO tok VALUES(x'01', 1, x'ff');",
+        ))
+        .unwrap();
     for _ in 0..2 {
         let store = open(&path);
         let read = store.get(&key("a")).await.unwrap();
@@ -186,24 +197,18 @@ async fn a_file_of_the_first_format_is_brought_to_this_one_with_all_it_has() {
     assert_eq!(number(&connection, "SELECT count(*) FROM sqlite_schema WHERE sql LIKE '%kv%'"), 1, "nothing of the old table is left");
 }
 
-/// What the second format made of an empty file.
-const FORMAT_2: &str = "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;
-    CREATE TABLE kv(k BLOB NOT NULL UNIQUE, ver INTEGER NOT NULL, v BLOB NOT NULL);
-    CREATE TABLE tok(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE lease(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE idx(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE exp(shard INTEGER NOT NULL, at INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY(shard, at, id)) WITHOUT ROWID;
-    CREATE TABLE claim(shard INTEGER PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL, until INTEGER NOT NULL);
-    CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-    INSERT INTO meta VALUES('format', 2), ('config_version', 7);
-    PRAGMA application_id=0x64617970;
-    INSERT INTO kv(k, ver, v) VALUES(CAST('a' AS BLOB), 3, CAST('x' AS BLOB));";
-
 #[tokio::test]
 async fn a_file_of_the_second_format_is_taken_as_it_is_and_refused_by_older_programs_from_then_on() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("store.db");
-    rusqlite::Connection::open(&path).unwrap().execute_batch(FORMAT_2).unwrap();
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(&of_format(
+            2,
+            "k BLOB NOT NULL UNIQUE, ver INTEGER NOT NULL, v BLOB NOT NULL)",
+            "INSERT INTO kv(k, ver, v) VALUES(CAST('a' AS BLOB), 3, CAST('x' AS BLOB));",
+        ))
+        .unwrap();
     let store = open(&path);
     let read = store.get(&key("a")).await.unwrap();
     assert_eq!((read.found.unwrap(), read.config_version), (Row { value: Bytes::from("x"), version: 3 }, 7));

@@ -131,6 +131,15 @@ async fn old_shares_exchange(server: &TestServer, old: &[String]) -> bool {
     done
 }
 
+/// Whatever is tried with old shares fails, and new ones open the server.
+async fn only_new_shares_count(server: &TestServer, old: &[String], new: &[String]) {
+    assert!(!old_shares_serve(server).await);
+    assert!(!old_shares_exchange(server, old).await);
+    server.put("sys/seal", Value::Null).await.ok();
+    assert!(!unseals(server, old).await);
+    assert!(unseals(server, &new[..2]).await);
+}
+
 async fn old_shares_serve(server: &TestServer) -> bool {
     server.get("sys/seal-status").nobody().await["previous_shares_unseal"] == json!(true)
 }
@@ -148,11 +157,7 @@ async fn a_client_that_hangs_up_on_the_new_shares_locks_nobody_out() {
     // With the server open: once more, and this time somebody listens.
     let new = keys(&rekey(&server, json!({ "secret_shares": 3, "secret_threshold": 2 }), &old).await.ok());
     server.work().await;
-    assert!(!old_shares_serve(&server).await);
-    assert!(!old_shares_exchange(&server, &old).await);
-    server.put("sys/seal", Value::Null).await.ok();
-    assert!(!unseals(&server, &old).await);
-    assert!(unseals(&server, &new[..2]).await);
+    only_new_shares_count(&server, &old, &new).await;
 }
 
 #[tokio::test]
@@ -193,11 +198,7 @@ async fn old_shares_end_when_new_ones_are_used() {
                 server.ask("DELETE", "sys/generate-root/attempt").nobody().await.ok();
             }
         }
-        assert!(!old_shares_serve(&server).await);
-        assert!(!old_shares_exchange(&server, &old).await);
-        server.put("sys/seal", Value::Null).await.ok();
-        assert!(!unseals(&server, &old).await);
-        assert!(unseals(&server, &new[..2]).await);
+        only_new_shares_count(&server, &old, &new).await;
     }
 }
 

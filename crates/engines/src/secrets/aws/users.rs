@@ -82,8 +82,7 @@ pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfi
 async fn begin(cx: &Cx, made: &Made) -> Result<String> {
     let row = user_row(&made.username);
     let is_free = cx.store.get(&row).await?.is_none();
-    let note = Note { at: made.at, ..Note::user(cx, &made.username) };
-    notes::begin_with(cx, &note, |changes, place| {
+    notes::begin_with(cx, &Note { at: made.at, ..Note::user(cx, &made.username) }, |changes, place| {
         if !is_free {
             return Ok(changes);
         }
@@ -251,13 +250,7 @@ pub(super) async fn revoke(engine: Arc<Aws>, cx: Cx, lease: LeaseInfo) -> Result
 
 /// Whether a leased user that is not found is gone. Errors: when it may still appear, or is in an account that is not the one asked.
 async fn truly_gone(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made) -> Result<()> {
-    if Seconds::from(cx.clock.now().since(made.at)) < SETTLED {
-        return Err(Error::failed(format!(
-            "IAM user {} was made less than {} s ago and is not found at AWS yet; it is looked for again",
-            quoted(&made.username),
-            SETTLED.0
-        )));
-    }
+    settled(cx, made)?;
     if made.account.is_empty() {
         return Ok(());
     }
@@ -281,6 +274,18 @@ async fn truly_gone(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made) -> Resul
     )))
 }
 
+/// Errors: `Failed` for a user that is not found and may still appear: IAM takes its time, and a call that its caller gave up may be on its way.
+fn settled(cx: &Cx, made: &Made) -> Result<()> {
+    if Seconds::from(cx.clock.now().since(made.at)) >= SETTLED {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "IAM user {} was made less than {} s ago and is not found at AWS yet; it is looked for again",
+        quoted(&made.username),
+        SETTLED.0
+    )))
+}
+
 /// The lifetime of `config/lease`, as it is now.
 pub(super) async fn renew(cx: Cx) -> Result<Renewal> {
     Ok(Renewal { terms: terms(&cx).await?, period: Seconds::ZERO, internal: None, groups: None })
@@ -298,15 +303,10 @@ pub(super) async fn undo(engine: &Aws, cx: &Cx, place: &str, note: &Note) -> Res
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(cx)?;
     let call = Call { target: &target, deadline: UNDO_PATIENCE };
-    match unmake(engine, cx, call, &made).await? {
-        // A call that its caller gave up may still be on its way.
-        Found::Nothing if Seconds::from(cx.clock.now().since(note.at)) < SETTLED => Err(Error::failed(format!(
-            "IAM user {} was asked for less than {} s ago and is not found at AWS; it is looked for again",
-            quoted(&note.username),
-            SETTLED.0
-        ))),
-        _ => release(cx, &made).await,
+    if unmake(engine, cx, call, &made).await? == Found::Nothing {
+        settled(cx, &made)?;
     }
+    release(cx, &made).await
 }
 
 /// Takes a user apart that may have been made for nobody. One that another making or a lease holds, or that is older, is somebody's; so it has
