@@ -46,7 +46,7 @@ impl Log {
     /// Runs to the end; an error when it fails, with its last lines.
     pub(crate) fn run(&mut self, command: &mut Command) -> Result<String, String> {
         let (status, text) = self.finish(command)?;
-        if status.success() { Ok(text) } else { Err(format!("{} ended with {status}\n{}", describe(command), last_lines(&text, 25))) }
+        if status.success() { Ok(text) } else { Err(format!("{} ended with {status}\n{}", describe(command), telling_lines(&text, 25))) }
     }
 
     /// Runs to the end and returns how it ended and what it printed on both streams.
@@ -115,6 +115,21 @@ pub(crate) fn last_lines(text: &str, count: usize) -> String {
     lines.iter().skip(lines.len().saturating_sub(count)).map(|l| format!("        | {l}")).collect::<Vec<_>>().join("\n")
 }
 
+/// The last lines, without cargo's progress: what went wrong comes first where a reader gets the beginning alone.
+fn telling_lines(text: &str, count: usize) -> String {
+    let progress = ["Compiling ", "Checking ", "Documenting ", "Downloaded ", "Downloading ", "Fresh "];
+    let telling: Vec<&str> = text.lines().filter(|line| !progress.iter().any(|word| line.trim_start().starts_with(word))).collect();
+    if telling.iter().all(|line| line.trim().is_empty()) { last_lines(text, count) } else { last_lines(&telling.join("\n"), count) }
+}
+
+/// Bytes that are free where a folder lies; none where `df` cannot tell.
+pub(crate) fn free_space(folder: &Path) -> Option<u64> {
+    let output = Command::new("df").args(["-P", "-k"]).arg(folder).stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let kibibytes: u64 = text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
 /// Ends a process and all that it started. Children stay in our process group, so that Ctrl-C reaches them; a group of
 /// their own would be easier to end and easier to leave behind.
 pub(crate) fn end_tree(child: &mut Child) {
@@ -151,4 +166,22 @@ fn descendants(root: u32) -> Vec<u32> {
 pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|folder| folder.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_without_cargos_progress() {
+        let text = "   Compiling one v1.0.0\nerror: no space left\n   Compiling two v1.0.0\n";
+        assert_eq!(telling_lines(text, 25), "        | error: no space left");
+        assert_eq!(telling_lines("   Compiling one v1.0.0\n", 25), "        |    Compiling one v1.0.0");
+    }
+
+    #[test]
+    fn the_free_space_of_a_folder_is_known() {
+        assert!(free_space(&std::env::temp_dir()).is_some());
+        assert!(free_space(Path::new("/no/such/folder")).is_none());
+    }
 }

@@ -10,7 +10,7 @@ pub(crate) mod openapi;
 mod story;
 
 use crate::bench::instructions;
-use crate::process::Log;
+use crate::process::{Log, free_space};
 use crate::project::Project;
 use std::time::Instant;
 
@@ -63,6 +63,9 @@ const STAGES: [Stage; 22] = [
     Stage { name: "fuzz", about: "each fuzz target for some seconds", work: fuzz::run },
 ];
 
+/// Bytes that all stages write below a target directory that was empty.
+const FIRST_RUN_TAKES: u64 = 10 << 30;
+
 struct Line {
     name: &'static str,
     verdict: &'static str,
@@ -79,6 +82,7 @@ pub(crate) fn main(arguments: &[&str]) -> Result<(), String> {
     };
     let project = Project::open()?;
     let began = Instant::now();
+    say_space(&project, FIRST_RUN_TAKES);
     let mut lines = Vec::new();
     for (index, stage) in stages.iter().enumerate() {
         println!("[{:2}/{}] {}: {}", index + 1, stages.len(), stage.name, stage.about);
@@ -99,6 +103,7 @@ fn perform(project: &Project, stage: &Stage) -> Result<Line, String> {
         }
         Err(message) => {
             println!("        {message}");
+            say_space(project, 1 << 30);
             ("FAILED", Tally { passed: 0, failed: 1 })
         }
     };
@@ -108,6 +113,17 @@ fn perform(project: &Project, stage: &Stage) -> Result<Line, String> {
         println!("        the whole log: {}", log.path().display());
     }
     Ok(Line { name: stage.name, verdict, seconds, tally })
+}
+
+/// Says how little room there is, where there is less than that: compilers and linkers tell it badly.
+fn say_space(project: &Project, wanted: u64) {
+    let Some(free) = free_space(&project.target).filter(|free| *free < wanted) else { return };
+    println!(
+        "        disk: {} MB are free in {}; a first run takes up to {} MB (CARGO_INCREMENTAL=0 takes less, `cargo clean` gives back what is there)",
+        free >> 20,
+        project.target.display(),
+        FIRST_RUN_TAKES >> 20
+    );
 }
 
 fn summarise(project: &Project, lines: &[Line], seconds: u64) -> Result<(), String> {
