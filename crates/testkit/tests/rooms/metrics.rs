@@ -152,6 +152,31 @@ async fn a_listener_may_let_metrics_be_read_without_a_token_and_nothing_else() {
     assert_eq!(server.put("sys/metrics", json!({})).over(metrics).nobody().await.status, 403);
 }
 
+/// Story: the alarms of docs/operations.md watch `vault_core_unsealed` and failing audit devices. A sealed server answered 503 to whoever read its metrics, and one
+/// whose audit devices took nothing answered 500, so that nobody was alarmed.
+#[tokio::test]
+async fn open_metrics_are_heard_from_a_sealed_server_and_from_one_that_cannot_audit() {
+    let server = TestServer::start().await;
+    let metrics = Opened { metrics: true, ..Opened::default() };
+    server.put("sys/audit/full", json!({ "type": "file", "options": { "file_path": "/dev/full", "skip_test": "true" } })).await.refused(500);
+    server.get("sys/mounts").await.refused(500);
+    let look = async |server: &TestServer| plain(&server.get("sys/metrics?format=prometheus").over(metrics).nobody().await.ok());
+    let mute = look(&server).await;
+    assert!(
+        (value(&mute, "vault_core_unsealed") - 1.0).abs() < 0.1
+            && (value(&mute, "daypass_audit_failing{device=\"full/\"}") - 1.0).abs() < 0.1
+    );
+    assert!(value(&mute, "vault_audit_log_request_failure") > 0.9, "{mute}");
+    let server = TestServer::start().await;
+    server.put("sys/seal", json!({})).await.ok();
+    let sealed = look(&server).await;
+    assert!(value(&sealed, "vault_core_unsealed") < 0.1 && value(&sealed, "vault_core_active") < 0.1, "{sealed}");
+    assert!(!sealed.contains("vault_token_"), "{sealed}");
+    assert_eq!(server.get("sys/metrics").over(metrics).nobody().await.ok().body["Gauges"][0]["Value"], 0);
+    assert_eq!(server.get("sys/metrics?format=xml").over(metrics).nobody().await.refused(400), "metric response format \"xml\" unknown");
+    server.get("sys/metrics").nobody().await.refused(503);
+}
+
 #[tokio::test]
 async fn metrics_have_the_name_that_the_configuration_gives_them_and_prometheus_can_be_switched_off() {
     let server = Setup::default().metrics(MetricsShown { prefix: "shop".to_owned(), prometheus: true }).start().await;

@@ -6,11 +6,14 @@ use daypass_audit::DeviceHealth;
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Outcome, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Sys;
 use crate::metrics::{Family, Point, Reading, counter, gauge, json, prometheus};
 use crate::node::{Inner, Unsealed};
 use crate::quotas::leases::LeaseQuota;
+use crate::respond::{Answer, Content, refusal};
+use crate::stages::parse::Parsed;
 
 const TEXT: &str = "text/plain; version=0.0.4";
 /// Parked leases that are counted; a person has to look long before there are more.
@@ -34,40 +37,87 @@ struct Wanted {
     format: String,
 }
 
-/// Errors: `BadRequest` for a format that does not exist.
 async fn metrics(sys: Arc<Sys>, cx: Cx, wanted: Wanted) -> Result<Reply> {
-    let inner = sys.way.inner()?;
-    let unsealed = inner.unsealed()?;
     let accept = cx.request.headers.get("accept").map(String::as_str).unwrap_or_default();
-    let text = match wanted.format.as_str() {
+    Ok(match show(&*sys.way.inner()?, &wanted.format, accept).await? {
+        Shown::Text(text) => Outcome::Raw(200, TEXT, text.into()).into(),
+        Shown::Document(document) => Outcome::Bare(200, document).into(),
+    })
+}
+
+/// Answers for a listener that lets metrics be read without a token, before quotas, the seal and audit are asked: an alarm has to be heard from a server
+/// that is sealed, and from one whose audit devices take nothing.
+pub(crate) async fn opened(inner: &Inner, parsed: &Parsed) -> Option<Answer> {
+    if !parsed.opened || parsed.path != "sys/metrics" {
+        return None;
+    }
+    let format = parsed.fields.get("format").and_then(Value::as_str).unwrap_or_default();
+    let accept = parsed.headers.get("accept").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content = match show(inner, format, accept).await {
+        Ok(Shown::Text(text)) => Content::Raw(TEXT, text.into()),
+        Ok(Shown::Document(document)) => Content::Bare(document),
+        Err(error) => return Some(refusal(&error.bare(), &parsed.id)),
+    };
+    Some(Answer { status: 200, content, ..Answer::default() })
+}
+
+enum Shown {
+    Text(String),
+    Document(Value),
+}
+
+/// Errors: `BadRequest` for a format that does not exist.
+async fn show(inner: &Inner, format: &str, accept: &str) -> Result<Shown> {
+    let text = match format {
         "prometheus" => true,
         "" => accept.starts_with("application/openmetrics-text") || accept.starts_with("text/plain"),
         other => return Err(Error::bad_request(format!("metric response format {other:?} unknown"))),
     };
-    if text && !inner.settings.metrics.prometheus {
+    let shown = &inner.settings.metrics;
+    if text && !shown.prometheus {
         return Err(Error::bad_request("prometheus is not enabled"));
     }
-    let families = families(&inner, &unsealed).await?;
-    let shown = &inner.settings.metrics;
+    let families = families(inner).await;
     if text {
-        return Ok(Outcome::Raw(200, TEXT, prometheus(&families, &shown.prefix).into()).into());
+        return Ok(Shown::Text(prometheus(&families, &shown.prefix)));
     }
     let now = inner.clock.now();
-    Ok(Outcome::Bare(200, json(&families, &shown.prefix, &now.to_string(), now.since(inner.started))).into())
+    Ok(Shown::Document(json(&families, &shown.prefix, &now.to_string(), now.since(inner.started))))
 }
 
-async fn families(inner: &Inner, unsealed: &Unsealed) -> Result<Vec<Family>> {
+async fn families(inner: &Inner) -> Vec<Family> {
+    let unsealed = inner.unsealed.load_full();
+    let serves = u64::from(unsealed.is_some());
+    let mut all = vec![
+        gauge("vault.core.unsealed", "Whether the server serves.", serves),
+        gauge("vault.core.active", "Whether this node answers requests itself.", serves),
+        gauge("vault.core.in_flight_requests", "Requests that are being answered.", inner.in_flight.count()),
+    ];
+    if let Some(unsealed) = unsealed {
+        all.extend(of_unsealed(&unsealed).await);
+    }
+    all.extend(inner.metrics.families());
+    all.extend(traces(inner));
+    all.extend(memory());
+    all
+}
+
+/// What a server knows while it is unsealed. A figure that the store does not give is left out: the others are wanted then all the more.
+async fn of_unsealed(unsealed: &Unsealed) -> Vec<Family> {
     let mut irrevocable = 0;
     let count = |_| {
         irrevocable += 1;
         irrevocable < PARKED_MAX
     };
-    unsealed.leases.parked(count).await?;
-    let mut all = vec![
-        gauge("vault.core.unsealed", "Whether the server serves.", 1),
-        gauge("vault.core.active", "Whether this node answers requests itself.", 1),
-        gauge("vault.core.in_flight_requests", "Requests that are being answered.", inner.in_flight.count()),
-        gauge("vault.expire.num_irrevocable_leases", "Leases that could not be revoked, up to a thousand.", irrevocable),
+    let counted = unsealed.leases.parked(count).await;
+    let mut all = Vec::new();
+    match counted {
+        Ok(()) => {
+            all.push(gauge("vault.expire.num_irrevocable_leases", "Leases that could not be revoked, up to a thousand.", irrevocable));
+        }
+        Err(error) => tracing::warn!(%error, "leases that could not be revoked are not counted in the metrics"),
+    }
+    all.extend([
         gauge(
             "daypass.revocation.paused",
             "Whether what has ended is left as it is, as after a restore.",
@@ -75,13 +125,10 @@ async fn families(inner: &Inner, unsealed: &Unsealed) -> Result<Vec<Family>> {
         ),
         counter("vault.token.lookup", "Tokens presented since the server was unsealed.", unsealed.tokens.counts.lookups.get()),
         tokens(unsealed),
-    ];
+    ]);
     all.extend(lease_quotas(unsealed));
-    all.extend(inner.metrics.families());
     all.extend(audit(&unsealed.audit.health()));
-    all.extend(traces(inner));
-    all.extend(memory());
-    Ok(all)
+    all
 }
 
 /// What became of traces, where they are on.

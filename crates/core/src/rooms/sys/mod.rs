@@ -13,7 +13,7 @@ mod leases;
 mod locked_users;
 mod loggers;
 mod messages;
-mod metrics;
+pub(crate) mod metrics;
 mod mfa;
 mod mints;
 mod mount_fields;
