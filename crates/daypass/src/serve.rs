@@ -181,8 +181,7 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str, l
         Seal::KeyFile { path } if !args.dev => SealKind::KeyFile(path.clone()),
         _ => SealKind::Shamir,
     };
-    let longest = config.listeners.iter().filter_map(|listener| listener.max_request_duration).max();
-    let mut limits = Limits { request_seconds: longest.filter(|limit| !limit.is_zero()).unwrap_or(Seconds(90)), ..Limits::default() };
+    let mut limits = Limits { request_seconds: config.request_seconds().unwrap_or(Seconds(90)), ..Limits::default() };
     for json in config.listeners.iter().map(|listener| listener.json) {
         limits.json_depth = narrower(limits.json_depth, json.depth_max);
         limits.json_string_bytes = narrower(limits.json_string_bytes, json.text_bytes_max);
@@ -231,9 +230,8 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
         (config.cluster_addr.is_some(), "cluster_addr: nodes do not speak to each other"),
         (
             config.log.rotate_bytes.is_some() || config.log.rotate_after.is_some() || config.log.rotate_files_max.is_some(),
-            "log_rotate_*: the log file is not rotated",
+            "log_rotate_*: the server does not rotate its log file; have logrotate move it away and send SIGHUP, which opens it anew",
         ),
-        (any(|listener| listener.disable_printable_check), "disable_printable_check: paths are always checked"),
         (
             any(|listener| listener.redact_addresses || listener.redact_cluster_name || listener.redact_version),
             "redact_*: nothing is redacted",
