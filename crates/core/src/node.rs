@@ -338,6 +338,7 @@ impl Inner {
         let shares = self.hand_out(&made.shares, &shares_for).await?;
         let root_token = root_for.first().map_or_else(|| Ok(root.text.clone()), |holder| self.for_holder(&root.text, holder))?;
         rows.commit(batch).await?;
+        tracing::info!(seal = made.config.seal_type().name(), "the server is initialised");
         Ok(Prepared { shares, root_token })
     }
 
@@ -436,7 +437,9 @@ impl Inner {
         let keyring = self.stored(SEALED_KEYRING).await?.ok_or_else(|| Error::internal("the keyring is missing from the store"))?;
         let barrier = Barrier::open_keyring(&keyring, root, Arc::clone(&self.entropy))
             .map_err(|error| Error::internal("the keyring does not open").because(error))?;
-        self.open_with(barrier).await
+        self.open_with(barrier).await?;
+        tracing::info!("the server is unsealed");
+        Ok(())
     }
 
     /// Takes the store into use with these keys.

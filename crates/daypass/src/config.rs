@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) default_lease_ttl: Option<Seconds>,
     /// Longest lifetime of leases; absent or zero means 768 hours.
     pub(crate) max_lease_ttl: Option<Seconds>,
+    /// Longest that a request may take where its listener does not say; absent or zero means 90 s.
+    pub(crate) default_max_request_duration: Option<Seconds>,
     /// Logging.
     pub(crate) log: Log,
     /// Whether the web UI is served.
@@ -236,6 +238,7 @@ impl Config {
         self.cluster_name = later.cluster_name.or(self.cluster_name.take());
         self.default_lease_ttl = later.default_lease_ttl.max(self.default_lease_ttl);
         self.max_lease_ttl = later.max_lease_ttl.max(self.max_lease_ttl);
+        self.default_max_request_duration = later.default_max_request_duration.max(self.default_max_request_duration);
         self.log.merge(later.log);
         self.ui |= later.ui;
         if later.telemetry != Telemetry::default() {
@@ -275,6 +278,13 @@ impl Config {
             };
             findings.mistake(Path::new("configuration"), 0, text);
         }
+    }
+
+    /// Longest that a request may take: the longest of all listeners, each with what holds where it does not say.
+    pub(crate) fn request_seconds(&self) -> Option<Seconds> {
+        let usual = self.default_max_request_duration.and_then(Seconds::set);
+        let own = self.listeners.iter().filter_map(|listener| listener.max_request_duration.and_then(Seconds::set).or(usual));
+        own.max().or(usual)
     }
 
     /// The lifetimes that hold where a mount sets none. Zero is as good as absent, as in Vault: else every token would be over at birth.

@@ -21,7 +21,7 @@ use daypass_engines::registry::{self, Outside};
 use daypass_idp::LiveIdp;
 use daypass_otlp::Exporter;
 use daypass_sandbox::Running;
-use daypass_server::{Lanes, Server};
+use daypass_server::{Lanes, Reloader, Server};
 use daypass_storage::Backend;
 use daypass_storage::memory::MemoryBackend;
 use daypass_storage::sqlite::{SqliteBackend, SqliteOptions};
@@ -78,39 +78,62 @@ struct Parts {
 }
 
 async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>, lanes: Arc<Lanes>) -> Result<(), String> {
+    // Before anything that takes time: a SIGHUP meanwhile is kept and not the end of a server that is starting.
+    let mut signals = process::Signals::watch()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    let sandbox = dev::start_sandbox(args, &clock, &entropy).await?;
     let backend = open_store(args, &config)?;
-    let bound = listen::bind(args, &config).await?;
-    let reloaders = bound.reloaders;
-    let scheme = if reloaders.is_empty() { "http" } else { "https" };
+    let started = tokio::select! {
+        biased;
+        () = signals.end() => None,
+        started = begin(args, &config, &log, lanes, &backend, (clock, entropy)) => Some(started?),
+    };
+    let Some((parts, reloaders, _pid_file)) = started else {
+        tracing::info!("told to stop before it served");
+        backend.close().await;
+        return Ok(());
+    };
+    process::notify_ready();
+    signals.wait(&process::Hooks { reloaders, core: parts.core.clone(), log }).await;
+    finish(parts).await;
+    Ok(())
+}
+
+/// Brings everything up that a server consists of. Dropped before its end, it leaves nothing behind but the open store.
+async fn begin(
+    args: &ServerArgs,
+    config: &Config,
+    log: &Arc<log::ServerLog>,
+    lanes: Arc<Lanes>,
+    backend: &Arc<dyn Backend>,
+    (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+) -> Result<(Parts, Vec<Arc<Reloader>>, Option<process::PidFile>), String> {
+    let sandbox = dev::start_sandbox(args, &clock, &entropy).await?;
+    let bound = listen::bind(args, config, &*entropy).await?;
+    let scheme = if bound.reloaders.is_empty() { "http" } else { "https" };
     let listening = bound.addresses.first().map_or("127.0.0.1:8200", String::as_str);
     let api_addr = config.api_addr.clone().unwrap_or_else(|| format!("{scheme}://{listening}"));
-    let (traced, exporter) = config.telemetry.traces.as_ref().map(|wanted| traces::start(wanted, &clock, &entropy)).transpose()?.unzip();
-    let settings = Settings { traces: traced, ..settings(args, &config, &api_addr, backend.kind(), log) };
+    let (traced, traces) = config.telemetry.traces.as_ref().map(|wanted| traces::start(wanted, &clock, &entropy)).transpose()?.unzip();
+    let settings = Settings { traces: traced, ..settings(args, config, &api_addr, backend.kind(), Arc::clone(log)) };
     let aws = Arc::new(LiveAws::new(Arc::clone(&clock), aws_settings(sandbox.as_ref(), dev::session_min(args)?)));
     let factories = registry::all(&Outside { aws, idp: Arc::new(LiveIdp::new(Arc::clone(&clock))) });
-    let core = Core::new(Arc::clone(&backend), Arc::clone(&clock), entropy, settings, factories);
+    let core = Core::new(Arc::clone(backend), Arc::clone(&clock), entropy, settings, factories);
     let dev = if args.dev { Some(dev::set_up(args, &core).await?) } else { None };
     if !args.dev {
-        unseal_by_file(&core, &config).await?;
+        unseal_by_file(&core, config).await?;
     }
     let start = |(bound, rules)| {
         let service = Arc::new(bridge::Bridge::new(core.clone(), rules));
         Server::start(vec![bound], service, Arc::clone(&clock), Arc::clone(&lanes))
     };
+    // From here on nothing waits: what serves is ended by `finish` alone.
     let servers = bound.listeners.into_iter().map(start).collect();
-    let _pid_file = config.pid_file.as_deref().map(process::PidFile::write).transpose()?;
-    announce(&bound.addresses, scheme, backend.kind(), &config);
+    let pid_file = config.pid_file.as_deref().map(process::PidFile::write).transpose()?;
+    announce(&bound.addresses, scheme, backend.kind(), config);
     if let Some(dev) = dev {
         dev::announce(&dev, &api_addr, sandbox.as_ref());
     }
-    process::notify_ready();
-    let hooks = process::Hooks { reloaders, core: core.clone() };
-    process::wait(&hooks).await?;
-    finish(Parts { servers, core, backend, sandbox, traces: exporter }).await;
-    Ok(())
+    Ok((Parts { servers, core, backend: Arc::clone(backend), sandbox, traces }, bound.reloaders, pid_file))
 }
 
 /// Ends everything: no new requests, those in flight finish, keys are forgotten, the store is closed.
@@ -181,8 +204,7 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str, l
         Seal::KeyFile { path } if !args.dev => SealKind::KeyFile(path.clone()),
         _ => SealKind::Shamir,
     };
-    let longest = config.listeners.iter().filter_map(|listener| listener.max_request_duration).max();
-    let mut limits = Limits { request_seconds: longest.filter(|limit| !limit.is_zero()).unwrap_or(Seconds(90)), ..Limits::default() };
+    let mut limits = Limits { request_seconds: config.request_seconds().unwrap_or(Seconds(90)), ..Limits::default() };
     for json in config.listeners.iter().map(|listener| listener.json) {
         limits.json_depth = narrower(limits.json_depth, json.depth_max);
         limits.json_string_bytes = narrower(limits.json_string_bytes, json.text_bytes_max);
@@ -231,9 +253,8 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
         (config.cluster_addr.is_some(), "cluster_addr: nodes do not speak to each other"),
         (
             config.log.rotate_bytes.is_some() || config.log.rotate_after.is_some() || config.log.rotate_files_max.is_some(),
-            "log_rotate_*: the log file is not rotated",
+            "log_rotate_*: the server does not rotate its log file; have logrotate move it away and send SIGHUP, which opens it anew",
         ),
-        (any(|listener| listener.disable_printable_check), "disable_printable_check: paths are always checked"),
         (
             any(|listener| listener.redact_addresses || listener.redact_cluster_name || listener.redact_version),
             "redact_*: nothing is redacted",

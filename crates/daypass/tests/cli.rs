@@ -217,6 +217,36 @@ fn a_login_is_kept_in_a_private_file_and_used_afterwards() {
     assert_eq!(server.seen(), [r#"PUT /v1/auth/userpass/login/bob {"password":"pw"} []"#, "GET /v1/x  [hvs.new]"]);
 }
 
+/// Story: where the token could not be stored it was thrown away, and with it the secret id that had been good for one login.
+#[test]
+fn a_token_that_cannot_be_stored_is_shown() {
+    let server = Server::start(&[(
+        "PUT /v1/auth/approle/login",
+        200,
+        r#"{"auth":{"client_token":"hvs.only","accessor":"a","policies":["default"],"token_policies":["default"],"lease_duration":60,"renewable":true}}"#,
+    )]);
+    let home = tempfile::tempdir().unwrap();
+    let (gone, unmounted) = (home.path().join("gone"), home.path().join("unmounted"));
+    std::fs::create_dir(&unmounted).unwrap();
+    std::os::unix::fs::symlink("stick/token", unmounted.join(".vault-token")).unwrap();
+    let address = [("VAULT_ADDR", server.address.as_str())];
+    let login = |home: &std::path::Path, flag: &str| {
+        run_as("daypass", home, &address, &["login", "-method=approle", flag, "role_id=r", "secret_id=-"], "once")
+    };
+    for home in [&gone, &unmounted] {
+        let ran = login(home, "-format=table");
+        assert!(ran.code == 2 && ran.out.contains(" hvs.only\n") && !ran.out.contains("already"), "{}", ran.out);
+        assert!(ran.err.starts_with("Error storing token: ") && ran.err.contains("the token was not persisted."), "{}", ran.err);
+        let ran = login(home, "-field=token");
+        assert_eq!((ran.code, ran.out.as_str()), (2, "hvs.only"));
+    }
+    let ran = login(&gone, "-no-print");
+    assert!(ran.code == 2 && ran.out.is_empty() && ran.err.contains("it is lost"), "{}", ran.err);
+    let ran = login(&gone, "-no-store");
+    assert!(ran.code == 0 && ran.out.contains("hvs.only"), "{}", ran.err);
+    assert_eq!(std::fs::read_dir(&unmounted).unwrap().count(), 1);
+}
+
 #[test]
 fn a_token_that_is_only_wanted_is_not_kept() {
     let server = Server::start(&[(
@@ -337,6 +367,23 @@ fn a_snapshot_that_is_interrupted_leaves_nothing_and_says_so() {
     let told = String::from_utf8(ended.stderr).unwrap();
     assert!(ended.status.code() == Some(2) && told.contains("Interrupted: nothing was saved"), "{:?} {told}", ended.status);
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+/// Story: what came was not verified before it was gone, so a pipe that got half a snapshot must hear of it by the exit code.
+#[test]
+fn a_snapshot_that_is_none_ends_badly_wherever_it_went() {
+    let server = Server::start(&[("GET /v1/sys/storage/raft/snapshot", 200, "no snapshot")]);
+    let ran = run(&server, &["operator", "snapshot", "save", "-"]);
+    assert!(ran.code == 2 && ran.out == "no snapshot" && ran.err.contains("hint: do not use what was written"), "{}", ran.err);
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("night.snap");
+    let ran = run(&server, &["operator", "snapshot", "save", file.to_str().unwrap()]);
+    assert!(ran.code == 2 && ran.err.contains("hint: nothing was saved"), "{}", ran.err);
+    let ran = run(&server, &["operator", "snapshot", "save", home.path().to_str().unwrap()]);
+    assert!(ran.code == 1 && ran.err.contains("Is a directory"), "{}", ran.err);
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+    let (code, told) = run_full(&server, &["operator", "snapshot", "save", "-"]);
+    assert!(code == Some(1) && told.starts_with("Error writing the snapshot: -: No space left"), "{told}");
 }
 
 const INIT: [Route; 4] = [

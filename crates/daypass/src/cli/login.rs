@@ -87,8 +87,20 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
             "Vault returned a secret, but the secret has no authentication information attached. This should never happen and is likely a bug.",
         ));
     }
-    keep(args, ctx, &answer)?;
-    show_login(args, &answer, format)
+    let kept = keep(args, ctx, &answer);
+    let code = show_login(args, &answer, format, kept)?;
+    Ok(if kept == Kept::Lost { code.max(2) } else { code })
+}
+
+/// What became of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// It was to be kept and could not be.
+    Lost,
+    /// Nobody asked for it to be kept.
+    NotAsked,
+    /// It is where the next command finds it.
+    Stored,
 }
 
 /// The arguments as a map; a lone word is the token.
@@ -245,30 +257,41 @@ fn show_wrapped(args: &Args, answer: &Answer, format: Format) {
     }
 }
 
-/// Keeps the token, and says what that means.
-fn keep(args: &Args, ctx: &Ctx, answer: &Answer) -> Result<(), Failure> {
+/// Keeps the token, and says what that means. Where that fails the login has not: what proved it may be of no use a second time, so the token is shown.
+fn keep(args: &Args, ctx: &Ctx, answer: &Answer) -> Kept {
     if args.token_only {
-        return Ok(());
+        return Kept::NotAsked;
     }
     if args.no_store {
         show::note(
             "The token was not stored in token helper. Set the VAULT_TOKEN environment\nvariable or pass the token below with each request to Vault.\n",
         );
-        return Ok(());
+        return Kept::NotAsked;
     }
     let token = Secret::new(answer.auth.text_at("client_token").to_owned());
-    ctx.token_file()?.store(&token).map_err(|error| {
-        Failure::server(format!("Error storing token: {}", data::plain(&error)))
-            .hint("the login itself succeeded; -no-store shows the token instead of keeping it in ~/.vault-token")
-    })?;
+    let stored = ctx.token_file().map_err(|failure| failure.text().to_owned());
+    let stored = stored.and_then(|file| file.store(&token).map_err(|error| format!("~/.vault-token: {}", data::plain(&error))));
+    if let Err(why) = stored {
+        show::note(&table::wrap(&format!("Error storing token: {why}"), 80, 0));
+        let shown = if args.no_print {
+            "-no-print keeps it from being shown, so it is lost: log in again without it, or with -no-store."
+        } else {
+            "The resulting token is shown below for your records: store it yourself, or set the VAULT_TOKEN environment variable."
+        };
+        show::note(&format!(
+            "{}\n",
+            table::wrap(&format!("Authentication was successful, but the token was not persisted. {shown}"), 80, 0)
+        ));
+        return Kept::Lost;
+    }
     if ctx.variable("TOKEN").is_some() {
         let text = "WARNING! The VAULT_TOKEN environment variable is set! The value of this variable will take precedence; if this is unwanted please unset VAULT_TOKEN or update its value accordingly.";
         show::note(&format!("{}\n", table::wrap(text, 80, 0)));
     }
-    Ok(())
+    Kept::Stored
 }
 
-fn show_login(args: &Args, answer: &Answer, format: Format) -> Outcome {
+fn show_login(args: &Args, answer: &Answer, format: Format, kept: Kept) -> Outcome {
     if args.token_only {
         show::out_raw(answer.auth.text_at("client_token"));
         return Ok(0);
@@ -283,10 +306,10 @@ fn show_login(args: &Args, answer: &Answer, format: Format) -> Outcome {
     }
     if format == Format::Table {
         // Vault says "already stored" even after -no-store; that is not true, so this does not.
-        show::out(if args.no_store {
-            "Success! You are now authenticated. The token information is displayed below.\n"
-        } else {
+        show::out(if kept == Kept::Stored {
             "Success! You are now authenticated. The token information displayed below is\nalready stored in the token helper. You do NOT need to run \"vault login\" again.\nFuture Vault requests will automatically use this token.\n"
+        } else {
+            "Success! You are now authenticated. The token information is displayed below.\n"
         });
     }
     show::answer(format, answer);

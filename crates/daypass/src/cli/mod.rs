@@ -156,8 +156,12 @@ impl Failure {
         self
     }
 
+    /// Whether the exit code will say "used wrongly".
+    pub(crate) fn is_usage(&self) -> bool {
+        self.code == 1
+    }
+
     /// What will be shown.
-    #[cfg(test)]
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

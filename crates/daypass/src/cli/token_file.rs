@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use daypass_base::Secret;
+
+use crate::staged::Staged;
 
 /// Where the token lies.
 #[derive(Debug, Clone)]
@@ -33,28 +34,17 @@ impl TokenFile {
 
     /// Puts `token` in place of what was there, all of it or none.
     pub(crate) fn store(&self, token: &Secret<String>) -> io::Result<()> {
-        let mut name = self.0.clone().into_os_string();
-        name.push(format!(".{}", std::process::id()));
-        let beside = PathBuf::from(name);
-        let written = (|| {
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-            file.set_permissions(fs::Permissions::from_mode(0o600))?;
-            // To the file that is its place.
-            file.write_all(token.expose().as_bytes())?;
-            file.sync_all()?;
-            // A link is followed, so that a token kept elsewhere stays there.
-            fs::rename(&beside, fs::canonicalize(&self.0).unwrap_or_else(|_new_file| self.0.clone()))
-        })();
-        if written.is_err() {
-            // What could not be written whole must not stay behind.
-            let _gone = fs::remove_file(&beside);
-        }
-        written
+        let staged = Staged::beside(&self.0)?;
+        // To the file that is its place.
+        staged.file().write_all(token.expose().as_bytes())?;
+        staged.keep()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

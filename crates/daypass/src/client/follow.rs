@@ -7,8 +7,8 @@ use super::{BODY_BYTES_MAX, Call, Client, Error, Follow, Reply, Trouble, connect
 
 impl Client {
     /// Makes a request whose answer goes on for as long as the server likes, and gives its pieces as they come. Ends with the answer, with
-    /// Ctrl-C, and when `piece` says that nobody reads any more. Once the answer has begun, no timeout holds.
-    pub(crate) fn follow(&self, call: &Call, piece: impl FnMut(&[u8]) -> bool) -> Result<Followed, Error> {
+    /// Ctrl-C (also while `piece` waits), and when `piece` says that nobody reads any more. Once the answer has begun, no timeout holds.
+    pub(crate) fn follow(&self, call: &Call, piece: impl AsyncFnMut(&[u8]) -> bool) -> Result<Followed, Error> {
         if let Some(instead) = self.config.instead {
             return Err(Error::Instead(instead.render(&self.config, call)));
         }
@@ -95,10 +95,12 @@ enum Begun {
     Streaming(hyper::body::Incoming),
 }
 
-async fn pass_on(mut body: hyper::body::Incoming, mut piece: impl FnMut(&[u8]) -> bool) -> Result<Followed, Trouble> {
+async fn pass_on(mut body: hyper::body::Incoming, mut piece: impl AsyncFnMut(&[u8]) -> bool) -> Result<Followed, Trouble> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Trouble::new(innermost(&error)))?;
-        if frame.data_ref().is_some_and(|bytes| !piece(bytes)) {
+        if let Some(bytes) = frame.data_ref()
+            && !piece(bytes).await
+        {
             return Ok(Followed::Unread);
         }
     }

@@ -8,11 +8,14 @@ pub(super) const TOP: &[Ignored] = &[
     ("adaptive_overload_protection", ENTERPRISE),
     ("administrative_namespace_path", ENTERPRISE),
     ("cache_size", CACHE),
+    ("cloud", "this node is not linked to HCP; manage it where it runs"),
+    ("cluster_cipher_suites", "nodes share a store; there is no cluster port"),
     ("detect_deadlocks", "it looks for deadlocks of another implementation"),
     ("disable_cache", CACHE),
     ("disable_clustering", "nodes share a store; there is no cluster port"),
     ("disable_indexing", ENTERPRISE),
     ("disable_performance_standby", ENTERPRISE),
+    ("disable_printable_check", PRINTABLE),
     ("disable_sealwrap", ENTERPRISE),
     ("disable_sentinel_trace", ENTERPRISE),
     ("enable_multiseal", ENTERPRISE),
@@ -27,7 +30,7 @@ pub(super) const TOP: &[Ignored] = &[
     ("initialize", "initialise with `operator init`"),
     ("kms_library", ENTERPRISE),
     ("license_path", ENTERPRISE),
-    ("log_requests_level", "requests are logged at level debug"),
+    ("log_requests_level", "requests are not logged; an audit device records each of them"),
     ("observations", ENTERPRISE),
     ("plugin_directory", PLUGINS),
     ("plugin_file_permissions", PLUGINS),
@@ -82,15 +85,21 @@ pub(super) const LISTENER: &[Ignored] = &[
     ("agent_api", "it is for Vault Agent"),
     ("chroot_namespace", ENTERPRISE),
     ("cluster_address", "nodes share a store; there is no cluster port"),
+    ("cors_allowed_headers", CORS),
+    ("cors_allowed_origins", CORS),
+    ("cors_enabled", CORS),
+    ("disable_printable_check", PRINTABLE),
     ("disable_replication_status_endpoints", ENTERPRISE),
     ("disable_request_limiter", ENTERPRISE),
     ("disable_unauthed_generate_root_endpoints", "these endpoints are open as in Vault"),
     ("disable_unauthed_rekey_endpoints", "these endpoints are open as in Vault"),
     ("http_write_timeout", "a client that stops reading is cut off after http_idle_timeout"),
+    ("max_token_header_size", "all headers of a request together have a limit of 64 KiB, which is not set"),
     ("profiling", "there are no Go profiles to serve"),
     ("proxy_api", "it is for Vault Proxy"),
     ("proxy_protocol_authorized_addrs", PROXY_PROTOCOL),
     ("proxy_protocol_behavior", PROXY_PROTOCOL),
+    ("purpose", "every listener serves the API"),
     ("require_request_header", "it is for Vault Agent"),
     ("role", "it is for Vault Agent"),
     ("tls_cipher_suites", "the cipher suites are those that the TLS library holds safe"),
@@ -175,9 +184,11 @@ pub(super) const OTHER_SEALS: &[&str] = &[
 ];
 
 const CACHE: &str = "what is cached is kept by the store";
+const CORS: &str = "origins are allowed at sys/config/cors, for all listeners";
 const ENTERPRISE: &str = "it is a feature of Vault Enterprise";
 const ONE_FILE: &str = "the embedded store is one file without raft";
 const PLUGINS: &str = "engines and methods are built in; there are no plugins";
+const PRINTABLE: &str = "paths are always checked: what cannot be seen makes two paths look the same";
 const PROXY_PROTOCOL: &str = "the PROXY protocol is not read; use X-Forwarded-For";
 const SINK: &str = "metrics are read at sys/metrics, not sent anywhere";
 const RAFT: &str = "the embedded store has no raft node id";

@@ -23,7 +23,7 @@ pub(crate) struct Listener {
     pub(crate) forwarded_for: Option<ForwardedFor>,
     /// Most bytes of a request's body; absent means 32 MiB, 0 means no limit.
     pub(crate) max_request_size: Option<u64>,
-    /// Longest that a request may take; absent means 90 s.
+    /// Longest that a request may take; absent means what the file says for all listeners, else 90 s.
     pub(crate) max_request_duration: Option<Seconds>,
     /// Times of the HTTP connection.
     pub(crate) timeouts: Timeouts,
@@ -35,8 +35,6 @@ pub(crate) struct Listener {
     pub(crate) open_metrics: bool,
     /// Whether `sys/in-flight-req` needs no token.
     pub(crate) open_in_flight_requests: bool,
-    /// Whether paths may hold characters that cannot be printed.
-    pub(crate) disable_printable_check: bool,
     /// Whether addresses are left out of answers that need no token.
     pub(crate) redact_addresses: bool,
     /// Whether the cluster's name is left out of answers that need no token.
@@ -210,6 +208,10 @@ impl Cidr {
 pub(super) fn read(block: &Block<'_>, file: &std::path::Path, findings: &mut Findings) -> Option<Listener> {
     let kind = block.labels.first().copied().unwrap_or_default();
     let mut section = Section::new(file, format!("listener {kind:?}"), block.items, block.at.line);
+    // As a label or as a key; where both are there they must not disagree.
+    if let Some(other) = section.text("type", findings).filter(|other| other != kind) {
+        section.wrong(section.line_of("type"), "type", &format!("{other:?} is not what the block's label says"), findings);
+    }
     let place = place(kind, &mut section, findings);
     if !matches!(kind, "tcp" | "unix") {
         return None;
@@ -232,18 +234,23 @@ pub(super) fn read(block: &Block<'_>, file: &std::path::Path, findings: &mut Fin
             text_bytes_max: section.number("max_json_string_value_length", findings),
             entries_max: section.number("max_json_object_entry_count", findings),
             elements_max: section.number("max_json_array_element_count", findings),
-            tokens_max: section.number("max_json_token_count", findings),
+            tokens_max: tokens_max(&mut section, findings),
         },
         custom_headers: custom_headers(&mut section, findings),
         open_metrics: open("telemetry", "unauthenticated_metrics_access", &mut section, findings),
         open_in_flight_requests: open("inflight_requests_logging", "unauthenticated_in_flight_requests_access", &mut section, findings),
-        disable_printable_check: section.flag("disable_printable_check", findings).unwrap_or_default(),
         redact_addresses: section.flag("redact_addresses", findings).unwrap_or_default(),
         redact_cluster_name: section.flag("redact_cluster_name", findings).unwrap_or_default(),
         redact_version: section.flag("redact_version", findings).unwrap_or_default(),
     };
     section.finish(known::LISTENER, findings);
     Some(listener)
+}
+
+/// Vault reads `max_json_token`; some of its texts say `max_json_token_count`. Of both the stricter.
+fn tokens_max(section: &mut Section<'_>, findings: &mut Findings) -> Option<u64> {
+    let limits = ["max_json_token", "max_json_token_count"].map(|key| section.number(key, findings));
+    limits.into_iter().flatten().filter(|limit| *limit > 0).min()
 }
 
 fn place(kind: &str, section: &mut Section<'_>, findings: &mut Findings) -> Option<Place> {

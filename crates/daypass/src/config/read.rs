@@ -33,6 +33,7 @@ pub(super) fn document(file: &Path, text: &str, environment: &impl Fn(&str) -> O
         cluster_name: top.text("cluster_name", findings),
         default_lease_ttl: top.seconds("default_lease_ttl", findings),
         max_lease_ttl: top.seconds("max_lease_ttl", findings),
+        default_max_request_duration: top.seconds("default_max_request_duration", findings),
         log: log(&mut top, findings),
         ui: top.flag("ui", findings).unwrap_or_default(),
         telemetry: telemetry(&mut top, findings),
@@ -47,11 +48,11 @@ pub(super) fn document(file: &Path, text: &str, environment: &impl Fn(&str) -> O
     config
 }
 
-/// The blocks of a name, each with its type as label.
+/// The blocks of a name, each with its type as label. A listener may have it as a key instead: `listener { type = "tcp" }`.
 fn blocks<'a>(top: &mut Section<'a>, name: &'static str, form: Form, findings: &mut Findings) -> Vec<Block<'a>> {
     let mut found = Vec::new();
     for item in top.items(name) {
-        let blocks = item.blocks(form);
+        let blocks = if name == "listener" { typed(item).unwrap_or_else(|| item.blocks(form)) } else { item.blocks(form) };
         if blocks.is_empty() && !is_empty_list(item) {
             top.wrong(item.line(), name, &expected("a block", &item.value), findings);
         }
@@ -64,6 +65,18 @@ fn blocks<'a>(top: &mut Section<'a>, name: &'static str, form: Form, findings: &
         }
     }
     found
+}
+
+/// Blocks without labels that have their type as a key. `None` when there are none.
+fn typed(item: &Item) -> Option<Vec<Block<'_>>> {
+    fn kind(items: &[Item]) -> Option<&str> {
+        items.iter().rev().find(|inner| inner.name() == "type")?.value.as_str()
+    }
+    let objects = item.value.objects();
+    if item.keys.len() > 1 || objects.is_empty() {
+        return None;
+    }
+    objects.into_iter().map(|items| Some(Block { labels: vec![kind(items)?], items, at: item.at() })).collect()
 }
 
 fn is_empty_list(item: &Item) -> bool {
@@ -122,7 +135,8 @@ fn unknown_storage(kind: &str) -> String {
 
 fn seal(top: &mut Section<'_>, form: Form, findings: &mut Findings) -> Seal {
     let mut seal = Seal::Shamir;
-    for block in blocks(top, "seal", form, findings) {
+    // Vault's other names for the same. To read past them would leave the keys less safe than the file says.
+    for block in ["seal", "hsm", "kms"].into_iter().flat_map(|name| blocks(top, name, form, findings)).collect::<Vec<_>>() {
         let kind = block.labels.first().copied().unwrap_or_default();
         let mut section = Section::new(top.file, format!("seal {kind:?}"), block.items, block.at.line);
         if section.flag("disabled", findings).unwrap_or_default() {

@@ -244,6 +244,89 @@ ui = false
     );
 }
 
+/// Story: files that Vault reads were refused for keys of Vault's that "nobody knows".
+#[test]
+fn keys_of_vault_that_have_no_effect_stop_no_server() {
+    let text = r#"
+disable_printable_check = true
+cluster_cipher_suites = "TLS_AES_128_GCM_SHA256"
+cloud { resource_id = "x" }
+log_requests_level = "info"
+listener "tcp" {
+  tls_disable = true
+  max_token_header_size = 8192
+  purpose = ["api"]
+  cors_enabled = true
+  cors_allowed_origins = ["*"]
+  cors_allowed_headers = ["x"]
+  disable_printable_check = true
+}
+"#;
+    let (_, warnings) = read(&[text]).unwrap();
+    assert_eq!(
+        warnings,
+        [
+            "0.hcl:2: disable_printable_check has no effect on this server: paths are always checked: what cannot be seen makes two paths look the same",
+            "0.hcl:3: cluster_cipher_suites has no effect on this server: nodes share a store; there is no cluster port",
+            "0.hcl:4: cloud has no effect on this server: this node is not linked to HCP; manage it where it runs",
+            "0.hcl:5: log_requests_level has no effect on this server: requests are not logged; an audit device records each of them",
+            "0.hcl:8: listener \"tcp\": max_token_header_size has no effect on this server: all headers of a request together have a limit of 64 KiB, which is not set",
+            "0.hcl:9: listener \"tcp\": purpose has no effect on this server: every listener serves the API",
+            "0.hcl:10: listener \"tcp\": cors_enabled has no effect on this server: origins are allowed at sys/config/cors, for all listeners",
+            "0.hcl:11: listener \"tcp\": cors_allowed_origins has no effect on this server: origins are allowed at sys/config/cors, for all listeners",
+            "0.hcl:12: listener \"tcp\": cors_allowed_headers has no effect on this server: origins are allowed at sys/config/cors, for all listeners",
+            "0.hcl:13: listener \"tcp\": disable_printable_check has no effect on this server: paths are always checked: what cannot be seen makes two paths look the same",
+        ]
+    );
+}
+
+/// `hsm` and `kms` are seals: to read past them would leave the root key in shares where the file says otherwise.
+#[test]
+fn a_seal_by_another_of_its_names_is_a_seal() {
+    for name in ["seal", "hsm", "kms"] {
+        let wrong = read(&[&format!("{name} \"pkcs11\" {{ lib = \"/x\" }}")]).unwrap_err();
+        assert!(wrong[0].starts_with("0.hcl:1: seal \"pkcs11\" is one of Vault's that this server cannot use"), "{wrong:?}");
+        assert_eq!(whole(&format!("{name} \"keyfile\" {{ path = \"/k\" }}")).seal, Seal::KeyFile { path: "/k".into() });
+    }
+}
+
+#[test]
+fn a_listener_has_its_type_as_label_or_as_key() {
+    let labelled = whole("listener \"tcp\" {\n address = \"[::]:9\"\n tls_disable = true\n}");
+    for text in [
+        "listener {\n type = \"tcp\"\n address = \"[::]:9\"\n tls_disable = true\n}",
+        "listener \"tcp\" {\n type = \"tcp\"\n address = \"[::]:9\"\n tls_disable = true\n}",
+        r#"{"listener": [{"type": "tcp", "address": "[::]:9", "tls_disable": true}]}"#,
+        r#"{"listener": {"type": "tcp", "address": "[::]:9", "tls_disable": true}}"#,
+    ] {
+        assert_eq!(whole(text), labelled, "{text}");
+    }
+    let wrong = read(&["listener \"unix\" {\n address = \"/s\"\n type = \"tcp\"\n}"]).unwrap_err();
+    assert_eq!(wrong, ["0.hcl:3: listener \"unix\": type: \"tcp\" is not what the block's label says"]);
+}
+
+#[test]
+fn the_longest_that_a_request_may_take_is_each_listeners_own_or_the_files() {
+    for (text, expected) in [
+        ("", None),
+        ("default_max_request_duration = \"0\"", None),
+        ("default_max_request_duration = \"10s\"", Some(10)),
+        ("default_max_request_duration = \"10s\"\nlistener \"unix\" { address = \"/a\" }", Some(10)),
+        ("default_max_request_duration = \"10s\"\nlistener \"unix\" {\n address = \"/a\"\n max_request_duration = 5\n}", Some(5)),
+        ("listener \"unix\" {\n address = \"/a\"\n max_request_duration = 5\n}\nlistener \"unix\" { address = \"/b\" }", Some(5)),
+        (
+            "default_max_request_duration = 10\nlistener \"unix\" {\n address = \"/a\"\n max_request_duration = 5\n}\nlistener \"unix\" { address = \"/b\" }",
+            Some(10),
+        ),
+    ] {
+        assert_eq!(whole(text).request_seconds(), expected.map(Seconds), "{text}");
+    }
+    let tokens = |keys: &str| whole(&format!("listener \"tcp\" {{\n tls_disable = true\n {keys}\n}}")).listeners[0].json.tokens_max;
+    assert_eq!(tokens("max_json_token = 7"), Some(7));
+    assert_eq!(tokens("max_json_token_count = 8"), Some(8));
+    assert_eq!(tokens("max_json_token = 9\n max_json_token_count = 8"), Some(8));
+}
+
 #[test]
 fn several_files_add_up_as_in_vault() {
     let one = "listener \"tcp\" { tls_disable = true }\nmax_lease_ttl = \"10h\"\nlog_level = \"info\"\nui = true\nstorage \"file\" { path = \"/one\" }";

@@ -1,13 +1,18 @@
 //! Listeners as the configuration names them.
 
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
 use std::sync::Arc;
 
+use daypass_base::Entropy;
 use daypass_core::Opened;
 use daypass_server::listener::UnixAccess;
 use daypass_server::tls::{ClientCertificates, MinVersion};
 use daypass_server::{Bound, Limits, Listener, Reloader, TlsFiles};
+use zeroize::Zeroizing;
 
 use super::bridge::Rules;
 use crate::cli::server::ServerArgs;
@@ -24,11 +29,11 @@ pub(super) struct Listeners {
 }
 
 /// Binds every listener. Errors say which and why.
-pub(super) async fn bind(args: &ServerArgs, config: &Config) -> Result<Listeners, String> {
+pub(super) async fn bind(args: &ServerArgs, config: &Config, entropy: &dyn Entropy) -> Result<Listeners, String> {
     let mut out = Listeners { listeners: Vec::new(), reloaders: Vec::new(), addresses: Vec::new() };
     if args.dev {
         let address = args.dev_listen_address.as_deref().unwrap_or("127.0.0.1:8200");
-        let tls = if args.dev_tls { Some(dev_tls(args, address)?) } else { None };
+        let tls = if args.dev_tls { Some(dev_tls(args, address, entropy)?) } else { None };
         out.add(tcp(address).await?, tls, Limits::default(), Rules::default())?;
     }
     for listener in &config.listeners {
@@ -125,25 +130,36 @@ fn tls_files(tls: &listener::Tls) -> Result<TlsFiles, String> {
 }
 
 /// A certificate of a new authority, made for this run.
-fn dev_tls(args: &ServerArgs, address: &str) -> Result<TlsFiles, String> {
+fn dev_tls(args: &ServerArgs, address: &str, entropy: &dyn Entropy) -> Result<TlsFiles, String> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
     let problem = |what: &dyn std::fmt::Display| format!("-dev-tls cannot make a certificate: {what}");
-    let directory = match &args.dev_tls_cert_dir {
-        Some(directory) => directory.clone(),
-        None => std::env::temp_dir().join(format!("daypass-tls-{}", std::process::id())),
-    };
-    std::fs::create_dir_all(&directory).map_err(|error| problem(&error))?;
+    let at = |path: &Path, error: &io::Error| problem(&format_args!("{}: {error}", path.display()));
+    let own = || std::env::temp_dir().join(format!("daypass-tls-{}", entropy.base62(22)));
+    let directory = args.dev_tls_cert_dir.clone().unwrap_or_else(own);
+    // Everyone may write beside one that is named here: whatever has that name already is not ours.
+    let made = DirBuilder::new().mode(0o700).recursive(args.dev_tls_cert_dir.is_some()).create(&directory);
+    made.map_err(|error| at(&directory, &error))?;
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), host.to_owned()];
     let made = rcgen::generate_simple_self_signed(names).map_err(|error| problem(&error))?;
     let certificate = directory.join("vault-cert.pem");
     let key = directory.join("vault-key.pem");
-    let write = |path: &PathBuf, text: String| std::fs::write(path, text).map_err(|error| problem(&error));
-    write(&directory.join("vault-ca.pem"), made.cert.pem())?;
-    write(&certificate, made.cert.pem())?;
-    write(&key, made.signing_key.serialize_pem())?;
+    let write = |path: &Path, mode, text: &Zeroizing<String>| make_anew(path, mode, text.as_bytes()).map_err(|error| at(path, &error));
+    let public = Zeroizing::new(made.cert.pem());
+    write(&directory.join("vault-ca.pem"), 0o644, &public)?;
+    write(&certificate, 0o644, &public)?;
+    write(&key, 0o600, &Zeroizing::new(made.signing_key.serialize_pem()))?;
     crate::show::out(&format!(
         "The certificate of -dev-tls is {}; clients need it as VAULT_CACERT.\n",
         directory.join("vault-ca.pem").display()
     ));
     Ok(TlsFiles { certificate, key, client_certificates: ClientCertificates::Ask, min_version: MinVersion::Tls12 })
+}
+
+/// In place of what an earlier run left there: a new file, never what a link leads to.
+fn make_anew(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(content)
 }

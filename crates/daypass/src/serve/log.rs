@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write as _};
-use std::fs::OpenOptions;
-use std::sync::{Arc, Mutex};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use daypass_base::{Clock, SystemClock};
 use daypass_core::log::{Entry, Followers, Level, Levels, LineFormat, Lines, Log, NoSuchLogger};
@@ -44,6 +47,7 @@ pub(super) struct ServerLog {
     followers: Arc<Followers>,
     written: Set,
     followed: Set,
+    file: Option<Arc<LogFile>>,
 }
 
 /// Starts the log. The command line wins over the file.
@@ -56,13 +60,8 @@ pub(super) fn start(args: &ServerArgs, config: &Config) -> Result<Arc<ServerLog>
         Some(other) => return Err(format!("unknown log format {other:?}; use standard or json")),
         None => config.log.json.unwrap_or(false),
     };
-    let writer = match args.log_file.as_ref().or(config.log.file.as_ref()) {
-        None => BoxMakeWriter::new(std::io::stderr),
-        Some(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            BoxMakeWriter::new(Mutex::new(file.map_err(|error| format!("The log file {} cannot be opened: {error}", path.display()))?))
-        }
-    };
+    let file = args.log_file.as_ref().or(config.log.file.as_ref()).map(|path| LogFile::open(path).map(Arc::new)).transpose()?;
+    let writer = file.as_ref().map_or_else(|| BoxMakeWriter::new(io::stderr), |file| BoxMakeWriter::new(Arc::clone(file)));
     let levels = Levels::new(LOGGERS.iter().map(|(name, _)| *name), level);
     let followers = Arc::new(Followers::default());
     let (written, set_written) = reload::Layer::new(targets(&levels.now()));
@@ -75,7 +74,14 @@ pub(super) fn start(args: &ServerArgs, config: &Config) -> Result<Arc<ServerLog>
     // An error means that there is no log any more: nobody is left to tell.
     let written: Set = Arc::new(move |targets| drop(set_written.reload(targets)));
     let followed: Set = Arc::new(move |targets| drop(set_followed.reload(targets)));
-    Ok(Arc::new(ServerLog { levels, followers, written, followed }))
+    Ok(Arc::new(ServerLog { levels, followers, written, followed, file }))
+}
+
+impl ServerLog {
+    /// Opens the file anew, where there is one, after a log rotation. Errors: it cannot be opened; lines still go to the one that is open.
+    pub(super) fn reopen(&self) -> Result<(), String> {
+        self.file.as_ref().map_or(Ok(()), |file| file.reopen())
+    }
 }
 
 impl Log for ServerLog {
@@ -94,6 +100,49 @@ impl Log for ServerLog {
         self.levels.set(logger, level)?;
         (self.written)(targets(&self.levels.now()));
         Ok(())
+    }
+}
+
+/// A file that lines go to, for its owner alone where it is made here.
+struct LogFile {
+    path: PathBuf,
+    /// One line at a time; held for nothing but a write.
+    file: Mutex<File>,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> Result<Self, String> {
+        Ok(Self { path: path.to_owned(), file: Mutex::new(opened(path)?) })
+    }
+
+    fn held(&self) -> MutexGuard<'_, File> {
+        // A thread that died while it wrote a line has left the file as good as it was.
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reopen(&self) -> Result<(), String> {
+        let file = opened(&self.path)?;
+        *self.held() = file;
+        Ok(())
+    }
+}
+
+fn opened(path: &Path) -> Result<File, String> {
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    file.map_err(|error| format!("The log file {} cannot be opened: {error}", path.display()))
+}
+
+impl io::Write for &LogFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.held().write(line)
+    }
+
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        self.held().write_all(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.held().flush()
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use daypass_core::Core;
 use daypass_server::Reloader;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::log::ServerLog;
 
 /// No core dumps, no debugger, no swap: what can be had of it.
 pub(super) fn harden(leave_memory: bool) {
@@ -44,11 +46,20 @@ impl PidFile {
             .map_err(|error| format!("The pid file {} cannot be written: {error}", path.display()))?;
         Ok(Self { path: path.to_owned() })
     }
+
+    /// Whatever else has come under this name stays: a device, a pipe, the file of a newer process.
+    fn remove(&self) -> std::io::Result<()> {
+        let path = std::fs::canonicalize(&self.path)?;
+        if !std::fs::metadata(&path)?.is_file() || std::fs::read_to_string(&path)?.trim() != std::process::id().to_string() {
+            return Ok(());
+        }
+        std::fs::remove_file(path)
+    }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = self.remove() {
             tracing::warn!(path = %self.path.display(), %error, "the pid file cannot be removed");
         }
     }
@@ -58,24 +69,52 @@ impl Drop for PidFile {
 pub(super) struct Hooks {
     pub(super) reloaders: Vec<Arc<Reloader>>,
     pub(super) core: Core,
+    pub(super) log: Arc<ServerLog>,
 }
 
-/// Waits for SIGTERM or SIGINT; SIGHUP reads certificates again and reopens audit files.
-pub(super) async fn wait(hooks: &Hooks) -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("Signals cannot be watched: {error}"));
-    let (mut term, mut interrupt, mut hangup) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
-    loop {
+/// The signals of this process. From when this is made they no longer end it by themselves; one that comes before anyone waits is kept.
+pub(super) struct Signals {
+    term: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn watch() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("Signals cannot be watched: {error}"));
+        Ok(Self {
+            term: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT.
+    pub(super) async fn end(&mut self) {
         tokio::select! {
-            _ = term.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(hooks).await,
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for SIGTERM or SIGINT; SIGHUP reads certificates again and reopens the log file and audit files.
+    pub(super) async fn wait(&mut self, hooks: &Hooks) {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload(hooks).await,
+            }
         }
     }
 }
 
 async fn reload(hooks: &Hooks) {
-    tracing::info!("SIGHUP: certificates are read again, audit files reopened");
+    // First, so that what follows is told to the new one.
+    if let Err(error) = hooks.log.reopen() {
+        tracing::error!(%error, "the log goes on into the file that is open");
+    }
+    tracing::info!("SIGHUP: certificates are read again, the log file and audit files reopened");
     for reloader in &hooks.reloaders {
         if let Err(error) = reloader.reload() {
             tracing::error!(%error, "new certificates cannot be used; the old ones stay");

@@ -1,17 +1,19 @@
 //! `operator snapshot`, and `operator raft snapshot` as Vault writes it: the whole store into a file, and back.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, IsTerminal as _, Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+mod place;
+
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use daypass_base::{Clock, SystemClock, causes};
-use daypass_storage::snapshot::{Manifest, Record, Sink, Whole, read};
+use daypass_storage::Backend as _;
+use daypass_storage::snapshot::Manifest;
 use daypass_storage::sqlite::{SqliteBackend, SqliteOptions};
-use daypass_storage::{Backend as _, CommitError};
 use http::Method;
+use tokio::sync::mpsc;
 
 use super::super::settings::{Ctx, Http, Output};
 use super::super::{Failure, Outcome};
@@ -19,6 +21,7 @@ use crate::client::{Call, Followed};
 use crate::config::{self, Storage};
 use crate::show;
 use crate::show::value::Value;
+use place::{Source, Target};
 
 /// Take a snapshot of the store, restore one, look into one
 #[derive(Debug, clap::Subcommand)]
@@ -40,12 +43,15 @@ pub(crate) enum RaftVerb {
 #[command(after_help = "Examples:
 
   $ daypass operator snapshot save daypass.snap
+  $ daypass operator snapshot save - | gpg -e -r ops > daypass.snap.gpg
 
-The file is verified before it gets its name. It is sealed as the store is: it is
+The file is verified before it gets its name. Standard output (-), a pipe or a
+device is written to as the snapshot comes in: use what was written only when
+the command ended well. It is sealed as the store is: it is
 of no use without the unseal keys of its time. It needs \"read\" on
 sys/storage/raft/snapshot.")]
 pub(crate) struct SaveArgs {
-    /// Where to put it
+    /// Where to put it; - is standard output
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -62,7 +68,7 @@ pub(crate) struct SaveArgs {
 
 Afterwards revocation is paused: \"daypass operator revocation resume\" lets it go on.")]
 pub(crate) struct RestoreArgs {
-    /// The snapshot
+    /// The snapshot; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Whatever its keys are: the server is sealed afterwards, and unsealed with the keys of the snapshot's time
@@ -85,7 +91,7 @@ pub(crate) struct RestoreArgs {
   $ daypass operator snapshot inspect daypass.snap
   $ daypass operator snapshot inspect -format=json daypass.snap")]
 pub(crate) struct InspectArgs {
-    /// The snapshot
+    /// The snapshot; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -104,37 +110,37 @@ pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
 
 fn save(args: &SaveArgs, ctx: &Ctx) -> Outcome {
     let client = ctx.client(&args.http)?;
-    let partial = Partial::create(&args.file)?;
-    let mut file = &partial.file;
-    let mut written: io::Result<()> = Ok(());
+    let target = Target::open(&args.file)?;
+    // What has gone into a pipe is gone.
+    let (nothing, undone) = if target.is_stream() {
+        ("what was written is no whole snapshot", "do not use what was written")
+    } else {
+        ("nothing was saved", "nothing was saved")
+    };
+    let (file, path) = (target.handle(), args.file.clone());
+    let file = file.map_err(|error| at_file("Error creating the snapshot", &path, &error))?;
+    let (pieces, coming) = mpsc::channel(PIECES_MAX);
+    // On a thread of its own, so that Ctrl-C is heard while the other end of a pipe reads nothing.
+    let passing = std::thread::spawn(move || place::pass_on(coming, file, &path));
     let mut progress = Progress::new("received", None);
     let call = Call::new(Method::GET, "sys/storage/raft/snapshot").unwrapped();
-    let followed = client.follow(&call, |piece| {
-        written = file.write_all(piece);
+    let followed = client.follow(&call, async |piece: &[u8]| {
         progress.add(piece.len() as u64);
-        written.is_ok()
+        pieces.send(Bytes::copy_from_slice(piece)).await.is_ok()
     });
     progress.end();
+    drop(pieces);
     if followed.map_err(|error| Failure::api("Error taking the snapshot", error))? == Followed::Interrupted {
-        return Err(Failure::server("Interrupted: nothing was saved"));
+        return Err(Failure::server(format!("Interrupted: {nothing}")));
     }
-    written.map_err(|error| at_file("Error writing the snapshot", &partial.path, &error))?;
-    let (file, path) = (partial.file.try_clone(), partial.path.clone());
-    let looked_at = client.unless_interrupted(move || {
-        file.and_then(|file| file.sync_all()).map_err(|error| at_file("Error writing the snapshot", &path, &error))?;
-        verified(&path).map_err(|failure| {
-            // What came is not whole: the server says why in its log.
-            failure.hint("nothing was saved: try again, and look into the server's log if that does not help")
-        })
-    });
-    let Some(looked_at) = looked_at else {
-        return Err(Failure::server(format!(
-            "Interrupted: all of the snapshot came in, but it was not verified, so nothing was saved; {} is as it was before",
-            args.file.display()
-        )));
+    let Some(passed) = client.unless_interrupted(move || passing.join()) else {
+        return Err(Failure::server(format!("Interrupted: all of the snapshot came in, but it was not verified: {nothing}")));
     };
-    let (whole, size) = looked_at?;
-    partial.name(&args.file)?;
+    let passed = passed.unwrap_or_else(|_panicked| Err(Failure::server("The snapshot could not be verified")));
+    // What came is not whole: the server says why in its log.
+    let hint = format!("{undone}: try again, and look into the server's log if that does not help");
+    let (whole, size) = passed.map_err(|failure| if failure.is_usage() { failure } else { failure.hint(hint) })?;
+    target.keep().map_err(|error| at_file("Error naming the snapshot", &args.file, &error))?;
     let Manifest { time, rows, .. } = &whole.manifest;
     show::note(&format!("Saved {}: {} rows of {time}, {}", args.file.display(), rows.all(), amount(size)));
     Ok(0)
@@ -142,8 +148,9 @@ fn save(args: &SaveArgs, ctx: &Ctx) -> Outcome {
 
 fn restore(args: &RestoreArgs, ctx: &Ctx) -> Outcome {
     let client = ctx.client(&args.http)?;
-    let (whole, size) = verified(&args.file)?;
-    let file = File::open(&args.file).map_err(|error| at_file("Error opening the snapshot", &args.file, &error))?;
+    let source = Source::open(&args.file)?.kept()?;
+    let (whole, size) = source.verified()?;
+    let file = source.handle()?;
     let path = if args.force { "sys/storage/raft/snapshot-force" } else { "sys/storage/raft/snapshot" };
     let mut progress = Progress::new("sent", Some(size));
     let sent = client.upload(&Call::new(Method::POST, path).unwrapped(), file, size, move |bytes| progress.add(bytes));
@@ -166,9 +173,7 @@ fn restore_offline(args: &RestoreArgs) -> Outcome {
         return Err(Failure::usage("The configuration names no storage \"sqlite\": there is no file to restore into"));
     };
     let opened = |source: &dyn std::fmt::Display| Failure::server(format!("The store {} cannot be opened: {source}", path.display()));
-    let file = File::open(&args.file).map_err(|error| at_file("Error opening the snapshot", &args.file, &error))?;
-    let size = file.metadata().map_or(0, |metadata| metadata.len());
-    let mut counted = Counted { source: file, progress: Progress::new("read", Some(size)) };
+    let mut counted = Source::open(&args.file)?.counted("read")?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| Failure::server(error.to_string()))?;
     let restored = runtime.block_on(async {
         let store = SqliteBackend::open(path, SqliteOptions::default()).map_err(|error| opened(&error))?;
@@ -184,7 +189,7 @@ fn restore_offline(args: &RestoreArgs) -> Outcome {
 
 fn inspect(args: &InspectArgs, ctx: &Ctx) -> Outcome {
     let format = ctx.format_but_raw(&args.output)?;
-    let (whole, size) = verified(&args.file)?;
+    let (whole, size) = Source::open(&args.file)?.verified()?;
     let manifest = &whole.manifest;
     let number = |number: u64| Value::number(i64::try_from(number).unwrap_or(i64::MAX));
     let rows = &manifest.rows;
@@ -211,67 +216,8 @@ fn inspect(args: &InspectArgs, ctx: &Ctx) -> Outcome {
     Ok(0)
 }
 
-/// Reads a snapshot to its end and compares its sums. With its size.
-fn verified(path: &Path) -> Result<(Whole, u64), Failure> {
-    struct Nothing;
-    impl Sink for Nothing {
-        fn record(&mut self, _: Record) -> Result<(), CommitError> {
-            Ok(())
-        }
-    }
-    let file = File::open(path).map_err(|error| at_file("Error opening the snapshot", path, &error))?;
-    let size = file.metadata().map_or(0, |metadata| metadata.len());
-    let mut counted = Counted { source: file, progress: Progress::new("verified", Some(size)) };
-    let whole = read(BufReader::new(&mut counted), &mut Nothing);
-    counted.progress.end();
-    whole.map(|whole| (whole, size)).map_err(|error| Failure::server(format!("{}: {error}", path.display())))
-}
-
 fn at_file(what: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::usage(format!("{what}: {}: {error}", path.display()))
-}
-
-/// A file that has its name only once it is whole; removed when that does not come.
-struct Partial {
-    file: File,
-    path: PathBuf,
-}
-
-impl Partial {
-    fn create(target: &Path) -> Result<Self, Failure> {
-        let mut name = target.as_os_str().to_owned();
-        name.push(".partial");
-        let path = PathBuf::from(name);
-        // For the owner alone, as the store.
-        let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        let file = opened.map_err(|error| at_file("Error creating the snapshot", &path, &error))?;
-        Ok(Self { file, path })
-    }
-
-    fn name(self, target: &Path) -> Result<(), Failure> {
-        fs::rename(&self.path, target).map_err(|error| at_file("Error naming the snapshot", target, &error))
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // Not there any more once it has its name.
-        let _gone = fs::remove_file(&self.path);
-    }
-}
-
-/// A file whose reading is shown.
-struct Counted {
-    source: File,
-    progress: Progress,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.source.read(buffer)?;
-        self.progress.add(read as u64);
-        Ok(read)
-    }
 }
 
 /// How far something is, on stderr: rewritten each half second for a person, a line each ten seconds for a log, and nothing for what is quick.
@@ -330,5 +276,7 @@ fn amount(bytes: u64) -> String {
     }
 }
 
+/// Pieces that wait to be written.
+const PIECES_MAX: usize = 16;
 const TERMINAL_PAUSE: Duration = Duration::from_millis(500);
 const LOG_PAUSE: Duration = Duration::from_secs(10);
