@@ -9,6 +9,7 @@ use daypass_sdk::{Error, Result};
 use super::change::Change;
 use super::rows::{self, EndedRow, EntityRow, Kind, Member, Pointer};
 use super::{Identities, bounds, derived};
+use crate::rows::not_before;
 
 /// What is to become of an entity; `None` leaves it as it is.
 #[derive(Default)]
@@ -124,7 +125,7 @@ impl Identities {
             let had_seeds = self.drop_seeds(&mut change, id).await?;
             // One that was merged into another is gone already, and its tokens are those of the other.
             let is_merged = stored.is_none() && self.current_entity(id).await?.is_some();
-            let has_ended = !is_merged && self.end(&mut change, id)?;
+            let has_ended = !is_merged && self.end(&mut change, id).await?;
             if stored.is_none() && groups.is_empty() && !had_seeds && !has_ended {
                 continue;
             }
@@ -135,7 +136,7 @@ impl Identities {
                 }
                 for merged in &row.merged {
                     change.delete(rows::merged_key(merged));
-                    self.end(&mut change, merged)?;
+                    self.end(&mut change, merged).await?;
                 }
                 change.delete(rows::name_key(Kind::Entity, &row.name, self.barrier()));
                 change.delete(rows::entity_key(id));
@@ -147,12 +148,14 @@ impl Identities {
 
     /// Notes that a derived entity ends now, also when it was stored nowhere: who deletes it means its tokens. Others need no note: no
     /// login brings them back. Returns whether it is a derived one.
-    fn end(&self, change: &mut Change<'_>, id: &str) -> Result<bool> {
-        let is_derived = derived::is_entity_id(self.barrier(), id);
-        if is_derived {
-            change.put(rows::ended_key(id), &EndedRow { at: self.clock.now() })?;
+    async fn end(&self, change: &mut Change<'_>, id: &str) -> Result<bool> {
+        if !derived::is_entity_id(self.barrier(), id) {
+            return Ok(false);
         }
-        Ok(is_derived)
+        let before = self.read::<EndedRow>(&rows::ended_key(id)).await?.map(|ended| ended.at);
+        // A token of a login until now is refused whenever it was made: requests that go on meanwhile make more of them.
+        change.put(rows::ended_key(id), &EndedRow { at: not_before(before, self.clock.now()) })?;
+        Ok(true)
     }
 }
 

@@ -68,7 +68,7 @@ enum Ended {
     All,
     #[default]
     None,
-    /// Those made until then: a login of now has the same entity, anew.
+    /// Those of logins until then: a login of now has the same entity, anew.
     Until(Timestamp),
 }
 
@@ -91,13 +91,13 @@ impl Standing {
         self.entity.as_ref().map_or(entity_id, |entity| entity.id.as_str())
     }
 
-    /// Whether its tokens of that age are to be refused: disabled, or deleted since. Who deletes an entity with a `deny` does not mean to
-    /// lift that.
-    pub(crate) fn refuses(&self, created: Timestamp) -> bool {
+    /// Whether tokens of a login of that time are to be refused: disabled, or deleted since. Who deletes an entity with a `deny` does not
+    /// mean to lift that.
+    pub(crate) fn refuses(&self, since: Timestamp) -> bool {
         let is_ended = match self.ended {
             Ended::All => true,
             Ended::None => false,
-            Ended::Until(at) => created <= at,
+            Ended::Until(at) => since <= at,
         };
         is_ended || self.entity.as_ref().is_some_and(|entity| entity.disabled)
     }
@@ -114,7 +114,7 @@ impl Unsealed {
     /// Errors: `Denied` while the owner is disabled, and when it was deleted.
     pub(crate) async fn authority(&self, row: &TokenRow, config_version: u64) -> Result<Authority> {
         let standing = self.identities.standing(row, config_version).await?;
-        if standing.refuses(row.created) {
+        if standing.refuses(row.entity_since()) {
             return Err(crate::stages::identify::denied());
         }
         let acl = self.policies.acl(row, &self.identities, &standing, config_version).await?;

@@ -75,6 +75,10 @@ pub(crate) struct TokenRow {
     pub(crate) last_renewal: Option<Timestamp>,
     #[serde(default, rename = "e", skip_serializing_if = "String::is_empty")]
     pub(crate) entity_id: String,
+    /// Since when that is known: when the login was that the token has its entity from. `None` for the token's own beginning. A child has it
+    /// here, so that what ends its parent with the entity ends it too, whenever it was made.
+    #[serde(default, rename = "e0", skip_serializing_if = "Option::is_none")]
+    pub(crate) entity_since: Option<Timestamp>,
     /// How an auth method knew the owner; `None` where nobody logged in.
     #[serde(default, rename = "al", skip_serializing_if = "Option::is_none")]
     pub(crate) alias: Option<AliasRef>,
@@ -136,6 +140,18 @@ impl TokenRow {
     /// What the login behind this token proved.
     pub(crate) fn alias_metadata<'a>(&'a self, alias: &'a AliasRef) -> Option<&'a BTreeMap<String, String>> {
         alias.metadata.as_ref().or(self.meta.as_ref())
+    }
+
+    /// Since when the token's entity is known: what a deletion of the entity is compared with.
+    pub(crate) fn entity_since(&self) -> Timestamp {
+        self.entity_since.unwrap_or(self.created)
+    }
+
+    /// Gives a child its parent's owner, with all that is known of it.
+    pub(crate) fn inherit_owner(&mut self, parent: &Self) {
+        self.entity_id.clone_from(&parent.entity_id);
+        self.entity_since = (!parent.entity_id.is_empty()).then(|| parent.entity_since());
+        self.alias = parent.inherited_alias();
     }
 
     /// The alias as a child of this token carries it: complete, because nothing else of the login is in the child's row.
@@ -520,6 +536,7 @@ pub(crate) fn row(policies: Vec<String>, path: &str, display_name: &str, now: Ti
         renewable: false,
         last_renewal: None,
         entity_id: String::new(),
+        entity_since: None,
         alias: None,
         role: None,
         bound_cidrs: Vec::new(),

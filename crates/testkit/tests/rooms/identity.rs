@@ -1,12 +1,14 @@
 //! Identity: who callers are, what their entities and groups add to their tokens, and from when on.
 
 use std::collections::BTreeMap;
+use std::future::IntoFuture;
 use std::sync::Arc;
 
-use daypass_base::BoxFuture;
 use daypass_base::lenient::{CommaList, KvPairs};
+use daypass_base::{BoxFuture, Clock, Timestamp};
 use daypass_sdk::{Changes, Cx, Endpoint, Engine, Factory, LeaseTerms, Login, Operation, Renewal, Result, Room, Seconds};
-use daypass_storage::Space;
+use daypass_storage::evil::{EvilBackend, Fault, Step};
+use daypass_storage::{Backend, MemoryBackend, Space};
 use daypass_testkit::{Answer, Setup, TestServer};
 use serde_json::{Value, json};
 
@@ -228,6 +230,43 @@ async fn deleting_a_derived_entity_ends_its_tokens() {
     house.seconds(1).await;
     let (last, _) = house.login(json!({ "name": "ann" })).await;
     assert_eq!(house.reads(&last, "kv/open").await, 200);
+}
+
+/// Story: the time of a deletion was taken before its commit. Requests that went on meanwhile made children that were younger than that time,
+/// and these lived on: the batch tokens among them could be revoked by nobody. Now a child is judged by the login that its entity is from.
+#[tokio::test]
+async fn children_made_while_an_entity_is_deleted_end_with_it() {
+    let setup = Setup::default();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock())));
+    let house = House::of(setup.over(Arc::clone(&evil) as Arc<dyn Backend>)).await;
+    house.policy("makes", r#"path "auth/token/create" { capabilities = ["update"] }"#).await;
+    house.policy("bare", r#"path "auth/token/create-orphan" { capabilities = ["sudo", "update"] }"#).await;
+    let (parent, entity) = house.login(json!({ "name": "ann", "policies": "makes,bare" })).await;
+    let (done, second) = (evil.calls().writes, std::time::Duration::from_secs(1));
+    evil.at(Step::Write(done + 1), Fault::Delay(5 * second));
+    let deletion = tokio::spawn(house.delete(&format!("identity/entity/id/{entity}")).into_future());
+    while evil.calls().writes == done {
+        tokio::task::yield_now().await;
+    }
+    house.clock().advance(second);
+    let child = house.put("auth/token/create", json!({})).token(&parent).await.ok().token();
+    let grandchild = house.put("auth/token/create", json!({})).token(&child).await.ok().token();
+    let batch = house.put("auth/token/create", json!({ "type": "batch" })).token(&grandchild).await.ok().token();
+    let orphan = house.put("auth/token/create-orphan", json!({})).token(&parent).await.ok().token();
+    house.clock().advance(4 * second);
+    deletion.await.unwrap().ok();
+    for token in [&parent, &child, &grandchild, &batch] {
+        assert_eq!(house.status_of(token).await, 403);
+    }
+    assert_eq!(house.status_of(&orphan).await, 200, "an orphan has no entity");
+    let (fresh, same) = house.login(json!({ "name": "ann", "policies": "makes" })).await;
+    let child = house.put("auth/token/create", json!({ "type": "batch" })).token(&fresh).await.ok().token();
+    assert_eq!((same, house.status_of(&child).await), (entity.clone(), 200));
+    // A clock that was put back brings none of them back when the entity is deleted once more.
+    house.delete(&format!("identity/entity/id/{entity}")).await.ok();
+    house.clock().jump_to(Timestamp::from_nanos(house.clock().now().nanos() - 1_000_000_000));
+    house.delete(&format!("identity/entity/id/{entity}")).await.ok();
+    assert_eq!(house.status_of(&fresh).await, 403);
 }
 
 /// Tokens of an entity that was merged into another go by the other, and end with it.
