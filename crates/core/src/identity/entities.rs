@@ -132,7 +132,13 @@ impl Identities {
             self.leave_all(&mut change, Member::Entity(id), &groups).await?;
             if let Some(row) = stored {
                 for alias in &row.aliases {
-                    self.drop_alias(&mut change, alias);
+                    let own = derived::entity_id(self.barrier(), &alias.mount_accessor, &alias.name);
+                    // Of one that ends here nothing is left to have.
+                    if own == *id || row.merged.contains(&own) {
+                        self.drop_alias(&mut change, alias);
+                    } else {
+                        self.take_alias(&mut change, alias).await?;
+                    }
                 }
                 for merged in &row.merged {
                     change.delete(rows::merged_key(merged));

@@ -46,7 +46,7 @@ impl Identities {
                 change.delete(rows::entity_key(&row.id));
             }
             merged.push(row.id.clone());
-            self.take_in(&mut change, &mut into, row, keep)?;
+            self.take_in(&mut change, &mut into, row, keep).await?;
         }
         if groups.len() > bounds::DIRECT_GROUPS_MAX || into.aliases.len() > bounds::ALIASES_MAX {
             let (groups, aliases) = (bounds::DIRECT_GROUPS_MAX, bounds::ALIASES_MAX);
@@ -67,18 +67,19 @@ impl Identities {
     }
 
     /// Moves what one entity has to another, and leaves a pointer where it was.
-    fn take_in(&self, change: &mut Change<'_>, into: &mut EntityRow, row: EntityRow, keep: &[String]) -> Result<()> {
+    async fn take_in(&self, change: &mut Change<'_>, into: &mut EntityRow, row: EntityRow, keep: &[String]) -> Result<()> {
         for alias in row.aliases {
             let rival = into.aliases.iter().position(|other| other.mount_accessor == alias.mount_accessor);
             let rival = rival.and_then(|place| into.aliases.get(place).map(|other| (place, other.id.clone())));
             match rival {
                 Some((_, other)) if keep.contains(&other) && !keep.contains(&alias.id) => {
-                    self.drop_alias(change, &alias);
+                    // Its own entity may be one that is merged here.
+                    self.part_alias(change, &alias).await?;
                     continue;
                 }
                 Some((place, other)) if keep.contains(&alias.id) && !keep.contains(&other) => {
                     let dropped = into.aliases.remove(place);
-                    self.drop_alias(change, &dropped);
+                    self.part_alias(change, &dropped).await?;
                 }
                 Some((_, other)) => {
                     return Err(Error::bad_request(format!(

@@ -135,8 +135,8 @@ impl Identities {
         }
     }
 
-    /// The entity of a login: the one that an operator bound to the alias, else the derived one. Also the configuration version at
-    /// that moment. Costs one read.
+    /// The entity of a login: the one that an operator bound to the alias, else the alias's own. Also the configuration version at that
+    /// moment. Costs one read.
     pub(crate) async fn entity_of_alias(&self, mount_accessor: &str, alias: &str) -> Result<(String, u64)> {
         let key = rows::alias_key(Kind::Entity, mount_accessor, alias, self.rows.barrier());
         let (plain, config_version) = self.rows.get(&key).await?;
@@ -278,7 +278,7 @@ impl Identities {
                 let mut aliases: Vec<Alias> = stored.aliases.iter().map(|stored| stored_alias(stored, alias.as_ref())).collect();
                 // A derived entity that is stored has its own alias by derivation; an operator's entity only those that it was given.
                 let own = alias.filter(|alias| {
-                    derived::entity_id(self.rows.barrier(), &alias.mount_accessor, &alias.name) == row.entity_id
+                    derived::is_of_alias(self.rows.barrier(), &row.entity_id, &alias.mount_accessor, &alias.name)
                         && aliases.iter().all(|stored| stored.mount_accessor != alias.mount_accessor)
                 });
                 aliases.extend(own);

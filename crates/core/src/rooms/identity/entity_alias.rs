@@ -26,7 +26,8 @@ pub(super) fn endpoints() -> Vec<Endpoint<IdentityRoom>> {
 }
 
 const HELP: &str = "Logins at the mount under the name are the entity's from then on; tokens of earlier logins stay what they were. An \
-                    entity has at most one alias of each mount. Without canonical_id the entity is the one that the login has anyway.";
+                    entity has at most one alias of each mount. Without canonical_id the entity is the one that the login has anyway. \
+                    Once an alias is deleted or has another name, logins under the old one have an entity of which nothing is known.";
 
 /// An alias to write.
 #[derive(Deserialize, JsonSchema)]
