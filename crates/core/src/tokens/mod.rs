@@ -286,6 +286,17 @@ impl Tokens {
         Ok(known.filter(|known| known.row.accessor.as_bytes().ct_eq(accessor.as_bytes()).into()))
     }
 
+    /// The row of a live token, by lease id.
+    pub(crate) async fn by_lease(&self, lease_id: &str) -> Result<Option<Known>> {
+        Ok(self.stored_by_lease(lease_id).await?.filter(|known| self.is_alive(&known.row)))
+    }
+
+    /// The same, also of a token whose time is over. The path must be its own: the hash in the id does not cover it, and policies judge by it.
+    pub(crate) async fn stored_by_lease(&self, lease_id: &str) -> Result<Option<Known>> {
+        let Some((path, id)) = id_of_lease(lease_id, &self.rows) else { return Ok(None) };
+        Ok(self.stored_by_id(id).await?.0.filter(|known| known.row.path == path))
+    }
+
     /// Whether a token of this id lives: what a signed lease asks of its parent.
     pub(crate) async fn lives(&self, id: TokenId) -> Result<bool> {
         Ok(self.by_id(id).await?.is_some())
@@ -609,20 +620,20 @@ fn token_due(id: TokenId, at: Timestamp) -> Due {
     Due { shard: 0, at, id: [b"T", id.0.as_slice()].concat().into() }
 }
 
-/// `<path>/h<64 hex digits>`: the id, so that the row is found, and a keyed hash, so that it cannot be made up.
+/// `<path>/h<64 hex digits>`: the id, so that the row is found, and a keyed hash of it, so that it cannot be made up. The row has the path.
 fn token_lease_id(path: &str, id: TokenId, rows: &Rows) -> String {
     let mac = rows.barrier().mac(Purpose::LeaseMac, &id.0);
     let tail = mac.get(..16).unwrap_or_default();
     format!("{path}/h{}{}", data_encoding::HEXLOWER.encode(&id.0), data_encoding::HEXLOWER.encode(tail))
 }
 
-/// Reads the id out of a token's lease id.
-pub(crate) fn id_of_lease(lease_id: &str, rows: &Rows) -> Option<TokenId> {
+/// Takes a token's lease id apart: a path, which nothing proves, and the id.
+fn id_of_lease<'a>(lease_id: &'a str, rows: &Rows) -> Option<(&'a str, TokenId)> {
     let (path, tail) = lease_id.rsplit_once('/')?;
     let hex = tail.strip_prefix('h')?.get(..32)?;
     let id = TokenId(data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?.try_into().ok()?);
     let genuine: bool = token_lease_id(path, id, rows).as_bytes().ct_eq(lease_id.as_bytes()).into();
-    genuine.then_some(id)
+    genuine.then_some((path, id))
 }
 
 const CONFLICTS_MAX: usize = 1_000;
