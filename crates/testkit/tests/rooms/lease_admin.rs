@@ -142,7 +142,7 @@ async fn every_form_of_the_lease_paths_is_served() {
 /// `foo/` before the end of its id; so grants and denies by path did not hold. Now the path must be the token's own, as with all other leases.
 #[tokio::test]
 async fn the_path_in_a_lease_id_is_that_of_the_lease() {
-    let server = TestServer::start().await;
+    let (server, _) = lender().await;
     let token = server.token(json!({ "policies": ["default"], "ttl": "1h" })).await;
     server.put("sys/mounts/aws", json!({ "type": "aws" })).await.ok();
     let role = json!({ "credential_type": "assumed_role", "role_arns": "arn:aws:iam::123456789012:role/ci" });

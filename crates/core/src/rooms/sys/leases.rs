@@ -12,9 +12,9 @@ use serde_json::json;
 use super::Sys;
 use crate::leases::{LeaseRow, signed};
 use crate::node::{Inner, Unsealed};
+use crate::revoke;
 use crate::stages::intent::context;
 use crate::ttl::{self, Wish};
-use crate::revoke;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
     vec![
