@@ -8,7 +8,7 @@ use daypass_sdk::{Error, Result};
 
 use super::change::Change;
 use super::rows::{self, EndedRow, EntityRow, Kind, Member, Pointer};
-use super::{Identities, bounds, derived};
+use super::{Identities, PAGE, bounds, derived};
 use crate::rows::not_before;
 
 /// What is to become of an entity; `None` leaves it as it is.
@@ -42,13 +42,20 @@ impl Identities {
         Ok(pointer.map(|pointer| pointer.to))
     }
 
-    pub(crate) async fn all_entities(&self, limit: usize) -> Result<Vec<EntityRow>> {
-        self.scan_all(&rows::entity_key(""), limit).await
+    /// Shows the stored entities behind this one, in the order of ids, until `show` says that it has seen enough.
+    pub(crate) async fn each_entity(&self, after: Option<&str>, show: impl FnMut(EntityRow) -> bool + Send) -> Result<()> {
+        self.scan_each(&rows::entity_key(""), after.map(rows::entity_key), show).await
     }
 
     /// How many entities are stored.
-    pub(crate) async fn count_entities(&self, limit: usize) -> Result<usize> {
-        Ok(self.rows.list(&rows::entity_key(""), None, limit).await?.len())
+    pub(crate) async fn count_entities(&self) -> Result<usize> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = self.rows.list(&rows::entity_key(""), after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(count) };
+            count += page.len();
+            after = Some(last.to_vec());
+        }
     }
 
     /// Makes an entity, or changes the one of this id; a derived one is stored by that. Returns it and whether it is new to the store.

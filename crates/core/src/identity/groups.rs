@@ -51,8 +51,9 @@ impl Identities {
         Ok(Some(WholeGroup { row, members, parents: self.groups_of(Member::Group(id)).await? }))
     }
 
-    pub(crate) async fn all_groups(&self, limit: usize) -> Result<Vec<GroupRow>> {
-        self.scan_all(&rows::group_key(""), limit).await
+    /// Shows the groups behind this one, in the order of ids, until `show` says that it has seen enough.
+    pub(crate) async fn each_group(&self, after: Option<&str>, show: impl FnMut(GroupRow) -> bool + Send) -> Result<()> {
+        self.scan_each(&rows::group_key(""), after.map(rows::group_key), show).await
     }
 
     pub(crate) async fn members(&self, id: &str) -> Result<MembersRow> {

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use daypass_base::{Clock, Entropy, Timestamp};
 use daypass_policy::{Acl, Alias, Entity, Group, Identity};
 use daypass_sdk::{Error, Result};
+use daypass_storage::Key;
 use parking_lot::RwLock;
 
 use crate::node::Unsealed;
@@ -310,22 +311,37 @@ impl Identities {
         self.rows.barrier()
     }
 
-    async fn read<T: serde::de::DeserializeOwned>(&self, key: &daypass_storage::Key) -> Result<Option<T>> {
+    async fn read<T: serde::de::DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
         Ok(self.rows.get_json(key).await?.map(|(row, _version)| row))
     }
 
-    /// Reads every row of a kind, a page at a time, in the order of ids.
-    async fn scan_all<T: serde::de::DeserializeOwned>(&self, prefix: &daypass_storage::Key, limit: usize) -> Result<Vec<T>> {
-        let (mut out, mut after): (Vec<T>, Option<Vec<u8>>) = (Vec::new(), None);
+    /// Reads the rows of a kind of which no more than so many are ever stored, in the order of ids.
+    async fn scan_all<T: serde::de::DeserializeOwned + Send>(&self, prefix: &Key, limit: usize) -> Result<Vec<T>> {
+        let mut out = Vec::new();
+        let show = |row| {
+            out.push(row);
+            out.len() < limit
+        };
+        self.scan_each(prefix, None, show).await?;
+        Ok(out)
+    }
+
+    /// Shows the rows of a kind behind a key, a page at a time, in the order of ids, until `show` says that it has seen enough.
+    async fn scan_each<T: serde::de::DeserializeOwned + Send>(
+        &self,
+        prefix: &Key,
+        after: Option<Key>,
+        mut show: impl FnMut(T) -> bool + Send,
+    ) -> Result<()> {
+        let mut after = after.map(|key| key.bytes.to_vec());
         loop {
             let page = self.rows.scan(prefix, after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(out) };
+            let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.bytes.to_vec());
             for (key, plain) in page {
-                if out.len() >= limit {
-                    return Ok(out);
+                if !show(crate::rows::parse(&key, &plain.value)?) {
+                    return Ok(());
                 }
-                out.push(crate::rows::parse(&key, &plain.value)?);
             }
         }
     }
