@@ -1,11 +1,12 @@
 //! Merging: several entities become one. Their tokens and logins go on as the one that is left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use daypass_sdk::{Error, Result};
 
 use super::change::Change;
-use super::rows::{self, EntityRow, Kind, Member, MembersRow, Pointer};
+use super::groups::Lists;
+use super::rows::{self, EntityRow, Kind, Member, Pointer};
 use super::{Identities, bounds};
 
 impl Identities {
@@ -21,7 +22,7 @@ impl Identities {
         let is_new = self.entity(&into.id).await?.is_none();
         self.name_entity(&mut change, &mut into, None, is_new).await?;
         let mut groups = self.groups_of(Member::Entity(&into.id)).await?;
-        let mut members: BTreeMap<String, MembersRow> = BTreeMap::new();
+        let mut lists = Lists::default();
         let mut merged = Vec::new();
         for id in from {
             let row = self.entity_or_derived(id).await?.ok_or_else(|| Error::bad_request("entity ID to merge from is invalid"))?;
@@ -29,10 +30,7 @@ impl Identities {
                 return Err(Error::bad_request("to_entity_id should not be present in from_entity_ids"));
             }
             for group in self.groups_of(Member::Entity(&row.id)).await? {
-                if !members.contains_key(&group) {
-                    members.insert(group.clone(), self.members(&group).await?);
-                }
-                let list = members.entry(group.clone()).or_default();
+                let list = lists.of(self, &group).await?;
                 list.entities.retain(|member| *member != row.id);
                 if let Err(place) = list.entities.binary_search(&into.id) {
                     list.entities.insert(place, into.id.clone());
@@ -57,9 +55,7 @@ impl Identities {
         for alias in &into.aliases {
             self.point_alias(&mut change, alias, &into.id)?;
         }
-        for (group, list) in &members {
-            change.put(rows::members_key(group), list)?;
-        }
+        lists.put(&mut change)?;
         into.policies = bounds::policies(&into.policies)?;
         into.updated = self.clock.now();
         change.put(rows::entity_key(&into.id), &into)?;

@@ -674,6 +674,35 @@ async fn names_are_unique_and_several_entities_go_at_once() {
     assert_eq!(house.list("identity/entity/name").await.status, 404);
 }
 
+/// Story: each of the entities was deleted by a change of its own, so that everything that holds for one configuration was made anew as often.
+#[tokio::test]
+async fn entities_that_are_deleted_together_are_one_change() {
+    let setup = Setup::default();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock())));
+    let house = House::of(setup.over(Arc::clone(&evil) as Arc<dyn Backend>)).await;
+    let (mut ids, mut tokens) = (Vec::new(), Vec::new());
+    for number in 0..30 {
+        let (token, own) = house.login(json!({ "name": format!("m-{number}") })).await;
+        tokens.push(token);
+        ids.push(own);
+    }
+    let stays = house.entity(json!({})).await;
+    let members: Vec<&String> = ids.iter().chain([&stays]).collect();
+    let group = house.group(json!({ "member_entity_ids": members })).await;
+    house.put(&format!("identity/entity/id/{}", ids[0]), json!({ "policies": "reads" })).await.ok();
+    let asked: Vec<&String> = ids.iter().chain([&ids[0]]).collect();
+    let before = evil.calls().writes;
+    house.put("identity/entity/batch-delete", json!({ "entity_ids": asked })).await.ok();
+    assert_eq!(evil.calls().writes, before + 1);
+    let left = house.get(&format!("identity/group/id/{group}")).await.ok();
+    assert_eq!(left["data"]["member_entity_ids"], json!([stays]));
+    for token in &tokens {
+        assert_eq!(house.status_of(token).await, 403);
+    }
+    house.put("identity/entity/batch-delete", json!({ "entity_ids": ["unknown"] })).await.ok();
+    assert_eq!(evil.calls().writes, before + 1, "nothing to delete is no change");
+}
+
 #[tokio::test]
 async fn what_is_stored_outlives_the_process_and_a_login_is_the_same_entity_after_it() {
     let house = House::open().await;
