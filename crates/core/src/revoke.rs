@@ -119,8 +119,8 @@ pub(crate) async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id
         }
         return Ok(());
     }
-    if let Some(id) = crate::tokens::id_of_lease(lease_id, &unsealed.rows) {
-        return token(inner, unsealed, id).await;
+    if let Some(known) = unsealed.tokens.stored_by_lease(lease_id).await? {
+        return token(inner, unsealed, known.id).await;
     }
     match unsealed.leases.find(lease_id).await? {
         Some(held) => stored(inner, unsealed, &held).await,

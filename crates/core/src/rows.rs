@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use daypass_barrier::Barrier;
-use daypass_base::Recent;
+use daypass_base::{Recent, Seconds, Timestamp};
 use daypass_sdk::{CommitFailure, Error, Kind, Result, Shared};
 use daypass_storage::{Backend, Batch, CommitError, Condition, Due, Key, ReadError, Space};
 use parking_lot::Mutex;
@@ -121,7 +121,7 @@ impl Rows {
     }
 
     /// Entries that are due.
-    pub(crate) async fn due(&self, shard: u8, until: daypass_base::Timestamp, limit: usize) -> Result<Vec<Due>> {
+    pub(crate) async fn due(&self, shard: u8, until: Timestamp, limit: usize) -> Result<Vec<Due>> {
         self.backend.due(shard, until, limit).await.map_err(read_error)
     }
 
@@ -234,6 +234,12 @@ pub(crate) fn unchanged(key: Key, version: Option<u64>) -> (Key, Condition) {
     (key, version.map_or(Condition::Absent, Condition::Version))
 }
 
+/// The time up to which something is over that was over up to `before` already. A clock that was put back a little brings nothing back; one
+/// that ran far ahead is not believed for ever.
+pub(crate) fn not_before(before: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    before.filter(|before| *before <= now + CLOCK_STEP_MAX).map_or(now, |before| before.max(now))
+}
+
 /// A failed read as the client sees it: the log has the rest.
 pub(crate) fn read_error(error: ReadError) -> Error {
     Error::internal("the store cannot be read").because(error)
@@ -275,3 +281,5 @@ fn shown(key: &Key) -> String {
 }
 
 const CLEAR_STEP: usize = 500;
+/// By so much a clock is put back in ordinary life.
+const CLOCK_STEP_MAX: Seconds = Seconds(3600);

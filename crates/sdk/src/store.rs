@@ -238,9 +238,9 @@ pub fn into_the_sealed_store<S: Serializer>(secret: &Secret<String>, serializer:
     serializer.serialize_str(secret.expose())
 }
 
-/// These names, when they are not more than one answer carries: a list is never cut short in silence. Errors: `BadRequest`, which says
+/// These names, or what is shown of them, when they are not more than one answer carries: a list is never cut short in silence. Errors: `BadRequest`, which says
 /// how to get at the rest.
-pub fn whole(names: Vec<String>, most: usize) -> Result<Vec<String>> {
+pub fn whole<T>(names: Vec<T>, most: usize) -> Result<Vec<T>> {
     if names.len() > most {
         let text = format!("the list has more than {most} names: ask for parts of it with the query parameters limit=N and after=NAME");
         return Err(Error::bad_request(text));

@@ -39,6 +39,7 @@ pub struct Setup {
     folder: Option<Arc<TempDir>>,
     log: Arc<TestLog>,
     metrics: MetricsShown,
+    limits: Limits,
     traces: Option<Traced>,
 }
 
@@ -58,6 +59,7 @@ impl Default for Setup {
             folder: None,
             log: Arc::default(),
             metrics: MetricsShown::default(),
+            limits: Limits::default(),
             traces: None,
         }
     }
@@ -98,6 +100,13 @@ impl Setup {
     #[must_use]
     pub fn metrics(mut self, shown: MetricsShown) -> Self {
         self.metrics = shown;
+        self
+    }
+
+    /// With these limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -144,7 +153,7 @@ impl Setup {
         factories.extend(self.more.iter().map(|make| make()));
         let settings = Settings {
             ttls: SystemTtls::default(),
-            limits: Limits::default(),
+            limits: self.limits.clone(),
             version: "1.21.4+daypass.test".to_owned(),
             build_date: "2026-01-02T03:04:05Z".to_owned(),
             cluster_name: Some("test".to_owned()),

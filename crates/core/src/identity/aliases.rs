@@ -6,7 +6,7 @@ use daypass_base::lenient::KvPairs;
 use daypass_sdk::{Error, Result};
 
 use super::change::Change;
-use super::rows::{self, AliasRow, EntityRow, Kind, Pointer};
+use super::rows::{self, AliasRow, EntityRow, Kind, Member, Pointer};
 use super::{Identities, bounds, derived};
 
 /// What is to become of an alias.
@@ -38,7 +38,7 @@ impl Identities {
         let holder = self.holder(&wish, &name).await?;
         let target = match (&holder, wish.entity.as_str()) {
             (Some((holder, _)), "") => holder.id.clone(),
-            (None, "") => derived::entity_id(self.barrier(), &wish.mount_accessor, &name),
+            (None, "") => self.entity_of_alias(&wish.mount_accessor, &name).await?.0,
             (_, id) => id.to_owned(),
         };
         let now = self.clock.now();
@@ -54,7 +54,9 @@ impl Identities {
             None => (fresh(), None),
             Some((mut holder, place)) => {
                 let old = holder.aliases.remove(place);
-                self.drop_alias(&mut change, &old);
+                if old.mount_accessor != wish.mount_accessor || old.name.to_lowercase() != name.to_lowercase() {
+                    self.take_alias(&mut change, &old).await?;
+                }
                 if holder.id != target {
                     holder.updated = now;
                     change.put(rows::entity_key(&holder.id), &holder)?;
@@ -129,15 +131,53 @@ impl Identities {
         let Some(mut row) = self.entity_of_alias_id(alias_id).await? else { return Ok(()) };
         if let Some(place) = row.aliases.iter().position(|alias| alias.id == alias_id) {
             let old = row.aliases.remove(place);
-            self.drop_alias(&mut change, &old);
+            self.take_alias(&mut change, &old).await?;
         }
         row.updated = self.clock.now();
         change.put(rows::entity_key(&row.id), &row)?;
         change.commit().await
     }
 
+    /// Takes an alias from its entity. Where the entity that its logins would have by derivation is stored, or anything else is known of it, they
+    /// have another from now on: who takes an alias away means what that entity may do.
+    pub(super) async fn take_alias(&self, change: &mut Change<'_>, alias: &AliasRow) -> Result<()> {
+        if self.is_known(&derived::entity_id(self.barrier(), &alias.mount_accessor, &alias.name)).await? {
+            return self.part_alias(change, alias).await;
+        }
+        self.drop_alias(change, alias);
+        Ok(())
+    }
+
+    /// The same whatever is known. What it leaves is one small row for each name, however often it is taken.
+    pub(super) async fn part_alias(&self, change: &mut Change<'_>, alias: &AliasRow) -> Result<()> {
+        let (mount_accessor, name) = (&alias.mount_accessor, &alias.name);
+        let mut to = derived::another_entity_id(self.barrier(), &*self.entropy, mount_accessor, name);
+        for _ in 0..DRAWS_MAX {
+            if !self.is_known(&to).await? {
+                break;
+            }
+            to = derived::another_entity_id(self.barrier(), &*self.entropy, mount_accessor, name);
+        }
+        change.delete(rows::alias_id_key(Kind::Entity, &alias.id));
+        change.put(rows::alias_key(Kind::Entity, mount_accessor, name, self.barrier()), &Pointer { to })
+    }
+
+    /// Forgets an alias: its logins have the entity that follows from it.
     pub(super) fn drop_alias(&self, change: &mut Change<'_>, alias: &AliasRow) {
         change.delete(rows::alias_key(Kind::Entity, &alias.mount_accessor, &alias.name, self.barrier()));
         change.delete(rows::alias_id_key(Kind::Entity, &alias.id));
     }
+
+    /// Whether a login of this entity would find anything of it: a row, one that it was merged into, groups, second factors, or that it was
+    /// deleted.
+    async fn is_known(&self, id: &str) -> Result<bool> {
+        let (entity, ended) = self.owner(id).await?;
+        Ok(entity.is_some()
+            || ended.is_some()
+            || !self.groups_of(Member::Entity(id)).await?.is_empty()
+            || !self.seeds_of(id).await?.is_empty())
+    }
 }
+
+/// Of 16 million ids of an alias; one that is known already is drawn about never.
+const DRAWS_MAX: usize = 8;

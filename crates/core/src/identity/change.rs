@@ -1,7 +1,7 @@
 //! Changes of the identity store: one at a time, each in one batch, each raising the configuration version.
 
 use daypass_sdk::{CommitFailure, Result};
-use daypass_storage::{Batch, Key};
+use daypass_storage::{BATCH_CHANGES_MAX, Batch, Key};
 use serde::Serialize;
 
 use super::{Identities, changed_meanwhile, rows};
@@ -38,6 +38,11 @@ impl Change<'_> {
 
     pub(super) fn delete(&mut self, key: Key) {
         self.batch.deletes.push(key);
+    }
+
+    /// Whether it is as long as one batch should be: what one more entity adds has room.
+    pub(super) fn is_long(&self) -> bool {
+        self.batch.puts.len() + self.batch.deletes.len() > BATCH_CHANGES_MAX / 2
     }
 
     /// An edge between ids: it holds nothing that could be sealed.

@@ -1,15 +1,46 @@
 //! Entities that are stored nowhere. Machines log in by the thousand; a row for each would be the only thing that grows with them. So
 //! the entity of an alias is a keyed hash of it: always the same, and recognised by itself, so that an operator can name it before
 //! anything of it is stored, and cannot name one that never was.
+//!
+//! An alias has one such entity, until it is taken from an entity that is stored: from then on it has another, so that what was said of the
+//! first one is no longer its. That one holds three bytes of chance, so it too tells by itself whose it is; a row says that it is in force.
 
 use daypass_barrier::{Barrier, Purpose};
+use daypass_base::Entropy;
 use subtle::ConstantTimeEq;
 
 /// The entity of an alias. Aliases differ by more than case, as Vault's.
 pub(crate) fn entity_id(barrier: &Barrier, mount_accessor: &str, alias: &str) -> String {
-    let message = format!("entity {mount_accessor} {}", alias.to_lowercase());
+    proven(barrier, &format!("entity {mount_accessor} {}", alias.to_lowercase()), &[])
+}
+
+/// Another entity of the alias, by chance.
+pub(crate) fn another_entity_id(barrier: &Barrier, entropy: &dyn Entropy, mount_accessor: &str, alias: &str) -> String {
+    another(barrier, mount_accessor, alias, &entropy.bytes::<CHANCE>())
+}
+
+fn another(barrier: &Barrier, mount_accessor: &str, alias: &str, chance: &[u8]) -> String {
+    let number = data_encoding::HEXLOWER.encode(chance);
+    proven(barrier, &format!("another entity {number} {mount_accessor} {}", alias.to_lowercase()), chance)
+}
+
+/// Whether an entity is the alias's own: the one that [`entity_id`] names, or another.
+pub(crate) fn is_of_alias(barrier: &Barrier, id: &str, mount_accessor: &str, alias: &str) -> bool {
+    if id == entity_id(barrier, mount_accessor, alias) {
+        return true;
+    }
+    let Ok(uuid) = uuid::Uuid::try_parse(id) else { return false };
+    let chance = uuid.as_bytes().get(BODY - CHANCE..BODY).unwrap_or_default();
+    id == another(barrier, mount_accessor, alias, chance)
+}
+
+/// An id of a keyed hash, which ends with these bytes before the proof.
+fn proven(barrier: &Barrier, message: &str, last: &[u8]) -> String {
     let mac = barrier.mac(Purpose::Accessor, message.as_bytes());
-    let body: [u8; 16] = mac.first_chunk().copied().unwrap_or_default();
+    let mut body: [u8; 16] = mac.first_chunk().copied().unwrap_or_default();
+    for (to, from) in body.iter_mut().skip(BODY - last.len()).zip(last) {
+        *to = *from;
+    }
     // The bits that make it a UUID are set first: the check covers them.
     let mut bytes = uuid::Builder::from_random_bytes(body).into_uuid().into_bytes();
     let check = check(barrier, &bytes);
@@ -19,7 +50,7 @@ pub(crate) fn entity_id(barrier: &Barrier, mount_accessor: &str, alias: &str) ->
     uuid::Uuid::from_bytes(bytes).to_string()
 }
 
-/// Whether [`entity_id`] made this id, for whatever alias.
+/// Whether this id is that of an alias's own entity, of whatever alias.
 pub(crate) fn is_entity_id(barrier: &Barrier, id: &str) -> bool {
     let Ok(uuid) = uuid::Uuid::try_parse(id) else { return false };
     let bytes = uuid.as_bytes();
@@ -48,6 +79,8 @@ fn check(barrier: &Barrier, bytes: &[u8; 16]) -> [u8; 4] {
 
 /// Bytes that name; the rest proves.
 const BODY: usize = 12;
+/// The last of those, where an alias has another entity than its first: behind the bits that make it a UUID.
+const CHANCE: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -73,6 +106,19 @@ mod tests {
         assert_ne!(id, entity_id(&barrier, "auth_approle_2", "ci"));
         assert_eq!((id.len(), id.as_bytes()[14]), (36, b'4'), "a UUID of version 4");
         assert!(is_entity_id(&barrier, &id));
+    }
+
+    #[test]
+    fn another_entity_of_an_alias_proves_itself_and_is_of_that_alias_alone() {
+        let barrier = barrier(1);
+        let first = entity_id(&barrier, "auth_approle_1", "ci");
+        let other = another_entity_id(&barrier, &SeededEntropy::new(2), "auth_approle_1", "CI");
+        assert_ne!(first, other);
+        assert_eq!((other.len(), other.as_bytes()[14]), (36, b'4'), "a UUID of version 4");
+        for id in [&first, &other] {
+            assert!(is_entity_id(&barrier, id) && is_of_alias(&barrier, id, "auth_approle_1", "Ci"));
+            assert!(!is_of_alias(&barrier, id, "auth_approle_1", "cd") && !is_of_alias(&barrier, id, "auth_approle_2", "ci"));
+        }
     }
 
     #[test]

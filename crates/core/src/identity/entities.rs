@@ -1,14 +1,16 @@
 //! Stored entities: the look-ups and the changes that operators make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use daypass_base::Timestamp;
 use daypass_base::lenient::{CommaList, KvPairs};
 use daypass_sdk::{Error, Result};
 
 use super::change::Change;
+use super::groups::Lists;
 use super::rows::{self, EndedRow, EntityRow, Kind, Member, Pointer};
-use super::{Identities, bounds, derived};
+use super::{Identities, PAGE, bounds, derived};
+use crate::rows::not_before;
 
 /// What is to become of an entity; `None` leaves it as it is.
 #[derive(Default)]
@@ -41,13 +43,20 @@ impl Identities {
         Ok(pointer.map(|pointer| pointer.to))
     }
 
-    pub(crate) async fn all_entities(&self, limit: usize) -> Result<Vec<EntityRow>> {
-        self.scan_all(&rows::entity_key(""), limit).await
+    /// Shows the stored entities behind this one, in the order of ids, until `show` says that it has seen enough.
+    pub(crate) async fn each_entity(&self, after: Option<&str>, show: impl FnMut(EntityRow) -> bool + Send) -> Result<()> {
+        self.scan_each(&rows::entity_key(""), after.map(rows::entity_key), show).await
     }
 
     /// How many entities are stored.
-    pub(crate) async fn count_entities(&self, limit: usize) -> Result<usize> {
-        Ok(self.rows.list(&rows::entity_key(""), None, limit).await?.len())
+    pub(crate) async fn count_entities(&self) -> Result<usize> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = self.rows.list(&rows::entity_key(""), after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(count) };
+            count += page.len();
+            after = Some(last.to_vec());
+        }
     }
 
     /// Makes an entity, or changes the one of this id; a derived one is stored by that. Returns it and whether it is new to the store.
@@ -110,49 +119,69 @@ impl Identities {
         Ok(())
     }
 
-    /// Deletes entities with their aliases and memberships, and ends their tokens; those that do not exist are no error. Each is one
-    /// change: what was done before a failure stays done.
+    /// Deletes entities with their aliases and memberships, and ends their tokens; those that do not exist are no error. It is one change;
+    /// where that would be too long for one, it is several, and what was done before a failure stays done.
     pub(crate) async fn delete_entities(&self, ids: &[String]) -> Result<()> {
         if ids.len() > bounds::BATCH_MAX {
             return Err(Error::bad_request(format!("{} entities can be deleted at once, {} were given", bounds::BATCH_MAX, ids.len())));
         }
-        for id in ids.iter().filter(|id| bounds::is_id(id)) {
+        let ids: BTreeSet<&String> = ids.iter().filter(|id| bounds::is_id(id)).collect();
+        let mut rest = ids.into_iter().peekable();
+        while rest.peek().is_some() {
             let mut change = self.change().await?;
             change.take_back();
-            let groups = self.groups_of(Member::Entity(id)).await?;
-            let stored = self.entity(id).await?;
-            let had_seeds = self.drop_seeds(&mut change, id).await?;
-            // One that was merged into another is gone already, and its tokens are those of the other.
-            let is_merged = stored.is_none() && self.current_entity(id).await?.is_some();
-            let has_ended = !is_merged && self.end(&mut change, id)?;
-            if stored.is_none() && groups.is_empty() && !had_seeds && !has_ended {
-                continue;
+            let (mut lists, mut is_needed) = (Lists::default(), false);
+            while !change.is_long() && !lists.are_long() {
+                let Some(id) = rest.next() else { break };
+                is_needed |= self.delete_entity(&mut change, &mut lists, id).await?;
             }
-            self.leave_all(&mut change, Member::Entity(id), &groups).await?;
-            if let Some(row) = stored {
-                for alias in &row.aliases {
-                    self.drop_alias(&mut change, alias);
-                }
-                for merged in &row.merged {
-                    change.delete(rows::merged_key(merged));
-                    self.end(&mut change, merged)?;
-                }
-                change.delete(rows::name_key(Kind::Entity, &row.name, self.barrier()));
-                change.delete(rows::entity_key(id));
+            if is_needed {
+                lists.put(&mut change)?;
+                change.commit().await?;
             }
-            change.commit().await?;
         }
         Ok(())
     }
 
+    /// Returns whether there was anything to delete.
+    async fn delete_entity(&self, change: &mut Change<'_>, lists: &mut Lists, id: &str) -> Result<bool> {
+        let groups = self.groups_of(Member::Entity(id)).await?;
+        let stored = self.entity(id).await?;
+        let had_seeds = self.drop_seeds(change, id).await?;
+        // One that was merged into another is gone already, and its tokens are those of the other.
+        let is_merged = stored.is_none() && self.current_entity(id).await?.is_some();
+        let has_ended = !is_merged && self.end(change, id).await?;
+        let is_needed = stored.is_some() || !groups.is_empty() || had_seeds || has_ended;
+        self.leave_all(change, lists, Member::Entity(id), &groups).await?;
+        let Some(row) = stored else { return Ok(is_needed) };
+        for alias in &row.aliases {
+            let own = derived::entity_id(self.barrier(), &alias.mount_accessor, &alias.name);
+            // Of one that ends here nothing is left to have.
+            if own == id || row.merged.contains(&own) {
+                self.drop_alias(change, alias);
+            } else {
+                self.take_alias(change, alias).await?;
+            }
+        }
+        for merged in &row.merged {
+            change.delete(rows::merged_key(merged));
+            self.end(change, merged).await?;
+        }
+        change.delete(rows::name_key(Kind::Entity, &row.name, self.barrier()));
+        change.delete(rows::entity_key(id));
+        Ok(is_needed)
+    }
+
     /// Notes that a derived entity ends now, also when it was stored nowhere: who deletes it means its tokens. Others need no note: no
     /// login brings them back. Returns whether it is a derived one.
-    fn end(&self, change: &mut Change<'_>, id: &str) -> Result<bool> {
-        let is_derived = derived::is_entity_id(self.barrier(), id);
-        if is_derived {
-            change.put(rows::ended_key(id), &EndedRow { at: self.clock.now() })?;
+    async fn end(&self, change: &mut Change<'_>, id: &str) -> Result<bool> {
+        if !derived::is_entity_id(self.barrier(), id) {
+            return Ok(false);
         }
-        Ok(is_derived)
+        let before = self.read::<EndedRow>(&rows::ended_key(id)).await?.map(|ended| ended.at);
+        // A token of a login until now is refused whenever it was made: requests that go on meanwhile make more of them.
+        change.put(rows::ended_key(id), &EndedRow { at: not_before(before, self.clock.now()) })?;
+        Ok(true)
     }
 }
 

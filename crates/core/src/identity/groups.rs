@@ -28,6 +28,29 @@ pub(crate) struct GroupWish {
     pub(crate) groups: Option<CommaList>,
 }
 
+/// The members of groups as a change leaves them: it may take several out of one.
+#[derive(Default)]
+pub(super) struct Lists(BTreeMap<String, MembersRow>);
+
+impl Lists {
+    /// Those of a group, to be changed.
+    pub(super) async fn of(&mut self, identities: &Identities, group: &str) -> Result<&mut MembersRow> {
+        if !self.0.contains_key(group) {
+            self.0.insert(group.to_owned(), identities.members(group).await?);
+        }
+        Ok(self.0.entry(group.to_owned()).or_default())
+    }
+
+    /// Whether they are as many as one batch should hold.
+    pub(super) fn are_long(&self) -> bool {
+        self.0.values().map(|list| 1 + list.entities.len() + list.groups.len()).sum::<usize>() > LISTED_MAX
+    }
+
+    pub(super) fn put(&self, change: &mut Change<'_>) -> Result<()> {
+        self.0.iter().try_for_each(|(group, list)| change.put(rows::members_key(group), list))
+    }
+}
+
 /// A group with its members and the groups that it is in.
 pub(crate) struct WholeGroup {
     pub(crate) row: GroupRow,
@@ -51,8 +74,9 @@ impl Identities {
         Ok(Some(WholeGroup { row, members, parents: self.groups_of(Member::Group(id)).await? }))
     }
 
-    pub(crate) async fn all_groups(&self, limit: usize) -> Result<Vec<GroupRow>> {
-        self.scan_all(&rows::group_key(""), limit).await
+    /// Shows the groups behind this one, in the order of ids, until `show` says that it has seen enough.
+    pub(crate) async fn each_group(&self, after: Option<&str>, show: impl FnMut(GroupRow) -> bool + Send) -> Result<()> {
+        self.scan_each(&rows::group_key(""), after.map(rows::group_key), show).await
     }
 
     pub(crate) async fn members(&self, id: &str) -> Result<MembersRow> {
@@ -286,7 +310,9 @@ impl Identities {
         for member in &whole.members.groups {
             change.delete(rows::edge_key(Member::Group(member), id));
         }
-        self.leave_all(&mut change, Member::Group(id), &whole.parents).await?;
+        let mut lists = Lists::default();
+        self.leave_all(&mut change, &mut lists, Member::Group(id), &whole.parents).await?;
+        lists.put(&mut change)?;
         if let Some(alias) = &whole.row.alias {
             self.drop_group_alias(&mut change, alias);
         }
@@ -297,14 +323,22 @@ impl Identities {
     }
 
     /// Takes a member out of groups.
-    pub(super) async fn leave_all(&self, change: &mut Change<'_>, member: Member<'_>, groups: &BTreeSet<String>) -> Result<()> {
+    pub(super) async fn leave_all(
+        &self,
+        change: &mut Change<'_>,
+        lists: &mut Lists,
+        member: Member<'_>,
+        groups: &BTreeSet<String>,
+    ) -> Result<()> {
         for group in groups {
-            let mut members = self.members(group).await?;
-            match member {
-                Member::Entity(id) => members.entities.retain(|other| other != id),
-                Member::Group(id) => members.groups.retain(|other| other != id),
+            let list = lists.of(self, group).await?;
+            let (members, id) = match member {
+                Member::Entity(id) => (&mut list.entities, id),
+                Member::Group(id) => (&mut list.groups, id),
+            };
+            if let Ok(place) = members.binary_search_by(|other| other.as_str().cmp(id)) {
+                members.remove(place);
             }
-            change.put(rows::members_key(group), &members)?;
             change.delete(rows::edge_key(member, group));
         }
         Ok(())
@@ -315,6 +349,9 @@ impl Identities {
         Ok(derived::is_entity_id(self.barrier(), id) || self.entity(id).await?.is_some())
     }
 }
+
+/// Ids in lists of members that one change writes anew: 20 MB. The lists of one entity's groups go together, however long they are.
+const LISTED_MAX: usize = 500_000;
 
 fn cyclic(id: &str) -> Error {
     Error::bad_request(format!("cyclic relationship detected for member group ID {id:?}"))

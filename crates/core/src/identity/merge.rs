@@ -1,11 +1,12 @@
 //! Merging: several entities become one. Their tokens and logins go on as the one that is left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use daypass_sdk::{Error, Result};
 
 use super::change::Change;
-use super::rows::{self, EntityRow, Kind, Member, MembersRow, Pointer};
+use super::groups::Lists;
+use super::rows::{self, EntityRow, Kind, Member, Pointer};
 use super::{Identities, bounds};
 
 impl Identities {
@@ -21,7 +22,7 @@ impl Identities {
         let is_new = self.entity(&into.id).await?.is_none();
         self.name_entity(&mut change, &mut into, None, is_new).await?;
         let mut groups = self.groups_of(Member::Entity(&into.id)).await?;
-        let mut members: BTreeMap<String, MembersRow> = BTreeMap::new();
+        let mut lists = Lists::default();
         let mut merged = Vec::new();
         for id in from {
             let row = self.entity_or_derived(id).await?.ok_or_else(|| Error::bad_request("entity ID to merge from is invalid"))?;
@@ -29,10 +30,7 @@ impl Identities {
                 return Err(Error::bad_request("to_entity_id should not be present in from_entity_ids"));
             }
             for group in self.groups_of(Member::Entity(&row.id)).await? {
-                if !members.contains_key(&group) {
-                    members.insert(group.clone(), self.members(&group).await?);
-                }
-                let list = members.entry(group.clone()).or_default();
+                let list = lists.of(self, &group).await?;
                 list.entities.retain(|member| *member != row.id);
                 if let Err(place) = list.entities.binary_search(&into.id) {
                     list.entities.insert(place, into.id.clone());
@@ -46,7 +44,7 @@ impl Identities {
                 change.delete(rows::entity_key(&row.id));
             }
             merged.push(row.id.clone());
-            self.take_in(&mut change, &mut into, row, keep)?;
+            self.take_in(&mut change, &mut into, row, keep).await?;
         }
         if groups.len() > bounds::DIRECT_GROUPS_MAX || into.aliases.len() > bounds::ALIASES_MAX {
             let (groups, aliases) = (bounds::DIRECT_GROUPS_MAX, bounds::ALIASES_MAX);
@@ -57,9 +55,7 @@ impl Identities {
         for alias in &into.aliases {
             self.point_alias(&mut change, alias, &into.id)?;
         }
-        for (group, list) in &members {
-            change.put(rows::members_key(group), list)?;
-        }
+        lists.put(&mut change)?;
         into.policies = bounds::policies(&into.policies)?;
         into.updated = self.clock.now();
         change.put(rows::entity_key(&into.id), &into)?;
@@ -67,18 +63,19 @@ impl Identities {
     }
 
     /// Moves what one entity has to another, and leaves a pointer where it was.
-    fn take_in(&self, change: &mut Change<'_>, into: &mut EntityRow, row: EntityRow, keep: &[String]) -> Result<()> {
+    async fn take_in(&self, change: &mut Change<'_>, into: &mut EntityRow, row: EntityRow, keep: &[String]) -> Result<()> {
         for alias in row.aliases {
             let rival = into.aliases.iter().position(|other| other.mount_accessor == alias.mount_accessor);
             let rival = rival.and_then(|place| into.aliases.get(place).map(|other| (place, other.id.clone())));
             match rival {
                 Some((_, other)) if keep.contains(&other) && !keep.contains(&alias.id) => {
-                    self.drop_alias(change, &alias);
+                    // Its own entity may be one that is merged here.
+                    self.part_alias(change, &alias).await?;
                     continue;
                 }
                 Some((place, other)) if keep.contains(&alias.id) && !keep.contains(&other) => {
                     let dropped = into.aliases.remove(place);
-                    self.drop_alias(change, &dropped);
+                    self.part_alias(change, &dropped).await?;
                 }
                 Some((_, other)) => {
                     return Err(Error::bad_request(format!(

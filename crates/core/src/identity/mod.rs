@@ -24,6 +24,7 @@ use std::sync::Arc;
 use daypass_base::{Clock, Entropy, Timestamp};
 use daypass_policy::{Acl, Alias, Entity, Group, Identity};
 use daypass_sdk::{Error, Result};
+use daypass_storage::Key;
 use parking_lot::RwLock;
 
 use crate::node::Unsealed;
@@ -68,7 +69,7 @@ enum Ended {
     All,
     #[default]
     None,
-    /// Those made until then: a login of now has the same entity, anew.
+    /// Those of logins until then: a login of now has the same entity, anew.
     Until(Timestamp),
 }
 
@@ -91,13 +92,13 @@ impl Standing {
         self.entity.as_ref().map_or(entity_id, |entity| entity.id.as_str())
     }
 
-    /// Whether its tokens of that age are to be refused: disabled, or deleted since. Who deletes an entity with a `deny` does not mean to
-    /// lift that.
-    pub(crate) fn refuses(&self, created: Timestamp) -> bool {
+    /// Whether tokens of a login of that time are to be refused: disabled, or deleted since. Who deletes an entity with a `deny` does not
+    /// mean to lift that.
+    pub(crate) fn refuses(&self, since: Timestamp) -> bool {
         let is_ended = match self.ended {
             Ended::All => true,
             Ended::None => false,
-            Ended::Until(at) => created <= at,
+            Ended::Until(at) => since <= at,
         };
         is_ended || self.entity.as_ref().is_some_and(|entity| entity.disabled)
     }
@@ -114,7 +115,7 @@ impl Unsealed {
     /// Errors: `Denied` while the owner is disabled, and when it was deleted.
     pub(crate) async fn authority(&self, row: &TokenRow, config_version: u64) -> Result<Authority> {
         let standing = self.identities.standing(row, config_version).await?;
-        if standing.refuses(row.created) {
+        if standing.refuses(row.entity_since()) {
             return Err(crate::stages::identify::denied());
         }
         let acl = self.policies.acl(row, &self.identities, &standing, config_version).await?;
@@ -135,8 +136,8 @@ impl Identities {
         }
     }
 
-    /// The entity of a login: the one that an operator bound to the alias, else the derived one. Also the configuration version at
-    /// that moment. Costs one read.
+    /// The entity of a login: the one that an operator bound to the alias, else the alias's own. Also the configuration version at that
+    /// moment. Costs one read.
     pub(crate) async fn entity_of_alias(&self, mount_accessor: &str, alias: &str) -> Result<(String, u64)> {
         let key = rows::alias_key(Kind::Entity, mount_accessor, alias, self.rows.barrier());
         let (plain, config_version) = self.rows.get(&key).await?;
@@ -278,7 +279,7 @@ impl Identities {
                 let mut aliases: Vec<Alias> = stored.aliases.iter().map(|stored| stored_alias(stored, alias.as_ref())).collect();
                 // A derived entity that is stored has its own alias by derivation; an operator's entity only those that it was given.
                 let own = alias.filter(|alias| {
-                    derived::entity_id(self.rows.barrier(), &alias.mount_accessor, &alias.name) == row.entity_id
+                    derived::is_of_alias(self.rows.barrier(), &row.entity_id, &alias.mount_accessor, &alias.name)
                         && aliases.iter().all(|stored| stored.mount_accessor != alias.mount_accessor)
                 });
                 aliases.extend(own);
@@ -310,22 +311,37 @@ impl Identities {
         self.rows.barrier()
     }
 
-    async fn read<T: serde::de::DeserializeOwned>(&self, key: &daypass_storage::Key) -> Result<Option<T>> {
+    async fn read<T: serde::de::DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
         Ok(self.rows.get_json(key).await?.map(|(row, _version)| row))
     }
 
-    /// Reads every row of a kind, a page at a time, in the order of ids.
-    async fn scan_all<T: serde::de::DeserializeOwned>(&self, prefix: &daypass_storage::Key, limit: usize) -> Result<Vec<T>> {
-        let (mut out, mut after): (Vec<T>, Option<Vec<u8>>) = (Vec::new(), None);
+    /// Reads the rows of a kind of which no more than so many are ever stored, in the order of ids.
+    async fn scan_all<T: serde::de::DeserializeOwned + Send>(&self, prefix: &Key, limit: usize) -> Result<Vec<T>> {
+        let mut out = Vec::new();
+        let show = |row| {
+            out.push(row);
+            out.len() < limit
+        };
+        self.scan_each(prefix, None, show).await?;
+        Ok(out)
+    }
+
+    /// Shows the rows of a kind behind a key, a page at a time, in the order of ids, until `show` says that it has seen enough.
+    async fn scan_each<T: serde::de::DeserializeOwned + Send>(
+        &self,
+        prefix: &Key,
+        after: Option<Key>,
+        mut show: impl FnMut(T) -> bool + Send,
+    ) -> Result<()> {
+        let mut after = after.map(|key| key.bytes.to_vec());
         loop {
             let page = self.rows.scan(prefix, after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(out) };
+            let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.bytes.to_vec());
             for (key, plain) in page {
-                if out.len() >= limit {
-                    return Ok(out);
+                if !show(crate::rows::parse(&key, &plain.value)?) {
+                    return Ok(());
                 }
-                out.push(crate::rows::parse(&key, &plain.value)?);
             }
         }
     }

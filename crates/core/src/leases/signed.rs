@@ -11,7 +11,7 @@ use daypass_storage::{Batch, Due, Key, Space};
 use subtle::ConstantTimeEq;
 
 use crate::ids;
-use crate::rows::{Plain, Rows, unchanged};
+use crate::rows::{Plain, Rows, not_before, unchanged};
 
 /// A lease as its id describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,8 +90,7 @@ pub(crate) async fn revoke_prefix(prefix: &str, now: Timestamp, rows: &Rows) -> 
     for _ in 0..CONFLICTS_MAX {
         let (found, _) = rows.get(&key).await?;
         let (before, version) = (found.as_ref().and_then(moment), found.as_ref().map(|plain| plain.version));
-        // A clock that was put back a little takes nothing back; one that ran far ahead is not believed for ever.
-        let until = before.filter(|before| *before <= now + CLOCK_STEP_MAX).map_or(now, |before| before.max(now));
+        let until = not_before(before, now);
         let (unchanged, condition) = unchanged(key.clone(), version);
         let mut batch = Batch::new().taking_back().require(unchanged, condition).due(marker_due(&key, until + LONGEST));
         if let Some(before) = before {
@@ -156,8 +155,6 @@ fn u128_of(bytes: &[u8]) -> u128 {
 
 /// The longest that any STS credential lives (GetFederationToken): a prefix marker need not outlive it.
 const LONGEST: Seconds = Seconds(36 * 3600);
-/// By so much a clock is put back in ordinary life.
-const CLOCK_STEP_MAX: Seconds = Seconds(3600);
 /// How often a marker is tried again while others write it.
 const CONFLICTS_MAX: usize = 100;
 

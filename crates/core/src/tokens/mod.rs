@@ -75,6 +75,10 @@ pub(crate) struct TokenRow {
     pub(crate) last_renewal: Option<Timestamp>,
     #[serde(default, rename = "e", skip_serializing_if = "String::is_empty")]
     pub(crate) entity_id: String,
+    /// Since when that is known: when the login was that the token has its entity from. `None` for the token's own beginning. A child has it
+    /// here, so that what ends its parent with the entity ends it too, whenever it was made.
+    #[serde(default, rename = "e0", skip_serializing_if = "Option::is_none")]
+    pub(crate) entity_since: Option<Timestamp>,
     /// How an auth method knew the owner; `None` where nobody logged in.
     #[serde(default, rename = "al", skip_serializing_if = "Option::is_none")]
     pub(crate) alias: Option<AliasRef>,
@@ -136,6 +140,18 @@ impl TokenRow {
     /// What the login behind this token proved.
     pub(crate) fn alias_metadata<'a>(&'a self, alias: &'a AliasRef) -> Option<&'a BTreeMap<String, String>> {
         alias.metadata.as_ref().or(self.meta.as_ref())
+    }
+
+    /// Since when the token's entity is known: what a deletion of the entity is compared with.
+    pub(crate) fn entity_since(&self) -> Timestamp {
+        self.entity_since.unwrap_or(self.created)
+    }
+
+    /// Gives a child its parent's owner, with all that is known of it.
+    pub(crate) fn inherit_owner(&mut self, parent: &Self) {
+        self.entity_id.clone_from(&parent.entity_id);
+        self.entity_since = (!parent.entity_id.is_empty()).then(|| parent.entity_since());
+        self.alias = parent.inherited_alias();
     }
 
     /// The alias as a child of this token carries it: complete, because nothing else of the login is in the child's row.
@@ -268,6 +284,17 @@ impl Tokens {
         let Some(id) = accessor.get(..22).and_then(ids::decode_id) else { return Ok(None) };
         let (known, _) = self.stored_by_id(TokenId(id)).await?;
         Ok(known.filter(|known| known.row.accessor.as_bytes().ct_eq(accessor.as_bytes()).into()))
+    }
+
+    /// The row of a live token, by lease id.
+    pub(crate) async fn by_lease(&self, lease_id: &str) -> Result<Option<Known>> {
+        Ok(self.stored_by_lease(lease_id).await?.filter(|known| self.is_alive(&known.row)))
+    }
+
+    /// The same, also of a token whose time is over. The path must be its own: the hash in the id does not cover it, and policies judge by it.
+    pub(crate) async fn stored_by_lease(&self, lease_id: &str) -> Result<Option<Known>> {
+        let Some((path, id)) = id_of_lease(lease_id, &self.rows) else { return Ok(None) };
+        Ok(self.stored_by_id(id).await?.0.filter(|known| known.row.path == path))
     }
 
     /// Whether a token of this id lives: what a signed lease asks of its parent.
@@ -520,6 +547,7 @@ pub(crate) fn row(policies: Vec<String>, path: &str, display_name: &str, now: Ti
         renewable: false,
         last_renewal: None,
         entity_id: String::new(),
+        entity_since: None,
         alias: None,
         role: None,
         bound_cidrs: Vec::new(),
@@ -592,20 +620,20 @@ fn token_due(id: TokenId, at: Timestamp) -> Due {
     Due { shard: 0, at, id: [b"T", id.0.as_slice()].concat().into() }
 }
 
-/// `<path>/h<64 hex digits>`: the id, so that the row is found, and a keyed hash, so that it cannot be made up.
+/// `<path>/h<64 hex digits>`: the id, so that the row is found, and a keyed hash of it, so that it cannot be made up. The row has the path.
 fn token_lease_id(path: &str, id: TokenId, rows: &Rows) -> String {
     let mac = rows.barrier().mac(Purpose::LeaseMac, &id.0);
     let tail = mac.get(..16).unwrap_or_default();
     format!("{path}/h{}{}", data_encoding::HEXLOWER.encode(&id.0), data_encoding::HEXLOWER.encode(tail))
 }
 
-/// Reads the id out of a token's lease id.
-pub(crate) fn id_of_lease(lease_id: &str, rows: &Rows) -> Option<TokenId> {
+/// Takes a token's lease id apart: a path, which nothing proves, and the id.
+fn id_of_lease<'a>(lease_id: &'a str, rows: &Rows) -> Option<(&'a str, TokenId)> {
     let (path, tail) = lease_id.rsplit_once('/')?;
     let hex = tail.strip_prefix('h')?.get(..32)?;
     let id = TokenId(data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?.try_into().ok()?);
     let genuine: bool = token_lease_id(path, id, rows).as_bytes().ct_eq(lease_id.as_bytes()).into();
-    genuine.then_some(id)
+    genuine.then_some((path, id))
 }
 
 const CONFLICTS_MAX: usize = 1_000;

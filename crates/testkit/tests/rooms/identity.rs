@@ -1,12 +1,14 @@
 //! Identity: who callers are, what their entities and groups add to their tokens, and from when on.
 
 use std::collections::BTreeMap;
+use std::future::IntoFuture;
 use std::sync::Arc;
 
-use daypass_base::BoxFuture;
 use daypass_base::lenient::{CommaList, KvPairs};
+use daypass_base::{BoxFuture, Clock, Timestamp};
 use daypass_sdk::{Changes, Cx, Endpoint, Engine, Factory, LeaseTerms, Login, Operation, Renewal, Result, Room, Seconds};
-use daypass_storage::Space;
+use daypass_storage::evil::{EvilBackend, Fault, Step};
+use daypass_storage::{Backend, MemoryBackend, Space};
 use daypass_testkit::{Answer, Setup, TestServer};
 use serde_json::{Value, json};
 
@@ -228,6 +230,43 @@ async fn deleting_a_derived_entity_ends_its_tokens() {
     house.seconds(1).await;
     let (last, _) = house.login(json!({ "name": "ann" })).await;
     assert_eq!(house.reads(&last, "kv/open").await, 200);
+}
+
+/// Story: the time of a deletion was taken before its commit. Requests that went on meanwhile made children that were younger than that time,
+/// and these lived on: the batch tokens among them could be revoked by nobody. Now a child is judged by the login that its entity is from.
+#[tokio::test]
+async fn children_made_while_an_entity_is_deleted_end_with_it() {
+    let setup = Setup::default();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock())));
+    let house = House::of(setup.over(Arc::clone(&evil) as Arc<dyn Backend>)).await;
+    house.policy("makes", r#"path "auth/token/create" { capabilities = ["update"] }"#).await;
+    house.policy("bare", r#"path "auth/token/create-orphan" { capabilities = ["sudo", "update"] }"#).await;
+    let (parent, entity) = house.login(json!({ "name": "ann", "policies": "makes,bare" })).await;
+    let (done, second) = (evil.calls().writes, std::time::Duration::from_secs(1));
+    evil.at(Step::Write(done + 1), Fault::Delay(5 * second));
+    let deletion = tokio::spawn(house.delete(&format!("identity/entity/id/{entity}")).into_future());
+    while evil.calls().writes == done {
+        tokio::task::yield_now().await;
+    }
+    house.clock().advance(second);
+    let child = house.put("auth/token/create", json!({})).token(&parent).await.ok().token();
+    let grandchild = house.put("auth/token/create", json!({})).token(&child).await.ok().token();
+    let batch = house.put("auth/token/create", json!({ "type": "batch" })).token(&grandchild).await.ok().token();
+    let orphan = house.put("auth/token/create-orphan", json!({})).token(&parent).await.ok().token();
+    house.clock().advance(4 * second);
+    deletion.await.unwrap().ok();
+    for token in [&parent, &child, &grandchild, &batch] {
+        assert_eq!(house.status_of(token).await, 403);
+    }
+    assert_eq!(house.status_of(&orphan).await, 200, "an orphan has no entity");
+    let (fresh, same) = house.login(json!({ "name": "ann", "policies": "makes" })).await;
+    let child = house.put("auth/token/create", json!({ "type": "batch" })).token(&fresh).await.ok().token();
+    assert_eq!((same, house.status_of(&child).await), (entity.clone(), 200));
+    // A clock that was put back brings none of them back when the entity is deleted once more.
+    house.delete(&format!("identity/entity/id/{entity}")).await.ok();
+    house.clock().jump_to(Timestamp::from_nanos(house.clock().now().nanos() - 1_000_000_000));
+    house.delete(&format!("identity/entity/id/{entity}")).await.ok();
+    assert_eq!(house.status_of(&fresh).await, 403);
 }
 
 /// Tokens of an entity that was merged into another go by the other, and end with it.
@@ -501,6 +540,74 @@ async fn an_alias_moves_a_login_to_another_entity() {
     assert_eq!(listed["data"]["key_info"][&alias]["name"], "bob");
 }
 
+/// Story: the alias of a login's own entity was deleted, or given another name. The next login under the name had the same id by derivation, so
+/// it found the stored entity with all its policies: nothing had been taken away, and after a renaming two names had them. Now such a login
+/// has another entity, of which nothing is known, as in Vault.
+#[tokio::test]
+async fn who_takes_an_alias_away_takes_what_its_entity_may_do() {
+    let house = House::open().await;
+    let (_, of_bob) = house.login(json!({ "name": "bob" })).await;
+    let (token, own) = house.login(json!({ "name": "ann" })).await;
+    house.put(&format!("identity/entity/id/{own}"), json!({ "policies": "reads" })).await.ok();
+    let alias = house.alias("ann", "").await;
+    assert_eq!(house.login(json!({ "name": "ann" })).await.1, own);
+    house.delete(&format!("identity/entity-alias/id/{alias}")).await.ok();
+    let (fresh, other) = house.login(json!({ "name": "ann" })).await;
+    assert_eq!((other == own, house.reads(&fresh, "kv/open").await, house.reads(&token, "kv/open").await), (false, 403, 200));
+    let clue = json!({ "alias_name": "ann", "alias_mount_accessor": house.accessor });
+    assert_eq!(house.put("identity/lookup/entity", clue).await.ok().text("/data/id"), other);
+    assert_eq!(house.login(json!({ "name": "Ann" })).await.1, other, "it stays the same one");
+    // That one is an entity like any other: it can be given something, and has the alias by itself.
+    house
+        .policy("own", &format!(r#"path "kv/{{{{identity.entity.aliases.{}.name}}}}" {{ capabilities = ["read"] }}"#, house.accessor))
+        .await;
+    house.put("kv/ann", json!({ "x": "y" })).await.ok();
+    house.put(&format!("identity/entity/id/{other}"), json!({ "policies": "own" })).await.ok();
+    assert_eq!((house.reads(&fresh, "kv/ann").await, house.reads(&fresh, "kv/open").await), (200, 403));
+    house.delete(&format!("identity/entity/id/{other}")).await.ok();
+    house.seconds(1).await;
+    let (fresh, again) = house.login(json!({ "name": "ann" })).await;
+    assert_eq!((again, house.reads(&fresh, "kv/ann").await, house.status_of(&fresh).await), (other.clone(), 403, 200));
+    // The alias can be given back, and be given another name.
+    let alias = house.alias("ann", &own).await;
+    assert_eq!(house.login(json!({ "name": "ann" })).await.1, own);
+    house.put(&format!("identity/entity-alias/id/{alias}"), json!({ "name": "bob" })).await.ok();
+    let (bob, ann) = (house.login(json!({ "name": "bob" })).await, house.login(json!({ "name": "ann" })).await);
+    assert_eq!((bob.1 == own, house.reads(&bob.0, "kv/open").await), (true, 200));
+    assert_eq!((ann.1 == own || ann.1 == other, house.reads(&ann.0, "kv/open").await), (false, 403));
+    house.delete(&format!("identity/entity-alias/id/{alias}")).await.ok();
+    assert_eq!(house.login(json!({ "name": "bob" })).await.1, of_bob, "nothing is known of bob's own entity");
+}
+
+/// What is taken away stays away when the login's own entity was merged into another, or its alias went with the other entity that had it.
+#[tokio::test]
+async fn an_alias_that_goes_leads_to_nothing_that_is_known() {
+    let house = House::open().await;
+    let (_, own) = house.login(json!({ "name": "eve" })).await;
+    let into = house.entity(json!({ "policies": "reads" })).await;
+    house.put("identity/entity/merge", json!({ "from_entity_ids": [own], "to_entity_id": into })).await.ok();
+    assert_eq!(house.reads(&house.login(json!({ "name": "eve" })).await.0, "kv/open").await, 200);
+    let alias = house.alias("eve", "").await;
+    house.delete(&format!("identity/entity-alias/id/{alias}")).await.ok();
+    assert_eq!(house.reads(&house.login(json!({ "name": "eve" })).await.0, "kv/open").await, 403);
+    // A member of a group need not be stored.
+    let (_, own) = house.login(json!({ "name": "kim" })).await;
+    house.group(json!({ "member_entity_ids": [own], "policies": "reads" })).await;
+    let entity = house.entity(json!({})).await;
+    house.alias("kim", &entity).await;
+    assert_eq!(house.reads(&house.login(json!({ "name": "kim" })).await.0, "kv/open").await, 403);
+    house.delete(&format!("identity/entity/id/{entity}")).await.ok();
+    assert_eq!(house.reads(&house.login(json!({ "name": "kim" })).await.0, "kv/open").await, 403);
+    // However often, one name leaves one row.
+    let mut left = Vec::new();
+    for _ in 0..3 {
+        let alias = house.alias("kim", &into).await;
+        house.delete(&format!("identity/entity-alias/id/{alias}")).await.ok();
+        left.push(house.rows(Space::Config).await.len());
+    }
+    assert_eq!(left, [left[0]; 3]);
+}
+
 #[tokio::test]
 async fn merged_entities_go_on_as_one() {
     let house = House::open().await;
@@ -565,6 +672,35 @@ async fn names_are_unique_and_several_entities_go_at_once() {
     assert_eq!(listed["data"]["keys"], json!(["two", "uno"]));
     house.put("identity/entity/batch-delete", json!({ "entity_ids": [one, two, "unknown"] })).await.ok();
     assert_eq!(house.list("identity/entity/name").await.status, 404);
+}
+
+/// Story: each of the entities was deleted by a change of its own, so that everything that holds for one configuration was made anew as often.
+#[tokio::test]
+async fn entities_that_are_deleted_together_are_one_change() {
+    let setup = Setup::default();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock())));
+    let house = House::of(setup.over(Arc::clone(&evil) as Arc<dyn Backend>)).await;
+    let (mut ids, mut tokens) = (Vec::new(), Vec::new());
+    for number in 0..30 {
+        let (token, own) = house.login(json!({ "name": format!("m-{number}") })).await;
+        tokens.push(token);
+        ids.push(own);
+    }
+    let stays = house.entity(json!({})).await;
+    let members: Vec<&String> = ids.iter().chain([&stays]).collect();
+    let group = house.group(json!({ "member_entity_ids": members })).await;
+    house.put(&format!("identity/entity/id/{}", ids[0]), json!({ "policies": "reads" })).await.ok();
+    let asked: Vec<&String> = ids.iter().chain([&ids[0]]).collect();
+    let before = evil.calls().writes;
+    house.put("identity/entity/batch-delete", json!({ "entity_ids": asked })).await.ok();
+    assert_eq!(evil.calls().writes, before + 1);
+    let left = house.get(&format!("identity/group/id/{group}")).await.ok();
+    assert_eq!(left["data"]["member_entity_ids"], json!([stays]));
+    for token in &tokens {
+        assert_eq!(house.status_of(token).await, 403);
+    }
+    house.put("identity/entity/batch-delete", json!({ "entity_ids": ["unknown"] })).await.ok();
+    assert_eq!(evil.calls().writes, before + 1, "nothing to delete is no change");
 }
 
 #[tokio::test]

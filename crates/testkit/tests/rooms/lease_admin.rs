@@ -138,6 +138,44 @@ async fn every_form_of_the_lease_paths_is_served() {
     assert!(tidied.status == 202 && tidied.text("/warnings/0").starts_with("Tidy operation successfully started."), "{tidied:?}");
 }
 
+/// Story: the path in a token's lease id was proved by nothing. Whoever might revoke below `foo/` alone revoked the lease of a login by putting
+/// `foo/` before the end of its id; so grants and denies by path did not hold. Now the path must be the token's own, as with all other leases.
+#[tokio::test]
+async fn the_path_in_a_lease_id_is_that_of_the_lease() {
+    let (server, _) = lender().await;
+    let token = server.token(json!({ "policies": ["default"], "ttl": "1h" })).await;
+    server.put("sys/mounts/aws", json!({ "type": "aws" })).await.ok();
+    let role = json!({ "credential_type": "assumed_role", "role_arns": "arn:aws:iam::123456789012:role/ci" });
+    server.put("aws/roles/ci", role).await.ok();
+    let signed = server.get("aws/sts/ci").await.ok().lease();
+    let listed = server.list("sys/leases/lookup/auth/token/create").await.ok();
+    let end = listed["data"]["keys"][0].as_str().unwrap();
+    let stored = lend(&server).await;
+    let ids = [format!("auth/token/create/{end}"), signed, stored];
+    let status = async |id: &str| server.put("sys/leases/lookup", json!({ "lease_id": id })).await.status;
+    server.policy("few", r#"path "sys/leases/revoke/foo/*" { capabilities = ["update"] }"#).await;
+    let few = server.token(json!({ "policies": ["few"] })).await;
+    for id in &ids {
+        let (path, end) = id.rsplit_once('/').unwrap();
+        for other in [format!("foo/{end}"), format!("/{id}"), format!("foo/{id}"), format!("{}/{end}", path.to_uppercase())] {
+            assert_eq!((status(&other).await, status(id).await), (400, 200), "{other}");
+            let renewed = server.put("sys/leases/renew", json!({ "lease_id": other })).await;
+            assert_eq!(renewed.refused(400), "lease not found", "{other}");
+            server.put("sys/leases/revoke", json!({ "lease_id": other })).await.ok();
+            server.put("sys/leases/revoke", json!({ "lease_id": other, "sync": false })).await.ok();
+        }
+        server.put(&format!("sys/leases/revoke/{id}"), Value::Null).token(&few).await.refused(403);
+        server.put(&format!("sys/leases/revoke/foo/{end}"), Value::Null).token(&few).await.ok();
+        assert_eq!(status(id).await, 200, "{id}");
+    }
+    assert_eq!(server.status_of(&token).await, 200);
+    for id in &ids {
+        server.put(&format!("sys/leases/revoke/{id}"), Value::Null).await.ok();
+        assert_eq!(status(id).await, 400, "{id}");
+    }
+    assert_eq!(server.status_of(&token).await, 403);
+}
+
 /// Story: a run of tidying waited out the requests of used-up tokens, then went on in a server that had been sealed meanwhile, with its keys.
 #[tokio::test]
 async fn tidying_ends_with_the_seal() {

@@ -1,7 +1,8 @@
 //! Lists: whole or in parts, and never cut short in silence.
 
+use daypass_core::Limits;
 use daypass_sdk::{Error, Page, whole};
-use daypass_testkit::TestServer;
+use daypass_testkit::{Setup, TestServer};
 use serde_json::{Value, json};
 
 async fn keys(server: &TestServer, path: &str) -> Value {
@@ -67,6 +68,39 @@ fn a_list_that_is_too_long_for_one_answer_says_how_to_get_at_it() {
     let Error { message, .. } = whole(names.clone(), 3).unwrap_err();
     assert_eq!(message, "the list has more than 3 names: ask for parts of it with the query parameters limit=N and after=NAME");
     assert_eq!(Page { after: Some("1".to_owned()), limit: None }.of(names), ["2", "3"]);
+}
+
+/// Story: lists of entities, groups and their aliases ended at the limit of names as if there were no more.
+#[tokio::test]
+async fn lists_of_the_identity_store_are_whole_or_refused_and_come_in_parts() {
+    let server = Setup::default().limits(Limits { list_names: 3, ..Limits::default() }).start().await;
+    server.put("sys/auth/approle", json!({ "type": "approle" })).await.ok();
+    let accessor = server.get("sys/auth/approle").await.ok().text("/data/accessor");
+    // Their ids are not in the order of their names.
+    for name in ["d", "b", "a", "c"] {
+        for kind in ["entity", "group"] {
+            let fields = if kind == "group" { json!({ "name": name, "type": "external" }) } else { json!({ "name": name }) };
+            let id = server.put(&format!("identity/{kind}"), fields).await.ok().text("/data/id");
+            let alias = json!({ "name": name, "mount_accessor": accessor, "canonical_id": id });
+            server.put(&format!("identity/{kind}-alias"), alias).await.ok();
+        }
+    }
+    let lists = ["entity/id", "entity/name", "entity-alias/id", "group/id", "group/name", "group-alias/id"];
+    for list in lists.map(|list| format!("identity/{list}")) {
+        assert!(server.list(&list).await.refused(400).contains("more than 3 names"), "{list}");
+        let first = keys(&server, &format!("{list}?list=true&limit=3")).await;
+        let rest = keys(&server, &format!("{list}?list=true&after={}", first[2].as_str().unwrap())).await;
+        let all: Vec<String> = serde_json::from_value::<Vec<String>>(first).unwrap();
+        let last: Vec<String> = serde_json::from_value(rest).unwrap();
+        assert!(all.is_sorted() && all.len() == 3 && last.len() == 1 && last > all[2..].to_vec(), "{list}: {all:?} {last:?}");
+        assert_eq!(server.list(&format!("{list}?after={}", last[0])).await.status, 404, "{list}");
+    }
+    assert_eq!(server.get("sys/internal/counters/entities").await.ok().number("/data/counters/entities/total"), 4);
+    let one = keys(&server, "identity/entity/name?list=true&limit=1").await[0].as_str().unwrap().to_owned();
+    server.delete(&format!("identity/entity/name/{one}")).await.ok();
+    for list in ["id", "name"] {
+        assert_eq!(keys(&server, &format!("identity/entity/{list}?list=true")).await.as_array().map(Vec::len), Some(3));
+    }
 }
 
 /// More names than any page of the store: whole, in order, and in parts. The same was seen with a hundred thousand.

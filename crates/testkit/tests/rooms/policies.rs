@@ -189,6 +189,21 @@ async fn others_are_explained_only_to_who_may_ask() {
     assert_eq!(ask(json!({ "token": "made-up", "path": "kv/a" })).await.refused(400).trim(), "1 error occurred:\n\t* invalid token");
 }
 
+/// Story: `explain-self` looked the token up itself, and so answered one that is bound to other networks than the caller's.
+#[tokio::test]
+async fn the_own_rights_are_explained_only_where_the_token_may_be_used() {
+    let (server, _) = with_policy(r#"path "kv/*" { capabilities = ["read"] }"#).await;
+    server.put("auth/token/roles/bound", json!({ "token_bound_cidrs": "127.0.0.0/8", "allowed_policies": "p" })).await.ok();
+    for kind in ["service", "batch"] {
+        let made = server.put("auth/token/create/bound", json!({ "type": kind, "policies": ["p"], "ttl": "1h" })).await.ok();
+        let ask = || server.put("sys/policies/explain-self", json!({ "path": "kv/a" })).token(&made.token());
+        assert_eq!(ask().await.ok()["data"]["allowed"], true, "{kind}");
+        for elsewhere in ["192.0.2.7", "a unix socket"] {
+            ask().from(elsewhere).await.refused(403);
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_explanation_of_the_own_rights_tells_no_more_than_trying_would() {
     let (server, token) = with_policy(r#"path "other/*" { capabilities = ["read"] }"#).await;

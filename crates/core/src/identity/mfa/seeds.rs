@@ -143,7 +143,7 @@ impl Identities {
     }
 
     /// The seeds of an entity.
-    async fn seeds_of(&self, entity_id: &str) -> Result<Vec<SeedRow>> {
+    pub(in crate::identity) async fn seeds_of(&self, entity_id: &str) -> Result<Vec<SeedRow>> {
         self.scan_all(&seeds_prefix(entity_id), SEEDS_MAX).await
     }
 

@@ -1,6 +1,5 @@
 //! `identity/entity`: entities, by id and by name, several at a time, and merged.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daypass_base::lenient::{CommaList, KvPairs};
@@ -9,8 +8,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::listing::Listing;
 use super::{ById, ByName, IdentityRoom, Nothing, lookup, show};
 use crate::identity::entities::EntityWish;
+use crate::identity::rows::EntityRow;
 
 pub(super) fn endpoints() -> Vec<Endpoint<IdentityRoom>> {
     vec![
@@ -157,22 +158,27 @@ async fn merge(room: Arc<IdentityRoom>, _cx: Cx, params: Merged) -> Result<()> {
     unsealed.identities.merge(&params.from_entity_ids.0, &params.to_entity_id, &params.conflicting_alias_ids_to_keep.0).await
 }
 
-async fn list_ids(room: Arc<IdentityRoom>, _cx: Cx, _params: Nothing) -> Result<Reply> {
-    let (inner, unsealed) = room.way.open()?;
-    let all = unsealed.identities.all_entities(inner.settings.limits.list_names).await?;
-    let table = unsealed.table.load();
-    let mut info = BTreeMap::new();
-    for row in all {
-        let aliases: Vec<Value> = row.aliases.iter().map(|alias| show::alias_in_list(alias, &row.id, &table)).collect();
-        info.insert(row.id, json!({ "name": row.name, "aliases": aliases }));
-    }
-    Ok(Reply::data(show::keys_with_info(info)))
+async fn list_ids(room: Arc<IdentityRoom>, cx: Cx, _params: Nothing) -> Result<Reply> {
+    let (_, unsealed) = room.way.open()?;
+    let table = unsealed.table.load_full();
+    let mut listing = Listing::of(&room, &cx)?;
+    let after = listing.after();
+    let show = |row: EntityRow| {
+        let alias = |alias| show::alias_in_list(alias, &row.id, &table);
+        listing.add(&row.id, || json!({ "name": row.name, "aliases": row.aliases.iter().map(alias).collect::<Vec<Value>>() }));
+        !listing.is_full()
+    };
+    unsealed.identities.each_entity(after.as_deref(), show).await?;
+    listing.with_info()
 }
 
-async fn list_names(room: Arc<IdentityRoom>, _cx: Cx, _params: Nothing) -> Result<Keys> {
-    let (inner, unsealed) = room.way.open()?;
-    let all = unsealed.identities.all_entities(inner.settings.limits.list_names).await?;
-    let mut names: Vec<String> = all.into_iter().map(|row| row.name).collect();
-    names.sort_unstable();
-    Ok(Keys(names))
+async fn list_names(room: Arc<IdentityRoom>, cx: Cx, _params: Nothing) -> Result<Keys> {
+    let (_, unsealed) = room.way.open()?;
+    let mut listing = Listing::of(&room, &cx)?;
+    let show = |row: EntityRow| {
+        listing.add(&row.name, || ());
+        true
+    };
+    unsealed.identities.each_entity(None, show).await?;
+    listing.keys()
 }

@@ -1,6 +1,5 @@
 //! `identity/entity-alias`: which login is which entity.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daypass_base::lenient::KvPairs;
@@ -9,8 +8,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::listing::Listing;
 use super::{ById, IdentityRoom, Nothing, check_mount, show};
 use crate::identity::aliases::AliasWish;
+use crate::identity::rows::EntityRow;
 
 pub(super) fn endpoints() -> Vec<Endpoint<IdentityRoom>> {
     vec![
@@ -26,7 +27,8 @@ pub(super) fn endpoints() -> Vec<Endpoint<IdentityRoom>> {
 }
 
 const HELP: &str = "Logins at the mount under the name are the entity's from then on; tokens of earlier logins stay what they were. An \
-                    entity has at most one alias of each mount. Without canonical_id the entity is the one that the login has anyway.";
+                    entity has at most one alias of each mount. Without canonical_id the entity is the one that the login has anyway. \
+                    Once an alias is deleted or has another name, logins under the old one have an entity of which nothing is known.";
 
 /// An alias to write.
 #[derive(Deserialize, JsonSchema)]
@@ -92,13 +94,16 @@ async fn delete(room: Arc<IdentityRoom>, _cx: Cx, params: ById) -> Result<()> {
     unsealed.identities.delete_alias(&params.id).await
 }
 
-async fn list(room: Arc<IdentityRoom>, _cx: Cx, _params: Nothing) -> Result<Reply> {
-    let (inner, unsealed) = room.way.open()?;
-    let all = unsealed.identities.all_entities(inner.settings.limits.list_names).await?;
-    let table = unsealed.table.load();
-    let mut info = BTreeMap::new();
-    for (alias, row) in all.iter().flat_map(|row| row.aliases.iter().map(move |alias| (alias, row))) {
-        info.insert(alias.id.clone(), show::alias_in_list(alias, &row.id, &table));
-    }
-    Ok(Reply::data(show::keys_with_info(info)))
+async fn list(room: Arc<IdentityRoom>, cx: Cx, _params: Nothing) -> Result<Reply> {
+    let (_, unsealed) = room.way.open()?;
+    let table = unsealed.table.load_full();
+    let mut listing = Listing::of(&room, &cx)?;
+    let show = |row: EntityRow| {
+        for alias in &row.aliases {
+            listing.add(&alias.id, || show::alias_in_list(alias, &row.id, &table));
+        }
+        true
+    };
+    unsealed.identities.each_entity(None, show).await?;
+    listing.with_info()
 }

@@ -9,9 +9,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::listing::Listing;
 use super::{ById, ByName, IdentityRoom, Nothing, show};
 use crate::identity::groups::GroupWish;
-use crate::identity::rows::Member;
+use crate::identity::rows::{GroupRow, Member};
 use crate::node::Unsealed;
 
 pub(super) fn endpoints() -> Vec<Endpoint<IdentityRoom>> {
@@ -127,21 +128,31 @@ async fn delete_by_name(room: Arc<IdentityRoom>, _cx: Cx, params: ByName) -> Res
     unsealed.identities.delete_group(&id).await
 }
 
-async fn list_ids(room: Arc<IdentityRoom>, _cx: Cx, _params: Nothing) -> Result<Reply> {
-    let (inner, unsealed) = room.way.open()?;
+async fn list_ids(room: Arc<IdentityRoom>, cx: Cx, _params: Nothing) -> Result<Reply> {
+    let (_, unsealed) = room.way.open()?;
+    let mut listing = Listing::of(&room, &cx)?;
+    let after = listing.after();
+    let show = |row: GroupRow| {
+        listing.add(&row.id, || row.name.clone());
+        !listing.is_full()
+    };
+    unsealed.identities.each_group(after.as_deref(), show).await?;
     let mut info = BTreeMap::new();
-    for row in unsealed.identities.all_groups(inner.settings.limits.list_names).await? {
-        let members = unsealed.identities.members(&row.id).await?.entities.len();
-        let parents = unsealed.identities.groups_of(Member::Group(&row.id)).await?.len();
-        info.insert(row.id, json!({ "name": row.name, "num_member_entities": members, "num_parent_groups": parents }));
+    for (id, name) in listing.whole()? {
+        let members = unsealed.identities.members(&id).await?.entities.len();
+        let parents = unsealed.identities.groups_of(Member::Group(&id)).await?.len();
+        info.insert(id, json!({ "name": name, "num_member_entities": members, "num_parent_groups": parents }));
     }
     Ok(Reply::data(show::keys_with_info(info)))
 }
 
-async fn list_names(room: Arc<IdentityRoom>, _cx: Cx, _params: Nothing) -> Result<Keys> {
-    let (inner, unsealed) = room.way.open()?;
-    let all = unsealed.identities.all_groups(inner.settings.limits.list_names).await?;
-    let mut names: Vec<String> = all.into_iter().map(|row| row.name).collect();
-    names.sort_unstable();
-    Ok(Keys(names))
+async fn list_names(room: Arc<IdentityRoom>, cx: Cx, _params: Nothing) -> Result<Keys> {
+    let (_, unsealed) = room.way.open()?;
+    let mut listing = Listing::of(&room, &cx)?;
+    let show = |row: GroupRow| {
+        listing.add(&row.name, || ());
+        true
+    };
+    unsealed.identities.each_group(None, show).await?;
+    listing.keys()
 }

@@ -1,6 +1,5 @@
 //! `identity/group-alias`: which group of an auth method's is which external group.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result};
@@ -8,8 +7,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::listing::Listing;
 use super::{ById, IdentityRoom, Nothing, check_mount, show};
 use crate::identity::group_aliases::GroupAliasWish;
+use crate::identity::rows::GroupRow;
 
 pub(super) fn endpoints() -> Vec<Endpoint<IdentityRoom>> {
     vec![
@@ -86,14 +87,16 @@ async fn delete(room: Arc<IdentityRoom>, _cx: Cx, params: ById) -> Result<()> {
     unsealed.identities.delete_group_alias(&params.id).await
 }
 
-async fn list(room: Arc<IdentityRoom>, _cx: Cx, _params: Nothing) -> Result<Reply> {
-    let (inner, unsealed) = room.way.open()?;
-    let table = unsealed.table.load();
-    let mut info = BTreeMap::new();
-    for row in unsealed.identities.all_groups(inner.settings.limits.list_names).await? {
+async fn list(room: Arc<IdentityRoom>, cx: Cx, _params: Nothing) -> Result<Reply> {
+    let (_, unsealed) = room.way.open()?;
+    let table = unsealed.table.load_full();
+    let mut listing = Listing::of(&room, &cx)?;
+    let show = |row: GroupRow| {
         if let Some(alias) = &row.alias {
-            info.insert(alias.id.clone(), show::alias_in_list(alias, &row.id, &table));
+            listing.add(&alias.id, || show::alias_in_list(alias, &row.id, &table));
         }
-    }
-    Ok(Reply::data(show::keys_with_info(info)))
+        true
+    };
+    unsealed.identities.each_group(None, show).await?;
+    listing.with_info()
 }

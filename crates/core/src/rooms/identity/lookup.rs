@@ -146,8 +146,7 @@ async fn own_alias(unsealed: &Unsealed, cx: &Cx) -> Result<Option<AliasRow>> {
         (None, None) => None,
     };
     let Some(alias) = known.and_then(|known| known.row.inherited_alias()) else { return Ok(None) };
-    let barrier = unsealed.identities.barrier();
-    let is_own = derived::entity_id(barrier, &alias.mount_accessor, &alias.name) == cx.request.caller.entity_id;
+    let is_own = unsealed.identities.entity_of_alias(&alias.mount_accessor, &alias.name).await?.0 == cx.request.caller.entity_id;
     Ok(is_own.then(|| unstored_alias(unsealed, &alias.mount_accessor, &alias.name)))
 }
 

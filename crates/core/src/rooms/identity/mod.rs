@@ -4,6 +4,7 @@ mod entity;
 mod entity_alias;
 mod group;
 mod group_alias;
+mod listing;
 mod lookup;
 mod mfa;
 mod oidc;

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Sys;
+use super::internal::presented_token;
 use crate::logins::normal_policies;
 use crate::node::Unsealed;
 use crate::stages::identify::invalid_token;
@@ -103,12 +104,11 @@ async fn of_others(sys: Arc<Sys>, cx: Cx, params: OfOthers) -> Result<Reply> {
     explain(&unsealed, &subject, asked).await
 }
 
-/// Errors: `Denied` without a valid token.
+/// Errors: `Denied` without a valid token, and from outside its bound networks.
 async fn of_caller(sys: Arc<Sys>, cx: Cx, params: OfCaller) -> Result<Reply> {
     let (_, unsealed) = sys.way.open()?;
-    let token = cx.request.presented.as_ref().ok_or_else(invalid_token)?;
-    let (known, _) = unsealed.tokens.find(token).await?;
-    explain(&unsealed, &known.ok_or_else(invalid_token)?.row, params).await
+    let known = presented_token(&unsealed, &cx).await?.ok_or_else(invalid_token)?;
+    explain(&unsealed, &known.row, params).await
 }
 
 async fn explain(unsealed: &Unsealed, subject: &TokenRow, asked: OfCaller) -> Result<Reply> {

@@ -16,6 +16,7 @@ use crate::mounts::{Class, Live};
 use crate::node::Unsealed;
 use crate::rooms::SYSTEM;
 use crate::stages::identify::{denied, invalid_token};
+use crate::tokens::Known;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
     vec![
@@ -145,8 +146,8 @@ async fn gone(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<()> {
 
 /// Stored entities: those of logins that nobody said anything about are stored nowhere.
 async fn entities(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
-    let (inner, unsealed) = sys.way.open()?;
-    let total = unsealed.identities.count_entities(inner.settings.limits.list_names).await?;
+    let (_, unsealed) = sys.way.open()?;
+    let total = unsealed.identities.count_entities().await?;
     Ok(Reply::json(json!({ "counters": { "entities": { "total": total } } })))
 }
 
@@ -201,19 +202,26 @@ async fn set_counting(_sys: Arc<Sys>, _cx: Cx, counting: Counting) -> Result<()>
 
 /// The rights of the presented token; `None` when none was presented. Errors: `Denied` for a token that is no good.
 async fn acl(unsealed: &Unsealed, cx: &Cx) -> Result<Option<Arc<Acl>>> {
+    let config_version = unsealed.table.load().config_version;
+    let Some(known) = presented_token(unsealed, cx).await? else { return Ok(None) };
+    Ok(Some(unsealed.authority(&known.row, config_version).await?.acl))
+}
+
+/// The token that was presented to a public endpoint; `None` when none was. It is not spent: a public endpoint would answer without it, too, or
+/// tells of nothing but the token. Errors: `Denied` for one that is no good, also from outside its bound networks.
+pub(super) async fn presented_token(unsealed: &Unsealed, cx: &Cx) -> Result<Option<Known>> {
     let Some(token) = &cx.request.presented else { return Ok(None) };
     let caller = &cx.request.caller;
+    // Whoever asks was identified, or not, before the request came here: that is what says where a token may be used from.
     if caller.token_type.is_empty() {
         return Err(invalid_token());
     }
     // Its last use may be running: it is read by id then.
-    let config_version = unsealed.table.load().config_version;
     let known = match caller.token {
         Some(id) => unsealed.tokens.by_id(id).await?,
         None => unsealed.tokens.find(token).await?.0,
     };
-    let known = known.ok_or_else(invalid_token)?;
-    Ok(Some(unsealed.authority(&known.row, config_version).await?.acl))
+    Ok(Some(known.ok_or_else(invalid_token)?))
 }
 
 fn is_listed_to_all(live: &Live) -> bool {

@@ -12,9 +12,9 @@ use serde_json::json;
 use super::Sys;
 use crate::leases::{LeaseRow, signed};
 use crate::node::{Inner, Unsealed};
+use crate::revoke;
 use crate::stages::intent::context;
 use crate::ttl::{self, Wish};
-use crate::{revoke, tokens};
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
     vec![
@@ -128,8 +128,7 @@ async fn lookup(sys: Arc<Sys>, cx: Cx, params: LeaseParams) -> Result<Reply> {
         }
         return Ok(shown(&id, signed.issued, None, Some(signed.expires()), false, now));
     }
-    if let Some(token) = tokens::id_of_lease(&id, &unsealed.rows) {
-        let known = unsealed.tokens.by_id(token).await?.ok_or_else(invalid)?;
+    if let Some(known) = unsealed.tokens.by_lease(&id).await? {
         let row = &known.row;
         return Ok(shown(&id, row.created, row.last_renewal, row.expires, row.renewable, now));
     }
@@ -176,7 +175,7 @@ async fn renew(sys: Arc<Sys>, cx: Cx, params: LeaseParams) -> Result<Reply> {
         let lives = signed_lives(&unsealed, &signed, now).await?;
         return Err(Error::bad_request(if lives { "lease is not renewable" } else { "lease not found" }));
     }
-    if tokens::id_of_lease(&id, &unsealed.rows).is_some() {
+    if unsealed.tokens.stored_by_lease(&id).await?.is_some() {
         return Err(Error::bad_request("tokens cannot be renewed through this endpoint"));
     }
     let mut held = unsealed.leases.find(&id).await?.ok_or_else(|| Error::bad_request("lease not found"))?;

@@ -120,8 +120,9 @@ async fn take_alias(unsealed: &Unsealed, cx: &Cx, row: &mut TokenRow, name: Stri
     let accessor = cx.mount.accessor.clone();
     let (entity_id, config_version) = unsealed.identities.entity_of_alias(&accessor, &name).await?;
     row.entity_id = entity_id;
+    row.entity_since = None;
     row.alias = Some(AliasRef { name, mount_accessor: accessor, metadata: Some(BTreeMap::new()), groups: Vec::new() });
-    if unsealed.identities.standing(row, config_version).await?.refuses(row.created) {
+    if unsealed.identities.standing(row, config_version).await?.refuses(row.entity_since()) {
         return Err(Error::new(Kind::Denied, "entity from given entity alias is disabled"));
     }
     Ok(())
@@ -166,8 +167,7 @@ fn decide(cx: &Cx, params: CreateParams, lineage: Lineage, role: Option<(String,
     row.meta = params.meta.map(|meta| meta.0).filter(|meta: &BTreeMap<String, String>| !meta.is_empty());
     row.parent = (!orphan).then_some(parent.id.0);
     if !orphan {
-        row.entity_id.clone_from(&parent.row.entity_id);
-        row.alias = parent.row.inherited_alias();
+        row.inherit_owner(&parent.row);
         row.bound_cidrs.clone_from(&parent.row.bound_cidrs);
     }
     row.num_uses = params.num_uses;
