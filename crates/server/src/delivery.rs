@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daypass_base::{Clock, Receipt};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{getpeername, getsockname, sockopt};
 use tokio::sync::watch;
 
@@ -88,8 +89,8 @@ impl Deliveries {
                 let _told = hearing.wait_for(|heard| *heard >= Heard::Bytes).await;
             }
         };
-        // Looking takes the error away. A client of this machine that was gone has brought it already.
-        let is_well = || matches!(sockopt::socket_error(&socket), Ok(Ok(())));
+        // A client of this machine that was gone has brought the error already.
+        let is_well = || is_well(&socket);
         let mut arrived = is_well();
         if arrived {
             tokio::select! {
@@ -104,6 +105,18 @@ impl Deliveries {
         }
         self.watched.send_modify(|watched| *watched = watched.saturating_sub(1));
     }
+}
+
+/// Whether the connection has not failed.
+fn is_well(socket: &OwnedFd) -> bool {
+    // Looking takes the error away, as reading and writing do. But a TCP connection that was reset or given up is closed in both directions, and
+    // that stays; nobody closes this end meanwhile. A unix socket is so whenever the client has closed it.
+    let is_tcp = getsockname(socket).is_ok_and(|here| SocketAddr::try_from(here).is_ok());
+    let closed = PollFlags::HUP | PollFlags::ERR;
+    let mut asked = [PollFd::new(socket, PollFlags::empty())];
+    let polled = poll(&mut asked, Some(&Timespec::default())).is_ok();
+    let stands = polled && !asked.iter().any(|one| is_tcp && one.revents().intersects(closed));
+    stands && matches!(sockopt::socket_error(socket), Ok(Ok(())))
 }
 
 /// Whether the client is on this machine: what happens to bytes for it is decided before the write returns, or soon after.

@@ -18,7 +18,7 @@ use crate::pace::Pace;
 
 /// Anything that HTTP can be spoken over.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync {
-    /// Ready when the socket has bytes or has ended. Only right after a read that had to wait: TLS may hold bytes that the socket has not.
+    /// Ready when the socket has bytes, has ended or has failed. Only right after a read that had to wait: TLS may hold bytes that the socket has not.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Whether the other end has closed, or its sending half: whoever only listens to a stream and hangs up is told from who listens on.
     fn is_closed(&self) -> bool;
@@ -30,8 +30,8 @@ impl Transport for TcpStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_read_ready(cx))?;
-            if !is_mistaken(self.try_io(Interest::READABLE, || peek(self))) {
-                return Poll::Ready(Ok(()));
+            if let Some(found) = found(self.try_io(Interest::READABLE, || peek(self))) {
+                return Poll::Ready(found);
             }
         }
     }
@@ -49,8 +49,8 @@ impl Transport for UnixStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_read_ready(cx))?;
-            if !is_mistaken(self.try_io(Interest::READABLE, || peek(self))) {
-                return Poll::Ready(Ok(()));
+            if let Some(found) = found(self.try_io(Interest::READABLE, || peek(self))) {
+                return Poll::Ready(found);
             }
         }
     }
@@ -76,9 +76,10 @@ fn hung_up(socket: &impl AsFd) -> bool {
     poll(&mut asked, Some(&Timespec::default())).is_ok() && asked.iter().any(|one| !one.revents().is_empty())
 }
 
-/// Any other error is for the reader to find.
-fn is_mistaken(peeked: io::Result<()>) -> bool {
-    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+/// What a peek came upon; `None`: nothing is there yet. Any other error is passed on: looking has taken it from the socket, where a reader would
+/// find an end like any other.
+fn found(peeked: io::Result<()>) -> Option<io::Result<()>> {
+    if peeked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) { None } else { Some(peeked) }
 }
 
 impl<T: Transport> Transport for TlsStream<T> {
@@ -147,7 +148,10 @@ impl Wire {
 
     /// Resolves when there is something to read, which is now if something was put back: a connection is never parked with that.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        if self.ahead.is_empty() { std::future::poll_fn(|cx| self.transport.poll_readable(cx)).await } else { Ok(()) }
+        if !self.ahead.is_empty() {
+            return Ok(());
+        }
+        std::future::poll_fn(|cx| self.transport.poll_readable(cx)).await.inspect_err(|error| self.broke(error))
     }
 }
 

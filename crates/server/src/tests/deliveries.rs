@@ -7,13 +7,18 @@ use super::*;
 /// Asks for `/receipt`, whose handler waits for the test, and gives back who waits to hear of its answer.
 async fn asked(test: &Test, request: &str) -> (TcpStream, Delivery) {
     let mut stream = test.connect().await;
-    let before = test.service.deliveries.lock().len();
     stream.write_all(request.as_bytes()).await.unwrap();
-    while test.service.deliveries.lock().len() <= before {
+    (stream, started(test).await)
+}
+
+/// Waits until the handler of `/receipt` runs. Each call gives a delivery that no call before gave.
+async fn started(test: &Test) -> Delivery {
+    loop {
+        if let Some(delivery) = test.service.deliveries.lock().pop() {
+            return delivery;
+        }
         tokio::task::yield_now().await;
     }
-    let delivery = test.service.deliveries.lock().last().unwrap().clone();
-    (stream, delivery)
 }
 
 #[tokio::test]
@@ -54,9 +59,7 @@ async fn an_answer_over_tls_is_delivered_to_a_client_that_closes_at_once() {
     let test = tls::start_tls(&Reloader::load(tls::files(folder.path())).unwrap()).await;
     let mut stream = tls::Client::of(&issuer).connect(&test).await.unwrap();
     stream.write_all(get("/receipt").as_bytes()).await.unwrap();
-    test.started(1).await;
-    settle().await;
-    let delivery = test.service.deliveries.lock().last().unwrap().clone();
+    let delivery = started(&test).await;
     test.service.gate.notify_one();
     assert!(read_answer(&mut stream).await.ends_with("keys"));
     drop(stream);
@@ -89,4 +92,51 @@ async fn an_answer_for_a_client_that_has_hung_up_is_lost_though_its_socket_takes
     drop(stream);
     assert_eq!(test.advance_until(delivery.known()).await.0, Fate::Lost);
     assert_eq!(test.server.shutdown(Duration::from_secs(30)).await, 0);
+}
+
+/// Long enough for an idle connection to be parked, and not for an answer to be given up.
+async fn until_parked(test: &Test) {
+    for _ in 0..2 {
+        settle().await;
+        test.clock.advance(Limits::default().park_after);
+    }
+    settle().await;
+}
+
+/// Story: a tenth of a second after such an answer its connection was parked. Whoever waited there for its next byte took the reset of a client that
+/// died from the socket and threw it away, so the answer counted as delivered, and nobody could open the server any more.
+#[tokio::test]
+async fn an_answer_for_a_client_that_dies_when_its_connection_is_parked_is_lost() {
+    let test = start(Limits::default()).await;
+    let (stream, delivery) = asked(&test, &get("/receipt")).await;
+    test.service.gate.notify_one();
+    stream.readable().await.unwrap();
+    until_parked(&test).await;
+    drop(stream);
+    assert_eq!(test.advance_until(delivery.known()).await.0, Fate::Lost, "TCP");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("daypass.sock");
+    let listener = Listener::unix(&path, listener::UnixAccess::default()).await.unwrap();
+    let test = serve(Bound { listener, tls: None, limits: Limits::default() }, SocketAddr::from(([0, 0, 0, 0], 0)));
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    stream.write_all(get("/receipt").as_bytes()).await.unwrap();
+    let delivery = started(&test).await;
+    test.service.gate.notify_one();
+    stream.readable().await.unwrap();
+    until_parked(&test).await;
+    drop(stream);
+    assert_eq!(test.advance_until(delivery.known()).await.0, Fate::Lost, "unix");
+
+    let issuer = tls::Issuer::new();
+    issuer.write_pair(folder.path());
+    let test = tls::start_tls(&Reloader::load(tls::files(folder.path())).unwrap()).await;
+    let mut stream = tls::Client::of(&issuer).connect(&test).await.unwrap();
+    stream.write_all(get("/receipt").as_bytes()).await.unwrap();
+    let delivery = started(&test).await;
+    test.service.gate.notify_one();
+    until_parked(&test).await;
+    // Without TLS's goodbye, and with the answer unread.
+    drop(stream);
+    assert_eq!(test.advance_until(delivery.known()).await.0, Fate::Lost, "TLS");
 }
