@@ -220,7 +220,9 @@ async fn watch_over(talk: &mut impl Talk, session: &Session, stop: &mut watch::R
     std::future::poll_fn(|cx| {
         loop {
             loop {
-                if let Poll::Ready(ended) = talk.poll_talk(cx) {
+                let talked = talk.poll_talk(cx);
+                pace.turn_over();
+                if let Poll::Ready(ended) = talked {
                     if let Err(error) = ended {
                         tracing::debug!(%error, peer = ?session.peer, "a connection ended with an error");
                     }

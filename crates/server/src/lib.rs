@@ -12,6 +12,7 @@
 pub mod accept;
 mod connection;
 mod delivery;
+mod frames;
 mod lanes;
 
 pub mod listener;

@@ -114,6 +114,15 @@ impl Pace {
         self.deliveries.get_or_init(Arc::default).hand_over(receipt);
     }
 
+    /// HTTP has had its turn, in which it wrote what it could.
+    pub(crate) fn turn_over(&self) {
+        if let Some(deliveries) = self.deliveries()
+            && !self.unflushed.load(Ordering::Relaxed)
+        {
+            deliveries.written(&self.clock);
+        }
+    }
+
     pub(crate) fn deliveries(&self) -> Option<&Arc<Deliveries>> {
         self.deliveries.get()
     }
