@@ -221,7 +221,7 @@ async fn watch_over(talk: &mut impl Talk, session: &Session, stop: &mut watch::R
         loop {
             loop {
                 let talked = talk.poll_talk(cx);
-                pace.turn_over();
+                pace.turn_over(&session.shared.running);
                 if let Poll::Ready(ended) = talked {
                     if let Err(error) = ended {
                         tracing::debug!(%error, peer = ?session.peer, "a connection ended with an error");

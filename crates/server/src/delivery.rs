@@ -21,6 +21,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{getpeername, getsockname, sockopt};
 use tokio::sync::watch;
 
+use crate::request::{Apart, Running};
+
 /// The answers of one connection that have a receipt. Most connections have none of this.
 #[derive(Default)]
 pub(crate) struct Deliveries {
@@ -79,12 +81,17 @@ impl Deliveries {
 
     /// HTTP has had its turn since it got them, and all that it had is written: their fate is found out, in a task of its own that ends within
     /// [`LOOK_AFTER`].
-    pub(crate) fn written(self: &Arc<Self>, clock: &Arc<dyn Clock>) {
+    pub(crate) fn written(self: &Arc<Self>, clock: &Arc<dyn Clock>, running: &Arc<Running>) {
         let waiting = std::mem::take(&mut *self.waiting());
         // Nothing was written, or there is no socket to look at: they are dropped, and nobody is told that an answer arrived.
         let Some(way) = waiting.way.filter(|_| !waiting.receipts.is_empty()) else { return };
         self.watched.send_modify(|watched| *watched += 1);
-        drop(tokio::spawn(Arc::clone(self).look_after(way, waiting.receipts, Arc::clone(clock))));
+        let (apart, looking) = (Apart::begin(running), Arc::clone(self).look_after(way, waiting.receipts, Arc::clone(clock)));
+        // Owned by `Server::shutdown`, which waits for `Running`: what came of an answer is not lost with the process.
+        drop(tokio::spawn(async move {
+            looking.await;
+            drop(apart);
+        }));
     }
 
     pub(crate) fn hear(&self, heard: Heard) {

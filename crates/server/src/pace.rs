@@ -11,6 +11,7 @@ use daypass_base::{Clock, Receipt};
 
 use crate::Limits;
 use crate::delivery::Deliveries;
+use crate::request::Running;
 
 /// The state of one connection.
 pub(crate) struct Pace {
@@ -115,11 +116,11 @@ impl Pace {
     }
 
     /// HTTP has had its turn, in which it wrote what it could.
-    pub(crate) fn turn_over(&self) {
+    pub(crate) fn turn_over(&self, running: &Arc<Running>) {
         if let Some(deliveries) = self.deliveries()
             && !self.unflushed.load(Ordering::Relaxed)
         {
-            deliveries.written(&self.clock);
+            deliveries.written(&self.clock, running);
         }
     }
 

@@ -246,7 +246,7 @@ impl Room<'_> {
     }
 }
 
-/// How many handlers run, those whose client has gone included.
+/// What runs on without its connection: handlers whose client has gone, and looking after answers.
 #[derive(Default)]
 pub(crate) struct Running {
     apart: AtomicUsize,
@@ -254,7 +254,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Resolves when no handler runs apart from its connection.
+    /// Resolves when nothing runs apart from its connection.
     pub(crate) async fn none_apart(&self) {
         loop {
             let ended = self.ended.notified();
@@ -311,10 +311,11 @@ impl Drop for Finish {
     }
 }
 
-struct Apart(Arc<Running>);
+/// Work that has left its connection.
+pub(crate) struct Apart(Arc<Running>);
 
 impl Apart {
-    fn begin(running: &Arc<Running>) -> Self {
+    pub(crate) fn begin(running: &Arc<Running>) -> Self {
         running.apart.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(running))
     }

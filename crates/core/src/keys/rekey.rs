@@ -318,6 +318,8 @@ impl Inner {
         let (inner, mut stop) = (Arc::clone(self), unsealed.stop.subscribe());
         let waiting = async move {
             let fate = tokio::select! {
+                // First: the listeners of a server that ends have told by then, and the old shares are not to come back with the next start.
+                biased;
                 fate = delivery.known() => fate,
                 // The next unsealing asks again.
                 _stopped = stop.wait_for(|stop| *stop) => return,
@@ -342,8 +344,6 @@ impl Inner {
     }
 }
 
-/// Whose shares count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 /// The attempt that a share is for. Errors: `BadRequest` with Vault's texts.
 fn under_way<'a>(ceremonies: &'a mut Ceremonies, nonce: &str) -> Result<&'a mut RekeyAttempt> {
     let attempt = ceremonies.rekey.as_mut().ok_or_else(|| Error::bad_request("no barrier rekey in progress"))?;
@@ -357,6 +357,8 @@ fn under_way<'a>(ceremonies: &'a mut Ceremonies, nonce: &str) -> Result<&'a mut 
     Ok(attempt)
 }
 
+/// Whose shares count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
     /// Those of the seal in force.
     InForce,

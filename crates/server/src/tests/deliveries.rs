@@ -174,6 +174,21 @@ async fn what_a_client_said_before_the_answer_does_not_say_that_it_has_it() {
     assert_eq!(test.advance_until(half_closed.known()).await.0, Fate::Lost);
 }
 
+/// Story: a server was restarted a second after a rekey. Nobody waited for what became of the answer, so the old shares were back.
+#[tokio::test]
+async fn the_end_of_the_server_waits_for_what_becomes_of_an_answer() {
+    let test = start(Limits::default()).await;
+    let (mut stays, delivery) = asked(&test, &get("/receipt")).await;
+    test.service.gate.notify_one();
+    read_answer(&mut stays).await;
+    let ending = tokio::spawn(test.server.shutdown(Duration::from_secs(30)));
+    while !ending.is_finished() {
+        settle().await;
+        test.clock.advance(Duration::from_millis(500));
+    }
+    assert_eq!((ending.await.unwrap(), delivery.fate()), (0, Fate::Delivered));
+}
+
 /// A client that writes its own frames.
 struct Http2(tokio_rustls::client::TlsStream<TcpStream>);
 
