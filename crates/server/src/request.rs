@@ -187,12 +187,14 @@ impl Session {
 
     fn render(&self, answer: ServerResponse, is_head: bool, in_flight: InFlight) -> Response<Answer> {
         let ServerResponse { status, mut headers, body, receipt } = answer;
+        // Clients of HTTP/2 take a body for a broken stream where none may be (RFC 9110, 15.3.5 and 15.4.5).
+        let has_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let body = match body {
-            Body::Full(bytes) if is_head => {
+            Body::Full(bytes) if is_head && has_body => {
                 headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(bytes.len()));
                 Answer::Full { bytes: Bytes::new(), receipted: None, _untaken: in_flight.answered() }
             }
-            Body::Stream(_) if is_head => Answer::Full { bytes: Bytes::new(), receipted: None, _untaken: in_flight.answered() },
+            _ if is_head || !has_body => Answer::Full { bytes: Bytes::new(), receipted: None, _untaken: in_flight.answered() },
             Body::Full(bytes) => {
                 let receipted = receipt.map(|receipt| Receipted { receipt, pace: Arc::clone(&self.pace), protocol: self.protocol });
                 Answer::Full { bytes, receipted, _untaken: in_flight.answered() }
