@@ -21,7 +21,7 @@ use daypass_engines::registry::{self, Outside};
 use daypass_idp::LiveIdp;
 use daypass_otlp::Exporter;
 use daypass_sandbox::Running;
-use daypass_server::{Lanes, Server};
+use daypass_server::{Bound, Lanes, Server};
 use daypass_storage::Backend;
 use daypass_storage::memory::MemoryBackend;
 use daypass_storage::sqlite::{SqliteBackend, SqliteOptions};
@@ -82,11 +82,12 @@ async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>, lane
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let sandbox = dev::start_sandbox(args, &clock, &entropy).await?;
     let backend = open_store(args, &config)?;
-    let bound = listen::bind(args, &config).await?;
+    let mut bound = listen::bind(args, &config).await?;
+    let room = process::room_for_connections(bound.listeners.len(), Limits::default().connections);
+    bound.listeners.iter_mut().for_each(|(listener, _)| listener.limits.connections = room);
     let reloaders = bound.reloaders;
-    let scheme = if reloaders.is_empty() { "http" } else { "https" };
-    let listening = bound.addresses.first().map_or("127.0.0.1:8200", String::as_str);
-    let api_addr = config.api_addr.clone().unwrap_or_else(|| format!("{scheme}://{listening}"));
+    let api_addr = config.api_addr.clone().unwrap_or_else(|| api_addr(bound.listeners.iter().map(|(listener, _)| listener)));
+    let places = bound.listeners.iter().map(|(listener, _)| (scheme(listener), listener.listener.address())).collect::<Vec<_>>();
     let (traced, exporter) = config.telemetry.traces.as_ref().map(|wanted| traces::start(wanted, &clock, &entropy)).transpose()?.unzip();
     let settings = Settings { traces: traced, ..settings(args, &config, &api_addr, backend.kind(), log) };
     let aws = Arc::new(LiveAws::new(Arc::clone(&clock), aws_settings(sandbox.as_ref(), dev::session_min(args)?)));
@@ -102,7 +103,7 @@ async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>, lane
     };
     let servers = bound.listeners.into_iter().map(start).collect();
     let _pid_file = config.pid_file.as_deref().map(process::PidFile::write).transpose()?;
-    announce(&bound.addresses, scheme, backend.kind(), &config);
+    announce(&places, backend.kind(), &config);
     if let Some(dev) = dev {
         dev::announce(&dev, &api_addr, sandbox.as_ref());
     }
@@ -281,7 +282,17 @@ fn aws_settings(sandbox: Option<&Running>, session_min: Option<Seconds>) -> AwsS
     AwsSettings { endpoint: value("AWS_ENDPOINT_URL"), container, region: value("AWS_REGION"), session_min }
 }
 
-fn announce(addresses: &[String], scheme: &str, storage: &str, config: &Config) {
+/// Where clients reach this server if nobody says so: the first TCP listener, as it speaks.
+fn api_addr<'a>(mut listeners: impl Iterator<Item = &'a Bound>) -> String {
+    let place = listeners.find_map(|one| one.listener.tcp_address().map(|address| format!("{}://{address}", scheme(one))));
+    place.unwrap_or_else(|| "http://127.0.0.1:8200".to_owned())
+}
+
+fn scheme(listener: &Bound) -> &'static str {
+    if listener.tls.is_some() { "https" } else { "http" }
+}
+
+fn announce(places: &[(&str, String)], storage: &str, config: &Config) {
     let mut lines = vec![
         format!("==> {} server configuration:\n", "daypass"),
         format!("{:>17}: {}", "Version", env!("CARGO_PKG_VERSION")),
@@ -290,7 +301,10 @@ fn announce(addresses: &[String], scheme: &str, storage: &str, config: &Config) 
         format!("{:>17}: {}", "Log Level", config.log.level.as_deref().unwrap_or("info")),
     ];
     lines.extend(
-        addresses.iter().enumerate().map(|(number, address)| format!("{:>17}: {scheme} ({address})", format!("Listener {}", number + 1))),
+        places
+            .iter()
+            .enumerate()
+            .map(|(number, (scheme, address))| format!("{:>17}: {scheme} ({address})", format!("Listener {}", number + 1))),
     );
     lines.push("\n==> daypass server started! Log data will stream in below:\n".to_owned());
     show::out(&lines.join("\n"));
