@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use daypass_audit::{DeviceHealth, Prefixing};
-use daypass_barrier::{Barrier, KeyFile, Seal, SealConfig, Share, Step, Under, Unsealing};
+use daypass_barrier::{Barrier, KeyFile, Seal, SealConfig, Share, Step, Under};
 use daypass_base::{Clock, Entropy, Limits, Secret, Timestamp};
 use daypass_sdk::{Error, Kind, Mounted, Result, Store};
 use daypass_storage::{Backend, Batch, Condition, Key};
@@ -18,7 +18,7 @@ use crate::audit::Audit;
 use crate::cors::Cors;
 use crate::identity::{Identities, oidc};
 use crate::keys::ceremony::Ceremonies;
-use crate::keys::{Handout, Holders, Keys, Prepared};
+use crate::keys::{HandedIn, Handout, Holders, Keys, Prepared};
 use crate::leases::Leases;
 use crate::leases::ledger::Ledger;
 use crate::lockout::Lockouts;
@@ -104,7 +104,7 @@ pub(crate) struct Inner {
     pub(crate) factories: HashMap<(Class, &'static str), Factory>,
     pub(crate) unsealed: ArcSwapOption<Unsealed>,
     /// Shares handed in so far.
-    pub(crate) unsealing: tokio::sync::Mutex<Option<Unsealing>>,
+    pub(crate) unsealing: HandedIn,
     /// The right to change keys: see [`crate::keys`].
     pub(crate) keys: tokio::sync::Mutex<Keys>,
     /// Held while PGP keys of strangers are read: one request at a time.
@@ -206,7 +206,7 @@ impl Core {
             settings,
             factories,
             unsealed: ArcSwapOption::empty(),
-            unsealing: tokio::sync::Mutex::new(None),
+            unsealing: HandedIn::default(),
             keys: tokio::sync::Mutex::default(),
             reading_keys: Arc::default(),
             status_room: rooms::status::room(weak.clone()),
@@ -293,11 +293,12 @@ impl Inner {
         let Some(config) = self.seal_config().await? else {
             return Ok(SealStatus { kind: kind.to_owned(), sealed: true, ..SealStatus::default() });
         };
-        let progress = self.unsealing.lock().await.as_ref().map(Unsealing::progress);
+        let sealed = self.unsealed.load().is_none();
+        let progress = self.unsealing.progress().filter(|_| sealed);
         Ok(SealStatus {
             kind: config.seal_type().name().to_owned(),
             initialised: true,
-            sealed: self.unsealed.load().is_none(),
+            sealed,
             threshold: config.threshold(),
             shares: config.shares(),
             progress: progress.as_ref().map_or(0, |progress| progress.progress),
@@ -385,6 +386,9 @@ impl Inner {
     }
 
     pub(crate) async fn unseal(self: &Arc<Self>, share: Share) -> Result<bool> {
+        if self.unsealed.load().is_none() && self.unsealing.lock().await.is_none() {
+            self.wait_for_delivery().await;
+        }
         let mut unsealing = self.unsealing.lock().await;
         if self.unsealed.load().is_some() {
             return Ok(true);

@@ -21,7 +21,7 @@ use daypass_engines::registry::{self, Outside};
 use daypass_idp::LiveIdp;
 use daypass_otlp::Exporter;
 use daypass_sandbox::Running;
-use daypass_server::{Lanes, Reloader, Server};
+use daypass_server::{Bound, Lanes, Reloader, Server};
 use daypass_storage::Backend;
 use daypass_storage::memory::MemoryBackend;
 use daypass_storage::sqlite::{SqliteBackend, SqliteOptions};
@@ -109,10 +109,11 @@ async fn begin(
     (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
 ) -> Result<(Parts, Vec<Arc<Reloader>>, Option<process::PidFile>), String> {
     let sandbox = dev::start_sandbox(args, &clock, &entropy).await?;
-    let bound = listen::bind(args, config, &*entropy).await?;
-    let scheme = if bound.reloaders.is_empty() { "http" } else { "https" };
-    let listening = bound.addresses.first().map_or("127.0.0.1:8200", String::as_str);
-    let api_addr = config.api_addr.clone().unwrap_or_else(|| format!("{scheme}://{listening}"));
+    let mut bound = listen::bind(args, config, &*entropy).await?;
+    let room = process::room_for_connections(bound.listeners.len(), Limits::default().connections);
+    bound.listeners.iter_mut().for_each(|(listener, _)| listener.limits.connections = room);
+    let api_addr = config.api_addr.clone().unwrap_or_else(|| api_addr(bound.listeners.iter().map(|(listener, _)| listener)));
+    let places = bound.listeners.iter().map(|(listener, _)| (scheme(listener), listener.listener.address())).collect::<Vec<_>>();
     let (traced, traces) = config.telemetry.traces.as_ref().map(|wanted| traces::start(wanted, &clock, &entropy)).transpose()?.unzip();
     let settings = Settings { traces: traced, ..settings(args, config, &api_addr, backend.kind(), Arc::clone(log)) };
     let aws = Arc::new(LiveAws::new(Arc::clone(&clock), aws_settings(sandbox.as_ref(), dev::session_min(args)?)));
@@ -129,7 +130,7 @@ async fn begin(
     // From here on nothing waits: what serves is ended by `finish` alone.
     let servers = bound.listeners.into_iter().map(start).collect();
     let pid_file = config.pid_file.as_deref().map(process::PidFile::write).transpose()?;
-    announce(&bound.addresses, scheme, backend.kind(), config);
+    announce(&places, backend.kind(), config);
     if let Some(dev) = dev {
         dev::announce(&dev, &api_addr, sandbox.as_ref());
     }
@@ -302,7 +303,17 @@ fn aws_settings(sandbox: Option<&Running>, session_min: Option<Seconds>) -> AwsS
     AwsSettings { endpoint: value("AWS_ENDPOINT_URL"), container, region: value("AWS_REGION"), session_min }
 }
 
-fn announce(addresses: &[String], scheme: &str, storage: &str, config: &Config) {
+/// Where clients reach this server if nobody says so: the first TCP listener, as it speaks.
+fn api_addr<'a>(mut listeners: impl Iterator<Item = &'a Bound>) -> String {
+    let place = listeners.find_map(|one| one.listener.tcp_address().map(|address| format!("{}://{address}", scheme(one))));
+    place.unwrap_or_else(|| "http://127.0.0.1:8200".to_owned())
+}
+
+fn scheme(listener: &Bound) -> &'static str {
+    if listener.tls.is_some() { "https" } else { "http" }
+}
+
+fn announce(places: &[(&str, String)], storage: &str, config: &Config) {
     let mut lines = vec![
         format!("==> {} server configuration:\n", "daypass"),
         format!("{:>17}: {}", "Version", env!("CARGO_PKG_VERSION")),
@@ -311,7 +322,10 @@ fn announce(addresses: &[String], scheme: &str, storage: &str, config: &Config) 
         format!("{:>17}: {}", "Log Level", config.log.level.as_deref().unwrap_or("info")),
     ];
     lines.extend(
-        addresses.iter().enumerate().map(|(number, address)| format!("{:>17}: {scheme} ({address})", format!("Listener {}", number + 1))),
+        places
+            .iter()
+            .enumerate()
+            .map(|(number, (scheme, address))| format!("{:>17}: {scheme} ({address})", format!("Listener {}", number + 1))),
     );
     lines.push("\n==> daypass server started! Log data will stream in below:\n".to_owned());
     show::out(&lines.join("\n"));

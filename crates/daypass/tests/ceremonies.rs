@@ -13,6 +13,8 @@ struct Server {
     child: Child,
     /// Kept open: a closed one would end the server at its next word.
     words: BufReader<ChildStdout>,
+    /// What it said of itself when it started.
+    said: String,
     home: tempfile::TempDir,
     address: SocketAddr,
     token: String,
@@ -27,14 +29,15 @@ impl Server {
         let more = more(home.path());
         let text = format!("{more}\nlistener \"tcp\" {{\n  address = \"{address}\"\n  tls_disable = true\n}}\ndisable_mlock = true\n");
         std::fs::write(home.path().join("config.hcl"), text).unwrap();
-        let (child, words) = Self::spawn(home.path());
-        Self { child, words, home, address, token: String::new() }
+        let (child, words, said) = Self::spawn(home.path());
+        Self { child, words, said, home, address, token: String::new() }
     }
 
-    fn spawn(home: &std::path::Path) -> (Child, BufReader<ChildStdout>) {
+    /// With as few open files as a shell may grant.
+    fn spawn(home: &std::path::Path) -> (Child, BufReader<ChildStdout>, String) {
         let log = std::fs::File::create(home.join("log")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_daypass"))
-            .args(["server", "-config=config.hcl"])
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "ulimit -Sn 300; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_daypass"), "server", "-config=config.hcl"])
             .env_clear()
             .env("HOME", home)
             .current_dir(home)
@@ -44,39 +47,54 @@ impl Server {
             .spawn()
             .unwrap();
         let mut words = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("server started!") {
-            line.clear();
+        let mut said = String::new();
+        while !said.contains("server started!") {
             let log = || std::fs::read_to_string(home.join("log")).unwrap();
-            assert!(words.read_line(&mut line).unwrap() > 0, "the server did not start: {}", log());
+            assert!(words.read_line(&mut said).unwrap() > 0, "the server did not start: {}", log());
         }
-        (child, words)
+        (child, words, said)
     }
 
     fn restart(&mut self) {
         self.child.kill().unwrap();
+        self.start_again();
+    }
+
+    /// As a service manager does it.
+    fn restart_gracefully(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.start_again();
+    }
+
+    fn start_again(&mut self) {
         self.child.wait().unwrap();
-        (self.child, self.words) = Self::spawn(self.home.path());
+        (self.child, self.words, self.said) = Self::spawn(self.home.path());
     }
 
     fn run(&self, words: &str, stdin: &str) -> Ran {
         Ran::of(self.piped(words, stdin.as_bytes()))
     }
 
+    fn run_at(&self, address: &str, words: &str, stdin: &str) -> Ran {
+        Ran::of(fed(self.begin_at(address, words), stdin.as_bytes()))
+    }
+
     fn piped(&self, words: &str, stdin: &[u8]) -> Output {
-        let mut child = self.begin(words);
-        // A command that does not read its input may be gone already.
-        let _unread = child.stdin.take().unwrap().write_all(stdin);
-        child.wait_with_output().unwrap()
+        fed(self.begin(words), stdin)
     }
 
     fn begin(&self, words: &str) -> Child {
+        self.begin_at(&format!("http://{}", self.address), words)
+    }
+
+    fn begin_at(&self, address: &str, words: &str) -> Child {
         Command::new(env!("CARGO_BIN_EXE_daypass"))
             .args(words.split(' '))
             .env_clear()
             .env("HOME", self.home.path())
             .env("TMPDIR", self.home.path().join("tmp"))
-            .env("VAULT_ADDR", format!("http://{}", self.address))
+            .env("VAULT_ADDR", address)
             .env("VAULT_TOKEN", &self.token)
             .env("VAULT_MAX_RETRIES", "0")
             .stdin(Stdio::piped())
@@ -105,6 +123,13 @@ impl Server {
     fn give(&self, verb: &str, nonce: &str, keys: &[String]) -> Value {
         keys.iter().fold(Value::Null, |_, key| self.json(&format!("{verb} -nonce={nonce} -"), key))
     }
+}
+
+/// Gives a command its input, and waits for its end.
+fn fed(mut child: Child, stdin: &[u8]) -> Output {
+    // A command that does not read its input may be gone already.
+    let _unread = child.stdin.take().unwrap().write_all(stdin);
+    child.wait_with_output().unwrap()
 }
 
 impl Drop for Server {
@@ -253,6 +278,50 @@ fn a_verified_rekey_counts_once_the_new_keys_were_handed_in() {
     assert!(done.code == 0 && done.out.starts_with("Success! Rekey verification successful."), "{done:?}");
     server.run("operator seal", "");
     assert!(server.unseals(&[new]));
+}
+
+/// Story: a server was restarted gracefully within seconds of a rekey, and the old keys were back: nobody had waited for what became of the answer
+/// with the new ones.
+#[test]
+fn a_restart_right_behind_a_rekey_does_not_bring_the_old_keys_back() {
+    let (mut server, old) = three_of_five("sqlite");
+    let nonce = server.json("operator rekey -init -key-shares=1 -key-threshold=1", "")["nonce"].as_str().unwrap().to_owned();
+    let new = texts(&server.give("operator rekey", &nonce, &old[..3])["keys_base64"]);
+    server.restart_gracefully();
+    assert!(!server.run("status", "").err.contains("old"), "no warning");
+    assert!(!server.unseals(&old[..3]));
+    assert!(server.unseals(&new));
+}
+
+/// Story: one listener with TLS, and the server called itself `https` on all of them; and a thousand silent clients used up the files that a shell
+/// lets a program open, though many more were allowed.
+#[test]
+fn each_listener_has_its_own_scheme_and_the_open_files_are_for_all_of_them() {
+    let mut server = Server::fresh(|home| {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (home.join("cert.pem"), home.join("key.pem"));
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let plain = "listener \"tcp\" {\n  address = \"127.0.0.1:0\"\n  tls_disable = true\n}";
+        let tls =
+            format!("listener \"tcp\" {{\n  address = \"127.0.0.1:0\"\n  tls_cert_file = {certificate:?}\n  tls_key_file = {key:?}\n}}");
+        format!("storage \"inmem\" {{}}\n{plain}\n{tls}")
+    });
+    let listeners: Vec<&str> = server.said.lines().filter_map(|line| line.trim().strip_prefix("Listener ")).collect();
+    let schemes: Vec<&str> = listeners.iter().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(schemes, ["http", "https", "http"]);
+    let address = |number: usize| listeners[number].split(['(', ')']).nth(1).unwrap();
+    let made = server.json("operator init -key-shares=1 -key-threshold=1", "");
+    made["root_token"].as_str().unwrap().clone_into(&mut server.token);
+    assert!(server.unseals(&texts(&made["unseal_keys_b64"])));
+    let config = server.json("read sys/config/state/sanitized", "");
+    assert_eq!(config["data"]["api_addr"], format!("http://{}", address(0)));
+    server.run_at(&format!("http://{}", address(1)), "status", "").refused(1, "hint: this server speaks TLS: change http:// to https://");
+
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let files: Vec<&str> = limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
+    let (soft, hard): (u64, u64) = (files[3].parse().unwrap(), files[4].parse().unwrap());
+    assert_eq!(soft, hard.min(65_536));
 }
 
 #[test]

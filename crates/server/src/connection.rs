@@ -12,7 +12,7 @@ use std::time::Duration;
 use daypass_base::{BoxFuture, ClientChain, Clock};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -67,7 +67,7 @@ async fn handshake(
 ) -> Option<(Box<dyn Transport>, TlsFacts, Protocol)> {
     let shake = async {
         match socket {
-            Socket::Tcp(stream) => shake_tcp(stream, tls).await,
+            Socket::Tcp(stream) => shake_tcp(stream, tls, limits, pace.clock()).await,
             Socket::Unix(stream) => shake(stream, tls).await,
         }
     };
@@ -87,10 +87,24 @@ async fn handshake(
 }
 
 /// Looks at the first byte: an HTTP request on a TLS port gets an answer that says so, and a client that says nothing costs no TLS buffers.
-async fn shake_tcp(mut stream: TcpStream, tls: &Reloader) -> io::Result<(Box<dyn Transport>, TlsFacts, Protocol)> {
+async fn shake_tcp(
+    mut stream: TcpStream,
+    tls: &Reloader,
+    limits: &Limits,
+    clock: &Arc<dyn Clock>,
+) -> io::Result<(Box<dyn Transport>, TlsFacts, Protocol)> {
     let mut first = [0];
     if stream.peek(&mut first).await? > 0 && first.iter().all(u8::is_ascii_alphabetic) {
         stream.write_all(PLAIN_ON_TLS).await?;
+        let goodbye = async {
+            if stream.shutdown().await.is_ok() {
+                drain(&mut stream).await;
+            }
+        };
+        tokio::select! {
+            () = goodbye => {}
+            () = clock.sleep(limits.linger) => {}
+        }
         return Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP on a TLS listener"));
     }
     shake(stream, tls).await
@@ -220,7 +234,9 @@ async fn watch_over(talk: &mut impl Talk, session: &Session, stop: &mut watch::R
     std::future::poll_fn(|cx| {
         loop {
             loop {
-                if let Poll::Ready(ended) = talk.poll_talk(cx) {
+                let talked = talk.poll_talk(cx);
+                pace.turn_over(&session.shared.running);
+                if let Poll::Ready(ended) = talked {
                     if let Err(error) = ended {
                         tracing::debug!(%error, peer = ?session.peer, "a connection ended with an error");
                     }
@@ -279,18 +295,23 @@ impl Alarm {
     }
 }
 
-/// Says goodbye. A client that is still sending a refused body would otherwise get a reset before it has read why.
+/// Says goodbye.
 async fn close(mut wire: Wire, session: &Session) {
     let goodbye = async {
         if wire.shutdown().await.is_ok() && session.pace.left_unread() {
-            let mut sink = vec![0; 16 * 1024];
-            while wire.read(&mut sink).await.is_ok_and(|bytes| bytes > 0) {}
+            drain(&mut wire).await;
         }
     };
     tokio::select! {
         () = goodbye => {}
         () = session.pace.clock().sleep(session.shared.limits.linger) => {}
     }
+}
+
+/// Reads what a client is still sending that was refused: it would otherwise get a reset before it has read why.
+async fn drain(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut sink = vec![0; 16 * 1024];
+    while stream.read(&mut sink).await.is_ok_and(|bytes| bytes > 0) {}
 }
 
 /// Resolves when the server stops, also when it is gone already.
@@ -303,5 +324,5 @@ const LOOK_AT_LISTENER: Duration = Duration::from_secs(5);
 /// hyper refuses a smaller one.
 const HYPER_BUFFER_MIN: usize = 8192;
 /// Go's servers answer these words, which people search for.
-const PLAIN_ON_TLS: &[u8] =
-    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+const PLAIN_ON_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 48\r\nConnection: close\r\n\r\n\
+    Client sent an HTTP request to an HTTPS server.\n";

@@ -11,6 +11,7 @@ use daypass_base::{Clock, Receipt};
 
 use crate::Limits;
 use crate::delivery::Deliveries;
+use crate::request::Running;
 
 /// The state of one connection.
 pub(crate) struct Pace {
@@ -112,6 +113,15 @@ impl Pace {
     /// HTTP has an answer whose arrival somebody waits to hear of.
     pub(crate) fn hand_over(&self, receipt: Receipt) {
         self.deliveries.get_or_init(Arc::default).hand_over(receipt);
+    }
+
+    /// HTTP has had its turn, in which it wrote what it could.
+    pub(crate) fn turn_over(&self, running: &Arc<Running>) {
+        if let Some(deliveries) = self.deliveries()
+            && !self.unflushed.load(Ordering::Relaxed)
+        {
+            deliveries.written(&self.clock, running);
+        }
     }
 
     pub(crate) fn deliveries(&self) -> Option<&Arc<Deliveries>> {

@@ -187,15 +187,17 @@ impl Session {
 
     fn render(&self, answer: ServerResponse, is_head: bool, in_flight: InFlight) -> Response<Answer> {
         let ServerResponse { status, mut headers, body, receipt } = answer;
-        let receipt = receipt.map(|receipt| (receipt, Arc::clone(&self.pace)));
+        // Clients of HTTP/2 take a body for a broken stream where none may be (RFC 9110, 15.3.5 and 15.4.5).
+        let has_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let body = match body {
-            Body::Full(bytes) if is_head => {
+            Body::Full(bytes) if is_head && has_body => {
                 headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(bytes.len()));
-                Answer::Full { bytes: None, receipt: None, _untaken: in_flight.answered() }
+                Answer::Full { bytes: Bytes::new(), receipted: None, _untaken: in_flight.answered() }
             }
-            Body::Stream(_) if is_head => Answer::Full { bytes: None, receipt: None, _untaken: in_flight.answered() },
+            _ if is_head || !has_body => Answer::Full { bytes: Bytes::new(), receipted: None, _untaken: in_flight.answered() },
             Body::Full(bytes) => {
-                Answer::Full { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), receipt, _untaken: in_flight.answered() }
+                let receipted = receipt.map(|receipt| Receipted { receipt, pace: Arc::clone(&self.pace), protocol: self.protocol });
+                Answer::Full { bytes, receipted, _untaken: in_flight.answered() }
             }
             Body::Stream(pieces) => Answer::Stream { pieces, _streaming: Streaming::begin(&self.pace), _in_flight: in_flight },
         };
@@ -246,7 +248,7 @@ impl Room<'_> {
     }
 }
 
-/// How many handlers run, those whose client has gone included.
+/// What runs on without its connection: handlers whose client has gone, and looking after answers.
 #[derive(Default)]
 pub(crate) struct Running {
     apart: AtomicUsize,
@@ -254,7 +256,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Resolves when no handler runs apart from its connection.
+    /// Resolves when nothing runs apart from its connection.
     pub(crate) async fn none_apart(&self) {
         loop {
             let ended = self.ended.notified();
@@ -311,10 +313,11 @@ impl Drop for Finish {
     }
 }
 
-struct Apart(Arc<Running>);
+/// Work that has left its connection.
+pub(crate) struct Apart(Arc<Running>);
 
 impl Apart {
-    fn begin(running: &Arc<Running>) -> Self {
+    pub(crate) fn begin(running: &Arc<Running>) -> Self {
         running.apart.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(running))
     }
@@ -335,15 +338,34 @@ fn broken_handler() -> ServerResponse {
 
 /// The body of an answer.
 pub(crate) enum Answer {
-    /// Counted as not yet taken until it is dropped.
-    Full {
-        bytes: Option<Bytes>,
-        /// And where it goes when HTTP has the whole body.
-        receipt: Option<(Receipt, Arc<Pace>)>,
-        _untaken: Untaken,
-    },
+    /// Counted as not yet taken until it is dropped. `bytes` are those that HTTP has not got yet.
+    Full { bytes: Bytes, receipted: Option<Receipted>, _untaken: Untaken },
     /// Its request is in flight, and it is counted as streaming, until it is dropped.
     Stream { pieces: mpsc::Receiver<Bytes>, _streaming: Streaming, _in_flight: InFlight },
+}
+
+/// The receipt of an answer, and where it goes when nothing but the socket holds the answer up any more.
+pub(crate) struct Receipted {
+    receipt: Receipt,
+    pace: Arc<Pace>,
+    protocol: Protocol,
+}
+
+impl Receipted {
+    /// The next bytes of the answer, of those that are left.
+    ///
+    /// HTTP/2 asks for bytes before the client's window has room for them and comes again when those are on their way to the socket, so the last
+    /// byte goes alone: when HTTP asks for what is behind it, there was room for it, and so for all. Up to then a stream that the client gives up
+    /// drops the receipt.
+    fn next(slot: &mut Option<Self>, bytes: &mut Bytes) -> Bytes {
+        let Some(Self { receipt, pace, protocol }) = slot.take() else { return std::mem::take(bytes) };
+        if protocol == Protocol::Http1 || bytes.is_empty() {
+            pace.hand_over(receipt);
+            return std::mem::take(bytes);
+        }
+        *slot = Some(Self { receipt, pace, protocol });
+        bytes.split_to(bytes.len().saturating_sub(1).max(1))
+    }
 }
 
 impl hyper::body::Body for Answer {
@@ -352,25 +374,19 @@ impl hyper::body::Body for Answer {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = match &mut *self {
-            Self::Full { bytes, receipt, .. } => {
-                let bytes = bytes.take();
-                if let Some((receipt, pace)) = receipt.take_if(|_| bytes.is_some()) {
-                    pace.hand_over(receipt);
-                }
-                bytes
-            }
+            Self::Full { bytes, receipted, .. } => Some(Receipted::next(receipted, bytes)).filter(|bytes| !bytes.is_empty()),
             Self::Stream { pieces, .. } => ready!(pieces.poll_recv(cx)),
         };
         Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Full { bytes: None, .. })
+        matches!(self, Self::Full { bytes, receipted: None, .. } if bytes.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Full { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0))),
+            Self::Full { bytes, .. } => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(0)),
             Self::Stream { .. } => SizeHint::default(),
         }
     }

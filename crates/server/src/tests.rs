@@ -59,7 +59,7 @@ impl Service for Arc<Echo> {
                     ServerResponse { receipt: Some(receipt), ..ServerResponse::new(StatusCode::OK, "keys") }
                 }
                 "/panic" => panic!("as planned"),
-                "/empty" => ServerResponse::new(StatusCode::NO_CONTENT, ""),
+                "/empty" => ServerResponse::new(StatusCode::NO_CONTENT, "a body where none may be"),
                 "/large" => ServerResponse::new(StatusCode::OK, vec![b'x'; 8 * 1024 * 1024]),
                 "/stream" => stream(),
                 "/endless" => endless(&service),
@@ -188,7 +188,10 @@ async fn read_answer(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
         answer.push(byte[0]);
     }
     let head = String::from_utf8(answer).unwrap();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |length| length.parse().unwrap());
+    let length = head
+        .lines()
+        .find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned))
+        .map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.unwrap();
     head + &String::from_utf8(body).unwrap()

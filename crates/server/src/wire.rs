@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-use crate::delivery::Heard;
+use crate::delivery::{Deliveries, Heard, Way, has_closed};
+use crate::frames::Frames;
 use crate::pace::Pace;
 
 /// Anything that HTTP can be spoken over.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync {
-    /// Ready when the socket has bytes or has ended. Only right after a read that had to wait: TLS may hold bytes that the socket has not.
+    /// Ready when the socket has bytes, has ended or has failed. Only right after a read that had to wait: TLS may hold bytes that the socket has not.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Whether the other end has closed, or its sending half: whoever only listens to a stream and hangs up is told from who listens on.
     fn is_closed(&self) -> bool;
@@ -30,14 +30,14 @@ impl Transport for TcpStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_read_ready(cx))?;
-            if !is_mistaken(self.try_io(Interest::READABLE, || peek(self))) {
-                return Poll::Ready(Ok(()));
+            if let Some(found) = found(self.try_io(Interest::READABLE, || peek(self))) {
+                return Poll::Ready(found);
             }
         }
     }
 
     fn is_closed(&self) -> bool {
-        hung_up(self)
+        has_closed(self)
     }
 
     fn socket(&self) -> Option<OwnedFd> {
@@ -49,14 +49,14 @@ impl Transport for UnixStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_read_ready(cx))?;
-            if !is_mistaken(self.try_io(Interest::READABLE, || peek(self))) {
-                return Poll::Ready(Ok(()));
+            if let Some(found) = found(self.try_io(Interest::READABLE, || peek(self))) {
+                return Poll::Ready(found);
             }
         }
     }
 
     fn is_closed(&self) -> bool {
-        hung_up(self)
+        has_closed(self)
     }
 
     fn socket(&self) -> Option<OwnedFd> {
@@ -70,15 +70,10 @@ fn peek(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-fn hung_up(socket: &impl AsFd) -> bool {
-    let mut asked = [PollFd::new(socket, PollFlags::RDHUP)];
-    // An error is for the writer to find.
-    poll(&mut asked, Some(&Timespec::default())).is_ok() && asked.iter().any(|one| !one.revents().is_empty())
-}
-
-/// Any other error is for the reader to find.
-fn is_mistaken(peeked: io::Result<()>) -> bool {
-    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+/// What a peek came upon; `None`: nothing is there yet. Any other error is passed on: looking has taken it from the socket, where a reader would
+/// find an end like any other.
+fn found(peeked: io::Result<()>) -> Option<io::Result<()>> {
+    if peeked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) { None } else { Some(peeked) }
 }
 
 impl<T: Transport> Transport for TlsStream<T> {
@@ -116,7 +111,9 @@ pub(crate) struct Wire {
     ahead: Bytes,
     pace: Arc<Pace>,
     protocol: Protocol,
-    /// The end of the connection waits for this.
+    /// What comes in over HTTP/2.
+    frames: Frames,
+    /// Writing to a client that has closed, and the end of the connection, wait for this.
     settling: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
@@ -129,7 +126,7 @@ pub(crate) enum Protocol {
 
 impl Wire {
     pub(crate) fn new(transport: Box<dyn Transport>, protocol: Protocol, pace: Arc<Pace>) -> Self {
-        Self { transport, ahead: Bytes::new(), pace, protocol, settling: None }
+        Self { transport, ahead: Bytes::new(), pace, protocol, frames: Frames::default(), settling: None }
     }
 
     /// Puts back what was read too far, but for empty lines: some clients send a line end behind a body, which is no beginning of a
@@ -147,33 +144,38 @@ impl Wire {
 
     /// Resolves when there is something to read, which is now if something was put back: a connection is never parked with that.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        if self.ahead.is_empty() { std::future::poll_fn(|cx| self.transport.poll_readable(cx)).await } else { Ok(()) }
+        if !self.ahead.is_empty() {
+            return Ok(());
+        }
+        std::future::poll_fn(|cx| self.transport.poll_readable(cx)).await.inspect_err(|error| self.broke(error))
     }
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let wire = self.get_mut();
+        if wire.ahead.is_empty() {
             let before = into.filled().len();
             let room = into.remaining() > 0;
-            let read = ready!(Pin::new(&mut self.transport).poll_read(cx, into));
-            read.inspect_err(|error| self.broke(error))?;
-            let begins = into.filled().get(before..).is_some_and(|read| read.iter().any(|byte| !matches!(byte, b'\r' | b'\n')));
-            if self.protocol == Protocol::Http1 && begins {
-                self.pace.bytes_read();
-                self.hear(Heard::Bytes);
-            } else if room && into.filled().len() == before {
-                self.hear(Heard::End);
+            let read = ready!(Pin::new(&mut wire.transport).poll_read(cx, into));
+            read.inspect_err(|error| wire.broke(error))?;
+            let read = into.filled().get(before..).unwrap_or_default();
+            match wire.protocol {
+                _ if read.is_empty() && room => wire.hear(Heard::End),
+                Protocol::Http1 if read.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) => wire.pace.bytes_read(),
+                Protocol::Http1 => {}
+                Protocol::Http2 if wire.frames.reset_a_stream(read) => wire.hear(Heard::Broken),
+                Protocol::Http2 => {}
             }
         } else {
-            let take = self.ahead.len().min(into.remaining());
-            if let Some(bytes) = self.ahead.get(..take) {
+            let take = wire.ahead.len().min(into.remaining());
+            if let Some(bytes) = wire.ahead.get(..take) {
                 into.put_slice(bytes);
             }
-            self.ahead.advance(take);
+            wire.ahead.advance(take);
             // They are half a head, or they would be a request by now. Unless they count as one, the connection is as idle as before,
             // is parked with them again, and that goes round for ever.
-            self.pace.bytes_read();
+            wire.pace.bytes_read();
         }
         Poll::Ready(Ok(()))
     }
@@ -181,12 +183,14 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.before_writing(cx));
         let written = Pin::new(&mut self.transport).poll_write(cx, from);
         self.watch(&written);
         written
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        ready!(self.before_writing(cx));
         let written = Pin::new(&mut self.transport).poll_write_vectored(cx, from);
         self.watch(&written);
         written
@@ -203,29 +207,38 @@ impl AsyncWrite for Wire {
         }
         ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
         self.pace.flushed();
-        if let Some(deliveries) = self.pace.deliveries() {
-            let socket = || {
-                if self.transport.is_closed() {
-                    // It may have been read before anybody asked for it.
-                    deliveries.hear(Heard::End);
-                }
-                self.transport.socket()
-            };
-            deliveries.flushed(socket, self.pace.clock());
-        }
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(deliveries) = self.pace.deliveries().map(Arc::clone) {
-            ready!(self.settling.get_or_insert_with(|| Box::pin(deliveries.settled())).as_mut().poll(cx));
+            ready!(self.settle(deliveries, cx));
         }
-        self.settling = None;
         Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }
 
 impl Wire {
+    /// Looks at the socket where such an answer may be among what is written. Where one is being looked after already and its client has closed,
+    /// HTTP/2 has to wait with its goodbye: see [`crate::delivery`].
+    fn before_writing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deliveries) = self.pace.deliveries() else { return Poll::Ready(()) };
+        let client_had_closed = self.transport.is_closed();
+        deliveries.about_to_write(|| Some(Way { socket: self.transport.socket()?, client_had_closed }));
+        if client_had_closed && deliveries.are_watched() {
+            self.pace.write_blocked();
+            let deliveries = Arc::clone(deliveries);
+            return self.settle(deliveries, cx);
+        }
+        Poll::Ready(())
+    }
+
+    fn settle(&mut self, deliveries: Arc<Deliveries>, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.settling.get_or_insert_with(|| Box::pin(deliveries.settled())).as_mut().poll(cx));
+        self.settling = None;
+        Poll::Ready(())
+    }
+
     fn watch(&self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Ready(Ok(_)) => self.pace.bytes_written(),

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use daypass_base::ClientChain;
+use daypass_base::{ClientChain, Fate};
 use daypass_core::{Body, Core, HttpRequest, HttpResponse, Opened};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
@@ -24,7 +24,7 @@ pub struct Ask {
     peer: Option<SocketAddr>,
     client_chain: Option<Arc<ClientChain>>,
     opened: Opened,
-    hangs_up: bool,
+    fate: Fate,
 }
 
 impl Ask {
@@ -39,7 +39,7 @@ impl Ask {
             peer: Some(home),
             client_chain: None,
             opened: Opened::default(),
-            hangs_up: false,
+            fate: Fate::Delivered,
         };
         ask.token(token)
     }
@@ -75,7 +75,13 @@ impl Ask {
 
     /// The client hangs up before the answer is written: the test sees it, and the server knows that nobody has.
     pub fn hanging_up(mut self) -> Self {
-        self.hangs_up = true;
+        self.fate = Fate::Lost;
+        self
+    }
+
+    /// The answer stays on its way to the client: the test sees it, and the server never knows whether anybody has.
+    pub fn on_its_way(mut self) -> Self {
+        self.fate = Fate::OnItsWay;
         self
     }
 
@@ -130,11 +136,13 @@ impl Ask {
     async fn handled(self) -> HttpResponse {
         let method = Method::from_bytes(self.method.as_bytes()).unwrap_or(Method::GET);
         let uri = format!("/v1/{}", self.path).parse().unwrap_or_default();
-        let Self { headers, peer, client_chain, opened, hangs_up, .. } = self;
+        let Self { headers, peer, client_chain, opened, fate, .. } = self;
         let request = HttpRequest { method, uri, headers, body: Body::Read(self.body), peer, client_chain, opened };
         let mut answer = self.core.handle(request).await;
-        if let Some(receipt) = answer.receipt.take().filter(|_| !hangs_up) {
-            receipt.delivered();
+        match (answer.receipt.take(), fate) {
+            (Some(receipt), Fate::Delivered) => receipt.delivered(),
+            (Some(receipt), Fate::OnItsWay) => std::mem::forget(receipt),
+            _ => {}
         }
         answer
     }

@@ -92,6 +92,25 @@ fn wrong_shares_are_forgotten_together() {
     assert!(matches!(submit_all(&mut unsealing, &new.shares).unwrap(), Step::Ready(_)));
 }
 
+/// Story: with two seals stored a wrong share counted for the seal that wants more of them. The right one then came as the second, and nobody tried
+/// it where one is enough.
+#[test]
+fn the_right_share_opens_behind_a_wrong_one_where_two_seals_are_stored() {
+    let (old, new, other) = (shamir(3, 3, 6), shamir(3, 2, 7), shamir(3, 2, 8));
+    let both = || Unsealing::new(&new.config, new.sealed_root.clone()).or_previous(&old.config, old.sealed_root.clone());
+    let alone = shamir(1, 1, 9);
+    let mut unsealing = Unsealing::new(&alone.config, alone.sealed_root.clone()).or_previous(&old.config, old.sealed_root.clone());
+    let wrong_then_right = [other.shares[0].clone(), alone.shares[0].clone()];
+    assert!(matches!(submit_all(&mut unsealing, &wrong_then_right).unwrap(), Step::Ready(Opened { under: Under::Current, .. })));
+    let wrong_then_right = [other.shares[0].clone(), new.shares[2].clone(), new.shares[0].clone()];
+    assert!(matches!(submit_all(&mut both(), &wrong_then_right).unwrap(), Step::Ready(Opened { under: Under::Current, .. })));
+    assert!(matches!(submit_all(&mut both(), &old.shares).unwrap(), Step::Ready(Opened { under: Under::Previous, .. })));
+    let mut unsealing = both();
+    let wrong = [other.shares[0].clone(), new.shares[0].clone(), other.shares[1].clone()];
+    assert!(submit_all(&mut unsealing, &wrong).is_err());
+    assert_eq!(unsealing.progress().progress, 0, "all of them are forgotten when neither seal can be opened");
+}
+
 #[test]
 fn lengths_are_refused_with_vaults_texts_and_change_nothing() {
     let new = shamir(3, 2, 6);

@@ -2,13 +2,15 @@
 //!
 //! A keyring that was sealed under an old root key and stored beside a new one could not be opened again. So every change holds one lock
 //! ([`Inner::keys`]) from reading to taking into use, is one batch, and demands that the stored root key still is the one in memory.
-//! [`ceremony`] keeps the attempts that people's shares authorise; [`rekey`] and [`root`] carry them out; [`holders`] encrypts for people.
+//! [`handed_in`] keeps the shares of an unsealing, [`ceremony`] the attempts that people's shares authorise; [`rekey`] and [`root`] carry them out; [`holders`] encrypts for people.
 
 pub(crate) mod ceremony;
+mod handed_in;
 pub(crate) mod holders;
 mod rekey;
 mod root;
 
+pub(crate) use handed_in::HandedIn;
 pub(crate) use holders::{Handout, Holders, Prepared};
 pub(crate) use rekey::{NewShares, RekeyProgress, RekeyStart, RekeyStep};
 pub(crate) use root::{OTP_LENGTH, RootProgress, Wanted};
@@ -211,9 +213,10 @@ impl Inner {
         }
     }
 
-    /// Waits a moment for the answer with the new shares, where it is on its way: old shares come in right behind it.
-    async fn wait_for(&self, delivery: Option<Delivery>) {
-        let Some(delivery) = delivery else { return };
+    /// Waits a moment for the answer with the new shares, where it is on its way: old shares come in right behind it. To be called without a
+    /// lock that anybody else wants: it may take seconds.
+    pub(crate) async fn wait_for_delivery(&self) {
+        let Some(delivery) = self.keys.lock().await.before.delivery() else { return };
         tokio::select! {
             _fate = delivery.known() => {}
             () = self.clock.sleep(DELIVERY_MAX) => {}
@@ -231,10 +234,9 @@ impl Inner {
         }
     }
 
-    /// What shares have to open now. The caller holds the keys, so that no change is in flight. Right after a rekey it waits for the fate of its
-    /// answer: the seal before may want more shares, and until it is gone nobody would be told that too few, or wrong ones, came.
+    /// What shares have to open now. The caller holds the keys, so that no change is in flight, and right after a rekey has waited for the fate of
+    /// its answer: the seal before may want more shares, and until it is gone nobody would be told that too few, or wrong ones, came.
     pub(crate) async fn unsealing(&self, keys: &mut Keys, config: &SealConfig) -> Result<Unsealing> {
-        self.wait_for(keys.before.delivery()).await;
         self.retire_previous(keys).await;
         let root = self.stored(SEALED_ROOT).await?.ok_or_else(|| Error::internal("the sealed root key is missing from the store"))?;
         let unsealing = Unsealing::new(config, root);

@@ -8,7 +8,7 @@ use daypass_base::{Delivery, Fate, Receipt};
 use daypass_sdk::{Error, Result};
 use subtle::ConstantTimeEq;
 
-use super::ceremony::{RekeyAttempt, Verification, means};
+use super::ceremony::{Ceremonies, RekeyAttempt, Verification, means};
 use super::holders::{BACKUP, Backup, Handout};
 use super::root::check;
 use super::{Before, Keys, NOT_IN_FORCE, PREVIOUS, PreviousSeal};
@@ -149,23 +149,25 @@ impl Inner {
         check(&share)?;
         let unsealed = self.unsealed()?;
         let mut ceremonies = unsealed.ceremonies.lock().await;
-        let attempt = ceremonies.rekey.as_mut().ok_or_else(|| Error::bad_request("no barrier rekey in progress"))?;
-        means(nonce, &attempt.nonce, "rekey")?;
-        if let Some(verification) = &attempt.verification {
-            return Err(Error::bad_request(format!(
-                "rekey operation already finished; verification must be performed; nonce for the verification operation is {:?}",
-                verification.nonce
-            )));
-        }
+        let attempt = under_way(&mut ceremonies, nonce)?;
         let opened = match attempt.proof.submit(share, &*self.entropy) {
             Ok(Step::Progress(_)) => return Ok(RekeyStep::More(RekeyProgress::of(attempt))),
             Ok(Step::Repeated(_)) => return Err(Error::bad_request("given key has already been provided during this rekey operation")),
             Ok(Step::Ready(opened)) => opened,
             Err(error) => return Err(Error::bad_request(format!("rekey aborted: {error}"))),
         };
+        if opened.under == Under::Previous {
+            drop(ceremonies);
+            self.wait_for_delivery().await;
+            ceremonies = unsealed.ceremonies.lock().await;
+        }
+        let attempt = under_way(&mut ceremonies, nonce)?;
         let accepted = opened.under == Under::Current || self.previous_still_counts().await?;
         if !accepted || !unsealed.rows.barrier().has_root(&opened.root) {
             return Err(Error::bad_request(format!("rekey aborted: {NOT_IN_FORCE}")));
+        }
+        if opened.under == Under::Current {
+            self.new_shares_are_used().await;
         }
         let next = NewSeal::make(&Seal::Shamir(attempt.config.clone()), &*self.entropy)
             .map_err(|error| Error::internal("no new shares could be made").because(error))?;
@@ -187,7 +189,7 @@ impl Inner {
         self.put_in_force(&unsealed, &next, Some((&opened, delivery.clone())), kept.as_ref()).await?;
         self.retire_when_delivered(&unsealed, delivery);
         // What the old shares had begun ends with them.
-        *ceremonies = super::ceremony::Ceremonies::default();
+        *ceremonies = Ceremonies::default();
         Ok(RekeyStep::Done(NewShares { nonce, shares, backup, verification_nonce: None, receipt: Some(receipt) }))
     }
 
@@ -240,7 +242,7 @@ impl Inner {
         // Whoever handed the new shares in has them: the old seal needs no keeping.
         self.put_in_force(&unsealed, &verification.next, None, None).await?;
         tracing::warn!("the shares of the root key were exchanged and verified; the old ones open nothing any more");
-        *ceremonies = super::ceremony::Ceremonies::default();
+        *ceremonies = Ceremonies::default();
         Ok(Some(nonce))
     }
 
@@ -298,11 +300,8 @@ impl Inner {
         found.ok_or_else(|| Error::internal("the seal's configuration is missing from the store"))
     }
 
-    /// Whether the shares of before still authorise something: not once the new ones reached somebody. Waits a moment where that is not
-    /// known yet.
+    /// Whether the shares of before still authorise something: not once the new ones reached somebody.
     async fn previous_still_counts(&self) -> Result<bool> {
-        let delivery = self.keys.lock().await.before.delivery();
-        self.wait_for(delivery).await;
         let mut keys = self.keys.lock().await;
         self.retire_previous(&mut keys).await;
         Ok(matches!(keys.before, Before::UntilDelivered(_)) && self.previous().await?.is_some())
@@ -319,6 +318,8 @@ impl Inner {
         let (inner, mut stop) = (Arc::clone(self), unsealed.stop.subscribe());
         let waiting = async move {
             let fate = tokio::select! {
+                // First: the listeners of a server that ends have told by then, and the old shares are not to come back with the next start.
+                biased;
                 fate = delivery.known() => fate,
                 // The next unsealing asks again.
                 _stopped = stop.wait_for(|stop| *stop) => return,
@@ -341,6 +342,19 @@ impl Inner {
         background.retain(|task| !task.is_finished());
         background.push(self.apart(waiting));
     }
+}
+
+/// The attempt that a share is for. Errors: `BadRequest` with Vault's texts.
+fn under_way<'a>(ceremonies: &'a mut Ceremonies, nonce: &str) -> Result<&'a mut RekeyAttempt> {
+    let attempt = ceremonies.rekey.as_mut().ok_or_else(|| Error::bad_request("no barrier rekey in progress"))?;
+    means(nonce, &attempt.nonce, "rekey")?;
+    if let Some(verification) = &attempt.verification {
+        return Err(Error::bad_request(format!(
+            "rekey operation already finished; verification must be performed; nonce for the verification operation is {:?}",
+            verification.nonce
+        )));
+    }
+    Ok(attempt)
 }
 
 /// Whose shares count.

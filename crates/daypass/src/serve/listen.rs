@@ -24,13 +24,11 @@ pub(super) struct Listeners {
     pub(super) listeners: Vec<(Bound, Rules)>,
     /// Certificates that SIGHUP reads again.
     pub(super) reloaders: Vec<Arc<Reloader>>,
-    /// Where they listen, ports filled in.
-    pub(super) addresses: Vec<String>,
 }
 
 /// Binds every listener. Errors say which and why.
 pub(super) async fn bind(args: &ServerArgs, config: &Config, entropy: &dyn Entropy) -> Result<Listeners, String> {
-    let mut out = Listeners { listeners: Vec::new(), reloaders: Vec::new(), addresses: Vec::new() };
+    let mut out = Listeners { listeners: Vec::new(), reloaders: Vec::new() };
     if args.dev {
         let address = args.dev_listen_address.as_deref().unwrap_or("127.0.0.1:8200");
         let tls = if args.dev_tls { Some(dev_tls(args, address, entropy)?) } else { None };
@@ -57,7 +55,6 @@ pub(super) async fn bind(args: &ServerArgs, config: &Config, entropy: &dyn Entro
 impl Listeners {
     fn add(&mut self, listener: Listener, tls: Option<TlsFiles>, limits: Limits, rules: Rules) -> Result<(), String> {
         let tls = tls.map(|files| Reloader::load(files).map_err(|error| error.to_string())).transpose()?;
-        self.addresses.push(listener.address());
         self.reloaders.extend(tls.clone());
         self.listeners.push((Bound { listener, tls, limits }, rules));
         Ok(())

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::log::ServerLog;
 
-/// No core dumps, no debugger, no swap: what can be had of it.
+/// No core dumps, no debugger, no swap, and as many open files as may be: what can be had of it.
 pub(super) fn harden(leave_memory: bool) {
     if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "core dumps cannot be switched off");
@@ -18,6 +18,7 @@ pub(super) fn harden(leave_memory: bool) {
     if let Err(error) = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
         tracing::warn!(%error, "the limit on core dumps cannot be set");
     }
+    allow_files();
     if leave_memory {
         return;
     }
@@ -33,6 +34,36 @@ pub(super) fn harden(leave_memory: bool) {
     if let Err(error) = rustix::mm::mlockall(flags) {
         tracing::warn!(%error, "memory cannot be locked: secrets may be written to swap; switch swap off or encrypt it");
     }
+}
+
+/// Takes the open files that the process may have: the limit that a shell or a service manager gives at first is mostly 1024, for the sake of
+/// programs of old, and a thousand silent connections would use it up.
+fn allow_files() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(FILES, |maximum| maximum.min(FILES));
+    if limit.current.is_some_and(|current| current < wanted)
+        && let Err(error) = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "the limit on open files cannot be raised");
+    }
+}
+
+/// How many connections each of so many listeners may have, so that all together leave open files for the store, the audit devices, AWS and others.
+pub(super) fn room_for_connections(listeners: usize, wanted: usize) -> usize {
+    let files =
+        rustix::process::getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    let room = share(files, listeners);
+    if room < wanted {
+        tracing::warn!(
+            "a listener takes {room} connections and not {wanted}: the process may open {files} files, {FILES_RESERVED} of which are kept for \
+             other uses (LimitNOFILE= or ulimit -Hn lifts that)"
+        );
+    }
+    room.min(wanted)
+}
+
+fn share(files: usize, listeners: usize) -> usize {
+    (files.saturating_sub(FILES_RESERVED) / listeners.max(1)).max(1)
 }
 
 /// The process id in a file, for as long as the process lives.
@@ -129,5 +160,21 @@ pub(super) fn notify_ready() {
     let told = std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1", path));
     if let Err(error) = told {
         tracing::warn!(%error, "the service manager cannot be told that the server is ready");
+    }
+}
+
+/// Enough for six listeners with all their connections. More would be a burden on programs that the server starts, some of which close each
+/// file that there could be.
+const FILES: u64 = 65_536;
+/// Open files that are no connections of clients.
+const FILES_RESERVED: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_share_the_open_files_that_are_not_needed_otherwise() {
+        assert_eq!([(1024, 1), (1024, 2), (65_536, 6), (100, 3)].map(|(files, listeners)| share(files, listeners)), [768, 384, 10_880, 1]);
     }
 }

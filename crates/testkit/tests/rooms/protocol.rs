@@ -99,3 +99,12 @@ async fn a_cubbyhole_needs_a_path_and_something_to_put_there() {
     server.put("cubbyhole/a", json!({ "path": "mine" })).await.ok();
     assert_eq!(server.get("cubbyhole/a").await.ok()["data"], json!({ "path": "mine" }), "nothing of it is lost");
 }
+
+/// Story: `sys/health?activecode=150` broke the HTTP answer: codes below 200 announce another one.
+#[tokio::test]
+async fn health_is_told_with_any_code_that_can_end_an_answer() {
+    let server = TestServer::start().await;
+    for (code, status) in [("150", 400), ("199", 400), ("1000", 400), ("x", 400), ("200", 200), ("204", 204), ("299", 299), ("999", 999)] {
+        assert_eq!(server.get(&format!("sys/health?activecode={code}")).nobody().await.status, status, "{code}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use daypass_barrier::{Share, shamir};
-use daypass_testkit::{Setup, TestServer};
+use daypass_testkit::{Ask, Setup, TestServer};
 use serde_json::{Value, json};
 
 /// A share as people hold it.
@@ -109,13 +109,18 @@ async fn after_a_rekey_the_new_shares_open_the_server_and_the_old_ones_do_not() 
 
 /// A rekey to three shares, two of which open, whose last answer nobody reads; the new shares all the same.
 async fn lost_rekey(server: &TestServer, old: &[String]) -> Vec<String> {
+    unread_rekey(server, old, Ask::hanging_up).await
+}
+
+/// The same; `how` says what becomes of the answer.
+async fn unread_rekey(server: &TestServer, old: &[String], becomes: impl Fn(Ask) -> Ask) -> Vec<String> {
     let how = json!({ "secret_shares": 3, "secret_threshold": 2 });
     let nonce = server.put("sys/rekey/init", how).nobody().await.ok().text("/nonce");
     let (last, first) = old.split_last().unwrap();
     for key in first {
         server.put("sys/rekey/update", json!({ "key": key, "nonce": nonce })).nobody().await.ok();
     }
-    let made = server.put("sys/rekey/update", json!({ "key": last, "nonce": nonce })).nobody().hanging_up().await.ok();
+    let made = becomes(server.put("sys/rekey/update", json!({ "key": last, "nonce": nonce })).nobody()).await.ok();
     server.work().await;
     keys(&made)
 }
@@ -200,6 +205,63 @@ async fn old_shares_end_when_new_ones_are_used() {
         }
         only_new_shares_count(&server, &old, &new).await;
     }
+}
+
+/// Story: new shares authorised another exchange, whose new shares were to be verified first. The old ones stayed good meanwhile, and after that
+/// exchange was given up.
+#[tokio::test]
+async fn old_shares_end_when_new_ones_authorise_an_exchange_that_is_to_be_verified() {
+    let server = three_of_five().await;
+    let old = texts(&server, 3);
+    let new = lost_rekey(&server, &old).await;
+    let how = json!({ "secret_shares": 5, "secret_threshold": 3, "require_verification": true });
+    let begun = rekey(&server, how, &new[..2]).await.ok();
+    assert_eq!(begun["verification_required"], json!(true));
+    assert!(!old_shares_serve(&server).await);
+    server.ask("DELETE", "sys/rekey/init").json(&json!({ "nonce": begun["nonce"] })).nobody().await.ok();
+    only_new_shares_count(&server, &old, &new).await;
+}
+
+/// Story: while the first share after a rekey waited for what became of the answer, for ten seconds at most, so did everybody who only asked how
+/// the server is, probes of a load balancer among them; and likewise while old shares waited to authorise another exchange.
+#[tokio::test]
+async fn whoever_asks_for_the_state_does_not_wait_for_an_answer_that_is_on_its_way() {
+    let server = three_of_five().await;
+    let old = texts(&server, 3);
+    unread_rekey(&server, &old, Ask::on_its_way).await;
+    let nonce = server.put("sys/rekey/init", json!({ "secret_shares": 3, "secret_threshold": 2 })).nobody().await.ok().text("/nonce");
+    let give = |key: &String| server.put("sys/rekey/update", json!({ "key": key, "nonce": nonce })).nobody();
+    give(&old[0]).await.ok();
+    give(&old[1]).await.ok();
+    let exchange = begun(give(&old[2]).on_its_way()).await;
+    assert!(at_once(server.get("sys/rekey/init").nobody()).await.is_some_and(|answer| answer["started"] == json!(true)));
+    assert!(!exchange.is_finished());
+    server.seconds(11).await;
+    let new = keys(&exchange.await.unwrap().ok());
+
+    server.put("sys/seal", Value::Null).await.ok();
+    let unseal = begun(server.put("sys/unseal", json!({ "key": new[0] })).nobody()).await;
+    assert!(at_once(server.get("sys/health").nobody()).await.is_some_and(|answer| answer.status == 503));
+    assert!(at_once(server.get("sys/seal-status").nobody()).await.is_some_and(|answer| answer["progress"] == json!(0)));
+    assert!(!unseal.is_finished());
+    server.seconds(11).await;
+    assert_eq!(unseal.await.unwrap().ok()["progress"], json!(1));
+    assert_eq!(server.get("sys/seal-status").nobody().await["progress"], json!(1));
+}
+
+/// A request that has come as far as it can without the clock moving on.
+async fn begun(ask: Ask) -> tokio::task::JoinHandle<daypass_testkit::Answer> {
+    let request = tokio::spawn(ask.into_future());
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    request
+}
+
+/// Its answer, if that comes without the clock moving on.
+async fn at_once(ask: Ask) -> Option<daypass_testkit::Answer> {
+    let request = begun(ask).await;
+    if request.is_finished() { request.await.ok() } else { None }
 }
 
 /// A rekey that was begun with old shares while they still counted does not end with them once new ones were used.

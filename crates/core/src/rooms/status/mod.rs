@@ -133,7 +133,7 @@ async fn health(status: Arc<Status>, cx: Cx, params: HealthParams) -> Result<Rep
     let inner = status.way.inner()?;
     let code = |given: &Option<String>, usual: u16| match given.as_deref() {
         None => Ok(usual),
-        Some(text) => text.parse::<u16>().ok().filter(|code| (100..1000).contains(code)).ok_or(()),
+        Some(text) => text.parse::<u16>().ok().filter(|code| (200..1000).contains(code)).ok_or(()),
     };
     let codes =
         (code(&params.activecode, 200), code(&params.sealedcode, 503), code(&params.uninitcode, 501), code(&params.standbycode, 429));
