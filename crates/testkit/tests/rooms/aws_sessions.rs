@@ -225,6 +225,35 @@ async fn within_the_window_the_same_caller_gets_the_same_credential() {
     assert_eq!(key(&one).await, key(&other).await);
 }
 
+/// Story: a row's first version is always 1, so a role that was deleted and made again, on another way or with fewer rights, handed out the
+/// credentials of the role that it replaced.
+#[tokio::test]
+async fn a_role_that_was_made_again_hands_out_nothing_of_the_one_before() {
+    let fields = json!({ "reuse_window": "1h", "reuse_min_ttl": "1m", "reuse_shared": true });
+    let server = server(fields.clone()).await;
+    let key = async || server.get("aws/sts/r").await.ok().text("/data/access_key");
+    let first = key().await;
+    assert_eq!(key().await, first);
+    server.delete("aws/roles/r").await.ok();
+    let mut through = fields.clone();
+    through["via_role_arn"] = json!("arn:aws:iam::999999999999:role/hub");
+    write_role(&server, through).await.ok();
+    let second = key().await;
+    assert_ne!(second, first);
+    assert_eq!(key().await, second);
+    server.delete("aws/roles/r").await.ok();
+    assert!(server.get("aws/sts/r").await.refused(400).contains("not found"));
+    let mut grouped = fields;
+    grouped["iam_groups"] = json!("readers");
+    let readers = daypass_aws::FakeGroup { attached: vec!["arn:aws:iam::aws:policy/ReadOnlyAccess".to_owned()], ..Default::default() };
+    server.aws().add_group("readers", readers);
+    write_role(&server, grouped).await.ok();
+    assert!(![first, second].contains(&key().await));
+    assert_eq!(assumed(&server).last().unwrap().policy_arns, ["arn:aws:iam::aws:policy/ReadOnlyAccess"]);
+    let shown = server.get("aws/roles/r").await.ok();
+    assert!(shown["data"].get("generation").is_none(), "{shown:?}");
+}
+
 #[tokio::test]
 async fn a_credential_that_is_soon_over_is_not_handed_out_again() {
     let server = server(json!({ "reuse_window": "50m", "reuse_min_ttl": "40m" })).await;

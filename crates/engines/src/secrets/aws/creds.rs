@@ -241,7 +241,8 @@ impl Asking<'_> {
         };
         let input = AssumeRole { session_name: if *is_stable { input.session_name.clone() } else { String::new() }, ..input.clone() };
         let caller = (!ours.reuse_shared).then_some(self.cx.request.caller.key);
-        let same = Same { caller, role: (self.name.to_owned(), self.versions.0), config: self.versions.1, input };
+        let written = (self.role.generation.clone(), self.versions.0);
+        let same = Same { caller, role: self.name.to_owned(), written, config: self.versions.1, input };
         let fresh = std::sync::atomic::AtomicBool::new(false);
         let session_name = facts.iter().find(|(name, _)| name == "session_name").map(|(_, value)| value.clone()).unwrap_or_default();
         let minted = self.engine.kept.get(self.cx, same, window, || async {
@@ -292,7 +293,8 @@ impl Asking<'_> {
             source_identity: onward.source_identity.clone(),
             ..AssumeRole::default()
         };
-        let same = Same { caller: None, role: (String::new(), 0), config: self.versions.1, input: input.clone() };
+        // Its row does not matter: what is asked of AWS says everything.
+        let same = Same { caller: None, role: String::new(), written: (String::new(), 0), config: self.versions.1, input: input.clone() };
         let minted = self.engine.kept.get(self.cx, same, Window::HOP, || async {
             let made = self.cx.asking("STS", "AssumeRole", self.engine.aws.assume_role(self.call, input)).await;
             match made {

@@ -22,8 +22,10 @@ const KEPT_MAX: usize = 10_000;
 pub(super) struct Same {
     /// Who asks; `None` where the role shares its credentials.
     pub(super) caller: Option<[u8; 16]>,
-    /// The daypass role, and the version of its row: what was made under another version is not handed out again.
-    pub(super) role: (String, u64),
+    /// Name of the daypass role; empty for the role on the way.
+    pub(super) role: String,
+    /// Generation and version of its row: what was made under another one is not handed out again.
+    pub(super) written: (String, u64),
     /// The version of `config/root`.
     pub(super) config: u64,
     /// What is asked of AWS; a session name that was made for this request alone is left out.
@@ -140,6 +142,11 @@ impl Kept {
         });
     }
 
+    /// Forgets what was made for a role: it was written or deleted.
+    pub(super) fn forget(&self, role: &str) {
+        self.places.lock().retain(|same, _| same.role != role);
+    }
+
     /// Forgets everything: the configuration may have changed.
     pub(super) fn clear(&self) {
         self.places.lock().clear();
@@ -164,7 +171,7 @@ mod tests {
     }
 
     fn same(number: u8) -> Same {
-        Same { caller: Some([number; 16]), role: ("r".to_owned(), 1), config: 0, input: AssumeRole::default() }
+        Same { caller: Some([number; 16]), role: "r".to_owned(), written: (String::new(), 1), config: 0, input: AssumeRole::default() }
     }
 
     async fn minted(cx: &Cx, asked: &AtomicUsize) -> Result<Minted> {
@@ -218,11 +225,11 @@ mod tests {
     async fn no_more_than_so_many_are_kept() {
         let (cx, kept, asked) = (cx(), Kept::default(), AtomicUsize::new(0));
         for number in 0..=KEPT_MAX {
-            let same = Same { role: (number.to_string(), 1), ..same(1) };
+            let same = Same { role: number.to_string(), ..same(1) };
             kept.get(&cx, same, WINDOW, || minted(&cx, &asked)).await.unwrap();
         }
         assert_eq!(kept.places.lock().len(), KEPT_MAX);
-        let last = Same { role: (KEPT_MAX.to_string(), 1), ..same(1) };
+        let last = Same { role: KEPT_MAX.to_string(), ..same(1) };
         kept.get(&cx, last, WINDOW, || minted(&cx, &asked)).await.unwrap();
         assert_eq!(asked.load(Ordering::Relaxed), KEPT_MAX + 2, "what finds no place is made each time");
         kept.tidy(cx.clock.now() + Seconds(3600));

@@ -63,6 +63,9 @@ pub(super) struct Role {
     pub(super) mfa_serial_number: String,
     /// Written with the legacy fields: `creds/` and `sts/` are not the same for it.
     pub(super) legacy: bool,
+    /// Drawn with each write: a role that was deleted and made again is another one, although its row counts from one again. Empty in rows
+    /// of old.
+    pub(super) generation: String,
     /// What Vault's roles do not have.
     pub(super) ours: Ours,
 }
