@@ -11,11 +11,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 
 use crate::answer::{self, Reply};
 use crate::cloud::{Cloud, Outcome};

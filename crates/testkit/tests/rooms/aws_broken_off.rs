@@ -40,14 +40,8 @@ async fn broken() -> Broken {
 
 impl Broken {
     fn breaks(&self, action: &str) {
-        let rule = Rule {
-            service: None,
-            action: Some(action.to_owned()),
-            effect: Effect::Truncate,
-            times: Some(1),
-            rate: None,
-            milliseconds: 0,
-        };
+        let rule =
+            Rule { service: None, action: Some(action.to_owned()), effect: Effect::Truncate, times: Some(1), rate: None, milliseconds: 0 };
         self.sandbox.control().add(rule).unwrap();
     }
 
