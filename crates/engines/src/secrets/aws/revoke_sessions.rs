@@ -84,16 +84,17 @@ async fn undo(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Reply> {
 }
 
 fn not_put(name: &str, iam_role: &str, error: AwsError) -> Error {
-    let mut text = format!("Error putting the policy {name} on {iam_role}: {}", error.sdk_text());
-    if error.code == "LimitExceeded" {
-        let role = role_name(iam_role);
-        text.push_str(&format!(
-            "\n\tthe inline policies of the role are full. Those named {POLICY}-of-<identity> can go once the longest session from before them is over: \
-             list them with `aws iam list-role-policies --role-name {role}`, and delete one with its source_identity here (DELETE revoke-sessions) \
-             or with `aws iam delete-role-policy --role-name {role} --policy-name {POLICY}-of-<identity>`. Without source_identity one policy ends \
-             all sessions, and takes their place"
-        ));
+    let refused = format!("Error putting the policy {name} on {iam_role}: {}", error.sdk_text());
+    if error.code != "LimitExceeded" {
+        return upstream(refused, error);
     }
+    let role = role_name(iam_role);
+    let text = format!(
+        "{refused}\n\tthe inline policies of the role are full. Those named {POLICY}-of-<identity> can go once the longest session from before them is \
+         over: list them with `aws iam list-role-policies --role-name {role}`, and delete one with its source_identity here (DELETE revoke-sessions) \
+         or with `aws iam delete-role-policy --role-name {role} --policy-name {POLICY}-of-<identity>`. Without source_identity one policy ends \
+         all sessions, and takes their place"
+    );
     upstream(text, error)
 }
 
