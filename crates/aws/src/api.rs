@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use daypass_base::{BoxFuture, Seconds, Secret, Timestamp};
 
-use crate::AwsError;
+use crate::{AwsError, Skew};
 
 /// What an AWS call gives.
 pub type Result<T> = std::result::Result<T, AwsError>;
@@ -30,6 +30,9 @@ pub trait Aws: crate::Callers + crate::Ec2 + crate::Ecr + crate::Iam + crate::Ia
     fn list_group_policies<'a>(&'a self, call: Call<'a>, group: &'a str) -> BoxFuture<'a, Result<Vec<String>>>;
     /// `iam:GetGroupPolicy`: the JSON text of an inline policy.
     fn get_group_policy<'a>(&'a self, call: Call<'a>, group: &'a str, policy: &'a str) -> BoxFuture<'a, Result<String>>;
+    /// By how much AWS's clock differed when STS answered last from where this target's calls go. `None`: it has not been asked yet, or the
+    /// surroundings forbid to correct clocks by it.
+    fn skew(&self, target: &Target) -> Option<Skew>;
     /// Drops what is kept for a target: its configuration was replaced.
     fn forget(&self, target: &Target);
 }

@@ -61,6 +61,12 @@ impl AwsError {
         }
     }
 
+    /// An answer began and cannot be read: whether AWS did what it was asked is not known, so there is no status to judge by.
+    pub(crate) fn broken_off(detail: impl std::fmt::Display) -> Self {
+        let message = format!("the answer of AWS cannot be read\ncaused by: {detail}");
+        Self { kind: ErrorKind::Unreachable, code: "SerializationError".to_owned(), message, status: None, request_id: None }
+    }
+
     /// The server has no credentials to sign with.
     pub(crate) fn no_identity(detail: impl std::fmt::Display) -> Self {
         Self {

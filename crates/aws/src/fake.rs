@@ -10,10 +10,10 @@ mod users;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use daypass_base::{BoxFuture, Clock, Seconds, Secret};
+use daypass_base::{BoxFuture, Clock, Seconds, Secret, Timestamp};
 
 use crate::api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, Target};
-use crate::{AwsError, ErrorKind};
+use crate::{AwsError, ErrorKind, Skew};
 
 pub use ecr::AskedLogin;
 pub use signin::AskedVisit;
@@ -34,6 +34,7 @@ struct State {
     groups: BTreeMap<String, FakeGroup>,
     made: Vec<Made>,
     forgotten: usize,
+    skew: Option<Skew>,
     issued: u64,
     callers: callers::Known,
     iam: users::Users,
@@ -52,6 +53,10 @@ impl State {
                 user_id: "AROAFAKE:task".to_owned(),
             })
         })
+    }
+
+    fn now(&self, ours: Timestamp) -> Timestamp {
+        self.skew.unwrap_or_default().theirs(ours)
     }
 
     /// The account of the caller.
@@ -137,6 +142,16 @@ impl FakeAws {
         self.state().forgotten
     }
 
+    /// AWS's clock differs by so much, and its answers show it.
+    pub fn differ(&self, skew: Skew) {
+        self.state().skew = Some(skew);
+    }
+
+    /// The time at AWS.
+    fn now(&self) -> Timestamp {
+        self.state().now(self.clock.now())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -158,7 +173,7 @@ impl FakeAws {
             secret_access_key: Secret::new(format!("fake-secret-{number}")),
             session_token: Secret::new(format!("fake-session-token-{number}")),
             // AWS's times have no fractions.
-            expiration: daypass_base::Timestamp::from_seconds(self.clock.now().seconds()) + duration,
+            expiration: Timestamp::from_seconds(state.now(self.clock.now()).seconds()) + duration,
             arn,
         })
     }
@@ -214,7 +229,7 @@ impl Aws for FakeAws {
     }
 
     fn get_caller_identity<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Identity>> {
-        let now = self.clock.now();
+        let now = self.now();
         self.passes("GetCallerIdentity", || {
             let mut state = self.state();
             state.made.push(Made::CallerIdentity(call.target.clone()));
@@ -233,6 +248,10 @@ impl Aws for FakeAws {
 
     fn get_group_policy<'a>(&'a self, _: Call<'a>, group: &'a str, policy: &'a str) -> BoxFuture<'a, Result<String>> {
         ready(self.group("GetGroupPolicy", group, |group| group.inline.get(policy).cloned()))
+    }
+
+    fn skew(&self, _: &Target) -> Option<Skew> {
+        self.state().skew
     }
 
     fn forget(&self, _: &Target) {

@@ -23,6 +23,8 @@ pub trait Iam: Send + Sync + 'static {
     fn remove_user_holding<'a>(&'a self, call: Call<'a>, name: &'a str, holding: &'a Holding) -> BoxFuture<'a, Result<()>>;
     /// `iam:ListAccessKeys`.
     fn list_access_keys<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<Vec<KeyInfo>>>;
+    /// `iam:GetAccessKeyLastUsed`: when a key was used last; `None` for never, as far as IAM knows it by now.
+    fn access_key_last_used<'a>(&'a self, call: Call<'a>, id: &'a str) -> BoxFuture<'a, Result<Option<Timestamp>>>;
     /// `iam:CreateAccessKey`. Asked again only where AWS said that it did nothing (throttled): after a lost answer a second attempt would meet
     /// what the first one made, and its refusal would read as if nothing had been made.
     fn create_access_key<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<AccessKey>>;

@@ -19,6 +19,7 @@ mod live;
 mod partition;
 mod roles;
 mod signin;
+mod skew;
 mod validate;
 mod xml;
 
@@ -37,3 +38,4 @@ pub use live::{ContainerEndpoint, LiveAws, LoginRequest, Settings};
 pub use partition::Partition;
 pub use roles::{Decision, IamRoles, Question, RoleInfo, RolePolicy};
 pub use signin::{ConsoleVisit, SignIn};
+pub use skew::Skew;

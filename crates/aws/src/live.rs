@@ -35,8 +35,8 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use daypass_base::{BoxFuture, Clock, Entropy, Seconds, SystemEntropy};
 
-use crate::AwsError;
 use crate::api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StsEndpoint, Target};
+use crate::{AwsError, Skew};
 
 use self::http::Http;
 use endpoint::Endpoint;
@@ -334,6 +334,12 @@ impl Aws for LiveAws {
             let answer = request.send().await.map_err(|error| sorted(&error))?;
             Ok(percent_decoded(&answer.policy_document))
         }))
+    }
+
+    fn skew(&self, target: &Target) -> Option<Skew> {
+        let clients = self.kept(target)?;
+        let answered = clients.sts.get(clients.good.load(std::sync::atomic::Ordering::Relaxed))?;
+        answered.as_ref().ok()?.clock_skew()
     }
 
     fn forget(&self, target: &Target) {

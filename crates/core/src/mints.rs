@@ -30,6 +30,9 @@ pub(crate) struct Mint {
     pub(crate) request_id: String,
     pub(crate) issued: Timestamp,
     pub(crate) expires: Timestamp,
+    /// The end that renewals of its lease can reach, where it can be renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_end: Option<Timestamp>,
     pub(crate) display_name: String,
     pub(crate) entity_id: String,
     /// Accessor of the token; empty for batch tokens.
@@ -64,14 +67,16 @@ struct Filling {
 /// A mint as it lies in its row. The row is written again with each that is added: nothing of those before is made anew.
 struct Written {
     access_key_id: String,
-    expires: Timestamp,
+    /// From here on it is over in any case.
+    until: Timestamp,
     json: String,
 }
 
 impl Written {
     fn new(mint: &Mint) -> Result<Self> {
         let json = serde_json::to_string(mint).map_err(|error| Error::internal(format!("a mint is no JSON: {error}")))?;
-        Ok(Self { access_key_id: mint.access_key_id.clone(), expires: mint.expires, json })
+        let until = mint.last_end.map_or(mint.expires, |last| last.max(mint.expires));
+        Ok(Self { access_key_id: mint.access_key_id.clone(), until, json })
     }
 
     fn read(&self) -> Result<Mint> {
@@ -192,7 +197,7 @@ impl Mints {
     }
 
     async fn write(&self, filling: &Filling) -> Result<()> {
-        let until = filling.mints.iter().map(|mint| mint.expires).max().unwrap_or_default();
+        let until = filling.mints.iter().map(|mint| mint.until).max().unwrap_or_default();
         let keys = Keys { until, keys: filling.mints.iter().map(|mint| mint.access_key_id.clone()).collect() };
         let row = format!("[{}]", filling.mints.iter().map(|mint| mint.json.as_str()).collect::<Vec<_>>().join(","));
         let batch = self.rows.put(Batch::new(), config_key(format!("{MINTS}{}", filling.name)), row.as_bytes())?;

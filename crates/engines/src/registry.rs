@@ -16,6 +16,7 @@ use crate::secrets::aws::Aws;
 use crate::secrets::ecr::Ecr;
 use crate::secrets::kv1::Kv1;
 use crate::secrets::kv2::Kv2;
+use crate::secrets::revoked::Revoked;
 use crate::secrets::transit::Transit;
 
 /// What engines need from outside.
@@ -33,9 +34,11 @@ pub fn all(outside: &Outside) -> Vec<Factory> {
     let (jwt, kubernetes, oidc) = (Arc::clone(&outside.idp), Arc::clone(&outside.idp), Arc::clone(&outside.idp));
     let lists = Arc::clone(&outside.idp);
     let github = Arc::clone(&outside.idp);
+    let revoked = Arc::new(Revoked::default());
+    let ended = Arc::clone(&revoked);
     vec![
-        secret("aws", "AWS credentials that end by themselves", move || Aws::new(Arc::clone(&aws))),
-        secret("ecr", "Logins to the container registries of AWS", move || Ecr::new(Arc::clone(&ecr))),
+        secret("aws", "AWS credentials that end by themselves", move || Aws::beside(Arc::clone(&aws), Arc::clone(&revoked))),
+        secret("ecr", "Logins to the container registries of AWS", move || Ecr::beside(Arc::clone(&ecr), Arc::clone(&ended))),
         kv(),
         secret("transit", "Encryption and signatures with keys that stay inside", Transit::default),
         auth("approle", "Logins of machines with a role id and a secret id", AppRole::default),

@@ -1,17 +1,82 @@
 //! Answers: XML of the query protocol, JSON of the others, and how a refusal looks in each.
 
 use std::fmt::Write as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
 use quick_xml::escape::escape;
 use serde_json::{Value, json};
 
 use crate::fault::Fault;
 
 /// What the server sends.
-pub(crate) type Reply = Response<Full<Bytes>>;
+pub(crate) type Reply = Response<Content>;
+
+/// The body of an answer: all of it, or half of it and then the end of the connection.
+pub(crate) struct Content {
+    text: Bytes,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Whole,
+    /// Half of it is to be sent.
+    Cut,
+    /// Half of it was handed over: it goes out before the connection ends.
+    Sent,
+    Broken,
+}
+
+/// The connection ends within an answer, on purpose.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer breaks off on purpose")]
+pub(crate) struct BrokenOff;
+
+impl Content {
+    fn new(text: Bytes) -> Self {
+        Self { text, state: State::Whole }
+    }
+
+    /// The same, broken off in the middle.
+    pub(crate) fn cut(self) -> Self {
+        Self { state: State::Cut, ..self }
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self.state {
+            State::Whole if self.text.is_empty() => Poll::Ready(None),
+            State::Whole => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.text))))),
+            State::Cut => {
+                self.state = State::Sent;
+                let half = self.text.len() / 2;
+                Poll::Ready(Some(Ok(Frame::data(self.text.split_to(half)))))
+            }
+            State::Sent => {
+                self.state = State::Broken;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            State::Broken => Poll::Ready(Some(Err(BrokenOff))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.state == State::Whole && self.text.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(u64::try_from(self.text.len()).unwrap_or(u64::MAX))
+    }
+}
 
 /// Which protocol a refusal has to be written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +211,7 @@ pub(crate) fn text(status: u16, text: impl Into<String>) -> Reply {
 }
 
 fn reply(status: u16, kind: &'static str, body: String, request_id: &str) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    let mut reply = Response::new(Content::new(Bytes::from(body)));
     *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     reply.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if let (false, Ok(id)) = (request_id.is_empty(), HeaderValue::from_str(request_id)) {

@@ -125,8 +125,10 @@ impl Cloud {
             Ok(identified) => identified,
             Err(fault) => return Outcome::Reply(answer::fault(dialect_of(request), &fault, &request_id)),
         };
-        match self.control.disturbance(service.name(), &action, self.sealer.entropy()) {
-            Disturbance::None => {}
+        let disturbance = self.control.disturbance(service.name(), &action, self.sealer.entropy());
+        let is_cut = disturbance == Disturbance::Truncate;
+        match disturbance {
+            Disturbance::None | Disturbance::Truncate => {}
             Disturbance::Delay(time) => self.clock.sleep(time).await,
             Disturbance::Drop => return Outcome::Drop,
             Disturbance::Refuse(fault) => {
@@ -144,7 +146,11 @@ impl Cloud {
         let result = caller.as_ref().map_err(Clone::clone).and_then(|caller| self.perform(&call, caller.as_ref(), service, &action));
         let known = caller.as_ref().ok().and_then(Option::as_ref);
         self.control.note(now, &request_id, service.name(), &action, known, &params, result.as_ref().err());
-        Outcome::Reply(result.unwrap_or_else(|fault| answer::fault(service.dialect(), &fault, &request_id)))
+        Outcome::Reply(match result {
+            Ok(reply) if is_cut => reply.map(answer::Content::cut),
+            Ok(reply) => reply,
+            Err(fault) => answer::fault(service.dialect(), &fault, &request_id),
+        })
     }
 
     /// Makes an account trust an OIDC issuer, in place of an earlier registration of the same issuer.

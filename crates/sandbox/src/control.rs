@@ -75,6 +75,8 @@ pub enum Effect {
     InternalFailure,
     /// `Throttling` (`ThrottlingException` at JSON services), 400.
     Throttle,
+    /// The call is done, and the connection is closed in the middle of its answer; a refusal arrives whole.
+    Truncate,
     /// `ServiceUnavailable`, 503.
     Unavailable,
 }
@@ -124,6 +126,7 @@ pub(crate) enum Disturbance {
     Delay(Duration),
     Drop,
     Refuse(Fault),
+    Truncate,
 }
 
 impl Control {
@@ -223,6 +226,7 @@ impl Control {
                 "The request processing has failed because of an unknown error, exception or failure.",
             )),
             Effect::Throttle => Disturbance::Refuse(Fault::throttled()),
+            Effect::Truncate => Disturbance::Truncate,
             Effect::Unavailable => Disturbance::Refuse(Fault::unavailable()),
         }
     }

@@ -11,6 +11,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
@@ -222,12 +224,23 @@ async fn connection(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>, watche
     builder.http2().timer(TokioTimer::new()).max_header_list_size(65_536);
     let service = service_fn(move |request| {
         let shared = shared.clone();
-        async move { answer(&shared, peer, request).await }
+        async move { dated(&shared, peer, request).await }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "connection of the sandbox ended");
     }
+}
+
+/// The answer, with the time of the sandbox's own clock: clients correct theirs by it.
+async fn dated(shared: &Shared, peer: IpAddr, request: http::Request<Incoming>) -> Result<Reply, Dropped> {
+    let mut reply = answer(shared, peer, request).await?;
+    let now = time::OffsetDateTime::from_unix_timestamp(shared.clock.now().seconds()).ok();
+    let date = now.and_then(|now| now.format(HTTP_DATE).ok()).and_then(|date| http::HeaderValue::from_str(&date).ok());
+    if let Some(date) = date {
+        reply.headers_mut().insert(http::header::DATE, date);
+    }
+    Ok(reply)
 }
 
 /// An error makes hyper close the connection, which is how an injected outage looks.
@@ -279,6 +292,9 @@ async fn answer(shared: &Shared, peer: IpAddr, request: http::Request<Incoming>)
 #[error("the connection is dropped on purpose")]
 struct Dropped;
 
+/// RFC 9110, 5.6.7.
+const HTTP_DATE: &[BorrowedFormatItem<'_>] =
+    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 100;

@@ -69,7 +69,7 @@ impl FakeAws {
         let number = state.registries.given;
         let region = input.region.as_ref().or(call.target.region.as_ref()).map_or("us-east-1", String::as_str);
         // AWS's times have no fractions.
-        let expires = Timestamp::from_seconds(self.clock.now().seconds()) + LIFE;
+        let expires = Timestamp::from_seconds(state.now(self.clock.now()).seconds()) + LIFE;
         let login = |proxy_endpoint| Login { password: Secret::new(format!("fake-password-{number}")), proxy_endpoint, expires };
         let own = vec!["123456789012".to_owned()];
         let accounts = if input.registry_ids.is_empty() { &own } else { &input.registry_ids };

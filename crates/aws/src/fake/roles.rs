@@ -68,14 +68,14 @@ impl IamRoles for FakeAws {
         ready(Ok(decided))
     }
 
-    fn put_role_policy<'a>(&'a self, _: Call<'a>, policy: &'a RolePolicy) -> BoxFuture<'a, Result<()>> {
-        let mut state = self.state();
-        let known = state.roles.trusts.contains_key(&policy.role);
-        if known {
+    fn put_role_policy<'a>(&'a self, call: Call<'a>, policy: &'a RolePolicy) -> BoxFuture<'a, Result<()>> {
+        self.play(call, "PutRolePolicy", |state| {
+            if !state.roles.trusts.contains_key(&policy.role) {
+                return Err(missing("role", &policy.role));
+            }
             state.roles.policies.insert((policy.role.clone(), policy.name.clone()), policy.document.clone());
-        }
-        drop(state);
-        ready(if known { Ok(()) } else { Err(missing("role", &policy.role)) })
+            Ok(())
+        })
     }
 
     fn delete_role_policy<'a>(&'a self, _: Call<'a>, role: &'a str, policy: &'a str) -> BoxFuture<'a, Result<()>> {

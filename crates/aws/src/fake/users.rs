@@ -23,6 +23,8 @@ pub(super) struct Users {
     /// A new key is accepted so long after it was made.
     settling: Duration,
     gate: Option<Gatekeeper>,
+    /// When keys were used last, by their ids.
+    used: BTreeMap<String, Timestamp>,
 }
 
 /// What becomes of a call.
@@ -94,11 +96,17 @@ impl FakeAws {
 
     /// Gives a user an access key, as somebody else would.
     pub fn add_key(&self, name: &str) -> Option<AccessKey> {
-        let created = self.clock.now();
+        let created = self.now();
         let mut state = self.state();
         let id = state.iam.next("AKIAFAKE");
         state.iam.users.get_mut(name)?.keys.push(KeyInfo { id: id.clone(), created });
         Some(AccessKey { secret: Secret::new(format!("secret-of-{id}")), id })
+    }
+
+    /// Uses a key, as its owner does.
+    pub fn use_key(&self, id: &str) {
+        let now = self.now();
+        self.state().iam.used.insert(id.to_owned(), now);
     }
 
     /// Makes a call of this action, as the gate has it.
@@ -119,7 +127,7 @@ impl FakeAws {
 
     /// Adds a user, as somebody else would.
     pub fn add_user(&self, name: &str) {
-        let created = self.clock.now();
+        let created = self.now();
         let mut state = self.state();
         let id = state.iam.next("AIDAFAKE");
         state.iam.users.insert(name.to_owned(), Held { id, created, holdings: BTreeSet::new(), keys: Vec::new() });
@@ -147,7 +155,7 @@ impl FakeAws {
         self.state().iam.users.get(name).map(Held::all).unwrap_or_default()
     }
 
-    fn play<'a, T: Send + 'a>(
+    pub(super) fn play<'a, T: Send + 'a>(
         &self,
         call: Call<'_>,
         action: &'static str,
@@ -157,7 +165,7 @@ impl FakeAws {
     }
 
     fn done<T>(&self, target: &Target, action: &'static str, act: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
-        let now = self.clock.now();
+        let now = self.now();
         let mut state = self.state();
         state.iam.accepts(target, now)?;
         let failure = state.iam.failures.iter().position(|(failing, _)| *failing == action).map(|at| state.iam.failures.remove(at).1);
@@ -232,7 +240,7 @@ fn by_hand(holding: &Holding) -> bool {
 
 impl Iam for FakeAws {
     fn create_user<'a>(&'a self, call: Call<'a>, user: &'a NewUser) -> BoxFuture<'a, Result<User>> {
-        let created = self.clock.now();
+        let created = self.now();
         self.play(call, "CreateUser", |state| {
             if state.iam.users.contains_key(&user.name) {
                 return Err(refused("EntityAlreadyExists", format!("User with name {} already exists.", user.name), 409));
@@ -302,8 +310,12 @@ impl Iam for FakeAws {
         self.with_user(call, "ListAccessKeys", name, |user, _| Ok(user.keys.clone()))
     }
 
+    fn access_key_last_used<'a>(&'a self, call: Call<'a>, id: &'a str) -> BoxFuture<'a, Result<Option<Timestamp>>> {
+        self.play(call, "GetAccessKeyLastUsed", |state| Ok(state.iam.used.get(id).copied()))
+    }
+
     fn create_access_key<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<AccessKey>> {
-        let created = self.clock.now();
+        let created = self.now();
         self.with_user(call, "CreateAccessKey", name, |user, id| {
             if user.keys.len() >= 2 {
                 return Err(refused("LimitExceeded", "Cannot exceed quota for AccessKeysPerUser: 2".to_owned(), 409));

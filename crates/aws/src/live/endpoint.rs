@@ -21,6 +21,7 @@ use http_body_util::Full;
 use super::identity::REGION_FALLBACK;
 use super::sort::causes;
 use super::wire::{Answer, Wire};
+use crate::Skew;
 
 /// What calls are: forms.
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -141,6 +142,18 @@ impl Endpoint {
         headers.insert(HOST, self.host.clone());
         headers.insert(CONTENT_TYPE, FORM);
         request
+    }
+
+    /// Looks at AWS's clock.
+    pub(super) fn notice(&self, answer: &Answer, now: SystemTime) {
+        if let Some(theirs) = answer.headers.get(DATE).and_then(date) {
+            self.wire.notice(theirs, millis(now));
+        }
+    }
+
+    /// By how much AWS's clock differs, where ours may be corrected by it.
+    pub(super) fn clock_skew(&self) -> Option<Skew> {
+        self.wire.skew().filter(|_| self.corrects)
     }
 
     fn signing_time(&self, now: SystemTime) -> SystemTime {

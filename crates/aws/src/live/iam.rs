@@ -103,6 +103,13 @@ impl Iam for LiveAws {
         Box::pin(self.iam(call, move |client| async move { keys(&client, name).await }))
     }
 
+    fn access_key_last_used<'a>(&'a self, call: Call<'a>, id: &'a str) -> BoxFuture<'a, Result<Option<Timestamp>>> {
+        Box::pin(self.iam(call, move |client| async move {
+            let answer = client.get_access_key_last_used().access_key_id(id).send().await.map_err(|error| sorted(&error))?;
+            Ok(answer.access_key_last_used.and_then(|used| used.last_used_date).as_ref().map(moment))
+        }))
+    }
+
     fn create_access_key<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<AccessKey>> {
         Box::pin(self.iam(call, move |client| async move {
             let request = client.create_access_key().user_name(name);

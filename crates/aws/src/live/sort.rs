@@ -17,13 +17,15 @@ pub(crate) fn sorted<E>(error: &SdkError<E, HttpResponse>) -> AwsError
 where
     E: ProvideErrorMetadata + StdError + 'static,
 {
-    if let SdkError::ServiceError(service) = error {
+    if let SdkError::ServiceError(service) = error
+        && !service.raw().status().is_success()
+    {
         let meta = service.err().meta();
         return AwsError::answered(meta.code(), meta.message(), service.raw().status().as_u16(), meta.request_id());
     }
-    if let SdkError::ResponseError(response) = error {
-        let status = response.raw().status().as_u16();
-        return AwsError::answered(Some("SerializationError"), Some(&causes(error)), status, None);
+    if matches!(error, SdkError::ResponseError(_) | SdkError::ServiceError(_)) {
+        // AWS may have done all of it.
+        return AwsError::broken_off(causes(error));
     }
     if finds::<CredentialsError>(error) {
         return AwsError::no_identity(causes(error));

@@ -148,6 +148,7 @@ impl LiveAws {
         loop {
             let sent = pin!(endpoint.wire.send(|| endpoint.request(&identity, now(), body)));
             let answer = in_time(&*self.clock, endpoint, sent).await?;
+            endpoint.notice(&answer, now());
             match understand(&answer, endpoint::millis(now())) {
                 Err(failed) if !adjusted && endpoint.adjust(&failed.error.code, &answer, now()) => adjusted = true,
                 understood => return understood,

@@ -100,6 +100,7 @@ async fn a_user_and_a_key_are_asked_for_again_only_where_aws_says_that_it_did_no
         ("CreateUser", Effect::Unavailable, 1),
         ("CreateUser", Effect::Throttle, 2),
         ("CreateAccessKey", Effect::Drop, 0),
+        ("CreateAccessKey", Effect::Truncate, 1),
         ("CreateAccessKey", Effect::Throttle, 2),
     ] {
         let before = calls(&sandbox, action);

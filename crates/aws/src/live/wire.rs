@@ -3,6 +3,7 @@
 //! A mint takes the connection of its own runtime that was used last. The settings are those of [`super::http`], where the SDK's own calls go: the
 //! same trust, the same proxies, the same rule for addresses of this machine. They are read when the first connection is opened, not before.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::sync::OnceCell;
 
 use super::http::{Way, certificates, way};
 use super::sort::shortened;
+use crate::Skew;
 
 /// Idle connections are kept as long as AWS's front ends keep them, so that a mint seldom pays for a handshake.
 const IDLE_MAX: Duration = Duration::from_secs(90);
@@ -57,7 +59,12 @@ pub(super) struct Wire {
     tls: Tls,
     clock: Arc<dyn Clock>,
     rest: Mutex<Rest>,
+    /// By how many milliseconds the other side's clock was ahead when it answered last.
+    ahead: AtomicI64,
 }
+
+/// Before the first answer.
+const NOT_SEEN: i64 = i64::MIN;
 
 /// Connections that wait for a request.
 #[derive(Default)]
@@ -104,10 +111,21 @@ impl Rest {
 }
 
 impl Wire {
+    /// Notes the other side's time, in milliseconds since 1970.
+    pub(super) fn notice(&self, theirs: i64, ours: i64) {
+        self.ahead.store(theirs - ours, Ordering::Relaxed);
+    }
+
+    /// By how much its clock differs.
+    pub(super) fn skew(&self) -> Option<Skew> {
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        (ahead != NOT_SEEN).then(|| Skew::seen(ahead))
+    }
+
     /// Nothing is opened yet.
     pub(super) fn new(origin: Uri, clock: Arc<dyn Clock>) -> Self {
         let way = way(&origin.to_string());
-        Self { origin, way, tls: Tls::default(), clock, rest: Mutex::default() }
+        Self { origin, way, tls: Tls::default(), clock, rest: Mutex::default(), ahead: AtomicI64::new(NOT_SEEN) }
     }
 
     /// Sends what `request` makes, which has a whole URL. A connection that was at rest may have been closed by its peer in this

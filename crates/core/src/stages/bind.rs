@@ -139,6 +139,7 @@ async fn lease(
         // Nobody could take it back with the batch token's end: it must end by itself before.
         ttl = ttl.min(Seconds::from(end.since(now)));
     }
+    let mut last_end = None;
     let (id, renewable) = match leased.internal {
         None => {
             let token = if known.batch { known.row.parent.map_or(TokenId([0; 16]), TokenId) } else { known.id };
@@ -150,6 +151,7 @@ async fn lease(
             // Nothing is stored of a batch token: what it is lent hangs on the token that made it, and goes with that.
             let token = if known.batch { known.row.parent.map(TokenId) } else { Some(known.id) };
             let hold = Hold { token: token.map(|token| token.0), cap: known.row.expires.filter(|_| known.batch) };
+            last_end = leased.terms.renewable.then(|| now + longest(&leased.terms, live));
             let mut row = lease_row(live, hold, internal, &leased.terms, now, ttl);
             row.row = leased.row.as_ref().map(|row| format!("{}{row}", crate::view::mount_prefix(&live.row.uuid)));
             let also = crate::view::batch(&unsealed.rows, &live.row.uuid, leased.also.clone())?;
@@ -166,7 +168,7 @@ async fn lease(
     };
     inner.metrics.lease(routed.mount_type());
     let mut facts = leased.facts;
-    if let Some(mint) = mint(parsed, identified, &facts, &id, (now, ttl)) {
+    if let Some(mint) = mint(parsed, identified, &facts, &id, (now, ttl, last_end)) {
         // The audit record names them too: a child token's own metadata may say nothing, or something else.
         facts.extend(mint.claims.iter().map(|(name, value)| (format!("claim/{name}"), value.clone())));
         unsealed.mints.add(mint);
@@ -186,7 +188,7 @@ fn mint(
     identified: &Identified,
     facts: &std::collections::BTreeMap<String, String>,
     lease_id: &str,
-    (issued, ttl): (daypass_base::Timestamp, Seconds),
+    (issued, ttl, last_end): (daypass_base::Timestamp, Seconds, Option<daypass_base::Timestamp>),
 ) -> Option<Mint> {
     let caller = &identified.caller;
     Some(Mint {
@@ -196,6 +198,7 @@ fn mint(
         request_id: parsed.id.clone(),
         issued,
         expires: issued + ttl,
+        last_end,
         display_name: caller.display_name.clone(),
         entity_id: caller.entity_id.clone(),
         accessor: caller.accessor.clone(),
@@ -206,9 +209,14 @@ fn mint(
     })
 }
 
+/// How long a lease can last, renewals included.
+fn longest(terms: &daypass_sdk::LeaseTerms, live: &crate::mounts::Live) -> Seconds {
+    terms.max_ttl.set().unwrap_or(live.mount.max_lease_ttl).min(live.mount.max_lease_ttl)
+}
+
 fn effective_ttl(leased: &Leased, live: &crate::mounts::Live) -> (Seconds, Vec<String>) {
     let asked = leased.terms.ttl.set().unwrap_or(live.mount.default_lease_ttl);
-    let max = leased.terms.max_ttl.set().unwrap_or(live.mount.max_lease_ttl).min(live.mount.max_lease_ttl);
+    let max = longest(&leased.terms, live);
     if asked <= max {
         return (asked, Vec::new());
     }

@@ -1,12 +1,15 @@
 //! Access keys of users that exist: made and deleted so that a crash at any line leaves no key that nobody knows of.
 //!
-//! Before a key is made a note says which keys there were: one that is not among them afterwards is ours. Before one is deleted whose
-//! record goes first, a note names it. The regular work undoes by the note, and never takes a key that is in use here.
+//! Before a key is made a note says which keys there were, and at once after it the note names the key. Only where AWS's answer was lost has the
+//! key to be looked for: it is one that was not there before, that was made while the call was under way, and that nobody has used. People
+//! make keys too: where that is not certain the key is left, and the note stays for people to see. Before a key is deleted whose record goes
+//! first, a note names it. The regular work undoes by the note, and never takes a key that is in use here.
 
 use std::time::Duration;
 
-use daypass_aws::{AccessKey, AssumeRole, Aws, AwsError, Call, ErrorKind, Holding, Target};
-use daypass_sdk::{CommitFailure, Cx, Entry, Error, Result, Seconds};
+use daypass_aws::{AccessKey, AssumeRole, Aws, AwsError, Call, ErrorKind, Holding, KeyInfo, Skew, Target};
+use daypass_base::Timestamp;
+use daypass_sdk::{Changes, CommitFailure, Cx, Entry, Error, Expect, Result, Seconds};
 use serde::{Deserialize, Serialize};
 
 use crate::go_text::quoted;
@@ -19,8 +22,14 @@ use super::{KeyMount, RootKey};
 pub(crate) const UNDO_PATIENCE: Duration = Duration::from_secs(20);
 /// Lifetime of a session that handles a key: AWS's shortest.
 const SESSION: Seconds = Seconds(900);
-/// Clocks of AWS and of this machine differ by less.
-const SKEW: Seconds = Seconds(300);
+/// Clocks of AWS and of this machine differ by less: AWS refuses what is signed otherwise.
+const SKEW_MAX: Seconds = Seconds(300);
+/// AWS's times have whole seconds, a call that was given up may still be on its way, and a commit takes its time.
+const SLACK: Seconds = Seconds(5);
+/// Time for a call whose note does not say it: the longest that a request may take.
+const DEADLINE_MAX: Seconds = Seconds(90);
+/// Version of the note of a key that was made.
+pub(crate) const NOTED: u64 = 2;
 
 /// A key that may have to go.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,9 +39,30 @@ pub(crate) struct StrayKey {
     pub(crate) id: String,
     /// Else: the keys that there were before it was made.
     pub(crate) known: Vec<String>,
+    /// Time that the call which makes it may take; zero for a key that is only to be deleted.
+    #[serde(skip_serializing_if = "Seconds::is_zero")]
+    deadline: Seconds,
+    /// When that call ended without telling what it did; not known where this process died over it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<Timestamp>,
+    /// By how many milliseconds AWS's clock was ahead then, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skew: Option<i64>,
     /// How the user's account is reached.
     #[serde(skip_serializing_if = "Route::is_own")]
     pub(crate) route: Route,
+}
+
+impl StrayKey {
+    /// A key whose time is over: nobody is making it.
+    pub(crate) fn over(id: String, route: Route) -> Self {
+        Self { id, route, ..Self::default() }
+    }
+
+    /// Whether it is a key that nobody is making: one whose time is over.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.id.is_empty() && self.deadline.is_zero()
+    }
 }
 
 /// How the account of a user is reached: with the mount's own identity, or through an IAM role of that account.
@@ -86,15 +116,40 @@ pub(crate) struct Fresh {
     user: String,
 }
 
+impl Fresh {
+    /// Takes the note along in the commit that makes the key somebody's.
+    pub(crate) fn settled(&self, changes: Changes) -> Changes {
+        changes.expect(&self.note, Expect::Version(NOTED)).delete(&self.note)
+    }
+}
+
 /// Makes a key beside those that are known. Errors: `Failed` with AWS's words.
 pub(crate) async fn make(aws: &dyn Aws, cx: &Cx, call: Call<'_>, owner: Owner<'_>, known: Vec<String>, doing: &str) -> Result<Fresh> {
-    let stray = StrayKey { id: String::new(), known, route: owner.route.clone() };
-    let note = notes::begin(cx, &Note::key(cx, owner.name, stray)).await?;
+    let deadline = Seconds::from(call.deadline).max(Seconds(1));
+    let skew = aws.skew(call.target).map(Skew::milliseconds);
+    let stray = StrayKey { known, route: owner.route.clone(), deadline, skew, ..StrayKey::default() };
+    let note = Note::key(cx, owner.name, stray.clone());
+    let place = notes::begin(cx, &note).await?;
+    let noted = |stray| Changes::new().expect(&place, Expect::Version(1)).put_json(&place, &Note { key: Some(stray), ..note.clone() });
     match aws.create_access_key(call, owner.name).await {
-        Ok(key) => Ok(Fresh { key, note, user: owner.name.to_owned() }),
+        Ok(key) => {
+            // From here on nobody has to guess which it is.
+            let stored = cx.store.commit(noted(StrayKey { id: key.id.clone(), ..stray })?).await;
+            let fresh = Fresh { key, note: place.clone(), user: owner.name.to_owned() };
+            if let Err(failure) = stored {
+                discard(aws, cx, call, &fresh).await;
+                return Err(failure.into());
+            }
+            Ok(fresh)
+        }
+        Err(error) if was_not_done(&error) => {
+            notes::clear(cx, &place).await;
+            Err(failed(doing, error))
+        }
         Err(error) => {
-            if was_not_done(&error) {
-                notes::clear(cx, &note).await;
+            // Where that cannot be stored, the call's deadline says when it ended at the latest.
+            if let Err(failure) = cx.store.commit(noted(StrayKey { ended: Some(cx.clock.now()), ..stray })?).await {
+                tracing::debug!(error = %Error::from(failure), "when the making of an access key ended could not be noted");
             }
             Err(failed(doing, error))
         }
@@ -150,35 +205,87 @@ pub(crate) async fn undo<M: KeyMount>(mount: &M, cx: &Cx, note: &Note, stray: &S
     let call = Call { target: &own, deadline: UNDO_PATIENCE };
     let target = stray.route.target(aws, call, &note.username).await?;
     let call = Call { target: &target, ..call };
-    let Some(id) = found(aws, call, note, stray).await? else { return Ok(()) };
-    if root.key().access_key == id || mount.uses(cx, &note.username, &id).await? {
+    if !stray.id.is_empty() {
+        if root.key().access_key == stray.id || mount.uses(cx, &note.username, &stray.id).await? {
+            return Ok(());
+        }
+        return delete(aws, call, &note.username, &stray.id).await.map_err(|error| failed("unable to delete the access key", error));
+    }
+    let mut idle = Vec::new();
+    for key in strange(aws, call, note, stray).await? {
+        if root.key().access_key != key.id && !mount.uses(cx, &note.username, &key.id).await? {
+            idle.push(key);
+        }
+    }
+    if idle.is_empty() {
         return Ok(());
     }
-    delete(aws, call, &note.username, &id).await.map_err(|error| failed("unable to delete the access key", error))
+    let clock = clock_of(aws, Call { target: &own, ..call }, stray).await;
+    let Some(key) = stray.made(note.at, clock, &idle, &note.username)? else { return Ok(()) };
+    if let Ok(Some(at)) = aws.access_key_last_used(call, &key.id).await {
+        return Err(Error::failed(format!(
+            "access key {} of this user was made while the answer to a call of this server's was lost, and was used at {at}: somebody has it, so it \
+             is left alone; drop this entry, or delete the key in IAM",
+            key.id
+        )));
+    }
+    delete(aws, call, &note.username, &key.id).await.map_err(|error| failed("unable to delete the access key", error))?;
+    tracing::warn!(mount = %cx.mount.path, user = %note.username, key = %key.id, created = %key.created,
+        "an access key was deleted that was made while the answer to the server's own call was lost, and that nobody has used");
+    Ok(())
 }
 
-/// The key that a note means. `None`: it was never made, or nobody can tell which it is.
-async fn found(aws: &dyn Aws, call: Call<'_>, note: &Note, stray: &StrayKey) -> Result<Option<String>> {
-    if !stray.id.is_empty() {
-        return Ok(Some(stray.id.clone()));
+/// AWS's clock: as it was then, else as it is now. `None`: nobody can tell.
+async fn clock_of(aws: &dyn Aws, call: Call<'_>, stray: &StrayKey) -> Option<Skew> {
+    if let Some(skew) = stray.skew.map(Skew::seen).or_else(|| aws.skew(call.target)) {
+        return Some(skew);
     }
+    // Anybody may ask that, and the answer has a date. There are networks with a way to IAM and none to STS.
+    let asked = aws.get_caller_identity(call).await;
+    asked.ok().and_then(|_| aws.skew(call.target))
+}
+
+/// The keys that the user has and had not before.
+async fn strange(aws: &dyn Aws, call: Call<'_>, note: &Note, stray: &StrayKey) -> Result<Vec<KeyInfo>> {
     let keys = match aws.list_access_keys(call, &note.username).await {
-        Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(Vec::new()),
         keys => keys.map_err(|error| failed("unable to list the access keys", error))?,
     };
-    let ours = |created| created + SKEW >= note.at && created <= note.at + SKEW + SKEW;
-    let mut strange = keys.into_iter().filter(|key| !stray.known.contains(&key.id) && ours(key.created));
-    let first = strange.next();
-    if first.is_some() && strange.next().is_some() {
-        tracing::warn!(user = %note.username, "one of two access keys of this user may have been made here and is not used; see which in IAM");
-        return Ok(None);
+    Ok(keys.into_iter().filter(|key| !stray.known.contains(&key.id)).collect())
+}
+
+impl StrayKey {
+    /// Which of the strange keys was made by the call that began at `at`. `None`: it made none. Errors: when that is not certain.
+    fn made<'a>(&self, at: Timestamp, skew: Option<Skew>, strange: &'a [KeyInfo], user: &str) -> Result<Option<&'a KeyInfo>> {
+        let clock = skew.unwrap_or_default();
+        let deadline = if self.deadline.is_zero() { DEADLINE_MAX } else { self.deadline };
+        let (begin, end) = (clock.theirs(at), clock.theirs(self.ended.unwrap_or(at + deadline)));
+        let within = |key: &&KeyInfo, slack: Seconds| key.created + slack >= begin && key.created <= end + slack;
+        let ours: Vec<&KeyInfo> = strange.iter().filter(|key| within(key, SLACK)).collect();
+        let unsure = |ids: &[&KeyInfo], why: &str| {
+            let ids: Vec<&str> = ids.iter().map(|key| key.id.as_str()).collect();
+            Err(Error::failed(format!(
+                "access key {} of IAM user {} may have been made here for nobody, but {why}: it is left alone; see in IAM whose it is, delete it \
+                 there if it is nobody's, or drop this entry",
+                ids.join(" or "),
+                quoted(user)
+            )))
+        };
+        match ours.as_slice() {
+            [] if skew.is_some() => Ok(None),
+            [] => {
+                let near: Vec<&KeyInfo> = strange.iter().filter(|key| within(key, SKEW_MAX)).collect();
+                if near.is_empty() { Ok(None) } else { unsure(&near, "AWS's clock could not be read") }
+            }
+            [one] => Ok(Some(one)),
+            several => unsure(several, "there is more than one that could be it"),
+        }
     }
-    Ok(first.map(|key| key.id))
 }
 
 /// What AWS refused it did not do, nor what was never sent; what it did not answer it may have done.
 pub(crate) fn was_not_done(error: &AwsError) -> bool {
-    let refused = error.status.is_some_and(|status| status < 500);
+    let refused = error.status.is_some_and(|status| (400..500).contains(&status)) && error.code != "SerializationError";
     let unsent = error.status.is_none() && matches!(error.kind, ErrorKind::Malformed | ErrorKind::NoIdentity);
     refused || unsent
 }

@@ -157,9 +157,9 @@ pub(crate) async fn leave(mount: &impl KeyMount, cx: &Cx) {
 /// stays noted. Errors: those of the store alone.
 pub(crate) async fn settle(mount: &impl KeyMount, cx: &Cx) -> Result<()> {
     let now = cx.clock.now();
-    let names_key = |note: &Note| note.key.as_ref().is_some_and(|key| !key.id.is_empty());
+    let is_over = |note: &Note| note.key.as_ref().is_some_and(StrayKey::is_over);
     let settled = async {
-        for (place, note, version) in all(cx, |note| note.is_due(now) || names_key(note)).await? {
+        for (place, note, version) in all(cx, |note| note.is_due(now) || is_over(note)).await? {
             drop(undo(mount, cx, &place, note, version).await?);
         }
         Ok(())

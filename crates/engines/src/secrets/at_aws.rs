@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daypass_aws::{Aws, AwsError, ErrorKind, Target};
+use daypass_aws::{Aws, AwsError, ErrorKind, Skew, Target};
 use daypass_base::duration::short_string;
 use daypass_sdk::{Cx, Error, Kind, Leased, Reply, Seconds, Timestamp};
 use parking_lot::Mutex;
@@ -36,9 +36,10 @@ pub(crate) fn safe(text: &str) -> String {
     text.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
 }
 
-/// How long something lasts from now. A lease of zero would mean the mount's default: that is never said of what is over.
-pub(super) fn left(cx: &Cx, end: Timestamp) -> Seconds {
-    Seconds::from(end.since(cx.clock.now())).max(Seconds(1))
+/// How long something lasts from now that ends when AWS's clock says so. A lease of zero would mean the mount's default: that is never said of
+/// what is over.
+pub(super) fn left(cx: &Cx, clock: Skew, end: Timestamp) -> Seconds {
+    Seconds::from(clock.ours(end).since(cx.clock.now())).max(Seconds(1))
 }
 
 /// A secret that ends by itself after `ttl`. Its lease lasts as long, but not longer than the mount allows.
@@ -54,6 +55,15 @@ pub(super) fn lent<'a>(cx: &Cx, data: Map<String, Value>, ttl: Seconds, facts: i
         short_string(ttl.duration()),
         short_string(most.duration())
     ))
+}
+
+/// A remark on fields that mean nothing without `sts_endpoint`.
+pub(super) fn needs_endpoint(fields: &[&str]) -> String {
+    let verb = if let [_] = fields { "has" } else { "have" };
+    format!(
+        "{} {verb} no effect without sts_endpoint: calls go to STS of region. Set region, or sts_endpoint such as https://sts.eu-west-1.amazonaws.com",
+        fields.join(" and ")
+    )
 }
 
 /// Where the last call went: forgotten when another node changed the configuration.

@@ -8,4 +8,5 @@ pub(crate) mod federation;
 pub mod kv1;
 pub mod kv2;
 mod kv_path;
+pub(crate) mod revoked;
 pub mod transit;

@@ -1,5 +1,6 @@
 //! What operators ask of an aws mount: where a chain breaks, which IAM policies a role needs, and the end of all sessions.
 
+use daypass_base::Clock;
 use daypass_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
 
@@ -22,6 +23,20 @@ async fn server(fields: Value) -> TestServer {
 fn steps(answer: &Answer) -> Vec<(String, Value, String)> {
     let steps = answer["data"]["steps"].as_array().unwrap().iter();
     steps.map(|step| (step["step"].as_str().unwrap().to_owned(), step["ok"].clone(), step["detail"].as_str().unwrap().to_owned())).collect()
+}
+
+/// The answer comes when the next second has begun.
+async fn revoke(server: &TestServer, body: Value) -> Answer {
+    let time = async {
+        for _ in 0..3 {
+            server.seconds(1).await;
+        }
+    };
+    tokio::join!(server.put("aws/revoke-sessions/r", body), time).0
+}
+
+async fn key(server: &TestServer, path: &str) -> String {
+    server.get(path).await.ok().text("/data/access_key")
 }
 
 async fn check(server: &TestServer) -> Answer {
@@ -126,7 +141,7 @@ async fn ending_some_sessions_never_brings_others_back() {
     let server = server(json!({ "allow_revoke_sessions": true })).await;
     server.aws().add_role("near", "{}");
     for body in [json!({ "source_identity": "stolen" }), json!({}), json!({ "source_identity": "other" })] {
-        server.put("aws/revoke-sessions/r", body).await.ok();
+        revoke(&server, body).await.ok();
     }
     let policies = server.aws().role_policies("near");
     let denied = |name: &str| serde_json::from_str::<Value>(&policies[name]).unwrap()["Statement"][0]["Condition"].clone();
@@ -144,7 +159,7 @@ async fn all_sessions_that_began_before_can_be_ended_and_that_undone() {
     assert!(server.put("aws/revoke-sessions/r", json!({})).await.refused(400).contains("allow_revoke_sessions=true"));
     server.put("aws/roles/r", json!({ "allow_revoke_sessions": true })).await.ok();
     let before = server.get("aws/sts/r").await.ok().text("/data/access_key");
-    let answer = server.put("aws/revoke-sessions/r", json!({ "source_identity": "acme.app" })).await.ok();
+    let answer = revoke(&server, json!({ "source_identity": "acme.app" })).await.ok();
     assert_eq!(answer["data"]["role_arn"], json!(NEAR));
     let policies = server.aws().role_policies("near");
     let policy: Value = serde_json::from_str(&policies["daypass-revoked-sessions-of-acme.app"]).unwrap();
@@ -161,4 +176,126 @@ async fn all_sessions_that_began_before_can_be_ended_and_that_undone() {
 
     server.put("aws/roles/r", json!({ "role_arns": FAR })).await.ok();
     assert!(server.put("aws/revoke-sessions/r", json!({})).await.refused(400).contains("write revoke_role_arn"));
+}
+
+/// Story: the moment had nanoseconds, and the time that AWS compares has whole seconds: a session made after the answer, but within its second, was dead
+/// and was kept for the whole window.
+#[tokio::test]
+async fn what_is_handed_out_after_the_answer_began_after_the_moment() {
+    let server = server(json!({ "allow_revoke_sessions": true, "reuse_window": "30m" })).await;
+    server.aws().add_role("near", "{}");
+    server.advance(std::time::Duration::from_millis(300)).await;
+    let before = server.clock().now();
+    let old = key(&server, "aws/sts/r").await;
+    let answer = server.put("aws/revoke-sessions/r", json!({}));
+    let after = async {
+        for _ in 0..10 {
+            server.advance(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    let (answer, ()) = tokio::join!(answer, after);
+    let moment: daypass_sdk::Timestamp = answer.ok().text("/data/sessions_before").parse().unwrap();
+    assert_eq!(moment.nanos() % 1_000_000_000, 0);
+    assert!(moment > before && server.clock().now() >= moment, "the answer waits for it");
+    server.seconds(1).await;
+    let new = key(&server, "aws/sts/r").await;
+    assert_ne!(new, old);
+    assert_eq!(key(&server, "aws/sts/r").await, new, "one that lives is kept");
+}
+
+/// Story: each mount forgot what it kept itself, and another one with the same IAM role handed out dead credentials until its window was over.
+#[tokio::test]
+async fn what_was_ended_at_one_mount_is_handed_out_at_none() {
+    let shared = json!({ "allow_revoke_sessions": true, "reuse_window": "30m", "source_identity": "acme" });
+    let server = server(shared).await;
+    server.aws().add_role("near", "{}");
+    server.put("sys/mounts/second", json!({ "type": "aws" })).await.ok();
+    let role = |identity: &str| json!({ "credential_type": "assumed_role", "role_arns": NEAR, "reuse_window": "30m", "source_identity": identity });
+    server.put("second/roles/r", role("acme")).await.ok();
+    server.put("second/roles/other", role("other")).await.ok();
+    server.put("sys/mounts/ecr", json!({ "type": "ecr" })).await.ok();
+    server.put("ecr/roles/app", json!({ "role_arn": NEAR, "region": "eu-west-1" })).await.ok();
+    let (old, other) = (key(&server, "second/sts/r").await, key(&server, "second/sts/other").await);
+    let login = async || server.get("ecr/creds/app").await.ok().text("/data/password");
+    let first = login().await;
+    revoke(&server, json!({ "source_identity": "acme" })).await.ok();
+    assert_ne!(key(&server, "second/sts/r").await, old);
+    assert_eq!((key(&server, "second/sts/other").await, login().await), (other.clone(), first.clone()), "nobody else's");
+    revoke(&server, json!({})).await.ok();
+    assert_ne!(key(&server, "second/sts/other").await, other);
+    assert_ne!(login().await, first);
+}
+
+/// Story: the template of a role was filled with the claims of the operator, who has none: the kill switch could not be used for such roles.
+#[tokio::test]
+async fn sessions_of_a_role_with_templates_are_ended_by_naming_the_iam_role() {
+    let mine = "arn:aws:iam::123456789012:role/ci-acme";
+    let fields = json!({ "allow_revoke_sessions": true, "role_arns": "arn:aws:iam::123456789012:role/ci-{{ .Claims.team }}" });
+    let server = server(fields).await;
+    server.aws().add_role("ci-acme", "{}");
+    assert!(server.put("aws/revoke-sessions/r", json!({})).await.refused(400).contains("say which one with role_arn"));
+    for stranger in
+        ["arn:aws:iam::123456789012:role/admin", "arn:aws:iam::123456789012:role/ci-a/b", "arn:aws:iam::123456789012:role/ci-*", "ci-x"]
+    {
+        let refused = server.put("aws/revoke-sessions/r", json!({ "role_arn": stranger })).await;
+        assert!(refused.refused(400).contains("not in allowed role arns"), "{stranger}");
+    }
+    assert_eq!(revoke(&server, json!({ "role_arn": mine })).await.ok().text("/data/role_arn"), mine);
+    server.delete(&format!("aws/revoke-sessions/r?role_arn={mine}")).await.ok();
+    assert!(server.aws().role_policies("ci-acme").is_empty());
+
+    let pattern =
+        json!({ "role_arns": "", "role_arn_pattern": "arn:aws:iam::*:role/ci-{{ .Claims.team }}", "allowed_accounts": "123456789012" });
+    server.put("aws/roles/r", pattern).await.ok();
+    assert!(server.put("aws/revoke-sessions/r", json!({})).await.refused(400).contains("say which one with role_arn"));
+    let elsewhere = json!({ "role_arn": "arn:aws:iam::111111111111:role/ci-acme" });
+    assert!(server.put("aws/revoke-sessions/r", elsewhere).await.refused(400).contains("not in allowed role arns"));
+    revoke(&server, json!({ "role_arn": mine })).await.ok();
+}
+
+/// Story: a server whose clock was minutes behind ended the sessions that were older than so many minutes, and let the stolen one live; its leases
+/// said that credentials live longer than they do.
+#[tokio::test]
+async fn the_kill_switch_and_lifetimes_go_by_awss_clock() {
+    let server = server(json!({ "allow_revoke_sessions": true, "reuse_window": "30m" })).await;
+    server.aws().add_role("near", "{}");
+    server.aws().differ(daypass_aws::Skew::seen(240_000));
+    assert_eq!(server.get("aws/sts/r").await.ok().number("/lease_duration"), 3_600);
+    let before = server.clock().now();
+    let answer = revoke(&server, json!({})).await.ok();
+    let moment: daypass_sdk::Timestamp = answer.text("/data/sessions_before").parse().unwrap();
+    assert!(moment > before + daypass_base::Seconds(240) && moment <= before + daypass_base::Seconds(241), "{moment} {before}");
+    // A minute before its end by AWS's clock.
+    server.aws().differ(daypass_aws::Skew::seen(-240_000));
+    assert_eq!(server.get("aws/sts/r").await.ok().number("/lease_duration"), 3_600);
+}
+
+#[tokio::test]
+async fn a_role_that_has_no_room_for_a_policy_says_what_can_go() {
+    let server = server(json!({ "allow_revoke_sessions": true })).await;
+    server.aws().add_role("near", "{}");
+    server.aws().fail("PutRolePolicy", "LimitExceeded", 409);
+    let refused = server.put("aws/revoke-sessions/r", json!({ "source_identity": "acme" })).await;
+    let said = refused.refused(400);
+    assert!(
+        said.contains("aws iam list-role-policies --role-name near") && said.contains("daypass-revoked-sessions-of-<identity>"),
+        "{said}"
+    );
+}
+
+/// Story: they were stored, and calls went to the region of the mount, as in Vault; nobody was told.
+#[tokio::test]
+async fn settings_of_sts_without_its_endpoint_are_remarked_on() {
+    let server = server(json!({})).await;
+    let fields = json!({ "sts_region": "eu-west-1", "sts_fallback_endpoints": "https://sts.eu-central-1.amazonaws.com", "sts_fallback_regions": "eu-central-1" });
+    let told = server.put("aws/config/root", fields).await.ok();
+    assert!(
+        told["warnings"][0].as_str().unwrap().starts_with("sts_region and sts_fallback_endpoints have no effect without sts_endpoint"),
+        "{told:?}"
+    );
+    server.put("sys/mounts/ecr", json!({ "type": "ecr" })).await.ok();
+    let told = server.put("ecr/config/root", json!({ "sts_region": "eu-west-1" })).await.ok();
+    assert!(told["warnings"][0].as_str().unwrap().starts_with("sts_region has no effect without sts_endpoint"), "{told:?}");
+    let quiet = server.put("aws/config/root", json!({ "sts_endpoint": "https://sts.eu-west-1.amazonaws.com" })).await.ok();
+    assert!(quiet.body.get("warnings").is_none_or(Value::is_null), "{quiet:?}");
 }

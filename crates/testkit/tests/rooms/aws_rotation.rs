@@ -1,6 +1,6 @@
 //! Keys that replace themselves, and what stays stuck.
 
-use daypass_aws::{Holding, Made};
+use daypass_aws::{Holding, Made, Skew};
 use daypass_testkit::TestServer;
 use serde_json::{Value, json};
 
@@ -192,6 +192,97 @@ async fn an_old_root_key_that_is_not_deleted_at_once_is_deleted_later() {
     assert_eq!(server.aws().holdings(ROOT_USER).len(), 2);
     minutes(&server, 3).await;
     assert_eq!(server.aws().holdings(ROOT_USER), [Holding::AccessKey(root_key(&server).await)]);
+}
+
+async fn failed_rotation(server: &TestServer, code: &str, status: u16) {
+    server.aws().fail("CreateAccessKey", code, status);
+    let refused = server.put("aws/config/rotate-root", Value::Null).await;
+    assert!(refused.refused(500).contains("error calling CreateAccessKey"), "{}", refused.body);
+}
+
+fn held(server: &TestServer, id: &str) -> bool {
+    server.aws().holdings(ROOT_USER).contains(&Holding::AccessKey(id.to_owned()))
+}
+
+/// Story: whatever key was made within ten minutes of a rotation that failed was taken for the rotation's own, and deleted.
+#[tokio::test]
+async fn a_key_that_a_person_made_after_a_failed_rotation_stays() {
+    let server = server().await;
+    server.aws().differ(Skew::default());
+    failed_rotation(&server, "ServiceFailure", 500).await;
+    server.seconds(20).await;
+    let by_hand = server.aws().add_key(ROOT_USER).unwrap();
+    minutes(&server, 120).await;
+    assert!(held(&server, &by_hand.id));
+    assert_eq!(server.get(&format!("aws/config/parked-users/{ROOT_USER}")).await.status, 404, "it is certain that it is not ours");
+}
+
+/// Story: as above. What was made while the call was under way may be somebody's too, and then it is used.
+#[tokio::test]
+async fn a_key_that_may_be_ours_and_is_used_is_left_and_shown() {
+    let server = server().await;
+    server.aws().differ(Skew::default());
+    failed_rotation(&server, "ServiceFailure", 500).await;
+    let by_hand = server.aws().add_key(ROOT_USER).unwrap();
+    server.aws().use_key(&by_hand.id);
+    minutes(&server, 90).await;
+    assert!(held(&server, &by_hand.id));
+    assert_eq!(server.list("aws/config/parked-users").await.ok().body["data"]["keys"], json!([ROOT_USER]));
+    let shown = server.get(&format!("aws/config/parked-users/{ROOT_USER}")).await.ok();
+    let said = shown.text("/data/last_error");
+    assert!(said.contains(&by_hand.id) && said.contains("was used at"), "{}", shown.body);
+}
+
+/// Story: the window was made wide because clocks differ, which can be known.
+#[tokio::test]
+async fn a_lost_key_is_found_by_awss_clock_and_named_in_the_log() {
+    let server = server().await;
+    server.aws().differ(Skew::seen(240_000));
+    failed_rotation(&server, "", 0).await;
+    assert_eq!(server.aws().holdings(ROOT_USER).len(), 2);
+    let lost = server.aws().holdings(ROOT_USER).into_iter().find_map(|held| match held {
+        Holding::AccessKey(id) if id != "AKIAFAKE000000000002" => Some(id),
+        _ => None,
+    });
+    minutes(&server, 7).await;
+    assert_eq!(server.aws().holdings(ROOT_USER), [Holding::AccessKey(root_key(&server).await)], "{lost:?}");
+}
+
+/// Where AWS's clock is not known and its answer was lost, a strange key near the time is left to people.
+#[tokio::test]
+async fn a_strange_key_is_left_to_people_where_the_clock_is_not_known() {
+    let server = server().await;
+    failed_rotation(&server, "ServiceFailure", 500).await;
+    server.seconds(20).await;
+    let by_hand = server.aws().add_key(ROOT_USER).unwrap();
+    minutes(&server, 90).await;
+    assert!(held(&server, &by_hand.id));
+    let shown = server.get(&format!("aws/config/parked-users/{ROOT_USER}")).await.ok();
+    assert!(shown.text("/data/last_error").contains("clock could not be read"), "{}", shown.body);
+    server.delete(&format!("aws/config/parked-users/{ROOT_USER}")).await.ok();
+    assert!(held(&server, &by_hand.id));
+}
+
+/// Story: of two keys a static role took the one that was not its own, whose ever it was: that of `config/root`, that of another static role.
+#[tokio::test]
+async fn a_static_role_deletes_no_key_that_is_in_use_here() {
+    let server = server().await;
+    let role = |user: &str| json!({ "username": user, "rotation_period": "1h" });
+    let root = root_key(&server).await;
+    let other = server.aws().add_key(ROOT_USER).unwrap();
+    let refused = server.put("aws/static-roles/root", role(ROOT_USER)).await;
+    assert!(refused.refused(400).contains("is the one that this mount works with"), "{}", refused.body);
+    assert!(held(&server, &root) && held(&server, &other.id), "nothing was deleted");
+
+    server.aws().add_user("legacy");
+    server.put("aws/static-roles/one", role("legacy")).await.ok();
+    let refused = server.put("aws/static-roles/two", role("legacy")).await;
+    assert!(refused.refused(400).contains("is that of static role \"one\" already"), "{}", refused.body);
+    server.put("aws/static-roles/one", role("legacy")).await.ok();
+    // A user that was made anew under the same name is another one.
+    server.aws().remove_user("legacy");
+    server.aws().add_user("legacy");
+    server.put("aws/static-roles/two", role("legacy")).await.ok();
 }
 
 #[tokio::test]

@@ -166,6 +166,15 @@ async fn what_a_role_says_is_checked_when_it_is_written() {
         (json!({ "via_role_arn": APP, "max_sts_ttl": "2h" }), "one hour at most"),
         (json!({ "reuse_shared": true }), "mean nothing without reuse_window"),
         (json!({ "reuse_window": "40h" }), "over the longest"),
+        (
+            json!({ "reuse_window": "1m", "session_name": "ci-{{ random 8 }}" }),
+            "session_name has random, which gives something else each time",
+        ),
+        (
+            json!({ "reuse_window": "1m", "session_name": "{{ if true }}a-{{ printf \"%s\" (unix_time) }}{{ end }}" }),
+            "session_name has unix_time",
+        ),
+        (json!({ "reuse_window": "1m", "session_tags": { "at": "{{ timestamp \"2006\" }}" } }), "session_tags has timestamp"),
         (json!({ "limit_by": "team" }), "means nothing without"),
         (json!({ "limit_live": 1_000_000 }), "highest limit"),
         (json!({ "credential_type": "session_token", "role_arns": "", "reuse_window": "1m" }), "isn't assumed_role"),
@@ -225,6 +234,35 @@ async fn within_the_window_the_same_caller_gets_the_same_credential() {
     assert_eq!(key(&one).await, key(&other).await);
 }
 
+/// Story: a row's first version is always 1, so a role that was deleted and made again, on another way or with fewer rights, handed out the
+/// credentials of the role that it replaced.
+#[tokio::test]
+async fn a_role_that_was_made_again_hands_out_nothing_of_the_one_before() {
+    let fields = json!({ "reuse_window": "1h", "reuse_min_ttl": "1m", "reuse_shared": true });
+    let server = server(fields.clone()).await;
+    let key = async || server.get("aws/sts/r").await.ok().text("/data/access_key");
+    let first = key().await;
+    assert_eq!(key().await, first);
+    server.delete("aws/roles/r").await.ok();
+    let mut through = fields.clone();
+    through["via_role_arn"] = json!("arn:aws:iam::999999999999:role/hub");
+    write_role(&server, through).await.ok();
+    let second = key().await;
+    assert_ne!(second, first);
+    assert_eq!(key().await, second);
+    server.delete("aws/roles/r").await.ok();
+    assert!(server.get("aws/sts/r").await.refused(400).contains("not found"));
+    let mut grouped = fields;
+    grouped["iam_groups"] = json!("readers");
+    let readers = daypass_aws::FakeGroup { attached: vec!["arn:aws:iam::aws:policy/ReadOnlyAccess".to_owned()], ..Default::default() };
+    server.aws().add_group("readers", readers);
+    write_role(&server, grouped).await.ok();
+    assert!(![first, second].contains(&key().await));
+    assert_eq!(assumed(&server).last().unwrap().policy_arns, ["arn:aws:iam::aws:policy/ReadOnlyAccess"]);
+    let shown = server.get("aws/roles/r").await.ok();
+    assert!(shown["data"].get("generation").is_none(), "{shown:?}");
+}
+
 #[tokio::test]
 async fn a_credential_that_is_soon_over_is_not_handed_out_again() {
     let server = server(json!({ "reuse_window": "50m", "reuse_min_ttl": "40m" })).await;
@@ -281,6 +319,17 @@ async fn a_failure_goes_to_those_who_waited_and_the_next_one_tries_anew() {
     server.aws().refuse("AccessDenied", "no", 403);
     assert!(server.get("aws/sts/r").await.refused(400).contains("AccessDenied"));
     server.get("aws/sts/r").await.ok();
+}
+
+/// Story: what was kept of a failure that several share was its text alone: without Retry-After clients asked again at once.
+#[tokio::test]
+async fn who_is_over_a_limit_is_told_when_to_come_back_also_where_credentials_are_shared() {
+    let server = server(json!({ "reuse_window": "2m", "limit_mints": 1 })).await;
+    let (one, other) = (build(&server, json!({})).await, build(&server, json!({})).await);
+    server.get("aws/sts/r").token(&one).await.ok();
+    let refusal = server.get("aws/sts/r").token(&other).await;
+    assert!(refusal.refused(429).contains("try again in 60 s"), "{refusal:?}");
+    assert_eq!(refusal.header("retry-after"), Some("60"));
 }
 
 #[tokio::test]

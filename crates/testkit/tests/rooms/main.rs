@@ -8,6 +8,7 @@ mod audit;
 mod aws_auth;
 mod aws_auth_ec2;
 mod aws_auth_rotation;
+mod aws_broken_off;
 mod aws_container;
 mod aws_federation;
 mod aws_killed;

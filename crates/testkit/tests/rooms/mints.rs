@@ -80,6 +80,36 @@ async fn a_mint_is_forgotten_ninety_days_after_its_end() {
     assert_eq!(server.keys().await.into_iter().filter(|key| key.contains("core/mints/")).count(), 0);
 }
 
+/// Story: only the end that a lease had at first was looked at. After a renewal a key that works was not live, after a revocation a deleted
+/// one was; and the ledger forgot keys that were leased still.
+#[tokio::test]
+async fn the_key_of_an_iam_user_is_live_while_its_lease_is() {
+    let server = server().await;
+    server.put("aws/roles/user", json!({ "credential_type": "iam_user" })).await.ok();
+    server.put("aws/config/lease", json!({ "lease": "1h", "lease_max": "3000h" })).await.ok();
+    server.put("sys/mounts/aws/tune", json!({ "max_lease_ttl": "3000h" })).await.ok();
+    let answer = server.get("aws/creds/user").await.ok();
+    let (key, lease) = (answer.text("/data/access_key"), answer.lease());
+    let known = async || server.get(&format!("sys/mints/{key}")).await.ok();
+    server.seconds(3_000).await;
+    server.put("sys/leases/renew", json!({ "lease_id": lease, "increment": 3_600 })).await.ok();
+    server.seconds(3_000).await;
+    let renewed = known().await;
+    assert_eq!((renewed["data"]["live"].clone(), renewed.number("/data/ttl")), (json!(true), 600), "{renewed:?}");
+    // Far behind its first end and the retention: it is leased still.
+    for _ in 0..100 {
+        server.put("sys/leases/renew", json!({ "lease_id": lease, "increment": 25 * 3_600 })).await.ok();
+        server.advance(Duration::from_hours(24)).await;
+    }
+    let server = server.restart().await;
+    server.seconds(1).await;
+    let known = async || server.get(&format!("sys/mints/{key}")).await.ok();
+    assert_eq!(known().await["data"]["live"], json!(true));
+    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
+    let revoked = known().await;
+    assert_eq!((revoked["data"]["live"].clone(), revoked.number("/data/ttl")), (json!(false), 0), "{revoked:?}");
+}
+
 #[tokio::test]
 async fn a_credential_that_was_handed_out_again_shows_each_time() {
     let server = server().await;

@@ -27,6 +27,20 @@ async fn simulated() -> (SimClock, Running, Arc<LiveAws>) {
     (clock, sandbox, aws)
 }
 
+/// Story: AWS's clock was looked at only where it had refused a signature, so that a server some minutes off ended the wrong sessions.
+#[tokio::test]
+async fn awss_clock_is_known_from_any_answer() {
+    let ours = SimClock::at(SystemClock::new().now());
+    let theirs: Arc<dyn Clock> = Arc::new(SimClock::at(ours.now() + Duration::from_mins(2)));
+    let sandbox = daypass_sandbox::start(Options::default(), theirs, Arc::new(SeededEntropy::new(11))).await.unwrap();
+    let aws = LiveAws::new(Arc::new(ours), Settings { endpoint: Some(sandbox.url()), ..Settings::default() });
+    let target = Target { keys: Some(root_keys()), ..Target::default() };
+    assert_eq!(aws.skew(&target), None);
+    aws.get_caller_identity(call(&target)).await.unwrap();
+    let skew = aws.skew(&target).unwrap().milliseconds();
+    assert!((118_900..=120_000).contains(&skew), "{skew}");
+}
+
 #[tokio::test]
 async fn with_half_of_the_calls_throttled_and_the_rest_slow_no_caller_sees_an_error() {
     const CALLERS: usize = 60;

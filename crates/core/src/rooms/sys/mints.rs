@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
-use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds};
+use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Sys;
+use crate::leases::signed;
 use crate::mints::Mint;
+use crate::node::Unsealed;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
     vec![
         Endpoint::at(["mints/{access_key_id:any}"])
             .summary("Say which caller got an AWS access key, by which claims, when and from where.")
             .help(
-                "Known are the credentials of this server's aws and ecr mounts while they are good and for a retention after that. A key \
+                "Known are the credentials of this server's aws and ecr mounts while they are good and for a retention after that. The key of \
+                 an IAM user is live while its lease is there, and expire_time is that of the lease. A key \
                  that was handed out again (reuse_window) shows each time under uses, newest first. The ledger is written a moment after the \
                  answer: what a killed server had not written yet is in the audit log alone.",
             )
@@ -38,11 +41,47 @@ async fn read(sys: Arc<Sys>, cx: Cx, params: Params) -> Result<Reply> {
     let now = cx.clock.now();
     let mut data = shown(first);
     data.insert("access_key_id".to_owned(), first.access_key_id.as_str().into());
-    data.insert("live".to_owned(), (first.expires > now).into());
-    data.insert("ttl".to_owned(), json!(Seconds::from(first.expires.since(now))));
+    let end = end(&unsealed, first).await?;
+    data.insert("live".to_owned(), end.is_some_and(|end| end.is_live(now)).into());
+    data.insert("ttl".to_owned(), json!(end.map_or(Seconds::ZERO, |end| Seconds::from(end.at().since(now)))));
+    if let Some(end) = end {
+        data.insert("expire_time".to_owned(), json!(end.at()));
+    }
     let all: Vec<Value> = uses.iter().map(|mint| Value::Object(shown(mint))).collect();
     data.insert("uses".to_owned(), all.into());
     Ok(Reply::data(data))
+}
+
+/// When a credential is over.
+#[derive(Clone, Copy)]
+enum End {
+    /// By itself.
+    Itself(Timestamp),
+    /// When its lease is taken back, which is meant to be at this moment: until that is done it works.
+    Lease(Timestamp),
+}
+
+impl End {
+    fn at(self) -> Timestamp {
+        let (Self::Itself(at) | Self::Lease(at)) = self;
+        at
+    }
+
+    fn is_live(self, now: Timestamp) -> bool {
+        match self {
+            Self::Itself(at) => at > now,
+            Self::Lease(_) => true,
+        }
+    }
+}
+
+/// What is known of the end of a credential now: a lease that is stored may have been renewed, or taken back. `None`: it was.
+async fn end(unsealed: &Unsealed, mint: &Mint) -> Result<Option<End>> {
+    if signed::read(&mint.lease_id, unsealed.rows.barrier()).is_some() {
+        return Ok(Some(End::Itself(mint.expires)));
+    }
+    let held = unsealed.leases.find(&mint.lease_id).await?;
+    Ok(held.map(|held| End::Lease(held.row.expires)))
 }
 
 fn shown(mint: &Mint) -> Map<String, Value> {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::aws_keys::notes;
 use crate::aws_keys::own::OwnKey;
 use crate::aws_keys::schedule::Wanted;
+use crate::secrets::at_aws::needs_endpoint;
 use crate::secrets::federation::{self, Federation};
 
 use super::names::{self, DEFAULT_TEMPLATE};
@@ -143,6 +144,14 @@ impl RootConfig {
         Err(Error::bad_request(refusal))
     }
 
+    /// What is stored and, as in Vault, without effect.
+    fn without_effect(&self) -> Option<String> {
+        let fields =
+            [("sts_region", self.sts_region.is_empty()), ("sts_fallback_endpoints", self.sts_fallback_endpoints.is_empty())].into_iter();
+        let idle: Vec<&str> = fields.filter(|(_, empty)| !empty).map(|(field, _)| field).collect();
+        (self.sts_endpoint.is_empty() && !idle.is_empty()).then(|| needs_endpoint(&idle))
+    }
+
     /// What works as it is written, but hardly as it is meant.
     async fn doubts(&self, cx: &Cx) -> Option<String> {
         if self.federation().is_none() {
@@ -196,7 +205,7 @@ struct Fields {
     sts_endpoint: Option<String>,
     /// Region to sign STS requests for; only together with `sts_endpoint`. Example: `eu-west-1`.
     sts_region: Option<String>,
-    /// URLs of STS to try in this order when `sts_endpoint` does not answer.
+    /// URLs of STS to try in this order when `sts_endpoint` does not answer; only together with it.
     sts_fallback_endpoints: Option<CommaList>,
     /// Regions of `sts_fallback_endpoints`, one for each.
     sts_fallback_regions: Option<CommaList>,
@@ -244,6 +253,7 @@ async fn write_root(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<Reply> {
     }
     let mut warnings = names::check(&cx, &config.username_template)?;
     warnings.extend(config.doubts(&cx).await);
+    warnings.extend(config.without_effect());
     if old.as_ref() != config.target(&cx).ok().as_ref() {
         // What failed attempts left is in the account that is reached now.
         notes::settle(&*engine, &cx).await?;

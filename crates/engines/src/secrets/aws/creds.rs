@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_aws::{AssumeRole, AwsError, Call, Credential, ErrorKind, FederationToken, SessionToken, Target};
+use daypass_aws::{AssumeRole, AwsError, Call, Credential, ErrorKind, FederationToken, SessionToken, Skew, Target};
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, reveal};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use super::attribution::Attribution;
 use super::config_root::RootConfig;
 use super::loaded::{self, Loaded};
 use super::names::{self, Use};
-use super::ours::CHAINED_TTL_MAX;
+use super::ours::{CHAINED_TTL_MAX, Ours};
 use super::policies;
 use super::reuse::{Minted, Same, Window};
 use super::role::{CredentialType, Door, Role};
@@ -97,7 +97,7 @@ pub(super) async fn mint_by(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door
     let grant = grant(&cx, &role, &config, &wanted, door)?;
     let lowered = grant.lowered();
     let (credential, facts) = asking.credential(grant).await?;
-    let mut reply = answer(&cx, &role, door, &credential)?;
+    let mut reply = answer(&cx, &role, door, &credential, asking.clock())?;
     if let daypass_sdk::Outcome::Leased(leased) = &mut reply.outcome {
         leased.facts.extend(facts);
     }
@@ -232,22 +232,30 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
+    /// AWS's clock, as far as it is known.
+    fn clock(&self) -> Skew {
+        self.engine.aws.skew(self.call.target).unwrap_or_default()
+    }
+
     /// The credential, kept or made, and the facts of it.
     async fn credential(&self, grant: Grant) -> Result<(Credential, Vec<(String, String)>)> {
         let (ours, mut facts) = (&self.role.ours, grant.facts());
         let window = Window::of(ours, grant.lifetime());
+        // Roles of old may have templates that nothing could be found again by.
+        let window = window.filter(|_| Ours::fickle(self.role).is_none());
         let (Some(window), Grant::Assume { input, is_stable, .. }) = (window, &grant) else {
             return Ok((self.make(grant).await?, facts));
         };
         let input = AssumeRole { session_name: if *is_stable { input.session_name.clone() } else { String::new() }, ..input.clone() };
         let caller = (!ours.reuse_shared).then_some(self.cx.request.caller.key);
-        let same = Same { caller, role: (self.name.to_owned(), self.versions.0), config: self.versions.1, input };
+        let written = (self.role.generation.clone(), self.versions.0);
+        let same = Same { caller, role: self.name.to_owned(), written, config: self.versions.1, input };
         let fresh = std::sync::atomic::AtomicBool::new(false);
         let session_name = facts.iter().find(|(name, _)| name == "session_name").map(|(_, value)| value.clone()).unwrap_or_default();
         let minted = self.engine.kept.get(self.cx, same, window, || async {
             fresh.store(true, std::sync::atomic::Ordering::Relaxed);
             let credential = self.make(grant).await?;
-            Ok(Minted { at: self.cx.clock.now(), credential, session_name })
+            Ok(Minted::now(self.cx, credential, self.clock(), session_name))
         });
         let minted = minted.await?;
         if !fresh.into_inner() {
@@ -292,11 +300,12 @@ impl Asking<'_> {
             source_identity: onward.source_identity.clone(),
             ..AssumeRole::default()
         };
-        let same = Same { caller: None, role: (String::new(), 0), config: self.versions.1, input: input.clone() };
+        // Its row does not matter: what is asked of AWS says everything.
+        let same = Same { caller: None, role: String::new(), written: (String::new(), 0), config: self.versions.1, input: input.clone() };
         let minted = self.engine.kept.get(self.cx, same, Window::HOP, || async {
             let made = self.cx.asking("STS", "AssumeRole", self.engine.aws.assume_role(self.call, input)).await;
             match made {
-                Ok(credential) => Ok(Minted { at: self.cx.clock.now(), credential, session_name: String::new() }),
+                Ok(credential) => Ok(Minted::now(self.cx, credential, self.clock(), String::new())),
                 Err(error) => Err(self.engine.refused(self.call.target, "Error assuming the role on the way (via_role_arn)", error).await),
             }
         });
@@ -343,8 +352,8 @@ fn about_the_server(error: &AwsError) -> bool {
 }
 
 /// Shows a credential. The lease lasts as long as AWS accepts it, but not longer than the mount allows.
-fn answer(cx: &Cx, role: &Role, door: Door, credential: &Credential) -> Result<Reply> {
-    let ttl = left(cx, credential.expiration);
+fn answer(cx: &Cx, role: &Role, door: Door, credential: &Credential, clock: Skew) -> Result<Reply> {
+    let ttl = left(cx, clock, credential.expiration);
     let kind = role.kind_at(door)?;
     let token = reveal(&credential.session_token);
     let mut data = Map::new();

@@ -3,7 +3,7 @@
 //! One file per path group: [`config_root`], [`config_lease`], [`roles`], [`creds`] (which serves `sts/` too), [`container`] and [`console`]
 //! (the same credentials in other clothes), [`static_roles`], [`check`], [`policy_for`], [`revoke_sessions`].
 //! [`role`] is what a role means, [`ours`] what it may say beyond Vault's fields, [`attribution`] whom a session is for, [`reuse`] what is handed
-//! out again, [`limits`] how many there may be, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart. Access keys of
+//! out again, [`crate::secrets::revoked`] what is not, [`limits`] how many there may be, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart. Access keys of
 //! users that exist, notes of what a crash would leave and schedules are handled by [`crate::aws_keys`] ([`rotate_root`]). Minting an STS
 //! credential writes nothing: it ends by itself, and its lease id describes itself (the core makes it). AWS is reached through [`daypass_aws::Aws`] alone.
 
@@ -42,6 +42,7 @@ mod users;
 
 use crate::aws_keys::{Upkeep, notes, rotation};
 use crate::secrets::at_aws::LastTarget;
+use crate::secrets::revoked::Revoked;
 use limits::Limits;
 use reuse::Kept;
 
@@ -51,6 +52,8 @@ pub struct Aws {
     last: LastTarget,
     /// Credentials that may be handed out again.
     kept: Kept,
+    /// What `revoke-sessions` of any mount has ended.
+    revoked: Arc<Revoked>,
     limits: Limits,
     upkeep: Upkeep,
 }
@@ -58,7 +61,13 @@ pub struct Aws {
 impl Aws {
     /// An engine that reaches AWS through `aws`, which all mounts share.
     pub fn new(aws: Arc<dyn daypass_aws::Aws>) -> Self {
-        Self { aws, last: LastTarget::default(), kept: Kept::default(), limits: Limits::default(), upkeep: Upkeep::default() }
+        Self::beside(aws, Arc::default())
+    }
+
+    /// The same, with what `revoke-sessions` has ended at whichever mount.
+    pub(crate) fn beside(aws: Arc<dyn daypass_aws::Aws>, revoked: Arc<Revoked>) -> Self {
+        let kept = Kept::beside(Arc::clone(&revoked));
+        Self { aws, last: LastTarget::default(), kept, revoked, limits: Limits::default(), upkeep: Upkeep::default() }
     }
 }
 

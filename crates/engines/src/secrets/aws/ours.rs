@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::attribution::Attribution;
 use super::reuse::WINDOW_MAX;
 use super::role::{CredentialType, Role};
+use super::template::{Template, pattern_of};
 use crate::secrets::arn::{self, is_account};
 
 /// AWS's limit for sessions of a role that was assumed by a session of another role.
@@ -67,6 +68,9 @@ impl Ours {
     pub(super) fn problems(cx: &Cx, role_name: &str, role: &Role) -> Vec<String> {
         let ours = &role.ours;
         let mut problems = ours.misplaced(role);
+        if !ours.reuse_window.is_zero() {
+            problems.extend(Self::fickle(role));
+        }
         problems.extend(Attribution::sample(cx, role_name).problems(role));
         ours.arn_problems(role, &mut problems);
         ours.limit_problems(&mut problems);
@@ -84,6 +88,22 @@ impl Ours {
             }
         }
         problems
+    }
+
+    /// Why nothing could be handed out again: a template that gives something else each time.
+    pub(super) fn fickle(role: &Role) -> Option<String> {
+        let ours = &role.ours;
+        let fields =
+            [("session_name", &ours.session_name), ("source_identity", &ours.source_identity), ("policy_document", &role.policy_document)];
+        let tags = role.session_tags.values().map(|tag| ("session_tags", tag));
+        let arns = role.iam_role_arns.iter().map(|arn| ("role_arns", arn));
+        fields.into_iter().chain(tags).chain(arns).filter(|(_, text)| text.contains("{{")).find_map(|(field, text)| {
+            let function = Template::parse(text).ok()?.fickle()?;
+            Some(format!(
+                "{field} has {function}, which gives something else each time, so that reuse_window could hand out nothing again: leave one of \
+                 them out"
+            ))
+        })
     }
 
     /// Fields that mean nothing for the credential type.
@@ -163,6 +183,11 @@ impl Ours {
         if self.reuse_window.is_zero() && (self.reuse_shared || !self.reuse_min_ttl.is_zero()) {
             problems.push("reuse_shared and reuse_min_ttl mean nothing without reuse_window".to_owned());
         }
+    }
+
+    /// Whether the pattern covers an IAM role for any caller: each action of a template stands for anything within its segment.
+    pub(super) fn could_cover(&self, asked: &str) -> bool {
+        self.covers(&pattern_of(&self.role_arn_pattern), asked)
     }
 
     /// Whether the pattern covers an IAM role. `pattern` has its templates filled.

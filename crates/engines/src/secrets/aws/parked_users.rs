@@ -98,4 +98,8 @@ fn unknown(username: &str) -> Error {
 const HELP: &str =
     "An IAM user that was made and given to nobody, because the server died or AWS failed in between, is deleted by the regular
 work. A deletion that fails is tried again after 1, 2, 4 ... minutes; after six failures it is shown here and tried once an hour. A
-write to config/parked-users/<username> tries at once; deleting it there makes the server forget the user, which may still exist.";
+write to config/parked-users/<username> tries at once; deleting it there makes the server forget the user, which may still exist.
+
+The same goes for an access key whose making was not answered. It is deleted only where it is certain that nobody else made it: it was not there
+before, it was made while the call was under way by AWS's clock, and it was never used (iam:GetAccessKeyLastUsed). Others are left alone and shown here:
+see in IAM whose they are.";

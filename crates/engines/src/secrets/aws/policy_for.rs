@@ -14,6 +14,7 @@ use crate::secrets::at_aws::{deadline, upstream};
 use super::Aws;
 use super::documents;
 use super::loaded::{self, Loaded};
+use super::template::pattern_of;
 use super::text::quoted;
 use crate::secrets::arn;
 
@@ -75,9 +76,9 @@ async fn policy_for(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Val
     };
     let (ours, actions) = (&role.ours, documents::assume_actions(&role));
     // A template or a pattern stands for any name in a policy of the server's own.
-    let mut arns: Vec<String> = role.iam_role_arns.iter().map(|arn| any_name(arn)).collect();
+    let mut arns: Vec<String> = role.iam_role_arns.iter().map(|arn| pattern_of(arn)).collect();
     if !ours.role_arn_pattern.is_empty() {
-        arns.extend(accounts(&any_name(&ours.role_arn_pattern), &ours.allowed_accounts));
+        arns.extend(accounts(&pattern_of(&ours.role_arn_pattern), &ours.allowed_accounts));
     }
     let mut trusts = Map::new();
     let claims = if federation.is_some() { Some(cx.identity.claims().await?) } else { None };
@@ -109,17 +110,6 @@ async fn policy_for(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Val
         answer.insert("pull_policy".to_owned(), documents::ecr(&documents::ECR_PULL, &repositories));
     }
     Ok(Json(Value::Object(answer)))
-}
-
-/// A text with `*` in place of its templates.
-fn any_name(text: &str) -> String {
-    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some((before, after)) = rest.split_once("{{") {
-        out.push_str(before);
-        out.push('*');
-        rest = after.split_once("}}").map_or("", |(_, after)| after);
-    }
-    out + rest
 }
 
 /// A pattern for each account that it is good for.

@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
-use daypass_aws::{AssumeRole, Credential};
+use daypass_aws::{AssumeRole, Credential, Skew};
 use daypass_sdk::{Cx, Error, Kind, Result, Seconds, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use super::ours::Ours;
+use crate::secrets::revoked::Revoked;
 
 /// Most credentials that a mount keeps. When all places are taken by credentials that are still good, others are made but not kept.
 const KEPT_MAX: usize = 10_000;
@@ -22,8 +23,10 @@ const KEPT_MAX: usize = 10_000;
 pub(super) struct Same {
     /// Who asks; `None` where the role shares its credentials.
     pub(super) caller: Option<[u8; 16]>,
-    /// The daypass role, and the version of its row: what was made under another version is not handed out again.
-    pub(super) role: (String, u64),
+    /// Name of the daypass role; empty for the role on the way.
+    pub(super) role: String,
+    /// Generation and version of its row: what was made under another one is not handed out again.
+    pub(super) written: (String, u64),
     /// The version of `config/root`.
     pub(super) config: u64,
     /// What is asked of AWS; a session name that was made for this request alone is left out.
@@ -48,7 +51,7 @@ impl Window {
     }
 
     fn is_open(self, made: &Minted, now: Timestamp) -> bool {
-        now < made.at + self.length && now + self.min_ttl <= made.credential.expiration
+        now < made.at + self.length && now + self.min_ttl <= made.end
     }
 }
 
@@ -57,7 +60,16 @@ impl Window {
 pub(super) struct Minted {
     pub(super) at: Timestamp,
     pub(super) credential: Credential,
+    /// When it is over, by this machine's clock.
+    pub(super) end: Timestamp,
     pub(super) session_name: String,
+}
+
+impl Minted {
+    /// Made now. Whoever made it knows AWS's clock.
+    pub(super) fn now(cx: &Cx, credential: Credential, clock: Skew, session_name: String) -> Self {
+        Self { at: cx.clock.now(), end: clock.ours(credential.expiration), credential, session_name }
+    }
 }
 
 type Place = Arc<OnceCell<Result<Arc<Minted>, Shared>>>;
@@ -66,15 +78,54 @@ type Place = Arc<OnceCell<Result<Arc<Minted>, Shared>>>;
 struct Shared {
     kind: Kind,
     message: String,
+    retry_after: Seconds,
+    cause: Option<Cause>,
+}
+
+/// What was behind it, for the log of each of them.
+#[derive(Debug, Clone)]
+struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Cause {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl Shared {
+    fn of(error: Error) -> Self {
+        let Error { kind, message, retry_after, source, .. } = error;
+        Self { kind, message, retry_after, cause: source.map(|source| Cause(Arc::from(source))) }
+    }
+
+    fn error(&self) -> Error {
+        let error = Error::new(self.kind, self.message.clone()).retry_after(self.retry_after);
+        match &self.cause {
+            Some(cause) => error.because(cause.clone()),
+            None => error,
+        }
+    }
 }
 
 /// The credentials that a mount keeps.
 #[derive(Default)]
 pub(super) struct Kept {
     places: Mutex<HashMap<Same, Place>>,
+    revoked: Arc<Revoked>,
 }
 
 impl Kept {
+    /// Nothing yet; and never what was ended.
+    pub(super) fn beside(revoked: Arc<Revoked>) -> Self {
+        Self { places: Mutex::default(), revoked }
+    }
+
     /// The kept credential, or the one that `make` makes: once, however many ask at the same moment. A failure goes to all who waited for
     /// it; who asks later tries anew. When the one who makes it goes away, the next who waits takes over.
     pub(super) async fn get<F>(&self, cx: &Cx, same: Same, window: Window, make: impl FnOnce() -> F + Send) -> Result<Arc<Minted>>
@@ -82,13 +133,12 @@ impl Kept {
         F: Future<Output = Result<Minted>> + Send,
     {
         let Some(place) = self.place(cx, &same, window) else { return make().await.map(Arc::new) };
-        let shared = |error: Error| Shared { kind: error.kind, message: error.message };
-        let made = place.get_or_init(|| async { make().await.map(Arc::new).map_err(shared) }).await;
+        let made = place.get_or_init(|| async { make().await.map(Arc::new).map_err(Shared::of) }).await;
         match made {
             Ok(minted) => Ok(Arc::clone(minted)),
             Err(failure) => {
                 self.leave(&same, &place);
-                Err(Error::new(failure.kind, failure.message.clone()))
+                Err(failure.error())
             }
         }
     }
@@ -101,7 +151,7 @@ impl Kept {
         if let Some(place) = places.get(same) {
             let good = match place.get() {
                 None => true,
-                Some(Ok(minted)) => window.is_open(minted, now),
+                Some(Ok(minted)) => window.is_open(minted, now) && !self.revoked.ended(&same.input, minted.credential.expiration),
                 Some(Err(_)) => false,
             };
             if good {
@@ -111,7 +161,7 @@ impl Kept {
             // What is over in any case goes; the windows of other roles are not known here, and do not matter for that.
             places.retain(|_, place| match place.get() {
                 None => true,
-                Some(Ok(minted)) => minted.credential.expiration > now,
+                Some(Ok(minted)) => minted.end > now,
                 Some(Err(_)) => false,
             });
             if places.len() >= KEPT_MAX {
@@ -135,9 +185,14 @@ impl Kept {
     pub(super) fn tidy(&self, now: Timestamp) {
         self.places.lock().retain(|_, place| match place.get() {
             None => true,
-            Some(Ok(minted)) => minted.credential.expiration > now && now < minted.at + WINDOW_MAX,
+            Some(Ok(minted)) => minted.end > now && now < minted.at + WINDOW_MAX,
             Some(Err(_)) => false,
         });
+    }
+
+    /// Forgets what was made for a role: it was written or deleted.
+    pub(super) fn forget(&self, role: &str) {
+        self.places.lock().retain(|same, _| same.role != role);
     }
 
     /// Forgets everything: the configuration may have changed.
@@ -164,7 +219,7 @@ mod tests {
     }
 
     fn same(number: u8) -> Same {
-        Same { caller: Some([number; 16]), role: ("r".to_owned(), 1), config: 0, input: AssumeRole::default() }
+        Same { caller: Some([number; 16]), role: "r".to_owned(), written: (String::new(), 1), config: 0, input: AssumeRole::default() }
     }
 
     async fn minted(cx: &Cx, asked: &AtomicUsize) -> Result<Minted> {
@@ -177,7 +232,7 @@ mod tests {
             expiration: cx.clock.now() + Seconds(3600),
             arn: None,
         };
-        Ok(Minted { at: cx.clock.now(), credential, session_name: String::new() })
+        Ok(Minted::now(cx, credential, Skew::default(), String::new()))
     }
 
     const WINDOW: Window = Window { length: Seconds(120), min_ttl: Seconds(900) };
@@ -218,11 +273,11 @@ mod tests {
     async fn no_more_than_so_many_are_kept() {
         let (cx, kept, asked) = (cx(), Kept::default(), AtomicUsize::new(0));
         for number in 0..=KEPT_MAX {
-            let same = Same { role: (number.to_string(), 1), ..same(1) };
+            let same = Same { role: number.to_string(), ..same(1) };
             kept.get(&cx, same, WINDOW, || minted(&cx, &asked)).await.unwrap();
         }
         assert_eq!(kept.places.lock().len(), KEPT_MAX);
-        let last = Same { role: (KEPT_MAX.to_string(), 1), ..same(1) };
+        let last = Same { role: KEPT_MAX.to_string(), ..same(1) };
         kept.get(&cx, last, WINDOW, || minted(&cx, &asked)).await.unwrap();
         assert_eq!(asked.load(Ordering::Relaxed), KEPT_MAX + 2, "what finds no place is made each time");
         kept.tidy(cx.clock.now() + Seconds(3600));

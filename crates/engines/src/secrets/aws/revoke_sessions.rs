@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use daypass_aws::{AssumeRole, Call, ErrorKind, RolePolicy, Target};
+use daypass_aws::{AssumeRole, AwsError, Call, ErrorKind, RolePolicy, Target};
 use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -16,12 +16,11 @@ use serde_json::{Value, json};
 use crate::secrets::at_aws::{deadline, upstream};
 
 use super::Aws;
-use super::attribution::Attribution;
 use super::documents;
 use super::loaded::{self, Loaded};
 use super::names;
 use super::text::quoted;
-use crate::secrets::arn;
+use crate::secrets::{arn, revoked};
 
 /// Name of the inline policy for all sessions; those for source identities begin with it.
 const POLICY: &str = "daypass-revoked-sessions";
@@ -43,7 +42,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
 struct Params {
     /// Name of the role. Example: `ecr-staging`.
     name: String,
-    /// IAM role, when the role allows more than one. Example: `arn:aws:iam::111111111111:role/ecr-staging`.
+    /// IAM role, when the role allows more than one, or has templates or a pattern of some. Example: `arn:aws:iam::111111111111:role/ecr-staging`.
     #[serde(default)]
     role_arn: String,
     /// Only sessions with this source identity. Example: `acme.app`.
@@ -53,32 +52,50 @@ struct Params {
 
 async fn revoke(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> {
     let name = params.policy()?;
-    let (target, iam_role) = ready(&engine, &cx, &params).await?;
-    let before = cx.clock.now();
+    let Ready { own, target, iam_role } = ready(&engine, &cx, &params).await?;
+    let clock = engine.aws.skew(&own).unwrap_or_default();
+    let before = revoked::next_second(clock.theirs(cx.clock.now()));
     let document = documents::sessions_over(&before.to_string(), &params.source_identity);
     let policy = RolePolicy { role: role_name(&iam_role).to_owned(), name: name.clone(), document: document.to_string() };
     let call = Call { target: &target, deadline: deadline(&cx) };
-    engine
-        .aws
-        .put_role_policy(call, &policy)
-        .await
-        .map_err(|error| upstream(format!("Error putting the policy {name} on {iam_role}: {}", error.sdk_text()), error))?;
-    // What is kept for other callers would be handed out dead.
+    engine.aws.put_role_policy(call, &policy).await.map_err(|error| not_put(&name, &iam_role, error))?;
+    // What is kept for other callers, here or at another mount, would be handed out dead.
+    engine.revoked.note(&iam_role, &params.source_identity, before);
+    // A session that began within the second at hand is ended too: who reads on after the answer must not get one of those.
+    cx.clock.sleep(before.since(clock.theirs(cx.clock.now()))).await;
     engine.kept.clear();
     Ok(Json(json!({ "role_arn": iam_role, "policy_name": name, "sessions_before": before, "source_identity": params.source_identity })))
 }
 
 async fn undo(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Reply> {
     let name = params.policy()?;
-    let (target, iam_role) = ready(&engine, &cx, &params).await?;
+    let Ready { target, iam_role, .. } = ready(&engine, &cx, &params).await?;
     let call = Call { target: &target, deadline: deadline(&cx) };
     match engine.aws.delete_role_policy(call, role_name(&iam_role), &name).await {
         Err(error) if error.kind == ErrorKind::NotFound => Ok(Reply::nothing().warn(format!(
             "{iam_role} has no policy {name}: nothing was undone. What was ended for one source identity is undone for that one (source_identity)"
         ))),
         Err(error) => Err(upstream(format!("Error deleting the policy {name} of {iam_role}: {}", error.sdk_text()), error)),
-        Ok(()) => Ok(Reply::nothing()),
+        Ok(()) => {
+            engine.revoked.forget(&iam_role, &params.source_identity);
+            Ok(Reply::nothing())
+        }
     }
+}
+
+fn not_put(name: &str, iam_role: &str, error: AwsError) -> Error {
+    let refused = format!("Error putting the policy {name} on {iam_role}: {}", error.sdk_text());
+    if error.code != "LimitExceeded" {
+        return upstream(refused, error);
+    }
+    let role = role_name(iam_role);
+    let text = format!(
+        "{refused}\n\tthe inline policies of the role are full. Those named {POLICY}-of-<identity> can go once the longest session from before them is \
+         over: list them with `aws iam list-role-policies --role-name {role}`, and delete one with its source_identity here (DELETE revoke-sessions) \
+         or with `aws iam delete-role-policy --role-name {role} --policy-name {POLICY}-of-<identity>`. Without source_identity one policy ends \
+         all sessions, and takes their place"
+    );
+    upstream(text, error)
 }
 
 impl Params {
@@ -98,8 +115,17 @@ impl Params {
     }
 }
 
-/// Where IAM of the role's account is reached, and which role is meant. Errors: `Denied` when the role does not allow it.
-async fn ready(engine: &Aws, cx: &Cx, params: &Params) -> Result<(Target, String)> {
+/// What is done where.
+struct Ready {
+    /// Where the mount's own calls go.
+    own: Target,
+    /// Where IAM of the role's account is reached.
+    target: Target,
+    iam_role: String,
+}
+
+/// Where IAM of the role's account is reached, and which role is meant. Errors: `BadRequest` when the role does not allow it.
+async fn ready(engine: &Aws, cx: &Cx, params: &Params) -> Result<Ready> {
     let Loaded { role, target, .. } = loaded::assumed_role(cx, &params.name).await?;
     if !role.ours.allow_revoke_sessions {
         return Err(Error::bad_request(format!(
@@ -108,7 +134,7 @@ async fn ready(engine: &Aws, cx: &Cx, params: &Params) -> Result<(Target, String
             params.name
         )));
     }
-    let iam_role = role.iam_role(&Attribution::of(cx, &params.name), &params.name, &params.role_arn)?;
+    let iam_role = role.iam_role_of_any(&params.name, &params.role_arn)?;
     engine.last.remember(&target);
     let call = Call { target: &target, deadline: deadline(cx) };
     let identity = engine.aws.get_caller_identity(call).await;
@@ -122,7 +148,7 @@ async fn ready(engine: &Aws, cx: &Cx, params: &Params) -> Result<(Target, String
                 own.account
             )));
         }
-        return Ok((target, iam_role));
+        return Ok(Ready { own: target.clone(), target, iam_role });
     }
     let input = AssumeRole {
         role_arn: role.ours.revoke_role_arn.clone(),
@@ -132,7 +158,7 @@ async fn ready(engine: &Aws, cx: &Cx, params: &Params) -> Result<(Target, String
     };
     let session = engine.aws.assume_role(call, input).await;
     let session = session.map_err(|error| upstream(format!("Error assuming role (revoke_role_arn): {}", error.sdk_text()), error))?;
-    Ok((target.signed_by(&session), iam_role))
+    Ok(Ready { target: target.signed_by(&session), own: target, iam_role })
 }
 
 /// The name of an IAM role, without its path.
@@ -140,7 +166,7 @@ fn role_name(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or_default()
 }
 
-const HELP: &str = "Puts the inline policy daypass-revoked-sessions on the IAM role: a deny for all sessions that began before now; or, for those of one
+const HELP: &str = "Puts the inline policy daypass-revoked-sessions on the IAM role: a deny for all sessions that began before the next full second, when the answer comes; or, for those of one
 source identity, daypass-revoked-sessions-of-<identity>. It takes seconds until AWS has spread it. Later sessions work; builds that hold an earlier one fail. The server, or the role
 in revoke_role_arn, needs iam:PutRolePolicy and iam:DeleteRolePolicy on the IAM role. DELETE takes the policy off again, with source_identity
 that of the one identity.";

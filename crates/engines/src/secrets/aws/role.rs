@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::attribution::Attribution;
 use super::ours::Ours;
+use super::template::Template;
 use super::text::{compact_json, errors, quoted};
-use crate::secrets::arn::{Arn, boundary};
+use crate::secrets::arn::{self, Arn, boundary, is_account};
 
 /// The kinds of credential that a role gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +64,9 @@ pub(super) struct Role {
     pub(super) mfa_serial_number: String,
     /// Written with the legacy fields: `creds/` and `sts/` are not the same for it.
     pub(super) legacy: bool,
+    /// Drawn with each write: a role that was deleted and made again is another one, although its row counts from one again. Empty in rows
+    /// of old.
+    pub(super) generation: String,
     /// What Vault's roles do not have.
     pub(super) ours: Ours,
 }
@@ -280,8 +284,39 @@ impl Role {
         if self.ours.covers(&attribution.arn("role_arn_pattern", &self.ours.role_arn_pattern)?, asked) {
             return Ok(asked.to_owned());
         }
-        Err(Error::bad_request(format!("role_arn {} not in allowed role arns for Vault role {}", quoted(asked), quoted(name))))
+        Err(not_allowed(asked, name))
     }
+}
+
+impl Role {
+    /// The IAM role whose sessions an operator means. The templates of the role are filled with what its callers prove, which an operator does
+    /// not: each action in them stands for anything within its segment. Errors: `BadRequest`.
+    pub(super) fn iam_role_of_any(&self, name: &str, asked: &str) -> Result<String> {
+        let is_template = |arn: &String| arn.contains("{{");
+        if asked.is_empty() {
+            return match self.iam_role_arns.as_slice() {
+                [only] if !is_template(only) => Ok(only.clone()),
+                _ => Err(Error::bad_request(format!(
+                    "role {} has more than one IAM role, or templates or a pattern of some: say which one with role_arn",
+                    quoted(name)
+                ))),
+            };
+        }
+        let is_role = arn::iam_role(asked).is_ok_and(|arn| is_account(arn.account)) && !asked.contains(['*', '{', '}']);
+        let could_be = |template: &String| {
+            let template = Template::parse(template).ok().filter(|template| !template.has_star());
+            is_role && template.is_some_and(|template| arn::matches(&template.pattern(), asked))
+        };
+        let listed = self.iam_role_arns.iter().any(|arn| if is_template(arn) { could_be(arn) } else { arn == asked });
+        if listed || (is_role && self.ours.could_cover(asked)) {
+            return Ok(asked.to_owned());
+        }
+        Err(not_allowed(asked, name))
+    }
+}
+
+fn not_allowed(asked: &str, name: &str) -> Error {
+    Error::bad_request(format!("role_arn {} not in allowed role arns for Vault role {}", quoted(asked), quoted(name)))
 }
 
 fn or_null(value: impl Serialize, empty: bool) -> Value {

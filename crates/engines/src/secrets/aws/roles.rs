@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use daypass_base::lenient::{CommaList, KvPairs};
 use daypass_sdk::{Changes, CommitFailure, Cx, Endpoint, Error, Json, Keys, Operation, Reply, Result, Seconds};
 use schemars::JsonSchema;
@@ -127,11 +128,13 @@ async fn read_role(_: Arc<Aws>, cx: Cx, params: Named) -> Result<Json<Value>> {
     Ok(Json(role.shown()))
 }
 
-async fn delete_role(_: Arc<Aws>, cx: Cx, params: Named) -> Result<()> {
-    cx.store.delete(&key(&params.name)).await
+async fn delete_role(engine: Arc<Aws>, cx: Cx, params: Named) -> Result<()> {
+    cx.store.delete(&key(&params.name)).await?;
+    engine.kept.forget(&params.name);
+    Ok(())
 }
 
-async fn write_role(_: Arc<Aws>, cx: Cx, params: Fields) -> Result<Reply> {
+async fn write_role(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<Reply> {
     let key = key(&params.name);
     for _ in 0..ATTEMPTS_MAX {
         let read = cx.store.get(&key).await?;
@@ -140,9 +143,13 @@ async fn write_role(_: Arc<Aws>, cx: Cx, params: Fields) -> Result<Reply> {
             None => Role::default(),
         };
         let (role, warnings) = params.applied_to(&cx, stored)?;
+        let role = Role { generation: HEXLOWER.encode(&cx.entropy.bytes::<16>()), ..role };
         let changes = Changes::new().unchanged(&key, read.as_ref()).put_json(&key, &role)?;
         match cx.store.commit(changes).await {
-            Ok(()) => return Ok(warnings.into_iter().fold(Reply::nothing(), Reply::warn)),
+            Ok(()) => {
+                engine.kept.forget(&params.name);
+                return Ok(warnings.into_iter().fold(Reply::nothing(), Reply::warn));
+            }
             Err(CommitFailure::Conflict(_)) => {}
             Err(CommitFailure::Error(error)) => return Err(error),
         }

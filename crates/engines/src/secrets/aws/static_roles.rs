@@ -47,7 +47,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
 pub(super) struct StaticRole {
     pub(super) username: String,
     /// The user's unique id when the role was written: another user of the same name is not this one.
-    id: String,
+    pub(super) id: String,
     rotation_period: Seconds,
     #[serde(default)]
     rotation_schedule: String,
@@ -282,16 +282,27 @@ async fn delete_static_role(engine: Arc<Aws>, cx: Cx, params: Named) -> Result<R
 
 /// Whether a role names this key: then it is in use.
 pub(super) async fn uses(cx: &Cx, username: &str, id: &str) -> Result<bool> {
+    Ok(first(cx, |role| role.username == username && role.access_key == id).await?.is_some())
+}
+
+/// The role that has the user with this unique id.
+pub(super) async fn of_user(cx: &Cx, id: &str) -> Result<Option<String>> {
+    first(cx, |role| role.id == id).await
+}
+
+/// The first role that is meant, by name.
+async fn first(cx: &Cx, is_meant: impl Fn(&StaticRole) -> bool) -> Result<Option<String>> {
     let mut after: Option<String> = None;
     loop {
         let names = cx.store.list_page(ROLES, after.as_deref(), PAGE).await?;
-        let Some(last) = names.last() else { return Ok(false) };
+        let Some(last) = names.last() else { return Ok(None) };
         after = Some(last.clone());
         let places: Vec<String> = names.iter().map(|name| key(name)).collect();
-        for entry in cx.store.get_many(&places).await?.into_iter().flatten() {
+        for (name, entry) in names.iter().zip(cx.store.get_many(&places).await?) {
+            let Some(entry) = entry else { continue };
             let role: StaticRole = daypass_sdk::from_json(ROLES, &entry.value)?;
-            if role.username == username && role.access_key == id {
-                return Ok(true);
+            if is_meant(&role) {
+                return Ok(Some(name.clone()));
             }
         }
     }
@@ -300,4 +311,4 @@ pub(super) async fn uses(cx: &Cx, username: &str, id: &str) -> Result<bool> {
 const HELP: &str =
     "A static role keeps and rotates the access keys of one existing IAM user, every rotation_period or as rotation_schedule says.
 static-creds/<name> gives the key in use to every reader; it works for one more rotation period after it was replaced. Deleting the role
-deletes the key in use. A user of another account is reached through assume_role_arn, an IAM role of that account.";
+deletes the key in use. One user has one static role, and the user of config/root has none. A user of another account is reached through assume_role_arn, an IAM role of that account.";

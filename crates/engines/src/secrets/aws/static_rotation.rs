@@ -12,7 +12,7 @@ use crate::aws_keys::keys::{self, Fresh, Owner, StrayKey, UNDO_PATIENCE, failed}
 use crate::aws_keys::notes::{self, Note, Undone};
 
 use super::config_root::{self, RootConfig};
-use super::static_roles::{ROLES, StaticRole, key};
+use super::static_roles::{self, ROLES, StaticRole, key};
 use super::{Aws, text::quoted};
 
 /// A rotation that failed, or that another node has begun, is tried again after this.
@@ -22,26 +22,57 @@ const PAGE: usize = 500;
 /// Time for one round of the regular work: an AWS that hangs must not hold up expiry, which runs on the same worker.
 const ROUND_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Makes the first key of a role and stores the role with it.
+/// Makes the first key of a role and stores the role with it. Errors: `BadRequest` when the keys of the user are handled here already.
 pub(super) async fn first(engine: &Aws, cx: &Cx, call: Call<'_>, name: &str, role: StaticRole) -> Result<StaticRole> {
+    if let Some(other) = static_roles::of_user(cx, &role.id).await? {
+        return Err(Error::bad_request(format!(
+            "IAM user {} is that of static role {} already: a user has two keys at most, and two roles would take them from each other; read {}",
+            quoted(&role.username),
+            quoted(&other),
+            quoted(&format!("static-creds/{other}"))
+        )));
+    }
     let fresh = made(engine, cx, call, &role).await?;
     let role = role.with_key(&fresh.key, cx.clock.now());
     let changes = Changes::new().expect(key(name), Expect::Absent).put_json(key(name), &role)?;
-    let stored = cx.store.commit(changes.expect(&fresh.note, Expect::Version(1)).delete(&fresh.note)).await;
+    let stored = cx.store.commit(fresh.settled(changes)).await;
     if let Err(failure) = stored {
         keys::stands(engine.aws.as_ref(), cx, call, &fresh, failure, &key(name), |entry| role.is_in(entry)).await?;
     }
     Ok(role)
 }
 
-/// Makes the next key. Of two, the one that is not in use makes room; when neither is known, the oldest.
+/// Makes the next key. Of two, the one that is not in use makes room; when neither is known, the oldest. Errors: `BadRequest` for the user of
+/// `config/root`, which has a rotation of its own; `Failed` when each key is in use here.
 async fn made(engine: &Aws, cx: &Cx, call: Call<'_>, role: &StaticRole) -> Result<Fresh> {
     let mut all =
         engine.aws.list_access_keys(call, &role.username).await.map_err(|error| failed("unable to list the access keys", error))?;
+    let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
+    if all.iter().any(|key| key.id == config.key.access_key) {
+        return Err(Error::bad_request(format!(
+            "IAM user {} is the one that this mount works with: access key {} of config/root is among its keys, and config/rotate-root or \
+             rotation_period there replaces it; give the static role a user of its own",
+            quoted(&role.username),
+            config.key.access_key
+        )));
+    }
     all.sort_by_key(|key| key.created);
-    if all.len() >= 2
-        && let Some(at) = all.iter().position(|key| key.id != role.access_key)
-    {
+    if all.len() >= 2 {
+        let mut idle = None;
+        for (at, key) in all.iter().enumerate() {
+            if key.id != role.access_key && !static_roles::uses(cx, &role.username, &key.id).await? {
+                idle = Some(at);
+                break;
+            }
+        }
+        let Some(at) = idle else {
+            return Err(Error::failed(format!(
+                "IAM user {} has {} access keys, AWS's limit, and static roles of this mount hand out each of them: delete the other static role \
+                 of this user",
+                quoted(&role.username),
+                all.len()
+            )));
+        };
         let idle = all.remove(at);
         let gone = keys::delete(engine.aws.as_ref(), call, &role.username, &idle.id).await;
         gone.map_err(|error| failed("unable to delete the oldest access key", error))?;
@@ -54,7 +85,7 @@ async fn made(engine: &Aws, cx: &Cx, call: Call<'_>, role: &StaticRole) -> Resul
 /// The role goes at once, its key right after: what AWS does not delete now is deleted by the regular work.
 pub(super) async fn end(engine: &Aws, cx: &Cx, place: &str, read: &Entry) -> Result<Reply> {
     let role: StaticRole = daypass_sdk::from_json(ROLES, &read.value)?;
-    let stray = StrayKey { id: role.access_key.clone(), route: role.route.clone(), ..StrayKey::default() };
+    let stray = StrayKey::over(role.access_key.clone(), role.route.clone());
     let (note, note_place) = (Note::key(cx, &role.username, stray), notes::place(cx));
     let changes = Changes::new().taking_back().unchanged(place, Some(read)).delete(place);
     cx.store.commit(changes.expect(&note_place, Expect::Absent).put_json(&note_place, &note)?).await?;
@@ -112,7 +143,7 @@ async fn rotate_one(engine: &Aws, cx: &Cx, place: &str, entry: &Entry) -> Result
     let fresh = made(engine, cx, call, &role).await?;
     let role = role.with_key(&fresh.key, cx.clock.now());
     let changes = Changes::new().expect(place, Expect::Version(entry.version + 1)).put_json(place, &role)?;
-    let stored = cx.store.commit(changes.expect(&fresh.note, Expect::Version(1)).delete(&fresh.note)).await;
+    let stored = cx.store.commit(fresh.settled(changes)).await;
     match stored {
         Ok(()) => Ok(()),
         Err(failure) => keys::stands(engine.aws.as_ref(), cx, call, &fresh, failure, place, |entry| role.is_in(entry)).await,

@@ -109,12 +109,36 @@ impl Template {
         parse::nodes(text).map(|nodes| Self { nodes })
     }
 
+    /// The template as a pattern: `*` for whatever an action can show.
+    pub(crate) fn pattern(&self) -> String {
+        let parts = self.nodes.iter().map(|node| match node {
+            Node::Text(text) => text.as_str(),
+            Node::Show(_) | Node::If { .. } => "*",
+        });
+        parts.collect()
+    }
+
+    /// Whether its own text has a star, which stands for more than itself in a pattern.
+    pub(crate) fn has_star(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node, Node::Text(text) if text.contains('*')))
+    }
+
+    /// The first function in it that gives something else each time.
+    pub(crate) fn fickle(&self) -> Option<&'static str> {
+        self.nodes.iter().find_map(Node::fickle)
+    }
+
     /// Fills the template.
     pub(crate) fn fill(&self, facts: &Facts<'_>) -> Result<String, String> {
         let mut out = String::new();
         fill(&self.nodes, facts, &mut out)?;
         Ok(out)
     }
+}
+
+/// A text with `*` in place of its actions; one that is no template stays as it is.
+pub(crate) fn pattern_of(text: &str) -> String {
+    Template::parse(text).map_or_else(|_| text.to_owned(), |template| template.pattern())
 }
 
 fn fill(nodes: &[Node], facts: &Facts<'_>, out: &mut String) -> Result<(), String> {
@@ -146,7 +170,28 @@ fn bounded(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+impl Node {
+    fn fickle(&self) -> Option<&'static str> {
+        match self {
+            Self::Text(_) => None,
+            Self::Show(pipeline) => pipeline.fickle(),
+            Self::If { arms, otherwise } => {
+                let of_arm = |(condition, body): &(Pipeline, Vec<Self>)| condition.fickle().or_else(|| body.iter().find_map(Self::fickle));
+                arms.iter().find_map(of_arm).or_else(|| otherwise.iter().find_map(Self::fickle))
+            }
+        }
+    }
+}
+
 impl Pipeline {
+    fn fickle(&self) -> Option<&'static str> {
+        let of_term = |term: &Term| if let Term::Group(group) = term { group.fickle() } else { None };
+        self.0.iter().find_map(|command| match command {
+            Command::Value(term) => of_term(term),
+            Command::Call(function, terms) => function.is_fickle().then(|| function.name()).or_else(|| terms.iter().find_map(of_term)),
+        })
+    }
+
     fn value(&self, facts: &Facts<'_>) -> Result<Value, String> {
         let mut last: Option<Value> = None;
         for command in &self.0 {

@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use daypass_aws::{StaticKeys, StsEndpoint, Target};
-use daypass_sdk::{Changes, Cx, Endpoint, Error, Json, Operation, Result, Seconds, Secret, into_the_sealed_store};
+use daypass_sdk::{Changes, Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds, Secret, into_the_sealed_store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::secrets::at_aws::needs_endpoint;
 use crate::secrets::federation::Federation;
 
 use super::Ecr;
@@ -176,7 +177,7 @@ async fn delete_root(engine: Arc<Ecr>, cx: Cx, _: Nothing) -> Result<()> {
     Ok(())
 }
 
-async fn write_root(engine: Arc<Ecr>, cx: Cx, params: Fields) -> Result<()> {
+async fn write_root(engine: Arc<Ecr>, cx: Cx, params: Fields) -> Result<Reply> {
     let read = cx.store.get(KEY).await?;
     let stored: Config = match &read {
         Some(entry) => daypass_sdk::from_json(KEY, &entry.value)?,
@@ -186,7 +187,8 @@ async fn write_root(engine: Arc<Ecr>, cx: Cx, params: Fields) -> Result<()> {
     config.checked()?;
     cx.store.commit(Changes::new().unchanged(KEY, read.as_ref()).put_json(KEY, &config)?).await?;
     daypass_sdk::Engine::invalidate(engine.as_ref());
-    Ok(())
+    let idle = !config.sts_region.is_empty() && config.sts_endpoint.is_empty();
+    Ok(if idle { Reply::nothing().warn(needs_endpoint(&["sts_region"])) } else { Reply::nothing() })
 }
 
 impl Fields {

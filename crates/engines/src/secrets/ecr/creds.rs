@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use daypass_aws::{Aws, Call, ErrorKind, Login, Logins};
+use daypass_aws::{Aws, Call, ErrorKind, Login, Logins, Skew};
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, reveal};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::secrets::at_aws::{OWN_IDENTITY_OVER, deadline, left, lent, upstream};
 
-use super::held::{Failed, Want, end_of};
+use super::held::{Failed, Got, Want, end_of};
 use super::role::{MIN_TTL_MAX, Plan};
 use super::{Ecr, config_root, roles};
 
@@ -62,26 +62,28 @@ async fn log_in(engine: Arc<Ecr>, cx: Cx, wanted: Wanted) -> Result<Reply> {
     let plan = role.plan(&cx, &wanted.name, &config_root::stored(&cx).await?);
     engine.last.remember(&plan.target);
     let at_least = role.min_ttl.max(wanted.min_ttl.unwrap_or_default());
-    let want = Want { role: &wanted.name, plan: &plan, now: cx.clock.now(), at_least };
+    let clock = || engine.aws.skew(&plan.target).unwrap_or_default();
+    let want = Want { role: &wanted.name, plan: &plan, now: clock().theirs(cx.clock.now()), at_least };
     let ask = fetch(engine.aws.as_ref(), &plan, deadline(&cx));
-    let logins = engine.held.login(want, ask).await.map_err(refused)?;
-    answer(&cx, &plan, &logins, format)
+    let logins = engine.held.login(want, &engine.revoked, ask).await.map_err(refused)?;
+    answer(&cx, &plan, &logins, clock(), format)
 }
 
 /// Asks AWS: for a session of the IAM role, if there is one, then for the logins.
-async fn fetch(aws: &dyn Aws, plan: &Plan, deadline: Duration) -> Result<Logins, Failed> {
+async fn fetch(aws: &dyn Aws, plan: &Plan, deadline: Duration) -> Result<Got, Failed> {
     let call = Call { target: &plan.target, deadline };
     let mut question = plan.question();
     if let Some(assume) = &plan.assume {
         let made = aws.assume_role(call, assume.clone()).await;
         question.session = Some(made.map_err(|error| Failed { doing: "Error assuming role", error })?);
     }
+    let session_ends = question.session.as_ref().map(|session| session.expiration);
     let made = aws.get_authorization_token(call, question).await;
     let mut logins = made.map_err(|error| Failed { doing: "Error getting a login from ECR", error })?;
     // In the role's order, so that the first is the one that its writer put first.
     let place = |login: &Login| plan.registries.iter().position(|account| host(login).starts_with(account.as_str()));
     logins.logins.sort_by_key(place);
-    Ok(logins)
+    Ok(Got { logins: Arc::new(logins), session_ends })
 }
 
 fn refused(Failed { doing, error }: Failed) -> Error {
@@ -93,11 +95,11 @@ fn refused(Failed { doing, error }: Failed) -> Error {
 }
 
 /// Shows logins. The lease lasts as long as the first of them, but not longer than the mount allows.
-fn answer(cx: &Cx, plan: &Plan, logins: &Logins, format: Format) -> Result<Reply> {
+fn answer(cx: &Cx, plan: &Plan, logins: &Logins, clock: Skew, format: Format) -> Result<Reply> {
     let (Some(first), Some(end)) = (logins.logins.first(), end_of(logins)) else {
         return Err(Error::internal("a login without a registry was kept"));
     };
-    let ttl = left(cx, end);
+    let ttl = left(cx, clock, end);
     let mut data = match format {
         Format::Fields => fields(first),
         Format::DockerConfig => Map::from_iter([("dockerconfigjson".to_owned(), docker_config(logins).into())]),

@@ -9,6 +9,7 @@ use daypass_sdk::{Seconds, Timestamp};
 use parking_lot::Mutex;
 
 use super::role::Plan;
+use crate::secrets::revoked::Revoked;
 
 /// Roles whose logins are kept; the one unused for longest goes first.
 const ROLES_MAX: usize = 1000;
@@ -34,8 +35,16 @@ struct Slot {
 
 #[derive(Default)]
 struct State {
-    good: Option<(Plan, Arc<Logins>)>,
+    good: Option<(Plan, Got)>,
     bad: Option<Failure>,
+}
+
+/// What AWS gave.
+#[derive(Clone)]
+pub(super) struct Got {
+    pub(super) logins: Arc<Logins>,
+    /// When the session ends that got them, where an IAM role was assumed.
+    pub(super) session_ends: Option<Timestamp>,
 }
 
 /// What the last call failed with: the answer to all who came before it was known.
@@ -62,27 +71,28 @@ pub(super) struct Want<'a> {
 
 impl Held {
     /// The login that is kept, or the one that `ask` fetches.
-    pub(super) async fn login<F>(&self, want: Want<'_>, ask: F) -> Result<Arc<Logins>, Failed>
+    pub(super) async fn login<F>(&self, want: Want<'_>, revoked: &Revoked, ask: F) -> Result<Arc<Logins>, Failed>
     where
-        F: Future<Output = Result<Logins, Failed>>,
+        F: Future<Output = Result<Got, Failed>>,
     {
         let slot = self.slot(want.role, want.now);
         let ticket = slot.arrivals.fetch_add(1, Ordering::Relaxed);
         let mut state = slot.state.lock().await;
-        if let Some((plan, logins)) = &state.good
+        let is_over = |got: &Got| want.plan.assume.as_ref().zip(got.session_ends).is_some_and(|(input, end)| revoked.ended(input, end));
+        if let Some((plan, got)) = &state.good
             && plan == want.plan
-            && end_of(logins).is_some_and(|end| end > want.now && end.since(want.now) >= want.at_least.duration())
+            && !is_over(got)
+            && end_of(&got.logins).is_some_and(|end| end > want.now && end.since(want.now) >= want.at_least.duration())
         {
-            return Ok(Arc::clone(logins));
+            return Ok(Arc::clone(&got.logins));
         }
         if let Some(failure) = state.bad.as_ref().filter(|failure| ticket < failure.came_before && failure.plan == *want.plan) {
             return Err(failure.failed.clone());
         }
         match ask.await {
-            Ok(logins) => {
-                let logins = Arc::new(logins);
-                *state = State { good: Some((want.plan.clone(), Arc::clone(&logins))), bad: None };
-                Ok(logins)
+            Ok(got) => {
+                *state = State { good: Some((want.plan.clone(), got.clone())), bad: None };
+                Ok(got.logins)
             }
             Err(failed) => {
                 let came_before = slot.arrivals.load(Ordering::Relaxed);

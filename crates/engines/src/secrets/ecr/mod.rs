@@ -9,6 +9,7 @@ use std::sync::Arc;
 use daypass_sdk::{Endpoint, Engine};
 
 use crate::secrets::at_aws::LastTarget;
+use crate::secrets::revoked::Revoked;
 
 mod config_root;
 mod creds;
@@ -22,12 +23,14 @@ pub struct Ecr {
     /// In memory alone: a restart costs one call for each role.
     held: held::Held,
     last: LastTarget,
+    /// Sessions that `revoke-sessions` of an aws mount has ended: logins that they got are of no use.
+    revoked: Arc<Revoked>,
 }
 
 impl Ecr {
-    /// An engine that reaches AWS through `aws`, which all mounts share.
-    pub fn new(aws: Arc<dyn daypass_aws::Aws>) -> Self {
-        Self { aws, held: held::Held::default(), last: LastTarget::default() }
+    /// An engine that reaches AWS through `aws` and heeds what aws mounts have ended; all mounts share both.
+    pub(crate) fn beside(aws: Arc<dyn daypass_aws::Aws>, revoked: Arc<Revoked>) -> Self {
+        Self { aws, held: held::Held::default(), last: LastTarget::default(), revoked }
     }
 }
 

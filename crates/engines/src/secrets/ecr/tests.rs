@@ -36,7 +36,7 @@ async fn bench() -> (Bench, Running) {
         authorization: Some(Secret::new(variable("AWS_CONTAINER_AUTHORIZATION_TOKEN"))),
     };
     let settings = Settings { endpoint: Some(sandbox.url()), container: Some(container), ..Settings::default() };
-    bench.mounted = Arc::new(Room::<Ecr>::new()).mount(Ecr::new(Arc::new(LiveAws::new(clock, settings))));
+    bench.mounted = Arc::new(Room::<Ecr>::new()).mount(Ecr::beside(Arc::new(LiveAws::new(clock, settings)), Arc::default()));
     (bench, sandbox)
 }
 

@@ -83,6 +83,11 @@ impl Function {
         }
     }
 
+    /// Whether it gives something else each time, by time or by chance.
+    pub(super) fn is_fickle(self) -> bool {
+        matches!(self, Self::Random | Self::Timestamp | Self::UnixTime | Self::UnixTimeMillis | Self::Uuid)
+    }
+
     /// Fewest and most arguments, the piped one included.
     pub(super) fn arguments(self) -> (usize, usize) {
         match self {

@@ -1,0 +1,117 @@
+//! Which sessions `revoke-sessions` of an aws mount has ended, so that no aws or ecr mount of this process hands out what it keeps of them.
+//!
+//! Several mounts may give out sessions of one IAM role, and the policy that ends them is on that role.
+
+use std::collections::HashMap;
+
+use daypass_aws::AssumeRole;
+use daypass_sdk::{Seconds, Timestamp};
+use parking_lot::Mutex;
+
+use super::arn;
+
+/// IAM roles, and source identities of them, that are remembered.
+const ENTRIES_MAX: usize = 4_096;
+/// No session lives longer.
+const SESSION_MAX: Seconds = Seconds(36 * 3600);
+
+/// What was ended: for all mounts together. Each node has its own, as each keeps credentials of its own.
+#[derive(Default)]
+pub(crate) struct Revoked(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// By IAM role and source identity, which is empty for all of them: sessions that began before this were ended.
+    before: HashMap<(String, String), Timestamp>,
+    /// What found no place: holds for every role.
+    floor: Option<Timestamp>,
+}
+
+impl Revoked {
+    /// Sessions of an IAM role, or those of one source identity, that began before a moment of AWS's clock are over.
+    pub(super) fn note(&self, iam_role: &str, source_identity: &str, before: Timestamp) {
+        let mut known = self.0.lock();
+        if known.before.len() >= ENTRIES_MAX {
+            // No session that began then is left.
+            known.before.retain(|_, then| *then + SESSION_MAX > before);
+        }
+        if known.before.len() >= ENTRIES_MAX {
+            known.floor = known.floor.max(Some(before));
+            return;
+        }
+        known.before.insert((account_and_name(iam_role), source_identity.to_owned()), before);
+    }
+
+    /// That was undone.
+    pub(super) fn forget(&self, iam_role: &str, source_identity: &str) {
+        self.0.lock().before.remove(&(account_and_name(iam_role), source_identity.to_owned()));
+    }
+
+    /// Whether a session that was made by this call and ends at `expiration`, by AWS's clock, may be one of those.
+    pub(crate) fn ended(&self, input: &AssumeRole, expiration: Timestamp) -> bool {
+        let known = self.0.lock();
+        if known.before.is_empty() && known.floor.is_none() {
+            return false;
+        }
+        // What AWS compares is when the session began, in whole seconds. One of the very second is made anew rather than doubted.
+        let began = expiration - input.duration.duration();
+        let role = account_and_name(&input.role_arn);
+        let identities = std::iter::once("").chain(input.source_identity.as_deref());
+        let of_role = identities.filter_map(|identity| known.before.get(&(role.clone(), identity.to_owned())).copied());
+        of_role.chain(known.floor).any(|before| began <= before)
+    }
+}
+
+/// An IAM role as the policy is put on it: by its name, which is unique in its account whatever its path.
+fn account_and_name(role_arn: &str) -> String {
+    let account = arn::iam_role(role_arn).map(|arn| arn.account).unwrap_or_default();
+    format!("{account}/{}", role_arn.rsplit('/').next().unwrap_or_default())
+}
+
+/// The next full second: what AWS compares has no fractions, and a session of the second at hand is to be ended too.
+pub(super) fn next_second(now: Timestamp) -> Timestamp {
+    Timestamp::from_seconds(now.seconds()) + Seconds(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(role: &str, identity: Option<&str>) -> AssumeRole {
+        AssumeRole {
+            role_arn: format!("arn:aws:iam::111111111111:role/{role}"),
+            source_identity: identity.map(str::to_owned),
+            duration: Seconds(900),
+            ..AssumeRole::default()
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_seconds(second)
+    }
+
+    #[test]
+    fn what_began_before_is_over_for_the_role_or_the_identity_that_was_meant() {
+        let revoked = Revoked::default();
+        let one = session("path/one", Some("acme"));
+        assert!(!revoked.ended(&one, at(1_900)));
+        revoked.note("arn:aws:iam::111111111111:role/one", "acme", at(1_000));
+        assert!(revoked.ended(&one, at(1_900)) && !revoked.ended(&one, at(1_901)));
+        assert!(!revoked.ended(&session("one", Some("other")), at(1_900)) && !revoked.ended(&session("two", Some("acme")), at(1_900)));
+        revoked.note("arn:aws:iam::111111111111:role/one", "", at(2_000));
+        revoked.forget("arn:aws:iam::111111111111:role/one", "acme");
+        assert!(revoked.ended(&session("one", None), at(2_800)));
+        revoked.forget("arn:aws:iam::111111111111:role/one", "");
+        assert!(!revoked.ended(&one, at(1_900)));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_nothing_is_forgotten_that_matters() {
+        let revoked = Revoked::default();
+        for number in 0..ENTRIES_MAX + 10 {
+            revoked.note(&format!("arn:aws:iam::111111111111:role/r{number}"), "", at(1_000));
+        }
+        assert_eq!(revoked.0.lock().before.len(), ENTRIES_MAX);
+        assert!(revoked.ended(&session(&format!("r{}", ENTRIES_MAX + 5), None), at(1_900)));
+    }
+}
