@@ -158,7 +158,10 @@ async fn a_listener_may_let_metrics_be_read_without_a_token_and_nothing_else() {
 async fn open_metrics_are_heard_from_a_sealed_server_and_from_one_that_cannot_audit() {
     let server = TestServer::start().await;
     let metrics = Opened { metrics: true, ..Opened::default() };
-    server.put("sys/audit/full", json!({ "type": "file", "options": { "file_path": "/dev/full", "skip_test": "true" } })).await.refused(500);
+    server
+        .put("sys/audit/full", json!({ "type": "file", "options": { "file_path": "/dev/full", "skip_test": "true" } }))
+        .await
+        .refused(500);
     server.get("sys/mounts").await.refused(500);
     let look = async |server: &TestServer| plain(&server.get("sys/metrics?format=prometheus").over(metrics).nobody().await.ok());
     let mute = look(&server).await;
