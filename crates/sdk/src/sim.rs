@@ -21,6 +21,8 @@ pub struct MemoryStorage {
 struct State {
     rows: BTreeMap<String, Entry>,
     commits: u64,
+    /// The highest version that a row was given.
+    newest: u64,
     failing: bool,
 }
 
@@ -74,8 +76,8 @@ impl State {
             self.rows.remove(key);
         }
         for (key, value) in changes.puts {
-            let version = self.rows.get(&key).map_or(1, |entry| entry.version + 1);
-            self.rows.insert(key, Entry { value, version });
+            self.newest += 1;
+            self.rows.insert(key, Entry { value, version: self.newest });
         }
         self.commits += 1;
         Ok(())

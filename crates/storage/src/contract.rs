@@ -27,7 +27,7 @@ where
     spaces_are_apart(&*make().await).await;
     conditions_hold_or_nothing_changes(&*make().await).await;
     a_batch_may_demand_that_nothing_lies_below_a_key(&*make().await).await;
-    versions_count_puts(&*make().await).await;
+    no_version_is_given_twice(&*make().await).await;
     removals_come_before_additions(&*make().await).await;
     get_many_keeps_the_order(&*make().await).await;
     list_folds_at_slashes(&*make().await).await;
@@ -124,15 +124,26 @@ async fn a_batch_may_demand_that_nothing_lies_below_a_key(store: &dyn Backend) {
     assert_eq!(value(store, "seen").await.as_deref(), Some(b"e".as_slice()));
 }
 
-async fn versions_count_puts(store: &dyn Backend) {
-    for expected in 1..=3 {
-        store.commit(Batch::new().put(key("a"), "same value")).await.unwrap();
-        assert_eq!(version(store, "a").await, Some(expected));
+/// Story: versions were counted per key and began at 1 again after a delete. A slow writer that had read a row of version 1 then overwrote another row of
+/// version 1, which had come in its place meanwhile: a deleted secret came back, and an acknowledged one was lost.
+async fn no_version_is_given_twice(store: &dyn Backend) {
+    let mut seen = Vec::new();
+    for round in 0..6 {
+        store.commit(Batch::new().put(key("a"), "same value").put(key("b"), "another")).await.unwrap();
+        seen.extend([version(store, "a").await.unwrap(), version(store, "b").await.unwrap()]);
+        if round % 2 == 1 {
+            store.commit(Batch::new().delete(key("a")).delete(key("b"))).await.unwrap();
+            assert_eq!(version(store, "a").await, None);
+        }
     }
-    store.commit(Batch::new().delete(key("a"))).await.unwrap();
-    assert_eq!(version(store, "a").await, None);
-    store.commit(Batch::new().put(key("a"), "again")).await.unwrap();
-    assert_eq!(version(store, "a").await, Some(1));
+    assert!(seen.is_sorted() && seen[0] > 0, "{seen:?}");
+    seen.dedup();
+    assert_eq!(seen.len(), 12);
+    store.commit(Batch::new().put(key("a"), "other")).await.unwrap();
+    for old in seen {
+        let late = Batch::new().require(key("a"), Condition::Version(old)).put(key("a"), "late");
+        assert_conflict(store.commit(late).await, 0, "a");
+    }
 }
 
 async fn removals_come_before_additions(store: &dyn Backend) {
@@ -140,7 +151,7 @@ async fn removals_come_before_additions(store: &dyn Backend) {
     store.commit(Batch::new().put(key("a"), "1").put(key("a"), "2").due(entry.clone())).await.unwrap();
     let both = Batch::new().put(key("a"), "3").delete(key("a")).due(entry.clone()).not_due(entry.clone());
     store.commit(both).await.unwrap();
-    assert_eq!(version(store, "a").await, Some(1));
+    assert_eq!(value(store, "a").await.as_deref(), Some(b"3".as_slice()));
     assert_eq!(store.due(7, Timestamp::from_seconds(10), 9).await.unwrap(), [entry]);
 }
 
@@ -192,7 +203,7 @@ async fn scan_is_flat(store: &dyn Backend) {
     let scan = async |prefix: &str, after: Option<&str>, limit| -> Vec<String> {
         let found = store.scan(&key(prefix), after.map(str::as_bytes), limit).await.unwrap();
         for (at, row) in &found {
-            assert_eq!((&row.value, row.version), (at, 1));
+            assert!(&row.value == at && row.version > 0);
         }
         found.into_iter().map(|(at, _)| String::from_utf8(at.to_vec()).unwrap()).collect()
     };
@@ -257,9 +268,10 @@ async fn claims_fence(store: &dyn Backend) {
     assert_eq!(claimed(3, "one", 14, 29).await, Some(Claim { shard: 3, epoch: 1 }), "kept");
     assert_eq!(claimed(3, "two", 15, 30).await, None, "it was kept until 29");
     write(3, 1).await.unwrap();
+    let written = version(store, "a").await;
     assert_eq!(claimed(3, "two", 29, 40).await, Some(Claim { shard: 3, epoch: 2 }));
     assert!(matches!(write(3, 1).await, Err(CommitError::Fenced(_))));
-    assert_eq!(version(store, "a").await, Some(1), "nothing was changed");
+    assert_eq!(version(store, "a").await, written, "nothing was changed");
     assert!(matches!(write(3, 3).await, Err(CommitError::Fenced(_))), "nor does an epoch from the future count");
     write(3, 2).await.unwrap();
     assert_eq!(claimed(3, "two", 30, 30).await, Some(Claim { shard: 3, epoch: 2 }), "given up");
@@ -345,7 +357,6 @@ async fn versions_decide_between_many_writers(store: Arc<dyn Backend>) {
     }
     let expected = u64::try_from(WRITERS * ROUNDS).unwrap();
     assert_eq!(value(&*store, "sum").await.unwrap(), expected.to_string());
-    assert_eq!(version(&*store, "sum").await, Some(expected + 1));
     let done = store.scan(&Key::new(Space::Token, ""), None, usize::MAX).await.unwrap();
     assert_eq!(done.len(), WRITERS * ROUNDS, "each winning batch brought its other row along");
 }
@@ -379,7 +390,7 @@ async fn a_config_version_never_runs_ahead_of_the_rows(store: Arc<dyn Backend>) 
     let mut seen = 0;
     while seen < 100 {
         let read = store.get(&key("count")).await.unwrap();
-        let rows: u64 = read.found.map_or(0, |row| row.version);
+        let rows: u64 = read.found.map_or(0, |row| std::str::from_utf8(&row.value).unwrap().parse().unwrap());
         assert!(read.config_version <= rows, "version {} with a row of {rows}", read.config_version);
         assert!(seen <= rows, "time runs forward");
         seen = rows;

@@ -49,13 +49,13 @@ impl Key {
     }
 }
 
-/// A stored value with the number that each change of it raises by one. A key's first value has version 1;
-/// after a delete and a new put it starts at 1 again.
+/// A stored value with a number that the store gives once: no other value has it, whether of this key or of another, nor one that is put after the key
+/// was deleted. Each change of a value raises it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// The sealed value.
     pub value: Bytes,
-    /// How often the key was put since it last was absent.
+    /// At least 1.
     pub version: u64,
 }
 

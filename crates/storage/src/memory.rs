@@ -122,6 +122,7 @@ impl Backend for MemoryBackend {
             let mut state = self.state.lock();
             state.check_open()?;
             new.config_version = new.config_version.max(state.config_version) + 1;
+            new.newest = new.newest.max(state.newest);
             *state = *new;
             Ok(())
         })
@@ -143,7 +144,10 @@ impl Staging for MemoryStaging {
     fn add(&mut self, record: &Record) -> Result<(), CommitError> {
         let state = &mut self.0;
         match record.clone() {
-            Record::Row(key, row) => drop(state.rows.insert(key, row)),
+            Record::Row(key, row) => {
+                state.newest = state.newest.max(row.version);
+                state.rows.insert(key, row);
+            }
             Record::Due(due) => drop(state.due.insert(due)),
             Record::Claim { shard, until, epoch, owner } => drop(state.claims.insert(shard, Holder { owner, epoch, until })),
         }
@@ -166,6 +170,8 @@ pub(crate) struct State {
     due: BTreeSet<Due>,
     claims: BTreeMap<u8, Holder>,
     config_version: u64,
+    /// The highest version that a row was given.
+    newest: u64,
     closed: bool,
 }
 
@@ -192,8 +198,8 @@ impl State {
             self.due.remove(due);
         }
         for (key, value) in batch.puts {
-            let version = self.rows.get(&key).map_or(1, |row| row.version + 1);
-            self.rows.insert(key, Row { value, version });
+            self.newest += 1;
+            self.rows.insert(key, Row { value, version: self.newest });
         }
         self.due.extend(batch.due_add);
         self.config_version += u64::from(batch.config_changed);

@@ -17,6 +17,7 @@ use super::place::Place;
 use super::readers::Readers;
 use super::schema::{self, CLAIM_READ, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_REMOVE, SpaceSql, WrittenBack};
 use super::snapshot::{self, StagedFile};
+use super::versions::Versions;
 use super::{Shared, SqliteOptions};
 use crate::rules::{self, Holder};
 use crate::{Batch, Claim, CommitError, Condition, Due, Key};
@@ -50,6 +51,7 @@ pub(super) struct Committer {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
     options: SqliteOptions,
+    versions: Versions,
     room: Room,
     /// Why nothing is written any more, once a sync has failed.
     stopped: Option<String>,
@@ -91,14 +93,14 @@ enum Tidy {
 
 impl Committer {
     pub(super) fn new(
-        connection: Connection,
+        (connection, versions): (Connection, Versions),
         queue: Receiver<Job>,
         shared: Arc<Shared>,
         readers: Arc<Readers>,
         options: SqliteOptions,
         place: Place,
     ) -> Self {
-        Self { connection, queue, shared, readers, options, room: Room::default(), stopped: None, apart: None, place }
+        Self { connection, queue, shared, readers, options, versions, room: Room::default(), stopped: None, apart: None, place }
     }
 
     pub(super) fn run(mut self) {
@@ -207,9 +209,10 @@ impl Committer {
             self.room.grown.set(0);
         }
         let mut config_version = self.shared.config_version.load(Ordering::Acquire);
-        let applied = self.apply_all(group, &mut config_version);
-        let outcomes = match applied {
-            Ok(outcomes) => outcomes,
+        let applied =
+            self.apply_all(group, &mut config_version).and_then(|outcomes| Ok((outcomes, self.versions.reserve(&self.connection)?)));
+        let (outcomes, reserved) = match applied {
+            Ok(applied) => applied,
             Err(error) => {
                 self.roll_back();
                 return Err(self.classify(&error));
@@ -222,6 +225,7 @@ impl Committer {
         if let Err(error) = committed {
             return Err(self.commit_failed(&error));
         }
+        self.versions.committed(reserved);
         self.shared.config_version.store(config_version, Ordering::Release);
         self.shared.transactions.fetch_add(1, Ordering::Relaxed);
         self.shared.batches.fetch_add(u64::try_from(group.len()).unwrap_or(0), Ordering::Relaxed);
@@ -329,7 +333,7 @@ impl Committer {
             self.change_due(DUE_REMOVE, due)?;
         }
         for (key, value) in &batch.puts {
-            self.connection.prepare_cached(SpaceSql::of(key.space).put)?.execute([&*key.bytes, &**value])?;
+            self.connection.prepare_cached(SpaceSql::of(key.space).put)?.execute(params![&*key.bytes, self.versions.take(), &**value])?;
         }
         for due in &batch.due_add {
             self.change_due(DUE_ADD, due)?;
@@ -461,11 +465,14 @@ impl Committer {
             schema::open_writer(&self.place.path, &self.options).map_err(|error| error.to_string()).and_then(|(connection, stored)| {
                 let version = before.max(stored) + 1;
                 connection.execute(CONFIG_VERSION_WRITE, [to_i64(version)]).map_err(|error| error.to_string())?;
-                Ok((connection, version))
+                let versions = Versions::of(&connection).map_err(|error| error.to_string())?;
+                versions.follow(&self.versions);
+                Ok((connection, versions, version))
             });
         match opened {
-            Ok((connection, version)) => {
+            Ok((connection, versions, version)) => {
                 self.connection = connection;
+                self.versions = versions;
                 self.shared.config_version.store(version, Ordering::Release);
                 Ok(())
             }

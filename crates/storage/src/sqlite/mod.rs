@@ -5,6 +5,7 @@
 //! - [`committer`] is the only writer: it takes all batches that wait, applies them in one transaction with one sync, and answers.
 //! - [`readers`] never wait for the writer.
 //! - [`snapshot`] exports all rows, and fills the file that takes this one's place.
+//! - [`versions`] numbers the values of rows, each number once.
 //! - [`cache`] keeps rows that were read lately, sealed as they are, and never one that is older than an answered commit.
 //!
 //! **Reads run on the caller's thread.** A row whose page is cached takes about 10 µs, a hop to another thread and back takes more than
@@ -23,6 +24,7 @@ mod schema;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,6 +45,7 @@ use self::committer::{Committer, Job, Work};
 use self::readers::Readers;
 pub(crate) use self::snapshot::StagedFile;
 use self::snapshot::{GivenUp, SqliteStaging};
+use self::versions::Versions;
 use crate::snapshot::{Content, Export, Staged, Staging};
 use crate::{Backend, Batch, Claim, CommitError, Due, Key, Read, ReadError, Row, rules};
 
@@ -242,11 +245,12 @@ impl SqliteBackend {
         let io = |source| OpenError::Io { action: "remove what an interrupted restore has left beside", path: place.path.clone(), source };
         snapshot::remove_leftovers(&place.path).map_err(io)?;
         let (connection, config_version) = schema::open_writer(&place.path, &options)?;
+        let versions = Versions::of(&connection).map_err(|source| OpenError::Sqlite { path: place.path.clone(), source })?;
         let shared = Arc::new(Shared::new(config_version, &options));
         let readers = Arc::new(Readers::new(place.path.clone(), &options));
         let (jobs, queue) = mpsc::channel();
         let file = place.path.clone();
-        let committer = Committer::new(connection, queue, Arc::clone(&shared), Arc::clone(&readers), options.clone(), place);
+        let committer = Committer::new((connection, versions), queue, Arc::clone(&shared), Arc::clone(&readers), options.clone(), place);
         let thread = std::thread::Builder::new()
             .name("store-commit".to_owned())
             .spawn(move || committer.run())

@@ -119,7 +119,7 @@ fn tables() -> String {
          CREATE TABLE exp(shard INTEGER NOT NULL, at INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY(shard, at, id)) WITHOUT ROWID;
          CREATE TABLE claim(shard INTEGER PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL, until INTEGER NOT NULL);
          CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-         INSERT INTO meta VALUES('format', {FORMAT}), ('config_version', 0);
+         INSERT INTO meta VALUES('format', {FORMAT}), ('config_version', 0), ('next_version', 1);
          PRAGMA application_id={APPLICATION_ID};"
     )
 }
@@ -169,6 +169,7 @@ pub(super) struct SpaceSql {
     pub(super) version: &'static str,
     /// Bytes of the value. Like the version, it does not walk the value's pages.
     pub(super) length: &'static str,
+    /// Key, version, value: where the key has a row, in its place.
     pub(super) put: &'static str,
     /// A row with its version, where none is.
     pub(super) add: &'static str,
@@ -198,7 +199,7 @@ macro_rules! space_sql {
             put: concat!(
                 "INSERT INTO ",
                 $table,
-                "(k, ver, v) VALUES(?1, 1, ?2) ON CONFLICT(k) DO UPDATE SET ver = ver + 1, v = excluded.v"
+                "(k, ver, v) VALUES(?1, ?2, ?3) ON CONFLICT(k) DO UPDATE SET ver = excluded.ver, v = excluded.v"
             ),
             add: concat!("INSERT INTO ", $table, "(k, ver, v) VALUES(?1, ?2, ?3)"),
             delete: concat!("DELETE FROM ", $table, " WHERE k = ?1"),
@@ -222,6 +223,8 @@ pub(super) const CLAIM_ALL: &str = "SELECT shard, owner, epoch, until FROM claim
 pub(super) const CLAIM_READ: &str = "SELECT owner, epoch, until FROM claim WHERE shard = ?1";
 pub(super) const CLAIM_WRITE: &str = "INSERT OR REPLACE INTO claim(shard, owner, epoch, until) VALUES(?1, ?2, ?3, ?4)";
 pub(super) const CONFIG_VERSION_WRITE: &str = "UPDATE meta SET value = ?1 WHERE name = 'config_version'";
+pub(super) const NEXT_VERSION_READ: &str = "SELECT value FROM meta WHERE name = 'next_version'";
+pub(super) const NEXT_VERSION_WRITE: &str = "INSERT OR REPLACE INTO meta(name, value) VALUES('next_version', ?1)";
 
 /// Configuration and secrets, whose values may be long. With the value in the key's own tree, a value over a quarter of a page lies on a page of its
 /// own that every comparison on the way to any row would have to read; so the keys have a tree for themselves.

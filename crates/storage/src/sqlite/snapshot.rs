@@ -17,6 +17,7 @@ use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::schema::{self, CLAIM_ALL, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_ALL, SpaceSql};
+use super::versions::write_next;
 use super::{Shared, SqliteOptions};
 use crate::snapshot::export::{Export, Recorder};
 use crate::snapshot::{Content, Record, RecordRef, Staged, Staging};
@@ -177,6 +178,8 @@ pub(super) struct SqliteStaging {
     store: PathBuf,
     reserve: u64,
     unchecked: u64,
+    /// The highest version of a row.
+    newest: u64,
 }
 
 impl SqliteStaging {
@@ -185,7 +188,7 @@ impl SqliteStaging {
         remove(&path).and_then(|()| create(&path)).map_err(|error| file_error(&error, store))?;
         let file = StagedFile { path, _only_one: only_one };
         let connection = schema::open_staging(&file.path, options).map_err(|error| sql_error(&error, store))?;
-        Ok(Self { connection, file, store: store.to_owned(), reserve: options.reserve_bytes, unchecked: 0 })
+        Ok(Self { connection, file, store: store.to_owned(), reserve: options.reserve_bytes, unchecked: 0, newest: 0 })
     }
 
     fn insert(&self, record: &Record) -> rusqlite::Result<usize> {
@@ -214,20 +217,28 @@ impl SqliteStaging {
 impl Staging for SqliteStaging {
     fn add(&mut self, record: &Record) -> Result<(), CommitError> {
         self.insert(record).map_err(|error| sql_error(&error, &self.store))?;
-        let bytes = if let Record::Row(key, row) = record { key.bytes.len() + row.value.len() } else { 0 };
+        let mut bytes = 0;
+        if let Record::Row(key, row) = record {
+            bytes = key.bytes.len() + row.value.len();
+            self.newest = self.newest.max(row.version);
+        }
         self.keep_room(bytes + ROW_OVERHEAD)
     }
 
     fn put(&mut self, key: &Key, value: &[u8]) -> Result<(), CommitError> {
-        let put = |connection: &Connection| connection.prepare_cached(SpaceSql::of(key.space).put)?.execute(params![&*key.bytes, value]);
+        self.newest = self.newest.saturating_add(1);
+        let version = i64::try_from(self.newest).unwrap_or(i64::MAX);
+        let put =
+            |connection: &Connection| connection.prepare_cached(SpaceSql::of(key.space).put)?.execute(params![&*key.bytes, version, value]);
         put(&self.connection).map(|_rows| ()).map_err(|error| sql_error(&error, &self.store))
     }
 
     fn finish(self: Box<Self>, config_version: u64) -> Result<Staged, CommitError> {
-        let Self { connection, file, store, .. } = *self;
+        let Self { connection, file, store, newest, .. } = *self;
         let sql = |error: rusqlite::Error| sql_error(&error, &store);
         let version = i64::try_from(config_version).unwrap_or(i64::MAX);
         connection.execute(CONFIG_VERSION_WRITE, [version]).map_err(sql)?;
+        write_next(&connection, newest.saturating_add(1)).map_err(sql)?;
         connection.execute_batch("COMMIT").map_err(sql)?;
         connection.close().map_err(|(_connection, error)| sql(error))?;
         File::open(&file.path).and_then(|file| file.sync_all()).map_err(|error| file_error(&error, &store))?;

@@ -109,21 +109,22 @@ async fn a_row_in_memory_is_never_older_than_an_answered_commit() {
             let (store, answered, done) = (Arc::clone(&store), Arc::clone(&answered), Arc::clone(&done));
             tokio::spawn(async move {
                 let keys = [key("a"), key("b")];
+                let number = |row: Option<&Row>| row.map_or(0, |row| std::str::from_utf8(&row.value).unwrap().parse::<u64>().unwrap());
                 while !done.load(Ordering::Acquire) {
                     let at_least = answered.load(Ordering::Acquire);
-                    let alone = store.get(&keys[0]).await.unwrap().found.map_or(0, |row| row.version);
+                    let alone = number(store.get(&keys[0]).await.unwrap().found.as_ref());
                     assert!(alone >= at_least, "{alone} was read after {at_least} was answered");
                     let both = store.get_many(&keys).await.unwrap().found;
-                    let versions: Vec<u64> = both.iter().map(|row| row.as_ref().map_or(0, |row| row.version)).collect();
-                    assert!(versions[0] == versions[1] && versions[0] >= alone, "{versions:?} after {alone}: not one state of the store");
+                    let both: Vec<u64> = both.iter().map(|row| number(row.as_ref())).collect();
+                    assert!(both[0] == both[1] && both[0] >= alone, "{both:?} after {alone}: not one state of the store");
                     tokio::task::yield_now().await;
                 }
             })
         })
         .collect();
-    for version in 1..=500 {
-        store.commit(Batch::new().put(key("a"), version.to_string()).put(key("b"), version.to_string())).await.unwrap();
-        answered.store(version, Ordering::Release);
+    for written in 1..=500_u64 {
+        store.commit(Batch::new().put(key("a"), written.to_string()).put(key("b"), written.to_string())).await.unwrap();
+        answered.store(written, Ordering::Release);
     }
     done.store(true, Ordering::Release);
     for reader in readers {

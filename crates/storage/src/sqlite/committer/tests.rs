@@ -12,7 +12,8 @@ fn committer(root: &tempfile::TempDir) -> Committer {
     let (connection, _) = schema::open_writer(&place.path, &options).unwrap();
     let (_, queue) = std::sync::mpsc::channel();
     let readers = Arc::new(Readers::new(place.path.clone(), &options));
-    Committer::new(connection, queue, Arc::new(Shared::new(0, &options)), readers, options, place)
+    let versions = Versions::of(&connection).unwrap();
+    Committer::new((connection, versions), queue, Arc::new(Shared::new(0, &options)), readers, options, place)
 }
 
 #[test]
@@ -32,7 +33,11 @@ fn a_kill_at_any_step_of_a_replacement_leaves_the_old_store_or_the_new_one() {
     let root = tempfile::tempdir().unwrap();
     let mut committer = committer(&root);
     let put = |connection: &Connection, value: &str| {
-        connection.prepare_cached(SpaceSql::of(crate::Space::Config).put).unwrap().execute([b"k".as_slice(), value.as_bytes()]).unwrap();
+        connection
+            .prepare_cached(SpaceSql::of(crate::Space::Config).put)
+            .unwrap()
+            .execute(params![b"k".as_slice(), 1, value.as_bytes()])
+            .unwrap();
     };
     put(&committer.connection, "old");
     // A reader that was at work, so that there is a WAL with something in it.
@@ -168,7 +173,7 @@ fn a_batch_that_would_use_up_the_reserve_is_refused_before_it_does() {
 fn many_small_steps_do_not_use_up_the_reserve_either() {
     let root = tempfile::tempdir().unwrap();
     let mut committer = committer(&root);
-    committer.connection.prepare_cached(SpaceSql::of(crate::Space::Config).put).unwrap().execute([b"k", b"".as_slice()]).unwrap();
+    committer.connection.prepare_cached(SpaceSql::of(crate::Space::Config).put).unwrap().execute(params![b"k", 1, b"".as_slice()]).unwrap();
     committer.room.free = Some(0);
     let steps = (0..10_000).take_while(|_| committer.refusal(&put(4000)).unwrap().is_none()).count() as u64;
     assert_eq!(steps, committer.options.reserve_bytes / GROWN_PART / 4000);
