@@ -171,7 +171,13 @@ impl Model {
 
     /// Whether a deny decides because the path is another spelling of what it is about.
     fn denied_folded(&self, path: &str, listing: bool) -> bool {
-        let fold = |text: &str| text.to_lowercase();
+        let fold = |text: &str| {
+            let mut folded = text.to_lowercase();
+            while folded.contains("//") {
+                folded = folded.replace("//", "/");
+            }
+            folded
+        };
         let bare = path.trim_end_matches('/');
         let listing = listing && bare.len() < path.len();
         let is = |path: &str| is_exact(path) && self.0.iter().any(|stanza| stanza.pattern == path);

@@ -281,7 +281,7 @@ async fn another_spelling_of_a_denied_name_is_denied_too() {
     server.put("auth/approle/role/prod", json!({ "token_policies": "admin" })).await.ok();
     server.put("identity/entity", json!({ "name": "boss" })).await.ok();
     let all = r#"path "*" { capabilities = ["sudo"] }"#;
-    for path in ["sys/policies/acl/admin", "sys/policies/acl/Admin", "sys/policies/acl/ADMIN/", "sys/policies/acl/admin%2F%2F"] {
+    for path in ["sys/policies/acl/admin", "sys/policies/acl/Admin", "sys/policies/acl/ADMIN/", "sys/policies/acl/admin%2F"] {
         assert_eq!(server.put(path, json!({ "policy": all })).token(&token).await.refused(403), REFUSED, "{path}");
         assert_eq!(server.delete(path).token(&token).await.refused(403), REFUSED, "{path}");
     }
@@ -305,6 +305,48 @@ async fn another_spelling_of_a_denied_name_is_denied_too() {
     server.put("auth/userpass/users/Root", json!({ "password": "x" })).token(&token).await.ok();
     let why = explained(&server, json!({ "token": token, "path": "sys/policies/acl/Admin", "operation": "update" })).await;
     assert!(why.text("/data/rule/counts_because").starts_with("a deny counts for every spelling"), "{why:?}");
+}
+
+/// Story: who may remove every mount but `kv` asked to remove `%2Fkv`: no policy denies `sys/mounts//kv`, and the handler drops the slash.
+#[tokio::test]
+async fn an_escaped_slash_leads_past_no_deny() {
+    let (server, token) = with_policy(
+        r#"path "sys/*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }
+        path "sys/mounts/kv" { capabilities = ["deny"] }
+        path "sys/mounts/kv/tune" { capabilities = ["deny"] }
+        path "sys/auth/userpass" { capabilities = ["deny"] }
+        path "sys/auth/userpass/tune" { capabilities = ["deny"] }
+        path "sys/leases/revoke-prefix/*" { capabilities = ["deny"] }
+        path "sys/policies/acl/admin" { capabilities = ["deny"] }"#,
+    )
+    .await;
+    server.put("sys/auth/userpass", json!({ "type": "userpass" })).await.ok();
+    for (method, path) in [
+        ("DELETE", "sys/mounts/kv"),
+        ("GET", "sys/mounts/kv/tune"),
+        ("DELETE", "sys/auth/userpass"),
+        ("PUT", "sys/auth/userpass/tune"),
+        ("PUT", "sys/leases/revoke-prefix/kv"),
+        ("DELETE", "sys/policies/acl/admin"),
+    ] {
+        assert_eq!(server.ask(method, path).json(&json!({})).token(&token).await.refused(403), REFUSED, "{method} {path}");
+        // Before each segment and at the end: an escaped slash, beside a slash, or beside another that is escaped.
+        let each = path.match_indices('/').flat_map(|(at, _)| {
+            let (before, after) = path.split_at(at);
+            ["/%2F", "%2F/", "%2f%2f"].map(|slashes| format!("{before}{slashes}{}", after.trim_start_matches('/')))
+        });
+        for spelled in each.chain([format!("{path}/%2F"), format!("%2F{path}")]) {
+            for method in ["GET", "PUT", "DELETE", "LIST"] {
+                let answer = server.ask(method, &spelled).json(&json!({ "type": "kv" })).token(&token).await;
+                assert_eq!(answer.refused(400), "path cannot contain empty segments", "{method} {spelled}");
+            }
+            let asked = json!({ "token": token, "path": spelled.replace("%2F", "/").replace("%2f", "/") });
+            let capabilities = server.put("sys/capabilities", asked).await.ok();
+            assert_eq!(capabilities["data"]["capabilities"], json!(["deny"]), "{spelled}");
+        }
+    }
+    server.get("kv/a").await.ok();
+    assert!(server.get("sys/auth").await.ok()["data"]["userpass/"].is_object());
 }
 
 /// Story: who may make tokens, but none with the policy `admin`, sent `Admin` or ` admin`, and the handler tidied that up.
