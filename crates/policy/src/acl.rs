@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use daypass_base::Seconds;
 use serde_json::{Map, Value, json};
+use smallvec::SmallVec;
 
 use crate::denies::{Best, Denies, bar};
 use crate::fold::{Folded, bare};
@@ -67,7 +68,7 @@ impl Acl {
     /// without them the result is the same for every identity. The root policy among them permits everything.
     #[must_use]
     pub fn compile(policies: &[Arc<Policy>], identity: &Identity) -> Self {
-        let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
+        let mut found: BTreeMap<String, Found<'_>> = BTreeMap::new();
         let mut barred: BTreeMap<String, Rule> = BTreeMap::new();
         for policy in policies {
             for stanza in &policy.stanzas {
@@ -87,16 +88,16 @@ impl Acl {
                     Filled::Unsafe { .. } | Filled::Missing => continue,
                 };
                 let pattern = filled.strip_prefix('/').unwrap_or(&filled);
-                if let Some(rule) = rules.get_mut(pattern) {
-                    Arc::make_mut(&mut rule.permissions).merge(&stanza.permissions);
-                    rule.grants.push(grant);
-                } else {
-                    let rule =
-                        Rule { pattern: pattern.into(), permissions: stanza.permissions.clone(), grants: smallvec::smallvec![grant] };
-                    rules.insert(pattern.to_owned(), rule);
-                }
+                let stanzas = found.entry(pattern.to_owned()).or_default();
+                stanzas.permissions.push(&stanza.permissions);
+                stanzas.grants.push(grant);
             }
         }
+        let rule = |(pattern, found): (String, Found<'_>)| {
+            let rule = Rule { pattern: pattern.as_str().into(), permissions: Permissions::united(&found.permissions), grants: found.grants };
+            (pattern, rule)
+        };
+        let rules: BTreeMap<String, Rule> = found.into_iter().map(rule).collect();
         let denies = Denies::new(rules.values(), barred);
         Self::arrange(rules, denies, policies.iter().any(|policy| policy.root))
     }
@@ -287,6 +288,13 @@ impl Acl {
         let candidates = prefix.into_iter().chain(segments.map(|(segments, rule)| (segments.rank(), rule)));
         candidates.max_by(|(a, _), (b, _)| a.cmp(b))
     }
+}
+
+/// The stanzas of one pattern.
+#[derive(Default)]
+struct Found<'a> {
+    permissions: SmallVec<[&'a Arc<Permissions>; 1]>,
+    grants: SmallVec<[Grant; 1]>,
 }
 
 /// Of the best patterns with wildcards for a path and, for a list, for the path without its final slash, the one that decides.
