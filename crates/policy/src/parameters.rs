@@ -49,6 +49,11 @@ impl Parameters {
         Self(names.into_iter().map(|(name, listed)| (name.to_owned(), each_once(listed.unwrap_or_default()))).collect())
     }
 
+    /// About how much memory they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.iter().map(|(name, values)| 2 * size_of::<String>() + name.len() + values.iter().map(bytes).sum::<usize>()).sum()
+    }
+
     /// Whether `*` is in it.
     #[must_use]
     pub fn has_all(&self) -> bool {
@@ -60,6 +65,17 @@ impl Parameters {
     pub fn values(&self, name: &str) -> Option<&[Value]> {
         self.0.get(lower(name).as_ref()).map(Vec::as_slice)
     }
+}
+
+/// About how much memory a value takes.
+fn bytes(value: &Value) -> usize {
+    let below = match value {
+        Value::Array(entries) => entries.iter().map(bytes).sum(),
+        Value::Object(entries) => entries.iter().map(|(name, value)| size_of::<String>() + name.len() + bytes(value)).sum(),
+        Value::String(text) => text.len(),
+        Value::Bool(_) | Value::Null | Value::Number(_) => 0,
+    };
+    size_of::<Value>() + below
 }
 
 /// Without what was there before. Looked up, not searched for: lists may have a hundred thousand entries.

@@ -50,6 +50,12 @@ impl Permissions {
         };
         united.into()
     }
+
+    /// About how much memory they take.
+    pub(crate) fn bytes(&self) -> usize {
+        let required: usize = self.required.iter().map(|name| size_of::<String>() + name.len()).sum();
+        size_of::<Self>() + self.allowed.bytes() + self.denied.bytes() + required
+    }
 }
 
 fn shorter(a: Seconds, b: Seconds) -> Seconds {

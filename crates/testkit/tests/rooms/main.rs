@@ -21,6 +21,7 @@ mod cert;
 mod compatibility;
 mod crash;
 mod declarations;
+mod denies;
 mod ecr;
 mod full;
 mod github;
