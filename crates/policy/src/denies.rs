@@ -167,10 +167,25 @@ fn is_slashed(folded: &str, bare: &str) -> bool {
     folded.get(bare.len()..).is_some_and(|end| end.contains('/'))
 }
 
-/// Whether the last name of a folded path is the same thing with a slash at its end.
-fn is_same_with_slash(_folded: &str) -> bool {
-    true
+/// Whether the last name of a folded path is the same thing with a slash at its end. Elsewhere what ends in a slash is a folder: to deny
+/// that somebody lists it is not to deny that it is read.
+fn is_same_with_slash(folded: &str) -> bool {
+    folded.strip_prefix("sys/").is_some_and(|below| SAME_WITH_SLASH.iter().any(|head| below.starts_with(head)))
 }
+
+/// Below these in `sys/`, handlers add or drop a slash at the end of a name.
+const SAME_WITH_SLASH: [&str; 10] = [
+    "audit/",
+    "auth/",
+    "leases/revoke-force/",
+    "leases/revoke-prefix/",
+    "mounts/",
+    "policies/acl/",
+    "policies/password/",
+    "policy/",
+    "revoke-force/",
+    "revoke-prefix/",
+];
 
 /// The rule that stands for a deny that cannot be filled in.
 pub(crate) fn bar(head: &str, grant: crate::Grant) -> Rule {

@@ -96,6 +96,51 @@ async fn an_escaped_slash_leads_past_no_deny() {
     assert!(server.get("sys/auth").await.ok()["data"]["userpass/"].is_object());
 }
 
+/// Story: who may read `kv/app` and not list what is below it was not allowed to read it either. What is one thing with its slash and
+/// without stays denied both ways.
+#[tokio::test]
+async fn a_denied_folder_is_not_the_secret_of_the_same_name() {
+    let (server, token) = with_policy(
+        r#"path "kv/app" { capabilities = ["read"] }
+        path "kv/app/" { capabilities = ["deny"] }
+        path "kv/team/+" { capabilities = ["read", "list"] }
+        path "kv/team/+/" { capabilities = ["deny"] }
+        path "sys/*" { capabilities = ["read", "update", "delete", "sudo"] }
+        path "sys/mounts/kv/" { capabilities = ["deny"] }
+        path "sys/auth/userpass/" { capabilities = ["deny"] }
+        path "sys/policies/acl/admin/" { capabilities = ["deny"] }
+        path "sys/policy/admin/" { capabilities = ["deny"] }
+        path "sys/policies/password/strong/" { capabilities = ["deny"] }
+        path "sys/audit/file/" { capabilities = ["deny"] }
+        path "sys/leases/revoke-prefix/kv/" { capabilities = ["deny"] }
+        path "sys/leases/lookup/" { capabilities = ["deny"] }"#,
+    )
+    .await;
+    for path in ["kv/app", "kv/team/a", "kv/team/a/b"] {
+        server.put(path, json!({ "x": 1 })).await.ok();
+    }
+    for path in ["kv/app", "kv/team/a"] {
+        server.get(path).token(&token).await.ok();
+        assert_eq!(server.list(path).token(&token).await.refused(403), REFUSED, "{path}");
+        assert_eq!(server.get(&format!("{path}/")).token(&token).await.refused(403), REFUSED, "{path}");
+    }
+    for (method, path) in [
+        ("DELETE", "sys/mounts/kv"),
+        ("DELETE", "sys/auth/userpass"),
+        ("DELETE", "sys/policies/acl/admin"),
+        ("DELETE", "sys/policy/Admin"),
+        ("DELETE", "sys/policies/password/strong"),
+        ("DELETE", "sys/audit/file"),
+        ("PUT", "sys/leases/revoke-prefix/kv"),
+    ] {
+        for path in [path.to_owned(), format!("{path}/")] {
+            assert_eq!(server.ask(method, &path).json(&json!({})).token(&token).await.refused(403), REFUSED, "{method} {path}");
+        }
+    }
+    // Who may not list leases may look one up.
+    assert_ne!(server.put("sys/leases/lookup", json!({ "lease_id": "kv/x" })).token(&token).await.status, 403);
+}
+
 /// Story: who may make tokens, but none with the policy `admin`, sent `Admin` or ` admin`, and the handler tidied that up.
 #[tokio::test]
 async fn a_denied_policy_cannot_be_given_under_another_spelling() {
