@@ -72,6 +72,8 @@ pub struct Limits {
     pub mounts: usize,
     /// Compiled policy sets kept in memory. Beyond: all of them are forgotten and compiled again when they are needed.
     pub policy_sets_cached: usize,
+    /// About how many bytes these and what they make for each caller may take. Beyond: as above.
+    pub policy_sets_bytes: usize,
     /// Callers whose groups and identity policies are kept in memory; beyond, all are forgotten and read again.
     pub entities_cached: usize,
     /// Live STS leases whose ids are kept in memory for listings; the oldest are forgotten first.
@@ -116,6 +118,7 @@ impl Default for Limits {
             list_names: LIST_NAMES,
             mounts: 10_000,
             policy_sets_cached: 1_024,
+            policy_sets_bytes: 256 << 20,
             entities_cached: 10_000,
             sts_leases_listed: 100_000,
             mints_kept: 1_000_000,

@@ -472,7 +472,7 @@ impl Inner {
                 self.settings.limits.mints_kept,
                 self.settings.limits.mint_retention,
             ),
-            policies: Policies::new(rows.clone(), self.settings.limits.policy_sets_cached),
+            policies: Policies::new(rows.clone(), self.settings.limits.policy_sets_cached, self.settings.limits.policy_sets_bytes),
             identities: Identities::new(
                 rows.clone(),
                 Arc::clone(&self.clock),

@@ -1,17 +1,21 @@
 //! Policies: stored texts, compiled once, and the decisions of whole policy sets, cached under the configuration version.
 
+mod sets;
+
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use daypass_policy::{Acl, DependsOn, Identity, Policy};
+use daypass_policy::{Acl, DependsOn, Identity, Policy, PolicyError, PolicySet};
 use daypass_sdk::{Error, Result};
 use daypass_storage::{Batch, Key};
-use parking_lot::RwLock;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use self::sets::{Asker, Sets};
 use crate::identity::{Identities, Standing};
 use crate::rows::{Rows, config_key};
-use crate::tokens::{AliasRef, TokenRow};
+use crate::tokens::TokenRow;
 
 /// A policy as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,113 +27,109 @@ pub(crate) struct PolicyRow {
 /// The policies of a server.
 pub(crate) struct Policies {
     rows: Rows,
-    cache: RwLock<Cache>,
-    sets_most: usize,
+    sets: Arc<Sets>,
+    /// Who asks for a set that is not there: the first reads its policies, the others wait for that.
+    asking: Mutex<HashMap<Vec<String>, Arc<tokio::sync::Mutex<()>>>>,
+    /// Whoever arranges something large has it: several who want the same wait for the first of them.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-#[derive(Default)]
-struct Cache {
-    config_version: u64,
-    sets: HashMap<Vec<String>, Set>,
-    filled: HashMap<(Vec<String>, Asker), Arc<Acl>>,
-}
-
-/// A policy set, read and parsed once.
-#[derive(Clone)]
-enum Set {
-    /// The same for everybody who has it.
-    Compiled(Arc<Acl>),
-    /// With templates: to be filled in for each asker.
-    Templated(DependsOn, Arc<[Arc<Policy>]>),
-}
-
-/// What of a caller decides how templates are filled, beside what is stored under the same configuration version.
-#[derive(PartialEq, Eq, Hash)]
-struct Asker {
-    entity_id: String,
-    /// Where the login matters: all that it proved; else no more than the groups that it reported.
-    alias: Option<AliasRef>,
+/// A policy on its way to be parsed.
+struct Source {
+    name: String,
+    /// `None` for the root policy.
+    text: Option<Cow<'static, str>>,
 }
 
 impl Policies {
-    pub(crate) fn new(rows: Rows, sets_most: usize) -> Self {
-        Self { rows, cache: RwLock::default(), sets_most }
+    pub(crate) fn new(rows: Rows, sets_most: usize, bytes_most: usize) -> Self {
+        Self { rows, sets: Arc::new(Sets::new(sets_most, bytes_most)), asking: Mutex::default(), turn: Arc::default() }
     }
 
     /// The decision maker for a token and its owner, as of `config_version`: of the token's own policies and those of the owner.
     pub(crate) async fn acl(&self, row: &TokenRow, identities: &Identities, standing: &Standing, config_version: u64) -> Result<Arc<Acl>> {
         let names = all_policies(&row.policies, &standing.policies);
-        let (depends_on, policies) = match self.set(&names, config_version).await? {
-            Set::Compiled(acl) => return Ok(acl),
-            Set::Templated(depends_on, policies) => (depends_on, policies),
-        };
-        let key = (names, asker(row, depends_on));
-        {
-            let cache = self.cache.read();
-            if cache.config_version == config_version
-                && let Some(acl) = cache.filled.get(&key)
-            {
-                return Ok(Arc::clone(acl));
-            }
+        if let Some(acl) = self.sets.acl(config_version, &names, row) {
+            return Ok(acl);
         }
-        let acl = Arc::new(Acl::compile(&policies, &identities.identity(row, standing)));
-        self.keep(config_version, |cache, most| {
-            if cache.filled.len() >= most {
-                cache.filled.clear();
-            }
-            cache.filled.insert(key, Arc::clone(&acl));
-        });
-        Ok(acl)
+        let set = self.set(&names, config_version).await?;
+        let asker = Asker::new(row, set.depends_on());
+        let identity = if set.depends_on() == DependsOn::Nothing { Identity::default() } else { identities.identity(row, standing) };
+        let (sets, key) = (Arc::clone(&self.sets), names.clone());
+        let (is_large, find) = (set.fill_bytes() > FILL_BYTES_HERE_MAX, || self.sets.acl(config_version, &names, row));
+        self.made(is_large, find, move || {
+            let acl = Arc::new(set.acl(&identity));
+            sets.keep_acl(config_version, key, set, asker, Arc::clone(&acl));
+            Ok(acl)
+        })
+        .await
     }
 
-    async fn set(&self, names: &[String], config_version: u64) -> Result<Set> {
-        {
-            let cache = self.cache.read();
-            if cache.config_version == config_version
-                && let Some(set) = cache.sets.get(names)
-            {
-                return Ok(set.clone());
-            }
+    async fn set(&self, names: &[String], config_version: u64) -> Result<Arc<PolicySet>> {
+        let find = || self.sets.set(config_version, names);
+        if let Some(set) = find() {
+            return Ok(set);
         }
-        let mut policies = Vec::with_capacity(names.len());
+        let line = self.line(names);
+        let _first = line.lock().await;
+        if let Some(set) = find() {
+            return Ok(set);
+        }
+        let mut sources = Vec::with_capacity(names.len());
         for name in names {
-            if let Some(policy) = self.compiled(name).await? {
-                policies.push(Arc::new(policy));
-            }
+            sources.extend(self.source(name).await?);
         }
-        let depends_on = policies.iter().map(|policy| policy.depends_on()).max().unwrap_or(DependsOn::Nothing);
-        let set = match depends_on {
-            DependsOn::Nothing => Set::Compiled(Arc::new(Acl::compile(&policies, &Identity::default()))),
-            DependsOn::Entity | DependsOn::Login => Set::Templated(depends_on, policies.into()),
-        };
-        self.keep(config_version, |cache, most| {
-            if cache.sets.len() >= most {
-                cache.sets.clear();
-            }
-            cache.sets.insert(names.to_vec(), set.clone());
+        let bytes: usize = sources.iter().filter_map(|source| source.text.as_ref()).map(|text| text.len()).sum();
+        let (sets, key) = (Arc::clone(&self.sets), names.to_vec());
+        self.made(bytes > TEXT_BYTES_HERE_MAX, find, move || {
+            let policies = sources.into_iter().map(|source| source.parse().map(Arc::new)).collect::<Result<_>>()?;
+            let set = Arc::new(PolicySet::new(policies));
+            sets.keep_set(config_version, key, Arc::clone(&set));
+            Ok(set)
+        })
+        .await
+    }
+
+    /// Where those stand who ask for this set.
+    fn line(&self, names: &[String]) -> Arc<tokio::sync::Mutex<()>> {
+        let mut asking = self.asking.lock();
+        asking.retain(|_, line| Arc::strong_count(line) > 1);
+        Arc::clone(asking.entry(names.to_vec()).or_default())
+    }
+
+    /// Makes something: what is large off the runtime, one after the other, unless somebody made it meanwhile. A caller who gives up does not
+    /// end the work, so that it is there for the next. Errors: those of the work, or `Internal` when it ended early.
+    async fn made<T: Send + 'static>(
+        &self,
+        is_large: bool,
+        find: impl Fn() -> Option<T> + Send,
+        make: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if !is_large {
+            return make();
+        }
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        if let Some(found) = find() {
+            return Ok(found);
+        }
+        let work = tokio::task::spawn_blocking(move || {
+            let made = make();
+            drop(turn);
+            made
         });
-        Ok(set)
+        work.await.map_err(|error| Error::internal("arranging policies ended early").because(error))?
     }
 
-    /// Caches something under its version; what is of an older one is gone then.
-    fn keep(&self, config_version: u64, insert: impl FnOnce(&mut Cache, usize)) {
-        let mut cache = self.cache.write();
-        if cache.config_version < config_version {
-            *cache = Cache { config_version, ..Cache::default() };
-        }
-        if cache.config_version == config_version {
-            insert(&mut cache, self.sets_most);
-        }
-    }
-
-    async fn compiled(&self, name: &str) -> Result<Option<Policy>> {
-        match name {
-            "root" => return Ok(Some(Policy::root())),
-            "response-wrapping" => return parse(name, daypass_policy::RESPONSE_WRAPPING_POLICY).map(Some),
-            _ => {}
-        }
-        let Some((row, _)) = self.rows.get_json::<PolicyRow>(&key(name)).await? else { return Ok(None) };
-        parse(name, &row.text).map(Some)
+    async fn source(&self, name: &str) -> Result<Option<Source>> {
+        let text = match name {
+            "root" => None,
+            "response-wrapping" => Some(daypass_policy::RESPONSE_WRAPPING_POLICY.into()),
+            _ => match self.rows.get_json::<PolicyRow>(&key(name)).await? {
+                Some((row, _)) => Some(row.text.into()),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Source { name: name.to_owned(), text }))
     }
 
     /// The text of a policy.
@@ -146,7 +146,9 @@ impl Policies {
 
     /// Stores a policy that parses. Returns remarks.
     pub(crate) async fn write(&self, name: &str, text: &str) -> Result<Vec<String>> {
-        let policy = Policy::parse(name, text).map_err(|error| Error::bad_request(error.to_string()))?;
+        let given = Source { name: name.to_owned(), text: Some(text.to_owned().into()) };
+        let parse = move || given.policy().map_err(|error| Error::bad_request(error.to_string()));
+        let policy = self.made(text.len() > TEXT_BYTES_HERE_MAX, || None, parse).await?;
         let row = PolicyRow { text: text.to_owned() };
         self.rows.commit(self.rows.put_json(Batch::new().config_change(), key(name), &row)?).await?;
         Ok(policy.warnings().to_vec())
@@ -186,8 +188,14 @@ pub(crate) fn key(name: &str) -> Key {
     config_key(format!("sys/policy/{name}"))
 }
 
-fn parse(name: &str, text: &str) -> Result<Policy> {
-    Policy::parse(name, text).map_err(|error| Error::internal(format!("the stored policy {name:?} does not parse any more")).because(error))
+impl Source {
+    fn policy(&self) -> std::result::Result<Policy, PolicyError> {
+        self.text.as_ref().map_or_else(|| Ok(Policy::root()), |text| Policy::parse(&self.name, text))
+    }
+
+    fn parse(&self) -> Result<Policy> {
+        self.policy().map_err(|error| Error::internal(format!("the stored policy {:?} does not parse any more", self.name)).because(error))
+    }
 }
 
 /// A token's own policies and those of its owner: in order, each once.
@@ -201,17 +209,12 @@ pub(crate) fn all_policies(own: &[String], of_identity: &[String]) -> Vec<String
     all
 }
 
-fn asker(row: &TokenRow, depends_on: DependsOn) -> Asker {
-    let alias = row.alias.as_ref().and_then(|alias| match depends_on {
-        DependsOn::Login => row.inherited_alias(),
-        _ if alias.groups.is_empty() => None,
-        _ => {
-            let mount_accessor = row.alias_mount(alias).to_owned();
-            Some(AliasRef { name: String::new(), mount_accessor, metadata: None, groups: alias.groups.clone() })
-        }
-    });
-    Asker { entity_id: row.entity_id.clone(), alias }
-}
-
 /// Policies that the core itself defines.
 const INTERNAL: [&str; 3] = ["root", "response-wrapping", "control-group"];
+/// Policies with more text than this are parsed off the runtime: about a thousand stanzas.
+const TEXT_BYTES_HERE_MAX: usize = 64 << 10;
+/// So is what fills in more than this for one caller.
+const FILL_BYTES_HERE_MAX: usize = 512 << 10;
+
+#[cfg(test)]
+mod tests;

@@ -124,6 +124,8 @@ fn a_bad_path_leads_nowhere() {
         ("/v1/../../etc/passwd", 307, ""),
         ("/v1/secret/%2e%2e/sys/mounts", 400, "path cannot contain parent references"),
         ("/v1/secret/..%2f..%2fsys/mounts", 400, "path cannot contain parent references"),
+        ("/v1/sys//mounts", 307, ""),
+        ("/v1/sys/%2fmounts", 400, "path cannot contain empty segments"),
         ("/v1/%zz", 400, ""),
         ("/v1/%", 400, ""),
         ("/v1/secret/data/a%00b", 400, ""),

@@ -1,18 +1,16 @@
 //! What a token may do: the patterns of all its policies, arranged so that the one that counts is found quickly.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daypass_base::Seconds;
 use serde_json::{Map, Value, json};
 
-use crate::denies::{Best, Denies, bar};
+use crate::arranged::Arranged;
+use crate::denies::{AllDenies, Best};
 use crate::fold::{Folded, bare};
 use crate::parameters::{is_allowed, is_denied, lower};
-use crate::pattern::{Class, PrefixIndex, Rank, Segments, class};
-use crate::template::Filled;
-use crate::verdict::{Grant, Reason, Rule, Verdict};
-use crate::{Capabilities, Capability, Identity, Operation, Permissions, Policy};
+use crate::verdict::{Reason, Rule, Verdict};
+use crate::{Capabilities, Capability, Identity, Operation, Permissions, Policy, PolicySet};
 
 /// A request as policies see it.
 #[derive(Debug, Clone, Copy)]
@@ -54,73 +52,28 @@ impl<'a> Question<'a> {
 #[derive(Debug, Clone)]
 pub struct Acl {
     root: bool,
-    exact: PrefixIndex<Rule>,
-    /// By the text before the `*`.
-    prefixes: PrefixIndex<(Rank, Rule)>,
-    /// Patterns with `+` segments by the text before the first of them; each list best first.
-    segments: PrefixIndex<Vec<(Segments, Rule)>>,
-    denies: Denies,
+    /// What everybody has who has the same policies.
+    shared: Arc<Arranged>,
+    /// What came of templates. It goes before the same pattern in `shared`, which is united with it here.
+    own: Arranged,
 }
 
 impl Acl {
-    /// Arranges the policies of a token for whoever it belongs to. Policies with templates are filled in here, once;
-    /// without them the result is the same for every identity. The root policy among them permits everything.
+    /// Arranges the policies of a token for whoever it belongs to; see [`PolicySet`] to do so for many callers.
+    /// The root policy among them permits everything.
     #[must_use]
     pub fn compile(policies: &[Arc<Policy>], identity: &Identity) -> Self {
-        let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
-        let mut barred: BTreeMap<String, Rule> = BTreeMap::new();
-        for policy in policies {
-            for stanza in &policy.stanzas {
-                let grant = Grant { policy: policy.name.clone(), capabilities: stanza.permissions.capabilities, line: stanza.line };
-                let filled = match stanza.template.fill(identity) {
-                    Filled::Pattern(filled) => filled,
-                    // What such a value would deny cannot be told: a deny must not fall away by how somebody is named.
-                    Filled::Unsafe { head } if stanza.permissions.capabilities.denies() => {
-                        let head = head.strip_prefix('/').unwrap_or(&head);
-                        if let Some(rule) = barred.get_mut(head) {
-                            rule.grants.push(grant);
-                        } else {
-                            barred.insert(head.to_owned(), bar(head, grant));
-                        }
-                        continue;
-                    }
-                    Filled::Unsafe { .. } | Filled::Missing => continue,
-                };
-                let pattern = filled.strip_prefix('/').unwrap_or(&filled);
-                if let Some(rule) = rules.get_mut(pattern) {
-                    Arc::make_mut(&mut rule.permissions).merge(&stanza.permissions);
-                    rule.grants.push(grant);
-                } else {
-                    let rule =
-                        Rule { pattern: pattern.into(), permissions: stanza.permissions.clone(), grants: smallvec::smallvec![grant] };
-                    rules.insert(pattern.to_owned(), rule);
-                }
-            }
-        }
-        let denies = Denies::new(rules.values(), barred);
-        Self::arrange(rules, denies, policies.iter().any(|policy| policy.root))
+        PolicySet::new(policies.to_vec()).acl(identity)
     }
 
-    fn arrange(rules: BTreeMap<String, Rule>, denies: Denies, root: bool) -> Self {
-        let mut exact = Vec::new();
-        // Sorted by themselves: without its `*` a pattern may sort elsewhere.
-        let mut prefixes = BTreeMap::new();
-        let mut segments: BTreeMap<String, Vec<(Segments, Rule)>> = BTreeMap::new();
-        for (pattern, rule) in rules {
-            match class(&pattern) {
-                Class::Exact => exact.push((pattern, rule)),
-                Class::Prefix => {
-                    let stem = pattern.strip_suffix('*').unwrap_or(&pattern);
-                    prefixes.insert(stem.to_owned(), (Rank::of_prefix(stem), rule));
-                }
-                Class::Segments => segments.entry(Segments::head(&pattern).to_owned()).or_default().push((Segments::new(&pattern), rule)),
-            }
-        }
-        for group in segments.values_mut() {
-            group.sort_by(|(a, _), (b, _)| b.rank().cmp(a.rank()));
-        }
-        let (exact, prefixes, segments) = (PrefixIndex::new(exact), PrefixIndex::new(prefixes), PrefixIndex::new(segments));
-        Self { root, exact, prefixes, segments, denies }
+    pub(crate) fn new(root: bool, shared: Arc<Arranged>, own: Arranged) -> Self {
+        Self { root, shared, own }
+    }
+
+    /// About how much memory it takes, what it shares with others not counted.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.own.bytes()
     }
 
     /// Whether the root policy is among the policies.
@@ -153,11 +106,11 @@ impl Acl {
     pub fn rule_for<'a>(&'a self, path: &'a str, operation: Operation) -> Option<&'a Rule> {
         let path = path.trim_start_matches('/');
         let without = if operation == Operation::List { path.strip_suffix('/') } else { None };
-        let exact = self.exact.get(path).or_else(|| without.and_then(|without| self.exact.get(without)));
+        let exact = self.exact_rule(path).or_else(|| without.and_then(|without| self.exact_rule(without)));
         let best = |path| if exact.is_none() { self.best_wildcard(path) } else { None };
         let (wild, wild_without) = (best(path), without.and_then(best));
         let spelled = exact.or_else(|| decider(wild, wild_without));
-        if self.denies.is_empty() || spelled.is_some_and(|rule| rule.permissions.capabilities.denies()) {
+        if self.denies().is_empty() || spelled.is_some_and(|rule| rule.permissions.capabilities.denies()) {
             return spelled;
         }
         self.folded_deny(path, without.map(|without| (without, wild_without)), exact.is_some(), wild).or(spelled)
@@ -185,17 +138,17 @@ impl Acl {
     pub fn has_any_below(&self, prefix: &str) -> bool {
         let prefix = prefix.trim_start_matches('/');
         let grants = |rule: &Rule| rule.permissions.capabilities.grants();
-        if !self.root && self.denies.barring(Folded::new(prefix).as_str()).is_some() {
+        if !self.root && self.denies().barring(Folded::new(prefix).as_str()).is_some() {
             return false;
         }
+        let longest_prefix = || better(self.shared.longest_prefix(prefix), self.own.longest_prefix(prefix));
         self.root
             || self.capability_set(prefix).grants()
-            || self.exact.below(prefix).any(grants)
-            || self.prefixes.below(prefix).any(|(_, rule)| grants(rule))
+            || self.own.any_below(prefix, grants)
+            || self.shared.any_below(prefix, |rule| grants(rule) && self.own.of_pattern(&rule.pattern).is_none())
             // Of the prefixes that cover the whole mount the longest counts. (Vault looks at the path of the mount alone,
             // where another rule may decide, and then hides mounts that can be used.)
-            || self.prefixes.chain(prefix).next().is_some_and(|(_, rule)| grants(rule))
-            || self.segments.iter().flat_map(|(_, group)| group).any(|(segments, rule)| grants(rule) && segments.reaches_below(prefix))
+            || longest_prefix().is_some_and(|(_, rule)| grants(rule))
     }
 
     /// All patterns with what they permit, in the shape of `sys/internal/ui/resultant-acl`. Prefixes stand there without
@@ -206,13 +159,12 @@ impl Acl {
         if self.root {
             return data;
         }
-        let exact: Map<String, Value> = self.exact.iter().map(|(path, rule)| (path.to_owned(), described(&rule.permissions))).collect();
-        let mut glob: Map<String, Value> =
-            self.prefixes.iter().map(|(stem, (_, rule))| (stem.to_owned(), described(&rule.permissions))).collect();
-        for (_, rule) in self.segments.iter().flat_map(|(_, group)| group) {
-            glob.insert(rule.pattern.to_string(), described(&rule.permissions));
+        let (mut exact, mut glob) = (Map::new(), Map::new());
+        for half in [&*self.shared, &self.own] {
+            exact.extend(half.exact_rules().map(|rule| (rule.pattern.to_string(), described(&rule.permissions))));
+            glob.extend(half.wild_rules().map(|(name, rule)| (name.to_owned(), described(&rule.permissions))));
         }
-        for rule in self.denies.barred() {
+        for rule in self.own.denies().barred() {
             let stem = rule.pattern.strip_suffix('*').unwrap_or(&rule.pattern);
             glob.insert(stem.to_owned(), described(&rule.permissions));
         }
@@ -221,30 +173,22 @@ impl Acl {
         data
     }
 
-    /// All rules, sorted by class and pattern, for whoever explains a token's rights.
-    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
-        let exact = self.exact.iter().map(|(_, rule)| rule);
-        let prefixes = self.prefixes.iter().map(|(_, (_, rule))| rule);
-        let segments = self.segments.iter().flat_map(|(_, group)| group).map(|(_, rule)| rule);
-        exact.chain(prefixes).chain(segments).chain(self.denies.barred())
-    }
-
     /// The deny that decides about a path because it is another spelling of what the deny is about. `wild` is the best pattern with
     /// wildcards for the path as it is spelled; for a list, `without` is the path without its final slash and the best for that.
     fn folded_deny(&self, path: &str, without: Option<(&str, Option<Best<'_>>)>, is_exact: bool, wild: Option<Best<'_>>) -> Option<&Rule> {
         let folded = Folded::new(path);
-        let folded = folded.as_str();
-        if let Some(rule) = self.denies.barring(folded) {
+        let (folded, denies) = (folded.as_str(), self.denies());
+        if let Some(rule) = denies.barring(folded) {
             return Some(rule);
         }
-        let listed_by_itself = || without.is_some() && self.exact.get(path).is_some();
-        if let Some(rule) = self.denies.exactly(folded, listed_by_itself) {
+        let listed_by_itself = || without.is_some() && self.exact_rule(path).is_some();
+        if let Some(rule) = denies.exactly(folded, listed_by_itself) {
             return Some(rule);
         }
         if is_exact {
             return None;
         }
-        if let Some(rule) = self.denies.over(folded, path, wild) {
+        if let Some(rule) = denies.over(folded, path, wild) {
             return Some(rule);
         }
         // The path as handlers see it that drop what is at its end.
@@ -253,12 +197,12 @@ impl Acl {
             return None;
         }
         match without {
-            Some((without, best)) if without == spelled => self.denies.over(bare(folded), spelled, best),
-            Some(_) => self.denies.over(bare(folded), spelled, self.best_wildcard(spelled)),
+            Some((without, best)) if without == spelled => denies.over(bare(folded), spelled, best),
+            Some(_) => denies.over(bare(folded), spelled, self.best_wildcard(spelled)),
             // Hardly ever is there such a deny at all.
-            None => self.denies.over_bare(folded, spelled, None).and_then(|_| {
+            None => denies.over_bare(folded, spelled, None).and_then(|_| {
                 let best = self.best_wildcard(spelled);
-                self.denies.over_bare(folded, spelled, best)
+                denies.over_bare(folded, spelled, best)
             }),
         }
     }
@@ -267,26 +211,42 @@ impl Acl {
         self.rule_for(path, Operation::List).map_or(Capabilities::NONE, |rule| rule.permissions.capabilities)
     }
 
+    /// The patterns that came of templates.
+    #[cfg(test)]
+    pub(crate) fn own_rules(&self) -> impl Iterator<Item = &Rule> {
+        self.own.exact_rules().chain(self.own.wild_rules().map(|(_, rule)| rule))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_barred(&self) -> bool {
+        self.own.denies().barred().next().is_some()
+    }
+
+    fn denies(&self) -> AllDenies<'_> {
+        AllDenies([self.own.denies(), self.shared.denies()])
+    }
+
     /// The rule of exactly this pattern, if it has no wildcards.
     pub(crate) fn exact_rule(&self, path: &str) -> Option<&Rule> {
-        self.exact.get(path)
+        self.own.exact(path).or_else(|| self.shared.exact(path))
     }
 
     /// All patterns with wildcards that match a path, the best first.
-    pub(crate) fn wildcards<'a>(&'a self, path: &'a str) -> Vec<(&'a Rank, &'a Rule)> {
-        let prefixes = self.prefixes.chain(path).map(|(rank, rule)| (rank, rule));
-        let segments = self.segments.chain(path).flatten().filter(|(segments, _)| segments.matches(path));
-        let mut all: Vec<_> = prefixes.chain(segments.map(|(segments, rule)| (segments.rank(), rule))).collect();
+    pub(crate) fn wildcards<'a>(&'a self, path: &'a str) -> Vec<Best<'a>> {
+        let shared = self.shared.wildcards(path).filter(|(_, rule)| self.own.of_pattern(&rule.pattern).is_none());
+        let mut all: Vec<_> = shared.chain(self.own.wildcards(path)).collect();
         all.sort_by(|(a, _), (b, _)| b.cmp(a));
         all
     }
 
     fn best_wildcard(&self, path: &str) -> Option<Best<'_>> {
-        let prefix = self.prefixes.chain(path).next().map(|(rank, rule)| (rank, rule));
-        let segments = self.segments.chain(path).filter_map(|group| group.iter().find(|(segments, _)| segments.matches(path)));
-        let candidates = prefix.into_iter().chain(segments.map(|(segments, rule)| (segments.rank(), rule)));
-        candidates.max_by(|(a, _), (b, _)| a.cmp(b))
+        better(self.shared.best_wildcard(path), self.own.best_wildcard(path))
     }
+}
+
+/// The better of two; the second where both are of one pattern.
+fn better<'a>(one: Option<Best<'a>>, other: Option<Best<'a>>) -> Option<Best<'a>> {
+    one.into_iter().chain(other).max_by(|(a, _), (b, _)| a.cmp(b))
 }
 
 /// Of the best patterns with wildcards for a path and, for a list, for the path without its final slash, the one that decides.

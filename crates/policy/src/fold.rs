@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-/// A text in its folded form: lower case, no blanks where a segment begins. Short ones are folded without an allocation.
+/// A text in its folded form: lower case, no blanks where a segment begins, no empty segments inside. Short ones are folded without an allocation.
 #[expect(clippy::large_enum_variant, reason = "it lives on the stack for one judgement, and a box would be an allocation")]
 pub(crate) enum Folded<'a> {
     /// It was folded already, as nearly every path is.
@@ -16,7 +16,13 @@ pub(crate) enum Folded<'a> {
 
 impl<'a> Folded<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase() && !byte.is_ascii_whitespace()) {
+        let mut before = 0;
+        let is_folded = |byte: u8| {
+            let is_doubled = byte == b'/' && before == b'/';
+            before = byte;
+            byte.is_ascii() && !byte.is_ascii_uppercase() && !byte.is_ascii_whitespace() && !is_doubled
+        };
+        if text.bytes().all(is_folded) {
             return Self::Same(text);
         }
         let (mut short, mut length) = ([0; SHORT_BYTES], 0);
@@ -57,10 +63,16 @@ pub(crate) fn bare(folded: &str) -> &str {
 }
 
 fn folded(text: &str) -> impl Iterator<Item = char> {
-    let mut begins = true;
+    let mut last = None;
     let kept = text.chars().filter(move |&c| {
-        let dropped = begins && c.is_whitespace();
-        begins = dropped || c == '/';
+        let dropped = match last {
+            Some('/') => c == '/' || c.is_whitespace(),
+            None => c.is_whitespace(),
+            Some(_) => false,
+        };
+        if !dropped {
+            last = Some(c);
+        }
         !dropped
     });
     kept.flat_map(lower)
@@ -87,6 +99,8 @@ mod tests {
             ("a/ b", "a/b"),
             ("A/\u{212a}", "a/k"),
             ("a/ΟΔΟΣ", "a/οδος"),
+            ("a//b", "a/b"),
+            ("a/ / /b//", "a/b/"),
             ("a/\u{130}", "a/i\u{307}"),
         ] {
             assert_eq!(fold(one), fold(other));
@@ -95,7 +109,7 @@ mod tests {
         assert_eq!(bare("a/b// /"), "a/b");
         assert_eq!((fold_name(" Admin "), fold_name("ΟΔΟΣ")), ("admin".into(), fold_name("οδος")));
         assert!(matches!(fold_name(" admin "), Cow::Borrowed("admin")));
-        assert!(matches!(Folded::new("a/b-c/1"), Folded::Same(_)) && matches!(Folded::new(&"A".repeat(300)), Folded::Long(_)));
+        assert!(matches!(Folded::new("/a/b-c/1/"), Folded::Same("/a/b-c/1/")) && matches!(Folded::new(&"A".repeat(300)), Folded::Long(_)));
     }
 
     proptest! {
@@ -109,6 +123,9 @@ mod tests {
             }
             let twice = fold(&fold(&one));
             prop_assert_eq!(twice, fold(&one));
+            let doubled = fold(&format!("x//{one}/ /"));
+            prop_assert_eq!(&doubled, &fold(&format!("x/{one}/")));
+            prop_assert_eq!(fold(&doubled), doubled);
             let long = one.repeat(200);
             let folded = Folded::new(&long);
             prop_assert_eq!(folded.as_str(), fold(&long));

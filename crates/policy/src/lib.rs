@@ -1,7 +1,7 @@
 //! ACL policies: what a token may do.
 //!
-//! A policy is parsed once ([`Policy::parse`]). The policies of a token and who it belongs to ([`Identity`]) are compiled
-//! once into an [`Acl`], which then judges every request ([`Acl::judge`]) without parsing or allocating again.
+//! A policy is parsed once ([`Policy::parse`]). The policies of tokens are arranged once ([`PolicySet`]) and with who a token belongs to
+//! ([`Identity`]) make an [`Acl`], which then judges every request ([`Acl::judge`]) without parsing or allocating again.
 //! Nothing here knows tokens, mounts or storage, and nothing here does input or output.
 //!
 //! Rules and texts are Vault 1.21's (Vault documentation, "Policies"); the tests hold them against a slow model of those rules.
@@ -9,6 +9,7 @@
 //! so that no name of an entity can widen a pattern.
 
 mod acl;
+mod arranged;
 mod builtin;
 mod capability;
 mod denies;
@@ -19,6 +20,7 @@ mod parse;
 mod pattern;
 mod permissions;
 mod policy;
+mod set;
 mod template;
 mod verdict;
 
@@ -29,5 +31,6 @@ pub use explain::{Explanation, Loser};
 pub use parameters::Parameters;
 pub use permissions::Permissions;
 pub use policy::{Mistake, Policy, PolicyError, Stanza, limits};
+pub use set::PolicySet;
 pub use template::{Alias, DependsOn, Entity, Group, Identity};
 pub use verdict::{Grant, Reason, Rule, Verdict};

@@ -1,7 +1,8 @@
 //! `allowed_parameters` and `denied_parameters`: names with the values that count.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
 
 use daypass_base::lenient::parse_bool;
 use serde_json::{Number, Value};
@@ -35,17 +36,22 @@ impl Parameters {
         self.0.entry(name.to_lowercase()).or_default().extend(values);
     }
 
-    /// Unites with those of another stanza: "any value" on either side wins.
-    pub fn merge(&mut self, other: &Self) {
-        for (name, values) in &other.0 {
-            match self.0.get_mut(name) {
-                None => {
-                    self.0.insert(name.clone(), values.clone());
-                }
-                Some(own) if own.is_empty() || values.is_empty() => own.clear(),
-                Some(own) => own.extend(values.iter().filter(|value| !own.contains(value)).cloned().collect::<Vec<_>>()),
+    /// Those of several stanzas together: "any value" in one of them wins; values that differ are kept in order, each once.
+    pub(crate) fn united<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        // `None`: any value.
+        let mut names: BTreeMap<&str, Option<Vec<&Value>>> = BTreeMap::new();
+        for (name, values) in all.flat_map(|parameters| &parameters.0) {
+            match names.entry(name).or_insert_with(|| Some(Vec::new())) {
+                Some(listed) if !values.is_empty() => listed.extend(values),
+                any => *any = None,
             }
         }
+        Self(names.into_iter().map(|(name, listed)| (name.to_owned(), each_once(listed.unwrap_or_default()))).collect())
+    }
+
+    /// About how much memory they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.iter().map(|(name, values)| 2 * size_of::<String>() + name.len() + values.iter().map(bytes).sum::<usize>()).sum()
     }
 
     /// Whether `*` is in it.
@@ -59,6 +65,23 @@ impl Parameters {
     pub fn values(&self, name: &str) -> Option<&[Value]> {
         self.0.get(lower(name).as_ref()).map(Vec::as_slice)
     }
+}
+
+/// About how much memory a value takes.
+fn bytes(value: &Value) -> usize {
+    let below = match value {
+        Value::Array(entries) => entries.iter().map(bytes).sum(),
+        Value::Object(entries) => entries.iter().map(|(name, value)| size_of::<String>() + name.len() + bytes(value)).sum(),
+        Value::String(text) => text.len(),
+        Value::Bool(_) | Value::Null | Value::Number(_) => 0,
+    };
+    size_of::<Value>() + below
+}
+
+/// Without what was there before. Looked up, not searched for: lists may have a hundred thousand entries.
+pub(crate) fn each_once<T: Clone + Eq + Hash>(all: Vec<&T>) -> Vec<T> {
+    let mut seen = HashSet::with_capacity(all.len());
+    all.into_iter().filter(|entry| seen.insert(*entry)).cloned().collect()
 }
 
 /// Whether a value sent is one that an allow list has. Of a list each entry must be; of a text that the endpoint reads as a

@@ -72,6 +72,12 @@ impl Policy {
         self.root
     }
 
+    /// About how much memory it takes; what its stanzas permit is not counted, because rules share it.
+    pub(crate) fn bytes(&self) -> usize {
+        let stanzas: usize = self.stanzas.iter().map(|stanza| size_of::<Stanza>() + 3 * stanza.pattern().len()).sum();
+        self.text.len() + stanzas
+    }
+
     /// Whether what it permits depends on who asks; an [`crate::Acl`] without such policies serves every caller.
     #[must_use]
     pub fn is_templated(&self) -> bool {

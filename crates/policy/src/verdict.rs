@@ -16,6 +16,11 @@ pub struct Rule {
     pub(crate) grants: SmallVec<[Grant; 1]>,
 }
 
+/// A rule with its key, its rank and, for a deny, all of that once more.
+const RULE_BYTES: usize = 400;
+/// In how many places the text of a pattern stands.
+const PATTERN_COPIES: usize = 4;
+
 /// What one policy contributes to a rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grant {
@@ -44,6 +49,16 @@ impl Rule {
     #[must_use]
     pub fn grants(&self) -> &[Grant] {
         &self.grants
+    }
+
+    /// About how much memory it takes with its places in the indexes.
+    pub(crate) fn bytes(&self) -> usize {
+        Self::bytes_of(&self.pattern, &self.permissions) + self.grants.len() * size_of::<Grant>()
+    }
+
+    /// The same of a rule with this pattern.
+    pub(crate) fn bytes_of(pattern: &str, permissions: &Permissions) -> usize {
+        RULE_BYTES + PATTERN_COPIES * pattern.len() + permissions.bytes()
     }
 }
 

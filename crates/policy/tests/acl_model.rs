@@ -171,9 +171,17 @@ impl Model {
 
     /// Whether a deny decides because the path is another spelling of what it is about.
     fn denied_folded(&self, path: &str, listing: bool) -> bool {
-        let fold = |text: &str| text.to_lowercase();
+        let fold = |text: &str| {
+            let mut folded = text.to_lowercase();
+            while folded.contains("//") {
+                folded = folded.replace("//", "/");
+            }
+            folded
+        };
         let bare = path.trim_end_matches('/');
         let listing = listing && bare.len() < path.len();
+        // Mounts are the same with a slash and without.
+        let is_mount = |path: &str| fold(path).starts_with("sys/mounts/");
         let is = |path: &str| is_exact(path) && self.0.iter().any(|stanza| stanza.pattern == path);
         let is_exactly = is(path) || (listing && path.strip_suffix('/').is_some_and(is));
         self.0.iter().filter(|stanza| stanza.words.contains("deny")).any(|deny| {
@@ -181,7 +189,7 @@ impl Model {
             let folded = fold(pattern);
             let bare_pattern = folded.trim_end_matches('/');
             if is_exact(pattern) {
-                let same = bare_pattern == fold(bare);
+                let same = bare_pattern == fold(bare) && (bare_pattern == folded || path.ends_with('/') || is_mount(bare));
                 return same && !(listing && is(path) && bare_pattern == folded);
             }
             if is_exactly {
@@ -197,7 +205,7 @@ impl Model {
             };
             let whole = wildcard_matches(&folded, &fold(path));
             let without = wildcard_matches(&folded, &fold(bare));
-            let shorter = bare_pattern != folded && wildcard_matches(bare_pattern, &fold(bare));
+            let shorter = bare_pattern != folded && is_mount(bare) && wildcard_matches(bare_pattern, &fold(bare));
             (whole && over(&folded, path))
                 || (without && (listing || !whole) && over(&folded, bare))
                 || (shorter && (listing || !whole) && over(bare_pattern, bare))
@@ -306,7 +314,7 @@ fn pattern() -> impl Strategy<Value = String> {
         prop::sample::select(vec!["", "", "", "/"]),
     )
         // `+*` is forbidden.
-        .prop_map(|(segments, end, begin)| format!("{begin}{}{end}", segments.join("/")).replace("+*", "+/a*"))
+        .prop_map(|(segments, end, begin)| format!("{begin}{}{end}", segments.join("/")).replace("+*", "+/a*").replace("c/", "sys/mounts/"))
 }
 
 fn parameters() -> impl Strategy<Value = BTreeMap<&'static str, Vec<&'static str>>> {
@@ -327,7 +335,7 @@ fn request() -> impl Strategy<Value = Request> {
     let part = prop::sample::select(vec!["a", "b", "ab", "A", "b", "AB", "c", "aa", "+", "+a", "a+", "", "*"]);
     let path = (prop::collection::vec(part, 1..6), prop::sample::select(vec!["", "", "/"])).prop_map(|(parts, end)| {
         // Slashes in front are dropped before anything is compared, which the patterns know nothing of.
-        format!("{}{end}", parts.join("/")).trim_start_matches('/').to_owned()
+        format!("{}{end}", parts.join("/")).replace("c/", "sys/mounts/").trim_start_matches('/').to_owned()
     });
     let operation = prop::sample::select(vec![
         Operation::Read,

@@ -22,6 +22,7 @@ mod cert;
 mod compatibility;
 mod crash;
 mod declarations;
+mod denies;
 mod ecr;
 mod full;
 mod github;
