@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use daypass_aws::{AccessKey, AssumeRole, Aws, AwsError, Call, ErrorKind, Holding, KeyInfo, Skew, Target};
 use daypass_base::Timestamp;
-use daypass_sdk::{Changes, CommitFailure, Cx, Entry, Error, Expect, Result, Seconds};
+use daypass_sdk::{Changes, CommitFailure, Cx, Entry, Error, Result, Seconds};
 use serde::{Deserialize, Serialize};
 
 use crate::go_text::quoted;
 use crate::secrets::at_aws::{SESSION_SIZE_MAX, safe};
 
-use super::notes::{self, Note};
+use super::notes::{self, Note, Written};
 use super::{KeyMount, RootKey};
 
 /// Time for one thing to be undone by the regular work.
@@ -28,8 +28,6 @@ const SKEW_MAX: Seconds = Seconds(300);
 const SLACK: Seconds = Seconds(5);
 /// Time for a call whose note does not say it: the longest that a request may take.
 const DEADLINE_MAX: Seconds = Seconds(90);
-/// Version of the note of a key that was made.
-pub(crate) const NOTED: u64 = 2;
 
 /// A key that may have to go.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,16 +109,8 @@ pub(crate) struct Owner<'a> {
 /// A key that was made, and the note that goes when it is somebody's.
 pub(crate) struct Fresh {
     pub(crate) key: AccessKey,
-    /// Where the note lies.
-    pub(crate) note: String,
+    pub(crate) note: Written,
     user: String,
-}
-
-impl Fresh {
-    /// Takes the note along in the commit that makes the key somebody's.
-    pub(crate) fn settled(&self, changes: Changes) -> Changes {
-        changes.expect(&self.note, Expect::Version(NOTED)).delete(&self.note)
-    }
 }
 
 /// Makes a key beside those that are known. Errors: `Failed` with AWS's words.
@@ -129,21 +119,27 @@ pub(crate) async fn make(aws: &dyn Aws, cx: &Cx, call: Call<'_>, owner: Owner<'_
     let skew = aws.skew(call.target).map(Skew::milliseconds);
     let stray = StrayKey { known, route: owner.route.clone(), deadline, skew, ..StrayKey::default() };
     let note = Note::key(cx, owner.name, stray.clone());
-    let place = notes::begin(cx, &note).await?;
-    let noted = |stray| Changes::new().expect(&place, Expect::Version(1)).put_json(&place, &Note { key: Some(stray), ..note.clone() });
+    let begun = notes::begin(cx, &note).await?;
+    let noted = |stray| begun.replaced(Changes::new(), &Note { key: Some(stray), ..note.clone() });
     match aws.create_access_key(call, owner.name).await {
         Ok(key) => {
             // From here on nobody has to guess which it is.
-            let stored = cx.store.commit(noted(StrayKey { id: key.id.clone(), ..stray })?).await;
-            let fresh = Fresh { key, note: place.clone(), user: owner.name.to_owned() };
-            if let Err(failure) = stored {
-                discard(aws, cx, call, &fresh).await;
-                return Err(failure.into());
+            let changes = noted(StrayKey { id: key.id.clone(), ..stray })?;
+            let named = match cx.store.commit(changes).await {
+                Ok(()) => notes::written(cx, &begun.place).await,
+                Err(failure) => Err(failure.into()),
+            };
+            let user = owner.name.to_owned();
+            match named {
+                Ok(note) => Ok(Fresh { key, note, user }),
+                Err(error) => {
+                    discard(aws, cx, call, &Fresh { key, note: begun, user }).await;
+                    Err(error)
+                }
             }
-            Ok(fresh)
         }
         Err(error) if was_not_done(&error) => {
-            notes::clear(cx, &place).await;
+            notes::clear(cx, &begun.place).await;
             Err(failed(doing, error))
         }
         Err(error) => {
@@ -160,7 +156,7 @@ pub(crate) async fn make(aws: &dyn Aws, cx: &Cx, call: Call<'_>, owner: Owner<'_
 pub(crate) async fn discard(aws: &dyn Aws, cx: &Cx, call: Call<'_>, fresh: &Fresh) {
     let user = &fresh.user;
     match delete(aws, call, user, &fresh.key.id).await {
-        Ok(()) => notes::clear(cx, &fresh.note).await,
+        Ok(()) => notes::clear(cx, &fresh.note.place).await,
         Err(error) => {
             tracing::warn!(user, key = %fresh.key.id, %error, "an access key that is not used could not be deleted; it is tried again");
         }

@@ -82,17 +82,46 @@ pub(crate) fn place(cx: &Cx) -> String {
     format!("{NOTES}{}", data_encoding::HEXLOWER.encode(&cx.entropy.bytes::<16>()))
 }
 
-/// Stores a note, and gives the place where it lies.
-pub(crate) async fn begin(cx: &Cx, note: &Note) -> Result<String> {
+/// A note as its writer left it. Whoever undoes a note writes it anew first, so what is said here holds only while nobody has begun to.
+pub(crate) struct Written {
+    pub(crate) place: String,
+    version: u64,
+}
+
+impl Written {
+    /// Takes the note along in the commit that makes its thing somebody's.
+    pub(crate) fn settled(&self, changes: Changes) -> Changes {
+        changes.expect(&self.place, Expect::Version(self.version)).delete(&self.place)
+    }
+
+    /// Says something else in its place.
+    pub(crate) fn replaced(&self, changes: Changes, note: &Note) -> Result<Changes> {
+        changes.expect(&self.place, Expect::Version(self.version)).put_json(&self.place, note)
+    }
+}
+
+/// The note at a place where one was just written that nobody had tried to undo.
+pub(crate) async fn written(cx: &Cx, place: &str) -> Result<Written> {
+    Ok(Written { place: place.to_owned(), version: version_at(cx, place, 0).await? })
+}
+
+/// The version of a note after so many attempts to undo it; one that no row has, where somebody has begun another, or the note is gone.
+async fn version_at(cx: &Cx, place: &str, attempts: u32) -> Result<u64> {
+    let found = cx.store.get_json_versioned::<Note>(place).await?;
+    Ok(found.filter(|(note, _)| note.attempts == attempts).map_or(0, |(_, version)| version))
+}
+
+/// Stores a note.
+pub(crate) async fn begin(cx: &Cx, note: &Note) -> Result<Written> {
     begin_with(cx, note, |changes, _| Ok(changes)).await
 }
 
 /// The same, with more in the commit; `more` is told the place.
-pub(crate) async fn begin_with(cx: &Cx, note: &Note, more: impl FnOnce(Changes, &str) -> Result<Changes>) -> Result<String> {
+pub(crate) async fn begin_with(cx: &Cx, note: &Note, more: impl FnOnce(Changes, &str) -> Result<Changes>) -> Result<Written> {
     let place = place(cx);
     let changes = Changes::new().expect(&place, Expect::Absent).put_json(&place, note)?;
     cx.store.commit(more(changes, &place)?).await?;
-    Ok(place)
+    written(cx, &place).await
 }
 
 /// Removes a note that says nothing any more. That it fails is no reason to fail: the regular work finds nothing to undo.
@@ -223,6 +252,11 @@ pub(crate) enum Undone {
     Taken,
 }
 
+/// Undoes what was just written. Errors: those of the store alone.
+pub(crate) async fn undo_written(mount: &impl KeyMount, cx: &Cx, written: &Written, note: Note) -> Result<Undone> {
+    undo(mount, cx, &written.place, note, written.version).await
+}
+
 /// Undoes one thing. Errors: those of the store alone.
 pub(crate) async fn undo(mount: &impl KeyMount, cx: &Cx, place: &str, note: Note, version: u64) -> Result<Undone> {
     let attempts = note.attempts.saturating_add(1);
@@ -248,7 +282,8 @@ pub(crate) async fn undo(mount: &impl KeyMount, cx: &Cx, place: &str, note: Note
     let problem: String = problem.message.chars().take(PROBLEM_MAX).collect();
     tracing::warn!(mount = %cx.mount.path, user = %note.username, attempts, problem, "an IAM user, or a key of it, that nobody got could not be deleted; it is tried again");
     let note = Note { problem: problem.clone(), ..note };
-    match cx.store.commit(Changes::new().expect(place, Expect::Version(version + 1)).put_json(place, &note)?).await {
+    let version = version_at(cx, place, attempts).await?;
+    match cx.store.commit(Changes::new().expect(place, Expect::Version(version)).put_json(place, &note)?).await {
         Ok(()) | Err(CommitFailure::Conflict(_)) => Ok(Undone::Failed(problem)),
         Err(failure) => Err(failure.into()),
     }

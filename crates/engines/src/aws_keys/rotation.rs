@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use daypass_aws::{Aws, AwsError, Call, ErrorKind, StaticKeys, Target};
 use daypass_base::Timestamp;
-use daypass_sdk::{Changes, Cx, Entry, Error, Expect, Result, Seconds};
+use daypass_sdk::{Changes, Cx, Entry, Error, Result, Seconds};
 
 use crate::secrets::at_aws::deadline;
 
-use super::keys::{self, Fresh, NOTED, Owner, Route, StrayKey, failed};
+use super::keys::{self, Fresh, Owner, Route, StrayKey, failed};
 use super::notes::{self, Note, Undone};
 use super::{KeyMount, RootKey};
 
@@ -87,7 +87,7 @@ pub(crate) async fn replace<M: KeyMount>(mount: &M, cx: &Cx) -> Result<String> {
     let end = Note::key(cx, &user, StrayKey::over(root.key_mut().replace(&fresh.key, cx.clock.now()), Route::default()));
     // The note of the new key becomes the note of the old one: at no moment is there none.
     let changes = Changes::new().unchanged(row, read.as_ref()).put_json(row, &root)?;
-    let stored = cx.store.commit(changes.expect(&fresh.note, Expect::Version(NOTED)).put_json(&fresh.note, &end)?).await;
+    let stored = cx.store.commit(fresh.note.replaced(changes, &end)?).await;
     if let Err(failure) = stored {
         let is_ours = |entry: &Entry| {
             daypass_sdk::from_json::<M::Root>(row, &entry.value).is_ok_and(|stored| stored.key().access_key == fresh.key.id)
@@ -95,7 +95,8 @@ pub(crate) async fn replace<M: KeyMount>(mount: &M, cx: &Cx) -> Result<String> {
         keys::stands(aws, cx, call, &fresh, failure, row, is_ours).await?;
     }
     aws.forget(&old);
-    match notes::undo(mount, cx, &fresh.note, end, NOTED + 1).await? {
+    let ending = notes::written(cx, &fresh.note.place).await?;
+    match notes::undo_written(mount, cx, &ending, end).await? {
         Undone::Done | Undone::Taken => Ok(fresh.key.id),
         Undone::Failed(problem) => Err(Error::failed(format!(
             "error deleting old access key: {problem}; the new key is in force, and deleting the old one is tried again"

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use daypass_aws::{Call, Target};
+use daypass_base::Timestamp;
 use daypass_sdk::{Changes, CommitFailure, Cx, Entry, Error, Expect, Reply, Result, Seconds};
 
 use crate::aws_keys::keys::{self, Fresh, Owner, StrayKey, UNDO_PATIENCE, failed};
@@ -35,7 +36,7 @@ pub(super) async fn first(engine: &Aws, cx: &Cx, call: Call<'_>, name: &str, rol
     let fresh = made(engine, cx, call, &role).await?;
     let role = role.with_key(&fresh.key, cx.clock.now());
     let changes = Changes::new().expect(key(name), Expect::Absent).put_json(key(name), &role)?;
-    let stored = cx.store.commit(fresh.settled(changes)).await;
+    let stored = cx.store.commit(fresh.note.settled(changes)).await;
     if let Err(failure) = stored {
         keys::stands(engine.aws.as_ref(), cx, call, &fresh, failure, &key(name), |entry| role.is_in(entry)).await?;
     }
@@ -141,9 +142,10 @@ async fn rotate_one(engine: &Aws, cx: &Cx, place: &str, entry: &Entry) -> Result
     let target = target(engine, cx, &role).await?;
     let call = Call { target: &target, deadline: UNDO_PATIENCE };
     let fresh = made(engine, cx, call, &role).await?;
+    let claim = role.claimed_until;
     let role = role.with_key(&fresh.key, cx.clock.now());
-    let changes = Changes::new().expect(place, Expect::Version(entry.version + 1)).put_json(place, &role)?;
-    let stored = cx.store.commit(fresh.settled(changes)).await;
+    let changes = Changes::new().expect(place, claimed_by(cx, place, claim).await).put_json(place, &role)?;
+    let stored = cx.store.commit(fresh.note.settled(changes)).await;
     match stored {
         Ok(()) => Ok(()),
         Err(failure) => keys::stands(engine.aws.as_ref(), cx, call, &fresh, failure, place, |entry| role.is_in(entry)).await,
@@ -155,6 +157,12 @@ pub(super) async fn target(engine: &Aws, cx: &Cx, role: &StaticRole) -> Result<T
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let own = config.target(cx)?;
     role.route.target(engine.aws.as_ref(), Call { target: &own, deadline: UNDO_PATIENCE }, &role.username).await
+}
+
+/// The condition that a role is as a rotation has claimed it; one that holds for no row, where it was changed since or cannot be read.
+async fn claimed_by(cx: &Cx, place: &str, claim: Option<Timestamp>) -> Expect {
+    let found = cx.store.get_json_versioned::<StaticRole>(place).await.ok().flatten();
+    Expect::Version(found.filter(|(role, _)| role.claimed_until == claim).map_or(0, |(_, version)| version))
 }
 
 /// Whether changes were applied; not when somebody else was first.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::aws_keys::keys::{self, UNDO_PATIENCE};
-use crate::aws_keys::notes::{self, Note};
+use crate::aws_keys::notes::{self, Note, Written};
 use crate::secrets::at_aws::{deadline, upstream};
 
 use super::Aws;
@@ -58,7 +58,8 @@ pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfi
     let terms = terms(cx).await?;
     let username = names::generate(cx, &config.username_template, name, Use::Iam)?;
     let mut made = Made { username, at: cx.clock.now(), account: String::new(), note: String::new() };
-    made.note = begin(cx, &made).await?;
+    let note = begin(cx, &made).await?;
+    made.note.clone_from(&note.place);
     let call = Call { target: &target, deadline: deadline(cx) };
     let key = match make(engine, call, role, &mut made, name).await {
         Ok(key) => key,
@@ -73,13 +74,13 @@ pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfi
         .fact("access_key_id", key.id)
         .fact("credential_type", "iam_user")
         .fact("user_name", &made.username)
-        .also(Changes::new().expect(&made.note, Expect::Version(1)).delete(&made.note).put_json(user_row(&made.username), &holder)?)
+        .also(note.settled(Changes::new()).put_json(user_row(&made.username), &holder)?)
         .with_row(user_row(&made.username));
     Ok(leased.into())
 }
 
-/// Stores the note and, unless the name is another's already, the row. Gives the place of the note.
-async fn begin(cx: &Cx, made: &Made) -> Result<String> {
+/// Stores the note and, unless the name is another's already, the row.
+async fn begin(cx: &Cx, made: &Made) -> Result<Written> {
     let row = user_row(&made.username);
     let is_free = cx.store.get(&row).await?.is_none();
     notes::begin_with(cx, &Note { at: made.at, ..Note::user(cx, &made.username) }, |changes, place| {
