@@ -78,20 +78,24 @@ async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<bool> {
     let now = inner.clock.now();
     let due = unsealed.rows.due(0, now, BATCH).await?;
     let more = due.len() == BATCH;
-    let due = settle_tokens(inner, unsealed, due, now).await?;
+    let (due, unread) = settle_tokens(inner, unsealed, due, now).await?;
+    let more = more || unread;
     // Several at a time: one AWS call that hangs holds up none of the others.
     let work = due.into_iter().map(|entry| settle_or_put_off(inner, unsealed, entry, now));
     at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
     Ok(more)
 }
 
-/// Revokes the tokens among what is due, together where nothing hangs on them. Returns what is left to be settled one by one.
-async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Due>, now: Timestamp) -> Result<Vec<Due>> {
+/// Revokes the tokens among what is due, together where nothing hangs on them. Returns what is left to be settled one by one; and whether
+/// there are tokens that it did not come to, because they are large: they stay due.
+async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Due>, now: Timestamp) -> Result<(Vec<Due>, bool)> {
     let (of_tokens, mut rest): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| token_id(entry).is_some());
+    let mut unread = false;
     match revoke_together(inner, unsealed, &of_tokens, now).await {
-        Ok(gone) => {
+        Ok((gone, seen)) => {
+            unread = seen < of_tokens.len();
             // Those that are not over were renewed or are gone: their entries stand further on, or nowhere.
-            let left = of_tokens.into_iter().filter(|entry| !gone.contains(entry));
+            let left = of_tokens.into_iter().take(seen).filter(|entry| !gone.contains(entry));
             let batch = left.fold(Batch::new(), Batch::not_due);
             if !batch.due_remove.is_empty() {
                 unsealed.rows.commit(batch).await?;
@@ -102,17 +106,17 @@ async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Du
             rest.extend(of_tokens);
         }
     }
-    Ok(rest)
+    Ok((rest, unread))
 }
 
-/// Revokes those tokens that are over. Returns the entries that went with them.
-async fn revoke_together(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: &[Due], now: Timestamp) -> Result<HashSet<Due>> {
+/// Revokes those tokens that are over. Returns the entries that went with them, and how many it came to.
+async fn revoke_together(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: &[Due], now: Timestamp) -> Result<(HashSet<Due>, usize)> {
     let ids: Vec<TokenId> = due.iter().filter_map(token_id).collect();
-    let mut over = unsealed.tokens.read_many(&ids).await?;
+    let (mut over, seen) = unsealed.tokens.read_many(&ids).await?;
     over.retain(|stored| stored.row.ended(now));
     let gone = over.iter().filter_map(Stored::due).collect();
     crate::revoke::tokens(inner, unsealed, over).await?;
-    Ok(gone)
+    Ok((gone, seen))
 }
 
 fn token_id(entry: &Due) -> Option<TokenId> {

@@ -2,6 +2,7 @@
 //!
 //! Every step can be done twice. A revocation that was begun is finished by the expiry worker, should the process stop half-way.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,13 +148,11 @@ pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, p
     }
     let mut after = None;
     loop {
-        let page = unsealed.leases.below(&prefix, after.as_deref(), PAGE).await?;
-        let Some((last, _, _)) = page.last() else { return Ok(()) };
-        after = Some(last.clone());
-        let (of_tokens, others): (Vec<_>, Vec<_>) = page.into_iter().partition(|(_, kind, _)| *kind == b'T');
-        tokens(inner, unsealed, read(unsealed, &of_tokens).await?).await?;
-        let work = others.into_iter().map(|(_, _, id)| unsealed.leases.end_now(id, now));
+        let Some(page) = Entries::read(unsealed, &prefix, after.as_deref(), PAGE).await? else { return Ok(()) };
+        tokens(inner, unsealed, page.tokens).await?;
+        let work = page.others.into_iter().map(|(_, id)| unsealed.leases.end_now(id, now));
         at_most(TOGETHER, work).await.into_iter().collect::<Result<()>>()?;
+        after = Some(page.last);
     }
 }
 
@@ -209,23 +208,49 @@ pub(crate) async fn prefix(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix:
     unsealed.ledger.remove_below(&prefix);
     signed::revoke_prefix(&prefix, inner.clock.now(), &unsealed.rows).await?;
     loop {
-        let page = unsealed.leases.below(&prefix, None, PAGE).await?;
-        if page.is_empty() {
-            return Ok(());
-        }
-        let (of_tokens, others): (Vec<_>, Vec<_>) = page.into_iter().partition(|(_, kind, _)| *kind == b'T');
-        tokens(inner, unsealed, read(unsealed, &of_tokens).await?).await?;
-        // A token takes its entry with it; what is left are entries of tokens that were gone before.
-        unsealed.leases.drop_indexes(of_tokens.iter().map(|(lease_id, _, _)| lease_id.as_str())).await?;
-        let rest = others.into_iter().map(|(lease_id, _, id)| entry(inner, unsealed, lease_id, id, force));
+        let Some(page) = Entries::read(unsealed, &prefix, None, PAGE).await? else { return Ok(()) };
+        tokens(inner, unsealed, page.tokens).await?;
+        unsealed.leases.drop_indexes(page.stale.iter().map(String::as_str)).await?;
+        let rest = page.others.into_iter().map(|(lease_id, id)| entry(inner, unsealed, lease_id, id, force));
         at_most(AT_ONCE, rest).await.into_iter().collect::<Result<()>>()?;
     }
 }
 
-/// The tokens that entries of the lease index name.
-async fn read(unsealed: &Unsealed, entries: &[(String, u8, Id)]) -> Result<Vec<Stored>> {
-    let ids: Vec<TokenId> = entries.iter().map(|(_, _, id)| TokenId(*id)).collect();
-    unsealed.tokens.read_many(&ids).await
+/// A page of the lease index, and the tokens that it names.
+pub(crate) struct Entries {
+    pub(crate) tokens: Vec<Stored>,
+    /// Lease ids of tokens that were gone: such an entry is left by a crash, a token takes its own with it.
+    pub(crate) stale: Vec<String>,
+    /// Leases of secrets.
+    pub(crate) others: Vec<(String, Id)>,
+    /// The lease id behind which it goes on.
+    pub(crate) last: String,
+    /// How many entries there are.
+    pub(crate) count: usize,
+}
+
+impl Entries {
+    /// Reads up to `limit` entries behind `after`, fewer when their tokens are large. `None`: there are none.
+    pub(crate) async fn read(unsealed: &Unsealed, prefix: &str, after: Option<&str>, limit: usize) -> Result<Option<Self>> {
+        let mut page = unsealed.leases.below(prefix, after, limit).await?;
+        let ids: Vec<TokenId> = page.iter().filter(|(_, kind, _)| *kind == b'T').map(|(_, _, id)| TokenId(*id)).collect();
+        let (tokens, seen) = unsealed.tokens.read_many(&ids).await?;
+        if let Some(next) = ids.get(seen) {
+            let cut = page.iter().position(|(_, kind, id)| *kind == b'T' && *id == next.0);
+            page.truncate(cut.unwrap_or(page.len()));
+        }
+        let Some(last) = page.last().map(|(lease_id, _, _)| lease_id.clone()) else { return Ok(None) };
+        let (count, known) = (page.len(), tokens.iter().map(|stored| stored.id).collect::<HashSet<TokenId>>());
+        let (mut stale, mut others) = (Vec::new(), Vec::new());
+        for (lease_id, kind, id) in page {
+            match kind {
+                b'T' if known.contains(&TokenId(id)) => {}
+                b'T' => stale.push(lease_id),
+                _ => others.push((lease_id, id)),
+            }
+        }
+        Ok(Some(Self { tokens, stale, others, last, count }))
+    }
 }
 
 /// Revokes the lease that one entry of the lease index names.

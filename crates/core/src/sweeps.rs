@@ -4,14 +4,13 @@
 //! page at a time, and again from the start after a crash: what is gone is not met twice. What is issued below the prefix after the sweep was
 //! asked for stays.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use daypass_base::Timestamp;
-use daypass_sdk::{CommitFailure, Error, Kind, Result, TokenId};
+use daypass_sdk::{CommitFailure, Error, Kind, Result};
 use daypass_storage::{Batch, Condition, Key};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -122,8 +121,7 @@ pub(crate) async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result
     let next = sweeps.running().iter().find(|one| one.place.lock().rests_until <= elapsed).cloned();
     let Some(running) = next else { return Ok(false) };
     let (sweep, mut place) = (&running.sweep, running.place.lock().clone());
-    let page = unsealed.leases.below(&sweep.prefix, place.after.as_deref(), STEP).await?;
-    let Some((last, _, _)) = page.last() else {
+    let Some(page) = revoke::Entries::read(unsealed, &sweep.prefix, place.after.as_deref(), STEP).await? else {
         if place.failed {
             *running.place.lock() = Place { rests_until: elapsed + REST, ..Place::default() };
             return Ok(true);
@@ -132,14 +130,7 @@ pub(crate) async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result
         tracing::info!(prefix = %sweep.prefix, entries = running.done.load(Ordering::Relaxed), "a revocation by prefix is done");
         return Ok(!sweeps.running().is_empty());
     };
-    let (last, count) = (last.clone(), page.len());
-    let (of_tokens, others): (Vec<_>, Vec<_>) = page.into_iter().partition(|(_, kind, _)| *kind == b'T');
-    let ids: Vec<TokenId> = of_tokens.iter().map(|(_, _, id)| TokenId(*id)).collect();
-    let stored = unsealed.tokens.read_many(&ids).await?;
-    let known: HashSet<TokenId> = stored.iter().map(|stored| stored.id).collect();
-    let stale: Vec<String> =
-        of_tokens.into_iter().filter(|(_, _, id)| !known.contains(&TokenId(*id))).map(|(lease_id, _, _)| lease_id).collect();
-    let before = stored.into_iter().filter(|stored| stored.row.created <= sweep.asked);
+    let before = page.tokens.into_iter().filter(|stored| stored.row.created <= sweep.asked);
     if let Err(error) = revoke::tokens(inner, unsealed, before.collect()).await {
         if error.kind == Kind::StoreFull {
             return Err(error);
@@ -147,12 +138,12 @@ pub(crate) async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result
         tracing::warn!(%error, prefix = %sweep.prefix, "some tokens could not be revoked; they stay refused and are tried again in a minute");
         place.failed = true;
     }
-    unsealed.leases.drop_indexes(stale.iter().map(String::as_str)).await?;
-    let before = others.into_iter().filter(|(_, _, id)| issued_by(id, sweep.asked));
-    let ends = before.map(|(_, _, id)| unsealed.leases.end_now(id, inner.clock.now()));
+    unsealed.leases.drop_indexes(page.stale.iter().map(String::as_str)).await?;
+    let before = page.others.into_iter().filter(|(_, id)| issued_by(id, sweep.asked));
+    let ends = before.map(|(_, id)| unsealed.leases.end_now(id, inner.clock.now()));
     at_most(TOGETHER, ends).await.into_iter().collect::<Result<()>>()?;
-    running.done.fetch_add(u64::try_from(count).unwrap_or_default(), Ordering::Relaxed);
-    *running.place.lock() = Place { after: Some(last), ..place };
+    running.done.fetch_add(u64::try_from(page.count).unwrap_or_default(), Ordering::Relaxed);
+    *running.place.lock() = Place { after: Some(page.last), ..place };
     Ok(true)
 }
 

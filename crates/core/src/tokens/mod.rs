@@ -323,6 +323,7 @@ impl Tokens {
                 batch = batch.put(child_key(parent.id, id), Vec::new());
             }
             batch = self.rows.put_json(batch, token_key(id), &row)?;
+            check_size(&batch)?;
             for (name, value) in cubbyhole {
                 batch = self.rows.put(batch, crate::rows::config_key(format!("{}{name}", crate::revoke::cubbyhole_prefix(id))), value)?;
             }
@@ -367,8 +368,8 @@ impl Tokens {
 
     /// Children of a token, a page at a time.
     pub(crate) async fn children(&self, id: TokenId, limit: usize) -> Result<Vec<TokenId>> {
-        let rows = self.rows.backend().scan(&many::children_prefix(id), None, limit).await.map_err(crate::rows::read_error)?;
-        Ok(rows.iter().filter_map(|(key, _)| key.get(17..33)).filter_map(|child| <[u8; 16]>::try_from(child).ok()).map(TokenId).collect())
+        let keys = self.rows.keys(&many::children_prefix(id), None, limit).await?;
+        Ok(keys.iter().filter_map(|key| key.get(17..33)).filter_map(|child| <[u8; 16]>::try_from(child).ok()).map(TokenId).collect())
     }
 
     /// Marks a token as being revoked: from here on nobody can use it or add to it. Returns the row, or `None` when it is gone.
@@ -461,7 +462,7 @@ impl Tokens {
         }
     }
 
-    /// All tokens, live or not, in the order of their ids, a page at a time.
+    /// All tokens, live or not, in the order of their ids, a page at a time; only an empty one is behind the last.
     pub(crate) async fn page(&self, after: Option<TokenId>, limit: usize) -> Result<Vec<(TokenId, TokenRow)>> {
         let everything = Key::new(Space::Token, Vec::new());
         let page = self.rows.scan(&everything, after.as_ref().map(|id| id.0.as_slice()), limit).await?;
@@ -474,9 +475,9 @@ impl Tokens {
     /// All edges from parents to children, a page at a time: where the page goes on, parent, child.
     pub(crate) async fn edges(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, TokenId, TokenId)>> {
         let prefix = Key::new(Space::Index, b"c".to_vec());
-        let rows = self.rows.backend().scan(&prefix, after, limit).await.map_err(crate::rows::read_error)?;
+        let keys = self.rows.keys(&prefix, after, limit).await?;
         let id = |key: &[u8], from: usize| key.get(from..from + 16).and_then(|id| id.try_into().ok()).map(TokenId);
-        Ok(rows.iter().filter_map(|(key, _)| Some((key.to_vec(), id(key, 1)?, id(key, 17)?))).collect())
+        Ok(keys.iter().filter_map(|key| Some((key.to_vec(), id(key, 1)?, id(key, 17)?))).collect())
     }
 
     /// Shows the accessors of all live tokens behind this one, in the order in which they were made, which is that of their texts, until
@@ -497,6 +498,17 @@ impl Tokens {
             }
         }
     }
+}
+
+/// Tokens are read many at a time. Errors: `BadRequest` when the row that was added last is too large for that.
+fn check_size(batch: &Batch) -> Result<()> {
+    let bytes = batch.puts.last().map_or(0, |(_, value)| value.len());
+    if bytes <= ROW_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::bad_request(format!(
+        "the token's names, policies and metadata take {bytes} bytes as they are stored, the limit is {ROW_BYTES_MAX}: give it less of them"
+    )))
 }
 
 /// A row with these facts and nothing else set: an orphan that never ends.
@@ -608,5 +620,7 @@ pub(crate) fn id_of_lease(lease_id: &str, rows: &Rows) -> Option<TokenId> {
     genuine.then_some(id)
 }
 
+/// The largest row of a token, sealed: its own metadata, that of the login it comes from, and as much again for all else.
+const ROW_BYTES_MAX: usize = 4 * daypass_sdk::METADATA_BYTES_MAX;
 const CONFLICTS_MAX: usize = 1_000;
 const PAGE: usize = 500;
