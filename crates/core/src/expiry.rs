@@ -15,7 +15,7 @@ use crate::leases::{ATTEMPTS_MAX, Held};
 use crate::node::{Inner, Unsealed};
 use crate::stages::intent::context;
 use crate::together::at_most;
-use crate::tokens::Stored;
+use crate::tokens::{Cause, Stored};
 
 /// Works until the node is sealed or gone.
 pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
@@ -115,7 +115,7 @@ async fn revoke_together(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: &[Du
     let (mut over, seen) = unsealed.tokens.read_many(&ids).await?;
     over.retain(|stored| stored.row.ended(now));
     let gone = over.iter().filter_map(Stored::due).collect();
-    crate::revoke::tokens(inner, unsealed, over).await?;
+    crate::revoke::tokens(inner, unsealed, over, Cause::EndedBy(now)).await?;
     Ok((gone, seen))
 }
 
@@ -148,8 +148,7 @@ async fn settle(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, now: 
 
 async fn token(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: &[u8], now: Timestamp) -> Result<()> {
     if let Ok(id) = <[u8; 16]>::try_from(id).map(TokenId)
-        && unsealed.tokens.is_over(id, now).await?
-        && let Err(error) = crate::revoke::token(inner, unsealed, id).await
+        && let Err(error) = crate::revoke::token(inner, unsealed, id, Cause::EndedBy(now)).await
     {
         tracing::warn!(%error, "an ended token could not be revoked; it stays unusable and is tried again");
         return later(unsealed, entry, now + Seconds(10)).await;

@@ -16,13 +16,13 @@ use crate::rows::config_key;
 use crate::stages::intent::context;
 use crate::sweeps;
 use crate::together::at_most;
-use crate::tokens::{Stored, TokenRow};
+use crate::tokens::{Cause, Stored, TokenRow};
 
-/// Revokes a token, its children first, and sets its leases to end now. One that is gone already is no error.
-pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) -> Result<()> {
-    let mut stack = vec![id];
-    while let Some(id) = stack.last().copied() {
-        let Some(row) = unsealed.tokens.begin_revocation(id).await? else {
+/// Revokes a token, its children first, and sets its leases to end now. One that is gone already, or whose `cause` holds no more, is no error.
+pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId, cause: Cause) -> Result<()> {
+    let mut stack = vec![(id, cause)];
+    while let Some((id, cause)) = stack.last().copied() {
+        let Some(row) = unsealed.tokens.begin_revocation(id, cause).await? else {
             stack.pop();
             continue;
         };
@@ -38,14 +38,14 @@ pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) 
         // Those without children of their own go at once, several at a time; the others have their turn later.
         let parent = id;
         for grown in at_most(AT_ONCE, children.into_iter().map(|child| childless(inner, unsealed, parent, child))).await {
-            stack.extend(grown?);
+            stack.extend(grown?.map(|child| (child, Cause::ChildOf(parent))));
         }
     }
     Ok(())
 }
 
-/// Revokes tokens as [`token()`] does, those that nothing hangs on all at once.
-pub(crate) async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, stored: Vec<Stored>) -> Result<()> {
+/// Revokes tokens as [`token()`] does, those that nothing hangs on all at once. `cause` holds for the rows as they were read.
+pub(crate) async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, stored: Vec<Stored>, cause: Cause) -> Result<()> {
     if unsealed.tokens.remove_bare(&stored).await? {
         return Ok(());
     }
@@ -60,7 +60,7 @@ pub(crate) async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, stored:
     if !unsealed.tokens.remove_bare(&bare).await? {
         alone.extend(bare.iter().map(|stored| stored.id));
     }
-    at_most(AT_ONCE, alone.into_iter().map(|id| token(inner, unsealed, id))).await.into_iter().collect()
+    at_most(AT_ONCE, alone.into_iter().map(|id| token(inner, unsealed, id, cause))).await.into_iter().collect()
 }
 
 /// Whether nothing hangs on a token at this moment.
@@ -72,8 +72,8 @@ async fn is_bare(unsealed: &Unsealed, id: TokenId) -> Result<bool> {
 
 /// Revokes a child that has no children. Returns the child when it has some.
 async fn childless(inner: &Arc<Inner>, unsealed: &Unsealed, parent: TokenId, child: TokenId) -> Result<Option<TokenId>> {
-    let Some(row) = unsealed.tokens.begin_revocation(child).await? else {
-        // An edge whose child is gone: left by a crash between two steps.
+    let Some(row) = unsealed.tokens.begin_revocation(child, Cause::ChildOf(parent)).await? else {
+        // An edge whose child is gone, left by a crash between two steps; or the child was made an orphan meanwhile.
         unsealed.tokens.drop_edge(parent, child).await?;
         return Ok(None);
     };
@@ -94,7 +94,7 @@ async fn finish(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId, row: &Toke
 /// Revokes a token but spares its children: they become orphans.
 pub(crate) async fn token_only(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) -> Result<()> {
     unsealed.tokens.orphan_children(id).await?;
-    token(inner, unsealed, id).await
+    token(inner, unsealed, id, Cause::Asked).await
 }
 
 /// Sets the leases of a token to end now: the expiry worker revokes them at once, with retries, so that a token with many
@@ -121,7 +121,7 @@ pub(crate) async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id
         return Ok(());
     }
     if let Some(id) = crate::tokens::id_of_lease(lease_id, &unsealed.rows) {
-        return token(inner, unsealed, id).await;
+        return token(inner, unsealed, id, Cause::Asked).await;
     }
     match unsealed.leases.find(lease_id).await? {
         Some(held) => stored(inner, unsealed, &held).await,
@@ -149,7 +149,7 @@ pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, p
     let mut after = None;
     loop {
         let Some(page) = Entries::read(unsealed, &prefix, after.as_deref(), PAGE).await? else { return Ok(()) };
-        tokens(inner, unsealed, page.tokens).await?;
+        tokens(inner, unsealed, page.tokens, Cause::Asked).await?;
         let work = page.others.into_iter().map(|(_, id)| unsealed.leases.end_now(id, now));
         at_most(TOGETHER, work).await.into_iter().collect::<Result<()>>()?;
         after = Some(page.last);
@@ -209,7 +209,7 @@ pub(crate) async fn prefix(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix:
     signed::revoke_prefix(&prefix, inner.clock.now(), &unsealed.rows).await?;
     loop {
         let Some(page) = Entries::read(unsealed, &prefix, None, PAGE).await? else { return Ok(()) };
-        tokens(inner, unsealed, page.tokens).await?;
+        tokens(inner, unsealed, page.tokens, Cause::Asked).await?;
         unsealed.leases.drop_indexes(page.stale.iter().map(String::as_str)).await?;
         let rest = page.others.into_iter().map(|(lease_id, id)| entry(inner, unsealed, lease_id, id, force));
         at_most(AT_ONCE, rest).await.into_iter().collect::<Result<()>>()?;

@@ -20,7 +20,7 @@ use crate::node::{Inner, Unsealed, core_key};
 use crate::revoke;
 use crate::rows::Rows;
 use crate::together::at_most;
-use crate::tokens::TokenRow;
+use crate::tokens::{Cause, TokenRow};
 
 /// A sweep as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,7 +131,7 @@ pub(crate) async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result
         return Ok(!sweeps.running().is_empty());
     };
     let before = page.tokens.into_iter().filter(|stored| stored.row.created <= sweep.asked);
-    if let Err(error) = revoke::tokens(inner, unsealed, before.collect()).await {
+    if let Err(error) = revoke::tokens(inner, unsealed, before.collect(), Cause::Asked).await {
         if error.kind == Kind::StoreFull {
             return Err(error);
         }

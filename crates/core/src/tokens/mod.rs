@@ -4,6 +4,7 @@
 //! that look-ups need no index and tokens that are made together lie together.
 
 mod batch;
+mod cause;
 mod many;
 mod packed;
 mod text;
@@ -25,6 +26,7 @@ use crate::metrics::Counter;
 use crate::rows::{Found, Rows};
 use crate::sweeps::Sweeps;
 
+pub(crate) use cause::Cause;
 pub(crate) use many::Stored;
 pub(crate) use text::{Presented, present};
 
@@ -372,12 +374,16 @@ impl Tokens {
         Ok(keys.iter().filter_map(|key| key.get(17..33)).filter_map(|child| <[u8; 16]>::try_from(child).ok()).map(TokenId).collect())
     }
 
-    /// Marks a token as being revoked: from here on nobody can use it or add to it. Returns the row, or `None` when it is gone.
-    pub(crate) async fn begin_revocation(&self, id: TokenId) -> Result<Option<TokenRow>> {
+    /// Marks a token as being revoked: from here on nobody can use it or add to it. Returns the row; `None` when it is gone, or when `cause` does
+    /// not hold for it as it is now.
+    pub(crate) async fn begin_revocation(&self, id: TokenId, cause: Cause) -> Result<Option<TokenRow>> {
         for _ in 0..CONFLICTS_MAX {
             let Some((mut row, version)) = self.rows.get_json::<TokenRow>(&token_key(id)).await? else { return Ok(None) };
             if row.revoking {
                 return Ok(Some(row));
+            }
+            if !cause.holds(&row) {
+                return Ok(None);
             }
             row.revoking = true;
             let mut batch = Batch::new().taking_back().require(token_key(id), Condition::Version(version));
@@ -416,12 +422,6 @@ impl Tokens {
     /// Whether a row of this id exists, live or not.
     pub(crate) async fn is_stored(&self, id: TokenId) -> Result<bool> {
         Ok(self.rows.get(&token_key(id)).await?.0.is_some())
-    }
-
-    /// Whether a stored token has ended or its revocation has begun.
-    pub(crate) async fn is_over(&self, id: TokenId, now: Timestamp) -> Result<bool> {
-        let (found, _) = self.rows.find::<TokenRow>(&token_key(id)).await?;
-        Ok(found.is_some_and(|found| found.value.ended(now)))
     }
 
     /// Removes an edge to a child that is gone.

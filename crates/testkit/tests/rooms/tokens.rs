@@ -585,3 +585,38 @@ async fn a_token_carries_so_much_and_many_large_ones_go_in_several_pieces() {
     assert_eq!(left, before.0, "they are revoked by prefix, which leaves its mark");
     assert_eq!(server.status_of(&tokens[99]).await, 403);
 }
+
+/// Story: tidying read 500 tokens and went by what it had read. A token that was renewed before its turn came, and the child of a token that
+/// `revoke-orphan` had taken meanwhile, were revoked with all below them.
+#[tokio::test]
+async fn tidying_spares_what_was_renewed_or_made_an_orphan_meanwhile() {
+    let setup = Setup::default();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock())));
+    let server = setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
+    server.operator().await;
+    let before = server.rows(Space::Token).await.len();
+    server.put("sys/storage/revocation", json!({ "paused": true })).await.ok();
+    let first = server.token(json!({ "ttl": "10s" })).await;
+    let renewed = server.token(json!({ "policies": ["everything"], "ttl": "60s" })).await;
+    let below = server.put("auth/token/create", json!({ "ttl": "9h" })).token(&renewed).await.ok().token();
+    let parent = server.token(json!({ "policies": ["everything"], "ttl": "9h" })).await;
+    let child = server.put("auth/token/create", json!({ "ttl": "9h" })).token(&parent).await.ok().token();
+    server.advance(std::time::Duration::from_secs(30)).await;
+    let done = evil.calls().writes;
+    evil.at(Step::Write(done + 1), Fault::Delay(std::time::Duration::from_mins(1)));
+    assert_eq!(server.put("auth/token/tidy", Value::Null).await.status, 202);
+    while evil.calls().writes == done {
+        tokio::task::yield_now().await;
+    }
+    // It has read them all, and waits to mark the first one.
+    server.put("auth/token/renew-self", json!({ "increment": "1h" })).token(&renewed).await.ok();
+    server.put("auth/token/revoke-orphan", json!({ "token": parent })).await.ok();
+    server.advance(std::time::Duration::from_mins(1)).await;
+    for token in [&renewed, &below, &child] {
+        assert_eq!(server.status_of(token).await, 200);
+    }
+    assert_eq!(server.put("auth/token/tidy", Value::Null).await.status, 202, "that run is done");
+    server.work().await;
+    assert_eq!(server.status_of(&first).await, 403);
+    assert_eq!(server.rows(Space::Token).await.len(), before + 3);
+}
