@@ -1,6 +1,9 @@
 //! The expiry worker: revokes what has come due, in order, a bounded batch at a time; and the engines' regular work.
 //!
-//! Nothing is held in memory per lease. An entry that fails is put off and never holds up those behind it.
+//! Nothing is held in memory per lease. An entry that fails is put off and never holds up those behind it; nor does a mount that hangs hold up the
+//! others, see [`hands`].
+
+mod hands;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -11,6 +14,8 @@ use daypass_sdk::{Request, Result, TokenId};
 use daypass_storage::{Batch, Due, Key, Space};
 use tokio::sync::watch;
 
+use self::hands::{Answered, Hands};
+use crate::ids::Id;
 use crate::leases::{ATTEMPTS_MAX, Held};
 use crate::node::{Inner, Unsealed};
 use crate::stages::intent::context;
@@ -21,10 +26,11 @@ use crate::tokens::{Cause, Stored};
 pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
     let mut last_tick: Option<Duration> = None;
     let mut last_removal: Option<Duration> = None;
+    let mut hands = Hands::new();
     loop {
         let Some(strong) = inner.upgrade() else { return };
         let pause = strong.clock.sleep(PAUSE);
-        let Ok(unsealed) = strong.unsealed() else { return };
+        let Ok(unsealed) = strong.unsealed() else { break };
         let elapsed = strong.clock.elapsed();
         if last_tick.is_none_or(|last| elapsed.saturating_sub(last) >= TICK) {
             last_tick = Some(elapsed);
@@ -43,7 +49,7 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             last_removal = Some(elapsed);
             finish_removals(&strong, &unsealed).await;
         }
-        let more = !unsealed.revocation.is_paused() && take_back(&strong, &unsealed).await;
+        let more = !unsealed.revocation.is_paused() && take_back(&strong, &unsealed, &mut hands).await;
         drop((strong, unsealed));
         if more && !*stopped.borrow() {
             tokio::task::yield_now().await;
@@ -51,18 +57,20 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
         }
         tokio::select! {
             () = pause => {}
+            () = hands.one_free() => {}
             changed = stopped.changed() => {
                 if changed.is_err() || *stopped.borrow() {
-                    return;
+                    break;
                 }
             }
         }
     }
+    hands.empty().await;
 }
 
 /// One batch of what has ended, and one of what is swept. Returns whether there may be more.
-async fn take_back(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> bool {
-    let more = step(inner, unsealed).await.unwrap_or_else(|error| {
+async fn take_back(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands) -> bool {
+    let more = step(inner, unsealed, hands).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "expiry could not go on; it tries again");
         false
     });
@@ -73,17 +81,18 @@ async fn take_back(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> bool {
     more || sweeping
 }
 
-/// One batch. Returns whether there may be more.
-async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<bool> {
+/// One batch. Returns whether there may be more that can be begun now.
+async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands) -> Result<bool> {
     let now = inner.clock.now();
     let due = unsealed.rows.due(0, now, BATCH).await?;
-    let more = due.len() == BATCH;
+    let full = due.len() == BATCH;
+    let due = due.into_iter().filter(|entry| !hands.hold(entry)).collect();
     let (due, unread) = settle_tokens(inner, unsealed, due, now).await?;
-    let more = more || unread;
-    // Several at a time: one AWS call that hangs holds up none of the others.
-    let work = due.into_iter().map(|entry| settle_or_put_off(inner, unsealed, entry, now));
+    let (of_leases, others): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| lease_id(entry).is_some());
+    let work = others.into_iter().map(|entry| settle_or_put_off(inner, unsealed, entry, now));
     at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
-    Ok(more)
+    let all_begun = hands.take(inner, unsealed, of_leases, now).await?;
+    Ok(all_begun && (full || unread))
 }
 
 /// Revokes the tokens among what is due, together where nothing hangs on them. Returns what is left to be settled one by one; and whether
@@ -120,23 +129,37 @@ async fn revoke_together(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: &[Du
 }
 
 fn token_id(entry: &Due) -> Option<TokenId> {
-    let (b'T', id) = entry.id.split_first()? else { return None };
-    <[u8; 16]>::try_from(id).ok().map(TokenId)
+    id_of(b'T', entry).map(TokenId)
+}
+
+fn lease_id(entry: &Due) -> Option<Id> {
+    id_of(b'L', entry)
+}
+
+fn id_of(kind: u8, entry: &Due) -> Option<Id> {
+    let (found, id) = entry.id.split_first()?;
+    id.try_into().ok().filter(|_| *found == kind)
 }
 
 async fn settle_or_put_off(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: Due, now: Timestamp) -> Result<()> {
-    if let Err(error) = settle(inner, unsealed, &entry, now).await {
-        // A row that does not open, or a store that stumbles: this entry waits, the next ones do not.
-        tracing::warn!(%error, "something that came due could not be settled; it is tried again in a minute");
-        later(unsealed, &entry, now + TICK).await?;
+    match settle(inner, unsealed, &entry, now).await {
+        Ok(()) => Ok(()),
+        Err(error) => put_off(unsealed, &entry, now, &error).await,
     }
-    Ok(())
 }
 
+/// A row that does not open, or a store that stumbles: this entry waits, the next ones do not.
+async fn put_off(unsealed: &Unsealed, entry: &Due, now: Timestamp, error: &daypass_sdk::Error) -> Result<()> {
+    tracing::warn!(%error, "something that came due could not be settled; it is tried again in a minute");
+    later(unsealed, entry, now + TICK).await
+}
+
+/// What is no lease.
 async fn settle(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, now: Timestamp) -> Result<()> {
+    if let Some(id) = token_id(entry) {
+        return token(inner, unsealed, entry, id, now).await;
+    }
     match entry.id.split_first() {
-        Some((b'T', id)) => token(inner, unsealed, entry, id, now).await,
-        Some((b'L', id)) => lease(inner, unsealed, entry, id, now).await,
         Some((b'M', key)) => {
             let marker = Key::new(Space::Lease, key.to_vec());
             unsealed.rows.commit(Batch::new().delete(marker).not_due(entry.clone())).await?;
@@ -146,47 +169,50 @@ async fn settle(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, now: 
     }
 }
 
-async fn token(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: &[u8], now: Timestamp) -> Result<()> {
-    if let Ok(id) = <[u8; 16]>::try_from(id).map(TokenId)
-        && let Err(error) = crate::revoke::token(inner, unsealed, id, Cause::EndedBy(now)).await
-    {
+async fn token(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: TokenId, now: Timestamp) -> Result<()> {
+    if let Err(error) = crate::revoke::token(inner, unsealed, id, Cause::EndedBy(now)).await {
         tracing::warn!(%error, "an ended token could not be revoked; it stays unusable and is tried again");
         return later(unsealed, entry, now + Seconds(10)).await;
     }
     drop_entry(unsealed, entry).await
 }
 
-async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: &[u8], now: Timestamp) -> Result<()> {
-    let Ok(id) = <[u8; 16]>::try_from(id) else { return drop_entry(unsealed, entry).await };
-    let Some(held) = unsealed.leases.by_internal_id(id).await? else { return drop_entry(unsealed, entry).await };
+async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: Id, now: Timestamp) -> Result<Answered> {
+    let dropped = async || drop_entry(unsealed, entry).await.map(|()| Answered::InTime);
+    let Some(held) = unsealed.leases.by_internal_id(id).await? else { return dropped().await };
     // Marked long ago: a revocation that was begun and never ended.
     let interrupted = held.row.revoking;
     if held.row.expires > now && held.row.attempts == 0 && !interrupted {
         // Renewed since: its new entry stands further on.
-        return drop_entry(unsealed, entry).await;
+        return dropped().await;
     }
-    let Some(mut held) = unsealed.leases.begin_revocation(id).await? else { return drop_entry(unsealed, entry).await };
+    let Some(mut held) = unsealed.leases.begin_revocation(id).await? else { return dropped().await };
     if held.row.expires > now && held.row.attempts == 0 && !interrupted {
         // Renewed between the two looks.
         unsealed.leases.give_up_revocation(held).await?;
-        return drop_entry(unsealed, entry).await;
+        return dropped().await;
     }
-    let revoked = tokio::select! {
-        revoked = crate::revoke::engine_revoke(inner, unsealed, &held.row) => revoked,
-        () = inner.clock.sleep(PATIENCE) => Err(daypass_sdk::Error::failed(format!("taking it back took longer than {} s", PATIENCE.as_secs()))),
+    let (revoked, answered) = tokio::select! {
+        biased;
+        revoked = crate::revoke::engine_revoke(inner, unsealed, &held.row) => (revoked, Answered::InTime),
+        () = inner.clock.sleep(PATIENCE) => {
+            let text = format!("taking it back took longer than {} s", PATIENCE.as_secs());
+            (Err(daypass_sdk::Error::failed(text)), Answered::TooLate)
+        }
     };
     match revoked {
         Ok(()) => {
             unsealed.leases.remove(&held).await?;
-            drop_entry(unsealed, entry).await
+            drop_entry(unsealed, entry).await?;
         }
         Err(error) => {
             note_failure(&mut held, &error);
             tracing::warn!(lease = %held.row.id, attempt = held.row.attempts, %error, "a secret could not be taken back");
             let again = (!held.row.irrevocable()).then(|| now + backoff(held.row.attempts, inner.entropy.below(1000)));
-            unsealed.leases.postpone(&held, Some(entry), again).await
+            unsealed.leases.postpone(&held, Some(entry), again).await?;
         }
     }
+    Ok(answered)
 }
 
 /// Counts a failed revocation; its text is cut as Vault does.
@@ -235,7 +261,7 @@ async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
     }
 }
 
-/// Entries that are settled at the same moment: most of their time they wait for the store or for AWS.
+/// Entries that are settled at the same moment and need nothing but the store.
 const AT_ONCE: usize = 8;
 const PAUSE: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_mins(1);

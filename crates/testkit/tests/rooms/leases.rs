@@ -407,3 +407,43 @@ async fn an_engine_that_hangs_holds_up_none_of_the_others() {
     }
     assert_eq!(book.out(), NOTHING);
 }
+
+/// Story: the worker waited for the whole batch before it looked again. A mount whose AWS did not answer held up what came due of all others, and
+/// revocations by prefix, for 30 seconds and each eight of its leases: half an hour and more.
+#[tokio::test]
+async fn a_mount_that_hangs_holds_up_neither_other_mounts_nor_sweeps() {
+    let (server, book) = lender().await;
+    server.put("sys/mounts/team/others", json!({ "type": "lender" })).await.ok();
+    for _ in 0..40 {
+        server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok();
+    }
+    server.put("team/others/lend", json!({ "ttl": "103s" })).await.ok();
+    for _ in 0..501 {
+        server.put("auth/token/create", json!({ "policies": ["default"], "ttl": "1h" })).await.ok();
+    }
+    let later = async |times: u32| {
+        for _ in 0..times {
+            server.clock().advance(Duration::from_millis(500));
+            for _ in 0..500 {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    book.hang_mount(Some("team/numbers"));
+    server.clock().advance(Duration::from_secs(100));
+    later(2).await;
+    assert_eq!((book.out().len(), book.tries()), (41, 8), "one mount has so many places");
+    assert_eq!(server.put("sys/leases/revoke-prefix/auth/token/create", json!({ "sync": false })).await.status, 202);
+    later(6).await;
+    assert_eq!(book.out().len(), 40, "what came due of the other mount since");
+    assert_eq!(server.get("sys/leases/revoking").await.ok()["data"]["revoking"], json!([]));
+    // None has answered: from now on it is asked about one, and the others wait.
+    later(60).await;
+    assert!(book.tries() <= 12, "{}", book.tries());
+    book.hang_mount(None);
+    for _ in 0..10 {
+        later(60).await;
+    }
+    assert_eq!(book.out(), NOTHING);
+    assert!(server.rows(Space::Lease).await.iter().all(|(key, _)| key.starts_with(b"R")), "nothing but the mark of the prefix");
+}
