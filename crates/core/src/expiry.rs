@@ -49,7 +49,7 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             last_removal = Some(elapsed);
             finish_removals(&strong, &unsealed).await;
         }
-        let more = !unsealed.revocation.is_paused() && take_back(&strong, &unsealed, &mut hands).await;
+        let more = take_back(&strong, &unsealed, &mut hands).await;
         drop((strong, unsealed));
         if more && !*stopped.borrow() {
             tokio::task::yield_now().await;
@@ -70,10 +70,14 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
 
 /// One batch of what has ended, and one of what is swept. Returns whether there may be more.
 async fn take_back(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands) -> bool {
-    let more = step(inner, unsealed, hands).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "expiry could not go on; it tries again");
-        false
-    });
+    let mut more = false;
+    // A pause is for what goes by itself; sweeps were asked for.
+    if !unsealed.revocation.is_paused() {
+        more = step(inner, unsealed, hands).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "expiry could not go on; it tries again");
+            false
+        });
+    }
     let sweeping = crate::sweeps::step(inner, unsealed).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "a revocation by prefix could not go on; it tries again");
         false

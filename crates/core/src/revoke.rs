@@ -4,7 +4,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use daypass_sdk::{Error, Kind, Request, Result, Seconds, TokenId};
 
@@ -156,20 +155,18 @@ pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, p
     }
 }
 
-/// Like [`prefix()`] for a caller who waits: many tokens are swept in the background, which goes on should the caller give up.
-pub(crate) async fn prefix_now(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<()> {
+/// Like [`prefix()`] for a caller who waits: many tokens are swept in the background, which goes on should the caller give up. Returns whether it
+/// is done: false when an operator paused revocation meanwhile.
+pub(crate) async fn prefix_now(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<bool> {
     let below = crate::mounts::with_slash(prefix);
     let page = unsealed.leases.below(&below, None, sweeps::PAGE + 1).await?;
     if page.len() <= sweeps::PAGE || page.iter().any(|(_, kind, _)| *kind != b'T') {
-        return self::prefix(inner, unsealed, prefix, false).await;
+        return self::prefix(inner, unsealed, prefix, false).await.map(|()| true);
     }
     unsealed.ledger.remove_below(&below);
     signed::revoke_prefix(&below, inner.clock.now(), &unsealed.rows).await?;
     let id = sweeps::begin(inner, unsealed, &below).await?;
-    while unsealed.tokens.sweeps.running().iter().any(|running| running.sweep.id == id) {
-        inner.clock.sleep(SWEEP_LOOK).await;
-    }
-    Ok(())
+    Ok(sweeps::wait_for(inner, unsealed, &id).await)
 }
 
 /// Revokes a stored lease: first it is marked, so that no renewal comes in between; then the engine takes the secret back; then it goes.
@@ -281,6 +278,4 @@ const PAGE: usize = 500;
 const AT_ONCE: usize = 8;
 /// Of changes that wait for the store alone: as many as may share a commit.
 const TOGETHER: usize = 64;
-/// How often somebody who waits for a sweep looks for its end.
-const SWEEP_LOOK: Duration = Duration::from_millis(100);
 const DEPTH_MAX: usize = 1_000_000;

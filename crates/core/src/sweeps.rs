@@ -30,6 +30,9 @@ pub(crate) struct Sweep {
     /// Of lease ids, with a slash at the end.
     pub(crate) prefix: String,
     pub(crate) asked: Timestamp,
+    /// Asked for during the pause of revocation that began then: it is done all the same. A pause holds up only what was asked for before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    during: Option<Timestamp>,
 }
 
 /// A sweep and how far it is on this node.
@@ -108,17 +111,36 @@ impl Sweeps {
 
 /// Begins a sweep. When this returns, it will be done.
 pub(crate) async fn begin(inner: &Arc<Inner>, unsealed: &Unsealed, prefix: &str) -> Result<String> {
-    let sweep = Sweep { id: crate::ids::uuid(&*inner.entropy), prefix: prefix.to_owned(), asked: inner.clock.now() };
+    let during = unsealed.revocation.paused().map(|paused| paused.since);
+    let sweep = Sweep { id: crate::ids::uuid(&*inner.entropy), prefix: prefix.to_owned(), asked: inner.clock.now(), during };
     let id = sweep.id.clone();
     unsealed.tokens.sweeps.change(&unsealed.rows, |sweeps| sweeps.push(sweep.clone())).await?;
     Ok(id)
 }
 
-/// Does one page of the oldest sweep. Returns whether there is more to do.
+/// Whether a sweep is not held up by a pause of revocation.
+fn may_go_on(unsealed: &Unsealed, sweep: &Sweep) -> bool {
+    unsealed.revocation.paused().is_none_or(|paused| sweep.during == Some(paused.since))
+}
+
+/// Waits for the end of a sweep. False: revocation was paused meanwhile, and the sweep goes on when revocation does.
+pub(crate) async fn wait_for(inner: &Inner, unsealed: &Unsealed, id: &str) -> bool {
+    loop {
+        let running = unsealed.tokens.sweeps.running();
+        let Some(running) = running.iter().find(|running| running.sweep.id == id) else { return true };
+        if !may_go_on(unsealed, &running.sweep) {
+            return false;
+        }
+        inner.clock.sleep(LOOK).await;
+    }
+}
+
+/// Does one page of the oldest sweep that may go on. Returns whether there is more to do.
 pub(crate) async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<bool> {
     let sweeps = &unsealed.tokens.sweeps;
     let elapsed = inner.clock.elapsed();
-    let next = sweeps.running().iter().find(|one| one.place.lock().rests_until <= elapsed).cloned();
+    let running = sweeps.running();
+    let next = running.iter().find(|one| may_go_on(unsealed, &one.sweep) && one.place.lock().rests_until <= elapsed).cloned();
     let Some(running) = next else { return Ok(false) };
     let (sweep, mut place) = (&running.sweep, running.place.lock().clone());
     let Some(page) = revoke::Entries::read(unsealed, &sweep.prefix, place.after.as_deref(), STEP).await? else {
@@ -166,6 +188,8 @@ fn key() -> Key {
 pub(crate) const PAGE: usize = 500;
 /// Entries that are dealt with in one step, whose commit others have to wait for: some 20 ms.
 const STEP: usize = 1000;
+/// How often somebody who waits for a sweep looks for its end.
+const LOOK: Duration = Duration::from_millis(100);
 /// Between two goes at what could not be revoked.
 const REST: Duration = Duration::from_mins(1);
 const TOGETHER: usize = 64;

@@ -257,8 +257,11 @@ async fn revoke_prefix(sys: Arc<Sys>, _: Cx, params: PrefixParams) -> Result<Rep
         revoke::prefix_later(&inner, &unsealed, prefix).await?;
         return Ok(Outcome::Accepted.into());
     }
-    revoke::prefix_now(&inner, &unsealed, prefix).await?;
-    Ok(Reply::nothing())
+    if revoke::prefix_now(&inner, &unsealed, prefix).await? {
+        return Ok(Reply::nothing());
+    }
+    let text = "Revocation was paused meanwhile: the tokens are refused already, and the rest is done when it goes on.";
+    Ok(Reply::from(Outcome::Accepted).warn(text))
 }
 
 async fn revoking(sys: Arc<Sys>, _: Cx, _: Nothing) -> Result<Reply> {
