@@ -130,13 +130,13 @@ impl Leases {
     }
 
     /// Stores a changed lease, if it is still as it was read; moves its expiry entry.
-    pub(crate) async fn update(&self, held: &Held, expires_before: Timestamp) -> Result<()> {
+    pub(crate) async fn update(&self, held: &Held, expires_before: Timestamp) -> Result<(), CommitFailure> {
         let mut batch = Batch::new().require(lease_key(held.id), Condition::Version(held.version));
         if expires_before != held.row.expires {
             batch = batch.not_due(lease_due(held.id, expires_before)).due(lease_due(held.id, held.row.expires));
         }
-        self.rows.commit(self.rows.put_json(batch, lease_key(held.id), &held.row)?).await?;
-        Ok(())
+        let batch = self.rows.put_json(batch, lease_key(held.id), &held.row).map_err(CommitFailure::Error)?;
+        self.rows.commit(batch).await.map(|_config_version| ())
     }
 
     /// Marks a lease as being revoked, so that no renewal can come in between. A mark that a crash leaves is found by the expiry worker

@@ -6,7 +6,7 @@ use std::time::Duration;
 use daypass_base::Clock;
 use daypass_storage::evil::{EvilBackend, Fault, Step};
 use daypass_storage::{Backend, MemoryBackend, Space};
-use daypass_testkit::{Answer, TestServer};
+use daypass_testkit::{Answer, Setup, TestServer};
 use serde_json::{Value, json};
 
 use crate::lender::{self, Book, NOTHING};
@@ -446,4 +446,48 @@ async fn a_mount_that_hangs_holds_up_neither_other_mounts_nor_sweeps() {
     }
     assert_eq!(book.out(), NOTHING);
     assert!(server.rows(Space::Lease).await.iter().all(|(key, _)| key.starts_with(b"R")), "nothing but the mark of the prefix");
+}
+
+async fn on_evil() -> (TestServer, Arc<EvilBackend<MemoryBackend>>) {
+    let (setup, _) = lender::setup();
+    on_evil_with(setup).await
+}
+
+async fn on_evil_with(setup: Setup) -> (TestServer, Arc<EvilBackend<MemoryBackend>>) {
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock()) as Arc<dyn Clock>));
+    let server = setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
+    (server, evil)
+}
+
+/// Has the next write wait for five seconds, and returns once `work` has begun with it.
+async fn held_up<T: Send + 'static>(
+    evil: &EvilBackend<MemoryBackend>,
+    work: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    let done = evil.calls().writes;
+    evil.at_next_write(Fault::Delay(Duration::from_secs(5)));
+    let work = tokio::spawn(work);
+    while evil.calls().writes == done {
+        tokio::task::yield_now().await;
+    }
+    work
+}
+
+/// Story: of two renewals of one lease at the same moment one was answered 500: it tried to store what it had decided once, where a token's renewal
+/// decides anew.
+#[tokio::test]
+async fn renewals_at_the_same_moment_all_hold_and_one_beside_a_revocation_is_told() {
+    let (server, evil) = on_evil().await;
+    server.put("sys/mounts/team/numbers", json!({ "type": "lender" })).await.ok();
+    let lease = server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok().lease();
+    let renew = |seconds: u64| server.put("sys/leases/renew", json!({ "lease_id": lease, "increment": seconds })).into_future();
+    let first = held_up(&evil, renew(300)).await;
+    assert_eq!(renew(200).await.ok().number("/lease_duration"), 200);
+    server.clock().advance(Duration::from_secs(5));
+    assert_eq!(first.await.unwrap().ok().number("/lease_duration"), 300);
+    let first = held_up(&evil, renew(300)).await;
+    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
+    server.clock().advance(Duration::from_secs(5));
+    assert_eq!(first.await.unwrap().refused(400), "lease not found");
+    assert!(server.rows(Space::Lease).await.is_empty());
 }
