@@ -166,8 +166,7 @@ async fn settle(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, now: 
     match entry.id.split_first() {
         Some((b'M', key)) => {
             let marker = Key::new(Space::Lease, key.to_vec());
-            unsealed.rows.commit(Batch::new().delete(marker).not_due(entry.clone())).await?;
-            Ok(())
+            crate::leases::signed::end_marker(marker, entry, now, &unsealed.rows).await
         }
         _ => drop_entry(unsealed, entry).await,
     }

@@ -491,3 +491,29 @@ async fn renewals_at_the_same_moment_all_hold_and_one_beside_a_revocation_is_tol
     assert_eq!(first.await.unwrap().refused(400), "lease not found");
     assert!(server.rows(Space::Lease).await.is_empty());
 }
+
+/// Story: the marker of a prefix that was revoked ends after 36 hours. Whoever revoked the prefix again at that moment had the new marker taken by the
+/// end of the old one, and what was just revoked was valid again.
+#[tokio::test]
+async fn the_end_of_an_old_marker_takes_no_new_one_along() {
+    let (server, evil) = on_evil_with(Setup::default()).await;
+    server.mount_aws("cdp/aws/staging").await;
+    let revoke = || server.put("sys/leases/revoke-prefix/cdp/aws/staging", Value::Null).into_future();
+    revoke().await.ok();
+    server.seconds(36 * 3600 - 20).await;
+    let lease = server.put(STS, json!({ "ttl": "1h" })).await.ok().lease();
+    server.seconds(5).await;
+    look_up(&server, &lease).await.ok();
+    let done = evil.calls().writes;
+    evil.at_next_write(Fault::Delay(Duration::from_secs(5)));
+    server.clock().advance(Duration::from_secs(15));
+    while evil.calls().writes == done {
+        tokio::task::yield_now().await;
+    }
+    revoke().await.ok();
+    assert_eq!(look_up(&server, &lease).await.refused(400), "invalid lease");
+    server.seconds(5).await;
+    assert_eq!(look_up(&server, &lease).await.refused(400), "invalid lease");
+    server.seconds(36 * 3600).await;
+    assert!(server.rows(Space::Lease).await.is_empty(), "the new marker has an end, too");
+}
