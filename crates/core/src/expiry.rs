@@ -1,6 +1,9 @@
 //! The expiry worker: revokes what has come due, in order, a bounded batch at a time; and the engines' regular work.
 //!
-//! Nothing is held in memory per lease. An entry that fails is put off and never holds up those behind it.
+//! Nothing is held in memory per lease. An entry that fails is put off and never holds up those behind it; nor does a mount that hangs hold up the
+//! others, see [`hands`].
+
+mod hands;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -11,20 +14,23 @@ use daypass_sdk::{Request, Result, TokenId};
 use daypass_storage::{Batch, Due, Key, Space};
 use tokio::sync::watch;
 
+use self::hands::{Answered, Hands};
+use crate::ids::Id;
 use crate::leases::{ATTEMPTS_MAX, Held};
 use crate::node::{Inner, Unsealed};
 use crate::stages::intent::context;
 use crate::together::at_most;
-use crate::tokens::Stored;
+use crate::tokens::{Cause, Stored};
 
 /// Works until the node is sealed or gone.
 pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
     let mut last_tick: Option<Duration> = None;
     let mut last_removal: Option<Duration> = None;
+    let mut hands = Hands::new();
     loop {
         let Some(strong) = inner.upgrade() else { return };
         let pause = strong.clock.sleep(PAUSE);
-        let Ok(unsealed) = strong.unsealed() else { return };
+        let Ok(unsealed) = strong.unsealed() else { break };
         let elapsed = strong.clock.elapsed();
         if last_tick.is_none_or(|last| elapsed.saturating_sub(last) >= TICK) {
             last_tick = Some(elapsed);
@@ -43,7 +49,7 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             last_removal = Some(elapsed);
             finish_removals(&strong, &unsealed).await;
         }
-        let more = !unsealed.revocation.is_paused() && take_back(&strong, &unsealed).await;
+        let more = take_back(&strong, &unsealed, &mut hands).await;
         drop((strong, unsealed));
         if more && !*stopped.borrow() {
             tokio::task::yield_now().await;
@@ -51,21 +57,27 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
         }
         tokio::select! {
             () = pause => {}
+            () = hands.one_free() => {}
             changed = stopped.changed() => {
                 if changed.is_err() || *stopped.borrow() {
-                    return;
+                    break;
                 }
             }
         }
     }
+    hands.empty().await;
 }
 
 /// One batch of what has ended, and one of what is swept. Returns whether there may be more.
-async fn take_back(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> bool {
-    let more = step(inner, unsealed).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "expiry could not go on; it tries again");
-        false
-    });
+async fn take_back(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands) -> bool {
+    let mut more = false;
+    // A pause is for what goes by itself; sweeps were asked for.
+    if !unsealed.revocation.is_paused() {
+        more = step(inner, unsealed, hands).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "expiry could not go on; it tries again");
+            false
+        });
+    }
     let sweeping = crate::sweeps::step(inner, unsealed).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "a revocation by prefix could not go on; it tries again");
         false
@@ -73,25 +85,30 @@ async fn take_back(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> bool {
     more || sweeping
 }
 
-/// One batch. Returns whether there may be more.
-async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<bool> {
+/// One batch. Returns whether there may be more that can be begun now.
+async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands) -> Result<bool> {
     let now = inner.clock.now();
     let due = unsealed.rows.due(0, now, BATCH).await?;
-    let more = due.len() == BATCH;
-    let due = settle_tokens(inner, unsealed, due, now).await?;
-    // Several at a time: one AWS call that hangs holds up none of the others.
-    let work = due.into_iter().map(|entry| settle_or_put_off(inner, unsealed, entry, now));
+    let full = due.len() == BATCH;
+    let due = due.into_iter().filter(|entry| !hands.hold(entry)).collect();
+    let (due, unread) = settle_tokens(inner, unsealed, due, now).await?;
+    let (of_leases, others): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| lease_id(entry).is_some());
+    let work = others.into_iter().map(|entry| settle_or_put_off(inner, unsealed, entry, now));
     at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
-    Ok(more)
+    let all_begun = hands.take(inner, unsealed, of_leases, now).await?;
+    Ok(all_begun && (full || unread))
 }
 
-/// Revokes the tokens among what is due, together where nothing hangs on them. Returns what is left to be settled one by one.
-async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Due>, now: Timestamp) -> Result<Vec<Due>> {
+/// Revokes the tokens among what is due, together where nothing hangs on them. Returns what is left to be settled one by one; and whether
+/// there are tokens that it did not come to, because they are large: they stay due.
+async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Due>, now: Timestamp) -> Result<(Vec<Due>, bool)> {
     let (of_tokens, mut rest): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| token_id(entry).is_some());
+    let mut unread = false;
     match revoke_together(inner, unsealed, &of_tokens, now).await {
-        Ok(gone) => {
+        Ok((gone, seen)) => {
+            unread = seen < of_tokens.len();
             // Those that are not over were renewed or are gone: their entries stand further on, or nowhere.
-            let left = of_tokens.into_iter().filter(|entry| !gone.contains(entry));
+            let left = of_tokens.into_iter().take(seen).filter(|entry| !gone.contains(entry));
             let batch = left.fold(Batch::new(), Batch::not_due);
             if !batch.due_remove.is_empty() {
                 unsealed.rows.commit(batch).await?;
@@ -102,88 +119,103 @@ async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Du
             rest.extend(of_tokens);
         }
     }
-    Ok(rest)
+    Ok((rest, unread))
 }
 
-/// Revokes those tokens that are over. Returns the entries that went with them.
-async fn revoke_together(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: &[Due], now: Timestamp) -> Result<HashSet<Due>> {
+/// Revokes those tokens that are over. Returns the entries that went with them, and how many it came to.
+async fn revoke_together(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: &[Due], now: Timestamp) -> Result<(HashSet<Due>, usize)> {
     let ids: Vec<TokenId> = due.iter().filter_map(token_id).collect();
-    let mut over = unsealed.tokens.read_many(&ids).await?;
+    let (mut over, seen) = unsealed.tokens.read_many(&ids).await?;
     over.retain(|stored| stored.row.ended(now));
     let gone = over.iter().filter_map(Stored::due).collect();
-    crate::revoke::tokens(inner, unsealed, over).await?;
-    Ok(gone)
+    crate::revoke::tokens(inner, unsealed, over, Cause::EndedBy(now)).await?;
+    Ok((gone, seen))
 }
 
 fn token_id(entry: &Due) -> Option<TokenId> {
-    let (b'T', id) = entry.id.split_first()? else { return None };
-    <[u8; 16]>::try_from(id).ok().map(TokenId)
+    id_of(b'T', entry).map(TokenId)
+}
+
+fn lease_id(entry: &Due) -> Option<Id> {
+    id_of(b'L', entry)
+}
+
+fn id_of(kind: u8, entry: &Due) -> Option<Id> {
+    let (found, id) = entry.id.split_first()?;
+    id.try_into().ok().filter(|_| *found == kind)
 }
 
 async fn settle_or_put_off(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: Due, now: Timestamp) -> Result<()> {
-    if let Err(error) = settle(inner, unsealed, &entry, now).await {
-        // A row that does not open, or a store that stumbles: this entry waits, the next ones do not.
-        tracing::warn!(%error, "something that came due could not be settled; it is tried again in a minute");
-        later(unsealed, &entry, now + TICK).await?;
+    match settle(inner, unsealed, &entry, now).await {
+        Ok(()) => Ok(()),
+        Err(error) => put_off(unsealed, &entry, now, &error).await,
     }
-    Ok(())
 }
 
+/// A row that does not open, or a store that stumbles: this entry waits, the next ones do not.
+async fn put_off(unsealed: &Unsealed, entry: &Due, now: Timestamp, error: &daypass_sdk::Error) -> Result<()> {
+    tracing::warn!(%error, "something that came due could not be settled; it is tried again in a minute");
+    later(unsealed, entry, now + TICK).await
+}
+
+/// What is no lease.
 async fn settle(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, now: Timestamp) -> Result<()> {
+    if let Some(id) = token_id(entry) {
+        return token(inner, unsealed, entry, id, now).await;
+    }
     match entry.id.split_first() {
-        Some((b'T', id)) => token(inner, unsealed, entry, id, now).await,
-        Some((b'L', id)) => lease(inner, unsealed, entry, id, now).await,
         Some((b'M', key)) => {
             let marker = Key::new(Space::Lease, key.to_vec());
-            unsealed.rows.commit(Batch::new().delete(marker).not_due(entry.clone())).await?;
-            Ok(())
+            crate::leases::signed::end_marker(marker, entry, now, &unsealed.rows).await
         }
         _ => drop_entry(unsealed, entry).await,
     }
 }
 
-async fn token(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: &[u8], now: Timestamp) -> Result<()> {
-    if let Ok(id) = <[u8; 16]>::try_from(id).map(TokenId)
-        && unsealed.tokens.is_over(id, now).await?
-        && let Err(error) = crate::revoke::token(inner, unsealed, id).await
-    {
+async fn token(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: TokenId, now: Timestamp) -> Result<()> {
+    if let Err(error) = crate::revoke::token(inner, unsealed, id, Cause::EndedBy(now)).await {
         tracing::warn!(%error, "an ended token could not be revoked; it stays unusable and is tried again");
         return later(unsealed, entry, now + Seconds(10)).await;
     }
     drop_entry(unsealed, entry).await
 }
 
-async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: &[u8], now: Timestamp) -> Result<()> {
-    let Ok(id) = <[u8; 16]>::try_from(id) else { return drop_entry(unsealed, entry).await };
-    let Some(held) = unsealed.leases.by_internal_id(id).await? else { return drop_entry(unsealed, entry).await };
+async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: Id, now: Timestamp) -> Result<Answered> {
+    let dropped = async || drop_entry(unsealed, entry).await.map(|()| Answered::InTime);
+    let Some(held) = unsealed.leases.by_internal_id(id).await? else { return dropped().await };
     // Marked long ago: a revocation that was begun and never ended.
     let interrupted = held.row.revoking;
     if held.row.expires > now && held.row.attempts == 0 && !interrupted {
         // Renewed since: its new entry stands further on.
-        return drop_entry(unsealed, entry).await;
+        return dropped().await;
     }
-    let Some(mut held) = unsealed.leases.begin_revocation(id).await? else { return drop_entry(unsealed, entry).await };
+    let Some(mut held) = unsealed.leases.begin_revocation(id).await? else { return dropped().await };
     if held.row.expires > now && held.row.attempts == 0 && !interrupted {
         // Renewed between the two looks.
         unsealed.leases.give_up_revocation(held).await?;
-        return drop_entry(unsealed, entry).await;
+        return dropped().await;
     }
-    let revoked = tokio::select! {
-        revoked = crate::revoke::engine_revoke(inner, unsealed, &held.row) => revoked,
-        () = inner.clock.sleep(PATIENCE) => Err(daypass_sdk::Error::failed(format!("taking it back took longer than {} s", PATIENCE.as_secs()))),
+    let (revoked, answered) = tokio::select! {
+        biased;
+        revoked = crate::revoke::engine_revoke(inner, unsealed, &held.row) => (revoked, Answered::InTime),
+        () = inner.clock.sleep(PATIENCE) => {
+            let text = format!("taking it back took longer than {} s", PATIENCE.as_secs());
+            (Err(daypass_sdk::Error::failed(text)), Answered::TooLate)
+        }
     };
     match revoked {
         Ok(()) => {
             unsealed.leases.remove(&held).await?;
-            drop_entry(unsealed, entry).await
+            drop_entry(unsealed, entry).await?;
         }
         Err(error) => {
             note_failure(&mut held, &error);
             tracing::warn!(lease = %held.row.id, attempt = held.row.attempts, %error, "a secret could not be taken back");
             let again = (!held.row.irrevocable()).then(|| now + backoff(held.row.attempts, inner.entropy.below(1000)));
-            unsealed.leases.postpone(&held, Some(entry), again).await
+            unsealed.leases.postpone(&held, Some(entry), again).await?;
         }
     }
+    Ok(answered)
 }
 
 /// Counts a failed revocation; its text is cut as Vault does.
@@ -232,7 +264,7 @@ async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
     }
 }
 
-/// Entries that are settled at the same moment: most of their time they wait for the store or for AWS.
+/// Entries that are settled at the same moment and need nothing but the store.
 const AT_ONCE: usize = 8;
 const PAUSE: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_mins(1);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use daypass_base::wire::Auth;
 use daypass_base::{Seconds, Timestamp};
-use daypass_sdk::{Error, Result};
+use daypass_sdk::{Error, Result, check_metadata};
 
 use crate::identity::Standing;
 use crate::mounts::Live;
@@ -15,7 +15,7 @@ use crate::tokens::{self, AliasRef, Made, TokenRow};
 use crate::ttl::{self, Wish};
 
 /// Makes the token of a login whose factors are all proven. Errors: `Denied` from outside the bound networks, `Failed` for a root
-/// policy, `BadRequest` for one that the core keeps for its own.
+/// policy, `BadRequest` for one that the core keeps for its own, and for metadata that is too long.
 pub(crate) async fn make_token(inner: &Inner, unsealed: &Unsealed, remote: Option<IpAddr>, proven: Proven) -> Result<(Auth, Vec<String>)> {
     let Proven { login, owner, live, path, mut warnings, .. } = proven;
     // Whoever brings the second factor must be where the token is good, too.
@@ -46,6 +46,7 @@ pub(crate) async fn make_token(inner: &Inner, unsealed: &Unsealed, remote: Optio
     let mut row = tokens::row(policies, &path, &display_name(&live, &login.display_name), now);
     row.creation_ttl = granted.ttl;
     row.expires = Some(now + granted.ttl);
+    check_metadata(&login.metadata)?;
     row.meta = (!login.metadata.is_empty()).then_some(login.metadata);
     row.bound_cidrs = login.bound_cidrs;
     row.mount_accessor.clone_from(&live.row.accessor);

@@ -164,11 +164,11 @@ impl Policies {
         let (mut names, mut after): (Vec<String>, Option<Vec<u8>>) = (vec!["root".to_owned()], None);
         let prefix = key("");
         loop {
-            let page = self.rows.backend().scan(&prefix, after.as_deref(), 1_000).await.map_err(crate::rows::read_error)?;
-            let Some((last, _)) = page.last() else { break };
+            let page = self.rows.keys(&prefix, after.as_deref(), 1_000).await?;
+            let Some(last) = page.last() else { break };
             after = Some(last.to_vec());
             names.extend(
-                page.iter().filter_map(|(bytes, _)| bytes.get(prefix.bytes.len()..)).map(|name| String::from_utf8_lossy(name).into_owned()),
+                page.iter().filter_map(|bytes| bytes.get(prefix.bytes.len()..)).map(|name| String::from_utf8_lossy(name).into_owned()),
             );
             if names.len() > limit {
                 break;

@@ -26,6 +26,7 @@ use crate::stages::parse::{Outcome, Parsed, parse};
 use crate::stages::record::{Exchange, Late};
 use crate::stages::wrap::Wrapped;
 use crate::stages::{admit, bind, door, identify, intent, judge, record, run, wrap};
+use crate::tokens::Cause;
 use crate::traces::Open;
 use crate::{revoke, rooms};
 
@@ -188,7 +189,7 @@ async fn admitted_to(
     if identified.last_use()
         && !unsealed.revocation.is_paused()
         && let Some(known) = &identified.known
-        && let Err(error) = revoke::token(inner, unsealed, known.id).await
+        && let Err(error) = revoke::token(inner, unsealed, known.id, Cause::Asked).await
     {
         tracing::warn!(request = %parsed.id, error = %error, "a used-up token could not be revoked; it stays unusable and is tried again");
     }

@@ -2,8 +2,8 @@
 //!
 //! Every step can be done twice. A revocation that was begun is finished by the expiry worker, should the process stop half-way.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use daypass_sdk::{Error, Kind, Request, Result, Seconds, TokenId};
 
@@ -15,13 +15,13 @@ use crate::rows::config_key;
 use crate::stages::intent::context;
 use crate::sweeps;
 use crate::together::at_most;
-use crate::tokens::{Stored, TokenRow};
+use crate::tokens::{Cause, Stored, TokenRow};
 
-/// Revokes a token, its children first, and sets its leases to end now. One that is gone already is no error.
-pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) -> Result<()> {
-    let mut stack = vec![id];
-    while let Some(id) = stack.last().copied() {
-        let Some(row) = unsealed.tokens.begin_revocation(id).await? else {
+/// Revokes a token, its children first, and sets its leases to end now. One that is gone already, or whose `cause` holds no more, is no error.
+pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId, cause: Cause) -> Result<()> {
+    let mut stack = vec![(id, cause)];
+    while let Some((id, cause)) = stack.last().copied() {
+        let Some(row) = unsealed.tokens.begin_revocation(id, cause).await? else {
             stack.pop();
             continue;
         };
@@ -37,14 +37,14 @@ pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) 
         // Those without children of their own go at once, several at a time; the others have their turn later.
         let parent = id;
         for grown in at_most(AT_ONCE, children.into_iter().map(|child| childless(inner, unsealed, parent, child))).await {
-            stack.extend(grown?);
+            stack.extend(grown?.map(|child| (child, Cause::ChildOf(parent))));
         }
     }
     Ok(())
 }
 
-/// Revokes tokens as [`token()`] does, those that nothing hangs on all at once.
-pub(crate) async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, stored: Vec<Stored>) -> Result<()> {
+/// Revokes tokens as [`token()`] does, those that nothing hangs on all at once. `cause` holds for the rows as they were read.
+pub(crate) async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, stored: Vec<Stored>, cause: Cause) -> Result<()> {
     if unsealed.tokens.remove_bare(&stored).await? {
         return Ok(());
     }
@@ -59,7 +59,7 @@ pub(crate) async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, stored:
     if !unsealed.tokens.remove_bare(&bare).await? {
         alone.extend(bare.iter().map(|stored| stored.id));
     }
-    at_most(AT_ONCE, alone.into_iter().map(|id| token(inner, unsealed, id))).await.into_iter().collect()
+    at_most(AT_ONCE, alone.into_iter().map(|id| token(inner, unsealed, id, cause))).await.into_iter().collect()
 }
 
 /// Whether nothing hangs on a token at this moment.
@@ -71,8 +71,8 @@ async fn is_bare(unsealed: &Unsealed, id: TokenId) -> Result<bool> {
 
 /// Revokes a child that has no children. Returns the child when it has some.
 async fn childless(inner: &Arc<Inner>, unsealed: &Unsealed, parent: TokenId, child: TokenId) -> Result<Option<TokenId>> {
-    let Some(row) = unsealed.tokens.begin_revocation(child).await? else {
-        // An edge whose child is gone: left by a crash between two steps.
+    let Some(row) = unsealed.tokens.begin_revocation(child, Cause::ChildOf(parent)).await? else {
+        // An edge whose child is gone, left by a crash between two steps; or the child was made an orphan meanwhile.
         unsealed.tokens.drop_edge(parent, child).await?;
         return Ok(None);
     };
@@ -93,7 +93,7 @@ async fn finish(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId, row: &Toke
 /// Revokes a token but spares its children: they become orphans.
 pub(crate) async fn token_only(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) -> Result<()> {
     unsealed.tokens.orphan_children(id).await?;
-    token(inner, unsealed, id).await
+    token(inner, unsealed, id, Cause::Asked).await
 }
 
 /// Sets the leases of a token to end now: the expiry worker revokes them at once, with retries, so that a token with many
@@ -120,7 +120,7 @@ pub(crate) async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id
         return Ok(());
     }
     if let Some(known) = unsealed.tokens.stored_by_lease(lease_id).await? {
-        return token(inner, unsealed, known.id).await;
+        return token(inner, unsealed, known.id, Cause::Asked).await;
     }
     match unsealed.leases.find(lease_id).await? {
         Some(held) => stored(inner, unsealed, &held).await,
@@ -147,30 +147,26 @@ pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, p
     }
     let mut after = None;
     loop {
-        let page = unsealed.leases.below(&prefix, after.as_deref(), PAGE).await?;
-        let Some((last, _, _)) = page.last() else { return Ok(()) };
-        after = Some(last.clone());
-        let (of_tokens, others): (Vec<_>, Vec<_>) = page.into_iter().partition(|(_, kind, _)| *kind == b'T');
-        tokens(inner, unsealed, read(unsealed, &of_tokens).await?).await?;
-        let work = others.into_iter().map(|(_, _, id)| unsealed.leases.end_now(id, now));
+        let Some(page) = Entries::read(unsealed, &prefix, after.as_deref(), PAGE).await? else { return Ok(()) };
+        tokens(inner, unsealed, page.tokens, Cause::Asked).await?;
+        let work = page.others.into_iter().map(|(_, id)| unsealed.leases.end_now(id, now));
         at_most(TOGETHER, work).await.into_iter().collect::<Result<()>>()?;
+        after = Some(page.last);
     }
 }
 
-/// Like [`prefix()`] for a caller who waits: many tokens are swept in the background, which goes on should the caller give up.
-pub(crate) async fn prefix_now(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<()> {
+/// Like [`prefix()`] for a caller who waits: many tokens are swept in the background, which goes on should the caller give up. Returns whether it
+/// is done: false when an operator paused revocation meanwhile.
+pub(crate) async fn prefix_now(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<bool> {
     let below = crate::mounts::with_slash(prefix);
     let page = unsealed.leases.below(&below, None, sweeps::PAGE + 1).await?;
     if page.len() <= sweeps::PAGE || page.iter().any(|(_, kind, _)| *kind != b'T') {
-        return self::prefix(inner, unsealed, prefix, false).await;
+        return self::prefix(inner, unsealed, prefix, false).await.map(|()| true);
     }
     unsealed.ledger.remove_below(&below);
     signed::revoke_prefix(&below, inner.clock.now(), &unsealed.rows).await?;
     let id = sweeps::begin(inner, unsealed, &below).await?;
-    while unsealed.tokens.sweeps.running().iter().any(|running| running.sweep.id == id) {
-        inner.clock.sleep(SWEEP_LOOK).await;
-    }
-    Ok(())
+    Ok(sweeps::wait_for(inner, unsealed, &id).await)
 }
 
 /// Revokes a stored lease: first it is marked, so that no renewal comes in between; then the engine takes the secret back; then it goes.
@@ -209,23 +205,49 @@ pub(crate) async fn prefix(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix:
     unsealed.ledger.remove_below(&prefix);
     signed::revoke_prefix(&prefix, inner.clock.now(), &unsealed.rows).await?;
     loop {
-        let page = unsealed.leases.below(&prefix, None, PAGE).await?;
-        if page.is_empty() {
-            return Ok(());
-        }
-        let (of_tokens, others): (Vec<_>, Vec<_>) = page.into_iter().partition(|(_, kind, _)| *kind == b'T');
-        tokens(inner, unsealed, read(unsealed, &of_tokens).await?).await?;
-        // A token takes its entry with it; what is left are entries of tokens that were gone before.
-        unsealed.leases.drop_indexes(of_tokens.iter().map(|(lease_id, _, _)| lease_id.as_str())).await?;
-        let rest = others.into_iter().map(|(lease_id, _, id)| entry(inner, unsealed, lease_id, id, force));
+        let Some(page) = Entries::read(unsealed, &prefix, None, PAGE).await? else { return Ok(()) };
+        tokens(inner, unsealed, page.tokens, Cause::Asked).await?;
+        unsealed.leases.drop_indexes(page.stale.iter().map(String::as_str)).await?;
+        let rest = page.others.into_iter().map(|(lease_id, id)| entry(inner, unsealed, lease_id, id, force));
         at_most(AT_ONCE, rest).await.into_iter().collect::<Result<()>>()?;
     }
 }
 
-/// The tokens that entries of the lease index name.
-async fn read(unsealed: &Unsealed, entries: &[(String, u8, Id)]) -> Result<Vec<Stored>> {
-    let ids: Vec<TokenId> = entries.iter().map(|(_, _, id)| TokenId(*id)).collect();
-    unsealed.tokens.read_many(&ids).await
+/// A page of the lease index, and the tokens that it names.
+pub(crate) struct Entries {
+    pub(crate) tokens: Vec<Stored>,
+    /// Lease ids of tokens that were gone: such an entry is left by a crash, a token takes its own with it.
+    pub(crate) stale: Vec<String>,
+    /// Leases of secrets.
+    pub(crate) others: Vec<(String, Id)>,
+    /// The lease id behind which it goes on.
+    pub(crate) last: String,
+    /// How many entries there are.
+    pub(crate) count: usize,
+}
+
+impl Entries {
+    /// Reads up to `limit` entries behind `after`, fewer when their tokens are large. `None`: there are none.
+    pub(crate) async fn read(unsealed: &Unsealed, prefix: &str, after: Option<&str>, limit: usize) -> Result<Option<Self>> {
+        let mut page = unsealed.leases.below(prefix, after, limit).await?;
+        let ids: Vec<TokenId> = page.iter().filter(|(_, kind, _)| *kind == b'T').map(|(_, _, id)| TokenId(*id)).collect();
+        let (tokens, seen) = unsealed.tokens.read_many(&ids).await?;
+        if let Some(next) = ids.get(seen) {
+            let cut = page.iter().position(|(_, kind, id)| *kind == b'T' && *id == next.0);
+            page.truncate(cut.unwrap_or(page.len()));
+        }
+        let Some(last) = page.last().map(|(lease_id, _, _)| lease_id.clone()) else { return Ok(None) };
+        let (count, known) = (page.len(), tokens.iter().map(|stored| stored.id).collect::<HashSet<TokenId>>());
+        let (mut stale, mut others) = (Vec::new(), Vec::new());
+        for (lease_id, kind, id) in page {
+            match kind {
+                b'T' if known.contains(&TokenId(id)) => {}
+                b'T' => stale.push(lease_id),
+                _ => others.push((lease_id, id)),
+            }
+        }
+        Ok(Some(Self { tokens, stale, others, last, count }))
+    }
 }
 
 /// Revokes the lease that one entry of the lease index names.
@@ -256,6 +278,4 @@ const PAGE: usize = 500;
 const AT_ONCE: usize = 8;
 /// Of changes that wait for the store alone: as many as may share a commit.
 const TOGETHER: usize = 64;
-/// How often somebody who waits for a sweep looks for its end.
-const SWEEP_LOOK: Duration = Duration::from_millis(100);
 const DEPTH_MAX: usize = 1_000_000;

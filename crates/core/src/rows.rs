@@ -109,9 +109,14 @@ impl Rows {
         self.backend.list(prefix, after, limit).await.map_err(read_error)
     }
 
-    /// Keys and clear values below a prefix.
+    /// Full keys below a prefix, without their values.
+    pub(crate) async fn keys(&self, prefix: &Key, after: Option<&[u8]>, limit: usize) -> Result<Vec<Bytes>> {
+        self.backend.keys(prefix, after, limit).await.map_err(read_error)
+    }
+
+    /// Keys and clear values below a prefix, a page of them. Large values end a page before `limit`: only an empty one is behind the last row.
     pub(crate) async fn scan(&self, prefix: &Key, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Key, Plain)>> {
-        let rows = self.backend.scan(prefix, after, limit).await.map_err(read_error)?;
+        let rows = self.backend.scan(prefix, after, limit).await.map_err(read_error)?.rows;
         let open = |(bytes, row): (Bytes, daypass_storage::Row)| {
             let key = Key::new(prefix.space, bytes);
             let plain = self.open(&key, &row.value, row.version)?;
@@ -160,11 +165,11 @@ impl Rows {
     /// Removes all rows below a prefix, a bounded batch at a time.
     pub(crate) async fn clear(&self, prefix: &Key) -> Result<()> {
         loop {
-            let rows = self.backend.scan(prefix, None, CLEAR_STEP).await.map_err(read_error)?;
-            if rows.is_empty() {
+            let keys = self.keys(prefix, None, CLEAR_STEP).await?;
+            if keys.is_empty() {
                 return Ok(());
             }
-            let batch = rows.into_iter().fold(Batch::new(), |batch, (bytes, _)| batch.delete(Key::new(prefix.space, bytes)));
+            let batch = keys.into_iter().fold(Batch::new(), |batch, bytes| batch.delete(Key::new(prefix.space, bytes)));
             self.commit(batch).await?;
         }
     }

@@ -4,14 +4,13 @@
 //! page at a time, and again from the start after a crash: what is gone is not met twice. What is issued below the prefix after the sweep was
 //! asked for stays.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use daypass_base::Timestamp;
-use daypass_sdk::{CommitFailure, Error, Kind, Result, TokenId};
+use daypass_sdk::{CommitFailure, Error, Kind, Result};
 use daypass_storage::{Batch, Condition, Key};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -21,7 +20,7 @@ use crate::node::{Inner, Unsealed, core_key};
 use crate::revoke;
 use crate::rows::Rows;
 use crate::together::at_most;
-use crate::tokens::TokenRow;
+use crate::tokens::{Cause, TokenRow};
 
 /// A sweep as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +30,9 @@ pub(crate) struct Sweep {
     /// Of lease ids, with a slash at the end.
     pub(crate) prefix: String,
     pub(crate) asked: Timestamp,
+    /// Asked for during the pause of revocation that began then: it is done all the same. A pause holds up only what was asked for before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    during: Option<Timestamp>,
 }
 
 /// A sweep and how far it is on this node.
@@ -109,21 +111,39 @@ impl Sweeps {
 
 /// Begins a sweep. When this returns, it will be done.
 pub(crate) async fn begin(inner: &Arc<Inner>, unsealed: &Unsealed, prefix: &str) -> Result<String> {
-    let sweep = Sweep { id: crate::ids::uuid(&*inner.entropy), prefix: prefix.to_owned(), asked: inner.clock.now() };
+    let during = unsealed.revocation.paused().map(|paused| paused.since);
+    let sweep = Sweep { id: crate::ids::uuid(&*inner.entropy), prefix: prefix.to_owned(), asked: inner.clock.now(), during };
     let id = sweep.id.clone();
     unsealed.tokens.sweeps.change(&unsealed.rows, |sweeps| sweeps.push(sweep.clone())).await?;
     Ok(id)
 }
 
-/// Does one page of the oldest sweep. Returns whether there is more to do.
+/// Whether a sweep is not held up by a pause of revocation.
+fn may_go_on(unsealed: &Unsealed, sweep: &Sweep) -> bool {
+    unsealed.revocation.paused().is_none_or(|paused| sweep.during == Some(paused.since))
+}
+
+/// Waits for the end of a sweep. False: revocation was paused meanwhile, and the sweep goes on when revocation does.
+pub(crate) async fn wait_for(inner: &Inner, unsealed: &Unsealed, id: &str) -> bool {
+    loop {
+        let running = unsealed.tokens.sweeps.running();
+        let Some(running) = running.iter().find(|running| running.sweep.id == id) else { return true };
+        if !may_go_on(unsealed, &running.sweep) {
+            return false;
+        }
+        inner.clock.sleep(LOOK).await;
+    }
+}
+
+/// Does one page of the oldest sweep that may go on. Returns whether there is more to do.
 pub(crate) async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<bool> {
     let sweeps = &unsealed.tokens.sweeps;
     let elapsed = inner.clock.elapsed();
-    let next = sweeps.running().iter().find(|one| one.place.lock().rests_until <= elapsed).cloned();
+    let running = sweeps.running();
+    let next = running.iter().find(|one| may_go_on(unsealed, &one.sweep) && one.place.lock().rests_until <= elapsed).cloned();
     let Some(running) = next else { return Ok(false) };
     let (sweep, mut place) = (&running.sweep, running.place.lock().clone());
-    let page = unsealed.leases.below(&sweep.prefix, place.after.as_deref(), STEP).await?;
-    let Some((last, _, _)) = page.last() else {
+    let Some(page) = revoke::Entries::read(unsealed, &sweep.prefix, place.after.as_deref(), STEP).await? else {
         if place.failed {
             *running.place.lock() = Place { rests_until: elapsed + REST, ..Place::default() };
             return Ok(true);
@@ -132,27 +152,20 @@ pub(crate) async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result
         tracing::info!(prefix = %sweep.prefix, entries = running.done.load(Ordering::Relaxed), "a revocation by prefix is done");
         return Ok(!sweeps.running().is_empty());
     };
-    let (last, count) = (last.clone(), page.len());
-    let (of_tokens, others): (Vec<_>, Vec<_>) = page.into_iter().partition(|(_, kind, _)| *kind == b'T');
-    let ids: Vec<TokenId> = of_tokens.iter().map(|(_, _, id)| TokenId(*id)).collect();
-    let stored = unsealed.tokens.read_many(&ids).await?;
-    let known: HashSet<TokenId> = stored.iter().map(|stored| stored.id).collect();
-    let stale: Vec<String> =
-        of_tokens.into_iter().filter(|(_, _, id)| !known.contains(&TokenId(*id))).map(|(lease_id, _, _)| lease_id).collect();
-    let before = stored.into_iter().filter(|stored| stored.row.created <= sweep.asked);
-    if let Err(error) = revoke::tokens(inner, unsealed, before.collect()).await {
+    let before = page.tokens.into_iter().filter(|stored| stored.row.created <= sweep.asked);
+    if let Err(error) = revoke::tokens(inner, unsealed, before.collect(), Cause::Asked).await {
         if error.kind == Kind::StoreFull {
             return Err(error);
         }
         tracing::warn!(%error, prefix = %sweep.prefix, "some tokens could not be revoked; they stay refused and are tried again in a minute");
         place.failed = true;
     }
-    unsealed.leases.drop_indexes(stale.iter().map(String::as_str)).await?;
-    let before = others.into_iter().filter(|(_, _, id)| issued_by(id, sweep.asked));
-    let ends = before.map(|(_, _, id)| unsealed.leases.end_now(id, inner.clock.now()));
+    unsealed.leases.drop_indexes(page.stale.iter().map(String::as_str)).await?;
+    let before = page.others.into_iter().filter(|(_, id)| issued_by(id, sweep.asked));
+    let ends = before.map(|(_, id)| unsealed.leases.end_now(id, inner.clock.now()));
     at_most(TOGETHER, ends).await.into_iter().collect::<Result<()>>()?;
-    running.done.fetch_add(u64::try_from(count).unwrap_or_default(), Ordering::Relaxed);
-    *running.place.lock() = Place { after: Some(last), ..place };
+    running.done.fetch_add(u64::try_from(page.count).unwrap_or_default(), Ordering::Relaxed);
+    *running.place.lock() = Place { after: Some(page.last), ..place };
     Ok(true)
 }
 
@@ -175,6 +188,8 @@ fn key() -> Key {
 pub(crate) const PAGE: usize = 500;
 /// Entries that are dealt with in one step, whose commit others have to wait for: some 20 ms.
 const STEP: usize = 1000;
+/// How often somebody who waits for a sweep looks for its end.
+const LOOK: Duration = Duration::from_millis(100);
 /// Between two goes at what could not be revoked.
 const REST: Duration = Duration::from_mins(1);
 const TOGETHER: usize = 64;

@@ -10,7 +10,7 @@ use daypass_sdk::{Outcome, Reply, Result, TokenId};
 
 use crate::node::{Inner, Unsealed};
 use crate::revoke;
-use crate::tokens::SPENT;
+use crate::tokens::{Cause, SPENT, TokenRow};
 
 /// Which runs are under way.
 #[derive(Default)]
@@ -98,12 +98,8 @@ async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<Count> {
             if stopped(unsealed) {
                 return Ok(count);
             }
-            let lost = match row.parent {
-                Some(parent) => !unsealed.tokens.is_stored(TokenId(parent)).await?,
-                None => false,
-            };
-            if lost || row.ended(inner.clock.now()) {
-                revoke::token(inner, unsealed, id).await?;
+            if let Some(cause) = over(inner, unsealed, &row).await? {
+                revoke::token(inner, unsealed, id, cause).await?;
                 count.mended += 1;
             } else if row.num_uses == SPENT {
                 spent.push(id);
@@ -132,6 +128,16 @@ async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<Count> {
     Ok(count)
 }
 
+/// Why a token should be gone. The row may be of a while ago: whoever revokes the token for this cause asks again.
+async fn over(inner: &Inner, unsealed: &Unsealed, row: &TokenRow) -> Result<Option<Cause>> {
+    let now = inner.clock.now();
+    if row.ended(now) {
+        return Ok(Some(Cause::EndedBy(now)));
+    }
+    let Some(parent) = row.parent.map(TokenId) else { return Ok(None) };
+    Ok((!unsealed.tokens.is_stored(parent).await?).then_some(Cause::ChildOf(parent)))
+}
+
 /// Revokes tokens that were used up. The last request of such a token may be under way; it tidies up itself, at the latest when its time is
 /// over.
 async fn spent_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, spent: Vec<TokenId>, count: &mut Count) -> Result<()> {
@@ -148,7 +154,7 @@ async fn spent_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, spent: Vec<T
             return Ok(());
         }
         if unsealed.tokens.is_stored(id).await? {
-            revoke::token(inner, unsealed, id).await?;
+            revoke::token(inner, unsealed, id, Cause::Spent).await?;
             count.mended += 1;
         }
     }

@@ -2,32 +2,64 @@
 //!
 //! All runs in the task that asks for it: nothing is spawned, so dropping the future drops the work with it.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
 /// Runs all of `work`, at most `most` pieces at a time. Results come in the order in which they end.
 pub(crate) async fn at_most<F: Future>(most: usize, work: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut waiting = work.into_iter();
-    let mut running: Vec<Pin<Box<F>>> = waiting.by_ref().take(most.max(1)).map(Box::pin).collect();
-    let mut done = Vec::new();
-    poll_fn(|cx| {
-        let mut at = 0;
-        while let Some(piece) = running.get_mut(at) {
-            match piece.as_mut().poll(cx) {
-                Poll::Pending => at += 1,
-                Poll::Ready(result) => {
-                    done.push(result);
-                    // Another one takes its place in the row and is polled next; a new one is polled when its turn comes, in this round.
-                    drop(running.swap_remove(at));
-                    running.extend(waiting.next().map(Box::pin));
-                }
-            }
+    let (mut running, mut done) = (Together::new(), Vec::new());
+    for piece in work {
+        if running.len() >= most.max(1) {
+            done.push(running.next().await);
         }
-        if running.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
+        running.add(piece);
+    }
+    while running.len() > 0 {
+        done.push(running.next().await);
+    }
     done
+}
+
+/// Pieces of work under way. They go on only while somebody waits for the next one to end, which may be given up at any time.
+pub(crate) struct Together<F: Future> {
+    running: Vec<Pin<Box<F>>>,
+    /// Ended in the same round as one that was told.
+    done: VecDeque<F::Output>,
+}
+
+impl<F: Future> Together<F> {
+    pub(crate) fn new() -> Self {
+        Self { running: Vec::new(), done: VecDeque::new() }
+    }
+
+    /// How many were added and not told.
+    pub(crate) fn len(&self) -> usize {
+        self.running.len() + self.done.len()
+    }
+
+    pub(crate) fn add(&mut self, piece: F) {
+        self.running.push(Box::pin(piece));
+    }
+
+    /// The result of the next one that ends. Waits for ever while there is none.
+    pub(crate) async fn next(&mut self) -> F::Output {
+        poll_fn(|cx| {
+            let (running, done) = (&mut self.running, &mut self.done);
+            if done.is_empty() {
+                running.retain_mut(|piece| match piece.as_mut().poll(cx) {
+                    Poll::Pending => true,
+                    Poll::Ready(result) => {
+                        done.push_back(result);
+                        false
+                    }
+                });
+            }
+            done.pop_front().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ pub(crate) async fn unwrap(inner: &Arc<Inner>, unsealed: &Unsealed, token: &Secr
     let (status, body) = response(unsealed, id).await?;
     let body = Zeroizing::new(body);
     unsealed.tokens.spend(known).await?.ok_or_else(invalid)?;
-    crate::revoke::token(inner, unsealed, id).await?;
+    crate::revoke::token(inner, unsealed, id, tokens::Cause::Asked).await?;
     Ok((status, body.to_string()))
 }
 

@@ -25,7 +25,7 @@ pub use error::{Error, Kind, Result};
 pub use identity::{IdentityClaims, MountIdentity, NoIdentity};
 pub use operation::Operation;
 pub use path::{Captures, Part, Pattern};
-pub use reply::{Answer, Json, Keys, LeaseTerms, Leased, Login, Outcome, Reply, reveal};
+pub use reply::{Answer, Json, Keys, LeaseTerms, Leased, Login, METADATA_BYTES_MAX, Outcome, Reply, check_metadata, reveal};
 pub use room::{Found, Mounted, Room, Support};
 pub use store::{Changes, CommitFailure, Entry, Expect, Parse, Shared, Storage, Store, from_json, into_the_sealed_store, whole};
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::declared::Shape;
+use crate::{Error, Result};
 
 /// An answer: its outcome and remarks for the reader.
 #[derive(Debug, Default)]
@@ -105,6 +106,21 @@ pub struct LeaseTerms {
     /// Whether it can be renewed.
     pub renewable: bool,
 }
+
+/// Refuses metadata that no token can carry.
+///
+/// Errors: `BadRequest` when its names and values have more than [`METADATA_BYTES_MAX`] bytes.
+pub fn check_metadata(pairs: &BTreeMap<String, String>) -> Result<()> {
+    let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes <= METADATA_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::bad_request(format!("the metadata has {bytes} bytes, the limit for all of a token's is {METADATA_BYTES_MAX}: give it less")))
+}
+
+/// The most bytes that names and values of a token's metadata may have together. Vault ends at the size of a request; but tokens are read
+/// many at a time when they expire, and their metadata goes into the audit log with each request.
+pub const METADATA_BYTES_MAX: usize = 64 * 1024;
 
 /// A successful login: what the token shall be.
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use daypass_base::{BoxFuture, Clock, Entropy, Timestamp};
 use parking_lot::Mutex;
 
 use crate::snapshot::{Export, Staged, Staging};
-use crate::{Backend, Batch, Claim, CommitError, Due, Key, Read, ReadError, Row, rules};
+use crate::{Backend, Batch, Claim, CommitError, Due, Key, Page, Read, ReadError, Row, rules};
 
 /// Wraps a store and fails where told.
 ///
@@ -40,7 +40,7 @@ pub struct EvilBackend<B: ?Sized> {
 pub enum Step {
     /// The n-th call of any kind (but `kind` and `close`).
     Call(u64),
-    /// The n-th `get`, `get_many`, `list`, `scan` or `due`.
+    /// The n-th `get`, `get_many`, `list`, `keys`, `scan` or `due`.
     Read(u64),
     /// The n-th `commit` or `claim`.
     Write(u64),
@@ -75,6 +75,8 @@ pub struct Calls {
     pub reads: u64,
     /// Writes alone.
     pub writes: u64,
+    /// Bytes of values that reads were answered with.
+    pub bytes: u64,
     /// Those that did not go through as they should, for a planned fault or what it left behind. A delay alone is none of them.
     pub struck: u64,
 }
@@ -169,10 +171,11 @@ impl<B: Backend + ?Sized> EvilBackend<B> {
         verdict
     }
 
-    async fn read<T>(&self, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
+    /// `bytes` says how many bytes of values an answer has.
+    async fn read<T>(&self, read: impl Future<Output = Result<T, ReadError>>, bytes: fn(&T) -> u64) -> Result<T, ReadError> {
         let verdict = self.begin(Access::Read).await;
         let done = match verdict.end {
-            End::Normal | End::Full => read.await,
+            End::Normal | End::Full => read.await.inspect(|found| self.plan.lock().calls.bytes += bytes(found)),
             End::FailBefore(reason) => Err(ReadError::Failed(reason.to_owned())),
             End::CrashBefore | End::LoseAnswer => Err(ReadError::Failed("failed, as planned".to_owned())),
         };
@@ -185,6 +188,10 @@ async fn give_way(times: u64) {
     for _ in 0..times {
         tokio::task::yield_now().await;
     }
+}
+
+fn length(row: &Row) -> u64 {
+    u64::try_from(row.value.len()).unwrap_or(u64::MAX)
 }
 
 /// A call gives way fewer times than this, before it takes effect and after.
@@ -201,23 +208,27 @@ impl<B: Backend + ?Sized> Backend for EvilBackend<B> {
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Read<Option<Row>>, ReadError>> {
-        Box::pin(self.read(self.inner.get(key)))
+        Box::pin(self.read(self.inner.get(key), |read| read.found.as_ref().map_or(0, length)))
     }
 
     fn get_many<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Read<Vec<Option<Row>>>, ReadError>> {
-        Box::pin(self.read(self.inner.get_many(keys)))
+        Box::pin(self.read(self.inner.get_many(keys), |read| read.found.iter().flatten().map(length).sum()))
     }
 
     fn list<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<Bytes>, ReadError>> {
-        Box::pin(self.read(self.inner.list(prefix, after, limit)))
+        Box::pin(self.read(self.inner.list(prefix, after, limit), |_| 0))
     }
 
-    fn scan<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<(Bytes, Row)>, ReadError>> {
-        Box::pin(self.read(self.inner.scan(prefix, after, limit)))
+    fn keys<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<Bytes>, ReadError>> {
+        Box::pin(self.read(self.inner.keys(prefix, after, limit), |_| 0))
+    }
+
+    fn scan<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Page, ReadError>> {
+        Box::pin(self.read(self.inner.scan(prefix, after, limit), |page| page.rows.iter().map(|(_, row)| length(row)).sum()))
     }
 
     fn due(&self, shard: u8, until: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, ReadError>> {
-        Box::pin(self.read(self.inner.due(shard, until, limit)))
+        Box::pin(self.read(self.inner.due(shard, until, limit), |_| 0))
     }
 
     fn claim<'a>(
@@ -381,7 +392,7 @@ mod tests {
         assert!(evil.get(&key("1")).await.is_err());
         assert!(evil.get(&key("1")).await.is_ok());
         assert_eq!((holds(&evil, "1").await, holds(&evil, "2").await, holds(&evil, "3").await), (true, false, true));
-        assert_eq!(evil.calls(), Calls { all: 5, reads: 2, writes: 3, struck: 3 });
+        assert_eq!(evil.calls(), Calls { all: 5, reads: 2, writes: 3, bytes: 5, struck: 3 });
     }
 
     #[tokio::test]

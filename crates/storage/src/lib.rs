@@ -68,6 +68,15 @@ pub struct Read<T> {
     pub config_version: u64,
 }
 
+/// Rows below a prefix, by their full keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// In the order of their keys. Never empty while there are some and one was asked for.
+    pub rows: Vec<(Bytes, Row)>,
+    /// Whether there may be more behind the last of them. How many there are does not tell: large rows end a page early.
+    pub more: bool,
+}
+
 /// What must hold for a batch to be applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
@@ -233,10 +242,14 @@ pub trait Backend: Send + Sync + 'static {
     /// has no name below it and is left out. A long list is read in pieces, so it need not be one state of the store.
     fn list<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<Bytes>, ReadError>>;
 
-    /// Full keys (as bytes) that start with `prefix`, in byte order, beginning after the full key `after`, at most `limit`.
-    /// Unlike [`Backend::list`] it does not fold at `/`, and a key that equals the prefix is part of it. The caller sets `limit` so that
-    /// the values fit its memory. A long scan is read in pieces, so it need not be one state of the store.
-    fn scan<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<(Bytes, Row)>, ReadError>>;
+    /// Full keys (as bytes) that start with `prefix`, in byte order, beginning after the full key `after`, at most `limit`. No value is read:
+    /// this is for whoever deletes, counts or follows an index, since a value may have [`VALUE_BYTES_MAX`] bytes.
+    /// Unlike [`Backend::list`] it does not fold at `/`, and a key that equals the prefix is part of it. A long answer is read in pieces, so
+    /// it need not be one state of the store.
+    fn keys<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<Bytes>, ReadError>>;
+
+    /// The same keys with their rows, at most `limit`, and no more of them once they come to [`SCAN_BYTES_MAX`] bytes.
+    fn scan<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Page, ReadError>>;
 
     /// Entries of the expiry index of `shard` that are due at `until` or before, earliest first, at most `limit`.
     fn due(&self, shard: u8, until: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, ReadError>>;
@@ -275,6 +288,8 @@ pub trait Backend: Send + Sync + 'static {
 pub const KEY_BYTES_MAX: usize = 4096;
 /// The largest value, in bytes: Vault's largest request, sealed, with room to spare.
 pub const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A scan ends with the row that brings its keys and values to so many bytes; the last one may be as large as a value may be.
+pub const SCAN_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The most changes in one batch: puts, deletes and expiry entries together. Conditions are counted apart, with the same limit.
 pub const BATCH_CHANGES_MAX: usize = 10_000;
 /// The most bytes in one batch: all keys, values and ids.

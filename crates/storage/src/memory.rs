@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::rules::{self, Holder, Name};
 use crate::snapshot::export::Recorder;
 use crate::snapshot::{Content, Export, Record, RecordRef, Staged, Staging};
-use crate::{Backend, Batch, Claim, CommitError, Condition, Due, Key, Read, ReadError, Row};
+use crate::{Backend, Batch, Claim, CommitError, Condition, Due, Key, Page, Read, ReadError, Row, SCAN_BYTES_MAX};
 
 /// Everything in ordered maps under one lock.
 pub struct MemoryBackend {
@@ -64,15 +64,12 @@ impl Backend for MemoryBackend {
         Box::pin(async move { self.read(|state| state.list(prefix, after, limit)) })
     }
 
-    fn scan<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<(Bytes, Row)>, ReadError>> {
-        Box::pin(async move {
-            let start = Key::new(prefix.space, rules::scan_start(&prefix.bytes, after));
-            self.read(|state| {
-                let rows = state.rows.range(start..);
-                let below = rows.take_while(|(key, _)| key.space == prefix.space && key.bytes.starts_with(&prefix.bytes));
-                below.take(limit).map(|(key, row)| (key.bytes.clone(), row.clone())).collect()
-            })
-        })
+    fn keys<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<Bytes>, ReadError>> {
+        Box::pin(async move { self.read(|state| state.below(prefix, after).take(limit).map(|(key, _)| key.bytes.clone()).collect()) })
+    }
+
+    fn scan<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Page, ReadError>> {
+        Box::pin(async move { self.read(|state| state.scan(prefix, after, limit)) })
     }
 
     fn due(&self, shard: u8, until: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, ReadError>> {
@@ -240,6 +237,23 @@ impl State {
                 next.is_none_or(|(next, _)| next.space != key.space || !next.bytes.starts_with(&key.bytes))
             }
         }
+    }
+
+    /// Rows below a prefix, beginning after a full key.
+    fn below<'a>(&'a self, prefix: &'a Key, after: Option<&[u8]>) -> impl Iterator<Item = (&'a Key, &'a Row)> {
+        let start = Key::new(prefix.space, rules::scan_start(&prefix.bytes, after));
+        self.rows.range(start..).take_while(|(key, _)| key.space == prefix.space && key.bytes.starts_with(&prefix.bytes))
+    }
+
+    fn scan(&self, prefix: &Key, after: Option<&[u8]>, limit: usize) -> Page {
+        let (mut page, mut bytes) = (Page::default(), 0);
+        let mut below = self.below(prefix, after);
+        while page.rows.len() < limit && bytes < SCAN_BYTES_MAX {
+            let Some((key, row)) = below.next() else { return page };
+            bytes += key.bytes.len() + row.value.len();
+            page.rows.push((key.bytes.clone(), row.clone()));
+        }
+        Page { more: true, ..page }
     }
 
     fn list(&self, prefix: &Key, after: Option<&[u8]>, limit: usize) -> Vec<Bytes> {

@@ -386,8 +386,16 @@ impl TestServer {
     /// Every stored row of a space, keys and values as they lie in the store.
     pub async fn rows(&self, space: Space) -> Vec<(Vec<u8>, Vec<u8>)> {
         let everything = Key::new(space, Vec::new());
-        let rows = self.setup.backend.scan(&everything, None, 100_000).await.expect("the store can be read");
-        rows.into_iter().map(|(key, row)| (key.to_vec(), row.value.to_vec())).collect()
+        let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.setup.backend.scan(&everything, after.as_deref(), 100_000).await.expect("the store can be read");
+            rows.extend(page.rows.into_iter().map(|(key, row)| (key.to_vec(), row.value.to_vec())));
+            if !page.more {
+                return rows;
+            }
+            after = rows.last().map(|(key, _)| key.clone());
+        }
     }
 
     /// Every stored key, its space before it, in order.

@@ -86,9 +86,9 @@ impl Identities {
     /// The groups that somebody is directly in.
     pub(crate) async fn groups_of(&self, member: Member<'_>) -> Result<BTreeSet<String>> {
         let prefix = rows::edges_prefix(member);
-        let edges = self.rows.backend().scan(&prefix, None, bounds::DIRECT_GROUPS_MAX).await.map_err(crate::rows::read_error)?;
+        let edges = self.rows.keys(&prefix, None, bounds::DIRECT_GROUPS_MAX).await?;
         let group = |key: &[u8]| key.get(prefix.bytes.len()..).map(|id| String::from_utf8_lossy(id).into_owned());
-        Ok(edges.iter().filter_map(|(key, _)| group(key)).collect())
+        Ok(edges.iter().filter_map(|key| group(key)).collect())
     }
 
     /// All groups above some, themselves included. Errors: `Failed` when they are too many: leaving some out could leave out a `deny`.

@@ -206,16 +206,16 @@ async fn nothing_is_left_of_what_was_deleted() {
         custom_metadata: None,
     };
     bench.identities.write_alias(alias).await.unwrap();
-    let keys = bench.backend.scan(&daypass_storage::Key::new(Space::Config, ""), None, 100).await.unwrap();
-    let keys: Vec<String> = keys.iter().map(|(key, _)| String::from_utf8_lossy(key).into_owned()).collect();
+    let keys = bench.backend.keys(&daypass_storage::Key::new(Space::Config, ""), None, 100).await.unwrap();
+    let keys: Vec<String> = keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
     assert!(keys.iter().all(|key| !key.contains("ann")), "keys lie in clear and name no people: {keys:?}");
     bench.identities.delete_group(&inner).await.unwrap();
     bench.identities.delete_group(&outer).await.unwrap();
     bench.identities.delete_entities(&[entity]).await.unwrap();
     let mut left = Vec::new();
     for space in [Space::Config, Space::Index] {
-        let rows = bench.backend.scan(&daypass_storage::Key::new(space, ""), None, 100).await.unwrap();
-        left.extend(rows.into_iter().map(|(key, _)| String::from_utf8_lossy(&key).into_owned()));
+        let keys = bench.backend.keys(&daypass_storage::Key::new(space, ""), None, 100).await.unwrap();
+        left.extend(keys.into_iter().map(|key| String::from_utf8_lossy(&key).into_owned()));
     }
     assert_eq!(left, ["identity/guard"]);
 }

@@ -130,13 +130,13 @@ impl Leases {
     }
 
     /// Stores a changed lease, if it is still as it was read; moves its expiry entry.
-    pub(crate) async fn update(&self, held: &Held, expires_before: Timestamp) -> Result<()> {
+    pub(crate) async fn update(&self, held: &Held, expires_before: Timestamp) -> Result<(), CommitFailure> {
         let mut batch = Batch::new().require(lease_key(held.id), Condition::Version(held.version));
         if expires_before != held.row.expires {
             batch = batch.not_due(lease_due(held.id, expires_before)).due(lease_due(held.id, held.row.expires));
         }
-        self.rows.commit(self.rows.put_json(batch, lease_key(held.id), &held.row)?).await?;
-        Ok(())
+        let batch = self.rows.put_json(batch, lease_key(held.id), &held.row).map_err(CommitFailure::Error)?;
+        self.rows.commit(batch).await.map(|_config_version| ())
     }
 
     /// Marks a lease as being revoked, so that no renewal can come in between. A mark that a crash leaves is found by the expiry worker
@@ -244,20 +244,20 @@ impl Leases {
 
     /// Leases that hang on a token, a page at a time.
     pub(crate) async fn of_token(&self, token: TokenId, limit: usize) -> Result<Vec<Id>> {
-        let rows = self.rows.backend().scan(&of_token_prefix(token), None, limit).await.map_err(crate::rows::read_error)?;
-        Ok(rows.iter().filter_map(|(key, _)| key.get(17..33)?.try_into().ok()).collect())
+        let keys = self.rows.keys(&of_token_prefix(token), None, limit).await?;
+        Ok(keys.iter().filter_map(|key| key.get(17..33)?.try_into().ok()).collect())
     }
 
-    /// Everything with a lease id below a prefix: kind (`T` token, `L` secret) and internal id, a page at a time.
+    /// Everything with a lease id below a prefix: kind (`T` token, `L` secret) and internal id, a page at a time; its rows are small.
     pub(crate) async fn below(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, u8, Id)>> {
         let after = after.map(|id| [b"p", id.as_bytes()].concat());
-        let rows = self.rows.backend().scan(&lease_index_key(prefix), after.as_deref(), limit).await.map_err(crate::rows::read_error)?;
+        let page = self.rows.backend().scan(&lease_index_key(prefix), after.as_deref(), limit).await.map_err(crate::rows::read_error)?;
         let entry = |(key, row): (bytes::Bytes, daypass_storage::Row)| {
             let id = String::from_utf8(key.get(1..)?.to_vec()).ok()?;
             let (kind, internal) = row.value.split_first()?;
             Some((id, *kind, internal.try_into().ok()?))
         };
-        Ok(rows.into_iter().filter_map(entry).collect())
+        Ok(page.rows.into_iter().filter_map(entry).collect())
     }
 
     /// Lets a lease end now, whatever state it is in: the expiry worker has its engine take the secret back, with retries.
@@ -282,10 +282,10 @@ impl Leases {
     pub(crate) async fn parked(&self, mut show: impl FnMut(LeaseRow) -> bool + Send) -> Result<()> {
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let rows = self.rows.backend().scan(&parked_key(""), after.as_deref(), PAGE).await.map_err(crate::rows::read_error)?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
+            let page = self.rows.backend().scan(&parked_key(""), after.as_deref(), PAGE).await.map_err(crate::rows::read_error)?;
+            let Some((last, _)) = page.rows.last() else { return Ok(()) };
             after = Some(last.to_vec());
-            for (_, row) in rows {
+            for (_, row) in page.rows {
                 let Some(id) = row.value.get(1..).and_then(|id| id.try_into().ok()) else { continue };
                 if let Some(held) = self.by_internal_id(id).await?
                     && !show(held.row)

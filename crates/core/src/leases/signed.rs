@@ -7,7 +7,7 @@
 use daypass_barrier::{Barrier, Purpose};
 use daypass_base::{Entropy, Seconds, Timestamp};
 use daypass_sdk::{CommitFailure, Error, Result, TokenId};
-use daypass_storage::{Batch, Due, Key, Space};
+use daypass_storage::{Batch, Condition, Due, Key, Space};
 use subtle::ConstantTimeEq;
 
 use crate::ids;
@@ -104,6 +104,25 @@ pub(crate) async fn revoke_prefix(prefix: &str, now: Timestamp, rows: &Rows) -> 
         }
     }
     Err(Error::failed("the prefix is revoked by too many requests at once; try again"))
+}
+
+/// Removes a marker whose entry came due, with the entry. A prefix that was revoked again since has its marker from then, with an entry of its own
+/// further on: it stays.
+pub(crate) async fn end_marker(key: Key, entry: &Due, now: Timestamp, rows: &Rows) -> Result<()> {
+    for _ in 0..CONFLICTS_MAX {
+        let mut batch = Batch::new().not_due(entry.clone());
+        let found = rows.get(&key).await?.0;
+        // That of one lease holds no time, or one of long ago: it ends with its entry.
+        if let Some(plain) = found.filter(|plain| moment(plain).is_none_or(|until| until + LONGEST <= now)) {
+            batch = batch.require(key.clone(), Condition::Version(plain.version)).delete(key.clone());
+        }
+        match rows.commit(batch).await {
+            Ok(_) => return Ok(()),
+            Err(CommitFailure::Conflict(_)) => {}
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+    Err(Error::failed("the prefix is revoked by too many requests at once; its old marker is looked at later"))
 }
 
 /// The time in a prefix marker.

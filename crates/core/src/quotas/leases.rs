@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use daypass_sdk::{CommitFailure, Error, Kind, Result};
-use daypass_storage::{Backend, Batch, CommitError, Key, Row, Space};
+use daypass_storage::{Backend, Batch, CommitError, Key, Space};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{MutexGuard, Notify, RwLock, watch};
@@ -97,7 +97,7 @@ impl LeaseQuota {
     }
 
     /// Adds a page to the count that runs. Whether that was the last one: what was counted is then in force.
-    fn walked(&self, page: &[(Bytes, Row)]) -> bool {
+    fn walked(&self, page: &[Bytes]) -> bool {
         let mut walk = self.walk.lock();
         let Some(at) = walk.as_mut() else { return true };
         at.seen += i64::try_from(page.len()).unwrap_or(i64::MAX);
@@ -107,7 +107,7 @@ impl LeaseQuota {
             *walk = None;
             return true;
         }
-        at.after = page.last().and_then(|(key, _)| lease_id(&Key::new(Space::Index, key.to_vec())));
+        at.after = page.last().and_then(|key| lease_id(&Key::new(Space::Index, key.to_vec())));
         false
     }
 
@@ -251,7 +251,7 @@ impl LeaseCounts {
             let alone = self.gate.write().await;
             let after = quota.walk.lock().as_ref().and_then(|walk| walk.after.clone());
             let from = after.map(|id| lease_index_key(&id).bytes);
-            let page = backend.scan(&lease_index_key(&quota.beginning), from.as_deref(), PAGE).await.map_err(read_error)?;
+            let page = backend.keys(&lease_index_key(&quota.beginning), from.as_deref(), PAGE).await.map_err(read_error)?;
             if quota.walked(&page) {
                 return Ok(());
             }

@@ -2,7 +2,7 @@
 //! that is gone, because the commit demands that nothing hangs on it, and whoever adds to it meanwhile demands that it is there.
 
 use daypass_sdk::{CommitFailure, Result, TokenId};
-use daypass_storage::{Batch, Condition, Due, Key, Space};
+use daypass_storage::{Batch, Condition, Due, Key, SCAN_BYTES_MAX, Space};
 
 use super::{TokenRow, Tokens, child_key, lease_index_key, token_due, token_key, token_lease_id};
 use crate::leases::of_token_prefix;
@@ -24,15 +24,22 @@ impl Stored {
 }
 
 impl Tokens {
-    /// Tokens of one state of the store; those that are gone are left out.
-    pub(crate) async fn read_many(&self, ids: &[TokenId]) -> Result<Vec<Stored>> {
-        let keys: Vec<Key> = ids.iter().map(|id| token_key(*id)).collect();
-        let found = self.rows.get_many(&keys).await?;
-        let stored = ids.iter().zip(&keys).zip(found).filter_map(|((id, key), plain)| {
-            let plain = plain?;
-            Some(parse(key, &plain.value).map(|row| Stored { id: *id, row, version: plain.version }))
-        });
-        stored.collect()
+    /// Reads tokens; those that are gone are left out. Large ones end it early: also says how many of `ids` it came to, one at least.
+    pub(crate) async fn read_many(&self, ids: &[TokenId]) -> Result<(Vec<Stored>, usize)> {
+        let (mut stored, mut bytes, mut seen) = (Vec::with_capacity(ids.len()), 0, 0);
+        for ids in ids.chunks(AT_A_TIME) {
+            if bytes >= SCAN_BYTES_MAX {
+                break;
+            }
+            let keys: Vec<Key> = ids.iter().map(|id| token_key(*id)).collect();
+            for ((id, key), plain) in ids.iter().zip(&keys).zip(self.rows.get_many(&keys).await?) {
+                let Some(plain) = plain else { continue };
+                bytes += plain.value.len();
+                stored.push(Stored { id: *id, row: parse(key, &plain.value)?, version: plain.version });
+            }
+            seen += ids.len();
+        }
+        Ok((stored, seen))
     }
 
     /// Removes tokens that have neither children nor leases nor a cubbyhole, all of them together. False: something hangs on one of them, or one
@@ -66,3 +73,6 @@ impl Tokens {
 pub(super) fn children_prefix(id: TokenId) -> Key {
     Key::new(Space::Index, [b"c", id.0.as_slice()].concat())
 }
+
+/// Tokens that are read in one piece.
+const AT_A_TIME: usize = 32;

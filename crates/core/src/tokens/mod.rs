@@ -4,6 +4,7 @@
 //! that look-ups need no index and tokens that are made together lie together.
 
 mod batch;
+mod cause;
 mod many;
 mod packed;
 mod text;
@@ -25,6 +26,7 @@ use crate::metrics::Counter;
 use crate::rows::{Found, Rows};
 use crate::sweeps::Sweeps;
 
+pub(crate) use cause::Cause;
 pub(crate) use many::Stored;
 pub(crate) use text::{Presented, present};
 
@@ -350,6 +352,7 @@ impl Tokens {
                 batch = batch.put(child_key(parent.id, id), Vec::new());
             }
             batch = self.rows.put_json(batch, token_key(id), &row)?;
+            check_size(&batch)?;
             for (name, value) in cubbyhole {
                 batch = self.rows.put(batch, crate::rows::config_key(format!("{}{name}", crate::revoke::cubbyhole_prefix(id))), value)?;
             }
@@ -394,16 +397,20 @@ impl Tokens {
 
     /// Children of a token, a page at a time.
     pub(crate) async fn children(&self, id: TokenId, limit: usize) -> Result<Vec<TokenId>> {
-        let rows = self.rows.backend().scan(&many::children_prefix(id), None, limit).await.map_err(crate::rows::read_error)?;
-        Ok(rows.iter().filter_map(|(key, _)| key.get(17..33)).filter_map(|child| <[u8; 16]>::try_from(child).ok()).map(TokenId).collect())
+        let keys = self.rows.keys(&many::children_prefix(id), None, limit).await?;
+        Ok(keys.iter().filter_map(|key| key.get(17..33)).filter_map(|child| <[u8; 16]>::try_from(child).ok()).map(TokenId).collect())
     }
 
-    /// Marks a token as being revoked: from here on nobody can use it or add to it. Returns the row, or `None` when it is gone.
-    pub(crate) async fn begin_revocation(&self, id: TokenId) -> Result<Option<TokenRow>> {
+    /// Marks a token as being revoked: from here on nobody can use it or add to it. Returns the row; `None` when it is gone, or when `cause` does
+    /// not hold for it as it is now.
+    pub(crate) async fn begin_revocation(&self, id: TokenId, cause: Cause) -> Result<Option<TokenRow>> {
         for _ in 0..CONFLICTS_MAX {
             let Some((mut row, version)) = self.rows.get_json::<TokenRow>(&token_key(id)).await? else { return Ok(None) };
             if row.revoking {
                 return Ok(Some(row));
+            }
+            if !cause.holds(&row) {
+                return Ok(None);
             }
             row.revoking = true;
             let mut batch = Batch::new().taking_back().require(token_key(id), Condition::Version(version));
@@ -444,12 +451,6 @@ impl Tokens {
         Ok(self.rows.get(&token_key(id)).await?.0.is_some())
     }
 
-    /// Whether a stored token has ended or its revocation has begun.
-    pub(crate) async fn is_over(&self, id: TokenId, now: Timestamp) -> Result<bool> {
-        let (found, _) = self.rows.find::<TokenRow>(&token_key(id)).await?;
-        Ok(found.is_some_and(|found| found.value.ended(now)))
-    }
-
     /// Removes an edge to a child that is gone.
     pub(crate) async fn drop_edge(&self, parent: TokenId, child: TokenId) -> Result<()> {
         self.rows.commit(Batch::new().delete(child_key(parent, child))).await?;
@@ -488,7 +489,7 @@ impl Tokens {
         }
     }
 
-    /// All tokens, live or not, in the order of their ids, a page at a time.
+    /// All tokens, live or not, in the order of their ids, a page at a time; only an empty one is behind the last.
     pub(crate) async fn page(&self, after: Option<TokenId>, limit: usize) -> Result<Vec<(TokenId, TokenRow)>> {
         let everything = Key::new(Space::Token, Vec::new());
         let page = self.rows.scan(&everything, after.as_ref().map(|id| id.0.as_slice()), limit).await?;
@@ -501,9 +502,9 @@ impl Tokens {
     /// All edges from parents to children, a page at a time: where the page goes on, parent, child.
     pub(crate) async fn edges(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, TokenId, TokenId)>> {
         let prefix = Key::new(Space::Index, b"c".to_vec());
-        let rows = self.rows.backend().scan(&prefix, after, limit).await.map_err(crate::rows::read_error)?;
+        let keys = self.rows.keys(&prefix, after, limit).await?;
         let id = |key: &[u8], from: usize| key.get(from..from + 16).and_then(|id| id.try_into().ok()).map(TokenId);
-        Ok(rows.iter().filter_map(|(key, _)| Some((key.to_vec(), id(key, 1)?, id(key, 17)?))).collect())
+        Ok(keys.iter().filter_map(|key| Some((key.to_vec(), id(key, 1)?, id(key, 17)?))).collect())
     }
 
     /// Shows the accessors of all live tokens behind this one, in the order in which they were made, which is that of their texts, until
@@ -524,6 +525,17 @@ impl Tokens {
             }
         }
     }
+}
+
+/// Tokens are read many at a time. Errors: `BadRequest` when the row that was added last is too large for that.
+fn check_size(batch: &Batch) -> Result<()> {
+    let bytes = batch.puts.last().map_or(0, |(_, value)| value.len());
+    if bytes <= ROW_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::bad_request(format!(
+        "the token's names, policies and metadata take {bytes} bytes as they are stored, the limit is {ROW_BYTES_MAX}: give it less of them"
+    )))
 }
 
 /// A row with these facts and nothing else set: an orphan that never ends.
@@ -636,5 +648,7 @@ fn id_of_lease<'a>(lease_id: &'a str, rows: &Rows) -> Option<(&'a str, TokenId)>
     genuine.then_some((path, id))
 }
 
+/// The largest row of a token, sealed: its own metadata, that of the login it comes from, and as much again for all else.
+const ROW_BYTES_MAX: usize = 4 * daypass_sdk::METADATA_BYTES_MAX;
 const CONFLICTS_MAX: usize = 1_000;
 const PAGE: usize = 500;

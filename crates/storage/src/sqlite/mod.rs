@@ -47,7 +47,7 @@ pub(crate) use self::snapshot::StagedFile;
 use self::snapshot::{GivenUp, SqliteStaging};
 use self::versions::Versions;
 use crate::snapshot::{Content, Export, Staged, Staging};
-use crate::{Backend, Batch, Claim, CommitError, Due, Key, Read, ReadError, Row, rules};
+use crate::{Backend, Batch, Claim, CommitError, Due, Key, Page, Read, ReadError, Row, rules};
 
 /// The embedded store. Dropping it finishes what was handed over, as [`Backend::close`] does, but blocks while it does so.
 pub struct SqliteBackend {
@@ -320,7 +320,11 @@ impl Backend for SqliteBackend {
         Box::pin(self.readers.list(prefix, after, limit))
     }
 
-    fn scan<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<(Bytes, Row)>, ReadError>> {
+    fn keys<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Vec<Bytes>, ReadError>> {
+        Box::pin(self.readers.keys(prefix, after, limit))
+    }
+
+    fn scan<'a>(&'a self, prefix: &'a Key, after: Option<&'a [u8]>, limit: usize) -> BoxFuture<'a, Result<Page, ReadError>> {
         Box::pin(self.readers.scan(prefix, after, limit))
     }
 

@@ -11,7 +11,7 @@ use rusqlite::{Connection, params};
 use super::SqliteOptions;
 use super::schema::{self, DUE_FROM, SpaceSql};
 use crate::rules::{self, Name};
-use crate::{Due, Key, ReadError, Row};
+use crate::{Due, Key, Page, ReadError, Row, SCAN_BYTES_MAX};
 
 /// A few connections, opened when all earlier ones are in use: a process with one busy thread pays for one.
 pub(super) struct Readers {
@@ -55,16 +55,40 @@ impl Readers {
         }
     }
 
-    pub(super) async fn scan(&self, prefix: &Key, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Row)>, ReadError> {
-        let mut found: Vec<(Bytes, Row)> = Vec::new();
+    pub(super) async fn keys(&self, prefix: &Key, after: Option<&[u8]>, limit: usize) -> Result<Vec<Bytes>, ReadError> {
+        let found = self.walk(SpaceSql::of(prefix.space).keys_from, prefix, after, limit, |key, _| Ok((key, 0))).await?;
+        Ok(found.0)
+    }
+
+    pub(super) async fn scan(&self, prefix: &Key, after: Option<&[u8]>, limit: usize) -> Result<Page, ReadError> {
+        let read: ReadBelow<(Bytes, Row)> = |key, row| {
+            let value = row_at(row, 1)?;
+            let bytes = key.len() + value.value.len();
+            Ok(((key, value), bytes))
+        };
+        let (rows, more) = self.walk(SpaceSql::of(prefix.space).rows_from, prefix, after, limit, read).await?;
+        Ok(Page { rows, more })
+    }
+
+    /// What lies below a prefix, in pieces, until it is so many or they come to [`SCAN_BYTES_MAX`]; and whether there may be more.
+    async fn walk<T>(
+        &self,
+        sql: &str,
+        prefix: &Key,
+        after: Option<&[u8]>,
+        limit: usize,
+        read: ReadBelow<T>,
+    ) -> Result<(Vec<T>, bool), ReadError> {
+        let (mut found, mut bytes) = (Vec::new(), 0);
         let mut start = rules::scan_start(&prefix.bytes, after);
         loop {
-            let want = PIECE_ROWS.min(limit - found.len());
-            let (piece, ended) = self.with(|connection| read_rows(connection, prefix, &start, want))?;
-            found.extend(piece);
-            let last = found.last().filter(|_| !ended && found.len() < limit);
-            let Some((last, _)) = last else { return Ok(found) };
-            start = rules::scan_start(&prefix.bytes, Some(last));
+            let (want, room) = (PIECE_ROWS.min(limit - found.len()), PIECE_BYTES.min(SCAN_BYTES_MAX - bytes));
+            let piece = self.with(|connection| read_piece(connection, sql, prefix, &mut start, (want, room), read))?;
+            bytes += piece.bytes;
+            found.extend(piece.found);
+            if piece.ended || found.len() >= limit || bytes >= SCAN_BYTES_MAX {
+                return Ok((found, !piece.ended));
+            }
             tokio::task::yield_now().await;
         }
     }
@@ -171,23 +195,41 @@ fn read_names(connection: &Connection, prefix: &Key, start: &mut Vec<u8>, want: 
     Ok(names)
 }
 
-/// Up to `want` rows, fewer when their values grow large; and whether that was the end of the prefix.
-fn read_rows(connection: &Connection, prefix: &Key, start: &[u8], want: usize) -> rusqlite::Result<(Vec<(Bytes, Row)>, bool)> {
-    let mut found = Vec::new();
-    let mut bytes = 0;
-    let mut statement = connection.prepare_cached(SpaceSql::of(prefix.space).rows_from)?;
-    let mut rows = statement.query([start])?;
-    while found.len() < want && bytes < PIECE_BYTES {
-        let Some(row) = rows.next()? else { return Ok((found, true)) };
-        let key = row.get_ref(0)?.as_blob()?;
-        if !key.starts_with(&prefix.bytes) {
-            return Ok((found, true));
-        }
-        let value = row_at(row, 1)?;
-        bytes += value.value.len();
-        found.push((Bytes::copy_from_slice(key), value));
+/// What is made of a row below a prefix, whose first column is its key; and how many bytes that counts for.
+type ReadBelow<T> = fn(Bytes, &rusqlite::Row<'_>) -> rusqlite::Result<(T, usize)>;
+
+/// What was read without a yield.
+struct Piece<T> {
+    found: Vec<T>,
+    bytes: usize,
+    /// Nothing more lies below the prefix.
+    ended: bool,
+}
+
+/// Reads so many rows from `start`, fewer when they come to so many bytes, and moves `start` behind them.
+fn read_piece<T>(
+    connection: &Connection,
+    sql: &str,
+    prefix: &Key,
+    start: &mut Vec<u8>,
+    (want, room): (usize, usize),
+    read: ReadBelow<T>,
+) -> rusqlite::Result<Piece<T>> {
+    let mut piece = Piece { found: Vec::new(), bytes: 0, ended: false };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([start.as_slice()])?;
+    while piece.found.len() < want && piece.bytes < room {
+        let row = rows.next()?;
+        let key = row.map(|row| row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)).transpose()?;
+        let (Some(row), Some(key)) = (row, key.filter(|key| key.starts_with(&prefix.bytes))) else {
+            return Ok(Piece { ended: true, ..piece });
+        };
+        *start = rules::scan_start(&prefix.bytes, Some(key));
+        let (what, bytes) = read(Bytes::copy_from_slice(key), row)?;
+        piece.bytes += bytes;
+        piece.found.push(what);
     }
-    Ok((found, false))
+    Ok(piece)
 }
 
 fn read_due(connection: &Connection, shard: u8, from: &(i64, Vec<u8>), until: Timestamp, want: usize) -> rusqlite::Result<Vec<Due>> {
@@ -202,5 +244,5 @@ fn read_due(connection: &Connection, shard: u8, from: &(i64, Vec<u8>), until: Ti
 
 /// Rows that are read without a yield: about a millisecond.
 const PIECE_ROWS: usize = 512;
-/// Bytes of values after which a piece ends.
+/// Bytes after which a piece ends.
 const PIECE_BYTES: usize = 1024 * 1024;

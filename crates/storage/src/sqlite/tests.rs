@@ -78,7 +78,7 @@ async fn batches_handed_over_before_a_close_are_answered_and_kept() {
         future.await.unwrap();
     }
     drop(store);
-    assert_eq!(open(&path).scan(&key(""), None, 999).await.unwrap().len(), 100);
+    assert_eq!(open(&path).scan(&key(""), None, 999).await.unwrap().rows.len(), 100);
 }
 
 #[tokio::test]

@@ -251,3 +251,38 @@ async fn who_waits_for_the_revocation_of_many_tokens_is_answered_when_they_are_g
     assert_eq!(server.status_of(&tokens[0]).await, 403);
     assert_eq!(server.list("sys/leases/lookup/auth/token/create").await.status, 404);
 }
+
+/// Story: after a restore, revocation is paused; what was revoked after the snapshot is to be revoked again then. Over 500 tokens that waited for a sweep
+/// that a paused server did not do, and ended after 90 seconds with 500.
+#[tokio::test]
+async fn many_tokens_are_revoked_on_request_while_revocation_is_paused() {
+    let server = TestServer::start().await;
+    let pause = async |paused: bool| server.put("sys/storage/revocation", json!({ "paused": paused })).await.ok();
+    let revoking = async || server.get("sys/leases/revoking").await.ok()["data"]["revoking"].as_array().map(Vec::len);
+    let (tokens, other) = many_tokens(&server).await;
+    pause(true).await;
+    let waiting = server.put("sys/leases/revoke-prefix/auth/token/create", json!({}));
+    let (answer, ()) = tokio::join!(waiting, async {
+        for _ in 0..20 {
+            server.seconds(1).await;
+        }
+    });
+    assert_eq!(answer.status, 204);
+    assert_eq!((server.status_of(&tokens[0]).await, server.status_of(&other).await), (403, 403));
+    assert_eq!(server.list("sys/leases/lookup/auth/token/create").await.status, 404);
+    pause(false).await;
+    // What was asked for before a pause waits for its end.
+    many_tokens(&server).await;
+    assert_eq!(server.put("sys/leases/revoke-prefix/auth/token/create", json!({ "sync": false })).await.status, 202);
+    pause(true).await;
+    for _ in 0..20 {
+        server.clock().advance(std::time::Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(revoking().await, Some(1));
+    pause(false).await;
+    for _ in 0..10 {
+        server.seconds(1).await;
+    }
+    assert_eq!(revoking().await, Some(0));
+}

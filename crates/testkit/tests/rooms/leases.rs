@@ -6,7 +6,7 @@ use std::time::Duration;
 use daypass_base::Clock;
 use daypass_storage::evil::{EvilBackend, Fault, Step};
 use daypass_storage::{Backend, MemoryBackend, Space};
-use daypass_testkit::{Answer, TestServer};
+use daypass_testkit::{Answer, Setup, TestServer};
 use serde_json::{Value, json};
 
 use crate::lender::{self, Book, NOTHING};
@@ -406,4 +406,114 @@ async fn an_engine_that_hangs_holds_up_none_of_the_others() {
         server.seconds(30).await;
     }
     assert_eq!(book.out(), NOTHING);
+}
+
+/// Story: the worker waited for the whole batch before it looked again. A mount whose AWS did not answer held up what came due of all others, and
+/// revocations by prefix, for 30 seconds and each eight of its leases: half an hour and more.
+#[tokio::test]
+async fn a_mount_that_hangs_holds_up_neither_other_mounts_nor_sweeps() {
+    let (server, book) = lender().await;
+    server.put("sys/mounts/team/others", json!({ "type": "lender" })).await.ok();
+    for _ in 0..40 {
+        server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok();
+    }
+    server.put("team/others/lend", json!({ "ttl": "103s" })).await.ok();
+    for _ in 0..501 {
+        server.put("auth/token/create", json!({ "policies": ["default"], "ttl": "1h" })).await.ok();
+    }
+    let later = async |times: u32| {
+        for _ in 0..times {
+            server.clock().advance(Duration::from_millis(500));
+            for _ in 0..500 {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    book.hang_mount(Some("team/numbers"));
+    server.clock().advance(Duration::from_secs(100));
+    later(2).await;
+    assert_eq!((book.out().len(), book.tries()), (41, 8), "one mount has so many places");
+    assert_eq!(server.put("sys/leases/revoke-prefix/auth/token/create", json!({ "sync": false })).await.status, 202);
+    later(6).await;
+    assert_eq!(book.out().len(), 40, "what came due of the other mount since");
+    assert_eq!(server.get("sys/leases/revoking").await.ok()["data"]["revoking"], json!([]));
+    // None has answered: from now on it is asked about one, and the others wait.
+    later(60).await;
+    assert!(book.tries() <= 12, "{}", book.tries());
+    book.hang_mount(None);
+    for _ in 0..10 {
+        later(60).await;
+    }
+    assert_eq!(book.out(), NOTHING);
+    assert!(server.rows(Space::Lease).await.iter().all(|(key, _)| key.starts_with(b"R")), "nothing but the mark of the prefix");
+}
+
+async fn on_evil() -> (TestServer, Arc<EvilBackend<MemoryBackend>>) {
+    let (setup, _) = lender::setup();
+    on_evil_with(setup).await
+}
+
+async fn on_evil_with(setup: Setup) -> (TestServer, Arc<EvilBackend<MemoryBackend>>) {
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock()) as Arc<dyn Clock>));
+    let server = setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
+    (server, evil)
+}
+
+/// Has the next write wait for five seconds, and returns once `work` has begun with it.
+async fn held_up<T: Send + 'static>(
+    evil: &EvilBackend<MemoryBackend>,
+    work: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    let done = evil.calls().writes;
+    evil.at_next_write(Fault::Delay(Duration::from_secs(5)));
+    let work = tokio::spawn(work);
+    while evil.calls().writes == done {
+        tokio::task::yield_now().await;
+    }
+    work
+}
+
+/// Story: of two renewals of one lease at the same moment one was answered 500: it tried to store what it had decided once, where a token's renewal
+/// decides anew.
+#[tokio::test]
+async fn renewals_at_the_same_moment_all_hold_and_one_beside_a_revocation_is_told() {
+    let (server, evil) = on_evil().await;
+    server.put("sys/mounts/team/numbers", json!({ "type": "lender" })).await.ok();
+    let lease = server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok().lease();
+    let renew = |seconds: u64| server.put("sys/leases/renew", json!({ "lease_id": lease, "increment": seconds })).into_future();
+    let first = held_up(&evil, renew(300)).await;
+    assert_eq!(renew(200).await.ok().number("/lease_duration"), 200);
+    server.clock().advance(Duration::from_secs(5));
+    assert_eq!(first.await.unwrap().ok().number("/lease_duration"), 300);
+    let first = held_up(&evil, renew(300)).await;
+    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
+    server.clock().advance(Duration::from_secs(5));
+    assert_eq!(first.await.unwrap().refused(400), "lease not found");
+    assert!(server.rows(Space::Lease).await.is_empty());
+}
+
+/// Story: the marker of a prefix that was revoked ends after 36 hours. Whoever revoked the prefix again at that moment had the new marker taken by the
+/// end of the old one, and what was just revoked was valid again.
+#[tokio::test]
+async fn the_end_of_an_old_marker_takes_no_new_one_along() {
+    let (server, evil) = on_evil_with(Setup::default()).await;
+    server.mount_aws("cdp/aws/staging").await;
+    let revoke = || server.put("sys/leases/revoke-prefix/cdp/aws/staging", Value::Null).into_future();
+    revoke().await.ok();
+    server.seconds(36 * 3600 - 20).await;
+    let lease = server.put(STS, json!({ "ttl": "1h" })).await.ok().lease();
+    server.seconds(5).await;
+    look_up(&server, &lease).await.ok();
+    let done = evil.calls().writes;
+    evil.at_next_write(Fault::Delay(Duration::from_secs(5)));
+    server.clock().advance(Duration::from_secs(15));
+    while evil.calls().writes == done {
+        tokio::task::yield_now().await;
+    }
+    revoke().await.ok();
+    assert_eq!(look_up(&server, &lease).await.refused(400), "invalid lease");
+    server.seconds(5).await;
+    assert_eq!(look_up(&server, &lease).await.refused(400), "invalid lease");
+    server.seconds(36 * 3600).await;
+    assert!(server.rows(Space::Lease).await.is_empty(), "the new marker has an end, too");
 }

@@ -20,6 +20,8 @@ pub(crate) struct Book {
     refusals: Mutex<u32>,
     /// So many returns never end from now on.
     hanging: Mutex<u32>,
+    /// Returns of this mount never end, while one is named.
+    hanging_mount: Mutex<Option<&'static str>>,
 }
 
 impl Book {
@@ -40,6 +42,10 @@ impl Book {
 
     pub(crate) fn hang(&self, times: u32) {
         *self.hanging.lock() = times;
+    }
+
+    pub(crate) fn hang_mount(&self, path: Option<&'static str>) {
+        *self.hanging_mount.lock() = path;
     }
 
     pub(crate) fn refuse(&self, times: u32) {
@@ -128,7 +134,7 @@ impl Engine for Lender {
                 let mut hanging = self.book.hanging.lock();
                 let hangs = *hanging > 0;
                 *hanging = hanging.saturating_sub(1);
-                hangs
+                hangs || self.book.hanging_mount.lock().is_some_and(|path| lease.id.starts_with(path))
             };
             if hangs {
                 std::future::pending::<()>().await;

@@ -542,3 +542,81 @@ async fn sudo_on_making_tokens_counts_whatever_else_the_stanza_demands() {
     assert_eq!(made["auth"]["orphan"], json!(true));
     server.put("auth/token/create", json!({})).token(&maker).await.refused(403);
 }
+
+/// Story: whoever had a token with the `default` policy could fill its cubbyhole with large values. When the token went, up to 500 of them were read at
+/// once in order to delete them; the process ended for want of memory, and again after each start, since the revocation is tried again.
+#[tokio::test]
+async fn what_a_cubbyhole_holds_is_not_read_when_it_goes() {
+    let setup = Setup::default();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock())));
+    let server = setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
+    let before = server.keys().await;
+    let token = server.token(json!({ "policies": ["default"], "ttl": "1h" })).await;
+    for number in 0..30 {
+        server.put(&format!("cubbyhole/{number}"), json!({ "x": "x".repeat(100_000) })).token(&token).await.ok();
+    }
+    let read = evil.calls().bytes;
+    server.put("auth/token/revoke", json!({ "token": token })).await.ok();
+    assert!(evil.calls().bytes - read < 100_000, "{} bytes were read", evil.calls().bytes - read);
+    assert_eq!(server.keys().await, before);
+}
+
+/// Story: a token's `meta` could have 32 MiB, and tokens that expire are read 512 at a time.
+#[tokio::test]
+async fn a_token_carries_so_much_and_many_large_ones_go_in_several_pieces() {
+    let server = TestServer::start().await;
+    let before = (server.keys().await, server.expiry_entries().await);
+    let create = |bytes: usize| server.put("auth/token/create", json!({ "meta": { "k": "x".repeat(bytes) }, "ttl": "1h" }));
+    assert_eq!(create(64 * 1024).await.refused(400), "the metadata has 65537 bytes, the limit for all of a token's is 65536: give it less");
+    let names: Vec<String> = (0..4_000).map(|number| format!("{number}-{}", "p".repeat(80))).collect();
+    let refused = server.put("auth/token/create", json!({ "policies": names })).await;
+    assert!(refused.refused(400).contains("the limit is 262144"), "{refused:?}");
+    for _ in 0..100 {
+        create(64 * 1024 - 1).await.ok();
+    }
+    server.seconds(3_600).await;
+    assert_eq!((server.keys().await, server.expiry_entries().await), before, "they expire");
+    let mut tokens = Vec::new();
+    for _ in 0..100 {
+        tokens.push(create(64 * 1024 - 1).await.ok().token());
+    }
+    server.put("sys/leases/revoke-prefix/auth/token/create", json!({ "sync": false })).await.ok();
+    let left: Vec<String> = server.keys().await.into_iter().filter(|key| key != "Lease Rauth/token/create").collect();
+    assert_eq!(left, before.0, "they are revoked by prefix, which leaves its mark");
+    assert_eq!(server.status_of(&tokens[99]).await, 403);
+}
+
+/// Story: tidying read 500 tokens and went by what it had read. A token that was renewed before its turn came, and the child of a token that
+/// `revoke-orphan` had taken meanwhile, were revoked with all below them.
+#[tokio::test]
+async fn tidying_spares_what_was_renewed_or_made_an_orphan_meanwhile() {
+    let setup = Setup::default();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock())));
+    let server = setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
+    server.operator().await;
+    let before = server.rows(Space::Token).await.len();
+    server.put("sys/storage/revocation", json!({ "paused": true })).await.ok();
+    let first = server.token(json!({ "ttl": "10s" })).await;
+    let renewed = server.token(json!({ "policies": ["everything"], "ttl": "60s" })).await;
+    let below = server.put("auth/token/create", json!({ "ttl": "9h" })).token(&renewed).await.ok().token();
+    let parent = server.token(json!({ "policies": ["everything"], "ttl": "9h" })).await;
+    let child = server.put("auth/token/create", json!({ "ttl": "9h" })).token(&parent).await.ok().token();
+    server.advance(std::time::Duration::from_secs(30)).await;
+    let done = evil.calls().writes;
+    evil.at(Step::Write(done + 1), Fault::Delay(std::time::Duration::from_mins(1)));
+    assert_eq!(server.put("auth/token/tidy", Value::Null).await.status, 202);
+    while evil.calls().writes == done {
+        tokio::task::yield_now().await;
+    }
+    // It has read them all, and waits to mark the first one.
+    server.put("auth/token/renew-self", json!({ "increment": "1h" })).token(&renewed).await.ok();
+    server.put("auth/token/revoke-orphan", json!({ "token": parent })).await.ok();
+    server.advance(std::time::Duration::from_mins(1)).await;
+    for token in [&renewed, &below, &child] {
+        assert_eq!(server.status_of(token).await, 200);
+    }
+    assert_eq!(server.put("auth/token/tidy", Value::Null).await.status, 202, "that run is done");
+    server.work().await;
+    assert_eq!(server.status_of(&first).await, 403);
+    assert_eq!(server.rows(Space::Token).await.len(), before + 3);
+}

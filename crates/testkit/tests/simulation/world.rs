@@ -246,8 +246,8 @@ impl World {
     /// Every stored row of a space.
     pub(crate) fn rows(&self, space: Space) -> Vec<Vec<u8>> {
         let everything = Key::new(space, Vec::new());
-        let rows = self.runtime.as_ref().expect("there is a process").block_on(self.store.scan(&everything, None, 100_000)).unwrap();
-        rows.into_iter().map(|(key, _)| key.to_vec()).collect()
+        let rows = self.runtime.as_ref().expect("there is a process").block_on(self.store.keys(&everything, None, 100_000)).unwrap();
+        rows.into_iter().map(|key| key.to_vec()).collect()
     }
 
     /// Every stored key and every entry of the expiry index, in order.

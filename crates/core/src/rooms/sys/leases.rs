@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daypass_base::{Seconds, Timestamp};
-use daypass_sdk::{Cx, Endpoint, Error, Keys, Kind, Operation, Outcome, Reply, Result, whole};
+use daypass_sdk::{CommitFailure, Cx, Endpoint, Error, Keys, Kind, Operation, Outcome, Reply, Result, whole};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::Sys;
-use crate::leases::{LeaseRow, signed};
+use crate::leases::{Held, LeaseRow, signed};
 use crate::node::{Inner, Unsealed};
 use crate::revoke;
 use crate::stages::intent::context;
@@ -170,15 +170,37 @@ async fn list(sys: Arc<Sys>, cx: Cx, params: PrefixParams) -> Result<Keys> {
 
 async fn renew(sys: Arc<Sys>, cx: Cx, params: LeaseParams) -> Result<Reply> {
     let (inner, unsealed) = sys.way.open()?;
-    let (id, now) = (params.id()?.to_owned(), cx.clock.now());
+    let id = params.id()?.to_owned();
     if let Some(signed) = signed::read(&id, unsealed.rows.barrier()) {
-        let lives = signed_lives(&unsealed, &signed, now).await?;
+        let lives = signed_lives(&unsealed, &signed, cx.clock.now()).await?;
         return Err(Error::bad_request(if lives { "lease is not renewable" } else { "lease not found" }));
     }
     if unsealed.tokens.stored_by_lease(&id).await?.is_some() {
         return Err(Error::bad_request("tokens cannot be renewed through this endpoint"));
     }
-    let mut held = unsealed.leases.find(&id).await?.ok_or_else(|| Error::bad_request("lease not found"))?;
+    for _ in 0..CONFLICTS_MAX {
+        let now = cx.clock.now();
+        let mut held = renewable(&unsealed, &id, now).await?;
+        let granted = ask_engine(&inner, &unsealed, &mut held, params.increment, now).await?;
+        let before = held.row.expires;
+        held.row.expires = now + granted.ttl;
+        held.row.last_renewal = Some(now);
+        match unsealed.leases.update(&held, before).await {
+            Ok(()) => {
+                let reply = Reply::from(Outcome::RenewedLease { id, renewable: held.row.renewable, ttl: granted.ttl });
+                return Ok(granted.warning.into_iter().fold(reply, Reply::warn));
+            }
+            // Somebody else renewed it, or its revocation has begun: it is looked at anew.
+            Err(CommitFailure::Conflict(_)) => {}
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+    Err(Error::failed("the lease is changed by too many requests at once; try again"))
+}
+
+/// A stored lease that may be renewed. Errors: `BadRequest` with Vault's texts.
+async fn renewable(unsealed: &Unsealed, id: &str, now: Timestamp) -> Result<Held> {
+    let held = unsealed.leases.find(id).await?.ok_or_else(|| Error::bad_request("lease not found"))?;
     if held.row.expires <= now || held.row.revoking {
         return Err(Error::bad_request("lease expired"));
     }
@@ -189,19 +211,13 @@ async fn renew(sys: Arc<Sys>, cx: Cx, params: LeaseParams) -> Result<Reply> {
     if !held.row.renewable || held.row.token.is_none() && held.row.cap.is_none() {
         return Err(Error::bad_request("lease is not renewable"));
     }
-    let granted = ask_engine(&inner, &unsealed, &mut held, params.increment, now).await?;
-    let before = held.row.expires;
-    held.row.expires = now + granted.ttl;
-    held.row.last_renewal = Some(now);
-    unsealed.leases.update(&held, before).await?;
-    let reply = Reply::from(Outcome::RenewedLease { id, renewable: held.row.renewable, ttl: granted.ttl });
-    Ok(granted.warning.into_iter().fold(reply, Reply::warn))
+    Ok(held)
 }
 
 async fn ask_engine(
     inner: &Arc<Inner>,
     unsealed: &Arc<Unsealed>,
-    held: &mut crate::leases::Held,
+    held: &mut Held,
     increment: Seconds,
     now: Timestamp,
 ) -> Result<ttl::Grant> {
@@ -256,8 +272,11 @@ async fn revoke_prefix(sys: Arc<Sys>, _: Cx, params: PrefixParams) -> Result<Rep
         revoke::prefix_later(&inner, &unsealed, prefix).await?;
         return Ok(Outcome::Accepted.into());
     }
-    revoke::prefix_now(&inner, &unsealed, prefix).await?;
-    Ok(Reply::nothing())
+    if revoke::prefix_now(&inner, &unsealed, prefix).await? {
+        return Ok(Reply::nothing());
+    }
+    let text = "Revocation was paused meanwhile: the tokens are refused already, and the rest is done when it goes on.";
+    Ok(Reply::from(Outcome::Accepted).warn(text))
 }
 
 async fn revoking(sys: Arc<Sys>, _: Cx, _: Nothing) -> Result<Reply> {
@@ -327,5 +346,7 @@ async fn parked(sys: &Sys, params: &KindParams, show: impl FnMut(LeaseRow) -> bo
     unsealed.leases.parked(show).await
 }
 
+/// How often a renewal is tried again while others change the same lease.
+const CONFLICTS_MAX: usize = 100;
 /// The most parked leases that are listed unless the caller says otherwise.
 const PARKED_LISTED: usize = 10_000;

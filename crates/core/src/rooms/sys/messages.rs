@@ -205,12 +205,16 @@ async fn listed(unsealed: &Unsealed, fits: impl Fn(&Message) -> bool, info: impl
 
 /// All of them, in the order of their ids.
 async fn all(unsealed: &Unsealed) -> Result<Vec<(String, Message)>> {
-    let rows = unsealed.rows.scan(&key(""), None, MESSAGES_MAX).await?;
-    let parsed = rows.into_iter().map(|(at, plain)| {
-        let id = at.bytes.get(key("").bytes.len()..).map(|id| String::from_utf8_lossy(id).into_owned());
-        Ok((id.unwrap_or_default(), crate::rows::parse(&at, &plain.value)?))
-    });
-    parsed.collect()
+    let (mut all, mut after): (Vec<(String, Message)>, Option<Vec<u8>>) = (Vec::new(), None);
+    loop {
+        let page = unsealed.rows.scan(&key(""), after.as_deref(), MESSAGES_MAX).await?;
+        let Some((last, _)) = page.last() else { return Ok(all) };
+        after = Some(last.bytes.to_vec());
+        for (at, plain) in page {
+            let id = at.bytes.get(key("").bytes.len()..).map(|id| String::from_utf8_lossy(id).into_owned());
+            all.push((id.unwrap_or_default(), crate::rows::parse(&at, &plain.value)?));
+        }
+    }
 }
 
 fn shown(id: &str, message: &Message, now: Timestamp) -> Map<String, Value> {

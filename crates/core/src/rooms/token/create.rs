@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use daypass_base::lenient::{KvPairs, StringList};
 use daypass_base::{Seconds, Secret, duration};
-use daypass_sdk::{Cx, Error, Kind, Operation, Outcome, Reply, Result};
+use daypass_sdk::{Cx, Error, Kind, Operation, Outcome, Reply, Result, check_metadata};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -165,6 +165,7 @@ fn decide(cx: &Cx, params: CreateParams, lineage: Lineage, role: Option<(String,
     };
     let mut row = tokens::row(policies, &path, &display_name(params.display_name.as_deref()), now);
     row.meta = params.meta.map(|meta| meta.0).filter(|meta: &BTreeMap<String, String>| !meta.is_empty());
+    row.meta.as_ref().map_or(Ok(()), check_metadata)?;
     row.parent = (!orphan).then_some(parent.id.0);
     if !orphan {
         row.inherit_owner(&parent.row);

@@ -6,6 +6,7 @@ use daypass_sdk::{Cx, Error, Reply, Result};
 
 use super::{AccessorParams, Nothing, TokenParams, TokenRoom, caller, open};
 use crate::revoke;
+use crate::tokens::Cause;
 
 pub(super) async fn revoke(room: Arc<TokenRoom>, _: Cx, params: TokenParams) -> Result<()> {
     let (inner, unsealed) = open(&room).await?;
@@ -15,7 +16,7 @@ pub(super) async fn revoke(room: Arc<TokenRoom>, _: Cx, params: TokenParams) -> 
         return Err(Error::bad_request("batch tokens cannot be revoked"));
     }
     match unsealed.tokens.stored(&token).await? {
-        Some(known) => revoke::token(&inner, &unsealed, known.id).await,
+        Some(known) => revoke::token(&inner, &unsealed, known.id, Cause::Asked).await,
         None => Ok(()),
     }
 }
@@ -26,7 +27,7 @@ pub(super) async fn revoke_self(room: Arc<TokenRoom>, cx: Cx, _: Nothing) -> Res
     if known.batch {
         return Err(Error::bad_request("batch tokens cannot be revoked"));
     }
-    revoke::token(&inner, &unsealed, known.id).await
+    revoke::token(&inner, &unsealed, known.id, Cause::Asked).await
 }
 
 pub(super) async fn revoke_accessor(room: Arc<TokenRoom>, _: Cx, params: AccessorParams) -> Result<Reply> {
@@ -37,7 +38,7 @@ pub(super) async fn revoke_accessor(room: Arc<TokenRoom>, _: Cx, params: Accesso
     let Some(known) = unsealed.tokens.stored_by_accessor(&params.accessor).await? else {
         return Ok(Reply::nothing().warn("No token found with this accessor"));
     };
-    revoke::token(&inner, &unsealed, known.id).await?;
+    revoke::token(&inner, &unsealed, known.id, Cause::Asked).await?;
     Ok(Reply::nothing())
 }
 

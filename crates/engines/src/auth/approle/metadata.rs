@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
-use daypass_sdk::{Error, Result};
+use daypass_sdk::{Error, Result, check_metadata};
 use serde_json::Value;
 
 /// Reads metadata in any of its forms. Errors: `BadRequest`.
@@ -17,6 +17,7 @@ pub(super) fn parse(sent: Option<&Value>) -> Result<BTreeMap<String, String>> {
     if pairs.len() > PAIRS_MAX {
         return Err(Error::bad_request(format!("metadata has {} pairs; at most {PAIRS_MAX} are allowed", pairs.len())));
     }
+    check_metadata(&pairs)?;
     Ok(pairs)
 }
 
@@ -62,5 +63,7 @@ mod tests {
         for bad in [json!("not json"), json!(5), json!({"a": 1})] {
             assert_eq!(parse(Some(&bad)).unwrap_err().message, refused().message, "{bad}");
         }
+        let long = parse(Some(&json!({ "a": "x".repeat(70_000) }))).unwrap_err();
+        assert!(long.message.contains("the metadata has 70001 bytes"), "a login could not put it into a token: {}", long.message);
     }
 }

@@ -97,25 +97,36 @@ async fn expire(cx: &Cx, generation: &str) -> Result<()> {
         let ids = cx.store.list_page(&prefix, after.as_deref(), PAGE).await?;
         let Some(last) = ids.last() else { return Ok(()) };
         after = Some(last.clone());
-        let keys: Vec<String> = ids.iter().map(|id| format!("{prefix}{id}")).collect();
-        let now = cx.clock.now();
-        for (id, entry) in ids.iter().zip(cx.store.get_many(&keys).await?) {
-            let Some(entry) = entry else { continue };
-            let found = FoundSecret::of(generation, id, entry)?;
-            if !found.secret.ended(now) {
-                continue;
-            }
-            match cx.store.commit(found.remove()).await {
-                // Changed meanwhile: the next round sees to it.
-                Ok(()) | Err(CommitFailure::Conflict(_)) => {}
-                Err(CommitFailure::Error(error)) => return Err(error),
-            }
+        for ids in ids.chunks(AT_A_TIME) {
+            expire_some(cx, generation, ids).await?;
         }
     }
+}
+
+/// Removes those that are expired.
+async fn expire_some(cx: &Cx, generation: &str, ids: &[String]) -> Result<()> {
+    let prefix = rows_of(generation);
+    let keys: Vec<String> = ids.iter().map(|id| format!("{prefix}{id}")).collect();
+    let now = cx.clock.now();
+    for (id, entry) in ids.iter().zip(cx.store.get_many(&keys).await?) {
+        let Some(entry) = entry else { continue };
+        let found = FoundSecret::of(generation, id, entry)?;
+        if !found.secret.ended(now) {
+            continue;
+        }
+        match cx.store.commit(found.remove()).await {
+            // Changed meanwhile: the next round sees to it.
+            Ok(()) | Err(CommitFailure::Conflict(_)) => {}
+            Err(CommitFailure::Error(error)) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 const DOOMED: &str = "doomed/";
 /// Names per look.
 const PAGE: usize = 1000;
+/// Secret ids that are read at once: each may carry as much metadata as a token.
+const AT_A_TIME: usize = 32;
 /// Time between two full rounds: seconds.
 const ROUND_SECONDS: u64 = 3600;

@@ -84,7 +84,10 @@ async fn play(store: &dyn Backend, steps: &[Step]) -> Vec<String> {
             }
             Step::Get(key) => format!("{:?}", store.get(key).await),
             Step::List(key, after, limit) => format!("{:?}", store.list(key, after.as_deref(), *limit).await),
-            Step::Scan(key, after, limit) => format!("{:?}", store.scan(key, after.as_deref(), *limit).await),
+            Step::Scan(key, after, limit) => {
+                let (keys, page) = (store.keys(key, after.as_deref(), *limit).await, store.scan(key, after.as_deref(), *limit).await);
+                format!("{keys:?} {page:?}")
+            }
             Step::Due(shard, until, limit) => format!("{:?}", store.due(*shard, Timestamp::from_seconds(*until), *limit).await),
         });
     }

@@ -17,7 +17,7 @@ async fn a_full_store_says_so_reads_on_and_recovers() {
     assert!(matches!(&full, CommitError::Full(text) if text.contains("store.db")), "{full}");
     let read = store.get(&key("0000")).await.unwrap();
     assert_eq!(read.config_version, stored, "what was refused has raised nothing");
-    assert_eq!(store.scan(&key(""), None, 999).await.unwrap().len(), usize::try_from(stored).unwrap());
+    assert_eq!(store.scan(&key(""), None, 999).await.unwrap().rows.len(), usize::try_from(stored).unwrap());
     store.commit(Batch::new().delete(key("0000")).delete(key("0001"))).await.unwrap();
     store.commit(Batch::new().put(key("new"), vec![2; 8 * 1024])).await.unwrap();
 }

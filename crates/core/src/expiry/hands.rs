@@ -1,0 +1,140 @@
+//! Secrets that are being taken back: a few at a time, and of one mount only so many, so that an AWS that does not answer holds up nobody else's.
+//!
+//! The worker does not wait for them: what is under way goes on while it does other things. In memory are those few alone. What finds no place stays due.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_base::{BoxFuture, Timestamp};
+use daypass_sdk::Result;
+use daypass_storage::{Batch, Due};
+
+use super::{PATIENCE, TICK, lease, lease_id, put_off};
+use crate::node::{Inner, Unsealed};
+use crate::together::Together;
+
+/// Whether a mount's engine answered within the worker's patience, whatever it said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answered {
+    InTime,
+    TooLate,
+}
+
+/// What is under way, by mount.
+pub(super) struct Hands {
+    running: Together<BoxFuture<'static, (Due, Answered)>>,
+    /// Whose they are: accessors of mounts.
+    held: Vec<(Due, String)>,
+    /// Mounts that did not answer when they were last asked. They are asked about one lease at a time; the others wait a minute.
+    slow: HashSet<String>,
+}
+
+impl Hands {
+    pub(super) fn new() -> Self {
+        Self { running: Together::new(), held: Vec::new(), slow: HashSet::new() }
+    }
+
+    pub(super) fn hold(&self, entry: &Due) -> bool {
+        self.held.iter().any(|(held, _)| held == entry)
+    }
+
+    /// Begins with leases that came due, as there is room, until none is left or its turn is over. Returns whether none is left; others stay due.
+    pub(super) async fn take(&mut self, inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Due>, now: Timestamp) -> Result<bool> {
+        let mut waiting = Vec::with_capacity(due.len());
+        for entry in due {
+            let mount = mount_of(unsealed, &entry).await;
+            waiting.push((entry, mount));
+        }
+        let mut turn = inner.clock.sleep(TURN);
+        loop {
+            let (mut left, mut later) = (Vec::new(), Batch::new());
+            for (entry, mount) in waiting {
+                let of_mount = self.held.iter().filter(|(_, of)| *of == mount).count();
+                if self.slow.contains(&mount) && of_mount > 0 {
+                    later = later.not_due(entry.clone()).due(Due { at: now + TICK, ..entry });
+                } else if self.held.len() < PLACES && of_mount < PLACES_OF_MOUNT {
+                    self.begin(inner, unsealed, entry, mount, now);
+                } else {
+                    left.push((entry, mount));
+                }
+            }
+            if !later.due_add.is_empty() {
+                unsealed.rows.commit(later).await?;
+            }
+            if left.is_empty() {
+                return Ok(true);
+            }
+            waiting = left;
+            tokio::select! {
+                biased;
+                () = self.one_free() => {}
+                () = &mut turn => return Ok(false),
+            }
+        }
+    }
+
+    /// Waits until a place becomes free; for ever while all are.
+    pub(super) async fn one_free(&mut self) {
+        let (entry, answered) = self.running.next().await;
+        let Some(at) = self.held.iter().position(|(held, _)| *held == entry) else { return };
+        let (_, mount) = self.held.swap_remove(at);
+        match answered {
+            Answered::InTime => drop(self.slow.remove(&mount)),
+            Answered::TooLate => {
+                if self.slow.len() >= SLOW_MAX {
+                    self.slow.clear();
+                }
+                tracing::warn!(accessor = %mount, "a mount takes no secrets back within {} s; it is asked about one lease at a time", PATIENCE.as_secs());
+                self.slow.insert(mount);
+            }
+        }
+    }
+
+    /// Waits for all that is under way.
+    pub(super) async fn empty(&mut self) {
+        while self.running.len() > 0 {
+            self.one_free().await;
+        }
+    }
+
+    fn begin(&mut self, inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: Due, mount: String, now: Timestamp) {
+        self.held.push((entry.clone(), mount));
+        let (inner, unsealed) = (Arc::clone(inner), Arc::clone(unsealed));
+        self.running.add(Box::pin(async move {
+            match settle(&inner, &unsealed, &entry, now).await {
+                Ok(answered) => (entry, answered),
+                Err(error) => {
+                    tracing::warn!(%error, "a lease that came due could not even be put off; it is tried again");
+                    // It is still due: the next look would find it at once.
+                    inner.clock.sleep(TURN).await;
+                    (entry, Answered::InTime)
+                }
+            }
+        }));
+    }
+}
+
+async fn settle(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, now: Timestamp) -> Result<Answered> {
+    let Some(id) = lease_id(entry) else { return Ok(Answered::InTime) };
+    match lease(inner, unsealed, entry, id, now).await {
+        Ok(answered) => Ok(answered),
+        Err(error) => put_off(unsealed, entry, now, &error).await.map(|()| Answered::InTime),
+    }
+}
+
+/// The mount that has to take a lease's secret back. Empty when there is no lease any more or it cannot be read: that is nobody's, and found out again.
+async fn mount_of(unsealed: &Unsealed, entry: &Due) -> String {
+    let Some(id) = lease_id(entry) else { return String::new() };
+    let held = unsealed.leases.by_internal_id(id).await;
+    held.ok().flatten().map(|held| held.row.mount_accessor).unwrap_or_default()
+}
+
+/// Secrets that are taken back at the same moment: most of their time they wait for AWS.
+const PLACES: usize = 16;
+/// Of one mount.
+const PLACES_OF_MOUNT: usize = 8;
+/// Mounts that are remembered as slow; beyond that they are found out again.
+const SLOW_MAX: usize = 1_000;
+/// After so long other work has its turn, sweeps and what came due meanwhile.
+const TURN: Duration = Duration::from_millis(500);
