@@ -316,7 +316,12 @@ impl Table {
         Some(Door { live: Arc::clone(live), below: String::new() })
     }
 
-    /// The mount that the path names or lies under, as `sys/mounts/:path` looks it up.
+    /// The mount that a path names, with or without its last slash. No path below it does: a policy that bars the mount's own path would not bar that.
+    pub(crate) fn named(&self, path: &str) -> Option<&Arc<Live>> {
+        self.exact(&with_slash(path))
+    }
+
+    /// The mount that the path names or lies under.
     pub(crate) fn covering(&self, path: &str) -> Option<Arc<Live>> {
         self.find(&with_slash(path)).map(|door| door.live)
     }

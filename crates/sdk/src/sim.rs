@@ -21,7 +21,7 @@ pub struct MemoryStorage {
 struct State {
     rows: BTreeMap<String, Entry>,
     commits: u64,
-    /// The highest version that a row was given.
+    /// The puts: no row has a higher version.
     newest: u64,
     failing: bool,
 }
@@ -77,7 +77,8 @@ impl State {
         }
         for (key, value) in changes.puts {
             self.newest += 1;
-            self.rows.insert(key, Entry { value, version: self.newest });
+            let version = self.rows.get(&key).map_or(self.newest, |entry| entry.version + 1);
+            self.rows.insert(key, Entry { value, version });
         }
         self.commits += 1;
         Ok(())

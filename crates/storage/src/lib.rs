@@ -49,8 +49,8 @@ impl Key {
     }
 }
 
-/// A stored value with a number that the store gives once: no other value has it, whether of this key or of another, nor one that is put after the key
-/// was deleted. Each change of a value raises it.
+/// A stored value with its version, which each change of it raises by one. No other value of the key ever has the same, nor one that is put after the key
+/// was deleted: a new row begins above all versions that any row had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// The sealed value.

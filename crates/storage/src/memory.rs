@@ -167,7 +167,7 @@ pub(crate) struct State {
     due: BTreeSet<Due>,
     claims: BTreeMap<u8, Holder>,
     config_version: u64,
-    /// The highest version that a row was given.
+    /// The puts, or more: no row has a higher version.
     newest: u64,
     closed: bool,
 }
@@ -196,7 +196,8 @@ impl State {
         }
         for (key, value) in batch.puts {
             self.newest += 1;
-            self.rows.insert(key, Row { value, version: self.newest });
+            let version = self.rows.get(&key).map_or(self.newest, |row| row.version + 1);
+            self.rows.insert(key, Row { value, version });
         }
         self.due.extend(batch.due_add);
         self.config_version += u64::from(batch.config_changed);

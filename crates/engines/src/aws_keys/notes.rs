@@ -78,7 +78,7 @@ impl Note {
 }
 
 /// Where a new note will lie.
-pub(crate) fn place(cx: &Cx) -> String {
+fn place(cx: &Cx) -> String {
     format!("{NOTES}{}", data_encoding::HEXLOWER.encode(&cx.entropy.bytes::<16>()))
 }
 

@@ -169,7 +169,7 @@ pub(super) struct SpaceSql {
     pub(super) version: &'static str,
     /// Bytes of the value. Like the version, it does not walk the value's pages.
     pub(super) length: &'static str,
-    /// Key, version, value: where the key has a row, in its place.
+    /// Key, version of a new row, value. Where the key has a row its version is raised by one.
     pub(super) put: &'static str,
     /// A row with its version, where none is.
     pub(super) add: &'static str,
@@ -199,7 +199,7 @@ macro_rules! space_sql {
             put: concat!(
                 "INSERT INTO ",
                 $table,
-                "(k, ver, v) VALUES(?1, ?2, ?3) ON CONFLICT(k) DO UPDATE SET ver = excluded.ver, v = excluded.v"
+                "(k, ver, v) VALUES(?1, ?2, ?3) ON CONFLICT(k) DO UPDATE SET ver = ver + 1, v = excluded.v"
             ),
             add: concat!("INSERT INTO ", $table, "(k, ver, v) VALUES(?1, ?2, ?3)"),
             delete: concat!("DELETE FROM ", $table, " WHERE k = ?1"),

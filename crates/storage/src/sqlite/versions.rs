@@ -1,5 +1,6 @@
-//! Numbers for the versions of rows: each is given once, for good, so that a condition on a version never holds for another value, nor for another
-//! row that came to have the same key.
+//! Versions of new rows: above all that any row ever had, so that a condition on a version never holds for another row that came to have the same key.
+//!
+//! Each put takes a number, and a changed row is raised by one. So no row's version is ever above the numbers that were taken.
 
 use std::cell::Cell;
 
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_number_is_given_twice_whatever_was_committed_before_a_restart() {
+    fn no_number_is_taken_twice_whatever_was_committed_before_a_restart() {
         let root = tempfile::tempdir().unwrap();
         let place = place::take(&root.path().join("store.db")).unwrap();
         let open = || schema::open_writer(&place.path, &SqliteOptions::default()).unwrap().0;

@@ -129,3 +129,18 @@ async fn two_nodes_over_one_store_never_serve_an_old_mount_table() {
     other.get("kv/a").token(&reader).await.refused(403);
     assert_eq!(other.put("sys/mounts/kv", json!({ "type": "kv" })).await.status, 400, "it knows of the mount");
 }
+
+/// Story: `sys/mounts/kv/x/tune` tuned the mount that `x` lies in, past a policy that denies `sys/mounts/kv/tune`.
+#[tokio::test]
+async fn a_path_below_a_mount_names_no_mount() {
+    let server = TestServer::start().await;
+    server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+    server.put("sys/auth/up", json!({ "type": "userpass" })).await.ok();
+    for path in ["sys/mounts/kv/x/tune", "sys/auth/up/x/tune"] {
+        server.put(path, json!({ "max_lease_ttl": "1h" })).await.refused(400);
+        server.get(path).await.refused(400);
+    }
+    server.get("sys/mounts/kv/x").await.refused(400);
+    server.put("sys/mounts/kv/tune", json!({ "max_lease_ttl": "1h" })).await.ok();
+    server.get("sys/auth/up/tune").await.ok();
+}

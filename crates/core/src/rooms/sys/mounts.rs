@@ -47,7 +47,8 @@ async fn list(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
 async fn show(sys: Arc<Sys>, _cx: Cx, params: MountPath) -> Result<Reply> {
     let (inner, unsealed) = sys.way.open()?;
     let path = given_path(&params.path);
-    let live = unsealed.table.load().covering(&path).ok_or_else(|| Error::bad_request(format!("No secret engine mount at {path}")))?;
+    let table = unsealed.table.load();
+    let live = table.named(&path).ok_or_else(|| Error::bad_request(format!("No secret engine mount at {path}")))?;
     Ok(Reply::json(live.row.listed(&inner.engine_version())).at_top_level())
 }
 
@@ -87,20 +88,21 @@ pub(super) fn listed(inner: &Inner, unsealed: &Unsealed, class: Class) -> Map<St
     mounts.map(|live| (live.row.short_path().to_owned(), live.row.listed(&version))).collect()
 }
 
-/// Settings of the mount that covers `path`. Errors: `BadRequest` when there is none.
+/// Settings of the mount at `path`. Errors: `BadRequest` when there is none.
 pub(super) fn tuning_of(inner: &Inner, unsealed: &Unsealed, path: &str) -> Result<Reply> {
-    let live = unsealed.table.load().covering(path).ok_or_else(|| Error::bad_request(format!("cannot fetch sysview for path {path:?}")))?;
+    let table = unsealed.table.load();
+    let live = table.named(path).ok_or_else(|| Error::bad_request(format!("cannot fetch sysview for path {path:?}")))?;
     Ok(Reply::data(live.row.tuned(inner.settings.ttls)).at_top_level())
 }
 
-/// Changes settings of the mount that covers `path`. Errors: `BadRequest` with Vault's texts.
+/// Changes settings of the mount at `path`. Errors: `BadRequest` with Vault's texts.
 pub(super) async fn tune(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: &str, tuning: Tuning) -> Result<Reply> {
     if UNTUNABLE.iter().any(|prefix| path.starts_with(prefix)) {
         return Err(Error::bad_request(format!("cannot tune {path:?}")));
     }
     let missing = || Error::bad_request(format!("tune of path {path:?} failed: no mount entry found"));
     let _one_at_a_time = unsealed.mounting.lock().await;
-    let uuid = unsealed.table.load().covering(path).ok_or_else(missing)?.row.uuid.clone();
+    let uuid = unsealed.table.load().named(path).ok_or_else(missing)?.row.uuid.clone();
     let version = inner.engine_version();
     let mut remarks = Vec::new();
     let change = |rows: &mut Vec<MountRow>| {

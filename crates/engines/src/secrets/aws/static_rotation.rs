@@ -87,10 +87,9 @@ async fn made(engine: &Aws, cx: &Cx, call: Call<'_>, role: &StaticRole) -> Resul
 pub(super) async fn end(engine: &Aws, cx: &Cx, place: &str, read: &Entry) -> Result<Reply> {
     let role: StaticRole = daypass_sdk::from_json(ROLES, &read.value)?;
     let stray = StrayKey::over(role.access_key.clone(), role.route.clone());
-    let (note, note_place) = (Note::key(cx, &role.username, stray), notes::place(cx));
-    let changes = Changes::new().taking_back().unchanged(place, Some(read)).delete(place);
-    cx.store.commit(changes.expect(&note_place, Expect::Absent).put_json(&note_place, &note)?).await?;
-    match notes::undo(engine, cx, &note_place, note, 1).await? {
+    let note = Note::key(cx, &role.username, stray);
+    let written = notes::begin_with(cx, &note, |changes, _| Ok(changes.taking_back().unchanged(place, Some(read)).delete(place))).await?;
+    match notes::undo_written(engine, cx, &written, note).await? {
         Undone::Done | Undone::Taken => Ok(Reply::nothing()),
         Undone::Failed(problem) => Ok(Reply::nothing().warn(format!(
             "the role is gone, but its access key {} of IAM user {} is not yet: {problem}; it is tried again, see config/parked-users",
