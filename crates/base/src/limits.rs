@@ -118,7 +118,7 @@ impl Default for Limits {
             list_names: LIST_NAMES,
             mounts: 10_000,
             policy_sets_cached: 1_024,
-            policy_sets_bytes: 256 << 20,
+            policy_sets_bytes: 64 << 20,
             entities_cached: 10_000,
             sts_leases_listed: 100_000,
             mints_kept: 1_000_000,

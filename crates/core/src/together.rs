@@ -1,6 +1,7 @@
 //! Many pieces of work at a time, but only so many: for work that mostly waits, such as taking secrets back at AWS.
 //!
-//! All runs in the task that asks for it: nothing is spawned, so dropping the future drops the work with it.
+//! All runs in the task that asks for it: nothing is spawned, so dropping the future drops the work with it. It waits for all of it, so that no piece
+//! is left half-way with a lock that what comes next needs.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -22,29 +23,29 @@ pub(crate) async fn at_most<F: Future>(most: usize, work: impl IntoIterator<Item
     done
 }
 
-/// Pieces of work under way. They go on only while somebody waits for the next one to end, which may be given up at any time.
-pub(crate) struct Together<F: Future> {
+/// Pieces of work under way. They go on only while somebody waits for the next one to end.
+struct Together<F: Future> {
     running: Vec<Pin<Box<F>>>,
     /// Ended in the same round as one that was told.
     done: VecDeque<F::Output>,
 }
 
 impl<F: Future> Together<F> {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self { running: Vec::new(), done: VecDeque::new() }
     }
 
     /// How many were added and not told.
-    pub(crate) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.running.len() + self.done.len()
     }
 
-    pub(crate) fn add(&mut self, piece: F) {
+    fn add(&mut self, piece: F) {
         self.running.push(Box::pin(piece));
     }
 
     /// The result of the next one that ends. Waits for ever while there is none.
-    pub(crate) async fn next(&mut self) -> F::Output {
+    async fn next(&mut self) -> F::Output {
         poll_fn(|cx| {
             let (running, done) = (&mut self.running, &mut self.done);
             if done.is_empty() {

@@ -1,18 +1,19 @@
 //! Secrets that are being taken back: a few at a time, and of one mount only so many, so that an AWS that does not answer holds up nobody else's.
 //!
-//! The worker does not wait for them: what is under way goes on while it does other things. In memory are those few alone. What finds no place stays due.
+//! The worker does not wait for them: what is under way goes on in tasks of its own while it does other things. It must: a commit that is under way may
+//! hold a lock that the worker's own next commit waits for. In memory are those few alone. What finds no place stays due.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_base::{BoxFuture, Timestamp};
+use daypass_base::Timestamp;
 use daypass_sdk::Result;
 use daypass_storage::{Batch, Due};
+use tokio::task::{self, JoinError, JoinSet};
 
 use super::{PATIENCE, TICK, lease, lease_id, put_off};
 use crate::node::{Inner, Unsealed};
-use crate::together::Together;
 
 /// Whether a mount's engine answered within the worker's patience, whatever it said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,20 +24,28 @@ pub(super) enum Answered {
 
 /// What is under way, by mount.
 pub(super) struct Hands {
-    running: Together<BoxFuture<'static, (Due, Answered)>>,
-    /// Whose they are: accessors of mounts.
-    held: Vec<(Due, String)>,
+    /// Ended with it.
+    running: JoinSet<Answered>,
+    held: Vec<InHand>,
     /// Mounts that did not answer when they were last asked. They are asked about one lease at a time; the others wait a minute.
     slow: HashSet<String>,
 }
 
+/// A lease whose secret is being taken back.
+struct InHand {
+    task: task::Id,
+    entry: Due,
+    /// The accessor of its mount.
+    mount: String,
+}
+
 impl Hands {
     pub(super) fn new() -> Self {
-        Self { running: Together::new(), held: Vec::new(), slow: HashSet::new() }
+        Self { running: JoinSet::new(), held: Vec::new(), slow: HashSet::new() }
     }
 
     pub(super) fn hold(&self, entry: &Due) -> bool {
-        self.held.iter().any(|(held, _)| held == entry)
+        self.held.iter().any(|held| held.entry == *entry)
     }
 
     /// Begins with leases that came due, as there is room, until none is left or its turn is over. Returns whether none is left; others stay due.
@@ -48,9 +57,10 @@ impl Hands {
         }
         let mut turn = inner.clock.sleep(TURN);
         loop {
+            self.free_the_ended();
             let (mut left, mut later) = (Vec::new(), Batch::new());
             for (entry, mount) in waiting {
-                let of_mount = self.held.iter().filter(|(_, of)| *of == mount).count();
+                let of_mount = self.held.iter().filter(|held| held.mount == mount).count();
                 if self.slow.contains(&mount) && of_mount > 0 {
                     later = later.not_due(entry.clone()).due(Due { at: now + TICK, ..entry });
                 } else if self.held.len() < PLACES && of_mount < PLACES_OF_MOUNT {
@@ -76,9 +86,33 @@ impl Hands {
 
     /// Waits until a place becomes free; for ever while all are.
     pub(super) async fn one_free(&mut self) {
-        let (entry, answered) = self.running.next().await;
-        let Some(at) = self.held.iter().position(|(held, _)| *held == entry) else { return };
-        let (_, mount) = self.held.swap_remove(at);
+        match self.running.join_next_with_id().await {
+            Some(ended) => self.free(ended),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for all that is under way.
+    pub(super) async fn empty(&mut self) {
+        while let Some(ended) = self.running.join_next_with_id().await {
+            self.free(ended);
+        }
+    }
+
+    fn free_the_ended(&mut self) {
+        while let Some(ended) = self.running.try_join_next_with_id() {
+            self.free(ended);
+        }
+    }
+
+    fn free(&mut self, ended: Result<(task::Id, Answered), JoinError>) {
+        let (task, answered) = match ended {
+            Ok(ended) => ended,
+            // It panicked. Its lease is still due.
+            Err(error) => (error.id(), Answered::InTime),
+        };
+        let Some(at) = self.held.iter().position(|held| held.task == task) else { return };
+        let InHand { mount, .. } = self.held.swap_remove(at);
         match answered {
             Answered::InTime => drop(self.slow.remove(&mount)),
             Answered::TooLate => {
@@ -91,27 +125,21 @@ impl Hands {
         }
     }
 
-    /// Waits for all that is under way.
-    pub(super) async fn empty(&mut self) {
-        while self.running.len() > 0 {
-            self.one_free().await;
-        }
-    }
-
     fn begin(&mut self, inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: Due, mount: String, now: Timestamp) {
-        self.held.push((entry.clone(), mount));
-        let (inner, unsealed) = (Arc::clone(inner), Arc::clone(unsealed));
-        self.running.add(Box::pin(async move {
-            match settle(&inner, &unsealed, &entry, now).await {
-                Ok(answered) => (entry, answered),
+        let (inner, unsealed, due) = (Arc::clone(inner), Arc::clone(unsealed), entry.clone());
+        let task = self.running.spawn(async move {
+            let settled = settle(&inner, &unsealed, &due, now).await;
+            match settled {
+                Ok(answered) => answered,
                 Err(error) => {
                     tracing::warn!(%error, "a lease that came due could not even be put off; it is tried again");
                     // It is still due: the next look would find it at once.
                     inner.clock.sleep(TURN).await;
-                    (entry, Answered::InTime)
+                    Answered::InTime
                 }
             }
-        }));
+        });
+        self.held.push(InHand { task: task.id(), entry, mount });
     }
 }
 

@@ -408,6 +408,35 @@ async fn an_engine_that_hangs_holds_up_none_of_the_others() {
     assert_eq!(book.out(), NOTHING);
 }
 
+/// Story: what was being taken back went on only while the worker had nothing else to do. With a lease-count quota a commit that was left half-way
+/// held the lock that the worker's own next commit waited for: nothing ended any more, quotas could not be written, and the server could not be sealed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_and_tokens_that_end_together_do_not_wait_for_each_other() {
+    let (setup, book) = lender::setup();
+    let server = setup.on_disk().start().await;
+    server.put("sys/mounts/team/numbers", json!({ "type": "lender" })).await.ok();
+    server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+    server.put("sys/quotas/lease-count/q", json!({ "path": "team/numbers", "max_leases": 100_000 })).await.ok();
+    for second in 0..20 {
+        for _ in 0..6 {
+            server.put("team/numbers/lend", json!({ "ttl": format!("{}s", 100 + second) })).await.ok();
+            server.put("auth/token/create", json!({ "policies": ["default"], "ttl": format!("{}s", 100 + second) })).await.ok();
+        }
+    }
+    server.clock().advance(Duration::from_secs(100));
+    for round in 0..3_000 {
+        server.clock().advance(Duration::from_millis(500));
+        // A durable write takes as long as those of the worker.
+        server.put("kv/pace", json!({ "round": round })).await.ok();
+        if book.out() == NOTHING && server.expiry_entries().await == 0 {
+            break;
+        }
+    }
+    assert_eq!((book.out().len(), server.expiry_entries().await), (0, 0));
+    server.put("sys/quotas/lease-count/q2", json!({ "path": "kv", "max_leases": 100_000 })).await.ok();
+    server.put("sys/seal", json!({})).await.ok();
+}
+
 /// Story: the worker waited for the whole batch before it looked again. A mount whose AWS did not answer held up what came due of all others, and
 /// revocations by prefix, for 30 seconds and each eight of its leases: half an hour and more.
 #[tokio::test]
