@@ -1,5 +1,7 @@
 //! By how much AWS's clock and this machine's differ.
 
+use std::time::Duration;
+
 use daypass_base::Timestamp;
 
 /// By how many milliseconds AWS's clock is ahead of this machine's; negative where it is behind.
@@ -20,6 +22,9 @@ pub struct Skew(i64);
 const SEEN_MIN_MS: u64 = 3_000;
 
 impl Skew {
+    /// What is never seen is less than this.
+    pub const UNSEEN: Duration = Duration::from_millis(SEEN_MIN_MS);
+
     /// As the date of an answer shows it, in milliseconds.
     #[must_use]
     pub fn seen(milliseconds: i64) -> Self {

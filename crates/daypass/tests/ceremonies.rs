@@ -1,7 +1,7 @@
 //! Ceremonies with unseal keys and rights explained, typed at the real command line against a real server of three keys out of five.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test may panic")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt as _;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -291,6 +291,27 @@ fn a_restart_right_behind_a_rekey_does_not_bring_the_old_keys_back() {
     assert!(!server.run("status", "").err.contains("old"), "no warning");
     assert!(!server.unseals(&old[..3]));
     assert!(server.unseals(&new));
+}
+
+/// Story: the threads that connections run on ended as soon as nothing was accepted any more, and with them whatever still looked after an answer: a server
+/// that was stopped right behind a rekey brought the old keys back, although its client had the new ones.
+#[test]
+fn a_stop_waits_for_what_becomes_of_an_answer_to_a_client_that_stays() {
+    let (mut server, old) = three_of_five("sqlite");
+    let nonce = server.json("operator rekey -init -key-shares=1 -key-threshold=1", "")["nonce"].as_str().unwrap().to_owned();
+    server.give("operator rekey", &nonce, &old[..2]);
+    let body = serde_json::json!({ "key": old[2], "nonce": nonce }).to_string();
+    let mut stays = std::net::TcpStream::connect(server.address).unwrap();
+    write!(stays, "PUT /v1/sys/rekey/update HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let (mut answer, mut piece) = (String::new(), [0; 4096]);
+    while !answer.ends_with("}\n") && !answer.ends_with('}') {
+        let read = stays.read(&mut piece).unwrap();
+        answer.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+    }
+    let answer: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    server.restart_gracefully();
+    assert!(!server.unseals(&old[..3]));
+    assert!(server.unseals(&texts(&answer["keys_base64"])));
 }
 
 /// Story: one listener with TLS, and the server called itself `https` on all of them; and a thousand silent clients used up the files that a shell

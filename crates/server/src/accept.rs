@@ -31,6 +31,8 @@ pub struct Server {
     stop: watch::Sender<bool>,
     loops: Vec<JoinHandle<usize>>,
     deadline: watch::Sender<Option<Duration>>,
+    /// Kept until `shutdown` has waited for what runs on them: with its last owner a lane ends, and all that is on it.
+    _lanes: Arc<Lanes>,
 }
 
 impl Server {
@@ -61,7 +63,7 @@ impl Server {
             tokio::spawn(acceptor.run())
         };
         let loops = listeners.into_iter().map(serve).collect();
-        Self { clock, running, stop, loops, deadline }
+        Self { clock, running, stop, loops, deadline, _lanes: lanes }
     }
 
     /// Stops accepting, closes idle connections, and lets requests in flight end until `grace` has passed. Returns how many

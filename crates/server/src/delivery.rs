@@ -13,6 +13,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,9 @@ pub(crate) struct Deliveries {
     watched: watch::Sender<usize>,
     /// What came from the client since such an answer was on its way.
     heard: watch::Sender<Heard>,
+    /// The newest stream that the client had begun over HTTP/2 when such an answer was last handed over: those after it are none of such an answer,
+    /// and what becomes of them says nothing. A proxy has other clients' requests there.
+    last: AtomicU32,
 }
 
 /// Answers that HTTP has and that are not known to be written.
@@ -61,13 +65,14 @@ pub(crate) enum Heard {
 }
 
 impl Deliveries {
-    /// HTTP has the last byte of such an answer, and nothing but the socket holds it up.
-    pub(crate) fn hand_over(&self, receipt: Receipt) {
+    /// HTTP has the last byte of such an answer, and nothing but the socket holds it up. `newest`: the newest stream that the client has begun.
+    pub(crate) fn hand_over(&self, receipt: Receipt, newest: u32) {
         let mut waiting = self.waiting();
         if waiting.receipts.is_empty() && !self.are_watched() {
             // Of another stream of HTTP/2.
             self.heard.send_replace(Heard::Nothing);
         }
+        self.last.store(newest, Ordering::Relaxed);
         waiting.receipts.push(receipt);
     }
 
@@ -100,6 +105,11 @@ impl Deliveries {
             *before = heard.max(*before);
             more
         });
+    }
+
+    /// The last stream of HTTP/2 that may be that of such an answer.
+    pub(crate) fn last(&self) -> u32 {
+        self.last.load(Ordering::Relaxed)
     }
 
     /// Whether anything is being looked after.

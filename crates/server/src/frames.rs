@@ -8,17 +8,24 @@ pub(crate) struct Frames {
     /// The bytes of a frame's head that have come, the last one lowest.
     head: u128,
     head_bytes: u8,
+    /// The newest stream that the client has begun.
+    newest: u32,
 }
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { skip: PREFACE_BYTES, head: 0, head_bytes: 0 }
+        Self { skip: PREFACE_BYTES, head: 0, head_bytes: 0, newest: 0 }
     }
 }
 
 impl Frames {
-    /// Takes the next bytes. Returns whether a stream is reset among them.
-    pub(crate) fn reset_a_stream(&mut self, mut bytes: &[u8]) -> bool {
+    /// The newest stream that the client has begun.
+    pub(crate) fn newest(&self) -> u32 {
+        self.newest
+    }
+
+    /// Takes the next bytes. Returns whether a stream is reset among them that is none of those after `last`.
+    pub(crate) fn reset_up_to(&mut self, last: u32, mut bytes: &[u8]) -> bool {
         let mut reset = false;
         loop {
             let skipped = self.skip.min(bytes.len());
@@ -29,7 +36,11 @@ impl Frames {
             self.head_bytes += 1;
             if self.head_bytes == HEAD_BYTES {
                 // Length, kind, flags and stream take 24, 8, 8 and 32 bits.
-                reset |= self.head >> 40 & 0xff == RST_STREAM;
+                let (kind, stream) = (self.head >> 40 & 0xff, u32::try_from(self.head & 0x7fff_ffff).unwrap_or_default());
+                reset |= kind == RST_STREAM && stream <= last;
+                if kind == HEADERS {
+                    self.newest = self.newest.max(stream);
+                }
                 self.skip = usize::try_from(self.head >> 48).unwrap_or(usize::MAX);
                 (self.head, self.head_bytes) = (0, 0);
             }
@@ -41,6 +52,8 @@ impl Frames {
 const PREFACE_BYTES: usize = 24;
 /// RFC 9113, 4.1.
 const HEAD_BYTES: u8 = 9;
+/// RFC 9113, 6.2.
+const HEADERS: u128 = 1;
 /// RFC 9113, 6.4.
 const RST_STREAM: u128 = 3;
 
@@ -58,8 +71,12 @@ mod tests {
         for size in 1..60 {
             let mut frames = Frames::default();
             let quiet = [begin.as_slice(), &data, &settings].concat();
-            assert!(!quiet.chunks(size).any(|piece| frames.reset_a_stream(piece)), "{size}");
-            assert_eq!([reset.as_slice(), &data].concat().chunks(size).filter(|piece| frames.reset_a_stream(piece)).count(), 1, "{size}");
+            assert!(!quiet.chunks(size).any(|piece| frames.reset_up_to(u32::MAX, piece)), "{size}");
+            assert_eq!(
+                [reset.as_slice(), &data].concat().chunks(size).filter(|piece| frames.reset_up_to(u32::MAX, piece)).count(),
+                1,
+                "{size}"
+            );
         }
     }
 }

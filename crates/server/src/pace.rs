@@ -31,6 +31,8 @@ pub(crate) struct Pace {
     unread: AtomicBool,
     /// Made for the first answer whose arrival somebody waits to hear of.
     deliveries: OnceLock<Arc<Deliveries>>,
+    /// The newest stream of HTTP/2 that the client has begun.
+    newest_stream: AtomicU32,
 }
 
 /// What a connection is waiting for while no request is in flight.
@@ -70,6 +72,7 @@ impl Pace {
             streams: AtomicU32::new(0),
             unread: AtomicBool::new(false),
             deliveries: OnceLock::new(),
+            newest_stream: AtomicU32::new(0),
         }
     }
 
@@ -112,7 +115,7 @@ impl Pace {
 
     /// HTTP has an answer whose arrival somebody waits to hear of.
     pub(crate) fn hand_over(&self, receipt: Receipt) {
-        self.deliveries.get_or_init(Arc::default).hand_over(receipt);
+        self.deliveries.get_or_init(Arc::default).hand_over(receipt, self.newest_stream.load(Ordering::Relaxed));
     }
 
     /// HTTP has had its turn, in which it wrote what it could.
@@ -122,6 +125,11 @@ impl Pace {
         {
             deliveries.written(&self.clock, running);
         }
+    }
+
+    /// The client has begun this stream of HTTP/2, and none after it.
+    pub(crate) fn stream_begun(&self, newest: u32) {
+        self.newest_stream.store(newest, Ordering::Relaxed);
     }
 
     pub(crate) fn deliveries(&self) -> Option<&Arc<Deliveries>> {

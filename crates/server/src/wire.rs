@@ -164,8 +164,14 @@ impl AsyncRead for Wire {
                 _ if read.is_empty() && room => wire.hear(Heard::End),
                 Protocol::Http1 if read.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) => wire.pace.bytes_read(),
                 Protocol::Http1 => {}
-                Protocol::Http2 if wire.frames.reset_a_stream(read) => wire.hear(Heard::Broken),
-                Protocol::Http2 => {}
+                Protocol::Http2 => {
+                    let last = wire.pace.deliveries().map_or(0, |deliveries| deliveries.last());
+                    let reset = wire.frames.reset_up_to(last, read);
+                    wire.pace.stream_begun(wire.frames.newest());
+                    if reset {
+                        wire.hear(Heard::Broken);
+                    }
+                }
             }
         } else {
             let take = wire.ahead.len().min(into.remaining());

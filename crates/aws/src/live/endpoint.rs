@@ -145,9 +145,9 @@ impl Endpoint {
     }
 
     /// Looks at AWS's clock.
-    pub(super) fn notice(&self, answer: &Answer, now: SystemTime) {
+    pub(super) fn notice(&self, answer: &Answer, asked: SystemTime, now: SystemTime) {
         if let Some(theirs) = answer.headers.get(DATE).and_then(date) {
-            self.wire.notice(theirs, millis(now));
+            self.wire.notice(theirs, millis(asked), millis(now));
         }
     }
 

@@ -146,9 +146,10 @@ impl LiveAws {
         let now = || SdkClock(std::sync::Arc::clone(&self.clock)).now();
         let mut adjusted = false;
         loop {
+            let asked = now();
             let sent = pin!(endpoint.wire.send(|| endpoint.request(&identity, now(), body)));
             let answer = in_time(&*self.clock, endpoint, sent).await?;
-            endpoint.notice(&answer, now());
+            endpoint.notice(&answer, asked, now());
             match understand(&answer, endpoint::millis(now())) {
                 Err(failed) if !adjusted && endpoint.adjust(&failed.error.code, &answer, now()) => adjusted = true,
                 understood => return understood,

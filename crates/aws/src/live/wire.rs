@@ -110,10 +110,17 @@ impl Rest {
     }
 }
 
+/// The least difference of the clocks that explains the time in an answer, a whole second: one that was long on its way says nothing against ours. All in
+/// milliseconds since 1970.
+fn ahead(theirs: i64, asked: i64, came: i64) -> i64 {
+    let (least, most) = (theirs - came, theirs + 999 - asked);
+    0.clamp(least, most.max(least))
+}
+
 impl Wire {
-    /// Notes the other side's time, in milliseconds since 1970.
-    pub(super) fn notice(&self, theirs: i64, ours: i64) {
-        self.ahead.store(theirs - ours, Ordering::Relaxed);
+    /// Notes the time that an answer says, when it was asked for and when it had come; see [`ahead`].
+    pub(super) fn notice(&self, theirs: i64, asked: i64, came: i64) {
+        self.ahead.store(ahead(theirs, asked, came), Ordering::Relaxed);
     }
 
     /// By how much its clock differs.
@@ -240,5 +247,20 @@ impl Kept {
             }
         }
         Ok(Answer { status: head.status, headers, body: Bytes::copy_from_slice(&body) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Story: an answer that was held up for five seconds said that AWS's clock is five seconds behind, and `revoke-sessions` spared the sessions of those.
+    #[test]
+    fn an_answer_that_was_long_on_its_way_says_nothing_against_our_clock() {
+        assert_eq!(ahead(100_000, 100_200, 105_300), 0);
+        assert_eq!(ahead(100_000, 95_000, 100_500), 0);
+        // Ahead by two minutes, behind by two minutes.
+        assert_eq!(ahead(220_000, 100_200, 100_300), 119_700);
+        assert_eq!(ahead(100_000, 220_200, 225_300), -119_201);
     }
 }

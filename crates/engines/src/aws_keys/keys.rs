@@ -218,16 +218,22 @@ pub(crate) async fn undo<M: KeyMount>(mount: &M, cx: &Cx, note: &Note, stray: &S
     }
     let clock = clock_of(aws, Call { target: &own, ..call }, stray).await;
     let Some(key) = stray.made(note.at, clock, &idle, &note.username)? else { return Ok(()) };
-    if let Ok(Some(at)) = aws.access_key_last_used(call, &key.id).await {
-        return Err(Error::failed(format!(
-            "access key {} of this user was made while the answer to a call of this server's was lost, and was used at {at}: somebody has it, so it \
-             is left alone; drop this entry, or delete the key in IAM",
-            key.id
-        )));
-    }
+    let used = match aws.access_key_last_used(call, &key.id).await {
+        Ok(None) => "nobody has used it",
+        Ok(Some(at)) => {
+            return Err(Error::failed(format!(
+                "access key {} of this user was made while the answer to a call of this server's was lost, and was used at {at}: somebody has it, \
+                 so it is left alone; drop this entry, or delete the key in IAM",
+                key.id
+            )));
+        }
+        // The server may not look.
+        Err(error) if error.kind == ErrorKind::Denied => "the server has no permission iam:GetAccessKeyLastUsed to see whether it was used",
+        Err(error) => return Err(failed("unable to see whether the access key was used", error)),
+    };
     delete(aws, call, &note.username, &key.id).await.map_err(|error| failed("unable to delete the access key", error))?;
-    tracing::warn!(mount = %cx.mount.path, user = %note.username, key = %key.id, created = %key.created,
-        "an access key was deleted that was made while the answer to the server's own call was lost, and that nobody has used");
+    tracing::warn!(mount = %cx.mount.path, user = %note.username, key = %key.id, created = %key.created, used,
+        "an access key was deleted that was made while the answer to the server's own call was lost");
     Ok(())
 }
 

@@ -203,15 +203,7 @@ impl Http2 {
         let mut client = Self(stream);
         client.0.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         client.send(4, 0, 0, &[0, 4, 0, 0, 0, window]).await;
-        let mut head = Vec::new();
-        for (name, value) in [(":method", "GET"), (":scheme", "https"), (":path", "/receipt"), (":authority", "localhost")] {
-            for text in [name, value] {
-                head.extend_from_slice(if text == name { &[0] } else { &[] });
-                head.push(u8::try_from(text.len()).unwrap());
-                head.extend_from_slice(text.as_bytes());
-            }
-        }
-        client.send(1, 5, 1, &head).await;
+        client.ask(1, "/receipt").await;
         let delivery = started(&test).await;
         test.service.gate.notify_one();
         (test, client, delivery)
@@ -222,8 +214,20 @@ impl Http2 {
         self.0.write_all(&[head.as_slice(), payload].concat()).await.unwrap();
     }
 
-    async fn give_up(&mut self) {
-        self.send(3, 0, 1, &[0, 0, 0, 8]).await;
+    async fn ask(&mut self, stream: u8, path: &str) {
+        let mut head = Vec::new();
+        for (name, value) in [(":method", "GET"), (":scheme", "https"), (":path", path), (":authority", "localhost")] {
+            for text in [name, value] {
+                head.extend_from_slice(if text == name { &[0] } else { &[] });
+                head.push(u8::try_from(text.len()).unwrap());
+                head.extend_from_slice(text.as_bytes());
+            }
+        }
+        self.send(1, 5, stream, &head).await;
+    }
+
+    async fn give_up(&mut self, stream: u8) {
+        self.send(3, 0, stream, &[0, 0, 0, 8]).await;
         settle().await;
     }
 
@@ -265,7 +269,7 @@ async fn an_answer_over_http2_that_waits_for_the_window_of_its_client_is_not_del
             }
             assert_eq!(delivery.fate(), Fate::OnItsWay, "{window}");
             if gives_up {
-                client.give_up().await;
+                client.give_up(1).await;
                 assert_eq!(delivery.known().await, Fate::Lost, "{window}");
             } else if window > 0 {
                 // The window opens at last.
@@ -280,12 +284,22 @@ async fn an_answer_over_http2_that_waits_for_the_window_of_its_client_is_not_del
     }
 }
 
+/// Story: a proxy sends the requests of all its clients over one connection. When one of them gave its own up, the answer to another counted as lost.
+#[tokio::test]
+async fn what_becomes_of_a_later_stream_says_nothing_about_the_answer() {
+    let (test, mut client, delivery) = Http2::asked(255).await;
+    client.read(4).await;
+    client.ask(3, "/").await;
+    client.give_up(3).await;
+    assert_eq!(test.advance_until(delivery.known()).await.0, Fate::Delivered);
+}
+
 #[tokio::test]
 async fn an_answer_over_http2_that_its_client_gives_up_while_it_is_on_its_way_is_lost() {
     let (test, mut client, delivery) = Http2::asked(255).await;
     client.read(4).await;
     assert_eq!(delivery.fate(), Fate::OnItsWay);
-    client.give_up().await;
+    client.give_up(1).await;
     assert_eq!(test.advance_until(delivery.known()).await.0, Fate::Lost);
     let (test, client, delivery) = Http2::asked(255).await;
     settle().await;

@@ -233,6 +233,19 @@ async fn a_key_that_may_be_ours_and_is_used_is_left_and_shown() {
     assert!(said.contains(&by_hand.id) && said.contains("was used at"), "{}", shown.body);
 }
 
+/// Story: when AWS did not say whether a key was used, it counted as one that nobody has used, and was deleted.
+#[tokio::test]
+async fn a_key_of_which_aws_does_not_say_whether_it_was_used_is_not_deleted() {
+    let server = server().await;
+    server.aws().differ(Skew::default());
+    failed_rotation(&server, "ServiceFailure", 500).await;
+    let by_hand = server.aws().add_key(ROOT_USER).unwrap();
+    server.aws().use_key(&by_hand.id);
+    server.aws().fail_often("GetAccessKeyLastUsed", "Throttling", 400, 3);
+    minutes(&server, 90).await;
+    assert!(held(&server, &by_hand.id));
+}
+
 /// Story: the window was made wide because clocks differ, which can be known.
 #[tokio::test]
 async fn a_lost_key_is_found_by_awss_clock_and_named_in_the_log() {

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use daypass_aws::{AssumeRole, AwsError, Call, ErrorKind, RolePolicy, Target};
+use daypass_aws::{AssumeRole, AwsError, Call, ErrorKind, RolePolicy, Skew, Target};
 use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -54,14 +54,15 @@ async fn revoke(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>>
     let name = params.policy()?;
     let Ready { own, target, iam_role } = ready(&engine, &cx, &params).await?;
     let clock = engine.aws.skew(&own).unwrap_or_default();
-    let before = revoked::next_second(clock.theirs(cx.clock.now()));
+    // AWS's clock may be ahead by so much without anybody seeing it.
+    let before = revoked::next_second(clock.theirs(cx.clock.now()) + Skew::UNSEEN);
     let document = documents::sessions_over(&before.to_string(), &params.source_identity);
     let policy = RolePolicy { role: role_name(&iam_role).to_owned(), name: name.clone(), document: document.to_string() };
     let call = Call { target: &target, deadline: deadline(&cx) };
     engine.aws.put_role_policy(call, &policy).await.map_err(|error| not_put(&name, &iam_role, error))?;
     // What is kept for other callers, here or at another mount, would be handed out dead.
     engine.revoked.note(&iam_role, &params.source_identity, before);
-    // A session that began within the second at hand is ended too: who reads on after the answer must not get one of those.
+    // Sessions that begin until then are ended too: who reads on after the answer must not get one of those.
     cx.clock.sleep(before.since(clock.theirs(cx.clock.now()))).await;
     engine.kept.clear();
     Ok(Json(json!({ "role_arn": iam_role, "policy_name": name, "sessions_before": before, "source_identity": params.source_identity })))
@@ -166,7 +167,7 @@ fn role_name(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or_default()
 }
 
-const HELP: &str = "Puts the inline policy daypass-revoked-sessions on the IAM role: a deny for all sessions that began before the next full second, when the answer comes; or, for those of one
-source identity, daypass-revoked-sessions-of-<identity>. It takes seconds until AWS has spread it. Later sessions work; builds that hold an earlier one fail. The server, or the role
+const HELP: &str = "Puts the inline policy daypass-revoked-sessions on the IAM role: a deny for all sessions that began before the answer comes, which takes
+three to four seconds: AWS's clock may be ahead by so much unseen; or, for those of one source identity, daypass-revoked-sessions-of-<identity>. It takes seconds until AWS has spread it. Later sessions work; builds that hold an earlier one fail. The server, or the role
 in revoke_role_arn, needs iam:PutRolePolicy and iam:DeleteRolePolicy on the IAM role. DELETE takes the policy off again, with source_identity
 that of the one identity.";
