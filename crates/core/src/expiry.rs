@@ -95,7 +95,7 @@ async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands) -
     let (of_leases, others): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| lease_id(entry).is_some());
     let work = others.into_iter().map(|entry| settle_or_put_off(inner, unsealed, entry, now));
     at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
-    let all_begun = hands.take(inner, unsealed, of_leases, now).await?;
+    let all_begun = hands.take(inner, unsealed, of_leases, full, now).await?;
     Ok(all_begun && (full || unread))
 }
 

@@ -27,7 +27,8 @@ pub(super) struct Hands {
     /// Ended with it.
     running: JoinSet<Answered>,
     held: Vec<InHand>,
-    /// Mounts that did not answer when they were last asked. They are asked about one lease at a time; the others wait a minute.
+    /// Mounts that did not answer when they were last asked. They are asked about one lease at a time; where those that wait fill a batch, they are put
+    /// off for a minute.
     slow: HashSet<String>,
 }
 
@@ -48,8 +49,15 @@ impl Hands {
         self.held.iter().any(|held| held.entry == *entry)
     }
 
-    /// Begins with leases that came due, as there is room, until none is left or its turn is over. Returns whether none is left; others stay due.
-    pub(super) async fn take(&mut self, inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Due>, now: Timestamp) -> Result<bool> {
+    /// `full`: more may have come due than these. Begins with leases that came due, as there is room, until none is left or its turn is over. Returns whether none is left; others stay due.
+    pub(super) async fn take(
+        &mut self,
+        inner: &Arc<Inner>,
+        unsealed: &Arc<Unsealed>,
+        due: Vec<Due>,
+        full: bool,
+        now: Timestamp,
+    ) -> Result<bool> {
         let mut waiting = Vec::with_capacity(due.len());
         for entry in due {
             let mount = mount_of(unsealed, &entry).await;
@@ -61,9 +69,11 @@ impl Hands {
             let (mut left, mut later) = (Vec::new(), Batch::new());
             for (entry, mount) in waiting {
                 let of_mount = self.held.iter().filter(|held| held.mount == mount).count();
-                if self.slow.contains(&mount) && of_mount > 0 {
+                let places = if self.slow.contains(&mount) { 1 } else { PLACES_OF_MOUNT };
+                if full && places == 1 && of_mount > 0 {
+                    // There may be others behind so many.
                     later = later.not_due(entry.clone()).due(Due { at: now + TICK, ..entry });
-                } else if self.held.len() < PLACES && of_mount < PLACES_OF_MOUNT {
+                } else if self.held.len() < PLACES && of_mount < places {
                     self.begin(inner, unsealed, entry, mount, now);
                 } else {
                     left.push((entry, mount));
