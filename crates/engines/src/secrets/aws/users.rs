@@ -153,8 +153,8 @@ async fn give_up(engine: &Aws, cx: &Cx, target: &Target, made: &Made, user: Fate
         Fate::NotMade => true,
         Fate::Unknown => unmake(engine, cx, call, made).await.is_ok_and(|found| found == Found::Deleted),
     };
-    if gone {
-        let released = release(cx, made).await.unwrap_or_default();
+    // Where its row cannot be read now, the note stays: who undoes it removes the row.
+    if gone && let Ok(released) = release(cx, made).await {
         notes::clear_with(cx, released, &made.note).await;
     }
 }
