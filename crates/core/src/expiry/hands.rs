@@ -49,7 +49,8 @@ impl Hands {
         self.held.iter().any(|held| held.entry == *entry)
     }
 
-    /// `full`: more may have come due than these. Begins with leases that came due, as there is room, until none is left or its turn is over. Returns whether none is left; others stay due.
+    /// Begins with leases that came due, as there is room, until none is left or its turn is over. Returns whether none is left; others stay due.
+    /// `full`: more may have come due than these.
     pub(super) async fn take(
         &mut self,
         inner: &Arc<Inner>,

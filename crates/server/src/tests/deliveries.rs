@@ -11,6 +11,16 @@ async fn asked(test: &Test, request: &str) -> (TcpStream, Delivery) {
     (stream, started(test).await)
 }
 
+/// A server with TLS, and a client of it that speaks these protocols.
+async fn over_tls(protocols: &[&[u8]]) -> (Test, tokio_rustls::client::TlsStream<TcpStream>) {
+    let folder = tempfile::tempdir().unwrap();
+    let issuer = tls::Issuer::new();
+    issuer.write_pair(folder.path());
+    let test = tls::start_tls(&Reloader::load(tls::files(folder.path())).unwrap()).await;
+    let stream = tls::Client { protocols, ..tls::Client::of(&issuer) }.connect(&test).await.unwrap();
+    (test, stream)
+}
+
 /// Waits until the handler of `/receipt` runs. Each call gives a delivery that no call before gave.
 async fn started(test: &Test) -> Delivery {
     loop {
@@ -60,11 +70,7 @@ async fn an_answer_that_the_client_takes_in_is_delivered_whether_it_goes_on_or_c
 /// TLS says goodbye: to a client that has closed already that brings a reset, which says nothing about the answer.
 #[tokio::test]
 async fn an_answer_over_tls_is_delivered_to_a_client_that_closes_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let issuer = tls::Issuer::new();
-    issuer.write_pair(folder.path());
-    let test = tls::start_tls(&Reloader::load(tls::files(folder.path())).unwrap()).await;
-    let mut stream = tls::Client::of(&issuer).connect(&test).await.unwrap();
+    let (test, mut stream) = over_tls(&[]).await;
     stream.write_all(get("/receipt").as_bytes()).await.unwrap();
     let delivery = started(&test).await;
     test.service.gate.notify_one();
@@ -135,10 +141,7 @@ async fn an_answer_for_a_client_that_dies_when_its_connection_is_parked_is_lost(
     drop(stream);
     assert_eq!(test.advance_until(delivery.known()).await.0, Fate::Lost, "unix");
 
-    let issuer = tls::Issuer::new();
-    issuer.write_pair(folder.path());
-    let test = tls::start_tls(&Reloader::load(tls::files(folder.path())).unwrap()).await;
-    let mut stream = tls::Client::of(&issuer).connect(&test).await.unwrap();
+    let (test, mut stream) = over_tls(&[]).await;
     stream.write_all(get("/receipt").as_bytes()).await.unwrap();
     let delivery = started(&test).await;
     test.service.gate.notify_one();
@@ -195,11 +198,7 @@ struct Http2(tokio_rustls::client::TlsStream<TcpStream>);
 impl Http2 {
     /// Asks for `/receipt`, whose answer is four bytes long, and grants `window` bytes of it.
     async fn asked(window: u8) -> (Test, Self, Delivery) {
-        let folder = tempfile::tempdir().unwrap();
-        let issuer = tls::Issuer::new();
-        issuer.write_pair(folder.path());
-        let test = tls::start_tls(&Reloader::load(tls::files(folder.path())).unwrap()).await;
-        let stream = tls::Client { protocols: &[b"h2"], ..tls::Client::of(&issuer) }.connect(&test).await.unwrap();
+        let (test, stream) = over_tls(&[b"h2"]).await;
         let mut client = Self(stream);
         client.0.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         client.send(4, 0, 0, &[0, 4, 0, 0, 0, window]).await;
