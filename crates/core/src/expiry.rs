@@ -1,8 +1,9 @@
 //! The expiry worker: revokes what has come due, in order, a bounded batch at a time; and the engines' regular work.
 //!
 //! Nothing is held in memory per lease. An entry that fails is put off and never holds up those behind it; nor does a mount that hangs hold up the
-//! others, see [`hands`].
+//! others, see [`hands`]. Regular work has tasks of its own, see [`chores`].
 
+mod chores;
 mod hands;
 
 use std::collections::HashSet;
@@ -10,15 +11,15 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use daypass_base::{Seconds, Timestamp};
-use daypass_sdk::{Request, Result, TokenId};
+use daypass_sdk::{Result, TokenId};
 use daypass_storage::{Batch, Due, Key, Space};
 use tokio::sync::watch;
 
+use self::chores::Chores;
 use self::hands::{Answered, Hands};
 use crate::ids::Id;
 use crate::leases::{ATTEMPTS_MAX, Held};
 use crate::node::{Inner, Unsealed};
-use crate::stages::intent::context;
 use crate::together::at_most;
 use crate::tokens::{Cause, Stored};
 
@@ -26,7 +27,7 @@ use crate::tokens::{Cause, Stored};
 pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
     let mut last_tick: Option<Duration> = None;
     let mut last_removal: Option<Duration> = None;
-    let mut hands = Hands::new();
+    let (mut hands, mut chores) = (Hands::new(), Chores::new());
     loop {
         let Some(strong) = inner.upgrade() else { return };
         let pause = strong.clock.sleep(PAUSE);
@@ -36,7 +37,7 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             last_tick = Some(elapsed);
             // The engines' regular work changes things at AWS.
             if !unsealed.revocation.is_paused() {
-                tick(&strong, &unsealed).await;
+                chores.want_mounts(&unsealed);
             }
             if let Err(error) = unsealed.oidc.rotate_due().await {
                 tracing::warn!(%error, "keys of identity tokens could not be rotated; it is tried again in a minute");
@@ -47,8 +48,9 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
         }
         if last_removal.is_none_or(|last| elapsed.saturating_sub(last) >= REMOVALS) {
             last_removal = Some(elapsed);
-            finish_removals(&strong, &unsealed).await;
+            chores.want_removals();
         }
+        chores.go_on(&strong, &unsealed);
         let more = take_back(&strong, &unsealed, &mut hands).await;
         drop((strong, unsealed));
         if more && !*stopped.borrow() {
@@ -58,6 +60,7 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
         tokio::select! {
             () = pause => {}
             () = hands.one_free() => {}
+            () = chores.one_free() => {}
             changed = stopped.changed() => {
                 if changed.is_err() || *stopped.borrow() {
                     break;
@@ -65,6 +68,7 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             }
         }
     }
+    chores.empty(inner.upgrade()).await;
     hands.empty().await;
 }
 
@@ -239,29 +243,6 @@ async fn later(unsealed: &Unsealed, entry: &Due, at: Timestamp) -> Result<()> {
     let again = Due { at, ..entry.clone() };
     unsealed.rows.commit(Batch::new().not_due(entry.clone()).due(again)).await?;
     Ok(())
-}
-
-/// The engines' regular work.
-async fn tick(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
-    let table = unsealed.table.load_full();
-    for live in table.all().filter(|live| !live.row.builtin) {
-        let request = Request { id: crate::ids::uuid(&*inner.entropy), path: live.row.path.clone(), deadline: TICK, ..Request::default() };
-        if let Err(error) = live.engine.tick(context(inner, live, request)).await {
-            tracing::warn!(mount = %live.row.path, %error, "a mount's regular work failed; it is tried again in a minute");
-        }
-    }
-}
-
-/// Goes on with mounts whose removal was interrupted, for a while: the rest waits for the next time.
-async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
-    tokio::select! {
-        finished = crate::rooms::sys::finish_removals(inner, unsealed) => {
-            if let Err(error) = finished {
-                tracing::warn!(%error, "mounts whose removal was interrupted could not be looked at; it is tried again");
-            }
-        }
-        () = inner.clock.sleep(PATIENCE) => {}
-    }
 }
 
 /// Entries that are settled at the same moment and need nothing but the store.

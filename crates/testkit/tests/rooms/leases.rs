@@ -477,6 +477,24 @@ async fn a_mount_that_hangs_holds_up_neither_other_mounts_nor_sweeps() {
     assert!(server.rows(Space::Lease).await.iter().all(|(key, _)| key.starts_with(b"R")), "nothing but the mark of the prefix");
 }
 
+/// Story: the worker waited for the engines' regular work, one mount after the other. A rotation at an AWS that did not answer put everything off that
+/// came due meanwhile, and a seal had to wait for it.
+#[tokio::test]
+async fn regular_work_that_hangs_holds_up_nothing_else() {
+    let (server, book) = lender().await;
+    server.put("sys/mounts/team/others", json!({ "type": "lender" })).await.ok();
+    server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok();
+    book.hang_work(Some("team/numbers/"));
+    for _ in 0..3 {
+        server.seconds(60).await;
+    }
+    assert_eq!(book.out(), NOTHING);
+    assert_eq!((book.worked("team/numbers/"), book.worked("team/others/")), (1, 3), "what hangs is not begun twice");
+    let sealing = tokio::spawn(server.put("sys/seal", json!({})).into_future());
+    server.seconds(10).await;
+    sealing.await.unwrap().ok();
+}
+
 async fn on_evil() -> (TestServer, Arc<EvilBackend<MemoryBackend>>) {
     let (setup, _) = lender::setup();
     on_evil_with(setup).await

@@ -22,6 +22,10 @@ pub(crate) struct Book {
     hanging: Mutex<u32>,
     /// Returns of this mount never end, while one is named.
     hanging_mount: Mutex<Option<&'static str>>,
+    /// Regular work of this mount never ends, while one is named.
+    hanging_work: Mutex<Option<&'static str>>,
+    /// How often regular work was begun, by mount.
+    worked: Mutex<Vec<String>>,
 }
 
 impl Book {
@@ -46,6 +50,15 @@ impl Book {
 
     pub(crate) fn hang_mount(&self, path: Option<&'static str>) {
         *self.hanging_mount.lock() = path;
+    }
+
+    pub(crate) fn hang_work(&self, path: Option<&'static str>) {
+        *self.hanging_work.lock() = path;
+    }
+
+    /// How often the mount's regular work was begun.
+    pub(crate) fn worked(&self, path: &str) -> usize {
+        self.worked.lock().iter().filter(|worked| *worked == path).count()
     }
 
     pub(crate) fn refuse(&self, times: u32) {
@@ -118,6 +131,17 @@ impl Engine for Lender {
             Endpoint::at(["lend"]).summary("Lend a number.").on(Operation::Read, lend).on(Operation::Update, lend),
             Endpoint::at(["note/{name}"]).summary("A note.").on(Operation::Read, read).on(Operation::Update, write),
         ]
+    }
+
+    fn tick(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            self.book.worked.lock().push(cx.mount.path.clone());
+            let hangs = self.book.hanging_work.lock().is_some_and(|path| cx.mount.path == path);
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        })
     }
 
     fn revoke(self: Arc<Self>, _: Cx, lease: LeaseInfo) -> BoxFuture<'static, Result<()>> {

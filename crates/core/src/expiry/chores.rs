@@ -1,0 +1,146 @@
+//! Regular work: the engines' own, and mounts whose removal was interrupted.
+//!
+//! Each piece is a task of its own, a few at a time, and none is begun while it still runs: an AWS that does not answer holds up neither the other
+//! mounts' work nor what comes due.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_sdk::Request;
+use tokio::task::{self, JoinError, JoinSet};
+
+use super::{PATIENCE, TICK};
+use crate::node::{Inner, Unsealed};
+use crate::stages::intent::context;
+
+/// A piece of work that comes again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Chore {
+    /// A mount's own, by its accessor.
+    Mount(String),
+    /// Goes on with mounts whose removal was interrupted.
+    Removals,
+}
+
+/// What is under way, and what waits for a place.
+pub(super) struct Chores {
+    /// Ended with it.
+    running: JoinSet<()>,
+    begun: Vec<(task::Id, Chore)>,
+    waiting: VecDeque<Chore>,
+}
+
+impl Chores {
+    pub(super) fn new() -> Self {
+        Self { running: JoinSet::new(), begun: Vec::new(), waiting: VecDeque::new() }
+    }
+
+    /// Everything that the mounts want done.
+    pub(super) fn want_mounts(&mut self, unsealed: &Unsealed) {
+        for live in unsealed.table.load().all().filter(|live| !live.row.builtin) {
+            self.want(Chore::Mount(live.row.accessor.clone()));
+        }
+    }
+
+    pub(super) fn want_removals(&mut self) {
+        self.want(Chore::Removals);
+    }
+
+    fn want(&mut self, chore: Chore) {
+        self.free_the_ended();
+        if !self.waiting.contains(&chore) && !self.begun.iter().any(|(_, begun)| *begun == chore) {
+            self.waiting.push_back(chore);
+        }
+    }
+
+    /// Begins with what waits, as there is room.
+    pub(super) fn go_on(&mut self, inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
+        self.free_the_ended();
+        while self.begun.len() < PLACES {
+            let Some(chore) = self.waiting.pop_front() else { return };
+            let work = run(Arc::clone(inner), Arc::clone(unsealed), chore.clone());
+            self.begun.push((self.running.spawn(work).id(), chore));
+        }
+    }
+
+    /// Waits until there is a place for something that waits; for ever where nothing does.
+    pub(super) async fn one_free(&mut self) {
+        if self.waiting.is_empty() {
+            return std::future::pending().await;
+        }
+        match self.running.join_next_with_id().await {
+            Some(ended) => self.free(ended),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for what is under way, but not long: a server that is sealed or stopped waits for no AWS. What is cut off is found again, as after a crash.
+    pub(super) async fn empty(&mut self, inner: Option<Arc<Inner>>) {
+        self.waiting.clear();
+        if let Some(inner) = inner {
+            let mut patience = inner.clock.sleep(LAST_WAIT);
+            drop(inner);
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = self.running.join_next() => if ended.is_none() { return },
+                    () = &mut patience => break,
+                }
+            }
+            tracing::warn!("regular work of a mount does not end; it is cut off");
+        }
+        self.running.shutdown().await;
+    }
+
+    fn free_the_ended(&mut self) {
+        while let Some(ended) = self.running.try_join_next_with_id() {
+            self.free(ended);
+        }
+    }
+
+    fn free(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let task = match ended {
+            Ok((task, ())) => task,
+            Err(error) => {
+                tracing::error!(%error, "regular work ended badly; it is tried again");
+                error.id()
+            }
+        };
+        self.begun.retain(|(begun, _)| *begun != task);
+    }
+}
+
+async fn run(inner: Arc<Inner>, unsealed: Arc<Unsealed>, chore: Chore) {
+    match chore {
+        Chore::Mount(accessor) => tick(&inner, &unsealed, &accessor).await,
+        Chore::Removals => finish_removals(&inner, &unsealed).await,
+    }
+}
+
+async fn tick(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, accessor: &str) {
+    let table = unsealed.table.load_full();
+    // It may have been removed while this waited.
+    let Some(live) = table.by_accessor(accessor) else { return };
+    let request = Request { id: crate::ids::uuid(&*inner.entropy), path: live.row.path.clone(), deadline: TICK, ..Request::default() };
+    if let Err(error) = live.engine.tick(context(inner, live, request)).await {
+        tracing::warn!(mount = %live.row.path, %error, "a mount's regular work failed; it is tried again in a minute");
+    }
+}
+
+/// Goes on for a while: the rest waits for the next time, so that whoever removes a mount meanwhile does not wait for a mount that hangs.
+async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
+    tokio::select! {
+        finished = crate::rooms::sys::finish_removals(inner, unsealed) => {
+            if let Err(error) = finished {
+                tracing::warn!(%error, "mounts whose removal was interrupted could not be looked at; it is tried again");
+            }
+        }
+        () = inner.clock.sleep(PATIENCE) => {}
+    }
+}
+
+/// Pieces of regular work at the same moment.
+const PLACES: usize = 8;
+/// How long a server that is sealed or stopped waits for regular work.
+const LAST_WAIT: Duration = Duration::from_secs(10);
