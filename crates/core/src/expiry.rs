@@ -10,10 +10,11 @@ use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use daypass_base::{Seconds, Timestamp};
+use daypass_base::{BoxFuture, Seconds, Timestamp};
 use daypass_sdk::{Result, TokenId};
 use daypass_storage::{Batch, Due, Key, Space};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use self::chores::Chores;
 use self::hands::{Answered, Hands};
@@ -68,8 +69,26 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             }
         }
     }
-    chores.empty(inner.upgrade()).await;
-    hands.empty().await;
+    // Nobody is left to wait for where the node is gone.
+    let Some(strong) = inner.upgrade() else { return };
+    let (last_wait, last_wait_of_chores) = (strong.clock.sleep(LAST_WAIT), strong.clock.sleep(LAST_WAIT));
+    drop(strong);
+    tokio::join!(end(hands.into_running(), last_wait), end(chores.into_running(), last_wait_of_chores));
+}
+
+/// Waits for what is under way, but not long: a server that is sealed or stopped waits for no AWS. What is cut off is found again, as after a crash.
+async fn end<T: 'static>(mut running: JoinSet<T>, last_wait: BoxFuture<'static, ()>) {
+    let all = async { while running.join_next().await.is_some() {} };
+    tokio::select! {
+        biased;
+        () = all => return,
+        () = last_wait => {}
+    }
+    tracing::warn!(
+        tasks = running.len(),
+        "what is under way with mounts does not end; it is cut off and taken up again after the next unsealing"
+    );
+    running.shutdown().await;
 }
 
 /// One batch of what has ended, and one of what is swept. Returns whether there may be more.
@@ -252,6 +271,8 @@ const TICK: Duration = Duration::from_mins(1);
 /// Between two looks at mounts whose removal was interrupted.
 const REMOVALS: Duration = Duration::from_mins(5);
 const BATCH: usize = 512;
+/// How long a server that is sealed or stopped waits for what is under way with mounts.
+const LAST_WAIT: Duration = Duration::from_secs(10);
 /// How long one secret may take to be taken back, so that an AWS that hangs does not hold up all others for long.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -39,7 +39,7 @@ impl Monitors {
     /// Begins one. Errors: `TooMany`, and `Sealed` when the server is about to stop.
     pub(crate) fn begin(&self, reader: Reader, follow: impl FnOnce() -> Lines) -> Result<mpsc::Receiver<Bytes>> {
         let mut tasks = self.tasks.lock();
-        let tasks = tasks.as_mut().ok_or_else(|| Error::new(Kind::Sealed, "Vault is sealed"))?;
+        let tasks = tasks.as_mut().ok_or_else(crate::node::sealed)?;
         while tasks.try_join_next().is_some() {}
         if tasks.len() >= AT_ONCE {
             let text = format!("{AT_ONCE} monitors follow the log already and that is the limit: end one of them, or try again later");

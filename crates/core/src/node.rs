@@ -269,7 +269,7 @@ impl Core {
 
 impl Inner {
     pub(crate) fn unsealed(&self) -> Result<Arc<Unsealed>> {
-        self.unsealed.load_full().ok_or_else(|| Error::new(Kind::Sealed, "Vault is sealed"))
+        self.unsealed.load_full().ok_or_else(sealed)
     }
 
     pub(crate) async fn stored(&self, key: &str) -> Result<Option<Vec<u8>>> {
@@ -646,6 +646,11 @@ impl Inner {
         }
         out
     }
+}
+
+/// What asks for a store that is sealed, or is no longer this one's.
+pub(crate) fn sealed() -> Error {
+    Error::new(Kind::Sealed, "Vault is sealed")
 }
 
 fn class_of(factory: &Factory) -> Class {

@@ -166,7 +166,7 @@ pub(crate) async fn prefix_now(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, pre
     unsealed.ledger.remove_below(&below);
     signed::revoke_prefix(&below, inner.clock.now(), &unsealed.rows).await?;
     let id = sweeps::begin(inner, unsealed, &below).await?;
-    Ok(sweeps::wait_for(inner, unsealed, &id).await)
+    sweeps::wait_for(inner, unsealed, &id).await
 }
 
 /// Revokes a stored lease: first it is marked, so that no renewal comes in between; then the engine takes the secret back; then it goes.

@@ -152,7 +152,7 @@ impl Rows {
     pub(crate) async fn commit(&self, batch: Batch) -> Result<u64, CommitFailure> {
         let ended = self.ended.read().await;
         if *ended {
-            return Err(CommitFailure::Error(Error::new(Kind::Sealed, "Vault is sealed")));
+            return Err(CommitFailure::Error(crate::node::sealed()));
         }
         self.leases.commit(&*self.backend, batch).await
     }

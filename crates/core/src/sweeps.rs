@@ -124,14 +124,19 @@ fn may_go_on(unsealed: &Unsealed, sweep: &Sweep) -> bool {
 }
 
 /// Waits for the end of a sweep. False: revocation was paused meanwhile, and the sweep goes on when revocation does.
-pub(crate) async fn wait_for(inner: &Inner, unsealed: &Unsealed, id: &str) -> bool {
+/// Errors: `Sealed` when the server was sealed meanwhile; the sweep goes on after the next unsealing.
+pub(crate) async fn wait_for(inner: &Inner, unsealed: &Unsealed, id: &str) -> Result<bool> {
+    let mut stopped = unsealed.stop.subscribe();
     loop {
         let running = unsealed.tokens.sweeps.running();
-        let Some(running) = running.iter().find(|running| running.sweep.id == id) else { return true };
+        let Some(running) = running.iter().find(|running| running.sweep.id == id) else { return Ok(true) };
         if !may_go_on(unsealed, &running.sweep) {
-            return false;
+            return Ok(false);
         }
-        inner.clock.sleep(LOOK).await;
+        tokio::select! {
+            () = inner.clock.sleep(LOOK) => {}
+            _stopped = stopped.wait_for(|stop| *stop) => return Err(crate::node::sealed()),
+        }
     }
 }
 

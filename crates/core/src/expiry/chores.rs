@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use daypass_sdk::Request;
 use tokio::task::{self, JoinError, JoinSet};
@@ -75,22 +74,9 @@ impl Chores {
         }
     }
 
-    /// Waits for what is under way, but not long: a server that is sealed or stopped waits for no AWS. What is cut off is found again, as after a crash.
-    pub(super) async fn empty(&mut self, inner: Option<Arc<Inner>>) {
-        self.waiting.clear();
-        if let Some(inner) = inner {
-            let mut patience = inner.clock.sleep(LAST_WAIT);
-            drop(inner);
-            loop {
-                tokio::select! {
-                    biased;
-                    ended = self.running.join_next() => if ended.is_none() { return },
-                    () = &mut patience => break,
-                }
-            }
-            tracing::warn!("regular work of a mount does not end; it is cut off");
-        }
-        self.running.shutdown().await;
+    /// The tasks, to be waited for at the end. Nothing more is begun.
+    pub(super) fn into_running(self) -> JoinSet<()> {
+        self.running
     }
 
     fn free_the_ended(&mut self) {
@@ -142,5 +128,3 @@ async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
 
 /// Pieces of regular work at the same moment.
 const PLACES: usize = 8;
-/// How long a server that is sealed or stopped waits for regular work.
-const LAST_WAIT: Duration = Duration::from_secs(10);

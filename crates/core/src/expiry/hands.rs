@@ -3,7 +3,7 @@
 //! The worker does not wait for them: what is under way goes on in tasks of its own while it does other things. It must: a commit that is under way may
 //! hold a lock that the worker's own next commit waits for. In memory are those few alone. What finds no place stays due.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,11 +24,12 @@ pub(super) enum Answered {
 
 /// What is under way, by mount.
 pub(super) struct Hands {
-    /// Ended with it.
-    running: JoinSet<Answered>,
+    /// Ended with it. Each says how long it took.
+    running: JoinSet<(Answered, Duration)>,
     held: Vec<InHand>,
-    /// Mounts that did not answer when they were last asked. They are asked about one lease at a time; where those that wait fill a batch, they are put
-    /// off for a minute.
+    /// How long the mounts take for one secret, of late.
+    paces: HashMap<String, Duration>,
+    /// Mounts that did not answer when they were last asked. They are asked about one lease at a time.
     slow: HashSet<String>,
 }
 
@@ -42,7 +43,7 @@ struct InHand {
 
 impl Hands {
     pub(super) fn new() -> Self {
-        Self { running: JoinSet::new(), held: Vec::new(), slow: HashSet::new() }
+        Self { running: JoinSet::new(), held: Vec::new(), paces: HashMap::new(), slow: HashSet::new() }
     }
 
     pub(super) fn hold(&self, entry: &Due) -> bool {
@@ -50,7 +51,8 @@ impl Hands {
     }
 
     /// Begins with leases that came due, as there is room, until none is left or its turn is over. Returns whether none is left; others stay due.
-    /// `full`: more may have come due than these.
+    /// `full`: more may have come due than these. Then those whose mount will not come to them within a turn are put off until it may, since others may be
+    /// behind them: a batch is always taken from the front.
     pub(super) async fn take(
         &mut self,
         inner: &Arc<Inner>,
@@ -67,13 +69,13 @@ impl Hands {
         let mut turn = inner.clock.sleep(TURN);
         loop {
             self.free_the_ended();
-            let (mut left, mut later) = (Vec::new(), Batch::new());
+            let (mut left, mut later, mut queues) = (Vec::new(), Batch::new(), HashMap::<String, u32>::new());
             for (entry, mount) in waiting {
                 let of_mount = self.held.iter().filter(|held| held.mount == mount).count();
-                let places = if self.slow.contains(&mount) { 1 } else { PLACES_OF_MOUNT };
-                if full && places == 1 && of_mount > 0 {
-                    // There may be others behind so many.
-                    later = later.not_due(entry.clone()).due(Due { at: now + TICK, ..entry });
+                let places = if self.slow.contains(&mount) { 1 } else { usize::from(PLACES_OF_MOUNT) };
+                let wait = if of_mount < places { Duration::ZERO } else { self.wait_in(&mut queues, &mount) };
+                if full && wait > TURN {
+                    later = later.not_due(entry.clone()).due(Due { at: now + wait, ..entry });
                 } else if self.held.len() < PLACES && of_mount < places {
                     self.begin(inner, unsealed, entry, mount, now);
                 } else {
@@ -95,6 +97,17 @@ impl Hands {
         }
     }
 
+    /// Puts one more lease into the queue of those that wait for their mount. Returns how long it may wait.
+    fn wait_in(&self, queues: &mut HashMap<String, u32>, mount: &str) -> Duration {
+        if self.slow.contains(mount) {
+            return TICK;
+        }
+        let queue = queues.entry(mount.to_owned()).or_default();
+        *queue += 1;
+        let pace = self.paces.get(mount).copied().unwrap_or(PACE);
+        (pace.saturating_mul(*queue) / u32::from(PLACES_OF_MOUNT)).min(TICK)
+    }
+
     /// Waits until a place becomes free; for ever while all are.
     pub(super) async fn one_free(&mut self) {
         match self.running.join_next_with_id().await {
@@ -103,11 +116,9 @@ impl Hands {
         }
     }
 
-    /// Waits for all that is under way.
-    pub(super) async fn empty(&mut self) {
-        while let Some(ended) = self.running.join_next_with_id().await {
-            self.free(ended);
-        }
+    /// The tasks, to be waited for at the end. Nothing more is begun.
+    pub(super) fn into_running(self) -> JoinSet<(Answered, Duration)> {
+        self.running
     }
 
     fn free_the_ended(&mut self) {
@@ -116,18 +127,19 @@ impl Hands {
         }
     }
 
-    fn free(&mut self, ended: Result<(task::Id, Answered), JoinError>) {
-        let (task, answered) = match ended {
+    fn free(&mut self, ended: Result<(task::Id, (Answered, Duration)), JoinError>) {
+        let (task, (answered, took)) = match ended {
             Ok(ended) => ended,
             // It panicked. Its lease is still due.
-            Err(error) => (error.id(), Answered::InTime),
+            Err(error) => (error.id(), (Answered::InTime, PACE)),
         };
         let Some(at) = self.held.iter().position(|held| held.task == task) else { return };
         let InHand { mount, .. } = self.held.swap_remove(at);
+        self.note_pace(&mount, took);
         match answered {
             Answered::InTime => drop(self.slow.remove(&mount)),
             Answered::TooLate => {
-                if self.slow.len() >= SLOW_MAX {
+                if self.slow.len() >= MOUNTS_MAX {
                     self.slow.clear();
                 }
                 tracing::warn!(accessor = %mount, "a mount takes no secrets back within {} s; it is asked about one lease at a time", PATIENCE.as_secs());
@@ -136,11 +148,20 @@ impl Hands {
         }
     }
 
+    fn note_pace(&mut self, mount: &str, took: Duration) {
+        if self.paces.len() >= MOUNTS_MAX {
+            self.paces.clear();
+        }
+        let pace = self.paces.entry(mount.to_owned()).or_insert(took);
+        *pace = (*pace * 3 + took) / 4;
+    }
+
     fn begin(&mut self, inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: Due, mount: String, now: Timestamp) {
         let (inner, unsealed, due) = (Arc::clone(inner), Arc::clone(unsealed), entry.clone());
         let task = self.running.spawn(async move {
+            let began = inner.clock.elapsed();
             let settled = settle(&inner, &unsealed, &due, now).await;
-            match settled {
+            let answered = match settled {
                 Ok(answered) => answered,
                 Err(error) => {
                     tracing::warn!(%error, "a lease that came due could not even be put off; it is tried again");
@@ -148,7 +169,8 @@ impl Hands {
                     inner.clock.sleep(TURN).await;
                     Answered::InTime
                 }
-            }
+            };
+            (answered, inner.clock.elapsed().saturating_sub(began))
         });
         self.held.push(InHand { task: task.id(), entry, mount });
     }
@@ -172,8 +194,10 @@ async fn mount_of(unsealed: &Unsealed, entry: &Due) -> String {
 /// Secrets that are taken back at the same moment: most of their time they wait for AWS.
 const PLACES: usize = 16;
 /// Of one mount.
-const PLACES_OF_MOUNT: usize = 8;
-/// Mounts that are remembered as slow; beyond that they are found out again.
-const SLOW_MAX: usize = 1_000;
+const PLACES_OF_MOUNT: u8 = 8;
+/// How long a mount takes for one secret, before it is known.
+const PACE: Duration = Duration::from_millis(100);
+/// Mounts that are remembered as slow, or with their pace; beyond that they are found out again.
+const MOUNTS_MAX: usize = 1_000;
 /// After so long other work has its turn, sweeps and what came due meanwhile.
 const TURN: Duration = Duration::from_millis(500);

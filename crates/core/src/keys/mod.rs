@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use daypass_barrier::{KeyringError, SealConfig, Under, Unsealing};
 use daypass_base::{Delivery, Fate, Receipt, Seconds};
-use daypass_sdk::{Error, Kind, Result};
+use daypass_sdk::{Error, Result};
 use daypass_storage::Batch;
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +98,7 @@ impl Inner {
     pub(crate) fn serves(&self, unsealed: &Arc<Unsealed>) -> Result<()> {
         match self.unsealed.load().as_ref() {
             Some(current) if Arc::ptr_eq(current, unsealed) => Ok(()),
-            _ => Err(Error::new(Kind::Sealed, "Vault is sealed")),
+            _ => Err(crate::node::sealed()),
         }
     }
 

@@ -8,7 +8,7 @@ pub(crate) mod token;
 
 use std::sync::{Arc, Weak};
 
-use daypass_sdk::{Error, Kind, Mounted, Result, Room};
+use daypass_sdk::{Mounted, Result, Room};
 
 use crate::node::{Inner, Unsealed};
 
@@ -25,7 +25,7 @@ impl Way {
 
     /// The core. Errors: `Sealed` when it is going away.
     pub(crate) fn inner(&self) -> Result<Arc<Inner>> {
-        self.inner.upgrade().ok_or_else(|| Error::new(Kind::Sealed, "Vault is sealed"))
+        self.inner.upgrade().ok_or_else(crate::node::sealed)
     }
 
     /// The core and what is in memory while it is unsealed. Errors: `Sealed`.

@@ -495,6 +495,55 @@ async fn regular_work_that_hangs_holds_up_nothing_else() {
     sealing.await.unwrap().ok();
 }
 
+/// Story: the worker always took the first 512 entries that were due. Where so many were of one mount that was busy, without hanging, nothing else ended
+/// until it had come to the rest: children of ended tokens could be used, and leases of other mounts lived on, for minutes.
+#[tokio::test]
+async fn a_mount_that_is_busy_starves_nobody_else() {
+    let (server, book) = lender().await;
+    server.put("sys/mounts/team/others", json!({ "type": "lender" })).await.ok();
+    for _ in 0..700 {
+        server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok();
+    }
+    server.put("team/others/lend", json!({ "ttl": "101s" })).await.ok();
+    let parent = server.token(json!({ "policies": ["root"], "ttl": "101s" })).await;
+    let child = server.put("auth/token/create", json!({ "policies": ["default"], "ttl": "1h" })).token(&parent).await.ok().token();
+    book.busy_mount("team/numbers", Duration::from_secs(4));
+    server.clock().advance(Duration::from_secs(100));
+    let pass = async |seconds: u32| {
+        for _ in 0..seconds * 2 {
+            server.clock().advance(Duration::from_millis(500));
+            for _ in 0..500 {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    pass(6).await;
+    assert_eq!(server.get("auth/token/lookup-self").token(&child).await.status, 403);
+    let out = book.out().len();
+    assert!((670..=700).contains(&out), "the other mount's is back, and what eight places give back in five seconds: {out}");
+    // Eight places, four seconds each: two a second. None of them is left idle for long.
+    pass(380).await;
+    assert_eq!(book.out(), NOTHING);
+}
+
+/// Story: who revoked by prefix and waited for it waited until the request was given up when the server was sealed meanwhile.
+#[tokio::test]
+async fn a_sweep_that_is_waited_for_ends_with_the_seal() {
+    let (server, _) = lender().await;
+    for _ in 0..2_000 {
+        server.put("auth/token/create", json!({ "policies": ["default"], "ttl": "1h" })).await.ok();
+    }
+    let waiting = tokio::spawn(server.put("sys/leases/revoke-prefix/auth/token/create", json!({ "sync": true })).into_future());
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    server.put("sys/seal", json!({})).await.ok();
+    for _ in 0..5 {
+        server.seconds(1).await;
+    }
+    assert_eq!(waiting.await.unwrap().status, 503);
+}
+
 async fn on_evil() -> (TestServer, Arc<EvilBackend<MemoryBackend>>) {
     let (setup, _) = lender::setup();
     on_evil_with(setup).await

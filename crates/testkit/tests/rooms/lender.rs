@@ -1,6 +1,7 @@
 //! An engine that lends numbers and keeps a book of what was lent and given back: stored leases without an AWS.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use daypass_base::BoxFuture;
 use daypass_sdk::{Cx, Endpoint, Engine, Error, Factory, Json, LeaseInfo, LeaseTerms, Leased, Operation, Renewal, Result, Room, Seconds};
@@ -22,6 +23,8 @@ pub(crate) struct Book {
     hanging: Mutex<u32>,
     /// Returns of this mount never end, while one is named.
     hanging_mount: Mutex<Option<&'static str>>,
+    /// Returns of this mount take so long, while one is named.
+    busy_mount: Mutex<Option<(&'static str, Duration)>>,
     /// Regular work of this mount never ends, while one is named.
     hanging_work: Mutex<Option<&'static str>>,
     /// How often regular work was begun, by mount.
@@ -50,6 +53,10 @@ impl Book {
 
     pub(crate) fn hang_mount(&self, path: Option<&'static str>) {
         *self.hanging_mount.lock() = path;
+    }
+
+    pub(crate) fn busy_mount(&self, path: &'static str, each: Duration) {
+        *self.busy_mount.lock() = Some((path, each));
     }
 
     pub(crate) fn hang_work(&self, path: Option<&'static str>) {
@@ -144,7 +151,7 @@ impl Engine for Lender {
         })
     }
 
-    fn revoke(self: Arc<Self>, _: Cx, lease: LeaseInfo) -> BoxFuture<'static, Result<()>> {
+    fn revoke(self: Arc<Self>, cx: Cx, lease: LeaseInfo) -> BoxFuture<'static, Result<()>> {
         Box::pin(async move {
             *self.book.tries.lock() += 1;
             {
@@ -153,6 +160,10 @@ impl Engine for Lender {
                     *refusals -= 1;
                     return Err(Error::failed("the counter is closed"));
                 }
+            }
+            let busy = *self.book.busy_mount.lock();
+            if let Some((_, each)) = busy.filter(|(path, _)| lease.id.starts_with(path)) {
+                cx.clock.sleep(each).await;
             }
             let hangs = {
                 let mut hanging = self.book.hanging.lock();

@@ -9,7 +9,7 @@ pub(crate) mod material;
 use std::sync::{Arc, Weak};
 
 use daypass_base::{BoxFuture, Clock, Entropy, Seconds, Secret};
-use daypass_sdk::{Error, IdentityClaims, Kind, MountIdentity, Result};
+use daypass_sdk::{Error, IdentityClaims, MountIdentity, Result};
 use daypass_storage::{Batch, Key};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -335,7 +335,7 @@ impl MountIdentity for Speaker {
 
 impl Speaker {
     fn inner(&self) -> Result<Arc<Inner>> {
-        self.inner.upgrade().ok_or_else(|| Error::new(Kind::Sealed, "Vault is sealed"))
+        self.inner.upgrade().ok_or_else(crate::node::sealed)
     }
 }
 
