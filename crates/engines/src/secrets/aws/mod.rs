@@ -45,6 +45,7 @@ use crate::secrets::at_aws::LastTarget;
 use crate::secrets::revoked::Revoked;
 use limits::Limits;
 use reuse::Kept;
+use users::Home;
 
 /// The engine of one mount.
 pub struct Aws {
@@ -56,6 +57,8 @@ pub struct Aws {
     revoked: Arc<Revoked>,
     limits: Limits,
     upkeep: Upkeep,
+    /// Where IAM users are made.
+    home: Home,
 }
 
 impl Aws {
@@ -67,7 +70,8 @@ impl Aws {
     /// The same, with what `revoke-sessions` has ended at whichever mount.
     pub(crate) fn beside(aws: Arc<dyn daypass_aws::Aws>, revoked: Arc<Revoked>) -> Self {
         let kept = Kept::beside(Arc::clone(&revoked));
-        Self { aws, last: LastTarget::default(), kept, revoked, limits: Limits::default(), upkeep: Upkeep::default() }
+        let (last, limits, upkeep, home) = (LastTarget::default(), Limits::default(), Upkeep::default(), Home::default());
+        Self { aws, last, kept, revoked, limits, upkeep, home }
     }
 }
 
