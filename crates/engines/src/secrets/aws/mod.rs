@@ -1,7 +1,7 @@
 //! The aws secrets engine: short-lived AWS credentials.
 //!
 //! One file per path group: [`config_root`], [`config_lease`], [`roles`], [`creds`] (which serves `sts/` too), [`container`] and [`console`]
-//! (the same credentials in other clothes), [`static_roles`], [`check`], [`policy_for`], [`revoke_sessions`].
+//! (the same credentials in other clothes; [`asking`] asks AWS for them), [`static_roles`], [`check`], [`policy_for`], [`revoke_sessions`].
 //! [`role`] is what a role means, [`ours`] what it may say beyond Vault's fields, [`attribution`] whom a session is for, [`reuse`] what is handed
 //! out again, [`crate::secrets::revoked`] what is not, [`limits`] how many there may be, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart. Access keys of
 //! users that exist, notes of what a crash would leave and schedules are handled by [`crate::aws_keys`] ([`rotate_root`]). Minting an STS
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use daypass_base::BoxFuture;
 use daypass_sdk::{Cx, Endpoint, Engine, LeaseInfo, Renewal, Result};
 
+mod asking;
 mod attribution;
 mod check;
 mod config_lease;
