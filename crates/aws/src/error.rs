@@ -50,6 +50,13 @@ impl AwsError {
         }
     }
 
+    /// Whether AWS does not know, or no more, what signed the call: a session that is over, or whose role was made anew, or a key that was
+    /// deleted. Keys that are looked for anew may do.
+    #[must_use]
+    pub fn identity_is_lost(&self) -> bool {
+        self.kind == ErrorKind::ExpiredIdentity || LOST.contains(&self.code.as_str())
+    }
+
     /// No answer: nothing listens, the network is down, or time is over.
     pub(crate) fn unreachable(detail: impl std::fmt::Display) -> Self {
         Self {
@@ -104,6 +111,9 @@ impl AwsError {
         }
     }
 }
+
+/// What AWS says of keys and sessions that it does not know; the second one at its JSON services.
+const LOST: [&str; 2] = ["InvalidClientTokenId", "UnrecognizedClientException"];
 
 /// Sorts an answer by its code, then by its status. Codes: AWS's "Common Error Types", STS and IAM API references.
 fn kind_of(code: &str, status: u16) -> ErrorKind {
@@ -193,6 +203,13 @@ mod tests {
             assert_eq!(AwsError::answered(Some(code), None, status, None).kind, kind, "{code} {status}");
         }
         assert_eq!(AwsError::answered(None, None, 500, None).code, "InternalFailure");
+    }
+
+    #[test]
+    fn keys_that_aws_does_not_know_are_told_from_those_that_may_not() {
+        let lost = |code| AwsError::answered(Some(code), None, 403, None).identity_is_lost();
+        assert!(["ExpiredToken", "InvalidClientTokenId", "UnrecognizedClientException"].into_iter().all(lost));
+        assert!(!["AccessDenied", "SignatureDoesNotMatch", "MissingAuthenticationToken"].into_iter().any(lost));
     }
 
     #[test]

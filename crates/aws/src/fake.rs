@@ -208,7 +208,11 @@ impl Aws for FakeAws {
         let role = input.role_arn.rsplit('/').next().unwrap_or_default();
         let arn = format!("arn:aws:sts::{}:assumed-role/{role}/{}", account(&input.role_arn), input.session_name);
         let duration = input.duration;
-        self.passes("AssumeRole", || self.issue(Made::AssumeRole(call.target.clone(), input), duration, Some(arn)))
+        self.passes("AssumeRole", move || {
+            let now = self.now();
+            self.state().iam.accepts(call.target, now)?;
+            self.issue(Made::AssumeRole(call.target.clone(), input), duration, Some(arn))
+        })
     }
 
     fn get_federation_token<'a>(&'a self, call: Call<'a>, input: FederationToken) -> BoxFuture<'a, Result<Credential>> {
@@ -229,8 +233,8 @@ impl Aws for FakeAws {
     }
 
     fn get_caller_identity<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Identity>> {
-        let now = self.now();
-        self.passes("GetCallerIdentity", || {
+        self.passes("GetCallerIdentity", move || {
+            let now = self.now();
             let mut state = self.state();
             state.made.push(Made::CallerIdentity(call.target.clone()));
             state.iam.accepts(call.target, now)?;

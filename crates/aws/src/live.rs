@@ -102,7 +102,7 @@ struct Clients {
     /// Where STS is; an endpoint that the rules forbid says so when it is asked.
     sts: Arc<[std::result::Result<Endpoint, String>]>,
     keys: Arc<Keys>,
-    /// How often an STS call is made again; `None`: until its deadline.
+    /// How often an STS call is made again; `None`: for [`sts::RETRIES_MAX`].
     retries: Option<u32>,
     iam: aws_sdk_iam::Client,
     /// The STS endpoint that answered last.
@@ -249,13 +249,22 @@ impl LiveAws {
         }
     }
 
-    /// Runs an IAM call within its deadline.
+    /// Runs an IAM call within its deadline. Where AWS does not know, or no more, who made it, the next call looks for the identity anew: this one
+    /// cannot be made twice.
     async fn iam<T, F, Fut>(&self, call: Call<'_>, make: F) -> Result<T>
     where
         F: FnOnce(aws_sdk_iam::Client) -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        self.within(call.deadline, async { make(self.clients(call.target).await.iam.clone()).await }).await
+        let made = async {
+            let clients = self.clients(call.target).await;
+            let answer = make(clients.iam.clone()).await;
+            if answer.as_ref().err().is_some_and(AwsError::identity_is_lost) && call.target.keys.is_none() {
+                self.forget_own_identity(call.target, &clients).await;
+            }
+            answer
+        };
+        self.within(call.deadline, made).await
     }
 
     /// Does work of one call within its deadline, and with a place of its own all the while.
@@ -347,8 +356,8 @@ impl Aws for LiveAws {
     }
 }
 
-/// How often an STS call is made again: as the configuration says, else as the environment or the profile says, else until its
-/// deadline. The SDK does not tell its own default from the same number chosen on purpose, but the variable does.
+/// How often an STS call is made again: as the configuration says, else as the environment or the profile says, else for as long as it is worth
+/// it ([`sts::RETRIES_MAX`]). The SDK does not tell its own default from the same number chosen on purpose, but the variable does.
 fn retries(target: &Target, base: &SdkConfig) -> Option<u32> {
     let chosen = base.retry_config().map_or(SDK_ATTEMPTS, RetryConfig::max_attempts);
     let named = std::env::var_os("AWS_MAX_ATTEMPTS").is_some_and(|value| !value.is_empty());

@@ -76,7 +76,7 @@ impl Callers for FakeAws {
 
     fn get_principal<'a>(&'a self, call: Call<'a>, kind: PrincipalKind, name: &'a str) -> BoxFuture<'a, Result<Principal>> {
         let key = call.target.keys.as_ref().map(|keys| keys.access_key_id.clone()).unwrap_or_default();
-        self.passes("GetPrincipal", || {
+        self.passes("GetPrincipal", move || {
             let mut state = self.state();
             let account = state.callers.sessions.get(&key).cloned().unwrap_or_else(|| OWN_ACCOUNT.to_owned());
             state.made.push(Made::Principal(account.clone(), kind, name.to_owned()));

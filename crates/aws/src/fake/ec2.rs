@@ -39,7 +39,7 @@ impl FakeAws {
 impl Ec2 for FakeAws {
     fn describe_instance<'a>(&'a self, call: Call<'a>, wanted: DescribeInstance<'a>) -> BoxFuture<'a, Result<Option<Instance>>> {
         let account = self.account_of(call);
-        self.passes("DescribeInstances", || {
+        self.passes("DescribeInstances", move || {
             let mut state = self.state();
             state.made.push(Made::Instance(account.clone(), wanted.region.to_owned(), wanted.id.to_owned()));
             let found = state.ec2.instances.get(&(wanted.region.to_owned(), wanted.id.to_owned()));
@@ -52,7 +52,7 @@ impl Ec2 for FakeAws {
 
     fn get_instance_profile<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<InstanceProfile>> {
         let own = self.account_of(call);
-        self.passes("GetInstanceProfile", || {
+        self.passes("GetInstanceProfile", move || {
             let state = self.state();
             let is_meant = |arn: &&String| account(arn) == own && arn.rsplit('/').next() == Some(name);
             let found = state.ec2.profiles.iter().find(|(arn, _)| is_meant(arn));

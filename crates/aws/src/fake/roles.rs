@@ -69,7 +69,7 @@ impl IamRoles for FakeAws {
     }
 
     fn put_role_policy<'a>(&'a self, call: Call<'a>, policy: &'a RolePolicy) -> BoxFuture<'a, Result<()>> {
-        self.play(call, "PutRolePolicy", |state| {
+        self.play(call, "PutRolePolicy", move |state| {
             if !state.roles.trusts.contains_key(&policy.role) {
                 return Err(missing("role", &policy.role));
             }

@@ -36,6 +36,8 @@ pub enum Gate {
     DieAfter,
     /// The process dies before the call leaves it.
     DieBefore,
+    /// It is on its way for so long, and made when it arrives.
+    Late(Duration),
     /// It is made and answered.
     Open,
     /// AWS asks for fewer calls, and does nothing.
@@ -110,7 +112,11 @@ impl FakeAws {
     }
 
     /// Makes a call of this action, as the gate has it.
-    pub(super) fn passes<'a, T: Send + 'a>(&self, action: &str, act: impl FnOnce() -> Result<T>) -> BoxFuture<'a, Result<T>> {
+    pub(super) fn passes<'a, T: Send + 'a>(
+        &'a self,
+        action: &str,
+        act: impl FnOnce() -> Result<T> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T>> {
         // The gate is asked outside the lock: it may look at this very fake.
         let gate = self.state().iam.gate.clone();
         match gate.map_or(Gate::Open, |gate| gate(action)) {
@@ -120,6 +126,10 @@ impl FakeAws {
                 Box::pin(std::future::pending())
             }
             Gate::DieBefore => Box::pin(std::future::pending()),
+            Gate::Late(time) => Box::pin(async move {
+                self.clock.sleep(time).await;
+                act()
+            }),
             Gate::Open => ready(act()),
             Gate::Throttle => ready(Err(refused("Throttling", "Rate exceeded".to_owned(), 400))),
         }
@@ -156,12 +166,12 @@ impl FakeAws {
     }
 
     pub(super) fn play<'a, T: Send + 'a>(
-        &self,
-        call: Call<'_>,
+        &'a self,
+        call: Call<'a>,
         action: &'static str,
-        act: impl FnOnce(&mut State) -> Result<T>,
+        act: impl FnOnce(&mut State) -> Result<T> + Send + 'a,
     ) -> BoxFuture<'a, Result<T>> {
-        self.passes(action, || self.done(call.target, action, act))
+        self.passes(action, move || self.done(call.target, action, act))
     }
 
     fn done<T>(&self, target: &Target, action: &'static str, act: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
@@ -178,13 +188,13 @@ impl FakeAws {
     }
 
     fn with_user<'a, T: Send + 'a>(
-        &self,
-        call: Call<'_>,
+        &'a self,
+        call: Call<'a>,
         action: &'static str,
-        name: &str,
-        act: impl FnOnce(&mut Held, String) -> Result<T>,
+        name: &'a str,
+        act: impl FnOnce(&mut Held, String) -> Result<T> + Send + 'a,
     ) -> BoxFuture<'a, Result<T>> {
-        self.play(call, action, |state| {
+        self.play(call, action, move |state| {
             let key = state.iam.next("AKIAFAKE");
             act(state.iam.users.get_mut(name).ok_or_else(|| no_such_user(name))?, key)
         })
@@ -241,7 +251,7 @@ fn by_hand(holding: &Holding) -> bool {
 impl Iam for FakeAws {
     fn create_user<'a>(&'a self, call: Call<'a>, user: &'a NewUser) -> BoxFuture<'a, Result<User>> {
         let created = self.now();
-        self.play(call, "CreateUser", |state| {
+        self.play(call, "CreateUser", move |state| {
             if state.iam.users.contains_key(&user.name) {
                 return Err(refused("EntityAlreadyExists", format!("User with name {} already exists.", user.name), 409));
             }
@@ -254,7 +264,7 @@ impl Iam for FakeAws {
     }
 
     fn get_user<'a>(&'a self, call: Call<'a>, name: Option<&'a str>) -> BoxFuture<'a, Result<User>> {
-        self.play(call, "GetUser", |state| {
+        self.play(call, "GetUser", move |state| {
             let name = name.map_or_else(|| state.iam.signer(call.target), str::to_owned);
             let user = state.iam.users.get(&name).ok_or_else(|| no_such_user(&name))?;
             Ok(user.shown(name, state.account()))
@@ -262,7 +272,7 @@ impl Iam for FakeAws {
     }
 
     fn delete_user<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<()>> {
-        self.play(call, "DeleteUser", |state| {
+        self.play(call, "DeleteUser", move |state| {
             let user = state.iam.users.get(name).ok_or_else(|| no_such_user(name))?;
             if !user.all().is_empty() {
                 return Err(refused("DeleteConflict", "Cannot delete entity, must remove what hangs on it first.".to_owned(), 409));
@@ -278,7 +288,7 @@ impl Iam for FakeAws {
             UserGrant::Inline(policy, _) => ("PutUserPolicy", Holding::Inline(policy.clone())),
             UserGrant::Managed(arn) => ("AttachUserPolicy", Holding::Managed(arn.clone())),
         };
-        self.with_user(call, action, name, |user, _| {
+        self.with_user(call, action, name, move |user, _| {
             user.holdings.insert(holding);
             Ok(())
         })
@@ -286,11 +296,11 @@ impl Iam for FakeAws {
 
     fn list_user_holdings<'a>(&'a self, call: Call<'a>, name: &'a str, depth: Depth) -> BoxFuture<'a, Result<Vec<Holding>>> {
         let wanted = move |holding: &Holding| by_hand(holding) == (depth == Depth::ByHand);
-        self.with_user(call, "ListGroupsForUser", name, |user, _| Ok(user.all().into_iter().filter(wanted).collect()))
+        self.with_user(call, "ListGroupsForUser", name, move |user, _| Ok(user.all().into_iter().filter(wanted).collect()))
     }
 
     fn remove_user_holding<'a>(&'a self, call: Call<'a>, name: &'a str, holding: &'a Holding) -> BoxFuture<'a, Result<()>> {
-        self.play(call, "Remove", |state| {
+        self.play(call, "Remove", move |state| {
             let user = state.iam.users.get_mut(name).ok_or_else(|| no_such_user(name))?;
             let before = user.all().len();
             user.holdings.remove(holding);
@@ -311,12 +321,12 @@ impl Iam for FakeAws {
     }
 
     fn access_key_last_used<'a>(&'a self, call: Call<'a>, id: &'a str) -> BoxFuture<'a, Result<Option<Timestamp>>> {
-        self.play(call, "GetAccessKeyLastUsed", |state| Ok(state.iam.used.get(id).copied()))
+        self.play(call, "GetAccessKeyLastUsed", move |state| Ok(state.iam.used.get(id).copied()))
     }
 
     fn create_access_key<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<AccessKey>> {
         let created = self.now();
-        self.with_user(call, "CreateAccessKey", name, |user, id| {
+        self.with_user(call, "CreateAccessKey", name, move |user, id| {
             if user.keys.len() >= 2 {
                 return Err(refused("LimitExceeded", "Cannot exceed quota for AccessKeysPerUser: 2".to_owned(), 409));
             }

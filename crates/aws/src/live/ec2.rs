@@ -22,7 +22,7 @@ impl Ec2 for LiveAws {
         Box::pin(self.within(call.deadline, async move {
             let clients = self.clients(call.target).await;
             match self.ask_ec2(call, &clients, wanted).await {
-                Err(error) if error.kind == ErrorKind::ExpiredIdentity && call.target.keys.is_none() => {
+                Err(error) if error.identity_is_lost() && call.target.keys.is_none() => {
                     self.forget_own_identity(call.target, &clients).await;
                     let clients = self.clients(call.target).await;
                     self.ask_ec2(call, &clients, wanted).await

@@ -15,14 +15,14 @@ use super::signed::{Outgoing, Signer, signed};
 use super::{Clients, LiveAws};
 use crate::api::{Call, Credential, Result};
 use crate::ecr::{AuthorizationToken, Ecr, Login, Logins, PUBLIC_REGION, PUBLIC_REGISTRY};
-use crate::{AwsError, ErrorKind, Partition};
+use crate::{AwsError, Partition};
 
 impl Ecr for LiveAws {
     fn get_authorization_token<'a>(&'a self, call: Call<'a>, input: AuthorizationToken) -> BoxFuture<'a, Result<Logins>> {
         Box::pin(self.within(call.deadline, async move {
             let clients = self.clients(call.target).await;
             match self.ask_ecr(call, &clients, &input).await {
-                Err(error) if error.kind == ErrorKind::ExpiredIdentity && input.session.is_none() && call.target.keys.is_none() => {
+                Err(error) if error.identity_is_lost() && input.session.is_none() && call.target.keys.is_none() => {
                     self.forget_own_identity(call.target, &clients).await;
                     let clients = self.clients(call.target).await;
                     self.ask_ecr(call, &clients, &input).await
@@ -146,6 +146,7 @@ fn login(datum: Datum, public: bool) -> Option<Login> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     fn signer(region: &str) -> Signer {
         Signer { credentials: Credentials::new("AKIDEXAMPLE", "secret", None, None, "test"), region: region.to_owned() }

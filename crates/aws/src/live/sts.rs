@@ -22,6 +22,8 @@ use crate::api::{AssumeRole, Call, Credential, FederationToken, Identity, Result
 use crate::validate::DURATION_MIN;
 use crate::{AwsError, ErrorKind};
 
+/// A call is made again for so long where nobody says how often: clients of Vault's give up after 60 s, and then nobody is told AWS's reason.
+pub(super) const RETRIES_MAX: Duration = Duration::from_secs(45);
 /// AWS's word on when to come again is believed up to this.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(15);
 
@@ -77,8 +79,8 @@ impl LiveAws {
         read(&answer.fields).ok_or_else(|| not_understood("an element is missing", &answer))
     }
 
-    /// Asks again where that may help: with a fresh identity when AWS says that the one in hand is over, once; after a wait when AWS
-    /// asks for fewer calls or does not answer. `told` has the last failure while it goes on.
+    /// Asks again where that may help: with a fresh identity when AWS says that the one in hand is over or none that it knows, once; after a
+    /// wait when AWS asks for fewer calls or does not answer. `told` has the last failure while it goes on.
     async fn persistently(&self, call: Call<'_>, account: &str, body: &Bytes, told: &mut Option<AwsError>) -> Result<Understood> {
         let began = self.clock.elapsed();
         let mut renewed = call.target.keys.is_some();
@@ -89,13 +91,14 @@ impl LiveAws {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            if failed.error.kind == ErrorKind::ExpiredIdentity && !renewed {
+            if failed.error.identity_is_lost() && !renewed {
                 renewed = true;
                 self.forget_own_identity(call.target, &clients).await;
                 continue;
             }
             let progress = progress.get_or_insert_with(|| {
-                let mut progress = Progress::of(bucket(call.target, account), began, began + call.deadline);
+                let time = if clients.retries.is_some() { call.deadline } else { call.deadline.min(RETRIES_MAX) };
+                let mut progress = Progress::of(bucket(call.target, account), began, began + time);
                 progress.most = clients.retries;
                 progress
             });

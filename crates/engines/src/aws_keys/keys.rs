@@ -16,7 +16,7 @@ use crate::go_text::quoted;
 use crate::secrets::at_aws::{SESSION_SIZE_MAX, safe};
 
 use super::notes::{self, Note, Written};
-use super::{KeyMount, RootKey};
+use super::{KeyMount, RootKey, account};
 
 /// Time for one thing to be undone by the regular work.
 pub(crate) const UNDO_PATIENCE: Duration = Duration::from_secs(20);
@@ -103,6 +103,8 @@ impl Route {
 #[derive(Clone, Copy)]
 pub(crate) struct Owner<'a> {
     pub(crate) name: &'a str,
+    /// The account that it is in.
+    pub(crate) account: &'a str,
     pub(crate) route: &'a Route,
 }
 
@@ -118,7 +120,7 @@ pub(crate) async fn make(aws: &dyn Aws, cx: &Cx, call: Call<'_>, owner: Owner<'_
     let deadline = Seconds::from(call.deadline).max(Seconds(1));
     let skew = aws.skew(call.target).map(Skew::milliseconds);
     let stray = StrayKey { known, route: owner.route.clone(), deadline, skew, ..StrayKey::default() };
-    let note = Note::key(cx, owner.name, stray.clone());
+    let note = Note::key(cx, owner.name, owner.account, stray.clone());
     let begun = notes::begin(cx, &note).await?;
     let noted = |stray| begun.replaced(Changes::new(), &Note { key: Some(stray), ..note.clone() });
     match aws.create_access_key(call, owner.name).await {
@@ -152,11 +154,14 @@ pub(crate) async fn make(aws: &dyn Aws, cx: &Cx, call: Call<'_>, owner: Owner<'_
     }
 }
 
-/// Deletes a fresh key that nobody will use. What AWS does not do now is done by its note.
+/// Deletes a fresh key that nobody will use. What AWS does not do now, or does not find yet, is done by its note.
 pub(crate) async fn discard(aws: &dyn Aws, cx: &Cx, call: Call<'_>, fresh: &Fresh) {
     let user = &fresh.user;
     match delete(aws, call, user, &fresh.key.id).await {
-        Ok(()) => notes::clear(cx, &fresh.note.place).await,
+        Ok(Gone::Deleted) => notes::clear(cx, &fresh.note.place).await,
+        Ok(Gone::NotFound) => {
+            tracing::warn!(user, key = %fresh.key.id, "an access key that is not used is not found at AWS yet; it is looked for again");
+        }
         Err(error) => {
             tracing::warn!(user, key = %fresh.key.id, %error, "an access key that is not used could not be deleted; it is tried again");
         }
@@ -185,11 +190,29 @@ pub(crate) async fn stands(
     }
 }
 
-/// Deletes a key; one that is gone is deleted.
-pub(crate) async fn delete(aws: &dyn Aws, call: Call<'_>, user: &str, id: &str) -> Result<(), AwsError> {
+/// Whether a key was there to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    Deleted,
+    /// In the account that was asked.
+    NotFound,
+}
+
+/// Deletes a key.
+pub(crate) async fn delete(aws: &dyn Aws, call: Call<'_>, user: &str, id: &str) -> Result<Gone, AwsError> {
     match aws.remove_user_holding(call, user, &Holding::AccessKey(id.to_owned())).await {
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
-        gone => gone,
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(Gone::NotFound),
+        deleted => deleted.map(|()| Gone::Deleted),
+    }
+}
+
+/// What is not found is gone, unless another account was asked than the one that it is in. Errors: `Failed` then, or when AWS does not say
+/// which account that is.
+async fn truly_gone<M: KeyMount>(mount: &M, call: Call<'_>, note: &Note, thing: &str) -> Result<()> {
+    let other = account::other(mount.aws(), call, &note.account).await;
+    match other.map_err(|error| failed("unable to see which account was asked for the access key", error))? {
+        None => Ok(()),
+        Some(asked) => Err(account::elsewhere(thing, &note.account, M::Root::ROW, &asked, "delete the key there and drop this entry")),
     }
 }
 
@@ -205,10 +228,21 @@ pub(crate) async fn undo<M: KeyMount>(mount: &M, cx: &Cx, note: &Note, stray: &S
         if root.key().access_key == stray.id || mount.uses(cx, &note.username, &stray.id).await? {
             return Ok(());
         }
-        return delete(aws, call, &note.username, &stray.id).await.map_err(|error| failed("unable to delete the access key", error));
+        let gone = delete(aws, call, &note.username, &stray.id).await;
+        return match gone.map_err(|error| failed("unable to delete the access key", error))? {
+            Gone::Deleted => Ok(()),
+            Gone::NotFound => {
+                let thing = format!("access key {} of IAM user {}", stray.id, quoted(&note.username));
+                truly_gone(mount, call, note, &thing).await
+            }
+        };
     }
+    let Some(strange) = strange(aws, call, note, stray).await? else {
+        let thing = format!("an access key of IAM user {} that may have been made here for nobody", quoted(&note.username));
+        return truly_gone(mount, call, note, &thing).await;
+    };
     let mut idle = Vec::new();
-    for key in strange(aws, call, note, stray).await? {
+    for key in strange {
         if root.key().access_key != key.id && !mount.uses(cx, &note.username, &key.id).await? {
             idle.push(key);
         }
@@ -216,7 +250,7 @@ pub(crate) async fn undo<M: KeyMount>(mount: &M, cx: &Cx, note: &Note, stray: &S
     if idle.is_empty() {
         return Ok(());
     }
-    let clock = clock_of(aws, Call { target: &own, ..call }, stray).await;
+    let clock = clock_of(aws, Call { target: &own, ..call }, stray.skew).await;
     let Some(key) = stray.made(note.at, clock, &idle, &note.username)? else { return Ok(()) };
     let used = match aws.access_key_last_used(call, &key.id).await {
         Ok(None) => "nobody has used it",
@@ -237,9 +271,9 @@ pub(crate) async fn undo<M: KeyMount>(mount: &M, cx: &Cx, note: &Note, stray: &S
     Ok(())
 }
 
-/// AWS's clock: as it was then, else as it is now. `None`: nobody can tell.
-async fn clock_of(aws: &dyn Aws, call: Call<'_>, stray: &StrayKey) -> Option<Skew> {
-    if let Some(skew) = stray.skew.map(Skew::seen).or_else(|| aws.skew(call.target)) {
+/// AWS's clock: as it was then, in milliseconds, else as it is now. `None`: nobody can tell.
+pub(crate) async fn clock_of(aws: &dyn Aws, call: Call<'_>, then: Option<i64>) -> Option<Skew> {
+    if let Some(skew) = then.map(Skew::seen).or_else(|| aws.skew(call.target)) {
         return Some(skew);
     }
     // Anybody may ask that, and the answer has a date. There are networks with a way to IAM and none to STS.
@@ -247,13 +281,13 @@ async fn clock_of(aws: &dyn Aws, call: Call<'_>, stray: &StrayKey) -> Option<Ske
     asked.ok().and_then(|_| aws.skew(call.target))
 }
 
-/// The keys that the user has and had not before.
-async fn strange(aws: &dyn Aws, call: Call<'_>, note: &Note, stray: &StrayKey) -> Result<Vec<KeyInfo>> {
+/// The keys that the user has and had not before. `None` where there is no such user.
+async fn strange(aws: &dyn Aws, call: Call<'_>, note: &Note, stray: &StrayKey) -> Result<Option<Vec<KeyInfo>>> {
     let keys = match aws.list_access_keys(call, &note.username).await {
-        Err(error) if error.kind == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
         keys => keys.map_err(|error| failed("unable to list the access keys", error))?,
     };
-    Ok(keys.into_iter().filter(|key| !stray.known.contains(&key.id)).collect())
+    Ok(Some(keys.into_iter().filter(|key| !stray.known.contains(&key.id)).collect()))
 }
 
 impl StrayKey {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) mod account;
 pub(crate) mod keys;
 pub(crate) mod notes;
 pub(crate) mod own;

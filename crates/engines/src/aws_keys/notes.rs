@@ -10,8 +10,8 @@ use daypass_base::Timestamp;
 use daypass_sdk::{Changes, CommitFailure, Cx, Error, Expect, Result, Seconds};
 use serde::{Deserialize, Serialize};
 
-use super::KeyMount;
 use super::keys::{self, StrayKey};
+use super::{KeyMount, RootKey};
 
 /// Where the notes are.
 const NOTES: &str = "wal/";
@@ -42,6 +42,12 @@ pub(crate) struct Note {
     pub(crate) username: String,
     /// When AWS was first asked for it.
     pub(crate) at: Timestamp,
+    /// The account that the user is in; empty where that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) account: String,
+    /// By how many milliseconds AWS's clock was ahead then, where that is known; of a key, [`StrayKey`] says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) skew: Option<i64>,
     /// A key of the user; `None`: the user itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<StrayKey>,
@@ -58,14 +64,14 @@ pub(crate) struct Note {
 
 impl Note {
     /// A note of a user that is about to be made.
-    pub(crate) fn user(cx: &Cx, username: &str) -> Self {
-        let at = cx.clock.now();
-        Self { username: username.to_owned(), at, key: None, attempts: 0, next: None, problem: String::new() }
+    pub(crate) fn user(cx: &Cx, username: &str, account: &str) -> Self {
+        let (username, account, at) = (username.to_owned(), account.to_owned(), cx.clock.now());
+        Self { username, at, account, skew: None, key: None, attempts: 0, next: None, problem: String::new() }
     }
 
     /// A note of a key that is about to be made or deleted.
-    pub(crate) fn key(cx: &Cx, username: &str, key: StrayKey) -> Self {
-        Self { key: Some(key), ..Self::user(cx, username) }
+    pub(crate) fn key(cx: &Cx, username: &str, account: &str, key: StrayKey) -> Self {
+        Self { key: Some(key), ..Self::user(cx, username, account) }
     }
 
     pub(crate) fn is_parked(&self) -> bool {
@@ -183,20 +189,28 @@ pub(crate) async fn leave(mount: &impl KeyMount, cx: &Cx) {
 }
 
 /// The identity that could undo notes is about to go: those that nobody can be making anything for are undone now. What AWS does not let us
-/// stays noted. Errors: those of the store alone.
-pub(crate) async fn settle(mount: &impl KeyMount, cx: &Cx) -> Result<()> {
+/// stays noted: gives a remark on it for whoever replaces the identity. Errors: those of the store alone.
+pub(crate) async fn settle<M: KeyMount>(mount: &M, cx: &Cx) -> Result<Option<String>> {
     let now = cx.clock.now();
     let is_over = |note: &Note| note.key.as_ref().is_some_and(StrayKey::is_over);
     let settled = async {
         for (place, note, version) in all(cx, |note| note.is_due(now) || is_over(note)).await? {
             drop(undo(mount, cx, &place, note, version).await?);
         }
-        Ok(())
+        Ok::<(), Error>(())
     };
     tokio::select! {
-        settled = settled => settled,
-        () = cx.clock.sleep(ROUND_PATIENCE) => Ok(()),
+        settled = settled => settled?,
+        () = cx.clock.sleep(ROUND_PATIENCE) => {}
     }
+    let left = all(cx, |note| note.attempts > 0 || note.is_due(now) || is_over(note)).await?.len();
+    Ok((left > 0).then(|| {
+        format!(
+            "IAM users, or access keys of them, that are to be deleted could not be yet ({left}): it is tried again, as {} says then, so it has to \
+             lead to their account; the log says what AWS has against it",
+            M::Root::ROW
+        )
+    }))
 }
 
 /// Undoes every note, due or not. Gives how many are left.

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use daypass_aws::{Aws, AwsError, Call, ErrorKind, StaticKeys, Target};
+use daypass_aws::{Aws, AwsError, Call, ErrorKind, StaticKeys, Target, User};
 use daypass_base::Timestamp;
 use daypass_sdk::{Changes, Cx, Entry, Error, Result, Seconds};
 
@@ -75,7 +75,7 @@ pub(crate) async fn replace<M: KeyMount>(mount: &M, cx: &Cx) -> Result<String> {
     let mut root = M::Root::with_key(stored)?;
     let old = root.reach(cx)?;
     let call = Call { target: &old, deadline: deadline(cx) };
-    let user = aws.get_user(call, None).await.map_err(|error| failed("error calling GetUser", error))?.name;
+    let user = aws.get_user(call, None).await.map_err(|error| failed("error calling GetUser", error))?;
     let fresh = made(aws, cx, call, &user).await?;
     let keys = StaticKeys { access_key_id: fresh.key.id.clone(), secret_access_key: fresh.key.secret.clone() };
     let new = Target { keys: Some(keys), ..old.clone() };
@@ -84,7 +84,8 @@ pub(crate) async fn replace<M: KeyMount>(mount: &M, cx: &Cx) -> Result<String> {
         keys::discard(aws, cx, call, &fresh).await;
         return Err(failed("the new access key is not accepted by AWS, so the old one stays in force", error));
     }
-    let end = Note::key(cx, &user, StrayKey::over(root.key_mut().replace(&fresh.key, cx.clock.now()), Route::default()));
+    let end = StrayKey::over(root.key_mut().replace(&fresh.key, cx.clock.now()), Route::default());
+    let end = Note::key(cx, &user.name, &user.account, end);
     // The note of the new key becomes the note of the old one: at no moment is there none.
     let changes = Changes::new().unchanged(row, read.as_ref()).put_json(row, &root)?;
     let stored = cx.store.commit(fresh.note.replaced(changes, &end)?).await;
@@ -104,10 +105,11 @@ pub(crate) async fn replace<M: KeyMount>(mount: &M, cx: &Cx) -> Result<String> {
     }
 }
 
-async fn made(aws: &dyn Aws, cx: &Cx, call: Call<'_>, user: &str) -> Result<Fresh> {
-    let known = aws.list_access_keys(call, user).await.map_err(|error| failed("error calling ListAccessKeys", error))?;
+async fn made(aws: &dyn Aws, cx: &Cx, call: Call<'_>, user: &User) -> Result<Fresh> {
+    let known = aws.list_access_keys(call, &user.name).await.map_err(|error| failed("error calling ListAccessKeys", error))?;
     let known = known.into_iter().map(|key| key.id).collect();
-    keys::make(aws, cx, call, Owner { name: user, route: &Route::default() }, known, "error calling CreateAccessKey").await
+    let owner = Owner { name: &user.name, account: &user.account, route: &Route::default() };
+    keys::make(aws, cx, call, owner, known, "error calling CreateAccessKey").await
 }
 
 /// Waits until the new key works: IAM is eventually consistent.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daypass_aws::{Aws, AwsError, ErrorKind, Skew, Target};
+use daypass_aws::{Aws, AwsError, Call, ErrorKind, Skew, Target};
 use daypass_base::duration::short_string;
 use daypass_sdk::{Cx, Error, Kind, Leased, Reply, Seconds, Timestamp};
 use parking_lot::Mutex;
@@ -10,6 +10,10 @@ use serde_json::{Map, Value};
 
 /// Time for AWS when the request does not bring a limit.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+/// Several calls of one request together are made again for so long where nobody says how often: as one alone is.
+const TOGETHER_MAX: Duration = Duration::from_secs(45);
+/// Time that is left to a call in any case.
+const ONWARD_MIN: Duration = Duration::from_secs(10);
 /// Longest name of a session, in characters: AWS's limit.
 pub(crate) const SESSION_SIZE_MAX: usize = 64;
 /// Said behind AWS's text when it is the server's own credentials that are over.
@@ -18,6 +22,12 @@ pub(super) const OWN_IDENTITY_OVER: &str = "\n\tthese are the credentials of the
 /// Time that is left for AWS.
 pub(crate) fn deadline(cx: &Cx) -> Duration {
     if cx.request.deadline.is_zero() { DEADLINE_DEFAULT } else { cx.request.deadline }
+}
+
+/// Time for a call of a request that has spent some on another one. Clients give up after 60 s, and then nobody is told AWS's reason.
+pub(super) fn onward(call: Call<'_>, spent: Duration) -> Duration {
+    let together = if call.target.max_retries.is_some() { call.deadline } else { call.deadline.min(TOGETHER_MAX) };
+    if spent.is_zero() { call.deadline } else { together.saturating_sub(spent).max(ONWARD_MIN.min(call.deadline)) }
 }
 
 /// Sorts an AWS error into what the client sees.
@@ -83,5 +93,20 @@ impl LastTarget {
         if let Some(target) = last {
             aws.forget(&target);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_of_one_request_are_made_again_for_as_long_as_one_alone() {
+        let left = |max_retries, spent| {
+            let target = Target { max_retries, ..Target::default() };
+            onward(Call { target: &target, deadline: Duration::from_secs(90) }, Duration::from_secs(spent)).as_secs()
+        };
+        assert_eq!([0, 5, 30, 80].map(|spent| left(None, spent)), [90, 40, 15, 10]);
+        assert_eq!([0, 5, 80, 89].map(|spent| left(Some(9), spent)), [90, 85, 10, 10]);
     }
 }

@@ -3,10 +3,12 @@
 //! Several mounts may give out sessions of one IAM role, and the policy that ends them is on that role.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use daypass_aws::AssumeRole;
 use daypass_sdk::{Seconds, Timestamp};
 use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
 
 use super::arn;
 
@@ -17,20 +19,39 @@ const SESSION_MAX: Seconds = Seconds(36 * 3600);
 
 /// What was ended: for all mounts together. Each node has its own, as each keeps credentials of its own.
 #[derive(Default)]
-pub(crate) struct Revoked(Mutex<Known>);
+pub(crate) struct Revoked {
+    known: Mutex<Known>,
+    /// Held by those who put policies on, or take them off, and by those who wait for that: by IAM role and source identity.
+    turns: Mutex<HashMap<Ended, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Whose sessions: an IAM role's, and of a source identity, which is empty for all of them.
+type Ended = (String, String);
 
 #[derive(Default)]
 struct Known {
-    /// By IAM role and source identity, which is empty for all of them: sessions that began before this were ended.
-    before: HashMap<(String, String), Timestamp>,
+    /// Sessions that began before this were ended.
+    before: HashMap<Ended, Timestamp>,
     /// What found no place: holds for every role.
     floor: Option<Timestamp>,
 }
 
 impl Revoked {
-    /// Sessions of an IAM role, or those of one source identity, that began before a moment of AWS's clock are over.
+    /// A turn to change the policy for these sessions, from choosing the moment until it is noted. Of two calls at the same moment the one with the
+    /// earlier moment could reach AWS last, and what the other one was told would not hold.
+    pub(super) async fn turn(&self, iam_role: &str, source_identity: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock();
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(turns.entry((account_and_name(iam_role), source_identity.to_owned())).or_default())
+        };
+        turn.lock_owned().await
+    }
+
+    /// Sessions of an IAM role, or those of one source identity, that began before a moment of AWS's clock are over. Of several moments the
+    /// latest counts.
     pub(super) fn note(&self, iam_role: &str, source_identity: &str, before: Timestamp) {
-        let mut known = self.0.lock();
+        let mut known = self.known.lock();
         if known.before.len() >= ENTRIES_MAX {
             // No session that began then is left.
             known.before.retain(|_, then| *then + SESSION_MAX > before);
@@ -39,17 +60,18 @@ impl Revoked {
             known.floor = known.floor.max(Some(before));
             return;
         }
-        known.before.insert((account_and_name(iam_role), source_identity.to_owned()), before);
+        let latest = known.before.entry((account_and_name(iam_role), source_identity.to_owned())).or_insert(before);
+        *latest = (*latest).max(before);
     }
 
     /// That was undone.
     pub(super) fn forget(&self, iam_role: &str, source_identity: &str) {
-        self.0.lock().before.remove(&(account_and_name(iam_role), source_identity.to_owned()));
+        self.known.lock().before.remove(&(account_and_name(iam_role), source_identity.to_owned()));
     }
 
     /// Whether a session that was made by this call and ends at `expiration`, by AWS's clock, may be one of those.
     pub(crate) fn ended(&self, input: &AssumeRole, expiration: Timestamp) -> bool {
-        let known = self.0.lock();
+        let known = self.known.lock();
         if known.before.is_empty() && known.floor.is_none() {
             return false;
         }
@@ -106,12 +128,30 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_that_is_noted_late_brings_nothing_back() {
+        let revoked = Revoked::default();
+        for moment in [1_010, 1_000] {
+            revoked.note("arn:aws:iam::111111111111:role/one", "", at(moment));
+        }
+        assert!(revoked.ended(&session("one", None), at(1_910)));
+    }
+
+    #[tokio::test]
+    async fn turns_are_forgotten_when_they_are_over() {
+        let revoked = Revoked::default();
+        for role in ["one", "two", "three"] {
+            drop(revoked.turn(&format!("arn:aws:iam::111111111111:role/{role}"), "").await);
+        }
+        assert_eq!(revoked.turns.lock().len(), 1);
+    }
+
+    #[test]
     fn memory_is_bounded_and_nothing_is_forgotten_that_matters() {
         let revoked = Revoked::default();
         for number in 0..ENTRIES_MAX + 10 {
             revoked.note(&format!("arn:aws:iam::111111111111:role/r{number}"), "", at(1_000));
         }
-        assert_eq!(revoked.0.lock().before.len(), ENTRIES_MAX);
+        assert_eq!(revoked.known.lock().before.len(), ENTRIES_MAX);
         assert!(revoked.ended(&session(&format!("r{}", ENTRIES_MAX + 5), None), at(1_900)));
     }
 }

@@ -230,3 +230,36 @@ async fn the_key_replaces_itself_when_its_cron_line_says() {
         assert!(refused.refused(400).contains(said), "{}", refused.body);
     }
 }
+
+/// Story: keys of another user were written while the key before was still to be deleted. They could not delete it, and nobody had tried with those that
+/// could.
+#[tokio::test]
+async fn a_key_that_is_written_comes_after_what_the_one_before_has_to_delete() {
+    let server = server().await;
+    let other = json!({ "access_key": "AKIAOTHER", "secret_key": "other-secret" });
+    server.aws().fail("Remove", "ServiceFailure", 500);
+    server.put(ROTATE, Value::Null).await.refused(500);
+    let second = key(&server).await;
+    assert_eq!(keys(&server).len(), 2);
+    let written = server.put(CLIENT, other.clone()).await.ok();
+    assert!(written.body.get("warnings").is_none_or(Value::is_null), "{}", written.body);
+    assert_eq!((keys(&server).as_slice(), notes(&server).await), (only(&second).as_slice(), 0));
+}
+
+#[tokio::test]
+async fn who_writes_another_key_is_told_what_is_left_and_nothing_is_forgotten() {
+    let server = server().await;
+    server.aws().fail_often("Remove", "ServiceFailure", 500, 2);
+    server.put(ROTATE, Value::Null).await.refused(500);
+    let warned = server.put(CLIENT, json!({ "access_key": "AKIAOTHER", "secret_key": "other-secret" })).await.ok();
+    assert!(warned.text("/warnings/0").contains("could not be yet (1)"), "{}", warned.body);
+    let identity = daypass_aws::Identity {
+        account: "222222222222".to_owned(),
+        arn: "arn:aws:iam::222222222222:user/other".to_owned(),
+        user_id: "AIDAOTHER".to_owned(),
+    };
+    server.aws().set_identity(Ok(identity));
+    server.aws().remove_user(USER);
+    minutes(&server, 90).await;
+    assert_eq!(notes(&server).await, 1);
+}

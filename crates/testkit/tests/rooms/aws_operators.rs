@@ -1,5 +1,6 @@
 //! What operators ask of an aws mount: where a chain breaks, which IAM policies a role needs, and the end of all sessions.
 
+use daypass_aws::Gate;
 use daypass_base::Clock;
 use daypass_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
@@ -224,6 +225,35 @@ async fn what_was_ended_at_one_mount_is_handed_out_at_none() {
     revoke(&server, json!({})).await.ok();
     assert_ne!(key(&server, "second/sts/other").await, other);
     assert_ne!(login().await, first);
+}
+
+/// Story: the policy of the call that began first reached AWS last, with the earlier moment. The sessions in between lived on, although the later call
+/// had been answered that they were over.
+#[tokio::test]
+async fn of_two_revocations_at_the_same_time_the_later_moment_holds() {
+    let server = server(json!({ "allow_revoke_sessions": true })).await;
+    server.aws().add_role("near", "{}");
+    let is_first = std::sync::atomic::AtomicBool::new(true);
+    server.aws().guard(move |action| {
+        let is_late = action == "PutRolePolicy" && is_first.swap(false, std::sync::atomic::Ordering::Relaxed);
+        if is_late { Gate::Late(std::time::Duration::from_secs(10)) } else { Gate::Open }
+    });
+    let time = async {
+        for _ in 0..30 {
+            server.seconds(1).await;
+        }
+    };
+    let second = async {
+        for _ in 0..300 {
+            tokio::task::yield_now().await;
+        }
+        server.put("aws/revoke-sessions/r", json!({})).await.ok()
+    };
+    let (first, second, ()) = tokio::join!(server.put("aws/revoke-sessions/r", json!({})).into_future(), second, time);
+    let moments = [first.ok().text("/data/sessions_before"), second.text("/data/sessions_before")];
+    assert!(moments[0] < moments[1], "{moments:?}");
+    let policy: Value = serde_json::from_str(&server.aws().role_policies("near")["daypass-revoked-sessions"]).unwrap();
+    assert_eq!(policy["Statement"][0]["Condition"]["DateLessThan"]["aws:TokenIssueTime"], json!(moments[1]));
 }
 
 /// Story: the template of a role was filled with the claims of the operator, who has none: the kill switch could not be used for such roles.

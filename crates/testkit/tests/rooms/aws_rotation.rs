@@ -1,6 +1,9 @@
 //! Keys that replace themselves, and what stays stuck.
 
-use daypass_aws::{Holding, Made, Skew};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use daypass_aws::{Gate, Holding, Identity, Made, Skew};
 use daypass_testkit::TestServer;
 use serde_json::{Value, json};
 
@@ -194,6 +197,64 @@ async fn an_old_root_key_that_is_not_deleted_at_once_is_deleted_later() {
     assert_eq!(server.aws().holdings(ROOT_USER), [Holding::AccessKey(root_key(&server).await)]);
 }
 
+fn account(server: &TestServer, account: &str) {
+    let (arn, user_id) = (format!("arn:aws:iam::{account}:user/root"), "AIDAROOT".to_owned());
+    server.aws().set_identity(Ok(Identity { account: account.to_owned(), arn, user_id }));
+}
+
+/// Story: config/root was pointed at another account while the key before was still to be deleted. There it was not found, which counted as deleted,
+/// and a key that works stayed behind with nobody to know it.
+#[tokio::test]
+async fn an_old_root_key_of_another_account_is_not_taken_for_deleted() {
+    let server = server().await;
+    let first = root_key(&server).await;
+    server.aws().fail_often("Remove", "ServiceFailure", 500, 2);
+    server.put("aws/config/rotate-root", Value::Null).await.refused(500);
+    let warned = server.put("aws/config/root", json!({ "access_key": "AKIAOTHER", "secret_key": "other-secret" })).await.ok();
+    assert!(warned.text("/warnings/0").contains("could not be yet (1)"), "{}", warned.body);
+    account(&server, "222222222222");
+    server.aws().remove_user(ROOT_USER);
+    minutes(&server, 90).await;
+    let shown = server.get(&format!("aws/config/parked-users/{ROOT_USER}")).await.ok();
+    let said = shown.text("/data/last_error");
+    let elsewhere = format!(
+        "access key {first} of IAM user \"{ROOT_USER}\" was made in account 123456789012, and config/root leads to account 222222222222"
+    );
+    assert!(said.contains(&elsewhere), "{said}");
+    account(&server, "123456789012");
+    server.aws().add_user(ROOT_USER);
+    server.aws().hang(ROOT_USER, Holding::AccessKey(first));
+    minutes(&server, 65).await;
+    assert_eq!(server.aws().holdings(ROOT_USER), []);
+    assert_eq!(server.list("aws/config/parked-users").await.status, 404);
+}
+
+/// Story: rotate-root came while a mint waited for AWS to stop throttling it. The mint went on with the old key, which was deleted by then, and failed.
+#[tokio::test]
+async fn a_mint_that_waits_while_the_root_key_is_replaced_goes_on_with_the_new_one() {
+    for via in ["", "arn:aws:iam::999999999999:role/hub"] {
+        let server = server().await;
+        let role = json!({ "credential_type": "assumed_role", "role_arns": "arn:aws:iam::111111111111:role/app", "via_role_arn": via });
+        server.put("aws/roles/app", role).await.ok();
+        let is_first = AtomicBool::new(true);
+        server.aws().guard(move |action| {
+            let waits = action == "AssumeRole" && is_first.swap(false, Ordering::Relaxed);
+            if waits { Gate::Late(Duration::from_secs(20)) } else { Gate::Open }
+        });
+        let first = root_key(&server).await;
+        let rotation = async {
+            tokio::task::yield_now().await;
+            server.put("aws/config/rotate-root", Value::Null).await.ok();
+            for _ in 0..25 {
+                server.seconds(1).await;
+            }
+        };
+        let (minted, ()) = tokio::join!(server.get("aws/sts/app").into_future(), rotation);
+        minted.ok();
+        assert!(root_key(&server).await != first && !held(&server, &first));
+    }
+}
+
 async fn failed_rotation(server: &TestServer, code: &str, status: u16) {
     server.aws().fail("CreateAccessKey", code, status);
     let refused = server.put("aws/config/rotate-root", Value::Null).await;
@@ -291,6 +352,7 @@ async fn a_static_role_deletes_no_key_that_is_in_use_here() {
     server.put("aws/static-roles/one", role("legacy")).await.ok();
     let refused = server.put("aws/static-roles/two", role("legacy")).await;
     assert!(refused.refused(400).contains("is that of static role \"one\" already"), "{}", refused.body);
+    assert!(refused.refused(400).contains("delete that role before this one is written"), "{}", refused.body);
     server.put("aws/static-roles/one", role("legacy")).await.ok();
     // A user that was made anew under the same name is another one.
     server.aws().remove_user("legacy");

@@ -1,7 +1,7 @@
 //! Sessions of IAM roles: whom they are for, which roles a pattern covers, what is handed out again, and how many there may be.
 
 use daypass_aws::{AssumeRole, Made};
-use daypass_base::Seconds;
+use daypass_base::{Clock, Seconds};
 use daypass_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
 
@@ -210,6 +210,41 @@ async fn the_way_over_another_role_is_taken_once_for_many_and_lasts_an_hour_at_m
     server.seconds(3001).await;
     server.get("aws/sts/r").await.ok();
     assert_eq!(assumed(&server)[3].role_arn, hub, "ten minutes before its end it is taken anew");
+}
+
+/// Story: the role on the way was deleted and made again. AWS did not know its session any more, and every mint failed for up to fifty minutes with
+/// words that blamed the server's own keys.
+#[tokio::test]
+async fn a_session_of_the_role_on_the_way_that_aws_does_not_know_is_replaced() {
+    let hub = "arn:aws:iam::999999999999:role/hub";
+    let server = server(json!({ "via_role_arn": hub })).await;
+    let of_hub = || assumed(&server).iter().filter(|input| input.role_arn == hub).count();
+    let unknown = || server.aws().refuse("InvalidClientTokenId", "The security token included in the request is invalid.", 403);
+    server.get("aws/sts/r").await.ok();
+    for (round, code) in [(2, "InvalidClientTokenId"), (3, "ExpiredToken")] {
+        server.aws().refuse(code, "gone", 403);
+        server.get("aws/sts/r").await.ok();
+        assert_eq!(of_hub(), round, "{code}");
+    }
+    // Once: what the new one cannot do either is told, and whose session it was.
+    unknown();
+    server.aws().answer(Ok(daypass_aws::Credential {
+        access_key_id: "ASIAHUB".to_owned(),
+        secret_access_key: daypass_base::Secret::from("s"),
+        session_token: daypass_base::Secret::from("t"),
+        expiration: server.clock().now() + Seconds(3600),
+        arn: None,
+    }));
+    unknown();
+    let refusal = server.get("aws/sts/r").await;
+    let said = refusal.refused(400);
+    assert!(
+        said.starts_with("Error assuming role: InvalidClientTokenId") && said.contains(&format!("a session of {hub} (via_role_arn)")),
+        "{said}"
+    );
+    assert_eq!(of_hub(), 4);
+    server.get("aws/sts/r").await.ok();
+    assert_eq!(of_hub(), 5, "and it is not kept");
 }
 
 #[tokio::test]

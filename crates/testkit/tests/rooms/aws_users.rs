@@ -1,6 +1,6 @@
-//! IAM users: made for a lease and deleted with it, whatever happens in between; and users whose keys are rotated.
+//! IAM users: made for a lease and deleted with it, whatever happens in between. Users whose keys are rotated are in `aws_static.rs`.
 
-use daypass_aws::{Gate, Holding, Identity, Made};
+use daypass_aws::{Gate, Holding, Identity, Made, Skew};
 use daypass_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
 
@@ -237,6 +237,10 @@ async fn what_cannot_be_looked_at_is_not_deleted() {
     let parked = server.get("aws/config/parked-users/ci").await.ok().text("/data/last_error");
     assert!(parked.contains("before it is deleted: AccessDenied"), "{parked}");
     server.aws().forgive();
+    // Nor where nobody can tell how old it is.
+    let unsure = server.put("aws/config/parked-users/ci", Value::Null).await;
+    assert!(unsure.refused(400).contains("AWS's clock could not be read"), "{}", unsure.body);
+    server.aws().differ(Skew::default());
     server.put("aws/config/parked-users/ci", Value::Null).await.ok();
     assert_eq!(only_user(&server), "ci");
     assert_eq!(server.get("aws/config/parked-users/ci").await.status, 404);
@@ -336,60 +340,53 @@ async fn a_restart_forgets_no_user() {
     assert!(server.aws().users().is_empty());
 }
 
-async fn static_role(server: &TestServer) {
-    server.aws().add_user("legacy");
-    let role = server.put("aws/static-roles/legacy", json!({ "username": "legacy", "rotation_period": "1h" })).await.ok();
-    assert_eq!((role.text("/data/username"), role.number("/data/rotation_period")), ("legacy".to_owned(), 3600));
+/// Story: the answer to CreateUser was lost, and config/root was pointed at another account before the regular work came round. There the user was
+/// not found, so that its note went, and the user stayed.
+#[tokio::test]
+async fn the_note_of_a_user_of_another_account_stays() {
+    let server = server().await;
+    server.aws().fail("CreateUser", "", 0);
+    server.aws().fail_often("ListGroupsForUser", "", 0, 2);
+    assert!(server.get("aws/creds/ci").await.status >= 400);
+    let user = only_user(&server);
+    server.put("aws/config/root", json!({ "access_key": "AKIAOTHER", "secret_key": "other-secret" })).await.ok();
+    account(&server, "222222222222");
+    let shown = format!("aws/config/parked-users/{user}");
+    let said = async || {
+        minutes(&server, 70).await;
+        server.get(&shown).await.ok().text("/data/last_error")
+    };
+    let elsewhere = "was made in account 123456789012, and config/root leads to account 222222222222 now";
+    // One of the same name is somebody's.
+    let there = said().await;
+    assert!(there.contains(elsewhere) && only_user(&server) == user, "{there}");
+    server.aws().remove_user(&user);
+    let gone = said().await;
+    assert!(gone.contains(elsewhere) && gone.contains("drop this entry"), "{gone}");
+    account(&server, "123456789012");
+    server.aws().add_user(&user);
+    server.put(&shown, Value::Null).await.ok();
+    assert!(server.aws().users().is_empty());
+}
+
+/// Story: this server's clock was ten minutes ahead, so that the user of a lost answer looked older than the request for it and was left for ever.
+#[tokio::test]
+async fn how_old_a_user_is_goes_by_awss_clock() {
+    let server = server().await;
+    server.aws().differ(Skew::seen(-600_000));
+    server.aws().fail("CreateUser", "", 0);
+    server.aws().fail_often("ListGroupsForUser", "", 0, 2);
+    assert!(server.get("aws/creds/ci").await.status >= 400);
+    only_user(&server);
+    // Put right since: what counts is how it was then.
+    server.aws().differ(Skew::default());
+    minutes(&server, NOTE_AGE / 60 + 2).await;
+    assert!(server.aws().users().is_empty());
 }
 
 fn keys_of(server: &TestServer, user: &str) -> Vec<String> {
     let id = |holding| if let Holding::AccessKey(id) = holding { Some(id) } else { None };
     server.aws().holdings(user).into_iter().filter_map(id).collect()
-}
-
-#[tokio::test]
-async fn a_static_key_is_the_same_for_all_until_its_period_is_over_and_works_for_one_more() {
-    let server = server().await;
-    static_role(&server).await;
-    let key = async || server.get("aws/static-creds/legacy").await.ok().text("/data/access_key");
-    let first = key().await;
-    assert_eq!((key().await, keys_of(&server, "legacy")), (first.clone(), vec![first.clone()]));
-    minutes(&server, 61).await;
-    let second = key().await;
-    assert_ne!(second, first);
-    assert_eq!(keys_of(&server, "legacy"), [first.clone(), second.clone()]);
-    minutes(&server, 61).await;
-    let third = key().await;
-    assert_eq!(keys_of(&server, "legacy"), [second, third.clone()]);
-    let said = server.get("aws/static-creds/legacy").await.ok();
-    assert!(said.text("/data/expiration").as_str() > "2026-01-02T05" && said.number("/lease_duration") == 0, "{}", said.body);
-    server.delete("aws/static-roles/legacy").await.ok();
-    assert!(!keys_of(&server, "legacy").contains(&third));
-    assert_eq!(server.get("aws/static-creds/legacy").await.status, 404);
-}
-
-/// Story: the process died after AWS had made a key and before it was stored. The next rotation took the key in use for the oldest.
-#[tokio::test]
-async fn a_key_that_was_made_and_never_stored_makes_room_before_the_one_in_use() {
-    let server = server().await;
-    static_role(&server).await;
-    let first = keys_of(&server, "legacy");
-    server.aws().fail("CreateAccessKey", "", 0);
-    minutes(&server, 61).await;
-    assert_eq!(keys_of(&server, "legacy").len(), 2);
-    minutes(&server, 3).await;
-    let now = server.get("aws/static-creds/legacy").await.ok().text("/data/access_key");
-    assert_eq!(keys_of(&server, "legacy"), [first, vec![now]].concat());
-}
-
-#[tokio::test]
-async fn another_user_of_the_same_name_is_not_the_one_of_the_role() {
-    let server = server().await;
-    static_role(&server).await;
-    server.aws().remove_user("legacy");
-    server.aws().add_user("legacy");
-    let refused = server.put("aws/static-roles/legacy", json!({ "rotation_period": "2h" })).await;
-    assert!(refused.refused(500).contains("the ID did not match"), "{}", refused.body);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod aws_operators;
 mod aws_page;
 mod aws_rotation;
 mod aws_sessions;
+mod aws_static;
 mod aws_trouble;
 mod aws_users;
 mod cert;

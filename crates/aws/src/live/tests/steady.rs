@@ -283,6 +283,31 @@ async fn an_answer_that_closes_its_connection_is_an_answer() {
     assert_eq!(*answered.lock().unwrap(), [1, 1]);
 }
 
+/// Story: the role of the server's own identity was deleted and made again. AWS did not know the session any more, and the server went on with it for up
+/// to an hour.
+#[tokio::test]
+async fn an_identity_that_aws_does_not_know_is_looked_for_again_once() {
+    let sandbox = super::sandbox(Arc::new(SystemClock::new())).await;
+    let unknown = || {
+        let error =
+            "<Error><Code>InvalidClientTokenId</Code><Message>The security token included in the request is invalid.</Message></Error>";
+        http("403 Forbidden", "", &format!("<ErrorResponse>{error}</ErrorResponse>"))
+    };
+    let (address, answered) = scripted(vec![vec![unknown(), identity(), unknown(), unknown()]]).await;
+    let container = Some(super::container(&sandbox));
+    let settings = Settings { endpoint: Some(format!("http://{address}")), container, ..Settings::default() };
+    let (aws, own) = (LiveAws::new(Arc::new(SystemClock::new()), settings), Target::default());
+    aws.get_caller_identity(call(&own)).await.unwrap();
+    let error = aws.get_caller_identity(call(&own)).await.unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Denied, "InvalidClientTokenId"));
+    assert_eq!(*answered.lock().unwrap(), [4]);
+    // Keys of a configuration are what they are.
+    let (address, answered) = scripted(vec![vec![unknown(), identity()]]).await;
+    let (aws, target) = live(address, &SimClock::default());
+    aws.get_caller_identity(call(&target)).await.unwrap_err();
+    assert_eq!(*answered.lock().unwrap(), [1]);
+}
+
 #[tokio::test]
 async fn retry_after_is_kept_to() {
     let clock = SimClock::default();

@@ -215,7 +215,7 @@ async fn read(_: Arc<AwsAuth>, cx: Cx, _: NoParams) -> Result<Reply> {
 }
 
 /// Fails with `BadRequest` for what cannot work.
-async fn write(engine: Arc<AwsAuth>, cx: Cx, fields: Fields) -> Result<()> {
+async fn write(engine: Arc<AwsAuth>, cx: Cx, fields: Fields) -> Result<Reply> {
     let read = cx.store.get(KEY).await?;
     let old: ClientConfig = read.as_ref().map(|entry| from_json(KEY, &entry.value)).transpose()?.unwrap_or_default();
     let mut config = fields.over(old.clone())?;
@@ -226,19 +226,22 @@ async fn write(engine: Arc<AwsAuth>, cx: Cx, fields: Fields) -> Result<()> {
     if let Some(federation) = config.federation() {
         federation.try_out(&cx).await?;
     }
+    let before = old.target(&cx);
+    // The key that is replaced, or that goes with the configuration, is the one that can delete what a rotation left.
+    let left = if before == config.target(&cx) { None } else { notes::settle(&*engine, &cx).await? };
     // A key that was replaced in the meantime must not come back.
     cx.store.commit(Changes::new().unchanged(KEY, read.as_ref()).put_json(KEY, &config)?).await?;
-    engine.aws.forget(&old.target(&cx));
+    engine.aws.forget(&before);
     engine.full_arns.forget();
-    Ok(())
+    Ok(left.into_iter().fold(Reply::nothing(), Reply::warn))
 }
 
-async fn delete(engine: Arc<AwsAuth>, cx: Cx, _: NoParams) -> Result<()> {
-    // The key that goes with the configuration is the one that can delete what a rotation left.
-    notes::settle(&*engine, &cx).await?;
+async fn delete(engine: Arc<AwsAuth>, cx: Cx, _: NoParams) -> Result<Reply> {
+    let left = notes::settle(&*engine, &cx).await?;
     engine.aws.forget(&ClientConfig::find(&cx).await?.target(&cx));
     engine.full_arns.forget();
-    cx.store.delete(KEY).await
+    cx.store.delete(KEY).await?;
+    Ok(left.into_iter().fold(Reply::nothing(), Reply::warn))
 }
 
 impl Fields {

@@ -256,7 +256,7 @@ async fn write_root(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<Reply> {
     warnings.extend(config.without_effect());
     if old.as_ref() != config.target(&cx).ok().as_ref() {
         // What failed attempts left is in the account that is reached now.
-        notes::settle(&*engine, &cx).await?;
+        warnings.extend(notes::settle(&*engine, &cx).await?);
         warnings.extend(users::left_behind(&cx).await?);
     }
     let changes = daypass_sdk::Changes::new().unchanged(KEY, read.as_ref()).put_json(KEY, &config)?;

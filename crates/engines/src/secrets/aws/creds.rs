@@ -1,34 +1,27 @@
 //! `creds/<role>` and `sts/<role>`: where credentials are made.
 //!
-//! Deciding is apart from doing: [`grant`] says from role and request what to ask AWS for, [`Aws::mint`] asks, [`answer`] shows it.
+//! Deciding is apart from doing: [`grant`] says from role and request what to ask AWS for, [`Asking`] asks, [`answer`] shows it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use daypass_aws::{AssumeRole, AwsError, Call, Credential, ErrorKind, FederationToken, SessionToken, Skew, Target};
+use daypass_aws::{AssumeRole, Call, Credential, FederationToken, SessionToken, Skew};
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, reveal};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Map;
 
-use crate::secrets::at_aws::{OWN_IDENTITY_OVER, deadline, left, lent, upstream};
+use crate::secrets::at_aws::{deadline, left, lent};
 
 use super::Aws;
+use super::asking::Asking;
 use super::attribution::Attribution;
 use super::config_root::RootConfig;
 use super::loaded::{self, Loaded};
 use super::names::{self, Use};
-use super::ours::{CHAINED_TTL_MAX, Ours};
-use super::policies;
-use super::reuse::{Minted, Same, Window};
+use super::ours::CHAINED_TTL_MAX;
 use super::role::{CredentialType, Door, Role};
 use super::text::quoted;
 use super::users;
-
-/// AWS's longest session name.
-const HOP_NAME_SIZE_MAX: usize = 64;
-/// Time to ask who the server is, when that explains a refusal.
-const WHOAMI_PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
     vec![door("creds/{name@}", Door::Creds), door("sts/{name@}", Door::Sts)]
@@ -62,7 +55,8 @@ pub(super) struct Wanted {
 }
 
 /// What to ask AWS for.
-enum Grant {
+#[derive(Clone)]
+pub(super) enum Grant {
     Assume {
         input: AssumeRole,
         /// Whether another request would get the same session name.
@@ -159,7 +153,7 @@ fn assume(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted, duration: 
 
 impl Grant {
     /// The session policy and the managed policies, where AWS takes them.
-    fn session_policy(&mut self) -> Option<(&mut Option<String>, &mut Vec<String>)> {
+    pub(super) fn session_policy(&mut self) -> Option<(&mut Option<String>, &mut Vec<String>)> {
         match self {
             Self::Assume { input, .. } => Some((&mut input.policy, &mut input.policy_arns)),
             Self::Federate(input) => Some((&mut input.policy, &mut input.policy_arns)),
@@ -168,7 +162,7 @@ impl Grant {
     }
 
     /// A federated user without a policy could do nothing: Vault refuses it, with this text.
-    fn needs_policy(&self) -> Result<()> {
+    pub(super) fn needs_policy(&self) -> Result<()> {
         match self {
             Self::Federate(input) if input.policy.is_none() && input.policy_arns.is_empty() => {
                 Err(Error::bad_request("must specify at least one of policy_arns or policy_document with federation_token credential_type"))
@@ -186,8 +180,16 @@ impl Grant {
         ))
     }
 
+    /// What is said when AWS refuses it, in Vault's words.
+    pub(super) fn doing(&self) -> &'static str {
+        match self {
+            Self::Assume { .. } => "Error assuming role",
+            Self::Federate(_) | Self::Session(_) => "Error generating STS keys",
+        }
+    }
+
     /// The action of STS that it takes.
-    fn action(&self) -> &'static str {
+    pub(super) fn action(&self) -> &'static str {
         match self {
             Self::Assume { .. } => "AssumeRole",
             Self::Federate(_) => "GetFederationToken",
@@ -195,7 +197,7 @@ impl Grant {
         }
     }
 
-    fn lifetime(&self) -> Seconds {
+    pub(super) fn lifetime(&self) -> Seconds {
         match self {
             Self::Assume { input, .. } => input.duration,
             Self::Federate(input) => input.duration,
@@ -204,7 +206,7 @@ impl Grant {
     }
 
     /// For audit and ledger.
-    fn facts(&self) -> Vec<(String, String)> {
+    pub(super) fn facts(&self) -> Vec<(String, String)> {
         let fact = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         match self {
             Self::Assume { input, .. } => {
@@ -217,138 +219,6 @@ impl Grant {
             Self::Session(_) => Vec::new(),
         }
     }
-}
-
-/// A credential that is being asked for.
-struct Asking<'a> {
-    engine: &'a Aws,
-    cx: &'a Cx,
-    call: Call<'a>,
-    role: &'a Role,
-    /// Name of the daypass role.
-    name: &'a str,
-    /// Of the rows of role and `config/root`.
-    versions: (u64, u64),
-}
-
-impl Asking<'_> {
-    /// AWS's clock, as far as it is known.
-    fn clock(&self) -> Skew {
-        self.engine.aws.skew(self.call.target).unwrap_or_default()
-    }
-
-    /// The credential, kept or made, and the facts of it.
-    async fn credential(&self, grant: Grant) -> Result<(Credential, Vec<(String, String)>)> {
-        let (ours, mut facts) = (&self.role.ours, grant.facts());
-        let window = Window::of(ours, grant.lifetime());
-        // Roles of old may have templates that nothing could be found again by.
-        let window = window.filter(|_| Ours::fickle(self.role).is_none());
-        let (Some(window), Grant::Assume { input, is_stable, .. }) = (window, &grant) else {
-            return Ok((self.make(grant).await?, facts));
-        };
-        let input = AssumeRole { session_name: if *is_stable { input.session_name.clone() } else { String::new() }, ..input.clone() };
-        let caller = (!ours.reuse_shared).then_some(self.cx.request.caller.key);
-        let written = (self.role.generation.clone(), self.versions.0);
-        let same = Same { caller, role: self.name.to_owned(), written, config: self.versions.1, input };
-        let fresh = std::sync::atomic::AtomicBool::new(false);
-        let session_name = facts.iter().find(|(name, _)| name == "session_name").map(|(_, value)| value.clone()).unwrap_or_default();
-        let minted = self.engine.kept.get(self.cx, same, window, || async {
-            fresh.store(true, std::sync::atomic::Ordering::Relaxed);
-            let credential = self.make(grant).await?;
-            Ok(Minted::now(self.cx, credential, self.clock(), session_name))
-        });
-        let minted = minted.await?;
-        if !fresh.into_inner() {
-            // The session is that of the first request: its name stands in CloudTrail.
-            facts.retain(|(name, _)| name != "session_name");
-            facts.push(("session_name".to_owned(), minted.session_name.clone()));
-            facts.push(("reused".to_owned(), "true".to_owned()));
-        }
-        Ok((minted.credential.clone(), facts))
-    }
-
-    /// Makes a credential. Errors: `TooMany` over the role's limits; those of AWS.
-    async fn make(&self, mut grant: Grant) -> Result<Credential> {
-        let place = self.engine.limits.take(self.cx, self.name, &self.role.ours, grant.lifetime())?;
-        if let Some((policy, policy_arns)) = grant.session_policy() {
-            policies::extend(self.engine.aws.as_ref(), self.call, &self.role.iam_groups, policy, policy_arns).await?;
-        }
-        grant.needs_policy()?;
-        let way = match &grant {
-            Grant::Assume { input, .. } => self.hop(input).await?,
-            _ => None,
-        };
-        let call = Call { target: way.as_ref().unwrap_or(self.call.target), ..self.call };
-        let action = grant.action();
-        let credential = self.cx.asking("STS", action, self.engine.mint(call, grant)).await?;
-        place.minted();
-        Ok(credential)
-    }
-
-    /// The target with the keys of the role on the way, where there is one: kept for all callers until ten minutes before they end.
-    async fn hop(&self, onward: &AssumeRole) -> Result<Option<Target>> {
-        let ours = &self.role.ours;
-        if ours.via_role_arn.is_empty() {
-            return Ok(None);
-        }
-        let input = AssumeRole {
-            role_arn: ours.via_role_arn.clone(),
-            session_name: names::safe(&format!("daypass-{}", self.name)).chars().take(HOP_NAME_SIZE_MAX).collect(),
-            duration: CHAINED_TTL_MAX,
-            external_id: some(&ours.via_external_id),
-            // A source identity is set once, on the first role of a chain, and goes on from there.
-            source_identity: onward.source_identity.clone(),
-            ..AssumeRole::default()
-        };
-        // Its row does not matter: what is asked of AWS says everything.
-        let same = Same { caller: None, role: String::new(), written: (String::new(), 0), config: self.versions.1, input: input.clone() };
-        let minted = self.engine.kept.get(self.cx, same, Window::HOP, || async {
-            let made = self.cx.asking("STS", "AssumeRole", self.engine.aws.assume_role(self.call, input)).await;
-            match made {
-                Ok(credential) => Ok(Minted::now(self.cx, credential, self.clock(), String::new())),
-                Err(error) => Err(self.engine.refused(self.call.target, "Error assuming the role on the way (via_role_arn)", error).await),
-            }
-        });
-        Ok(Some(self.call.target.signed_by(&minted.await?.credential)))
-    }
-}
-
-impl Aws {
-    /// Asks AWS. Errors: `Upstream` with AWS's own text, `UpstreamThrottled` when it asks for fewer calls.
-    async fn mint(&self, call: Call<'_>, grant: Grant) -> Result<Credential> {
-        let (doing, made) = match grant {
-            Grant::Assume { input, .. } => ("Error assuming role", self.aws.assume_role(call, input).await),
-            Grant::Federate(input) => ("Error generating STS keys", self.aws.get_federation_token(call, input).await),
-            Grant::Session(input) => ("Error generating STS keys", self.aws.get_session_token(call, input).await),
-        };
-        match made {
-            Ok(credential) => Ok(credential),
-            Err(error) => Err(self.refused(call.target, doing, error).await),
-        }
-    }
-
-    /// AWS's refusal as the client sees it, with who the server is where AWS does not say.
-    async fn refused(&self, target: &Target, doing: &str, error: AwsError) -> Error {
-        let mut text = format!("{doing}: {}", error.sdk_text());
-        if about_the_server(&error) && !error.message.contains("arn:aws") {
-            let call = Call { target, deadline: WHOAMI_PATIENCE };
-            // Who the server is helps to understand the refusal, but must never replace it.
-            if let Ok(identity) = self.aws.get_caller_identity(call).await {
-                text.push_str("\n\tthe server itself is ");
-                text.push_str(&identity.arn);
-            }
-        }
-        if error.kind == ErrorKind::ExpiredIdentity {
-            text.push_str(OWN_IDENTITY_OVER);
-        }
-        upstream(text, error)
-    }
-}
-
-/// Whether a refusal depends on who the server is.
-fn about_the_server(error: &AwsError) -> bool {
-    let chained = error.message.contains("role chaining");
-    error.kind == ErrorKind::Denied && error.status.is_some() || chained
 }
 
 /// Shows a credential. The lease lasts as long as AWS accepts it, but not longer than the mount allows.
@@ -371,7 +241,7 @@ fn answer(cx: &Cx, role: &Role, door: Door, credential: &Credential, clock: Skew
     Ok(lent(cx, data, ttl, facts))
 }
 
-fn some(text: &str) -> Option<String> {
+pub(super) fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 

@@ -1,7 +1,7 @@
 //! The aws secrets engine: short-lived AWS credentials.
 //!
 //! One file per path group: [`config_root`], [`config_lease`], [`roles`], [`creds`] (which serves `sts/` too), [`container`] and [`console`]
-//! (the same credentials in other clothes), [`static_roles`], [`check`], [`policy_for`], [`revoke_sessions`].
+//! (the same credentials in other clothes; [`asking`] asks AWS for them), [`static_roles`], [`check`], [`policy_for`], [`revoke_sessions`].
 //! [`role`] is what a role means, [`ours`] what it may say beyond Vault's fields, [`attribution`] whom a session is for, [`reuse`] what is handed
 //! out again, [`crate::secrets::revoked`] what is not, [`limits`] how many there may be, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart. Access keys of
 //! users that exist, notes of what a crash would leave and schedules are handled by [`crate::aws_keys`] ([`rotate_root`]). Minting an STS
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use daypass_base::BoxFuture;
 use daypass_sdk::{Cx, Endpoint, Engine, LeaseInfo, Renewal, Result};
 
+mod asking;
 mod attribution;
 mod check;
 mod config_lease;
@@ -45,6 +46,7 @@ use crate::secrets::at_aws::LastTarget;
 use crate::secrets::revoked::Revoked;
 use limits::Limits;
 use reuse::Kept;
+use users::Home;
 
 /// The engine of one mount.
 pub struct Aws {
@@ -56,6 +58,8 @@ pub struct Aws {
     revoked: Arc<Revoked>,
     limits: Limits,
     upkeep: Upkeep,
+    /// Where IAM users are made.
+    home: Home,
 }
 
 impl Aws {
@@ -67,7 +71,8 @@ impl Aws {
     /// The same, with what `revoke-sessions` has ended at whichever mount.
     pub(crate) fn beside(aws: Arc<dyn daypass_aws::Aws>, revoked: Arc<Revoked>) -> Self {
         let kept = Kept::beside(Arc::clone(&revoked));
-        Self { aws, last: LastTarget::default(), kept, revoked, limits: Limits::default(), upkeep: Upkeep::default() }
+        let (last, limits, upkeep, home) = (LastTarget::default(), Limits::default(), Upkeep::default(), Home::default());
+        Self { aws, last, kept, revoked, limits, upkeep, home }
     }
 }
 

@@ -181,6 +181,15 @@ impl Kept {
         }
     }
 
+    /// Forgets a credential that AWS does not know any more, unless another has taken its place.
+    pub(super) fn give_up(&self, same: &Same, dead: &Arc<Minted>) {
+        let is_held = |place: &Place| matches!(place.get(), Some(Ok(minted)) if Arc::ptr_eq(minted, dead));
+        let mut places = self.places.lock();
+        if places.get(same).is_some_and(is_held) {
+            places.remove(same);
+        }
+    }
+
     /// Forgets what nobody can be handed any more. Called once a minute, so that a credential does not stay in memory for long.
     pub(super) fn tidy(&self, now: Timestamp) {
         self.places.lock().retain(|_, place| match place.get() {

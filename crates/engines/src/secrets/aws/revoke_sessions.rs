@@ -53,6 +53,7 @@ struct Params {
 async fn revoke(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> {
     let name = params.policy()?;
     let Ready { own, target, iam_role } = ready(&engine, &cx, &params).await?;
+    let turn = engine.revoked.turn(&iam_role, &params.source_identity).await;
     let clock = engine.aws.skew(&own).unwrap_or_default();
     // AWS's clock may be ahead by so much without anybody seeing it.
     let before = revoked::next_second(clock.theirs(cx.clock.now()) + Skew::UNSEEN);
@@ -62,6 +63,7 @@ async fn revoke(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>>
     engine.aws.put_role_policy(call, &policy).await.map_err(|error| not_put(&name, &iam_role, error))?;
     // What is kept for other callers, here or at another mount, would be handed out dead.
     engine.revoked.note(&iam_role, &params.source_identity, before);
+    drop(turn);
     // Sessions that begin until then are ended too: who reads on after the answer must not get one of those.
     cx.clock.sleep(before.since(clock.theirs(cx.clock.now()))).await;
     engine.kept.clear();
@@ -71,6 +73,7 @@ async fn revoke(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>>
 async fn undo(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Reply> {
     let name = params.policy()?;
     let Ready { target, iam_role, .. } = ready(&engine, &cx, &params).await?;
+    let _turn = engine.revoked.turn(&iam_role, &params.source_identity).await;
     let call = Call { target: &target, deadline: deadline(&cx) };
     match engine.aws.delete_role_policy(call, role_name(&iam_role), &name).await {
         Err(error) if error.kind == ErrorKind::NotFound => Ok(Reply::nothing().warn(format!(

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use daypass_aws::{AccessKey, Call};
+use daypass_aws::{AccessKey, Call, User};
 use daypass_base::Timestamp;
 use daypass_sdk::{
     Changes, Cx, Endpoint, Entry, Error, Json, Keys, Operation, Reply, Result, Seconds, Secret, into_the_sealed_store, reveal,
@@ -48,6 +48,9 @@ pub(super) struct StaticRole {
     pub(super) username: String,
     /// The user's unique id when the role was written: another user of the same name is not this one.
     pub(super) id: String,
+    /// The account that the user is in; empty in roles of old until they are rotated.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) account: String,
     rotation_period: Seconds,
     #[serde(default)]
     rotation_schedule: String,
@@ -133,6 +136,17 @@ impl StaticRole {
         Self { access_key, secret_key, next_rotation, claimed_until: None, rotated: Some(now), ..self }
     }
 
+    /// The role with the account of its user as AWS has it now. Errors: `Failed` when that is another user of the same name.
+    pub(super) fn of(self, user: User) -> Result<Self> {
+        if self.id == user.id {
+            return Ok(Self { account: user.account, ..self });
+        }
+        Err(Error::failed(format!(
+            "AWS GetUser returned a user, but the ID did not match: {} is not the user that the role was written for; delete the role first",
+            quoted(&self.username)
+        )))
+    }
+
     /// Whether this is what is stored there.
     pub(super) fn is_in(&self, entry: &Entry) -> bool {
         daypass_sdk::from_json::<Self>(ROLES, &entry.value).is_ok_and(|stored| stored.access_key == self.access_key)
@@ -175,18 +189,13 @@ async fn write_static_role(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<J
     let call = Call { target: &own, deadline: deadline(&cx) };
     let target = wanted.route.target(engine.aws.as_ref(), call, &wanted.username).await?;
     let call = Call { target: &target, ..call };
-    let user = engine.aws.get_user(call, Some(&wanted.username)).await;
-    let user = user.map_err(|error| failed(&format!("unable to validate username {}", quoted(&wanted.username)), error))?;
+    let user = user_of(&engine, call, &wanted).await?;
     let Some(stored) = stored else {
-        let role = static_rotation::first(&engine, &cx, call, &params.name, StaticRole { id: user.id, ..wanted }).await?;
+        let role = StaticRole { id: user.id, account: user.account, ..wanted };
+        let role = static_rotation::first(&engine, &cx, call, &params.name, role).await?;
         return Ok(role.shown(&params.name));
     };
-    if stored.id != user.id {
-        return Err(Error::failed(format!(
-            "AWS GetUser returned a user, but the ID did not match: {} is not the user that the role was written for; delete the role first",
-            quoted(&wanted.username)
-        )));
-    }
+    let wanted = wanted.of(user)?;
     // Counted from the last rotation, as the new schedule says.
     let next_rotation = if wanted.schedule() == stored.schedule() {
         stored.next_rotation
@@ -196,6 +205,12 @@ async fn write_static_role(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<J
     let role = StaticRole { next_rotation, ..wanted };
     cx.store.commit(Changes::new().unchanged(key(&params.name), read.as_ref()).put_json(key(&params.name), &role)?).await?;
     Ok(role.shown(&params.name))
+}
+
+/// The user that has the name of a role's user now. Errors: `Failed` with AWS's words.
+pub(super) async fn user_of(engine: &Aws, call: Call<'_>, role: &StaticRole) -> Result<User> {
+    let user = engine.aws.get_user(call, Some(&role.username)).await;
+    user.map_err(|error| failed(&format!("unable to validate username {}", quoted(&role.username)), error))
 }
 
 impl Fields {
@@ -215,6 +230,7 @@ impl Fields {
         let base = stored.cloned().unwrap_or_else(|| StaticRole {
             username: String::new(),
             id: String::new(),
+            account: String::new(),
             rotation_period: Seconds::ZERO,
             rotation_schedule: String::new(),
             rotation_window: Seconds::ZERO,
@@ -311,4 +327,4 @@ async fn first(cx: &Cx, is_meant: impl Fn(&StaticRole) -> bool) -> Result<Option
 const HELP: &str =
     "A static role keeps and rotates the access keys of one existing IAM user, every rotation_period or as rotation_schedule says.
 static-creds/<name> gives the key in use to every reader; it works for one more rotation period after it was replaced. Deleting the role
-deletes the key in use. One user has one static role, and the user of config/root has none. A user of another account is reached through assume_role_arn, an IAM role of that account.";
+deletes the key in use. One user has one static role, and the user that the mount itself works with has none. A user of another account is reached through assume_role_arn, an IAM role of that account.";

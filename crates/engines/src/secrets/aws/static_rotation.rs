@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use daypass_aws::{Call, Target};
-use daypass_base::Timestamp;
+use daypass_aws::{Call, ErrorKind, Target};
 use daypass_sdk::{Changes, CommitFailure, Cx, Entry, Error, Expect, Reply, Result, Seconds};
 
 use crate::aws_keys::keys::{self, Fresh, Owner, StrayKey, UNDO_PATIENCE, failed};
@@ -27,7 +26,8 @@ const ROUND_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) async fn first(engine: &Aws, cx: &Cx, call: Call<'_>, name: &str, role: StaticRole) -> Result<StaticRole> {
     if let Some(other) = static_roles::of_user(cx, &role.id).await? {
         return Err(Error::bad_request(format!(
-            "IAM user {} is that of static role {} already: a user has two keys at most, and two roles would take them from each other; read {}",
+            "IAM user {} is that of static role {} already: a user has two keys at most, and two roles would take them from each other; read {}, or \
+             delete that role before this one is written (in Terraform: no create_before_destroy)",
             quoted(&role.username),
             quoted(&other),
             quoted(&format!("static-creds/{other}"))
@@ -43,8 +43,8 @@ pub(super) async fn first(engine: &Aws, cx: &Cx, call: Call<'_>, name: &str, rol
     Ok(role)
 }
 
-/// Makes the next key. Of two, the one that is not in use makes room; when neither is known, the oldest. Errors: `BadRequest` for the user of
-/// `config/root`, which has a rotation of its own; `Failed` when each key is in use here.
+/// Makes the next key. Of two, the one that is not in use makes room; when neither is known, the oldest. The user is known to be that of the
+/// role: see [`StaticRole::of`]. Errors: `BadRequest` for the user that the mount itself works with; `Failed` when each key is in use here.
 async fn made(engine: &Aws, cx: &Cx, call: Call<'_>, role: &StaticRole) -> Result<Fresh> {
     let mut all =
         engine.aws.list_access_keys(call, &role.username).await.map_err(|error| failed("unable to list the access keys", error))?;
@@ -55,6 +55,13 @@ async fn made(engine: &Aws, cx: &Cx, call: Call<'_>, role: &StaticRole) -> Resul
              rotation_period there replaces it; give the static role a user of its own",
             quoted(&role.username),
             config.key.access_key
+        )));
+    }
+    if is_own(engine, &config, cx, &role.id).await? {
+        return Err(Error::bad_request(format!(
+            "IAM user {} is the one that this mount works with: it is the server's own AWS identity, and its keys are replaced where the server \
+             has them from; give the static role a user of its own",
+            quoted(&role.username)
         )));
     }
     all.sort_by_key(|key| key.created);
@@ -79,15 +86,38 @@ async fn made(engine: &Aws, cx: &Cx, call: Call<'_>, role: &StaticRole) -> Resul
         gone.map_err(|error| failed("unable to delete the oldest access key", error))?;
     }
     let known = all.into_iter().map(|key| key.id).collect();
-    let owner = Owner { name: &role.username, route: &role.route };
+    let owner = Owner { name: &role.username, account: &role.account, route: &role.route };
     keys::make(engine.aws.as_ref(), cx, call, owner, known, "unable to create a new access key").await
+}
+
+/// Whether the user with this unique id is the server's own AWS identity, and the mount works with that: environment and profiles may have the key
+/// of a user. Errors: when AWS does not say who the server is.
+async fn is_own(engine: &Aws, config: &RootConfig, cx: &Cx, id: &str) -> Result<bool> {
+    let own = config.target(cx)?;
+    if own.keys.is_some() || own.web_identity.is_some() {
+        return Ok(false);
+    }
+    let call = Call { target: &own, deadline: UNDO_PATIENCE };
+    let error = match engine.aws.get_caller_identity(call).await {
+        Ok(identity) => return Ok(identity.user_id == id),
+        Err(error) => error,
+    };
+    // There are networks with a way to IAM and none to STS. IAM says it too, of users alone.
+    if error.kind == ErrorKind::Unreachable {
+        match engine.aws.get_user(call, None).await {
+            Ok(user) => return Ok(user.id == id),
+            Err(error) if error.kind == ErrorKind::Malformed => return Ok(false),
+            Err(_says_no_more) => {}
+        }
+    }
+    Err(failed("unable to see whether the user is the one that the server itself works with", error))
 }
 
 /// The role goes at once, its key right after: what AWS does not delete now is deleted by the regular work.
 pub(super) async fn end(engine: &Aws, cx: &Cx, place: &str, read: &Entry) -> Result<Reply> {
     let role: StaticRole = daypass_sdk::from_json(ROLES, &read.value)?;
     let stray = StrayKey::over(role.access_key.clone(), role.route.clone());
-    let note = Note::key(cx, &role.username, stray);
+    let note = Note::key(cx, &role.username, &role.account, stray);
     let written = notes::begin_with(cx, &note, |changes, _| Ok(changes.taking_back().unchanged(place, Some(read)).delete(place))).await?;
     match notes::undo_written(engine, cx, &written, note).await? {
         Undone::Done | Undone::Taken => Ok(Reply::nothing()),
@@ -140,10 +170,20 @@ async fn rotate_one(engine: &Aws, cx: &Cx, place: &str, entry: &Entry) -> Result
     }
     let target = target(engine, cx, &role).await?;
     let call = Call { target: &target, deadline: UNDO_PATIENCE };
+    // A name is not a user: another one may have it by now, and its keys are not ours to delete.
+    let user = static_roles::user_of(engine, call, &role).await?;
+    let role = role.of(user)?;
     let fresh = made(engine, cx, call, &role).await?;
-    let claim = role.claimed_until;
-    let role = role.with_key(&fresh.key, cx.clock.now());
-    let changes = Changes::new().expect(place, claimed_by(cx, place, claim).await).put_json(place, &role)?;
+    // As it stands now: it may have been written since, and what a writer was told holds.
+    let Some((mut stands, version)) = claimed(cx, place, &role).await else {
+        keys::discard(engine.aws.as_ref(), cx, call, &fresh).await;
+        return Err(Error::failed(
+            "the role was deleted, rotated elsewhere or cannot be read since its key was made: that key is given up",
+        ));
+    };
+    stands.account = role.account;
+    let role = stands.with_key(&fresh.key, cx.clock.now());
+    let changes = Changes::new().expect(place, Expect::Version(version)).put_json(place, &role)?;
     let stored = cx.store.commit(fresh.note.settled(changes)).await;
     match stored {
         Ok(()) => Ok(()),
@@ -158,10 +198,12 @@ pub(super) async fn target(engine: &Aws, cx: &Cx, role: &StaticRole) -> Result<T
     role.route.target(engine.aws.as_ref(), Call { target: &own, deadline: UNDO_PATIENCE }, &role.username).await
 }
 
-/// The condition that a role is as a rotation has claimed it; one that holds for no row, where it was changed since or cannot be read.
-async fn claimed_by(cx: &Cx, place: &str, claim: Option<Timestamp>) -> Expect {
+/// A role that a rotation has claimed, as it stands by now, and its version. `None` where the claim holds no more, or it cannot be read.
+///
+/// Its schedule, its route and the name of its user may be others; the user is the same, which every write sees to.
+async fn claimed(cx: &Cx, place: &str, claimed: &StaticRole) -> Option<(StaticRole, u64)> {
     let found = cx.store.get_json_versioned::<StaticRole>(place).await.ok().flatten();
-    Expect::Version(found.filter(|(role, _)| role.claimed_until == claim).map_or(0, |(_, version)| version))
+    found.filter(|(role, _)| role.claimed_until == claimed.claimed_until && role.id == claimed.id)
 }
 
 /// Whether changes were applied; not when somebody else was first.

@@ -6,13 +6,16 @@
 //! not cost another build its user.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use daypass_aws::{AccessKey, AwsError, Call, Depth, ErrorKind, NewUser, Target, UserGrant};
+use daypass_aws::{AccessKey, AwsError, Call, Depth, ErrorKind, NewUser, Skew, Target, UserGrant};
 use daypass_base::Timestamp;
 use daypass_sdk::{Changes, Cx, Error, Expect, LeaseInfo, LeaseTerms, Leased, Renewal, Reply, Result, Seconds, reveal};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::aws_keys::account;
 use crate::aws_keys::keys::{self, UNDO_PATIENCE};
 use crate::aws_keys::notes::{self, Note, Written};
 use crate::secrets::at_aws::{deadline, upstream};
@@ -26,8 +29,12 @@ use super::text::quoted;
 
 /// Rows of users that leases hold.
 const USERS: &str = "users/";
-/// Clocks of AWS and of this machine differ by less.
+/// A user may look so much older than the request that made it: AWS's clock is known as it was when STS answered last.
 const SKEW: Seconds = Seconds(300);
+/// What else can be done about a note.
+const DROP: &str = "drop this entry";
+/// Time to ask in which account a user will be.
+const WHERE_PATIENCE: Duration = Duration::from_secs(3);
 /// IAM is eventually consistent: a user this young that is not found may still appear.
 const SETTLED: Seconds = Seconds(60);
 
@@ -43,6 +50,41 @@ struct Made {
     /// Where its note lay, by which its row knows it; empty in leases of old.
     #[serde(default)]
     note: String,
+    /// By how many milliseconds AWS's clock was ahead, where that is known and matters.
+    #[serde(skip)]
+    skew: Option<i64>,
+}
+
+/// The account in which a mount makes its users, as far as it is known: of the place that leads there.
+#[derive(Default)]
+pub(super) struct Home(Mutex<Option<(Target, String)>>);
+
+impl Home {
+    fn known(&self, target: &Target) -> Option<String> {
+        let known = self.0.lock();
+        known.as_ref().filter(|(place, _)| place == target).map(|(_, account)| account.clone())
+    }
+
+    fn learn(&self, target: &Target, account: &str) {
+        *self.0.lock() = Some((target.clone(), account.to_owned()));
+    }
+}
+
+/// The account that a user is about to be made in: once AWS has not answered it is too late to ask. Empty where AWS does not say it soon.
+async fn account_at(engine: &Aws, target: &Target) -> String {
+    if let Some(account) = engine.home.known(target) {
+        return account;
+    }
+    match engine.aws.get_caller_identity(Call { target, deadline: WHERE_PATIENCE }).await {
+        Ok(identity) => {
+            engine.home.learn(target, &identity.account);
+            identity.account
+        }
+        Err(error) => {
+            tracing::debug!(%error, "in which account IAM users are made is not known yet");
+            String::new()
+        }
+    }
 }
 
 /// Whose the user of a name is.
@@ -57,7 +99,9 @@ pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfi
     let target = config.target(cx)?;
     let terms = terms(cx).await?;
     let username = names::generate(cx, &config.username_template, name, Use::Iam)?;
-    let mut made = Made { username, at: cx.clock.now(), account: String::new(), note: String::new() };
+    let account = account_at(engine, &target).await;
+    let skew = engine.aws.skew(&target).map(Skew::milliseconds);
+    let mut made = Made { username, at: cx.clock.now(), account, note: String::new(), skew };
     let note = begin(cx, &made).await?;
     made.note.clone_from(&note.place);
     let call = Call { target: &target, deadline: deadline(cx) };
@@ -83,7 +127,8 @@ pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfi
 async fn begin(cx: &Cx, made: &Made) -> Result<Written> {
     let row = user_row(&made.username);
     let is_free = cx.store.get(&row).await?.is_none();
-    notes::begin_with(cx, &Note { at: made.at, ..Note::user(cx, &made.username) }, |changes, place| {
+    let note = Note { at: made.at, skew: made.skew, ..Note::user(cx, &made.username, &made.account) };
+    notes::begin_with(cx, &note, |changes, place| {
         if !is_free {
             return Ok(changes);
         }
@@ -122,6 +167,7 @@ async fn make(engine: &Aws, call: Call<'_>, role: &Role, made: &mut Made, role_n
         let fate = if keys::was_not_done(&error) { Fate::NotMade } else { Fate::Unknown };
         failed("Error creating IAM user", error, fate)
     })?;
+    engine.home.learn(call.target, &created.account);
     made.account = created.account;
     for grant in grants(role, role_name) {
         let doing = match &grant {
@@ -252,27 +298,21 @@ pub(super) async fn revoke(engine: Arc<Aws>, cx: Cx, lease: LeaseInfo) -> Result
 /// Whether a leased user that is not found is gone. Errors: when it may still appear, or is in an account that is not the one asked.
 async fn truly_gone(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made) -> Result<()> {
     settled(cx, made)?;
-    if made.account.is_empty() {
-        return Ok(());
-    }
-    let asked = match engine.aws.get_caller_identity(call).await {
-        Ok(identity) => identity.account,
+    match account::other(engine.aws.as_ref(), call, &made.account).await {
+        Ok(None) => Ok(()),
+        Ok(Some(asked)) => Err(elsewhere(made, &asked, "revoke its lease with force")),
         // There are networks with a way to IAM and none to STS.
         Err(error) if error.kind == ErrorKind::Unreachable => {
             tracing::warn!(user = %made.username, %error, "whether this IAM user was in another account could not be asked; it is taken for deleted");
-            return Ok(());
+            Ok(())
         }
-        Err(error) => return Err(failed(&made.username, error)),
-    };
-    if asked == made.account {
-        return Ok(());
+        Err(error) => Err(failed(&made.username, error)),
     }
-    Err(Error::failed(format!(
-        "IAM user {} was made in account {}, and config/root leads to account {asked} now: let it lead there again, or delete the user \
-         there and revoke its lease with force",
-        quoted(&made.username),
-        made.account
-    )))
+}
+
+fn elsewhere(made: &Made, asked: &str, then: &str) -> Error {
+    let (user, otherwise) = (format!("IAM user {}", quoted(&made.username)), format!("delete the user there and {then}"));
+    account::elsewhere(&user, &made.account, config_root::KEY, asked, &otherwise)
 }
 
 /// Errors: `Failed` for a user that is not found and may still appear: IAM takes its time, and a call that its caller gave up may be on its way.
@@ -300,35 +340,53 @@ async fn terms(cx: &Cx) -> Result<LeaseTerms> {
 
 /// Undoes a note of a user: nobody got its keys.
 pub(super) async fn undo(engine: &Aws, cx: &Cx, place: &str, note: &Note) -> Result<Changes> {
-    let made = Made { username: note.username.clone(), at: note.at, account: String::new(), note: place.to_owned() };
+    let (username, account) = (note.username.clone(), note.account.clone());
+    let made = Made { username, at: note.at, account, note: place.to_owned(), skew: note.skew };
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(cx)?;
     let call = Call { target: &target, deadline: UNDO_PATIENCE };
     if unmake(engine, cx, call, &made).await? == Found::Nothing {
         settled(cx, &made)?;
+        let other = account::other(engine.aws.as_ref(), call, &made.account).await;
+        if let Some(asked) = other.map_err(|error| failed(&made.username, error))? {
+            return Err(elsewhere(&made, &asked, DROP));
+        }
     }
     release(cx, &made).await
 }
 
-/// Takes a user apart that may have been made for nobody. One that another making or a lease holds, or that is older, is somebody's; so it has
-/// to be known how old it is.
+/// Takes a user apart that may have been made for nobody. One that another making or a lease holds, that is older, or in another account, is
+/// somebody's; so it has to be known how old it is. Errors: also when that cannot be told.
 async fn unmake(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made) -> Result<Found> {
     let username = made.username.as_str();
     let holder: Option<Holder> = cx.store.get_json(&user_row(username)).await?;
     if holder.is_some_and(|holder| holder.note != made.note) {
         return Ok(Found::Deleted);
     }
-    match engine.aws.get_user(call, Some(username)).await {
-        Ok(user) if user.created + SKEW < made.at => {
-            tracing::warn!(user = %username, "this IAM user is older than the request that was to make it: it is left alone");
-            Ok(Found::Deleted)
-        }
-        Ok(_) => dismantle(engine, call, username).await.map_err(|error| failed(username, error)),
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(Found::Nothing),
+    let user = match engine.aws.get_user(call, Some(username)).await {
+        Ok(user) => user,
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(error) => {
-            Err(upstream(format!("Error reading IAM user {} before it is deleted: {}", quoted(username), error.sdk_text()), error))
+            let text = format!("Error reading IAM user {} before it is deleted: {}", quoted(username), error.sdk_text());
+            return Err(upstream(text, error));
         }
+    };
+    if !made.account.is_empty() && user.account != made.account {
+        return Err(elsewhere(made, &user.account, DROP));
     }
+    let clock = keys::clock_of(engine.aws.as_ref(), call, made.skew).await;
+    if user.created + SKEW >= clock.unwrap_or_default().theirs(made.at) {
+        return dismantle(engine, call, username).await.map_err(|error| failed(username, error));
+    }
+    if clock.is_none() {
+        return Err(Error::failed(format!(
+            "IAM user {} may be older than the request that was to make it, but AWS's clock could not be read: it is left alone; see in IAM whose \
+             it is, delete it there if it is nobody's, or drop this entry",
+            quoted(username)
+        )));
+    }
+    tracing::warn!(user = %username, "this IAM user is older than the request that was to make it: it is left alone");
+    Ok(Found::Deleted)
 }
 
 fn failed(username: &str, error: AwsError) -> Error {

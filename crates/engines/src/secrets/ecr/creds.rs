@@ -1,7 +1,6 @@
 //! `creds/<role>`: a login to a registry.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use data_encoding::BASE64;
 use daypass_aws::{Aws, Call, ErrorKind, Login, Logins, Skew};
@@ -10,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::secrets::at_aws::{OWN_IDENTITY_OVER, deadline, left, lent, upstream};
+use crate::secrets::at_aws::{OWN_IDENTITY_OVER, deadline, left, lent, onward, upstream};
 
 use super::held::{Failed, Got, Want, end_of};
 use super::role::{MIN_TTL_MAX, Plan};
@@ -64,20 +63,21 @@ async fn log_in(engine: Arc<Ecr>, cx: Cx, wanted: Wanted) -> Result<Reply> {
     let at_least = role.min_ttl.max(wanted.min_ttl.unwrap_or_default());
     let clock = || engine.aws.skew(&plan.target).unwrap_or_default();
     let want = Want { role: &wanted.name, plan: &plan, now: clock().theirs(cx.clock.now()), at_least };
-    let ask = fetch(engine.aws.as_ref(), &plan, deadline(&cx));
+    let ask = fetch(engine.aws.as_ref(), &plan, &cx);
     let logins = engine.held.login(want, &engine.revoked, ask).await.map_err(refused)?;
     answer(&cx, &plan, &logins, clock(), format)
 }
 
 /// Asks AWS: for a session of the IAM role, if there is one, then for the logins.
-async fn fetch(aws: &dyn Aws, plan: &Plan, deadline: Duration) -> Result<Got, Failed> {
-    let call = Call { target: &plan.target, deadline };
+async fn fetch(aws: &dyn Aws, plan: &Plan, cx: &Cx) -> Result<Got, Failed> {
+    let (call, began) = (Call { target: &plan.target, deadline: deadline(cx) }, cx.clock.elapsed());
     let mut question = plan.question();
     if let Some(assume) = &plan.assume {
         let made = aws.assume_role(call, assume.clone()).await;
         question.session = Some(made.map_err(|error| Failed { doing: "Error assuming role", error })?);
     }
     let session_ends = question.session.as_ref().map(|session| session.expiration);
+    let call = Call { deadline: onward(call, cx.clock.elapsed().saturating_sub(began)), ..call };
     let made = aws.get_authorization_token(call, question).await;
     let mut logins = made.map_err(|error| Failed { doing: "Error getting a login from ECR", error })?;
     // In the role's order, so that the first is the one that its writer put first.
