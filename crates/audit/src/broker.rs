@@ -237,7 +237,8 @@ impl Broker {
         failures
     }
 
-    fn conflict(&self, config: &DeviceConfig) -> Result<(), EnableError> {
+    /// Why a device cannot be enabled beside those that are.
+    pub fn conflict(&self, config: &DeviceConfig) -> Result<(), EnableError> {
         let devices = self.devices.load();
         if devices.len() >= DEVICES_MAX {
             return Err(EnableError::TooMany);

@@ -1,7 +1,7 @@
 //! What an operator says about a device (`sys/audit/:path`), checked with Vault's texts.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -208,7 +208,7 @@ impl DeviceConfig {
     }
 
     fn parse_file(&self) -> Result<(Format, Target), CreateError> {
-        let path = self.options.get("file_path").or_else(|| self.options.get("path")).ok_or(CreateError::Required("file_path"))?;
+        let path = self.file_option().ok_or(CreateError::Required("file_path"))?;
         let format = self.parse_format()?;
         let mode = match self.options.get("mode").map(|mode| mode.trim()) {
             None | Some("") => FileMode::Set(MODE_DEFAULT),
@@ -219,10 +219,9 @@ impl DeviceConfig {
             Some("batch") => Durability::Batch,
             Some(_) => return Err(CreateError::Unsupported("fsync")),
         };
-        let path = path.trim();
-        let target = if path.eq_ignore_ascii_case("stdout") {
+        let target = if is_stdout(path) {
             Target::Stdout
-        } else if path.eq_ignore_ascii_case("discard") {
+        } else if is_discard(path) {
             Target::Discard
         } else if path.is_empty() {
             return Err(CreateError::Required("file_path"));
@@ -230,6 +229,28 @@ impl DeviceConfig {
             Target::File { path: PathBuf::from(path), mode, durability }
         };
         Ok((format, target))
+    }
+
+    /// What a file device writes to, as it was given; `path` is the older name of the option.
+    fn file_option(&self) -> Option<&str> {
+        self.options.get("file_path").or_else(|| self.options.get("path")).map(|path| path.trim())
+    }
+
+    /// The same in its one spelling, without a look at the file system; `None` for devices of other types.
+    fn file(&self) -> Option<PathBuf> {
+        let path = self.file_option().filter(|path| self.device_type == "file" && !path.is_empty())?;
+        if is_stdout(path) || is_discard(path) {
+            return Some(PathBuf::from(path.to_ascii_lowercase()));
+        }
+        let whole = std::path::absolute(path).unwrap_or_else(|_no_working_directory| PathBuf::from(path));
+        Some(whole.components().fold(PathBuf::new(), |mut clean, part| {
+            if part == Component::ParentDir {
+                clean.pop();
+            } else {
+                clean.push(part);
+            }
+            clean
+        }))
     }
 
     fn parse_format(&self) -> Result<Format, CreateError> {
@@ -260,9 +281,17 @@ impl DeviceConfig {
         if self.path.starts_with(&other.path) || other.path.starts_with(&self.path) {
             return Some(EnableError::PathInUse);
         }
-        let same_file = self.device_type == "file" && self.options.get("file_path") == other.options.get("file_path");
+        let same_file = self.file().is_some_and(|file| other.file() == Some(file));
         same_file.then_some(EnableError::FilePathInUse)
     }
+}
+
+fn is_stdout(path: &str) -> bool {
+    path.eq_ignore_ascii_case("stdout")
+}
+
+fn is_discard(path: &str) -> bool {
+    path.eq_ignore_ascii_case("discard")
 }
 
 /// Octal; `0000` keeps what the file has.
@@ -368,5 +397,28 @@ mod tests {
         assert_eq!(at("a/", "1").conflict(&at("a/b/", "2")), Some(EnableError::PathInUse));
         assert_eq!(at("ab/", "1").conflict(&at("a/", "1")), Some(EnableError::FilePathInUse));
         assert_eq!(at("ab/", "1").conflict(&at("a/", "2")), None);
+    }
+
+    /// Story: only the texts of `file_path` were compared. Two devices with the older option `path` had none, which was the same; a socket has none
+    /// either. The same file under another spelling was taken twice.
+    #[test]
+    fn the_files_are_compared_not_how_they_are_written() {
+        let at = |path: &str, device_type: &str, options: &[(&str, &str)]| DeviceConfig {
+            path: path.to_owned(),
+            ..device(device_type, options)
+        };
+        let known = at("a/", "file", &[("file_path", "/x/p.log")]);
+        for same in ["/x/./p.log", "//x/y/../p.log", " /x/p.log "] {
+            for option in ["file_path", "path"] {
+                assert_eq!(at("b/", "file", &[(option, same)]).conflict(&known), Some(EnableError::FilePathInUse), "{option} {same}");
+            }
+        }
+        let older = |path: &str, file: &str| at(path, "file", &[("path", file)]);
+        let socket = at("c/", "socket", &[("address", "127.0.0.1:9")]);
+        assert_eq!(older("b/", "/x/q.log").conflict(&older("a/", "/x/p.log")), None);
+        assert_eq!((older("b/", "/x/q.log").conflict(&socket), socket.conflict(&older("b/", "/x/q.log"))), (None, None));
+        assert_eq!(older("b/", "p.log").conflict(&older("a/", "./p.log")), Some(EnableError::FilePathInUse));
+        assert_eq!(older("b/", "DISCARD").conflict(&older("a/", "discard")), Some(EnableError::FilePathInUse));
+        assert_eq!(older("b/", "/discard").conflict(&older("a/", "discard")), None);
     }
 }

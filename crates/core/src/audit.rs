@@ -21,7 +21,7 @@ pub(crate) struct Audit {
 }
 
 /// A device as it is stored.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Stored {
     config: DeviceConfig,
     /// What its salt is derived from.
@@ -76,18 +76,17 @@ impl Audit {
         let refused = |error: daypass_audit::EnableError| Error::bad_request(error.to_string());
         let prepared = self.broker.prepare(config, self.salt(&salt_id), SelfTest::Record(request_id)).await.map_err(refused)?;
         let _one_at_a_time = self.changing.lock().await;
-        let mut stored = self.stored().await?;
-        stored.push(Stored { config: prepared.config().clone(), salt_id });
-        self.store(&stored).await?;
+        // Again: another may have been enabled meanwhile. What is refused must not stay stored.
+        self.broker.conflict(prepared.config()).map_err(refused)?;
+        let device = Stored { config: prepared.config().clone(), salt_id };
+        self.change_stored(|devices| devices.push(device.clone())).await?;
         self.broker.install(prepared).map_err(refused)
     }
 
     /// Disables a device; one that does not exist is no error.
     pub(crate) async fn disable(&self, path: &str) -> Result<()> {
         let _one_at_a_time = self.changing.lock().await;
-        let mut stored = self.stored().await?;
-        stored.retain(|device| device.config.path != path);
-        self.store(&stored).await?;
+        self.change_stored(|devices| devices.retain(|device| device.config.path != path)).await?;
         let _was_enabled = self.broker.disable(path).await;
         Ok(())
     }
@@ -96,9 +95,16 @@ impl Audit {
         Ok(self.rows.get_json::<StoredHeaders>(&core_key(HEADERS)).await?.map(|(headers, _)| headers).unwrap_or_default())
     }
 
-    pub(crate) async fn set_headers(&self, headers: &StoredHeaders) -> Result<()> {
-        self.rows.commit(self.rows.put_json(Batch::new().config_change(), core_key(HEADERS), headers)?).await?;
-        self.apply_headers(headers);
+    /// Changes which headers are written to the log. `change` says whether there is anything to store.
+    pub(crate) async fn change_headers(&self, change: impl Fn(&mut StoredHeaders) -> Result<bool>) -> Result<()> {
+        let decide = |stored: Option<StoredHeaders>| {
+            let mut headers = stored.unwrap_or_default();
+            Ok(change(&mut headers)?.then_some(headers))
+        };
+        let _one_at_a_time = self.changing.lock().await;
+        if let Some(headers) = self.rows.change(&core_key(HEADERS), &Batch::new().config_change(), decide).await? {
+            self.apply_headers(&headers);
+        }
         Ok(())
     }
 
@@ -128,9 +134,13 @@ impl Audit {
         Ok(self.rows.get_json::<Vec<Stored>>(&core_key(DEVICES)).await?.map(|(devices, _)| devices).unwrap_or_default())
     }
 
-    async fn store(&self, devices: &[Stored]) -> Result<()> {
-        self.rows.commit(self.rows.put_json(Batch::new().config_change(), core_key(DEVICES), &devices)?).await?;
-        Ok(())
+    async fn change_stored(&self, change: impl Fn(&mut Vec<Stored>)) -> Result<()> {
+        let decide = |stored: Option<Vec<Stored>>| {
+            let mut devices = stored.unwrap_or_default();
+            change(&mut devices);
+            Ok(Some(devices))
+        };
+        self.rows.change(&core_key(DEVICES), &Batch::new().config_change(), decide).await.map(drop)
     }
 }
 

@@ -14,6 +14,8 @@ use crate::rows::Rows;
 /// The configuration, as it is stored and in memory.
 pub(crate) struct Cors {
     rules: ArcSwap<Rules>,
+    /// Version of the row that is in force, so that of two who change it the later one's stays.
+    version: parking_lot::Mutex<u64>,
 }
 
 /// Which origins may call, with which headers.
@@ -40,15 +42,19 @@ pub(crate) enum Decision {
 impl Cors {
     /// Reads the stored configuration.
     pub(crate) async fn load(rows: &Rows) -> Result<Self> {
-        let cors = Self { rules: ArcSwap::default() };
+        let cors = Self { rules: ArcSwap::default(), version: parking_lot::Mutex::default() };
         cors.reload(rows).await?;
         Ok(cors)
     }
 
     /// Reads the stored configuration again: another node may have changed it.
     pub(crate) async fn reload(&self, rows: &Rows) -> Result<()> {
-        let rules = rows.get_json::<Rules>(&key()).await?.map(|(rules, _)| rules).unwrap_or_default();
-        self.rules.store(rules.into());
+        let Some((rules, version)) = rows.get_json::<Rules>(&key()).await? else { return Ok(()) };
+        let mut in_force = self.version.lock();
+        if version > *in_force {
+            *in_force = version;
+            self.rules.store(rules.into());
+        }
         Ok(())
     }
 
@@ -60,8 +66,7 @@ impl Cors {
     /// Stores a configuration and takes it into use.
     pub(crate) async fn set(&self, rows: &Rows, rules: Rules) -> Result<()> {
         rows.commit(rows.put_json(Batch::new().config_change(), key(), &rules)?).await?;
-        self.rules.store(rules.into());
-        Ok(())
+        self.reload(rows).await
     }
 
     /// Decides about a request.

@@ -51,7 +51,19 @@ struct Failures {
 }
 
 /// What holds for a mount that was not tuned: five failures, a quarter of an hour.
-pub(crate) const DEFAULT: UserLockout = UserLockout { threshold: 5, duration: Seconds(900), counter_reset: Seconds(900), disable: false };
+const DEFAULT: UserLockout = UserLockout { threshold: 5, duration: Seconds(900), counter_reset: Seconds(900), disable: false };
+
+/// What holds for a mount that was tuned so. A zero stands for what was not said, as in Vault: taken at its word, no duration would lock nobody out,
+/// and no threshold whoever mistypes once.
+pub(crate) fn in_force(tuned: Option<UserLockout>) -> UserLockout {
+    let UserLockout { threshold, duration, counter_reset, disable } = tuned.unwrap_or(DEFAULT);
+    UserLockout {
+        threshold: if threshold == 0 { DEFAULT.threshold } else { threshold },
+        duration: duration.set().unwrap_or(DEFAULT.duration),
+        counter_reset: counter_reset.set().unwrap_or(DEFAULT.counter_reset),
+        disable,
+    }
+}
 
 impl Lockouts {
     /// Nobody has failed yet. At most `entries_max` aliases are remembered.
@@ -214,6 +226,19 @@ mod tests {
         assert!(lockouts.check("m", "u", DEFAULT, at(1006)).is_err());
         lockouts.unlock("m", "u");
         assert!(lockouts.check("m", "u", DEFAULT, at(1006)).is_ok());
+    }
+
+    #[test]
+    fn what_a_mount_does_not_say_is_what_holds_for_all() {
+        let tuned = |threshold, duration, counter_reset| {
+            let (duration, counter_reset) = (Seconds(duration), Seconds(counter_reset));
+            let UserLockout { threshold, duration, counter_reset, disable } =
+                in_force(Some(UserLockout { threshold, duration, counter_reset, disable: true }));
+            (threshold, duration.0, counter_reset.0, disable)
+        };
+        assert_eq!([tuned(0, 0, 0), tuned(3, 0, 0), tuned(0, 60, 0)], [(5, 900, 900, true), (3, 900, 900, true), (5, 60, 900, true)]);
+        assert_eq!([tuned(0, 0, 60), tuned(1, 2, 3)], [(5, 900, 60, true), (1, 2, 3, true)]);
+        assert_eq!((in_force(None).threshold, in_force(None).duration.0), (5, 900));
     }
 
     #[test]

@@ -157,6 +157,29 @@ impl Rows {
         self.leases.commit(&*self.backend, batch).await
     }
 
+    /// Reads JSON, has it decided what it becomes, and commits that with the batch; decides again when another request was faster. Gives what was
+    /// stored; `None` when `decide` wants nothing changed. Errors: those of `decide`, after which nothing is changed; `Failed` when others were
+    /// faster again and again.
+    pub(crate) async fn change<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &Key,
+        batch: &Batch,
+        decide: impl Fn(Option<T>) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        for _ in 0..ATTEMPTS_MAX {
+            let (found, version) = self.get_json(key).await?.map_or((None, None), |(value, version)| (Some(value), Some(version)));
+            let Some(value) = decide(found)? else { return Ok(None) };
+            let (same, condition) = unchanged(key.clone(), version);
+            let batch = self.put_json(batch.clone().require(same, condition), key.clone(), &value)?;
+            match self.commit(batch).await {
+                Ok(_config_version) => return Ok(Some(value)),
+                Err(CommitFailure::Conflict(_)) => {}
+                Err(CommitFailure::Error(error)) => return Err(error),
+            }
+        }
+        Err(CommitFailure::Conflict(0).into())
+    }
+
     /// When this returns, no commit is on its way, and none is taken any more: what comes next in the store is another's.
     pub(crate) async fn end(&self) {
         *self.ended.write().await = true;
@@ -286,5 +309,7 @@ fn shown(key: &Key) -> String {
 }
 
 const CLEAR_STEP: usize = 500;
+/// How often a change is decided again before it gives up. Of those who come together one gets through each time.
+const ATTEMPTS_MAX: usize = 500;
 /// By so much a clock is put back in ordinary life.
 const CLOCK_STEP_MAX: Seconds = Seconds(3600);

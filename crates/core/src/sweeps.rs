@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use daypass_base::Timestamp;
-use daypass_sdk::{CommitFailure, Error, Kind, Result};
-use daypass_storage::{Batch, Condition, Key};
+use daypass_sdk::{Error, Kind, Result};
+use daypass_storage::{Batch, Key};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -58,17 +58,24 @@ struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Sweeps {
     running: ArcSwap<Vec<Arc<Running>>>,
+    /// Version of the row that is in force, so that of two who change it the later one's stays.
+    version: Mutex<u64>,
 }
 
 impl Sweeps {
     /// Reads what is stored: at start, and when another node may have changed it.
     pub(crate) async fn reload(&self, rows: &Rows) -> Result<()> {
-        let stored = rows.get_json::<Vec<Sweep>>(&key()).await?.map(|(sweeps, _)| sweeps).unwrap_or_default();
-        self.take(stored);
+        let Some((stored, version)) = rows.get_json::<Vec<Sweep>>(&key()).await? else { return Ok(()) };
+        self.take(stored, version);
         Ok(())
     }
 
-    fn take(&self, stored: Vec<Sweep>) {
+    fn take(&self, stored: Vec<Sweep>, version: u64) {
+        let mut in_force = self.version.lock();
+        if version <= *in_force {
+            return;
+        }
+        *in_force = version;
         let old = self.running.load();
         let known = |sweep: &Sweep| old.iter().find(|running| running.sweep == *sweep).cloned();
         let new = |sweep| Arc::new(Running { sweep, done: AtomicU64::new(0), place: Mutex::default() });
@@ -87,25 +94,16 @@ impl Sweeps {
     }
 
     async fn change(&self, rows: &Rows, change: impl Fn(&mut Vec<Sweep>)) -> Result<()> {
-        for _ in 0..CONFLICTS_MAX {
-            let read = rows.get_json::<Vec<Sweep>>(&key()).await?;
-            let condition = read.as_ref().map_or(Condition::Absent, |(_, version)| Condition::Version(*version));
-            let mut sweeps = read.map(|(sweeps, _)| sweeps).unwrap_or_default();
+        let decide = |stored: Option<Vec<Sweep>>| {
+            let mut sweeps = stored.unwrap_or_default();
             change(&mut sweeps);
             if sweeps.len() > SWEEPS_MAX {
                 return Err(Error::failed(format!("{SWEEPS_MAX} revocations by prefix are under way already; wait for one to end")));
             }
-            let batch = Batch::new().taking_back().require(key(), condition).config_change();
-            match rows.commit(rows.put_json(batch, key(), &sweeps)?).await {
-                Ok(_) => {
-                    self.take(sweeps);
-                    return Ok(());
-                }
-                Err(CommitFailure::Conflict(_)) => {}
-                Err(failure) => return Err(failure.into()),
-            }
-        }
-        Err(Error::failed("the list of revocations under way is changed by too many requests at once; try again"))
+            Ok(Some(sweeps))
+        };
+        rows.change(&key(), &Batch::new().taking_back().config_change(), decide).await?;
+        self.reload(rows).await
     }
 }
 
@@ -199,7 +197,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_mins(1);
 const TOGETHER: usize = 64;
 const SWEEPS_MAX: usize = 100;
-const CONFLICTS_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {

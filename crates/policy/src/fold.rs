@@ -7,15 +7,19 @@ use std::borrow::Cow;
 
 /// A text in its folded form: lower case, no blanks where a segment begins, no empty segments inside. Short ones are folded without an allocation.
 #[expect(clippy::large_enum_variant, reason = "it lives on the stack for one judgement, and a box would be an allocation")]
-pub(crate) enum Folded<'a> {
+pub enum Folded<'a> {
     /// It was folded already, as nearly every path is.
     Same(&'a str),
+    /// Bytes, and how many of them.
     Short([u8; SHORT_BYTES], usize),
+    /// One that is too long for that.
     Long(String),
 }
 
 impl<'a> Folded<'a> {
-    pub(crate) fn new(text: &'a str) -> Self {
+    /// Folds a text.
+    #[must_use]
+    pub fn new(text: &'a str) -> Self {
         let mut before = 0;
         let is_folded = |byte: u8| {
             let is_doubled = byte == b'/' && before == b'/';
@@ -35,7 +39,9 @@ impl<'a> Folded<'a> {
         Self::Short(short, length)
     }
 
-    pub(crate) fn as_str(&self) -> &str {
+    /// What it is folded to.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Same(text) => text,
             // What was put in are whole characters.
@@ -58,7 +64,8 @@ pub(crate) fn fold_name(text: &str) -> Cow<'_, str> {
 }
 
 /// A folded path without the slashes and blanks at its end, which many handlers drop.
-pub(crate) fn bare(folded: &str) -> &str {
+#[must_use]
+pub fn bare(folded: &str) -> &str {
     folded.trim_end_matches(|c: char| c == '/' || c.is_whitespace())
 }
 

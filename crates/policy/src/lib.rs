@@ -28,6 +28,7 @@ pub use acl::{Acl, Question};
 pub use builtin::{DEFAULT_POLICY, RESPONSE_WRAPPING_POLICY};
 pub use capability::{Capabilities, Capability, Operation};
 pub use explain::{Explanation, Loser};
+pub use fold::{Folded, bare};
 pub use parameters::Parameters;
 pub use permissions::Permissions;
 pub use policy::{Mistake, Policy, PolicyError, Stanza, limits};

@@ -70,6 +70,11 @@ pub trait Engine: Send + Sync + Sized + 'static {
         None
     }
 
+    /// Which role a login is for, before anything is checked: quotas may count the logins of one role. Asked only where such a quota is set.
+    fn login_role(&self, _below: &str, _fields: &serde_json::Map<String, Value>) -> LoginRole {
+        LoginRole::None
+    }
+
     /// Regular work, about once a minute: rotation, tidying, finishing what a crash left.
     fn tick(self: Arc<Self>, _cx: Cx) -> BoxFuture<'static, Result<()>> {
         Box::pin(std::future::ready(Ok(())))
@@ -83,6 +88,26 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     /// Forget cached state: the mount's configuration may have been changed by another node.
     fn invalidate(&self) {}
+}
+
+/// The role that a login is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginRole {
+    /// The method has no roles that a login names, or this is no login.
+    None,
+    /// The one of this very name.
+    Named(String),
+    /// The one of this name in lower case: upper and lower case are the same to the method.
+    Folded(String),
+    /// Only the login itself will find out.
+    Unknown,
+}
+
+/// A text field of a login, read as the login reads it: of two ways to write one thing, each would be counted by itself. Absent is empty.
+#[must_use]
+pub fn login_field(fields: &serde_json::Map<String, Value>, name: &str) -> String {
+    // What is no text is refused by the login: there is nothing to count.
+    fields.get(name).and_then(|value| daypass_base::lenient::weak_text(value.clone()).ok()).unwrap_or_default()
 }
 
 /// A stored lease as its engine sees it.

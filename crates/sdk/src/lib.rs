@@ -20,7 +20,7 @@ mod store;
 pub use cx::{Caller, Cx, Mount, Page, Request, TokenId};
 pub use declared::{Declared, DeclaredOperation, Form, Shape};
 pub use endpoint::{Endpoint, Input};
-pub use engine::{Build, Engine, Factory, LeaseInfo, Renewal};
+pub use engine::{Build, Engine, Factory, LeaseInfo, LoginRole, Renewal, login_field};
 pub use error::{Error, Kind, Result};
 pub use identity::{IdentityClaims, MountIdentity, NoIdentity};
 pub use operation::Operation;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::endpoint::{Endpoint, Input};
 use crate::path::Captures;
-use crate::{Cx, Declared, Engine, Form, LeaseInfo, Operation, Renewal, Reply, Result, spec};
+use crate::{Cx, Declared, Engine, Form, LeaseInfo, LoginRole, Operation, Renewal, Reply, Result, spec};
 
 /// The endpoints of an engine, ready for look-up. Made once per engine type and shared by all its mounts.
 pub struct Room<E> {
@@ -119,6 +119,8 @@ pub trait Mounted: Send + Sync + 'static {
     fn renew_login(&self, cx: Cx, internal: Value) -> BoxFuture<'static, Result<Renewal>>;
     /// Whom a login claims to be; see [`Engine::login_alias`].
     fn login_alias(&self, below: &str, fields: &serde_json::Map<String, Value>) -> Option<String>;
+    /// Which role a login is for; see [`Engine::login_role`].
+    fn login_role(&self, below: &str, fields: &serde_json::Map<String, Value>) -> LoginRole;
     /// Regular work, about once a minute.
     fn tick(&self, cx: Cx) -> BoxFuture<'static, Result<()>>;
     /// The mount is being removed; see [`Engine::leave`].
@@ -204,6 +206,10 @@ impl<E: Engine> Mounted for Instance<E> {
 
     fn login_alias(&self, below: &str, fields: &serde_json::Map<String, Value>) -> Option<String> {
         self.engine.login_alias(below, fields)
+    }
+
+    fn login_role(&self, below: &str, fields: &serde_json::Map<String, Value>) -> LoginRole {
+        self.engine.login_role(below, fields)
     }
 
     fn tick(&self, cx: Cx) -> BoxFuture<'static, Result<()>> {

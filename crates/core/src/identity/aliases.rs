@@ -13,6 +13,7 @@ use super::{Identities, bounds, derived};
 pub(crate) struct AliasWish {
     /// The alias to change; `None` finds it by mount and name, or makes it.
     pub(crate) id: Option<String>,
+    /// Empty leaves that of an alias with an id as it is, as does the next.
     pub(crate) name: String,
     pub(crate) mount_accessor: String,
     /// Whose it shall be; empty leaves it where it is, or makes it the alias of the login's own entity.
@@ -30,11 +31,21 @@ impl Identities {
         Ok(self.entity(&pointer.to).await?.filter(|row| row.aliases.iter().any(|alias| alias.id == alias_id)))
     }
 
+    /// The alias of this id.
+    pub(crate) async fn alias_of_id(&self, alias_id: Option<&str>) -> Result<Option<AliasRow>> {
+        let Some(id) = alias_id else { return Ok(None) };
+        let row = self.entity_of_alias_id(id).await?;
+        Ok(row.and_then(|row| row.aliases.into_iter().find(|alias| alias.id == id)))
+    }
+
     /// Makes or changes an alias. Returns its id and that of its entity. Errors: `BadRequest`.
-    pub(crate) async fn write_alias(&self, wish: AliasWish) -> Result<(String, String)> {
-        let name = bounds::name("the name of an alias", &wish.name)?;
+    pub(crate) async fn write_alias(&self, mut wish: AliasWish) -> Result<(String, String)> {
         let custom_metadata = wish.custom_metadata.clone().map(|pairs| bounds::metadata("custom_metadata", pairs)).transpose()?;
         let mut change = self.change().await?;
+        if let Some(old) = self.alias_of_id(wish.id.as_deref()).await? {
+            old.fill(&mut wish.name, &mut wish.mount_accessor);
+        }
+        let name = bounds::name("the name of an alias", &wish.name)?;
         let holder = self.holder(&wish, &name).await?;
         let target = match (&holder, wish.entity.as_str()) {
             (Some((holder, _)), "") => holder.id.clone(),

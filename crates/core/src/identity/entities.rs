@@ -9,7 +9,7 @@ use daypass_sdk::{Error, Result};
 use super::change::Change;
 use super::groups::Lists;
 use super::rows::{self, EndedRow, EntityRow, Kind, Member, Pointer};
-use super::{Identities, PAGE, bounds, derived};
+use super::{Identities, PAGE, Target, bounds, derived};
 use crate::rows::not_before;
 
 /// What is to become of an entity; `None` leaves it as it is.
@@ -59,14 +59,18 @@ impl Identities {
         }
     }
 
-    /// Makes an entity, or changes the one of this id; a derived one is stored by that. Returns it and whether it is new to the store.
-    /// Errors: `BadRequest`.
-    pub(crate) async fn write_entity(&self, id: Option<&str>, wish: EntityWish) -> Result<(EntityRow, bool)> {
+    /// Makes or changes an entity; a derived one is stored by that. Returns it and whether it is new to the store. Errors: `BadRequest`.
+    pub(crate) async fn write_entity(&self, target: &Target, wish: EntityWish) -> Result<(EntityRow, bool)> {
         let mut change = self.change().await?;
+        let id = match target {
+            Target::Id(id) => Some(id.clone()),
+            Target::Name(name) => self.entity_id_by_name(name).await?,
+            Target::New => None,
+        };
         let mut row = match id {
             Some(id) => {
                 let unknown = || Error::bad_request("no entity has this id; leave id out to make an entity");
-                self.entity_or_derived(id).await?.ok_or_else(unknown)?
+                self.entity_or_derived(&id).await?.ok_or_else(unknown)?
             }
             None => blank(crate::ids::uuid(&*self.entropy), self.clock.now()),
         };

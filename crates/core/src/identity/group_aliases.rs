@@ -12,6 +12,7 @@ use super::{Identities, bounds};
 pub(crate) struct GroupAliasWish {
     /// The alias to change; `None` makes one.
     pub(crate) id: Option<String>,
+    /// Empty leaves that of an alias with an id as it is, as does the next.
     pub(crate) name: String,
     pub(crate) mount_accessor: String,
     /// The external group; empty leaves it where it is.
@@ -20,13 +21,16 @@ pub(crate) struct GroupAliasWish {
 
 impl Identities {
     /// Binds an external group to a name that logins of a mount report. Returns the ids of alias and group. Errors: `BadRequest`.
-    pub(crate) async fn write_group_alias(&self, wish: GroupAliasWish) -> Result<(String, String)> {
-        let name = bounds::name("the name of a group alias", &wish.name)?;
+    pub(crate) async fn write_group_alias(&self, mut wish: GroupAliasWish) -> Result<(String, String)> {
         let mut change = self.change().await?;
         let held = match &wish.id {
             Some(id) => Some(self.group_of_alias(id).await?.ok_or_else(|| Error::bad_request("invalid alias ID: no group alias has it"))?),
             None => None,
         };
+        if let Some(old) = held.as_ref().and_then(|row| row.alias.as_ref()) {
+            old.fill(&mut wish.name, &mut wish.mount_accessor);
+        }
+        let name = bounds::name("the name of a group alias", &wish.name)?;
         let target = if wish.group.is_empty() { held.as_ref().map(|row| row.id.clone()) } else { Some(wish.group.clone()) };
         let target = target.ok_or_else(|| Error::bad_request("missing canonical_id: the id of an external group"))?;
         let mut row = self.group(&target).await?.ok_or_else(|| Error::bad_request("invalid group ID given in 'canonical_id'"))?;

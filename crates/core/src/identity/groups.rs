@@ -7,7 +7,7 @@ use daypass_sdk::{Error, Result};
 
 use super::change::Change;
 use super::rows::{self, GroupRow, Kind, Member, MembersRow, Pointer};
-use super::{Identities, bounds, derived};
+use super::{Identities, Target, bounds, derived};
 
 /// The groups of somebody, found by going up from those that it is in itself.
 #[derive(Debug, Default)]
@@ -117,12 +117,17 @@ impl Identities {
         Ok(Inheritance { groups, direct, inherited })
     }
 
-    /// Makes a group, or changes the one of this id. Returns its id and whether it is new. Errors: `BadRequest`.
-    pub(crate) async fn write_group(&self, id: Option<&str>, wish: GroupWish) -> Result<(GroupRow, bool)> {
+    /// Makes or changes a group. Returns it and whether it is new. Errors: `BadRequest`.
+    pub(crate) async fn write_group(&self, target: &Target, wish: GroupWish) -> Result<(GroupRow, bool)> {
         let mut change = self.change().await?;
+        let id = match target {
+            Target::Id(id) => Some(id.clone()),
+            Target::Name(name) => self.group_id_by_name(name).await?,
+            Target::New => None,
+        };
         let old = match id {
             Some(id) => {
-                Some(self.group(id).await?.ok_or_else(|| Error::bad_request("no group has this id; leave id out to make a group"))?)
+                Some(self.group(&id).await?.ok_or_else(|| Error::bad_request("no group has this id; leave id out to make a group"))?)
             }
             None => None,
         };

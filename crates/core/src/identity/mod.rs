@@ -53,6 +53,27 @@ struct Cache {
     standings: HashMap<Who, Arc<Standing>>,
 }
 
+/// Which entity or group is written. Whose a name is is found out while nobody else changes anything: of several who write the same name at once
+/// one makes it, and the others change that.
+pub(crate) enum Target {
+    /// The one of this id.
+    Id(String),
+    /// The one of this name, or a new one.
+    Name(String),
+    New,
+}
+
+impl Target {
+    /// As clients say it: the id decides, else the name.
+    pub(crate) fn of(id: &str, name: Option<&str>) -> Self {
+        match (id, name.unwrap_or_default()) {
+            ("", "") => Self::New,
+            ("", name) => Self::Name(name.to_owned()),
+            (id, _) => Self::Id(id.to_owned()),
+        }
+    }
+}
+
 /// What decides somebody's standing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Who {

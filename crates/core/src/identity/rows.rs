@@ -42,6 +42,18 @@ pub(crate) struct AliasRow {
     pub(crate) updated: Timestamp,
 }
 
+impl AliasRow {
+    /// What is left out stays as it is.
+    pub(crate) fn fill(&self, name: &mut String, mount_accessor: &mut String) {
+        if name.is_empty() {
+            name.clone_from(&self.name);
+        }
+        if mount_accessor.is_empty() {
+            mount_accessor.clone_from(&self.mount_accessor);
+        }
+    }
+}
+
 /// What a group is; its members are a row of their own, because they may be many and requests do not need them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct GroupRow {

@@ -32,21 +32,21 @@ impl Bench {
 
     async fn group(&self, number: usize) -> String {
         let wish = GroupWish { policies: Some(CommaList(vec![format!("p{number}")])), ..GroupWish::default() };
-        self.identities.write_group(None, wish).await.unwrap().0.id
+        self.identities.write_group(&Target::New, wish).await.unwrap().0.id
     }
 
     async fn entity(&self) -> String {
-        self.identities.write_entity(None, EntityWish::default()).await.unwrap().0.id
+        self.identities.write_entity(&Target::New, EntityWish::default()).await.unwrap().0.id
     }
 
     async fn put_groups(&self, group: &str, members: &[&String]) -> Result<()> {
         let groups = Some(CommaList(members.iter().map(|id| (*id).clone()).collect()));
-        self.identities.write_group(Some(group), GroupWish { groups, ..GroupWish::default() }).await.map(drop)
+        self.identities.write_group(&Target::Id(group.to_owned()), GroupWish { groups, ..GroupWish::default() }).await.map(drop)
     }
 
     async fn put_entities(&self, group: &str, members: &[&String]) -> Result<()> {
         let entities = Some(CommaList(members.iter().map(|id| (*id).clone()).collect()));
-        self.identities.write_group(Some(group), GroupWish { entities, ..GroupWish::default() }).await.map(drop)
+        self.identities.write_group(&Target::Id(group.to_owned()), GroupWish { entities, ..GroupWish::default() }).await.map(drop)
     }
 
     async fn standing(&self, entity: &str) -> Standing {

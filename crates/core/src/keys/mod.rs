@@ -83,7 +83,7 @@ enum Upkeep {
 
 impl Rotation {
     /// Vault's own, where nothing was set.
-    fn usual() -> Self {
+    pub(crate) fn usual() -> Self {
         Self { enabled: true, max_operations: OPERATIONS_MAX, interval: Seconds::ZERO }
     }
 

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use daypass_base::Seconds;
-use daypass_sdk::{Error, Result};
+use daypass_policy::{Folded, bare};
+use daypass_sdk::{Error, LoginRole, Result};
 use daypass_storage::{Batch, Key};
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +40,7 @@ pub(crate) struct QuotaRow {
     pub(crate) mount: String,
     /// Below the mount; with `*` at the end a beginning.
     pub(crate) suffix: String,
-    /// Logins of this role only; empty for all.
+    /// Logins for this role only; empty for all.
     pub(crate) role: String,
     pub(crate) rate: f64,
     pub(crate) interval: Seconds,
@@ -89,7 +90,17 @@ struct InForce {
 
 struct Quota {
     row: QuotaRow,
+    /// The row's `suffix` in the spelling that all others fold to, without `*`.
+    folded: String,
     buckets: Buckets,
+}
+
+/// A request to a mount, as far as the mount's quotas ask.
+struct Described<'a> {
+    below: &'a str,
+    /// The same folded; empty where no quota is for a path.
+    folded: &'a str,
+    role: LoginRole,
 }
 
 /// What the quotas say of a request.
@@ -107,8 +118,8 @@ pub(crate) struct Asked<'a> {
     /// The mount that serves it; empty for none.
     pub(crate) mount: &'a str,
     pub(crate) below: &'a str,
-    /// The role that a login names.
-    pub(crate) role: Option<&'a str>,
+    /// The role that a login is for; asked only where a quota is for one.
+    pub(crate) role: &'a (dyn Fn() -> LoginRole + Sync),
     pub(crate) address: Option<IpAddr>,
 }
 
@@ -140,8 +151,7 @@ impl Quotas {
         let mut by_mount: HashMap<String, Vec<Arc<Quota>>> = HashMap::new();
         for row in &stored.quotas {
             let kept = known.get(row.name.as_str()).filter(|quota| quota.row == *row).map(|quota| Arc::clone(quota));
-            let quota =
-                kept.unwrap_or_else(|| Arc::new(Quota { row: row.clone(), buckets: Buckets::new(row.pace(), Arc::clone(&self.held)) }));
+            let quota = kept.unwrap_or_else(|| Arc::new(Quota::new(row.clone(), Arc::clone(&self.held))));
             by_mount.entry(row.mount.clone()).or_default().push(quota);
         }
         self.in_force.store(Arc::new(InForce { stored, version, by_mount }));
@@ -152,23 +162,26 @@ impl Quotas {
         self.in_force.load().stored.clone()
     }
 
-    /// Changes what is stored and takes it into use. `change` says whether there is anything to write.
-    pub(crate) async fn change(&self, rows: &Rows, change: impl FnOnce(&mut Stored) -> Result<bool>) -> Result<()> {
-        let found = rows.get_json::<Stored>(&key()).await?;
-        let (mut stored, version) = found.map_or_else(|| (Stored::default(), None), |(stored, version)| (stored, Some(version)));
-        if !change(&mut stored)? {
-            return Ok(());
+    /// Changes what is stored and takes it into use. `change` says whether there is anything to write; it is asked again when another request was
+    /// faster.
+    pub(crate) async fn change(&self, rows: &Rows, change: impl Fn(&mut Stored) -> Result<bool>) -> Result<()> {
+        let decide = |stored: Option<Stored>| {
+            let mut stored = stored.unwrap_or_default();
+            if !change(&mut stored)? {
+                return Ok(None);
+            }
+            if stored.quotas.len() > QUOTAS_MAX {
+                return Err(Error::bad_request(format!("more than {QUOTAS_MAX} quotas; delete one first")));
+            }
+            if stored.leases.len() > LEASE_QUOTAS_MAX {
+                return Err(Error::bad_request(format!("more than {LEASE_QUOTAS_MAX} lease-count quotas; delete one first")));
+            }
+            Ok(Some(stored))
+        };
+        match rows.change(&key(), &Batch::new().config_change(), decide).await? {
+            Some(_stored) => self.reload(rows).await,
+            None => Ok(()),
         }
-        if stored.quotas.len() > QUOTAS_MAX {
-            return Err(Error::bad_request(format!("more than {QUOTAS_MAX} quotas; delete one first")));
-        }
-        if stored.leases.len() > LEASE_QUOTAS_MAX {
-            return Err(Error::bad_request(format!("more than {LEASE_QUOTAS_MAX} lease-count quotas; delete one first")));
-        }
-        let (key, condition) = crate::rows::unchanged(key(), version);
-        let batch = Batch::new().require(key.clone(), condition).config_change();
-        rows.commit(rows.put_json(batch, key, &stored)?).await?;
-        self.reload(rows).await
     }
 
     /// A mount is gone, or has another path (`to`): its quotas go with it.
@@ -197,9 +210,13 @@ impl Quotas {
         if in_force.by_mount.is_empty() || in_force.stored.config.exempts(asked.path) {
             return None;
         }
-        let of_mount = in_force.by_mount.get(asked.mount).filter(|_| !asked.mount.is_empty()).into_iter().flatten();
+        let of_mount = in_force.by_mount.get(asked.mount).filter(|_| !asked.mount.is_empty()).map_or(&[][..], Vec::as_slice);
         let global = in_force.by_mount.get("").into_iter().flatten();
-        let fitting = of_mount.chain(global).filter_map(|quota| Some((quota.row.fit(asked)?, quota)));
+        // What costs something is found out only for those who ask.
+        let folded = of_mount.iter().any(|quota| !quota.row.suffix.is_empty()).then(|| Folded::new(asked.below));
+        let role = if of_mount.iter().any(|quota| !quota.row.role.is_empty()) { (asked.role)() } else { LoginRole::None };
+        let described = Described { below: asked.below, folded: folded.as_ref().map_or("", Folded::as_str), role };
+        let fitting = of_mount.iter().chain(global).filter_map(|quota| Some((quota.fit(&described)?, quota)));
         let (_, quota) = fitting.max_by_key(|(fit, _)| *fit)?;
         let address = asked.address.filter(|_| quota.row.group_by == GroupBy::Ip);
         let taken = quota.buckets.take(address, now);
@@ -219,26 +236,56 @@ impl Quotas {
     }
 }
 
+impl Quota {
+    fn new(row: QuotaRow, held: Arc<AtomicUsize>) -> Self {
+        let suffix = row.suffix.strip_suffix('*');
+        let folded = Folded::new(suffix.unwrap_or(&row.suffix)).as_str().to_owned();
+        let folded = if suffix.is_some() { folded } else { bare(&folded).to_owned() };
+        Self { buckets: Buckets::new(row.pace(), held), row, folded }
+    }
+
+    /// How closely it fits, more being closer; `None` when it does not. To some methods two spellings of a path or a role are the same thing, so none
+    /// gets past a quota; of two quotas that differ in the spelling alone the one that says it as the request does is closer.
+    fn fit(&self, asked: &Described<'_>) -> Option<(u8, u64)> {
+        let row = &self.row;
+        if !row.role.is_empty() {
+            return self.fit_role(&asked.role);
+        }
+        if row.mount.is_empty() {
+            return Some((0, 0));
+        }
+        match row.suffix.strip_suffix('*') {
+            Some(beginning) => {
+                let length = u64::try_from(beginning.len()).unwrap_or(0);
+                asked.folded.starts_with(&self.folded).then(|| (2, 2 * length + u64::from(asked.below.starts_with(beginning))))
+            }
+            None if row.suffix.is_empty() => Some((1, 0)),
+            None => (bare(asked.folded) == self.folded).then(|| (3, u64::from(asked.below.trim_end_matches('/') == row.suffix))),
+        }
+    }
+
+    fn fit_role(&self, asked: &LoginRole) -> Option<(u8, u64)> {
+        let quota = &self.row.role;
+        match asked {
+            LoginRole::None => None,
+            LoginRole::Named(name) => (name == quota).then_some((4, 0)),
+            LoginRole::Folded(name) => (*name == quota.to_lowercase()).then(|| (4, u64::from(name == quota))),
+            // It may be any: were it counted by none, leaving the role out would pass them all. The strictest of them counts.
+            LoginRole::Unknown => Some((4, u64::MAX - self.row.per_million_seconds())),
+        }
+    }
+}
+
 impl QuotaRow {
+    /// Requests that it allows.
+    fn per_million_seconds(&self) -> u64 {
+        self.pace().rate.saturating_mul(1_000_000) / self.interval.0.max(1)
+    }
+
     fn pace(&self) -> Pace {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are checked to be above 0 and below a billion")]
         let rate = (self.rate.round() as u64).max(1);
         Pace { rate, interval: self.interval.duration(), block: self.block_interval.duration() }
-    }
-
-    /// How closely it fits, more being closer; `None` when it does not.
-    fn fit(&self, asked: &Asked<'_>) -> Option<(u8, usize)> {
-        if !self.role.is_empty() {
-            return (asked.role == Some(self.role.as_str())).then_some((4, 0));
-        }
-        if self.mount.is_empty() {
-            return Some((0, 0));
-        }
-        match self.suffix.strip_suffix('*') {
-            Some(beginning) => asked.below.starts_with(beginning).then_some((2, beginning.len())),
-            None if self.suffix.is_empty() => Some((1, 0)),
-            None => (asked.below.trim_end_matches('/') == self.suffix).then_some((3, 0)),
-        }
     }
 
     /// Whether another quota would count the same requests.

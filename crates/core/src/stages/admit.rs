@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use daypass_sdk::{Error, Kind, Operation};
-use serde_json::Value;
+use daypass_sdk::{Error, Kind, LoginRole, Operation};
 
 use crate::node::{Inner, Unsealed};
 use crate::quotas::Asked;
@@ -31,7 +30,7 @@ pub(crate) fn admit(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, ro
         path: &parsed.path,
         mount: routed.live.as_ref().map_or("", |live| &live.row.path),
         below: &routed.below,
-        role: role(parsed, routed),
+        role: &|| role(parsed, routed),
         address: parsed.peer.map(|peer| peer.ip()),
     };
     match unsealed.quotas.rule(&asked, inner.clock.elapsed()) {
@@ -44,8 +43,8 @@ pub(crate) fn admit(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, ro
     }
 }
 
-/// The role that a login names.
-fn role<'a>(parsed: &'a Parsed, routed: &Routed) -> Option<&'a str> {
-    let named = || parsed.fields.get("role").and_then(Value::as_str);
-    (routed.login().is_some() && parsed.operation == Operation::Update).then(named).flatten()
+/// The role that a login is for.
+fn role(parsed: &Parsed, routed: &Routed) -> LoginRole {
+    let login = routed.login().filter(|_| parsed.operation == Operation::Update);
+    login.map_or(LoginRole::None, |live| live.engine.login_role(&routed.below, &parsed.fields))
 }

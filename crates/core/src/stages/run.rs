@@ -46,7 +46,7 @@ pub(crate) async fn run(
         return Err(Error::wrong_operation());
     }
     let alias = login_alias(parsed, routed, operation);
-    let rules = live.row.config.user_lockout.unwrap_or(lockout::DEFAULT);
+    let rules = lockout::in_force(live.row.config.user_lockout);
     let input = Input { fields: parsed.fields.clone(), captures: found.captures.clone() };
     let limit = inner.settings.limits.request_seconds.duration();
     let work = async {

@@ -330,3 +330,24 @@ async fn devices_are_changed_one_after_the_other() {
     let server = server.restart().await;
     assert_eq!(server.get("sys/audit").await.ok()["data"].as_object().unwrap().len(), 9, "a device was lost on the way to the store");
 }
+
+/// Story: whether two devices share a file was decided by the option `file_path` alone. Two with the older `path` were refused for files of their own, a
+/// file next to a socket too, and one file under two spellings was taken.
+#[tokio::test]
+async fn devices_share_no_file_however_it_is_said() {
+    let audited = Audited::start(json!({})).await;
+    let enable = |name: &str, option: &str, path: String| {
+        audited.server.put(&format!("sys/audit/{name}"), json!({ "type": "file", "options": { option: path } }))
+    };
+    let at = |name: &str| audited.path(name).display().to_string();
+    enable("b", "path", at("b")).await.ok();
+    enable("c", "path", at("c")).await.ok();
+    let folder = audited.folder.path().display();
+    for (option, path) in
+        [("path", at("file")), ("file_path", at("b")), ("path", format!("{folder}/./c")), ("file_path", format!("{folder}//x/../file"))]
+    {
+        let refused = enable("d", option, path.clone()).await;
+        assert_eq!(refused.refused(400), "file_path already in use: invalid configuration", "{option} {path}");
+    }
+    enable("d", "path", at("d")).await.ok();
+}

@@ -538,3 +538,23 @@ async fn the_configuration_never_shows_its_secret() {
     server.delete("auth/aws/config/client").await.is(204);
     assert_eq!(server.get("auth/aws/config/client").await.status, 404);
 }
+
+/// Story: a quota of a role was passed by a login that spelled it otherwise, and by one that left it out, where STS tells it only later. Now the latter
+/// counts by the strictest quota of a role that the mount has, since it may be for any.
+#[tokio::test]
+async fn no_quota_of_a_role_is_passed_by_another_spelling_or_without_the_role() {
+    let server = server().await;
+    for (role, rate) in [("ci", 2), ("web", 4)] {
+        server
+            .put(&format!("sys/quotas/rate-limit/{role}"), json!({ "path": "auth/aws", "role": role, "rate": rate, "interval": "1h" }))
+            .await
+            .ok();
+    }
+    let login = async |fields: Value| server.put("auth/aws/login", fields).nobody().await.status;
+    let mut seen = Vec::new();
+    for fields in [json!({ "role": "CI" }), json!({}), json!({ "role": "ci" }), json!({ "role": "" }), json!({ "role": "Web" })] {
+        seen.push(login(fields).await);
+    }
+    assert_eq!(seen, [400, 400, 429, 429, 400]);
+    assert_eq!(login(json!({ "role": "of-no-quota" })).await, 400);
+}

@@ -364,3 +364,23 @@ async fn nobody_can_fill_the_memory_with_logins_that_never_end() {
     house.provider_gives(&last, json!({}));
     house.finish(&last, "&code=x").await.ok();
 }
+
+/// Story: a quota of the role `ci` was passed by a login that left the role out, where `ci` is the mount's default.
+#[tokio::test]
+async fn a_quota_of_the_default_role_counts_logins_that_leave_it_out() {
+    let House { server, signer, .. } = House::of_machines(json!({})).await;
+    server.put("auth/jwt/config", json!({"jwks_url": KEYS, "bound_issuer": ISSUER, "default_role": "ci"})).await.ok();
+    server.put("sys/quotas/rate-limit/ci", json!({"path": "auth/jwt", "role": "ci", "rate": 2, "interval": "1h"})).await.ok();
+    let claims = json!({"iss": ISSUER, "aud": "vault", "sub": "repo:acme/app", "iat": NOW, "exp": NOW + 600});
+    let login = async |server: &TestServer, mut fields: Value| {
+        fields["jwt"] = signer.sign(&claims).into();
+        server.put("auth/jwt/login", fields).nobody().await.status
+    };
+    assert_eq!([login(&server, json!({})).await, login(&server, json!({"role": ""})).await], [200, 200]);
+    assert_eq!([login(&server, json!({})).await, login(&server, json!({"role": "ci"})).await], [429, 429]);
+    assert_eq!(login(&server, json!({"role": "CI"})).await, 400, "another role to this method");
+    // After a start nobody has read the configuration yet.
+    let server = server.restart().await;
+    assert_eq!([login(&server, json!({"role": "ci"})).await, login(&server, json!({"role": "ci"})).await], [200, 200]);
+    assert_eq!(login(&server, json!({})).await, 429);
+}

@@ -153,3 +153,20 @@ async fn logins_of_pods_can_need_a_second_factor_like_any_other() {
     house.put("identity/mfa/login-enforcement/pods", enforcement).await.ok();
     assert_eq!(house.login("runner").await.ok().token(), "");
 }
+
+/// Story: a quota of the role `ci` was passed by a login that said `CI`, which is the same role to the method.
+#[tokio::test]
+async fn a_quota_of_a_role_counts_its_logins_however_they_spell_it() {
+    let house = House::new(json!({})).await;
+    house.put("sys/quotas/rate-limit/ci", json!({"path": "auth/kubernetes", "role": "Ci", "rate": 2, "interval": "1h"})).await.ok();
+    let login = |role: &str| house.put("auth/kubernetes/login", json!({"role": role, "jwt": house.token("runner")})).nobody();
+    for role in ["ci", "CI"] {
+        login(role).await.ok();
+    }
+    for role in ["ci", "CI", "Ci"] {
+        assert!(login(role).await.refused(429).ends_with("rate limit quota exceeded"));
+    }
+    for role in ["other", ""] {
+        login(role).await.refused(400);
+    }
+}

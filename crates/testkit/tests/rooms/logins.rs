@@ -195,6 +195,62 @@ async fn who_guesses_is_locked_out_for_a_while_and_seen_and_let_in_again() {
     try_user(&server, "bob", "right").await.ok();
 }
 
+/// Story: of the numbers of a lock-out those that were not said became 0. A mount that was told the threshold alone locked nobody out any more, and one
+/// that was told how long alone locked out whoever mistyped once.
+#[tokio::test]
+async fn what_is_not_said_of_a_lockout_is_as_usual() {
+    for (said, guesses, locked_for) in [
+        (json!({ "lockout_disable": false }), 5, 900),
+        (json!({ "lockout_threshold": 3 }), 3, 900),
+        (json!({ "lockout_duration": "60s" }), 5, 60),
+        (json!({ "lockout_counter_reset_duration": "60s" }), 5, 900),
+        (json!({ "lockout_threshold": 0, "lockout_duration": 0 }), 5, 900),
+    ] {
+        let server = userpass().await;
+        server.put("sys/auth/up/tune", json!({ "user_lockout_config": said })).await.ok();
+        for _ in 0..guesses {
+            assert_eq!(try_user(&server, "bob", "wrong").await.refused(400), WRONG_USER, "{said}");
+        }
+        assert_eq!(try_user(&server, "bob", "right").await.status, 403, "{said}");
+        server.seconds(locked_for - 1).await;
+        assert_eq!(try_user(&server, "bob", "right").await.status, 403, "{said}");
+        server.seconds(1).await;
+        try_user(&server, "bob", "right").await.ok();
+    }
+    // The same when the mount is made; what was not said is shown as nothing, as Vault does.
+    let server = TestServer::start().await;
+    let config = json!({ "user_lockout_config": { "lockout_threshold": 2 } });
+    server.put("sys/auth/up", json!({ "type": "userpass", "config": config })).await.ok();
+    server.put("auth/up/users/bob", json!({ "password": "right" })).await.ok();
+    let shown = server.get("sys/auth/up/tune").await.ok();
+    assert_eq!((shown.number("/data/user_lockout_threshold"), shown.number("/data/user_lockout_duration")), (2, 0));
+    for _ in 0..2 {
+        try_user(&server, "bob", "wrong").await.refused(400);
+    }
+    assert_eq!(try_user(&server, "bob", "right").await.status, 403);
+}
+
+/// Story: a quota of a path was compared letter by letter, and the method does not: a login as `ZED` was not counted with those as `zed`.
+#[tokio::test]
+async fn a_quota_of_a_login_counts_it_however_the_user_is_spelled() {
+    let server = userpass().await;
+    server.put("sys/quotas/rate-limit/one", json!({ "path": "auth/up/login/Bob", "rate": 2, "interval": "1h" })).await.ok();
+    server.put("sys/quotas/rate-limit/some", json!({ "path": "auth/up/login/z*", "rate": 2, "interval": "1h" })).await.ok();
+    for [one, other] in [["bob", "BOB"], ["zed", "ZED"]] {
+        for name in [one, other] {
+            assert_ne!(try_user(&server, name, "right").await.status, 429, "{name}");
+        }
+        for name in [one, other] {
+            assert!(try_user(&server, name, "right").await.refused(429).ends_with("rate limit quota exceeded"), "{name}");
+        }
+    }
+    assert_eq!(try_user(&server, "ann", "right").await.refused(400), WRONG_USER);
+    // Who wants both spellings counted apart says so.
+    server.put("sys/quotas/rate-limit/apart", json!({ "path": "auth/up/login/BOB", "rate": 1, "interval": "1h" })).await.ok();
+    try_user(&server, "BOB", "right").await.ok();
+    assert_eq!([try_user(&server, "BOB", "right").await.status, try_user(&server, "bob", "right").await.status], [429, 429]);
+}
+
 #[tokio::test]
 async fn a_renewal_asks_whether_the_user_may_still_have_what_the_token_has() {
     let server = userpass().await;

@@ -47,6 +47,7 @@ mod policies;
 mod protocol;
 mod seal;
 mod snapshots;
+mod together;
 mod token_model;
 mod tokens;
 mod traces;

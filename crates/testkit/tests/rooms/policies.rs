@@ -309,3 +309,17 @@ async fn callers_share_large_policies_and_keep_what_is_their_own() {
         server.policy("another", &format!("path \"x/{round}\" {{ capabilities = [\"read\"] }}")).await;
     }
 }
+
+/// Story: the least numbers of characters were added up unchecked. A policy whose sum went around was taken, and whoever asked for a password by it took all
+/// of the server's memory.
+#[tokio::test]
+async fn a_password_policy_that_wants_more_than_there_is_room_for_is_refused() {
+    let server = TestServer::start().await;
+    let rule = |least: i64| format!("rule \"charset\" {{ charset = \"ab\" min-chars = {least} }}\n");
+    for rules in [vec![21], vec![i64::MAX, i64::MAX, 6], vec![10, 11]] {
+        let policy: String = rules.iter().map(|least| rule(*least)).collect();
+        let refused = server.put("sys/policies/password/p", json!({ "policy": format!("length = 20\n{policy}") })).await;
+        assert!(refused.refused(400).contains("specified rules require at least"), "{rules:?}");
+    }
+    server.get("sys/policies/password/p/generate").await.refused(404);
+}

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::listing::Listing;
 use super::{ById, ByName, IdentityRoom, Nothing, lookup, show};
+use crate::identity::Target;
 use crate::identity::entities::EntityWish;
 use crate::identity::rows::EntityRow;
 
@@ -91,30 +92,22 @@ impl Written {
 }
 
 async fn write(room: Arc<IdentityRoom>, _cx: Cx, params: Written) -> Result<Reply> {
-    let (_, unsealed) = room.way.open()?;
-    let id = match (params.id.as_str(), params.name.as_deref().filter(|name| !name.is_empty())) {
-        ("", Some(name)) => unsealed.identities.entity_id_by_name(name).await?,
-        ("", None) => None,
-        (id, _) => Some(id.to_owned()),
-    };
-    written(&room, id, params.wish()).await
+    written(&room, &Target::of(&params.id, params.name.as_deref()), params.wish()).await
 }
 
 async fn write_by_id(room: Arc<IdentityRoom>, _cx: Cx, params: Written) -> Result<Reply> {
-    written(&room, Some(params.id.clone()), params.wish()).await
+    written(&room, &Target::Id(params.id.clone()), params.wish()).await
 }
 
 async fn write_by_name(room: Arc<IdentityRoom>, _cx: Cx, params: Written) -> Result<Reply> {
-    let (_, unsealed) = room.way.open()?;
-    let id = unsealed.identities.entity_id_by_name(params.name.as_deref().unwrap_or_default()).await?;
-    written(&room, id, params.wish()).await
+    written(&room, &Target::Name(params.name.clone().unwrap_or_default()), params.wish()).await
 }
 
-async fn written(room: &IdentityRoom, id: Option<String>, wish: EntityWish) -> Result<Reply> {
+async fn written(room: &IdentityRoom, target: &Target, wish: EntityWish) -> Result<Reply> {
     let (_, unsealed) = room.way.open()?;
-    let (row, is_new) = unsealed.identities.write_entity(id.as_deref(), wish).await?;
+    let (row, is_new) = unsealed.identities.write_entity(target, wish).await?;
     // As recorded: an update has nothing to tell.
-    if !is_new || id.is_some() {
+    if !is_new || matches!(target, Target::Id(_)) {
         return Ok(Reply::nothing());
     }
     Ok(Reply::json(json!({ "id": row.id, "name": row.name, "aliases": null })))

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::listing::Listing;
-use super::{ById, IdentityRoom, Nothing, check_mount, show};
+use super::{ById, IdentityRoom, Nothing, check_alias, show};
 use crate::identity::aliases::AliasWish;
 use crate::identity::rows::EntityRow;
 
@@ -56,24 +56,10 @@ struct Written {
 async fn write(room: Arc<IdentityRoom>, _cx: Cx, params: Written) -> Result<Reply> {
     let (_, unsealed) = room.way.open()?;
     let id = Some(params.id).filter(|id| !id.is_empty());
-    let (mut name, mut mount_accessor) = (params.name, params.mount_accessor);
-    if let Some(id) = &id {
-        // What is left out stays as it is.
-        let row = unsealed.identities.entity_of_alias_id(id).await?;
-        let old = row.iter().flat_map(|row| &row.aliases).find(|alias| alias.id == *id);
-        if let Some(old) = old {
-            name = if name.is_empty() { old.name.clone() } else { name };
-            mount_accessor = if mount_accessor.is_empty() { old.mount_accessor.clone() } else { mount_accessor };
-        }
-    }
-    if name.is_empty() {
-        return Err(Error::bad_request("missing alias name"));
-    }
-    if mount_accessor.is_empty() {
-        return Err(Error::bad_request("missing mount_accessor"));
-    }
-    check_mount(&unsealed.table.load(), &mount_accessor)?;
+    let old = unsealed.identities.alias_of_id(id.as_deref()).await?;
+    check_alias(&unsealed.table.load(), old.as_ref(), &params.name, &params.mount_accessor)?;
     let entity = if params.canonical_id.is_empty() { params.entity_id } else { params.canonical_id };
+    let (name, mount_accessor) = (params.name, params.mount_accessor);
     let wish = AliasWish { id, name, mount_accessor, entity, custom_metadata: params.custom_metadata };
     let (id, canonical_id) = unsealed.identities.write_alias(wish).await?;
     Ok(Reply::json(json!({ "id": id, "canonical_id": canonical_id })))

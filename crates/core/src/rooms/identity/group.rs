@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::listing::Listing;
 use super::{ById, ByName, IdentityRoom, Nothing, show};
+use crate::identity::Target;
 use crate::identity::groups::GroupWish;
 use crate::identity::rows::{GroupRow, Member};
 use crate::node::Unsealed;
@@ -72,28 +73,20 @@ impl Written {
 }
 
 async fn write(room: Arc<IdentityRoom>, _cx: Cx, params: Written) -> Result<Reply> {
-    let (_, unsealed) = room.way.open()?;
-    let id = match (params.id.as_str(), params.name.as_deref().filter(|name| !name.is_empty())) {
-        ("", Some(name)) => unsealed.identities.group_id_by_name(name).await?,
-        ("", None) => None,
-        (id, _) => Some(id.to_owned()),
-    };
-    written(&unsealed, id, params.wish()).await
+    written(&room, &Target::of(&params.id, params.name.as_deref()), params.wish()).await
 }
 
 async fn write_by_id(room: Arc<IdentityRoom>, _cx: Cx, params: Written) -> Result<Reply> {
-    let (_, unsealed) = room.way.open()?;
-    written(&unsealed, Some(params.id.clone()), params.wish()).await
+    written(&room, &Target::Id(params.id.clone()), params.wish()).await
 }
 
 async fn write_by_name(room: Arc<IdentityRoom>, _cx: Cx, params: Written) -> Result<Reply> {
-    let (_, unsealed) = room.way.open()?;
-    let id = unsealed.identities.group_id_by_name(params.name.as_deref().unwrap_or_default()).await?;
-    written(&unsealed, id, params.wish()).await
+    written(&room, &Target::Name(params.name.clone().unwrap_or_default()), params.wish()).await
 }
 
-async fn written(unsealed: &Unsealed, id: Option<String>, wish: GroupWish) -> Result<Reply> {
-    let (row, is_new) = unsealed.identities.write_group(id.as_deref(), wish).await?;
+async fn written(room: &IdentityRoom, target: &Target, wish: GroupWish) -> Result<Reply> {
+    let (_, unsealed) = room.way.open()?;
+    let (row, is_new) = unsealed.identities.write_group(target, wish).await?;
     Ok(if is_new { Reply::json(json!({ "id": row.id, "name": row.name })) } else { Reply::nothing() })
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::listing::Listing;
-use super::{ById, IdentityRoom, Nothing, check_mount, show};
+use super::{ById, IdentityRoom, Nothing, check_alias, show};
 use crate::identity::group_aliases::GroupAliasWish;
 use crate::identity::rows::GroupRow;
 
@@ -52,22 +52,12 @@ struct Written {
 async fn write(room: Arc<IdentityRoom>, _cx: Cx, params: Written) -> Result<Reply> {
     let (_, unsealed) = room.way.open()?;
     let id = Some(params.id).filter(|id| !id.is_empty());
-    let (mut name, mut mount_accessor) = (params.name, params.mount_accessor);
-    if let Some(id) = &id
-        && let Some(old) = unsealed.identities.group_of_alias(id).await?.and_then(|row| row.alias)
-    {
-        // What is left out stays as it is.
-        name = if name.is_empty() { old.name } else { name };
-        mount_accessor = if mount_accessor.is_empty() { old.mount_accessor } else { mount_accessor };
-    }
-    if name.is_empty() {
-        return Err(Error::bad_request("missing alias name"));
-    }
-    if mount_accessor.is_empty() {
-        return Err(Error::bad_request("missing mount_accessor"));
-    }
-    check_mount(&unsealed.table.load(), &mount_accessor)?;
-    let wish = GroupAliasWish { id, name, mount_accessor, group: params.canonical_id };
+    let old = match &id {
+        Some(id) => unsealed.identities.group_of_alias(id).await?.and_then(|row| row.alias),
+        None => None,
+    };
+    check_alias(&unsealed.table.load(), old.as_ref(), &params.name, &params.mount_accessor)?;
+    let wish = GroupAliasWish { id, name: params.name, mount_accessor: params.mount_accessor, group: params.canonical_id };
     let (id, canonical_id) = unsealed.identities.write_group_alias(wish).await?;
     Ok(Reply::json(json!({ "id": id, "canonical_id": canonical_id })))
 }

@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Way;
+use crate::identity::rows::AliasRow;
 use crate::mounts::{Class, Table};
 
 /// The room behind `identity/`.
@@ -54,6 +55,21 @@ struct ById {
 struct ByName {
     /// The name. Names differ by more than upper and lower case.
     name: String,
+}
+
+/// What an alias is to have, of what is said and, where nothing is, of the alias as it is. Errors: `BadRequest` with Vault's texts.
+fn check_alias(table: &Table, old: Option<&AliasRow>, name: &str, mount_accessor: &str) -> Result<()> {
+    let (mut name, mut mount_accessor) = (name.to_owned(), mount_accessor.to_owned());
+    if let Some(old) = old {
+        old.fill(&mut name, &mut mount_accessor);
+    }
+    if name.is_empty() {
+        return Err(Error::bad_request("missing alias name"));
+    }
+    if mount_accessor.is_empty() {
+        return Err(Error::bad_request("missing mount_accessor"));
+    }
+    check_mount(table, &mount_accessor)
 }
 
 /// Errors: `BadRequest`, with Vault's text, unless an auth mount has this accessor.

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::Sys;
 use super::mounts::Nothing;
+use crate::audit::StoredHeaders;
 use crate::ids;
 use crate::mounts::with_slash;
 
@@ -160,21 +161,19 @@ async fn read_header(sys: Arc<Sys>, _cx: Cx, params: Header) -> Result<Reply> {
 /// Errors: `BadRequest` when there are too many.
 async fn write_header(sys: Arc<Sys>, _cx: Cx, params: HeaderWritten) -> Result<()> {
     let (_, unsealed) = sys.way.open()?;
-    let mut headers = unsealed.audit.headers().await?;
-    headers.insert(params.header.to_lowercase(), params.hmac);
-    if headers.len() > daypass_audit::headers::HEADER_RULES_MAX {
-        return Err(Error::bad_request(format!("{} headers are audited, the most that there may be", headers.len() - 1)));
-    }
-    unsealed.audit.set_headers(&headers).await
+    let change = |headers: &mut StoredHeaders| {
+        headers.insert(params.header.to_lowercase(), params.hmac);
+        if headers.len() > daypass_audit::headers::HEADER_RULES_MAX {
+            return Err(Error::bad_request(format!("{} headers are audited, the most that there may be", headers.len() - 1)));
+        }
+        Ok(true)
+    };
+    unsealed.audit.change_headers(change).await
 }
 
 async fn delete_header(sys: Arc<Sys>, _cx: Cx, params: Header) -> Result<()> {
     let (_, unsealed) = sys.way.open()?;
-    let mut headers = unsealed.audit.headers().await?;
-    if headers.remove(&params.header.to_lowercase()).is_none() {
-        return Ok(());
-    }
-    unsealed.audit.set_headers(&headers).await
+    unsealed.audit.change_headers(|headers| Ok(headers.remove(&params.header.to_lowercase()).is_some())).await
 }
 
 /// The stored headers and those that are always written.

@@ -131,31 +131,35 @@ async fn write_ui_header(sys: Arc<Sys>, _cx: Cx, params: UiHeaderWritten) -> Res
     if params.values.0.is_empty() {
         return bad("header values cannot be empty".to_owned());
     }
-    let mut headers = ui_headers(&unsealed).await?;
-    headers.insert(name, params.values.0);
-    if headers.len() > UI_HEADERS_MAX {
-        return bad(format!("more than {UI_HEADERS_MAX} headers"));
-    }
-    store_ui_headers(&unsealed, &headers).await
+    let change = |headers: &mut UiHeaders| {
+        headers.insert(name.clone(), params.values.0.clone());
+        if headers.len() > UI_HEADERS_MAX {
+            return Err(Error::bad_request(format!("more than {UI_HEADERS_MAX} headers")));
+        }
+        Ok(true)
+    };
+    change_ui_headers(&unsealed, change).await
 }
 
 async fn delete_ui_header(sys: Arc<Sys>, _cx: Cx, params: UiHeader) -> Result<()> {
     let (_, unsealed) = sys.way.open()?;
-    let mut headers = ui_headers(&unsealed).await?;
-    if headers.remove(&params.header.to_lowercase()).is_none() {
-        return Ok(());
-    }
-    store_ui_headers(&unsealed, &headers).await
+    change_ui_headers(&unsealed, |headers| Ok(headers.remove(&params.header.to_lowercase()).is_some())).await
 }
 
-async fn ui_headers(unsealed: &Unsealed) -> Result<BTreeMap<String, Vec<String>>> {
+/// Headers with their values.
+type UiHeaders = BTreeMap<String, Vec<String>>;
+
+async fn ui_headers(unsealed: &Unsealed) -> Result<UiHeaders> {
     Ok(unsealed.rows.get_json(&core_key("ui-headers")).await?.map(|(headers, _)| headers).unwrap_or_default())
 }
 
-async fn store_ui_headers(unsealed: &Unsealed, headers: &BTreeMap<String, Vec<String>>) -> Result<()> {
-    let batch = unsealed.rows.put_json(Batch::new().config_change(), core_key("ui-headers"), headers)?;
-    unsealed.rows.commit(batch).await?;
-    Ok(())
+/// `change` says whether there is anything to store.
+async fn change_ui_headers(unsealed: &Unsealed, change: impl Fn(&mut UiHeaders) -> Result<bool>) -> Result<()> {
+    let decide = |stored: Option<UiHeaders>| {
+        let mut headers = stored.unwrap_or_default();
+        Ok(change(&mut headers)?.then_some(headers))
+    };
+    unsealed.rows.change(&core_key("ui-headers"), &Batch::new().config_change(), decide).await.map(drop)
 }
 
 const UI_HEADERS_MAX: usize = 100;

@@ -89,8 +89,8 @@ async fn write(sys: Arc<Sys>, _cx: Cx, params: LeaseQuotaParams) -> Result<()> {
             return Err(Error::bad_request(format!("quota rule with similar properties exists under the name {:?}", other.name)));
         }
         match stored.leases.iter_mut().find(|other| other.name == row.name) {
-            Some(old) => *old = row,
-            None => stored.leases.push(row),
+            Some(old) => *old = row.clone(),
+            None => stored.leases.push(row.clone()),
         }
         Ok(true)
     };

@@ -154,9 +154,8 @@ async fn update(sys: Arc<Sys>, cx: Cx, params: MessageParams) -> Result<Json<Val
     let (_, unsealed) = sys.way.open()?;
     let id = params.id.clone();
     let message = checked(params)?;
-    let (_, version) = unsealed.rows.get_json::<Message>(&key(&id)).await?.ok_or_else(Error::not_found)?;
-    let batch = Batch::new().require(key(&id), Condition::Version(version));
-    unsealed.rows.commit(unsealed.rows.put_json(batch, key(&id), &message)?).await?;
+    let decide = |stored: Option<Message>| stored.map(|_before| Some(message.clone())).ok_or_else(Error::not_found);
+    unsealed.rows.change(&key(&id), &Batch::new(), decide).await?;
     Ok(Json(json!({
         "id": id, "active": message.is_active(cx.clock.now()), "start_time": message.start_time, "end_time": message.end_time,
         "type": message.kind, "authenticated": message.authenticated,

@@ -128,11 +128,11 @@ pub(super) struct Tuning {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct WantedLockout {
-    /// Failed logins in a row that lock a user out.
+    /// Failed logins in a row that lock a user out; 5 unless given.
     lockout_threshold: Option<String>,
-    /// How long a locked user stays out: seconds or a duration.
+    /// How long a locked user stays out: seconds or a duration; 15 minutes unless given.
     lockout_duration: Option<Seconds>,
-    /// After how long without a failure the count starts anew: seconds or a duration.
+    /// After how long without a failure the count starts anew: seconds or a duration; 15 minutes unless given.
     lockout_counter_reset_duration: Option<Seconds>,
     /// Never lock users of this mount out.
     lockout_disable: Option<bool>,

@@ -159,7 +159,7 @@ impl Rules {
         if sets.is_empty() {
             return Err(wrong(several(["no charset specified".to_owned()])));
         }
-        let least: usize = sets.iter().map(|set| set.least).sum();
+        let least = sets.iter().fold(0_usize, |sum, set| sum.saturating_add(set.least));
         if least > length {
             return Err(wrong(several([format!("specified rules require at least {least} characters but {length} is specified")])));
         }
@@ -258,5 +258,15 @@ mod tests {
             let error = Rules::parse(text).unwrap_err();
             assert_eq!((error.kind, error.message.as_str()), (Kind::InvalidRequest, message));
         }
+    }
+
+    /// Story: the least numbers of two charsets were added up without a look at how large they are. The sum went around to a small one, the policy
+    /// was taken, and the password that was made by it took all memory.
+    #[test]
+    fn least_numbers_that_add_up_to_more_than_there_are_numbers_are_too_many() {
+        let half = i64::MAX;
+        let rule = |least: i64| format!("rule \"charset\" {{ charset = \"ab\" min-chars = {least} }}\n");
+        let error = Rules::parse(&format!("length = 8\n{}{}{}", rule(half), rule(half), rule(6))).unwrap_err();
+        assert!(error.message.contains("specified rules require at least") && error.message.ends_with("characters but 8 is specified\n\n"));
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use daypass_base::Seconds;
 use daypass_base::lenient::CommaList;
-use daypass_sdk::{Cx, Endpoint, Error, Keys, Operation, Reply, Result};
+use daypass_sdk::{Cx, Endpoint, Error, Keys, LoginRole, Operation, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Sys;
 use super::mounts::Nothing;
@@ -26,7 +26,8 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
             .summary("Show, set or delete a rate-limit quota.")
             .help(
                 "Of several quotas that fit a request the most specific one alone counts: role, path, beginning of a path, mount, server. \
-                 A client over its rate is answered 429. Setting a quota starts counting anew.",
+                 A client over its rate is answered 429. Setting a quota starts counting anew. However a request spells a path, in upper or lower \
+                 case, it is the quota's; of two quotas that differ in that alone the one that says it as the request does.",
             )
             .on(Operation::Read, read_quota)
             .on(Operation::Update, write_quota)
@@ -58,7 +59,8 @@ struct QuotaParams {
     /// Seconds for which a client that went over is refused everything; 0 is until the interval ends.
     #[serde(default)]
     block_interval: Seconds,
-    /// Logins that name this role, on an auth mount whose logins have a `role` field.
+    /// Logins for this role, on an auth mount whose logins have a `role` field. One that leaves the role out, where only the login itself finds it out,
+    /// counts by the strictest quota of a role of the mount.
     #[serde(default)]
     role: String,
     /// Kept for Vault's clients: there are no namespaces below that could inherit. Quotas of the whole server always are.
@@ -117,8 +119,9 @@ async fn read_quota(sys: Arc<Sys>, _cx: Cx, params: Named) -> Result<Reply> {
 /// Errors: `BadRequest` with Vault's texts.
 async fn write_quota(sys: Arc<Sys>, _cx: Cx, params: QuotaParams) -> Result<()> {
     let (_, unsealed) = sys.way.open()?;
-    let mut row = checked(&unsealed, params)?;
+    let row = checked(&unsealed, params)?;
     let change = |stored: &mut crate::quotas::Stored| {
+        let mut row = row.clone();
         if let Some(other) = stored.quotas.iter().find(|other| other.name != row.name && other.is_like(&row)) {
             return Err(Error::bad_request(format!("quota rule with similar properties exists under the name {:?}", other.name)));
         }
@@ -164,11 +167,11 @@ async fn write_config(sys: Arc<Sys>, _cx: Cx, params: ConfigParams) -> Result<()
     }
     let change = |stored: &mut crate::quotas::Stored| {
         let config = &mut stored.config;
-        if let Some(paths) = params.rate_limit_exempt_paths {
-            config.exempt = paths.0;
+        if let Some(paths) = &params.rate_limit_exempt_paths {
+            config.exempt.clone_from(&paths.0);
         }
-        if let Some(paths) = params.absolute_rate_limit_exempt_paths {
-            config.absolute_exempt = Some(paths.0);
+        if let Some(paths) = &params.absolute_rate_limit_exempt_paths {
+            config.absolute_exempt = Some(paths.0.clone());
         }
         config.audit = params.enable_rate_limit_audit_logging.unwrap_or(config.audit);
         config.headers = params.enable_rate_limit_response_headers.unwrap_or(config.headers);
@@ -229,7 +232,8 @@ pub(super) fn place(unsealed: &Unsealed, path: &str, role: &str) -> Result<(Stri
 }
 
 fn has_roles(live: &Live) -> bool {
-    live.row.class == Class::Auth && ROLELESS.iter().all(|kind| live.row.kind != *kind)
+    // approle knows its role only from the role id, after a look-up; cert, GitHub and userpass have none.
+    live.row.class == Class::Auth && live.engine.login_role("login", &Map::new()) != LoginRole::None
 }
 
 /// As recorded: a whole rate has no decimal point.
@@ -242,8 +246,6 @@ fn number(rate: f64) -> Value {
 const RATE_LIMIT: f64 = 1e9;
 pub(super) const NAME_BYTES_MAX: usize = 256;
 const EXEMPT_PATHS_MAX: usize = 1_000;
-/// Methods whose logins carry no `role` field: approle knows its role only from the role id, after a look-up.
-const ROLELESS: [&str; 4] = ["approle", "cert", "token", "userpass"];
 
 #[cfg(test)]
 mod tests;

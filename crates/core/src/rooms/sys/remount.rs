@@ -78,7 +78,10 @@ async fn remount(sys: Arc<Sys>, cx: Cx, params: Move) -> Result<Reply> {
     remember(&unsealed, moved.clone()).await?;
     let result = relocate(&inner, &unsealed, &moved.source, &moved.target).await;
     let status = if result.is_ok() { "success" } else { "failure" };
-    remember(&unsealed, Moved { status: status.to_owned(), ..moved }).await?;
+    // What is done is done: only the note of it is lost.
+    if let Err(error) = remember(&unsealed, Moved { status: status.to_owned(), ..moved.clone() }).await {
+        tracing::warn!(%error, from = %moved.source, to = %moved.target, status, "how a move of a mount went could not be noted");
+    }
     result?;
     let queued = "Mount move has been queued. Progress will be reported in Vault's server log, tagged with the returned migration_id";
     Ok(Reply::json(json!({ "migration_id": id })).at_top_level().warn(queued))
@@ -87,7 +90,7 @@ async fn remount(sys: Arc<Sys>, cx: Cx, params: Move) -> Result<Reply> {
 /// Errors: `NotFound` for a move that is not remembered.
 async fn status(sys: Arc<Sys>, cx: Cx, params: Asked) -> Result<Reply> {
     let (inner, unsealed) = sys.way.open()?;
-    let known = remembered(&unsealed).await?.0;
+    let known = unsealed.rows.get_json::<Vec<Moved>>(&core_key("moves")).await?.map(|(moves, _)| moves).unwrap_or_default();
     let moved = known.into_iter().find(|moved| moved.id == params.migration_id).ok_or_else(Error::not_found)?;
     // A move that outlived its request was interrupted by a crash or by the request's deadline.
     let dead = moved.status == RUNNING && cx.clock.now() > moved.started + inner.settings.limits.request_seconds;
@@ -141,22 +144,17 @@ async fn relocate(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, from: &str, to: 
     unsealed.quotas.mount_moved(&unsealed.rows, from, Some(to)).await
 }
 
-async fn remembered(unsealed: &Unsealed) -> Result<(Vec<Moved>, Option<u64>)> {
-    let found = unsealed.rows.get_json::<Vec<Moved>>(&core_key("moves")).await?;
-    Ok(found.map_or((Vec::new(), None), |(moves, version)| (moves, Some(version))))
-}
-
 /// Adds a move or changes its status. Only the last moves are kept.
 async fn remember(unsealed: &Unsealed, moved: Moved) -> Result<()> {
-    let (mut moves, version) = remembered(unsealed).await?;
-    moves.retain(|other| other.id != moved.id);
-    moves.push(moved);
-    let over = moves.len().saturating_sub(REMEMBERED);
-    moves.drain(..over);
-    let (key, condition) = crate::rows::unchanged(core_key("moves"), version);
-    let batch = Batch::new().require(key.clone(), condition);
-    unsealed.rows.commit(unsealed.rows.put_json(batch, key, &moves)?).await?;
-    Ok(())
+    let decide = |stored: Option<Vec<Moved>>| {
+        let mut moves = stored.unwrap_or_default();
+        moves.retain(|other| other.id != moved.id);
+        moves.push(moved.clone());
+        let over = moves.len().saturating_sub(REMEMBERED);
+        moves.drain(..over);
+        Ok(Some(moves))
+    };
+    unsealed.rows.change(&core_key("moves"), &Batch::new(), decide).await.map(drop)
 }
 
 const REMEMBERED: usize = 64;

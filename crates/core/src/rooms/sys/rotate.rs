@@ -67,19 +67,20 @@ async fn read_rotation(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply
 /// Errors: `BadRequest` for numbers out of range.
 async fn write_rotation(sys: Arc<Sys>, _cx: Cx, params: RotationParams) -> Result<()> {
     let (_, unsealed) = sys.way.open()?;
-    let mut rotation = Rotation::stored(&unsealed).await?;
-    rotation.enabled = params.enabled.unwrap_or(rotation.enabled);
-    rotation.max_operations = params.max_operations.unwrap_or(rotation.max_operations);
-    rotation.interval = params.interval.unwrap_or(rotation.interval);
-    if !(OPERATIONS_MIN..=OPERATIONS_MAX).contains(&rotation.max_operations) {
-        return Err(Error::bad_request(format!("max_operations must be in the range [{OPERATIONS_MIN},{OPERATIONS_MAX}]")));
-    }
-    if !rotation.interval.is_zero() && rotation.interval < INTERVAL_MIN {
-        return Err(Error::bad_request(format!("interval must be greater or equal to {INTERVAL_MIN}")));
-    }
-    let batch = unsealed.rows.put_json(Batch::new(), core_key("rotation"), &rotation)?;
-    unsealed.rows.commit(batch).await?;
-    Ok(())
+    let decide = |stored: Option<Rotation>| {
+        let mut rotation = stored.unwrap_or_else(Rotation::usual);
+        rotation.enabled = params.enabled.unwrap_or(rotation.enabled);
+        rotation.max_operations = params.max_operations.unwrap_or(rotation.max_operations);
+        rotation.interval = params.interval.unwrap_or(rotation.interval);
+        if !(OPERATIONS_MIN..=OPERATIONS_MAX).contains(&rotation.max_operations) {
+            return Err(Error::bad_request(format!("max_operations must be in the range [{OPERATIONS_MIN},{OPERATIONS_MAX}]")));
+        }
+        if !rotation.interval.is_zero() && rotation.interval < INTERVAL_MIN {
+            return Err(Error::bad_request(format!("interval must be greater or equal to {INTERVAL_MIN}")));
+        }
+        Ok(Some(rotation))
+    };
+    unsealed.rows.change(&core_key("rotation"), &Batch::new(), decide).await.map(drop)
 }
 
 const OPERATIONS_MIN: i64 = 1_000_000;

@@ -171,47 +171,38 @@ pub(super) async fn read(_: Arc<TokenRoom>, cx: Cx, params: NameParams) -> Resul
 }
 
 pub(super) async fn write(_: Arc<TokenRoom>, cx: Cx, params: RoleParams) -> Result<Reply> {
-    let before = cx.store.get(&key(&params.role_name)).await?;
-    let role: Role = match &before {
-        Some(entry) => daypass_sdk::from_json(&params.role_name, &entry.value)?,
-        None => Role::default(),
-    };
-    let name = params.role_name.clone();
-    let (role, warnings) = changed(role, params, cx.mount.max_lease_ttl)?;
-    let changes = daypass_sdk::Changes::new().unchanged(key(&name), before.as_ref()).put_json(key(&name), &role)?;
-    cx.store.commit(changes).await?;
-    Ok(warnings.into_iter().fold(Reply::nothing(), Reply::warn))
+    let decide = |role: Option<Role>| changed(role.unwrap_or_default(), &params);
+    let role = cx.store.change(&key(&params.role_name), decide).await?;
+    Ok(warnings(&role, &params, cx.mount.max_lease_ttl).into_iter().fold(Reply::nothing(), Reply::warn))
 }
 
 /// The role with what the request sets. Pure.
-fn changed(mut role: Role, params: RoleParams, max_ttl: Seconds) -> Result<(Role, Vec<String>)> {
-    let mut warnings = Vec::new();
-    let names = |list: CommaList| normal_policies(&list.0);
-    if let Some(list) = params.allowed_policies {
-        role.allowed_policies = names(list);
+fn changed(mut role: Role, params: &RoleParams) -> Result<Role> {
+    if let Some(list) = &params.allowed_policies {
+        role.allowed_policies = normal_policies(&list.0);
     }
     // What is forbidden is not a set of policies to hold: `root` among them must not swallow the others.
-    if let Some(list) = params.disallowed_policies {
-        role.disallowed_policies = patterns(&list);
+    if let Some(list) = &params.disallowed_policies {
+        role.disallowed_policies = patterns(list);
     }
-    if let Some(list) = params.allowed_policies_glob {
-        role.allowed_policies_glob = patterns(&list);
+    if let Some(list) = &params.allowed_policies_glob {
+        role.allowed_policies_glob = patterns(list);
     }
-    if let Some(list) = params.disallowed_policies_glob {
-        role.disallowed_policies_glob = patterns(&list);
+    if let Some(list) = &params.disallowed_policies_glob {
+        role.disallowed_policies_glob = patterns(list);
     }
-    if let Some(list) = params.allowed_entity_aliases {
-        role.allowed_entity_aliases = Some(list.0);
+    if let Some(list) = &params.allowed_entity_aliases {
+        role.allowed_entity_aliases = Some(list.0.clone());
     }
     role.orphan = params.orphan.unwrap_or(role.orphan);
     role.renewable = params.renewable.unwrap_or(role.renewable);
-    if let Some(suffix) = params.path_suffix {
-        if !suffix.is_empty() && !is_suffix(&suffix) {
+    if let Some(suffix) = &params.path_suffix {
+        if !suffix.is_empty() && !is_suffix(suffix) {
             return Err(Error::bad_request(format!("given role path suffix contains invalid characters; must match {SUFFIX}")));
         }
-        role.path_suffix = suffix;
+        role.path_suffix.clone_from(suffix);
     }
-    if let Some(list) = params.token_bound_cidrs.or_else(|| params.bound_cidrs.clone()) {
+    if let Some(list) = params.token_bound_cidrs.as_ref().or(params.bound_cidrs.as_ref()) {
         if let Some(bad) = list.0.iter().find(|network| !is_network(network)) {
             let text = format!(
                 "error parsing role fields: error parsing address {bad:?}: Unable to convert {bad:?} to an IPv4 or IPv6 address, or a UNIX Socket"
@@ -219,7 +210,7 @@ fn changed(mut role: Role, params: RoleParams, max_ttl: Seconds) -> Result<(Role
             return Err(Error::bad_request(text));
         }
         role.legacy_cidrs = params.bound_cidrs.is_some();
-        role.token_bound_cidrs = list.0;
+        role.token_bound_cidrs.clone_from(&list.0);
     }
     if params.token_period.is_some() || params.period.is_some() {
         role.legacy_period = params.token_period.is_none();
@@ -227,15 +218,8 @@ fn changed(mut role: Role, params: RoleParams, max_ttl: Seconds) -> Result<(Role
     if params.token_explicit_max_ttl.is_some() || params.explicit_max_ttl.is_some() {
         role.legacy_max = params.token_explicit_max_ttl.is_none();
     }
-    role.token_period = newer(params.token_period, params.period, "period", &mut warnings).unwrap_or(role.token_period);
-    role.token_explicit_max_ttl = newer(params.token_explicit_max_ttl, params.explicit_max_ttl, "explicit_max_ttl", &mut warnings)
-        .unwrap_or(role.token_explicit_max_ttl);
-    if role.token_explicit_max_ttl > max_ttl {
-        warnings.push(format!(
-            "Given explicit max TTL of {} is greater than system/mount allowed value of {} seconds; until this is fixed attempting to create tokens against this role will result in an error",
-            role.token_explicit_max_ttl.0, max_ttl.0
-        ));
-    }
+    role.token_period = params.token_period.or(params.period).unwrap_or(role.token_period);
+    role.token_explicit_max_ttl = params.token_explicit_max_ttl.or(params.explicit_max_ttl).unwrap_or(role.token_explicit_max_ttl);
     if let Some(uses) = params.token_num_uses {
         if uses < 0 {
             return Err(Error::bad_request("'token_num_uses' cannot be negative"));
@@ -243,15 +227,32 @@ fn changed(mut role: Role, params: RoleParams, max_ttl: Seconds) -> Result<(Role
         role.token_num_uses = uses;
     }
     role.token_no_default_policy = params.token_no_default_policy.unwrap_or(role.token_no_default_policy);
-    if let Some(kind) = params.token_type {
+    if let Some(kind) = &params.token_type {
         role.token_type = match kind.as_str() {
             "" | "default" | "default-service" => "default-service".to_owned(),
-            "service" | "batch" | "default-batch" => kind,
+            "service" | "batch" | "default-batch" => kind.clone(),
             _ => return Err(Error::bad_request(format!("invalid 'token_type' value {kind:?}"))),
         };
     }
     check_batch(&role)?;
-    Ok((role, warnings))
+    Ok(role)
+}
+
+/// What whoever wrote a role is to know.
+fn warnings(role: &Role, params: &RoleParams, max_ttl: Seconds) -> Vec<String> {
+    let twice =
+        [("period", params.token_period, params.period), ("explicit_max_ttl", params.token_explicit_max_ttl, params.explicit_max_ttl)];
+    let twice = twice.into_iter().filter(|(_, new, old)| new.is_some() && old.is_some());
+    let mut warnings: Vec<String> = twice
+        .map(|(name, ..)| format!("Both 'token_{name}' and deprecated '{name}' value supplied, ignoring the deprecated value"))
+        .collect();
+    if role.token_explicit_max_ttl > max_ttl {
+        warnings.push(format!(
+            "Given explicit max TTL of {} is greater than system/mount allowed value of {} seconds; until this is fixed attempting to create tokens against this role will result in an error",
+            role.token_explicit_max_ttl.0, max_ttl.0
+        ));
+    }
+    warnings
 }
 
 /// Whether three characters of a suffix fit Vault's pattern, which may match anywhere (recorded fixture `token-roles`).
@@ -282,13 +283,6 @@ fn check_batch(role: &Role) -> Result<()> {
         return Ok(());
     };
     Err(Error::bad_request(format!("'token_type' cannot be 'batch' when role is set to generate {problem}")))
-}
-
-fn newer(new: Option<Seconds>, old: Option<Seconds>, name: &str, warnings: &mut Vec<String>) -> Option<Seconds> {
-    if new.is_some() && old.is_some() {
-        warnings.push(format!("Both 'token_{name}' and deprecated '{name}' value supplied, ignoring the deprecated value"));
-    }
-    new.or(old)
 }
 
 /// The policies of a token that is made through a role with lists of its own. Errors: `BadRequest` with Vault's texts.
@@ -374,7 +368,7 @@ mod tests {
             json!({ "role_name": "r", "disallowed_policies": "root, Admin", "disallowed_policies_glob": "root,prod*" }),
         )
         .unwrap();
-        let (role, _) = changed(Role::default(), params, Seconds(3600)).unwrap();
+        let role = changed(Role::default(), &params).unwrap();
         assert_eq!(
             (role.disallowed_policies, role.disallowed_policies_glob),
             (vec!["admin".to_owned(), "root".to_owned()], vec!["prod*".to_owned(), "root".to_owned()])

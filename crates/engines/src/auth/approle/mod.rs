@@ -22,8 +22,7 @@ mod tidy;
 
 use std::sync::Arc;
 
-use daypass_base::lenient::weak_text;
-use daypass_sdk::{BoxFuture, Cx, Endpoint, Engine, Renewal, Result};
+use daypass_sdk::{BoxFuture, Cx, Endpoint, Engine, Renewal, Result, login_field};
 use serde_json::{Map, Value};
 
 /// The approle auth method of one mount.
@@ -52,9 +51,7 @@ impl Engine for AppRole {
         if below != "login" {
             return None;
         }
-        // Read as the login reads it: of two ways to write one role id, each would have a count of its own.
-        let id = weak_text(fields.get("role_id")?.clone()).ok()?;
-        Some(trimmed(&id).to_owned()).filter(|id| !id.is_empty())
+        Some(trimmed(&login_field(fields, "role_id")).to_owned()).filter(|id| !id.is_empty())
     }
 
     fn tick(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, Result<()>> {

@@ -28,8 +28,8 @@ mod sts;
 
 use std::sync::Arc;
 
-use daypass_sdk::{BoxFuture, Cx, Endpoint, Engine, Renewal, Result};
-use serde_json::Value;
+use daypass_sdk::{BoxFuture, Cx, Endpoint, Engine, LoginRole, Renewal, Result, login_field};
+use serde_json::{Map, Value};
 
 use crate::aws_keys::{Upkeep, notes, rotation};
 
@@ -69,6 +69,15 @@ impl Engine for AwsAuth {
 
     fn renew_login(self: Arc<Self>, cx: Cx, internal: Value) -> BoxFuture<'static, Result<Renewal>> {
         Box::pin(login::renew(self, cx, internal))
+    }
+
+    fn login_role(&self, below: &str, fields: &Map<String, Value>) -> LoginRole {
+        match login_field(fields, "role") {
+            _ if below != "login" => LoginRole::None,
+            // It is named after who signed, whom STS has yet to tell, or after the instance's machine image.
+            name if name.is_empty() => LoginRole::Unknown,
+            name => LoginRole::Folded(name.to_lowercase()),
+        }
     }
 
     fn tick(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, Result<()>> {

@@ -21,9 +21,9 @@ mod roles;
 use std::sync::Arc;
 
 use daypass_idp::Idp;
-use daypass_sdk::{BoxFuture, Cx, Endpoint, Engine, Renewal, Result};
+use daypass_sdk::{BoxFuture, Cx, Endpoint, Engine, LoginRole, Renewal, Result, login_field};
 use parking_lot::RwLock;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The JWT/OIDC auth method of one mount.
 pub struct Jwt {
@@ -56,6 +56,16 @@ impl Engine for Jwt {
 
     fn renew_login(self: Arc<Self>, cx: Cx, internal: Value) -> BoxFuture<'static, Result<Renewal>> {
         Box::pin(login::renew(cx, internal))
+    }
+
+    fn login_role(&self, below: &str, fields: &Map<String, Value>) -> LoginRole {
+        if !["login", "oidc/auth_url"].contains(&below) {
+            return LoginRole::None;
+        }
+        let named = Some(login_field(fields, "role")).filter(|name| !name.is_empty());
+        // The configuration is read by the first login alone: until then nobody knows its role.
+        let usual = || self.prepared.read().as_ref().map(|prepared| prepared.config.default_role.clone());
+        named.or_else(usual).map_or(LoginRole::Unknown, LoginRole::Named)
     }
 }
 

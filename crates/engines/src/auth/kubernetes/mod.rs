@@ -19,8 +19,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use daypass_idp::Idp;
-use daypass_sdk::{BoxFuture, Cx, Endpoint, Engine, Renewal, Result};
-use serde_json::Value;
+use daypass_sdk::{BoxFuture, Cx, Endpoint, Engine, LoginRole, Renewal, Result, login_field};
+use serde_json::{Map, Value};
 
 /// The Kubernetes auth method of one mount.
 pub struct Kubernetes {
@@ -50,6 +50,10 @@ impl Engine for Kubernetes {
 
     fn renew_login(self: Arc<Self>, cx: Cx, internal: Value) -> BoxFuture<'static, Result<Renewal>> {
         Box::pin(login::renew(cx, internal))
+    }
+
+    fn login_role(&self, below: &str, fields: &Map<String, Value>) -> LoginRole {
+        if below == "login" { LoginRole::Folded(login_field(fields, "role").to_lowercase()) } else { LoginRole::None }
     }
 }
 
