@@ -46,6 +46,7 @@ mod wrapping;
 pub use daypass_audit::{DeviceHealth, Pace, Prefixing, SinkHealth, Space};
 pub use daypass_base::Limits;
 pub use http::{Body, HttpRequest, HttpResponse, Opened, takes_upload};
+pub use keys::{FileRekey, opens_by_file, rekey_by_file};
 pub use mounts::SystemTtls;
 pub use node::{Core, Initialised, MetricsShown, SealKind, SealStatus, Settings};
 pub use snapshots::restore_offline;

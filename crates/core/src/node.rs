@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use daypass_audit::{DeviceHealth, Prefixing};
-use daypass_barrier::{Barrier, KeyFile, Seal, SealConfig, Share, Step, Under};
+use daypass_barrier::{Barrier, KeyFile, Seal, SealConfig, Share, Step};
 use daypass_base::{Clock, Entropy, Limits, Secret, Timestamp};
 use daypass_sdk::{Error, Kind, Mounted, Result, Store};
 use daypass_storage::{Backend, Batch, Condition, Key};
@@ -407,6 +407,7 @@ impl Inner {
                 *unsealing = None;
                 self.settle_seal(&mut keys, opened.under).await?;
                 self.open(opened.root).await?;
+                self.foresee_next_start().await;
                 Ok(true)
             }
         }
@@ -423,21 +424,7 @@ impl Inner {
         Ok(())
     }
 
-    pub(crate) async fn unseal_by_file(self: &Arc<Self>) -> Result<bool> {
-        let SealKind::KeyFile(path) = &self.settings.seal else { return Ok(false) };
-        if self.seal_config().await?.is_none() || self.unsealed.load().is_some() {
-            return Ok(false);
-        }
-        let key = KeyFile::at(path.clone()).read().map_err(|error| Error::bad_request(error.to_string()))?;
-        let sealed = self.stored(SEALED_ROOT).await?.ok_or_else(|| Error::internal("the sealed root key is missing from the store"))?;
-        let root = daypass_barrier::open_root(&sealed, &key).map_err(|error| Error::bad_request(error.to_string()))?;
-        let mut keys = self.keys.lock().await;
-        self.settle_seal(&mut keys, Under::Current).await?;
-        self.open(root).await?;
-        Ok(true)
-    }
-
-    async fn open(self: &Arc<Self>, root: daypass_barrier::RootKey) -> Result<()> {
+    pub(crate) async fn open(self: &Arc<Self>, root: daypass_barrier::RootKey) -> Result<()> {
         let keyring = self.stored(SEALED_KEYRING).await?.ok_or_else(|| Error::internal("the keyring is missing from the store"))?;
         let barrier = Barrier::open_keyring(&keyring, root, Arc::clone(&self.entropy))
             .map_err(|error| Error::internal("the keyring does not open").because(error))?;

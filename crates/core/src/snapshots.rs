@@ -263,7 +263,7 @@ async fn take_over(
     };
     match opened {
         Ok(true) => tracing::info!("the server has unsealed itself again"),
-        Ok(false) => tracing::warn!("the server is sealed: unseal it with the shares of the snapshot's time"),
+        Ok(false) => tracing::warn!("the server is sealed: unseal it with the shares, or the key file, of the snapshot's time"),
         Err(error) => tracing::error!(%error, "the server stays sealed after a restore"),
     }
     replaced.map_err(store_error)

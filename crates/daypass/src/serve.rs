@@ -139,6 +139,7 @@ async fn begin(
 
 /// Ends everything: no new requests, those in flight finish, keys are forgotten, the store is closed.
 async fn finish(parts: Parts) {
+    process::notify_stopping();
     tracing::info!("shutting down: requests in flight may finish");
     parts.core.end_streams().await;
     let mut ends = tokio::task::JoinSet::new();
@@ -185,7 +186,9 @@ async fn unseal_by_file(core: &Core, config: &Config) -> Result<(), String> {
         create_key_file(path)?;
         return Ok(());
     }
-    core.unseal_by_file().await.map_err(|error| format!("The server cannot unseal itself with {}: {error}", path.display()))?;
+    core.unseal_by_file()
+        .await
+        .map_err(|error| format!("The server cannot unseal itself with the key file {}: {error}", path.display()))?;
     Ok(())
 }
 

@@ -38,22 +38,46 @@ impl Format {
     }
 }
 
-/// One line (or several) of data on stdout.
-pub(crate) fn out(text: &str) {
-    write_out(text, "\n");
+/// Whether data can be had a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Supply {
+    /// Whoever asks again gets it again.
+    Lasting,
+    /// A server hands it out once: where stdout does not take it, it goes to stderr.
+    Once,
 }
 
-/// Data that exists nowhere else, such as keys that a server hands out once: on stderr where stdout does not take it.
-pub(crate) fn out_once(text: &str) {
-    if !write_out(text, "\n") {
-        note("What could not be written there exists nowhere else, so here it is:\n");
-        note(text);
+impl Supply {
+    /// Of a whole answer: tokens, what was wrapped, secret ids of `AppRole` and seeds of passcodes are shown to nobody a second time.
+    pub(crate) fn of(answer: &Answer) -> Self {
+        let once = !answer.auth.is_null() || !answer.wrap_info.is_null() || ONCE.iter().any(|key| answer.data.get(key).is_some());
+        if once { Self::Once } else { Self::Lasting }
     }
 }
 
+/// Fields of data that no second answer has.
+const ONCE: [&str; 2] = ["secret_id", "barcode"];
+
+/// One line (or several) of data on stdout.
+pub(crate) fn out(text: &str) {
+    put(text, "\n", Supply::Lasting);
+}
+
+/// [`out`], of data that exists nowhere else.
+pub(crate) fn out_once(text: &str) {
+    put(text, "\n", Supply::Once);
+}
+
 /// Data on stdout as it is, for another program to read: no newline is added unless a person looks on.
-pub(crate) fn out_raw(text: &str) {
-    write_out(text, if io::stdout().is_terminal() { "\n" } else { "" });
+pub(crate) fn out_raw(text: &str, supply: Supply) {
+    put(text, if io::stdout().is_terminal() { "\n" } else { "" }, supply);
+}
+
+fn put(text: &str, end: &str, supply: Supply) {
+    if !write_out(text, end) && supply == Supply::Once {
+        note("What could not be written there exists nowhere else, so here it is:\n");
+        note(text.trim_end());
+    }
 }
 
 /// A remark on stderr.
@@ -71,14 +95,19 @@ pub(crate) fn prompt(text: &str) {
 
 /// A whole answer: as a Key/Value table with its warnings on stderr, or as one document.
 pub(crate) fn answer(format: Format, answer: &Answer) {
+    answer_of(Supply::of(answer), format, answer);
+}
+
+/// [`answer`], where it is known from elsewhere whether there is another.
+pub(crate) fn answer_of(supply: Supply, format: Format, answer: &Answer) {
     match format {
         Format::Table | Format::Raw => {
             warnings(answer);
             if let Some(text) = table::key_values(&answer_pairs(answer)) {
-                out(&text);
+                put(&text, "\n", supply);
             }
         }
-        Format::Json | Format::Yaml => document(format, &answer.to_value()),
+        Format::Json | Format::Yaml => document_of(supply, format, &answer.to_value()),
     }
 }
 
@@ -111,29 +140,28 @@ pub(crate) fn data(format: Format, value: &Value) {
 }
 
 /// One value alone, as `-field` prints it.
-pub(crate) fn field(format: Format, value: &Value) {
+pub(crate) fn field(format: Format, value: &Value, supply: Supply) {
     match format {
-        Format::Table | Format::Raw => out_raw(&value.go()),
-        Format::Json => out_raw(&value.pretty()),
-        Format::Yaml => out_raw(&yaml::document(value)),
+        Format::Table | Format::Raw => out_raw(&value.go(), supply),
+        Format::Json => out_raw(&value.pretty(), supply),
+        Format::Yaml => out_raw(&yaml::document(value), supply),
     }
 }
 
 /// A value as JSON or YAML.
 pub(crate) fn document(format: Format, value: &Value) {
-    match format {
-        Format::Yaml => {
-            write_out(&yaml::document(value), "");
-        }
-        _ => out(&value.pretty()),
-    }
+    document_of(Supply::Lasting, format, value);
 }
 
 /// [`document`], of data that exists nowhere else.
 pub(crate) fn document_once(format: Format, value: &Value) {
+    document_of(Supply::Once, format, value);
+}
+
+fn document_of(supply: Supply, format: Format, value: &Value) {
     match format {
-        Format::Yaml => out_once(yaml::document(value).trim_end()),
-        _ => out_once(&value.pretty()),
+        Format::Yaml => put(&yaml::document(value), "", supply),
+        _ => put(&value.pretty(), "\n", supply),
     }
 }
 

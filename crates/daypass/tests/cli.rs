@@ -393,6 +393,14 @@ const INIT: [Route; 4] = [
     ("PUT /v1/sys/rekey/update", 200, r#"{"nonce":"n","complete":true,"keys":["6364"],"keys_base64":["Y2Q="]}"#),
 ];
 
+const ONCE: [Route; 5] = [
+    ("POST /v1/auth/token/create", 200, r#"{"auth":{"client_token":"hvs.child","policies":["default"]}}"#),
+    ("PUT /v1/auth/userpass/login/bob", 200, r#"{"auth":{"client_token":"hvs.login","policies":["default"]}}"#),
+    ("GET /v1/secret/wrapped", 200, r#"{"wrap_info":{"token":"hvs.wrapping","ttl":60}}"#),
+    ("PUT /v1/sys/wrapping/unwrap", 200, r#"{"data":{"password":"xyzzy"}}"#),
+    ("PUT /v1/auth/approle/role/ci/secret-id", 200, r#"{"data":{"secret_id":"once-and-never-again"}}"#),
+];
+
 /// With stdout on a full disk.
 fn run_full(server: &Server, arguments: &[&str]) -> (Option<i32>, String) {
     let home = tempfile::tempdir().unwrap();
@@ -421,6 +429,22 @@ fn output_that_cannot_be_written_is_an_error_and_keys_are_shown_all_the_same() {
         assert!(told.starts_with("Error writing the output: No space left on device"), "{arguments:?}: {told}");
         assert!(told.contains(shown), "{arguments:?}: {told}");
     }
+    let server = Server::start(&ONCE);
+    for (arguments, shown) in [
+        (&["token", "create"][..], "hvs.child"),
+        (&["token", "create", "-field=token"], "hvs.child"),
+        (&["token", "create", "-format=yaml"], "client_token: hvs.child"),
+        (&["login", "-method=userpass", "username=bob", "password=-"], "hvs.login"),
+        (&["login", "-token-only", "-method=userpass", "username=bob", "password=-"], "hvs.login"),
+        (&["read", "-wrap-ttl=60s", "secret/wrapped"], "hvs.wrapping"),
+        (&["read", "-wrap-ttl=60s", "-format=raw", "secret/wrapped"], "hvs.wrapping"),
+        (&["unwrap", "-field=password"], "xyzzy"),
+        (&["unwrap", "-format=json"], "\"password\": \"xyzzy\""),
+        (&["write", "-f", "-field=secret_id", "auth/approle/role/ci/secret-id"], "once-and-never-again"),
+    ] {
+        let (code, told) = run_full(&server, arguments);
+        assert!(code == Some(1) && told.contains("No space left on device") && told.contains(shown), "{arguments:?}: {code:?} {told}");
+    }
     // What can be read again is not repeated.
     let server = Server::start(&[SECRET]);
     let (code, told) = run_full(&server, &["read", "aws/sts/deploy", "ttl=15m"]);
@@ -440,6 +464,32 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(reader);
     let output = command.env("VAULT_TOKEN", "root").stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Story: with a password and no user name, the login asked for the user whose name is empty.
+#[test]
+fn a_login_by_name_needs_the_name_also_where_the_password_was_given() {
+    let server = Server::start(&[]);
+    let ran = run(&server, &["login", "-method=userpass", "password=x"]);
+    assert!(ran.code == 2 && ran.err.contains("'username' must be specified"), "{}", ran.err);
+    assert!(server.seen().is_empty());
+}
+
+/// Story: a setup that the server refused halfway left a mount behind and did not say so.
+#[test]
+fn a_setup_that_is_refused_halfway_names_the_mount_that_it_made() {
+    const REFUSED: (&str, u16, &str) = ("PUT /v1/auth/github/config", 400, r#"{"errors":["error checking oidc discovery URL"]}"#);
+    let setup = ["auth", "setup", "github", "-org=acme"];
+    let server = Server::start(&[("GET /v1/sys/auth", 200, r#"{"data":{}}"#), ("POST /v1/sys/auth/github", 204, ""), REFUSED]);
+    let ran = run(&server, &setup);
+    assert!(
+        ran.code == 2 && ran.err.contains("hint: auth/github/ was enabled and stays") && ran.err.contains("auth disable github"),
+        "{}",
+        ran.err
+    );
+    let server = Server::start(&[("GET /v1/sys/auth", 200, r#"{"data":{"github/":{"type":"jwt"}}}"#), REFUSED]);
+    let ran = run(&server, &setup);
+    assert!(ran.code == 2 && !ran.err.contains("was enabled"), "{}", ran.err);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 
@@ -22,6 +24,10 @@ impl Server {
     }
 
     fn start_with(arguments: &[&str], config: &str, prepare: impl Fn(&Path)) -> Self {
+        Self::start_in(&[], arguments, config, prepare)
+    }
+
+    fn start_in(environment: &[(&str, &str)], arguments: &[&str], config: &str, prepare: impl Fn(&Path)) -> Self {
         let home = tempfile::tempdir().unwrap();
         prepare(home.path());
         let config = config.replace("{home}", home.path().to_str().unwrap());
@@ -34,6 +40,7 @@ impl Server {
             .env_clear()
             .env("HOME", home.path())
             .env("TMPDIR", home.path())
+            .envs(environment.iter().copied())
             .current_dir(home.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -111,6 +118,63 @@ fn a_server_that_is_told_to_stop_while_it_starts_ends_well() {
     fs::read_to_string(server.at("pid")).unwrap();
     until(&mut server.log, "stopped");
     assert!(server.ended().success());
+}
+
+/// Story: a script that sent SIGUSR2, which Vault answers by telling where it is, ended the server.
+#[test]
+fn signals_without_a_meaning_are_told_and_end_nothing() {
+    let mut server = Server::start("storage \"inmem\" {}", |_| ());
+    server.is_started();
+    for name in ["USR1", "USR2"] {
+        server.signal(&format!("-{name}"));
+        until(&mut server.log, &format!("SIG{name} means nothing here"));
+    }
+    server.signal("-TERM");
+    assert!(server.ended().success());
+}
+
+/// Story: a manager that listens at a name in no directory heard nothing, and none heard that files are read anew or that the server ends.
+#[test]
+fn a_service_manager_hears_of_the_start_of_reloads_and_of_the_end() {
+    let name = format!("daypass-test-{}", std::process::id());
+    let place = SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = UnixDatagram::bind_addr(&place).unwrap();
+    let heard = || {
+        let mut text = [0; 200];
+        let length = manager.recv(&mut text).unwrap();
+        String::from_utf8(text[..length].to_vec()).unwrap()
+    };
+    let mut server = Server::start_in(&[("NOTIFY_SOCKET", &format!("@{name}"))], &["-config=config.hcl"], "storage \"inmem\" {}", |_| ());
+    assert_eq!(heard(), "READY=1");
+    server.signal("-HUP");
+    let reloading = heard();
+    let micros = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap_or_else(|| panic!("{reloading}"));
+    assert!(micros.parse::<u64>().unwrap() > 0);
+    assert_eq!(heard(), "READY=1");
+    server.signal("-TERM");
+    assert_eq!(heard(), "STOPPING=1");
+    assert!(server.ended().success());
+}
+
+/// Story: a dev server in a container whose home cannot be written to did not start, for want of a place for its root token.
+#[test]
+fn a_dev_server_serves_where_its_token_cannot_be_kept() {
+    let dev = ["-dev", "-dev-listen-address=127.0.0.1:0", "-log-format=JSON"];
+    let mut server = Server::start_in(&[("HOME", "/proc/self")], &dev, "", |_| ());
+    server.is_started();
+    until(&mut server.log, "-dev-no-store-token");
+}
+
+#[test]
+fn a_log_format_is_named_in_any_case() {
+    for (format, begins) in [("JSON", "{"), ("Standard", "20")] {
+        let mut server =
+            Server::start_in(&[("VAULT_LOG_FORMAT", format)], &["-config=config.hcl"], "storage \"inmem\" {}\nui = true", |_| ());
+        server.is_started();
+        let mut line = String::new();
+        server.log.read_line(&mut line).unwrap();
+        assert!(line.starts_with(begins) && line.contains("ui"), "{line}");
+    }
 }
 
 #[test]

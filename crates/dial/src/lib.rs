@@ -13,4 +13,4 @@ mod tls;
 pub use line::{Broken, Line};
 pub use open::{Opened, Peer, Proxy, Reader, Refused, Stream, Trust, open, proxy_of};
 pub use rustls::{ClientConfig, RootCertStore};
-pub use tls::{SystemTrust, client_config, system_roots};
+pub use tls::{Roots, SystemTrust, client_config, system_roots, verifier};

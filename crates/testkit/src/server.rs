@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_aws::{Aws, FakeAws};
-use daypass_barrier::Share;
+use daypass_barrier::{KeyFile, Share};
 use daypass_base::Clock;
 use daypass_base::sim::{SeededEntropy, SimClock};
 use daypass_core::{Core, Limits, MetricsShown, Prefixing, SealKind, Settings, SystemTtls, Traced};
@@ -34,6 +34,7 @@ pub struct Setup {
     other_aws: Option<Arc<dyn Aws>>,
     idp: Arc<ScriptedIdp>,
     shares: (i64, i64),
+    seal: SealKind,
     seed: u64,
     more: Vec<Arc<dyn Fn() -> Factory + Send + Sync>>,
     folder: Option<Arc<TempDir>>,
@@ -54,6 +55,7 @@ impl Default for Setup {
             other_aws: None,
             idp: Arc::default(),
             shares: (1, 1),
+            seal: SealKind::Shamir,
             seed: 7,
             more: Vec::new(),
             folder: None,
@@ -86,6 +88,16 @@ impl Setup {
     #[must_use]
     pub fn shares(mut self, shares: i64, threshold: i64) -> Self {
         self.shares = (shares, threshold);
+        self
+    }
+
+    /// With the root key under the key in this file, which is made where there is none.
+    #[must_use]
+    pub fn key_file(mut self, path: &Path) -> Self {
+        if !path.exists() {
+            KeyFile::at(path).create(&SeededEntropy::new(self.seed)).expect("a new key file");
+        }
+        self.seal = SealKind::KeyFile(path.to_owned());
         self
     }
 
@@ -157,7 +169,7 @@ impl Setup {
             version: "1.21.4+daypass.test".to_owned(),
             build_date: "2026-01-02T03:04:05Z".to_owned(),
             cluster_name: Some("test".to_owned()),
-            seal: SealKind::Shamir,
+            seal: self.seal.clone(),
             audit_prefixing: Prefixing::default(),
             api_addr: "http://127.0.0.1:8200".to_owned(),
             sanitized: json!({}),
@@ -200,8 +212,11 @@ impl TestServer {
         Setup::default().start().await
     }
 
-    /// Hands in as many shares as it takes.
+    /// Hands in as many shares as it takes, or lets the server open itself.
     pub async fn unseal(&self) {
+        if self.shares.is_empty() {
+            assert!(self.core.unseal_by_file().await.expect("the server's own key file opens it"));
+        }
         for share in self.shares.iter().take(usize::try_from(self.setup.shares.1).unwrap_or(1)) {
             self.core.unseal(share.clone()).await.expect("the server's own shares open it");
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::Clock;
-use daypass_dial::{Broken, ClientConfig, Line, Peer, Refused, RootCertStore, Trust};
+use daypass_dial::{Broken, ClientConfig, Line, Peer, Refused, RootCertStore, Roots, Trust};
 use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::Full;
@@ -91,7 +91,7 @@ impl Trust for Tls {
             let found = tokio::task::spawn_blocking(certificates).await.map_err(|error| error.to_string())??;
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(found);
-            daypass_dial::client_config(roots)
+            daypass_dial::client_config(Roots::of_authorities(roots))
         };
         self.0.get_or_try_init(read).await.cloned()
     }

@@ -15,7 +15,7 @@ use super::{Failure, Outcome, data, prompt, unwrap};
 use crate::client::answer::Answer;
 use crate::client::{Call, Client};
 use crate::show::value::Value;
-use crate::show::{self, Format, table};
+use crate::show::{self, Format, Supply, table};
 pub(super) use method::{generic_help, method_help};
 
 /// Log in, and keep the token for the commands that follow
@@ -36,7 +36,8 @@ pub(super) use method::{generic_help, method_help};
 
 Where a login needs a second factor, its passcode is asked for, unless -mfa
 gives it. The token goes to ~/.vault-token, where every Vault client of this
-user finds it. VAULT_TOKEN wins over it.")]
+user finds it, or to the program that token_helper in ~/.vault names.
+VAULT_TOKEN wins over it.")]
 pub(crate) struct Args {
     /// A token, or what the method needs
     #[arg(value_name = "TOKEN | K=V")]
@@ -189,10 +190,10 @@ fn with_method(args: &Args, ctx: &Ctx, client: &Client, mut given: Value) -> Res
         pod::token(&mut given)?;
     }
     let shape = method::shape(&args.method);
+    if shape.names_user && given.text_at("username").is_empty() {
+        return Err(Failure::server("Error authenticating: 'username' must be specified"));
+    }
     if let Some((key, shown)) = shape.asks_for.filter(|(key, _)| given.get(key).is_none()) {
-        if shape.names_user && given.text_at("username").is_empty() {
-            return Err(Failure::server("Error authenticating: 'username' must be specified"));
-        }
         let hint = format!("give it on stdin: {key}=-, or from a file: {key}=@FILE");
         let secret = ask(args, &format!("{shown} (will be hidden): "), &format!("the {}", shown.to_lowercase()), &hint)?;
         // To the server, which checks it.
@@ -251,7 +252,7 @@ fn ask(args: &Args, text: &str, what: &str, hint: &str) -> Result<Secret<String>
 
 fn show_wrapped(args: &Args, answer: &Answer, format: Format) {
     if args.token_only {
-        show::out_raw(answer.wrap_info.text_at("token"));
+        show::out_raw(answer.wrap_info.text_at("token"), Supply::Once);
     } else {
         show::answer(format, answer);
     }
@@ -269,8 +270,8 @@ fn keep(args: &Args, ctx: &Ctx, answer: &Answer) -> Kept {
         return Kept::NotAsked;
     }
     let token = Secret::new(answer.auth.text_at("client_token").to_owned());
-    let stored = ctx.token_file().map_err(|failure| failure.text().to_owned());
-    let stored = stored.and_then(|file| file.store(&token).map_err(|error| format!("~/.vault-token: {}", data::plain(&error))));
+    let place = ctx.token_place().map_err(|failure| failure.text().to_owned());
+    let stored = place.and_then(|place| place.store(&token).map_err(|error| format!("{}: {}", place.name(), data::plain(&error))));
     if let Err(why) = stored {
         show::note(&table::wrap(&format!("Error storing token: {why}"), 80, 0));
         let shown = if args.no_print {
@@ -293,7 +294,7 @@ fn keep(args: &Args, ctx: &Ctx, answer: &Answer) -> Kept {
 
 fn show_login(args: &Args, answer: &Answer, format: Format, kept: Kept) -> Outcome {
     if args.token_only {
-        show::out_raw(answer.auth.text_at("client_token"));
+        show::out_raw(answer.auth.text_at("client_token"), Supply::Once);
         return Ok(0);
     }
     if args.no_print {
@@ -301,7 +302,7 @@ fn show_login(args: &Args, answer: &Answer, format: Format, kept: Kept) -> Outco
     }
     if let Some(name) = &args.field.field {
         let value = answer.field(name).ok_or_else(|| Failure::usage(format!("Field {name:?} not present in secret")))?;
-        show::field(format, &value);
+        show::field(format, &value, Supply::Once);
         return Ok(0);
     }
     if format == Format::Table {

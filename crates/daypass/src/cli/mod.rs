@@ -31,6 +31,7 @@ mod settings;
 mod status;
 mod token;
 pub(crate) mod token_file;
+pub(crate) mod token_place;
 mod unwrap;
 mod version;
 mod whois;

@@ -2,6 +2,7 @@
 
 mod generate_root;
 mod keys;
+mod offline;
 mod pgp;
 mod rekey;
 mod revocation;

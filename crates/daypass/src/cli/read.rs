@@ -7,7 +7,7 @@ use super::{Failure, Outcome, clean_path, data, not_empty};
 use crate::client::Call;
 use crate::client::answer::Answer;
 use crate::show::value::Value;
-use crate::show::{self, Format};
+use crate::show::{self, Format, Supply};
 
 /// Read a secret, mint a credential, or look at a configuration
 #[derive(Debug, clap::Args)]
@@ -44,7 +44,10 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     if format == Format::Raw && args.field.field.is_none() {
         let call = query.iter().fold(Call::new(Method::GET, path), |call, (key, value)| call.query(key, value));
         let reply = client.call(&call).map_err(|error| Failure::api(&context, error))?;
-        show::out(&reply.text());
+        let text = reply.text();
+        let supply = Answer::parse(&text).map_or(Supply::Lasting, |answer| Supply::of(&answer));
+        let show = if supply == Supply::Once { show::out_once } else { show::out };
+        show(&text);
         return Ok(0);
     }
     let answer = client.read(path, &query).map_err(|error| Failure::api(&context, error))?;
@@ -53,12 +56,17 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
 
 /// An answer, or the one field of it that was asked for.
 pub(super) fn show_answer(answer: &Answer, field: &Field, format: Format) -> Outcome {
+    show_answer_of(Supply::of(answer), answer, field, format)
+}
+
+/// [`show_answer`], where it is known from elsewhere whether there is another.
+pub(super) fn show_answer_of(supply: Supply, answer: &Answer, field: &Field, format: Format) -> Outcome {
     match &field.field {
         Some(name) => {
             let value = answer.field(name).ok_or_else(|| Failure::usage(format!("Field {name:?} not present in secret")))?;
-            show::field(format, &value);
+            show::field(format, &value, supply);
         }
-        None => show::answer(format, answer),
+        None => show::answer_of(supply, format, answer),
     }
     Ok(0)
 }

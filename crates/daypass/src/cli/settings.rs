@@ -8,7 +8,7 @@ use clap::Args;
 use daypass_base::{Secret, SystemClock, SystemEntropy, duration};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::token_file::TokenFile;
+use super::token_place::TokenPlace;
 use super::{Failure, prompt};
 use crate::client::address::Address;
 use crate::client::tls::Tls;
@@ -148,22 +148,21 @@ impl Ctx {
     }
 
     /// Where logins are kept.
-    pub(crate) fn token_file(&self) -> Result<TokenFile, Failure> {
+    pub(crate) fn token_place(&self) -> Result<TokenPlace, Failure> {
         let home = self
             .plain_variable("HOME")
             .ok_or_else(|| Failure::usage("HOME is not set, so there is no place for ~/.vault-token").hint("set VAULT_TOKEN instead"))?;
-        Ok(TokenFile::in_home(&home))
+        place_of(&home)
     }
 
-    /// The token to send: from the environment, else from the file of the last login.
+    /// The token to send: from the environment, else from where the last login has left it.
     pub(crate) fn token(&self) -> Result<Option<Secret<String>>, Failure> {
         if let Some(token) = self.variable("TOKEN") {
             return Ok(Some(Secret::new(token)));
         }
         let Some(home) = self.plain_variable("HOME") else { return Ok(None) };
-        TokenFile::in_home(&home)
-            .read()
-            .map_err(|error| Failure::usage(format!("error reading ~/.vault-token: {}", super::data::plain(&error))))
+        let place = place_of(&home)?;
+        place.read().map_err(|error| Failure::usage(format!("error reading {}: {}", place.name(), super::data::plain(&error))))
     }
 
     /// A client for the server that flags and environment name.
@@ -268,6 +267,13 @@ impl Ctx {
         let Some(text) = self.variable("MAX_RETRIES") else { return Ok(2) };
         text.parse().map_err(|error| Failure::usage(format!("could not parse VAULT_MAX_RETRIES {text:?}: {error}")))
     }
+}
+
+fn place_of(home: &str) -> Result<TokenPlace, Failure> {
+    TokenPlace::of_home(home).map_err(|error| {
+        Failure::usage(format!("no place for the token: {}", super::data::plain(&error)))
+            .hint("VAULT_TOKEN in the environment needs none; mend ~/.vault, or move it away")
+    })
 }
 
 /// Asks for a secret, unless nobody is to be asked.

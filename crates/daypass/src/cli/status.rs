@@ -38,7 +38,7 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     match &args.field.field {
         Some(name) => {
             let value = status.get(name).ok_or_else(|| Failure::usage(format!("Field {name:?} not present in secret")))?;
-            show::field(format, value);
+            show::field(format, value, show::Supply::Lasting);
         }
         None => show_status(format, &status),
     }
@@ -151,11 +151,18 @@ fn rows(status: &Value) -> Vec<(String, String)> {
     }
     row("Initialized", text("initialized"));
     row("Sealed", text("sealed"));
-    row(&format!("Total {recovery}Shares"), text("n"));
-    row("Threshold", text("t"));
-    if yes("sealed") {
-        row("Unseal Progress", format!("{}/{}", text("progress"), text("t")));
-        row("Unseal Nonce", text("nonce"));
+    if text("type") == "keyfile" {
+        // The numbers are there for clients that want some: nobody holds shares.
+        if yes("sealed") && yes("initialized") {
+            row("Opened By", "the key file of seal \"keyfile\" in the server's configuration, at its start".to_owned());
+        }
+    } else {
+        row(&format!("Total {recovery}Shares"), text("n"));
+        row("Threshold", text("t"));
+        if yes("sealed") {
+            row("Unseal Progress", format!("{}/{}", text("progress"), text("t")));
+            row("Unseal Nonce", text("nonce"));
+        }
     }
     if yes("migration") {
         row("Seal Migration in Progress", text("migration"));
@@ -210,6 +217,14 @@ mod tests {
         let rows = keys(r#"{"type":"shamir","initialized":true,"sealed":true,"t":3,"n":5,"progress":1,"nonce":"x","ha_enabled":false}"#);
         assert!(rows.contains(&"Unseal Progress=1/3".to_owned()));
         assert!(rows.contains(&"Total Shares=5".to_owned()));
+    }
+
+    /// Story: a sealed server with a key file showed recovery shares that nobody has, and how many of them it had got.
+    #[test]
+    fn a_server_that_a_key_file_opens_says_so_and_counts_no_shares() {
+        let sealed = keys(r#"{"type":"keyfile","initialized":true,"sealed":true,"t":1,"n":1,"progress":0,"recovery_seal":true}"#);
+        assert!(sealed.iter().any(|row| row.starts_with("Opened By=the key file")), "{sealed:?}");
+        assert!(!sealed.iter().any(|row| row.contains("Shares") || row.contains("Progress")), "{sealed:?}");
     }
 
     #[test]

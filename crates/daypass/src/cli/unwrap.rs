@@ -7,6 +7,7 @@ use super::settings::{Ctx, Field, Http, Output};
 use super::{Failure, Outcome, at_most_one, data, read};
 use crate::client::answer::Answer;
 use crate::client::{Call, Client, Error};
+use crate::show::Supply;
 use crate::show::value::Value;
 
 /// Fetch a wrapped answer, once
@@ -37,7 +38,8 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let client = ctx.client(&args.http)?;
     let answer = unwrap(&client, token).map_err(|error| Failure::api("Error unwrapping", error))?;
     let answer = answer.ok_or_else(|| Failure::server("Could not find wrapped response"))?;
-    read::show_answer(&answer, &args.field, format)
+    // Whatever it is: the token that it came for is used up.
+    read::show_answer_of(Supply::Once, &answer, &args.field, format)
 }
 
 /// Fetches what `token` wraps; without one, what the client's own token wraps.

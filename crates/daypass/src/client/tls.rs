@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use daypass_dial::Roots;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -37,11 +38,12 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| Trouble::new(format!("tls: {error}")))?;
-        let builder = if self.skip_verify {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone(provider.signature_verification_algorithms)))
+        let verifier: Arc<dyn ServerCertVerifier> = if self.skip_verify {
+            Arc::new(TrustAnyone(provider.signature_verification_algorithms))
         } else {
-            builder.with_root_certificates(self.roots()?)
+            daypass_dial::verifier(&provider, self.roots()?)
         };
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match (&self.client_cert, &self.client_key) {
             (Some(cert), Some(key)) => {
                 let chain = certificates(cert)?;
@@ -64,7 +66,7 @@ impl Tls {
         ServerName::try_from(name.to_owned()).map_err(|error| Trouble::new(format!("tls: invalid server name {name:?}: {error}")))
     }
 
-    fn roots(&self) -> Result<RootCertStore, Trouble> {
+    fn roots(&self) -> Result<Roots, Trouble> {
         let mut found = Vec::new();
         if let Some(file) = &self.ca_file {
             found = certificates(file)?;
@@ -79,17 +81,27 @@ impl Tls {
                 found.extend(certificates(&entry.path()).unwrap_or_default());
             }
         } else {
-            // Single bad files in the system's store are common and harmless; none at all is reported by the failing handshake.
-            found = rustls_native_certs::load_native_certs().certs;
+            // Single bad files in the system's store are common and harmless; none at all is reported below.
+            let mut authorities = RootCertStore::empty();
+            authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            return trusted(Roots::of_authorities(authorities));
         }
-        let mut roots = RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(found);
-        if added == 0 {
-            return Err(Trouble::new("tls: no certificate authority to trust".to_owned())
-                .hint("name the server's authority with -ca-cert or VAULT_CACERT"));
+        let mut roots = Roots::default();
+        for certificate in found {
+            // What the library cannot read vouches for nobody; the others may be what is needed.
+            let _unread = roots.name(certificate);
         }
-        Ok(roots)
+        trusted(roots)
     }
+}
+
+/// Errors: there is nobody to trust.
+fn trusted(roots: Roots) -> Result<Roots, Trouble> {
+    if roots.is_empty() {
+        return Err(Trouble::new("tls: no certificate authority to trust".to_owned())
+            .hint("name the server's authority with -ca-cert or VAULT_CACERT"));
+    }
+    Ok(roots)
 }
 
 /// What a failed handshake means, in words, and what to do.
@@ -101,8 +113,9 @@ pub(crate) fn explain(error: &std::io::Error, url: &str) -> Trouble {
         rustls::Error::InvalidMessage(_) => Trouble::new("http: server gave HTTP response to HTTPS client".to_owned())
             .hint(format!("this server speaks plain HTTP: export VAULT_ADDR={}", plain_origin(url))),
         rustls::Error::InvalidCertificate(problem) => {
-            Trouble::new(format!("tls: failed to verify certificate: x509: {}", certificate_words(problem)))
-                .hint("name the authority that signed it with -ca-cert or VAULT_CACERT, and the name in it with -tls-server-name")
+            Trouble::new(format!("tls: failed to verify certificate: x509: {}", certificate_words(problem))).hint(
+                "name the authority that signed it, or itself, with -ca-cert or VAULT_CACERT, and the name in it with -tls-server-name",
+            )
         }
         other => Trouble::new(format!("tls: {other}")),
     }
@@ -114,6 +127,7 @@ fn certificate_words(problem: &CertificateError) -> String {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } | CertificateError::NotValidYet => {
             "certificate has expired or is not yet valid".to_owned()
         }
+        CertificateError::Other(other) => other.to_string(),
         other => other.to_string(),
     }
 }

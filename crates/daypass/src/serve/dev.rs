@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde_json::{Value, json};
 
 use crate::cli::server::ServerArgs;
-use crate::cli::token_file::TokenFile;
+use crate::cli::token_place::TokenPlace;
 use crate::show;
 
 /// What a dev server tells its user.
@@ -71,11 +71,13 @@ pub(super) async fn set_up(args: &ServerArgs, core: &Core) -> Result<Dev, String
         ask(core, &root_token, "sys/mounts/secret", &body).await?;
     }
     if !args.dev_no_store_token {
-        match std::env::var("HOME") {
-            Ok(home) => {
-                TokenFile::in_home(&home).store(&root_token).map_err(|error| format!("The root token cannot be stored: {error}"))?;
-            }
-            Err(_no_home) => tracing::warn!("HOME is not set: the root token is not stored"),
+        let stored = match std::env::var("HOME") {
+            Ok(home) => TokenPlace::of_home(&home).and_then(|place| place.store(&root_token)).map_err(|error| error.to_string()),
+            Err(_no_home) => Err("HOME is not set".to_owned()),
+        };
+        // A server that serves is worth more than the convenience; the token is printed as well.
+        if let Err(error) = stored {
+            tracing::warn!(%error, "the root token is not stored for the command line (-dev-no-store-token leaves it out without this warning)");
         }
     }
     Ok(Dev { unseal_key, root_token })

@@ -54,10 +54,9 @@ pub(super) struct ServerLog {
 pub(super) fn start(args: &ServerArgs, config: &Config) -> Result<Arc<ServerLog>, String> {
     let named = args.log_level.as_deref().or(config.log.level.as_deref()).unwrap_or("info");
     let level = Level::parse(named).ok_or_else(|| format!("unknown log level {named:?}; use trace, debug, info, warn or error"))?;
-    let json = match args.log_format.as_deref() {
-        Some("json") => true,
-        Some("standard" | "") => false,
-        Some(other) => return Err(format!("unknown log format {other:?}; use standard or json")),
+    let json = match args.log_format.as_deref().map(|named| (is_json(named), named)) {
+        Some((Some(json), _)) => json,
+        Some((None, other)) => return Err(format!("unknown log format {other:?}; use standard or json")),
         None => config.log.json.unwrap_or(false),
     };
     let file = args.log_file.as_ref().or(config.log.file.as_ref()).map(|path| LogFile::open(path).map(Arc::new)).transpose()?;
@@ -75,6 +74,15 @@ pub(super) fn start(args: &ServerArgs, config: &Config) -> Result<Arc<ServerLog>
     let written: Set = Arc::new(move |targets| drop(set_written.reload(targets)));
     let followed: Set = Arc::new(move |targets| drop(set_followed.reload(targets)));
     Ok(Arc::new(ServerLog { levels, followers, written, followed, file }))
+}
+
+/// Whether a format's name means JSON, in any case, as the configuration reads it; `None` where it means nothing.
+fn is_json(named: &str) -> Option<bool> {
+    match named.trim().to_ascii_lowercase().as_str() {
+        "json" => Some(true),
+        "standard" | "" => Some(false),
+        _ => None,
+    }
 }
 
 impl ServerLog {

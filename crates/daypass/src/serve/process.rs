@@ -1,5 +1,7 @@
 //! The process: its memory, its signals.
 
+mod manager;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::log::ServerLog;
+pub(super) use manager::{notify_ready, notify_stopping};
 
 /// No core dumps, no debugger, no swap, and as many open files as may be: what can be had of it.
 pub(super) fn harden(leave_memory: bool) {
@@ -108,6 +111,8 @@ pub(super) struct Signals {
     term: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// Without a meaning here. They would end the process otherwise, and scripts send them: Vault answers SIGUSR2 by telling where it is.
+    user: [Signal; 2],
 }
 
 impl Signals {
@@ -117,6 +122,7 @@ impl Signals {
             term: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
+            user: [listen(SignalKind::user_defined1())?, listen(SignalKind::user_defined2())?],
         })
     }
 
@@ -130,17 +136,21 @@ impl Signals {
 
     /// Waits for SIGTERM or SIGINT; SIGHUP reads certificates again and reopens the log file and audit files.
     pub(super) async fn wait(&mut self, hooks: &Hooks) {
+        let [user1, user2] = &mut self.user;
         loop {
             tokio::select! {
                 _ = self.term.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => reload(hooks).await,
+                _ = user1.recv() => tracing::info!("SIGUSR1 means nothing here"),
+                _ = user2.recv() => tracing::info!("SIGUSR2 means nothing here"),
             }
         }
     }
 }
 
 async fn reload(hooks: &Hooks) {
+    manager::notify_reloading();
     // First, so that what follows is told to the new one.
     if let Err(error) = hooks.log.reopen() {
         tracing::error!(%error, "the log goes on into the file that is open");
@@ -152,15 +162,7 @@ async fn reload(hooks: &Hooks) {
         }
     }
     hooks.core.reopen_audit().await;
-}
-
-/// Tells a service manager that waits for it that the server serves.
-pub(super) fn notify_ready() {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let told = std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1", path));
-    if let Err(error) = told {
-        tracing::warn!(%error, "the service manager cannot be told that the server is ready");
-    }
+    notify_ready();
 }
 
 /// Enough for six listeners with all their connections. More would be a burden on programs that the server starts, some of which close each

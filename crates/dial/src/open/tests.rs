@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Broken, Line, RootCertStore};
+use crate::{Broken, Line, Roots};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -24,7 +24,7 @@ struct Strict;
 
 impl Trust for Strict {
     async fn tls(&self, _peer: Peer) -> Result<Arc<ClientConfig>, String> {
-        crate::client_config(RootCertStore::empty())
+        crate::client_config(Roots::default())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_base::Clock;
-use daypass_dial::{ClientConfig, Line, Opened, Peer, Reader, Refused, RootCertStore, SystemTrust, proxy_of};
+use daypass_dial::{ClientConfig, Line, Opened, Peer, Reader, Refused, Roots, SystemTrust, proxy_of};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::CertificateDer;
@@ -58,7 +58,7 @@ impl daypass_dial::Trust for Asked<'_> {
             (Peer::Origin, Trust::Also(pem)) => {
                 let mut roots = roots_of(pem)?;
                 // Without a system's store there are those that were named.
-                roots.roots.extend(daypass_dial::system_roots().await.map(|system| system.roots).unwrap_or_default());
+                roots.extend(daypass_dial::system_roots().await.unwrap_or_default());
                 daypass_dial::client_config(roots)
             }
         }
@@ -85,15 +85,15 @@ pub(super) async fn abroad(clock: &Arc<dyn Clock>, to: &Uri) -> Result<Opened, S
     }
 }
 
-fn roots_of(pem: &str) -> Result<RootCertStore, String> {
+fn roots_of(pem: &str) -> Result<Roots, String> {
     let refuse = |why: String| format!("the configured CA certificates cannot be used: {why}");
-    let mut roots = RootCertStore::empty();
+    let mut roots = Roots::default();
     for (number, certificate) in CertificateDer::pem_slice_iter(pem.as_bytes()).enumerate() {
         if number >= CERTIFICATES_MAX {
             return Err(refuse(format!("there are more than {CERTIFICATES_MAX}")));
         }
         let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
-        roots.add(certificate).map_err(|error| refuse(error.to_string()))?;
+        roots.name(certificate).map_err(|error| refuse(error.to_string()))?;
     }
     if roots.is_empty() { Err(refuse("there is no PEM block CERTIFICATE".to_owned())) } else { Ok(roots) }
 }

@@ -131,10 +131,14 @@ fn migrate(connection: &Connection) -> rusqlite::Result<()> {
         return Ok(());
     }
     let rebuilt = if from == 1 {
-        tracing::info!(from, to = FORMAT, "the store is brought to a newer format; this happens once and takes a few seconds per gigabyte");
+        tracing::warn!(
+            from,
+            to = FORMAT,
+            "the store is brought to a newer format, which older versions of daypass refuse; this happens once and takes a few seconds per gigabyte"
+        );
         format!("ALTER TABLE kv RENAME TO kv_1; {KV}; INSERT INTO kv(k, ver, v) SELECT k, ver, v FROM kv_1 ORDER BY k; DROP TABLE kv_1;")
     } else {
-        tracing::info!(from, to = FORMAT, "the store is brought to a newer format: older versions of daypass refuse it from now on");
+        tracing::warn!(from, to = FORMAT, "the store is brought to a newer format: older versions of daypass refuse it from now on");
         String::new()
     };
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {rebuilt} UPDATE meta SET value = {FORMAT} WHERE name = 'format'; COMMIT;"))

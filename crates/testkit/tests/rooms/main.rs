@@ -31,6 +31,7 @@ mod holders;
 mod identity;
 mod identity_tokens;
 mod jwt;
+mod key_file;
 mod kubernetes;
 mod lease_admin;
 mod lease_quotas;

@@ -84,10 +84,13 @@ pub(super) fn run(args: &SetupArgs, ctx: &Ctx) -> Outcome {
     let path = clean_path(args.path.as_deref().unwrap_or(name)).to_owned();
     let writes = writes(args, &plan, preset, &path)?;
     if !args.dry_run {
-        enable(&client, &path)?;
-        for (path, body) in &writes {
-            let call = Call::new(Method::PUT, path.clone()).body(body.clone());
-            client.ask(&call).map_err(|error| Failure::api(&format!("Error writing {path}"), error))?;
+        let mount = enable(&client, &path)?;
+        for (at, body) in &writes {
+            let call = Call::new(Method::PUT, at.clone()).body(body.clone());
+            client.ask(&call).map_err(|error| {
+                let failure = Failure::api(&format!("Error writing {at}"), error);
+                mount.left_behind(&path).into_iter().fold(failure, Failure::hint)
+            })?;
         }
     }
     show::out(if args.dry_run { "Nothing was written. It would be:\n" } else { "Success! These were written:\n" });
@@ -118,17 +121,35 @@ fn usual_type(preset: Preset) -> &'static str {
     if preset == Preset::TerraformCloud { "service" } else { "batch" }
 }
 
+/// Whether the mount is this command's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mount {
+    Made,
+    There,
+}
+
+impl Mount {
+    /// What to know where the command ends before its end.
+    fn left_behind(self, path: &str) -> Option<String> {
+        let text = format!(
+            "auth/{path}/ was enabled and stays, without all of its configuration: run this again once the cause is mended, or take it back by \
+             \"daypass auth disable {path}\""
+        );
+        (self == Self::Made).then_some(text)
+    }
+}
+
 /// Mounts the method, unless it is there.
-fn enable(client: &Client, path: &str) -> Result<(), Failure> {
+fn enable(client: &Client, path: &str) -> Result<Mount, Failure> {
     let failed = |error| Failure::api("Error listing enabled authentications", error);
     let mounts = client.read("sys/auth", &[]).map_err(failed)?.map_or(Value::Null, |answer| answer.data);
     match mounts.get(&format!("{path}/")).map(|mount| mount.text_at("type").to_owned()) {
-        Some(kind) if kind == "jwt" || kind == "oidc" => Ok(()),
+        Some(kind) if kind == "jwt" || kind == "oidc" => Ok(Mount::There),
         Some(kind) => Err(Failure::server(format!("auth/{path}/ is a mount of type {kind}")).hint("-path names another place")),
         None => {
             let call = Call::new(Method::POST, format!("sys/auth/{path}")).body(Value::map([("type", Value::text("jwt"))]));
             client.ask(&call).map_err(|error| Failure::api("Error enabling jwt auth", error))?;
-            Ok(())
+            Ok(Mount::Made)
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
         }
         // A secret's own field is meant, even where it is called like one of the envelope.
         let value = data.get(name).filter(|value| !value.is_null());
-        show::field(format, value.ok_or_else(|| Failure::usage(format!("Field {name:?} not present in map")))?);
+        show::field(format, value.ok_or_else(|| Failure::usage(format!("Field {name:?} not present in map")))?, show::Supply::Lasting);
         return Ok(0);
     }
     if format != Format::Table || !answer.wrap_info.is_null() {

@@ -1,4 +1,8 @@
-//! `operator rekey`: new unseal keys, authorised by the old ones.
+//! `operator rekey`: new unseal keys, authorised by the old ones; or a new key file.
+
+mod offline;
+
+use std::path::PathBuf;
 
 use http::Method;
 
@@ -21,6 +25,11 @@ use crate::show::{self, Format};
   $ daypass operator rekey -verify               (hands one of them in)
   $ daypass operator rekey -init -key-shares=2 -key-threshold=2 -pgp-keys=ada.asc,bob.asc -backup
   $ daypass operator rekey -backup-retrieve      (the encrypted keys that were kept)
+  $ daypass operator rekey -offline -config=/etc/daypass/daypass.hcl -key-file=/mnt/keys/new.key
+
+The last one is for a server that a key file unseals, while it does not run: it
+makes the new file, which must not exist yet, and seals the store under its key
+in one step. The old file is left for you to destroy.
 
 A key given as an argument ends in the shell's history.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is one switch of the command line")]
@@ -61,6 +70,15 @@ pub(crate) struct Args {
     /// Which attempt a key is for, as -init showed it; needed when the key is not asked for
     #[arg(long, value_name = "NONCE")]
     nonce: Option<String>,
+    /// Exchange the key file of a server that does not run
+    #[arg(long, requires = "config", requires = "key_file")]
+    offline: bool,
+    /// With -offline: configuration of that server; may be repeated
+    #[arg(long, value_name = "PATH", requires = "offline")]
+    config: Vec<PathBuf>,
+    /// With -offline: the key file to make
+    #[arg(long, value_name = "FILE", requires = "offline")]
+    key_file: Option<PathBuf>,
     /// Which keys; taken for Vault's sake, there are only unseal keys
     #[arg(long, value_name = "TARGET", hide = true)]
     target: Option<String>,
@@ -81,10 +99,13 @@ them before they count.";
 pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let given = at_most_one(&args.arguments)?;
     let format = ctx.format_but_raw(&args.output)?;
-    let wanted = [args.init, args.cancel, args.status, args.backup_retrieve, args.backup_delete];
-    share::one_of(&wanted, "-init, -cancel, -status, -backup-retrieve and -backup-delete", given)?;
+    let wanted = [args.init, args.cancel, args.status, args.backup_retrieve, args.backup_delete, args.offline];
+    share::one_of(&wanted, "-init, -cancel, -status, -backup-retrieve, -backup-delete and -offline", given)?;
     if !args.init && (args.key_shares.is_some() || args.key_threshold.is_some() || !args.pgp_keys.is_empty() || args.backup) {
         return Err(Failure::usage("-key-shares, -key-threshold, -pgp-keys and -backup go with -init"));
+    }
+    if let Some(new) = args.key_file.as_ref().filter(|_| args.offline) {
+        return offline::run(&args.config, new);
     }
     let client = ctx.client(&args.http)?;
     if args.backup_retrieve || args.backup_delete {

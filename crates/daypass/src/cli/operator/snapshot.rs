@@ -8,17 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use daypass_base::{Clock, SystemClock, causes};
-use daypass_storage::Backend as _;
+use daypass_base::{Clock, SystemClock};
 use daypass_storage::snapshot::Manifest;
-use daypass_storage::sqlite::{SqliteBackend, SqliteOptions};
 use http::Method;
 use tokio::sync::mpsc;
 
 use super::super::settings::{Ctx, Http, Output};
 use super::super::{Failure, Outcome};
-use crate::client::{Call, Followed};
-use crate::config::{self, Storage};
+use super::offline;
+use crate::client::{Call, Client, Followed};
+use crate::config::Seal;
 use crate::show;
 use crate::show::value::Value;
 use place::{Source, Target};
@@ -156,7 +155,28 @@ fn restore(args: &RestoreArgs, ctx: &Ctx) -> Outcome {
     let sent = client.upload(&Call::new(Method::POST, path).unwrapped(), file, size, move |bytes| progress.add(bytes));
     sent.map_err(|error| Failure::api("Error restoring the snapshot", error))?;
     done(&whole.manifest);
+    show::note(&seal_afterwards(&client));
     Ok(0)
+}
+
+/// Whether the server opened itself again, and what opens it if it did not.
+fn seal_afterwards(client: &Client) -> String {
+    let asked = client.call(&Call::new(Method::GET, "sys/seal-status").root_namespace()).and_then(|reply| reply.json());
+    let seal = match asked {
+        Ok(seal) => seal,
+        Err(error) => return format!("Whether the server is unsealed cannot be told: {error}\nhint: \"daypass status\" asks again"),
+    };
+    if !seal.get("sealed").is_some_and(Value::is_true) {
+        return "The server is unsealed.".to_owned();
+    }
+    let opens = if seal.text_at("type") == "keyfile" {
+        "the key file of the snapshot's time, at the path that seal \"keyfile\" in its configuration names, and a restart.\n\
+         Until that file is there the server does not start again"
+    } else {
+        "the unseal keys of the snapshot's time: \"daypass operator unseal\". Where its configuration has a seal\n\
+         \"keyfile\", take that out: with it the server does not start again"
+    };
+    format!("The server is SEALED. It is opened by {opens}.\nhint: the server's log says why it did not open itself")
 }
 
 fn done(manifest: &Manifest) {
@@ -168,22 +188,22 @@ fn done(manifest: &Manifest) {
 }
 
 fn restore_offline(args: &RestoreArgs) -> Outcome {
-    let (config, _warnings) = config::load(&args.config).map_err(|errors| Failure::usage(errors.to_string()))?;
-    let Some(Storage::Sqlite { path }) = &config.storage else {
-        return Err(Failure::usage("The configuration names no storage \"sqlite\": there is no file to restore into"));
-    };
-    let opened = |source: &dyn std::fmt::Display| Failure::server(format!("The store {} cannot be opened: {source}", path.display()));
+    let (config, path) = offline::place(&args.config)?;
     let mut counted = Source::open(&args.file)?.counted("read")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| Failure::server(error.to_string()))?;
-    let restored = runtime.block_on(async {
-        let store = SqliteBackend::open(path, SqliteOptions::default()).map_err(|error| opened(&error))?;
-        let restored = daypass_core::restore_offline(&*store, &mut counted, SystemClock::new().now()).await;
-        store.close().await;
-        // With its causes: here nobody else logs them.
-        restored.map_err(|error| Failure::server(format!("Error restoring the snapshot: {}", causes(&error))))
+    let restored = offline::work(&path, "Error restoring the snapshot", async |store| {
+        let manifest = daypass_core::restore_offline(store, &mut counted, SystemClock::new().now()).await?;
+        let opens = match &config.seal {
+            Seal::KeyFile { path } => daypass_core::opens_by_file(store, path).await,
+            Seal::Shamir => Ok(()),
+        };
+        Ok((manifest, opens))
     });
     counted.progress.end();
-    done(&restored?);
+    let (manifest, opens) = restored?;
+    done(&manifest);
+    if let Err(why) = opens {
+        show::note(&format!("The server will not start as it is configured: {why}"));
+    }
     Ok(0)
 }
 

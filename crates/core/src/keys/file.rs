@@ -1,0 +1,156 @@
+//! The seal that is a key file: a server opens itself with it, and a server that does not run gets another one.
+//!
+//! The file is on another disk than the store, or should be, so both cannot change at one moment. The new file is whole on its disk before the one commit that
+//! makes it count: a kill at any line leaves a store that one of both files opens, and no line removes a file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use daypass_barrier::{Barrier, KeyFile, KeyFileError, RootKey, Seal, SealConfig, SealKey, SealType, Under, UnsealError};
+use daypass_base::Entropy;
+use daypass_sdk::{Error, Result};
+use daypass_storage::{Backend, Batch, CommitError};
+
+use super::PREVIOUS;
+use crate::node::{Inner, SEAL_CONFIG, SEALED_KEYRING, SEALED_ROOT, SealKind, core_key};
+use crate::rows::{config_key, read_error, unchanged};
+
+impl Inner {
+    pub(crate) async fn unseal_by_file(self: &Arc<Self>) -> Result<bool> {
+        let SealKind::KeyFile(path) = &self.settings.seal else { return Ok(false) };
+        let Some(stored) = stored_seal(&*self.backend).await?.filter(|_| self.unsealed.load().is_none()) else { return Ok(false) };
+        let root = stored.root_by(&KeyFile::at(path.clone()))?;
+        let mut keys = self.keys.lock().await;
+        self.settle_seal(&mut keys, Under::Current).await?;
+        self.open(root).await?;
+        Ok(true)
+    }
+
+    /// Looks ahead once people have opened the server by hand: whether it will open itself the next time as its configuration has it.
+    pub(crate) async fn foresee_next_start(&self) {
+        // If the store cannot be read, whoever needs it next says so.
+        let Ok(Some(stored)) = stored_seal(&*self.backend).await else { return };
+        match &self.settings.seal {
+            SealKind::KeyFile(path) => {
+                if let Err(error) = stored.root_by(&KeyFile::at(path.clone())) {
+                    tracing::error!(path = %path.display(), %error, "the server was unsealed by hand, and WILL NOT START AGAIN as it is configured");
+                }
+            }
+            SealKind::Shamir if stored.config.seal_type() == SealType::KeyFile => tracing::warn!(
+                "this store is sealed by a key file that the configuration does not name: at each start the server stays sealed until \
+                 somebody hands its content in; seal \"keyfile\" {{ path = ... }} lets it open itself"
+            ),
+            SealKind::Shamir => {}
+        }
+    }
+}
+
+/// The rows that a seal is made of, each with its version.
+struct StoredSeal {
+    config: SealConfig,
+    root: Vec<u8>,
+    keyring: Vec<u8>,
+    versions: [u64; 3],
+}
+
+/// `None` where nothing was initialised.
+async fn stored_seal(backend: &dyn Backend) -> Result<Option<StoredSeal>> {
+    let found = backend.get_many(&SEAL_ROWS.map(config_key)).await.map_err(read_error)?.found;
+    let [config, root, keyring] = <[_; 3]>::try_from(found).map_err(|_count| Error::internal("the store left out rows of the seal"))?;
+    let Some(config) = config else { return Ok(None) };
+    let root = root.ok_or_else(|| Error::internal("the sealed root key is missing from the store"))?;
+    let keyring = keyring.ok_or_else(|| Error::internal("the keyring is missing from the store"))?;
+    let versions = [config.version, root.version, keyring.version];
+    let config = SealConfig::from_json(&config.value)
+        .map_err(|error| Error::internal("the stored seal configuration is not readable").because(error))?;
+    Ok(Some(StoredSeal { config, root: root.value.to_vec(), keyring: keyring.value.to_vec(), versions }))
+}
+
+impl StoredSeal {
+    /// Errors: `BadRequest`, with what is wrong with the file or the seal.
+    fn root_by(&self, file: &KeyFile) -> Result<RootKey> {
+        // First: the file of another kind of seal may well be there, and opens nothing.
+        if self.config.seal_type() != SealType::KeyFile {
+            return Err(Error::bad_request(SHARES_ALONE));
+        }
+        let key = file.read().map_err(|error| Error::bad_request(error.to_string()))?;
+        self.root_with(&key, file.path())
+    }
+
+    fn root_with(&self, key: &SealKey, path: &Path) -> Result<RootKey> {
+        daypass_barrier::open_root(&self.root, key).map_err(|error| match error {
+            UnsealError::InvalidKey => Error::bad_request(format!(
+                "the key in {} does not open this store: it is of another server, or of another time (after a restore, the key file of the \
+                 snapshot's time does; after \"operator rekey -offline\", the new one)",
+                path.display()
+            )),
+            other => Error::bad_request(other.to_string()),
+        })
+    }
+}
+
+/// What became of a change of key files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileRekey {
+    /// The new file's key opens the store already: an earlier attempt came as far as that.
+    Before,
+    /// The store opens with the new file alone.
+    Now,
+}
+
+/// Whether the key file opens this store, which no server has open. Errors: text for the operator; `Ok` also where the store was never initialised.
+pub async fn opens_by_file(backend: &dyn Backend, file: &Path) -> Result<()> {
+    match stored_seal(backend).await? {
+        Some(stored) => stored.root_by(&KeyFile::at(file)).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Seals a store that no server has open under the key of a new file, with a new root key; `new` is made here, and `old` left alone. Errors: text for the
+/// operator.
+pub async fn rekey_by_file(backend: &dyn Backend, old: &Path, new: &Path, entropy: Arc<dyn Entropy>) -> Result<FileRekey> {
+    let (old, new) = (KeyFile::at(old), KeyFile::at(new));
+    let stored = stored_seal(backend).await?;
+    let stored = stored.ok_or_else(|| Error::bad_request("the store was never initialised: there is nothing to seal anew"))?;
+    let root = match stored.root_by(&old) {
+        Ok(root) => root,
+        Err(_) if new.read().is_ok_and(|key| stored.root_with(&key, new.path()).is_ok()) => return Ok(FileRekey::Before),
+        Err(error) => return Err(error),
+    };
+    let failed = |error: &dyn std::fmt::Display| Error::internal(format!("the new keys could not be made: {error}"));
+    let barrier = Barrier::open_keyring(&stored.keyring, root, Arc::clone(&entropy)).map_err(|error| failed(&error))?;
+    new.create(&*entropy).map_err(|error| match error {
+        KeyFileError::Exists(_) => Error::bad_request(format!(
+            "{error}, and its key does not open this store: name a file that does not exist yet, or remove this one if an attempt that was \
+             cut short has left it"
+        )),
+        other => Error::bad_request(other.to_string()),
+    })?;
+    // Read back: what counts from here on is what the disk has.
+    let made = daypass_barrier::rekey(&barrier, &Seal::KeyFile(new.clone())).map_err(|error| failed(&error))?;
+    let mut batch = Batch::new();
+    batch.conditions.extend(SEAL_ROWS.map(config_key).into_iter().zip(stored.versions).map(|(key, version)| unchanged(key, Some(version))));
+    let batch = batch
+        .put(config_key(SEAL_CONFIG), made.config.to_json())
+        .put(config_key(SEALED_ROOT), made.sealed_root.clone())
+        .put(config_key(SEALED_KEYRING), made.sealed_keyring.clone())
+        .delete(core_key(PREVIOUS));
+    match backend.commit(batch).await {
+        Ok(_) => Ok(FileRekey::Now),
+        Err(error) => match (error, stored_seal(backend).await) {
+            (_, Ok(Some(now))) if now.root == made.sealed_root => Ok(FileRekey::Now),
+            (CommitError::Unknown(why), Err(_)) => Err(Error::internal(format!(
+                "whether the store took it is not known ({why}): keep both files; the one that a server starts with is the one that counts"
+            ))),
+            (error, _) => Err(Error::internal(format!(
+                "the store did not take it ({error}): {} opens it as before, and {} is of no use and may be removed",
+                old.path().display(),
+                new.path().display()
+            ))),
+        },
+    }
+}
+
+const SEAL_ROWS: [&str; 3] = [SEAL_CONFIG, SEALED_ROOT, SEALED_KEYRING];
+const SHARES_ALONE: &str = "this store is sealed by shares, not by a key file: take the seal \"keyfile\" block out of the configuration and unseal with the \
+                            shares; moving a store from shares to a key file is not offered";
