@@ -11,7 +11,7 @@ mod rekey;
 mod root;
 
 pub(crate) use handed_in::HandedIn;
-pub(crate) use holders::{Handout, Holders, Prepared};
+pub(crate) use holders::{Handout, Holders, KeyReaders, Prepared};
 pub(crate) use rekey::{NewShares, RekeyProgress, RekeyStart, RekeyStep};
 pub(crate) use root::{OTP_LENGTH, RootProgress, Wanted};
 
@@ -198,7 +198,10 @@ impl Inner {
             Before::Gone | Before::UntilDelivered(_) => return,
         }
         match self.backend.commit(Batch::new().delete(core_key(PREVIOUS))).await {
-            Ok(_) => keys.before = Before::Gone,
+            Ok(_) => {
+                keys.before = Before::Gone;
+                tracing::warn!("the shares of the root key from before the last exchange open nothing any more");
+            }
             Err(error) => tracing::warn!(%error, "the seal before the last rekey is still stored; removing it is tried again in a minute"),
         }
     }
@@ -208,8 +211,8 @@ impl Inner {
         let mut keys = self.keys.lock().await;
         if matches!(keys.before, Before::UntilDelivered(_)) {
             keys.before = Before::Retired;
+            tracing::warn!("new shares of the root key were used: those from before the exchange are retired");
             self.retire_previous(&mut keys).await;
-            tracing::warn!("new shares of the root key were used: those from before the exchange open nothing any more");
         }
     }
 
@@ -319,4 +322,4 @@ pub(crate) const OPERATIONS_MAX: i64 = 3_865_470_566;
 const PREVIOUS: &str = "seal-previous";
 const NOT_IN_FORCE: &str = "the shares are not of the seal in force";
 /// How long old shares wait for the answer with the new ones: longer than a listener takes to tell what became of it.
-const DELIVERY_MAX: Duration = Duration::from_secs(10);
+pub(crate) const DELIVERY_MAX: Duration = Duration::from_secs(10);
