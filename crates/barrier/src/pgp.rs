@@ -1,7 +1,7 @@
 //! OpenPGP: shares and tokens that only the holder of a key can read. No other module names OpenPGP.
 //!
 //! Reads public keys, which strangers send (`sys/init` and `sys/rekey/init` ask for no token), and encrypts short texts to them. Never
-//! touches a secret key and never decrypts. What is read is bounded in bytes, in signatures that are checked and in algorithms; which
+//! touches a secret key and never decrypts. What is read is bounded in bytes, in signatures that are checked, in algorithms and their lengths; which
 //! part of a key counts, and whether it still does, is decided in [`choice`].
 //!
 //! Messages are what every OpenPGP program reads since 2007 (RFC 4880): one session key for one recipient, then AES in CFB mode with a
@@ -28,10 +28,10 @@ pub enum PgpError {
     #[error("error decoding given PGP key: illegal base64 data at input byte {}", .0.position)]
     Base64(#[source] DecodeError),
     /// The library could not encrypt.
-    #[error("error encrypting PGP message: {0}")]
+    #[error("error encrypting PGP message")]
     Encrypt(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The bytes are no OpenPGP key.
-    #[error("error parsing given PGP key: {0}")]
+    /// The bytes are no OpenPGP key. The library's reason is the source: its words are internals, with a backtrace where the environment asks for one.
+    #[error("error parsing given PGP key: openpgp: invalid data: it is damaged, or of a kind that is not read here; export it again")]
     Parse(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A longer text than shares and tokens are.
     #[error("error encrypting PGP message: the text has {0} bytes, over the limit of {PLAIN_BYTES_MAX}")]
@@ -65,36 +65,14 @@ pub struct Recipient {
 }
 
 impl Recipient {
-    /// Reads a public key from base64 of its binary form, as Vault takes it, and judges it as of `now`. Errors: [`PgpError`].
+    /// Reads a public key by itself: see [`KeyReader::read`].
     pub fn parse(text: &str, now: Timestamp) -> Result<Self, PgpError> {
-        // Four characters for three bytes: what is longer is not even decoded.
-        if text.len() / 4 * 3 > KEY_BYTES_MAX + KEY_BYTES_MAX / 16 {
-            return Err(PgpError::TooLarge(text.len() / 4 * 3));
-        }
-        // Line ends are skipped, as Go's decoder does: keys come out of tools that break lines.
-        let packed: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
-        Self::from_bytes(&BASE64.decode(&packed).map_err(PgpError::Base64)?, now)
+        KeyReader::new(now).read(text)
     }
 
     /// Reads a public key from its binary form. Errors: [`PgpError`].
     pub fn from_bytes(bytes: &[u8], now: Timestamp) -> Result<Self, PgpError> {
-        if bytes.len() > KEY_BYTES_MAX {
-            return Err(PgpError::TooLarge(bytes.len()));
-        }
-        first_packet(bytes)?;
-        let mut keys = SignedPublicKey::from_bytes_many(bytes).map_err(|error| PgpError::Parse(Box::new(error)))?;
-        let key = keys.next().ok_or(PgpError::Shape("there is no public key in it"))?.map_err(|error| PgpError::Parse(Box::new(error)))?;
-        if keys.next().is_some() {
-            return Err(PgpError::Shape("more follows after the first key: send one key in each text"));
-        }
-        let fingerprint = HEXLOWER.encode(key.fingerprint().as_bytes());
-        if key.version() != KeyVersion::V4 && key.version() != KeyVersion::V6 {
-            return Err(PgpError::Unusable { fingerprint, why: Unusable::Version(key.version().into()) });
-        }
-        match choice::choose(&key, now) {
-            Ok((part, cipher)) => Ok(Self { fingerprint, key, part, cipher }),
-            Err(why) => Err(PgpError::Unusable { fingerprint, why }),
-        }
+        KeyReader::new(now).read_bytes(bytes)
     }
 
     /// The fingerprint of the key, in lower-case hex.
@@ -125,6 +103,53 @@ impl Recipient {
         recipient.to_writer_with_header(&mut message).map_err(failed)?;
         body.to_writer_with_header(&mut message).map_err(failed)?;
         Ok(message)
+    }
+}
+
+/// Reads the public keys of one request. All of them together may have only so many signatures checked: they are a stranger's.
+#[derive(Debug)]
+pub struct KeyReader {
+    now: Timestamp,
+    /// Checks that are left.
+    checks: usize,
+}
+
+impl KeyReader {
+    /// Judges keys as of `now`.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self { now, checks: choice::ALL_CHECKS_MAX }
+    }
+
+    /// Reads a public key from base64 of its binary form, as Vault takes it. Errors: [`PgpError`].
+    pub fn read(&mut self, text: &str) -> Result<Recipient, PgpError> {
+        // Four characters for three bytes: what is longer is not even decoded.
+        if text.len() / 4 * 3 > KEY_BYTES_MAX + KEY_BYTES_MAX / 16 {
+            return Err(PgpError::TooLarge(text.len() / 4 * 3));
+        }
+        // Line ends are skipped, as Go's decoder does: keys come out of tools that break lines.
+        let packed: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
+        self.read_bytes(&BASE64.decode(&packed).map_err(PgpError::Base64)?)
+    }
+
+    fn read_bytes(&mut self, bytes: &[u8]) -> Result<Recipient, PgpError> {
+        if bytes.len() > KEY_BYTES_MAX {
+            return Err(PgpError::TooLarge(bytes.len()));
+        }
+        first_packet(bytes)?;
+        let mut keys = SignedPublicKey::from_bytes_many(bytes).map_err(|error| PgpError::Parse(Box::new(error)))?;
+        let key = keys.next().ok_or(PgpError::Shape("there is no public key in it"))?.map_err(|error| PgpError::Parse(Box::new(error)))?;
+        if keys.next().is_some() {
+            return Err(PgpError::Shape("more follows after the first key: send one key in each text"));
+        }
+        let fingerprint = HEXLOWER.encode(key.fingerprint().as_bytes());
+        if key.version() != KeyVersion::V4 && key.version() != KeyVersion::V6 {
+            return Err(PgpError::Unusable { fingerprint, why: Unusable::Version(key.version().into()) });
+        }
+        match choice::choose(&key, self.now, &mut self.checks) {
+            Ok((part, cipher)) => Ok(Recipient { fingerprint, key, part, cipher }),
+            Err(why) => Err(PgpError::Unusable { fingerprint, why }),
+        }
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Limits {
     pub stream_resets: usize,
     /// Requests at one time on one listener. Beyond: 503.
     pub requests: usize,
-    /// Headers of a request, over HTTP/1. Beyond: 431.
+    /// Headers of a request. Beyond: 431.
     pub headers: usize,
     /// Bytes of request line and headers together, at least 8 KiB. Beyond: 431.
     pub header_bytes: usize,
@@ -50,7 +50,8 @@ pub struct Limits {
     pub query_parameters: usize,
     /// Bytes of a request body. Beyond: 413.
     pub body_bytes: usize,
-    /// Bytes of all bodies that are held at one time on one listener; at least twice `body_bytes` is granted. Beyond: 503.
+    /// Bytes of all bodies that are held at one time on one listener, and of requests over HTTP/2 that wait for theirs, but for 64 KiB of each
+    /// connection; at least twice `body_bytes` is granted. Beyond: 503.
     pub all_bodies_bytes: usize,
     /// Bytes of a snapshot that is restored. Beyond: 400.
     pub snapshot_bytes: u64,

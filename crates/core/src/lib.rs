@@ -6,6 +6,7 @@
 mod audit;
 mod cors;
 pub mod documents;
+mod ending;
 mod expiry;
 #[doc(hidden)]
 pub mod fuzzing;

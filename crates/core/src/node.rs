@@ -16,9 +16,10 @@ use tokio::task::JoinHandle;
 
 use crate::audit::Audit;
 use crate::cors::Cors;
+use crate::ending::Outliving;
 use crate::identity::{Identities, oidc};
 use crate::keys::ceremony::Ceremonies;
-use crate::keys::{HandedIn, Handout, Holders, Keys, Prepared};
+use crate::keys::{HandedIn, Handout, Holders, KeyReaders, Keys, Prepared};
 use crate::leases::Leases;
 use crate::leases::ledger::Ledger;
 use crate::lockout::Lockouts;
@@ -107,8 +108,10 @@ pub(crate) struct Inner {
     pub(crate) unsealing: HandedIn,
     /// The right to change keys: see [`crate::keys`].
     pub(crate) keys: tokio::sync::Mutex<Keys>,
-    /// Held while PGP keys of strangers are read: one request at a time.
-    pub(crate) reading_keys: Arc<tokio::sync::Mutex<()>>,
+    /// Who has PGP keys read.
+    pub(crate) key_readers: KeyReaders,
+    /// What goes on after a seal.
+    pub(crate) outliving: Outliving,
     /// Endpoints that answer in every state.
     pub(crate) status_room: Arc<dyn Mounted>,
     pub(crate) started: Timestamp,
@@ -208,7 +211,8 @@ impl Core {
             unsealed: ArcSwapOption::empty(),
             unsealing: HandedIn::default(),
             keys: tokio::sync::Mutex::default(),
-            reading_keys: Arc::default(),
+            key_readers: KeyReaders::default(),
+            outliving: Outliving::default(),
             status_room: rooms::status::room(weak.clone()),
             started,
             metrics,
@@ -242,7 +246,8 @@ impl Core {
         self.inner.unseal_by_file().await
     }
 
-    /// Forgets every key; requests are refused from here on.
+    /// Forgets every key; requests are refused from here on. To be called at the end of the process on a sealed server as well: when this returns,
+    /// nothing of the core uses the store any more.
     pub async fn seal(&self) {
         self.inner.seal().await;
     }
@@ -308,10 +313,8 @@ impl Inner {
 
     /// For these holders. What goes out is encrypted before anything is stored: a server whose shares nobody has would be lost.
     pub(crate) async fn initialise(&self, shares: i64, threshold: i64, holders: Holders) -> Result<Prepared> {
-        let _one_at_a_time = self.unsealing.lock().await;
-        if self.seal_config().await?.is_some() {
-            return Err(Error::bad_request("Vault is already initialized"));
-        }
+        // Looked at before keys of strangers are read as well: where it was done they cost nothing.
+        self.not_initialised().await?;
         let seal = match &self.settings.seal {
             SealKind::Shamir => Seal::Shamir(
                 SealConfig::shamir(shares, threshold)
@@ -319,8 +322,10 @@ impl Inner {
             ),
             SealKind::KeyFile(path) => Seal::KeyFile(KeyFile::at(path.clone())),
         };
-        let shares_for = self.recipients(holders.shares, "invalid seal configuration: ").await?;
-        let root_for = self.recipients(holders.root.into_iter().collect(), "root token encryption failed: ").await?;
+        let shares_for = self.recipients(holders.shares, holders.from, "invalid seal configuration: ").await?;
+        let root_for = self.recipients(holders.root.into_iter().collect(), holders.from, "root token encryption failed: ").await?;
+        let _one_at_a_time = self.unsealing.lock().await;
+        self.not_initialised().await?;
         let made = daypass_barrier::initialise(&seal, Arc::clone(&self.entropy), self.clock.now())
             .map_err(|error| Error::bad_request(format!("the keys could not be made: {error}")))?;
         let rows = Rows::new(Arc::clone(&self.backend), made.barrier.clone());
@@ -341,6 +346,13 @@ impl Inner {
         rows.commit(batch).await?;
         tracing::info!(seal = made.config.seal_type().name(), "the server is initialised");
         Ok(Prepared { shares, root_token })
+    }
+
+    async fn not_initialised(&self) -> Result<()> {
+        match self.seal_config().await? {
+            Some(_) => Err(Error::bad_request("Vault is already initialized")),
+            None => Ok(()),
+        }
     }
 
     fn new_cluster(&self) -> Cluster {
@@ -494,33 +506,6 @@ impl Inner {
         match &self.home {
             Some(home) => home.spawn(work),
             None => tokio::spawn(work),
-        }
-    }
-
-    pub(crate) async fn seal(&self) {
-        if let Some(unsealed) = self.unsealed.swap(None) {
-            self.wind_up(unsealed).await;
-        }
-    }
-
-    /// Ends the background work and the audit devices of what was in memory.
-    pub(crate) async fn wind_up(&self, unsealed: Arc<Unsealed>) {
-        self.end_work(&unsealed).await;
-        *unsealed.ceremonies.lock().await = Ceremonies::default();
-        // What was minted since is written before the keys go.
-        unsealed.mints.flush().await;
-        unsealed.audit.close().await;
-    }
-
-    /// Ends the background work; when this returns, none of it runs.
-    pub(crate) async fn end_work(&self, unsealed: &Unsealed) {
-        let _nobody_listens = unsealed.stop.send(true);
-        unsealed.monitors.end().await;
-        let work = std::mem::take(&mut *unsealed.background.lock());
-        for work in work {
-            if let Err(error) = work.await {
-                tracing::error!(%error, "the background work ended badly");
-            }
         }
     }
 

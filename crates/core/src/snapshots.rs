@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_barrier::Barrier;
@@ -233,13 +232,13 @@ async fn take_over(
     // Held to the end: a change of keys that is in flight is done before, and none begins.
     let mut keys = inner.keys.lock().await;
     if inner.unsealed.load().is_some() {
-        leave(inner, unsealed);
+        inner.leave(Arc::clone(unsealed));
         return Err(Error::failed("the server was unsealed by somebody before the snapshot was in place; nothing was changed"));
     }
     *unsealing = None;
     unsealed.rows.end().await;
     let replaced = inner.backend.replace(staged).await;
-    leave(inner, unsealed);
+    inner.leave(Arc::clone(unsealed));
     let reopened = match &replaced {
         Ok(()) => barrier,
         // Nothing was changed: on with the old state.
@@ -249,12 +248,11 @@ async fn take_over(
         },
         Err(_) => None,
     };
-    let opened = match reopened {
-        None => Ok(false),
-        Some(barrier) => match inner.take_up_seal(&mut keys).await {
-            Ok(()) => inner.open_with(barrier).await.map(|()| true),
-            Err(error) => Err(error),
-        },
+    // Also where it stays sealed: what was known of the seal before an exchange is not about the rows that are there now.
+    let opened = match (inner.take_up_seal(&mut keys).await, reopened) {
+        (Err(error), _) => Err(error),
+        (Ok(()), None) => Ok(false),
+        (Ok(()), Some(barrier)) => inner.open_with(barrier).await.map(|()| true),
     };
     drop((unsealing, keys));
     let opened = match opened {
@@ -269,15 +267,6 @@ async fn take_over(
     replaced.map_err(store_error)
 }
 
-/// Gives up what was in memory, in a moment: this request still has to be put on record by the devices of before.
-fn leave(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
-    let (inner, old) = (Arc::clone(inner), Arc::clone(unsealed));
-    tokio::spawn(async move {
-        inner.clock.sleep(LINGER).await;
-        inner.wind_up(old).await;
-    });
-}
-
 fn store_error(error: CommitError) -> Error {
     match error {
         CommitError::Full(text) => Error::new(Kind::StoreFull, text),
@@ -290,8 +279,6 @@ const SEAL_ROWS: [&str; 3] = [SEAL_CONFIG, SEALED_ROOT, SEALED_KEYRING];
 const SUMS_BINDING: &[u8] = b"sums of a snapshot";
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECES: usize = 8;
-/// As for a seal on request.
-const LINGER: Duration = Duration::from_millis(200);
 /// Vault's texts.
 const OTHER_SHARES: &str = "could not verify hash file, possibly the snapshot is using a different set of unseal keys; use the snapshot-force API to bypass this check";
 const OTHER_SEAL: &str =

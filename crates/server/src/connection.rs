@@ -21,6 +21,7 @@ use tokio_rustls::server::TlsStream;
 use crate::listener::Socket;
 use crate::pace::{Pace, Verdict};
 use crate::request::{Handler, Session, Shared};
+use crate::room;
 use crate::tls::ALPN_HTTP2;
 use crate::wire::{Protocol, Transport, Wire};
 use crate::{Limits, Peer, Reloader, TlsFacts};
@@ -37,7 +38,8 @@ pub(crate) async fn serve(
     let pace = Arc::new(Pace::new(clock));
     let session = |protocol, tls| {
         let streams = (protocol == Protocol::Http2).then(|| Arc::new(Semaphore::new(shared.limits.streams.try_into().unwrap_or(1))));
-        Arc::new(Session { shared: Arc::clone(&shared), pace: Arc::clone(&pace), peer, tls, protocol, streams })
+        let (shared, pace) = (Arc::clone(&shared), Arc::clone(&pace));
+        Arc::new(Session { shared, pace, peer, tls, protocol, streams, room: room::own() })
     };
     let Some(tls) = tls else {
         let transport: Box<dyn Transport> = match socket {

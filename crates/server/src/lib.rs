@@ -5,7 +5,7 @@
 //!
 //! - [`listener`] binds. [`tls`] reads certificates and reads them again. [`Limits`] has every number.
 //! - [`accept`] takes connections and ends them. [`Lanes`] are the threads that they are served on. [`connection`] drives one, with [`pace`] as its watch.
-//! - [`request`] reads a body within its limits and calls the service. [`delivery`] finds out whether an answer arrived, where somebody asks,
+//! - [`request`] reads a body within its limits, of which [`room`] keeps count, and calls the service. [`delivery`] finds out whether an answer arrived, where somebody asks,
 //!   with [`frames`] for HTTP/2.
 //!
 //! A connection that waits for its next request holds about 2 KB: after a moment HTTP's buffers are given back, and only the socket is kept.
@@ -19,6 +19,7 @@ mod lanes;
 pub mod listener;
 mod pace;
 mod request;
+mod room;
 #[cfg(test)]
 mod tests;
 pub mod tls;

@@ -10,11 +10,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use daypass_base::{BoxFuture, Receipt, Upload};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::pace::{InFlight, Pace, Streaming, Untaken};
+use crate::room::{Head, Permits, Room, SMALL_BYTES, held_by};
 use crate::upload;
 use crate::wire::Protocol;
 use crate::{Body, Limits, Peer, RequestBody, ServerRequest, ServerResponse, Service, TlsFacts};
@@ -40,6 +41,8 @@ pub(crate) struct Session {
     /// Bounds the handlers that run for one HTTP/2 connection, those of streams that the client has reset included: to HTTP such a
     /// stream is over, so [`Limits::streams`] alone would let a client start any number of them.
     pub(crate) streams: Option<Arc<Semaphore>>,
+    /// Its own room for bodies, [`crate::room::OWN_BYTES`] in KiB: what all connections together have may be taken by others.
+    pub(crate) room: Arc<Semaphore>,
 }
 
 /// [`Session`] as hyper wants it.
@@ -53,18 +56,35 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let in_flight = InFlight::begin(&self.0.pace);
-        Box::pin(Arc::clone(&self.0).answer(request, in_flight))
+        let (mut head, incoming) = request.into_parts();
+        // What is too much is given up here and not in the future: HTTP/2 takes all requests that have come in on a connection, and of all connections,
+        // before the first of their futures has its turn. Over HTTP/1 it counts headers itself; over HTTP/2 one may take a byte on the wire, and a hundred here.
+        if head.headers.len() > self.0.shared.limits.headers {
+            self.0.pace.leave_unread();
+            let refused = ServerResponse::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Bytes::new());
+            return Box::pin(std::future::ready(Ok(self.0.render(refused, false, in_flight))));
+        }
+        let room = self.0.room_for(&head, &incoming);
+        if room.is_none() {
+            head.headers = HeaderMap::new();
+        }
+        Box::pin(Arc::clone(&self.0).answer(head, incoming, room, in_flight))
     }
 }
 
 impl Session {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, in_flight: InFlight) -> Result<Response<Answer>, Infallible> {
-        let (head, incoming) = request.into_parts();
+    async fn answer(
+        self: Arc<Self>,
+        head: Head,
+        incoming: Incoming,
+        room: Option<Room>,
+        in_flight: InFlight,
+    ) -> Result<Response<Answer>, Infallible> {
         let is_head = head.method == Method::HEAD;
         if self.shared.service.takes_upload(&head.method, &head.uri) && !incoming.is_end_stream() {
-            return Ok(self.answer_upload(head, incoming, in_flight).await);
+            return Ok(self.answer_upload(head, incoming, room, in_flight).await);
         }
-        let (body, room) = self.read_body(incoming).await;
+        let (body, room) = self.read_body(incoming, room).await;
         // Only now: a body that comes slowly takes nobody's turn.
         let (body, held) = match self.admit(room) {
             Some(held) => (body, held),
@@ -74,16 +94,16 @@ impl Session {
         Ok(self.render(answer, is_head, in_flight))
     }
 
-    fn begin(&self, head: http::request::Parts, body: RequestBody, held: Held) -> Finish {
+    fn begin(&self, head: Head, body: RequestBody, held: Held) -> Finish {
         let request =
             ServerRequest { method: head.method, uri: head.uri, headers: head.headers, body, peer: self.peer, tls: self.tls.clone() };
         Finish { future: Some(self.shared.service.handle(request)), running: Arc::clone(&self.shared.running), held }
     }
 
     /// The service reads the body while it comes.
-    async fn answer_upload(&self, head: http::request::Parts, incoming: Incoming, in_flight: InFlight) -> Response<Answer> {
+    async fn answer_upload(&self, head: Head, incoming: Incoming, room: Option<Room>, in_flight: InFlight) -> Response<Answer> {
         let (pieces, upload) = Upload::channel();
-        let (body, held) = match self.admit(None) {
+        let (body, held) = match room.and_then(|room| self.admit(room.permits())) {
             Some(held) => (RequestBody::Coming(upload), held),
             None => (RequestBody::NoRoom, Held::default()),
         };
@@ -105,29 +125,37 @@ impl Session {
     }
 
     /// A turn to run, if there is one. Never waits: who waits holds memory, and a client that is told can come again.
-    fn admit(&self, room: Option<OwnedSemaphorePermit>) -> Option<Held> {
+    fn admit(&self, room: Permits) -> Option<Held> {
         let turn = |turns: &Arc<Semaphore>| Arc::clone(turns).try_acquire_owned().ok();
         let of_connection = match &self.streams {
             Some(streams) => Some(turn(streams)?),
             None => None,
         };
-        Some(Held { turns: [Some(turn(&self.shared.requests)?), of_connection, room] })
+        Some(Held { turns: [Some(turn(&self.shared.requests)?), of_connection], room })
+    }
+
+    /// The room that a request begins with. Over HTTP/2 a connection has many that wait for their bodies; one without a body waits for nothing.
+    fn room_for(&self, head: &Head, incoming: &Incoming) -> Option<Room> {
+        let waits = self.protocol == Protocol::Http2 && !incoming.is_end_stream();
+        let (head, body) = if waits { (held_by(head), SMALL_BYTES) } else { (0, 0) };
+        let mut room = Room::new(&self.room, &self.shared.bodies, head);
+        room.grow_to(body).then_some(room)
     }
 
     /// Reads a body to its end. With it comes its share of the room for bodies.
-    async fn read_body(&self, incoming: Incoming) -> (RequestBody, Option<OwnedSemaphorePermit>) {
-        if incoming.is_end_stream() {
-            return (RequestBody::Whole(Bytes::new()), None);
-        }
-        let mut room = Room { bodies: &self.shared.bodies, permit: None, bytes: 0 };
-        let body = self.collect(incoming, &mut room).await;
+    async fn read_body(&self, incoming: Incoming, room: Option<Room>) -> (RequestBody, Permits) {
+        let (body, permits) = match room {
+            Some(room) if incoming.is_end_stream() => (RequestBody::Whole(Bytes::new()), room.permits()),
+            Some(mut room) => (self.collect(incoming, &mut room).await, room.permits()),
+            None => (RequestBody::NoRoom, Permits::default()),
+        };
         if !matches!(body, RequestBody::Whole(_)) {
             self.pace.leave_unread();
         }
-        (body, room.permit)
+        (body, permits)
     }
 
-    async fn collect(&self, mut incoming: Incoming, room: &mut Room<'_>) -> RequestBody {
+    async fn collect(&self, mut incoming: Incoming, room: &mut Room) -> RequestBody {
         let limit = self.shared.limits.body_bytes;
         let announced = incoming.size_hint();
         let expected = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
@@ -138,34 +166,32 @@ impl Session {
             return RequestBody::NoRoom;
         }
         let mut late: Option<BoxFuture<'static, ()>> = None;
-        let mut first = Bytes::new();
-        let mut rest = BytesMut::new();
+        let mut held = BytesMut::new();
         loop {
             let frame = match self.next_frame(&mut incoming, &mut late).await {
                 Next::Frame(frame) => frame,
-                Next::End => return RequestBody::Whole(join(first, rest)),
+                Next::End => return RequestBody::Whole(held.freeze()),
                 Next::Late => return RequestBody::TooSlow,
                 Next::Broken(error) => return RequestBody::Broken(error.to_string()),
             };
             // Trailers say nothing that is of use here.
             let Ok(data) = frame.into_data() else { continue };
-            let read = first.len() + rest.len() + data.len();
+            let read = held.len() + data.len();
             if read > limit {
-                return RequestBody::TooLarge { limit, read: join(first, rest) };
+                return RequestBody::TooLarge { limit, read: held.freeze() };
             }
             if !room.grow_to(read) {
                 return RequestBody::NoRoom;
             }
             // Most bodies come in one piece, which then needs no copy.
-            if first.is_empty() && rest.is_empty() {
-                first = data;
-                continue;
+            if held.is_empty() && incoming.is_end_stream() {
+                return RequestBody::Whole(data);
             }
-            if rest.is_empty() {
-                rest.reserve(expected.max(read));
-                rest.extend_from_slice(&std::mem::take(&mut first));
+            // Copied even if it is small: a piece keeps alive all that was read from the socket with it.
+            if held.is_empty() {
+                held.reserve(expected.max(read));
             }
-            rest.extend_from_slice(&data);
+            held.extend_from_slice(&data);
         }
     }
 
@@ -218,36 +244,6 @@ enum Next {
     Late,
 }
 
-fn join(first: Bytes, rest: BytesMut) -> Bytes {
-    if rest.is_empty() { first } else { rest.freeze() }
-}
-
-/// A request's share of the room for bodies; small bodies are not counted.
-struct Room<'a> {
-    bodies: &'a Arc<Semaphore>,
-    permit: Option<OwnedSemaphorePermit>,
-    bytes: usize,
-}
-
-impl Room<'_> {
-    /// Never waits: bodies that wait for each other's room would all stand still.
-    fn grow_to(&mut self, bytes: usize) -> bool {
-        if bytes <= UNCOUNTED_BYTES || bytes <= self.bytes {
-            return true;
-        }
-        // In steps, so that a body in many small pieces does not ask each time.
-        let target = bytes.next_multiple_of(UNCOUNTED_BYTES);
-        let more = u32::try_from((target - self.bytes) / 1024).unwrap_or(u32::MAX);
-        let Ok(permit) = Arc::clone(self.bodies).try_acquire_many_owned(more) else { return false };
-        match &mut self.permit {
-            Some(have) => have.merge(permit),
-            none => *none = Some(permit),
-        }
-        self.bytes = target;
-        true
-    }
-}
-
 /// What runs on without its connection: handlers whose client has gone, and looking after answers.
 #[derive(Default)]
 pub(crate) struct Running {
@@ -278,7 +274,8 @@ struct Finish {
 /// What a request holds until its handler has ended: its turns and its share of the room for bodies.
 #[derive(Default)]
 struct Held {
-    turns: [Option<OwnedSemaphorePermit>; 3],
+    turns: [Option<OwnedSemaphorePermit>; 2],
+    room: Permits,
 }
 
 impl Future for Finish {
@@ -308,7 +305,7 @@ impl Drop for Finish {
         // Owned by `Server::shutdown`, which waits for `Running`.
         drop(runtime.spawn(async move {
             let _nobody_reads_it = future.await;
-            drop((held.turns, apart));
+            drop((held.turns, held.room, apart));
         }));
     }
 }
@@ -391,6 +388,3 @@ impl hyper::body::Body for Answer {
         }
     }
 }
-
-/// Bodies up to this size are bounded by the number of connections alone.
-const UNCOUNTED_BYTES: usize = 64 * 1024;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use daypass_base::{ClientChain, Fate};
+use daypass_base::{ClientChain, Fate, Receipt};
 use daypass_core::{Body, Core, HttpRequest, HttpResponse, Opened};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
@@ -133,12 +133,17 @@ impl Ask {
         (Answer { request: asked, status: answer.status, body, headers: answer.headers }, bytes)
     }
 
+    /// Sends it. What becomes of the answer is the test's to say.
+    pub async fn with_receipt(self) -> (Answer, Option<Receipt>) {
+        let asked = format!("{} {}", self.method, self.path);
+        let mut answer = self.sent().await;
+        let receipt = answer.receipt.take();
+        (Answer::of(asked, answer), receipt)
+    }
+
     async fn handled(self) -> HttpResponse {
-        let method = Method::from_bytes(self.method.as_bytes()).unwrap_or(Method::GET);
-        let uri = format!("/v1/{}", self.path).parse().unwrap_or_default();
-        let Self { headers, peer, client_chain, opened, fate, .. } = self;
-        let request = HttpRequest { method, uri, headers, body: Body::Read(self.body), peer, client_chain, opened };
-        let mut answer = self.core.handle(request).await;
+        let fate = self.fate;
+        let mut answer = self.sent().await;
         match (answer.receipt.take(), fate) {
             (Some(receipt), Fate::Delivered) => receipt.delivered(),
             (Some(receipt), Fate::OnItsWay) => std::mem::forget(receipt),
@@ -147,13 +152,17 @@ impl Ask {
         answer
     }
 
+    async fn sent(self) -> HttpResponse {
+        let method = Method::from_bytes(self.method.as_bytes()).unwrap_or(Method::GET);
+        let uri = format!("/v1/{}", self.path).parse().unwrap_or_default();
+        let Self { headers, peer, client_chain, opened, .. } = self;
+        let request = HttpRequest { method, uri, headers, body: Body::Read(self.body), peer, client_chain, opened };
+        self.core.handle(request).await
+    }
+
     async fn send(self) -> Answer {
         let asked = format!("{} {}", self.method, self.path);
-        let answer = self.handled().await;
-        let as_text = || String::from_utf8_lossy(&answer.body).into_owned();
-        let body =
-            serde_json::from_slice(&answer.body).unwrap_or_else(|_| if answer.body.is_empty() { Value::Null } else { as_text().into() });
-        Answer { request: asked, status: answer.status, body, headers: answer.headers }
+        Answer::of(asked, self.handled().await)
     }
 }
 
@@ -180,6 +189,13 @@ pub struct Answer {
 }
 
 impl Answer {
+    fn of(request: String, answer: HttpResponse) -> Self {
+        let as_text = || String::from_utf8_lossy(&answer.body).into_owned();
+        let body =
+            serde_json::from_slice(&answer.body).unwrap_or_else(|_| if answer.body.is_empty() { Value::Null } else { as_text().into() });
+        Self { request, status: answer.status, body, headers: answer.headers }
+    }
+
     /// The answer, which must be a success.
     #[track_caller]
     #[expect(clippy::return_self_not_must_use, reason = "often no more than the success matters")]

@@ -257,6 +257,13 @@ impl TestServer {
         self.restart_over(backend).await
     }
 
+    /// Like [`Self::restart`], but nobody has unsealed it yet.
+    #[must_use]
+    pub fn restart_sealed(self) -> Self {
+        let backend = Arc::clone(&self.setup.backend);
+        self.restart_sealed_over(backend)
+    }
+
     /// The core itself.
     #[must_use]
     pub fn core(&self) -> &Core {

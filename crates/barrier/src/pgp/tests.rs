@@ -206,17 +206,75 @@ fn the_newest_subkey_in_force_is_encrypted_to_and_the_key_itself_where_it_says_s
     assert_eq!(judged(include_bytes!("tests/primary-encrypts.asc"), JUNE).unwrap().part, choice::Part::Primary);
 }
 
+/// A key, and the user id that is in it.
+fn holder() -> (pgp::composed::SignedPublicKey, pgp::types::SignedUser) {
+    let key = pair(KeyType::Ed25519, Some(KeyType::X25519), KeyVersion::V4).to_public_key();
+    let user = key.details.users.first().unwrap().clone();
+    (key, user)
+}
+
+/// Why it is not taken, if it is not.
+fn why_not(key: &pgp::composed::SignedPublicKey) -> Option<Unusable> {
+    match Recipient::from_bytes(&key.to_bytes().unwrap(), later()) {
+        Ok(_) => None,
+        Err(PgpError::Unusable { why, .. }) => Some(why),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Story: whoever starts a rekey needs no token, and each signature costs a millisecond. Now they are counted, of a key and of all keys of a request.
 #[test]
 fn a_flood_of_signatures_is_not_checked() {
-    // Seen in review: whoever starts a rekey needs no token, and each signature costs a millisecond. Now they are counted.
-    let mut key = judged(ADA, JUNE).unwrap().key;
-    let user = key.details.users.first_mut().unwrap();
-    let mut broken = user.signatures.first().unwrap().to_bytes().unwrap();
+    let (mut key, user) = holder();
+    key.details.users = vec![user.clone(); 20];
+    let bytes = key.to_bytes().unwrap();
+    let mut reader = KeyReader { now: later(), checks: 50 };
+    for _ in 0..2 {
+        reader.read_bytes(&bytes).unwrap();
+    }
+    let error = reader.read_bytes(&bytes).unwrap_err();
+    assert!(matches!(error, PgpError::Unusable { why: Unusable::OthersSignatures, .. }), "{error}");
+    key.details.users = vec![user; 70];
+    assert_eq!(why_not(&key), Some(Unusable::Signatures));
+}
+
+/// Story: wrong signatures cost nothing to make and as much to check as right ones.
+#[test]
+fn a_key_with_many_wrong_signatures_is_given_up() {
+    let (mut key, user) = holder();
+    let good = user.signatures.first().unwrap();
+    let mut broken = good.to_bytes().unwrap();
     let last = broken.len() - 1;
     broken[last] ^= 1;
-    let header = user.signatures.first().unwrap().packet_header();
-    let broken = pgp::packet::Signature::try_from_reader(*header, &broken[..]).unwrap();
-    user.signatures = vec![broken; 70];
-    let error = Recipient::from_bytes(&key.to_bytes().unwrap(), JUNE).unwrap_err();
-    assert!(matches!(error, PgpError::Unusable { why: Unusable::Signatures, .. }), "{error}");
+    let broken = pgp::packet::Signature::try_from_reader(*good.packet_header(), &broken[..]).unwrap();
+    for (wrong, wanted) in [(8, None), (9, Some(Unusable::WrongSignatures))] {
+        key.details.users.first_mut().unwrap().signatures = [vec![broken.clone(); wrong], vec![good.clone()]].concat();
+        assert_eq!(why_not(&key), wanted);
+    }
+}
+
+/// Story: checking one signature of an RSA key of 8192 bits with a large exponent took four milliseconds, and it may have 64.
+#[test]
+fn rsa_keys_of_more_than_4096_bits_are_refused_unchecked() {
+    let key = |bytes: u16| {
+        let number = [&(bytes * 8).to_be_bytes()[..], &vec![0xff; usize::from(bytes)], &[0, 17, 1, 0, 1]].concat();
+        let body = [&[4, 0x5f, 0, 0, 0, 1][..], &number].concat();
+        [&[0x99][..], &u16::try_from(body.len()).unwrap().to_be_bytes(), &body, &[0xb4, 1, b'a']].concat()
+    };
+    let why = |bytes| match Recipient::from_bytes(&key(bytes), JUNE) {
+        Err(PgpError::Unusable { why, .. }) => why,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(why(1024), Unusable::TooLong(8192));
+    assert_eq!(why(512), Unusable::SelfSignature, "of 4096 bits, which nobody signed");
+}
+
+/// Story: the library's words for a key that it could not read reached strangers: names of its types, and where the environment asked for backtraces
+/// one of those.
+#[test]
+fn a_damaged_key_is_refused_in_words_of_our_own() {
+    let error = Recipient::from_bytes(&[0x99, 1, 0, 4], JUNE).unwrap_err();
+    let text = "error parsing given PGP key: openpgp: invalid data: it is damaged, or of a kind that is not read here; export it again";
+    assert_eq!(error.to_string(), text);
+    assert!(std::error::Error::source(&error).is_some(), "the log has the reason");
 }

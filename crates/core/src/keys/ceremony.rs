@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use daypass_barrier::{NewSeal, Recipient, SealConfig, Share, Unsealing};
+use daypass_barrier::{NewSeal, Recipient, SealConfig, Share, Under, Unsealing};
 use daypass_base::Secret;
 use daypass_sdk::{Error, Result};
 
@@ -49,8 +49,33 @@ pub(crate) struct RekeyAttempt {
 /// New shares that were handed out and are not in force yet.
 pub(crate) struct Verification {
     pub(crate) nonce: String,
+    /// Whose shares authorised it: those from before the last rekey may end before it does.
+    pub(crate) under: Under,
     pub(crate) next: NewSeal,
     pub(crate) shares: Vec<Share>,
+}
+
+impl Ceremonies {
+    /// That no root token is on its way. Errors: `BadRequest` with Vault's text.
+    pub(crate) fn no_root(&self) -> Result<()> {
+        match self.root {
+            Some(_) => Err(Error::bad_request("root generation already in progress")),
+            None => Ok(()),
+        }
+    }
+
+    /// That no shares are being exchanged. Errors: `BadRequest` with Vault's text.
+    pub(crate) fn no_rekey(&self) -> Result<()> {
+        match self.rekey {
+            Some(_) => Err(Error::bad_request("rekey already in progress")),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives up new shares that those from before the last rekey authorised: these are good for nothing any more.
+    pub(crate) fn end_those_of_before(&mut self) {
+        self.rekey.take_if(|attempt| attempt.verification.as_ref().is_some_and(|verification| verification.under == Under::Previous));
+    }
 }
 
 /// That a request means this attempt. Errors: `BadRequest` with Vault's text.

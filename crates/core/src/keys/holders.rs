@@ -1,15 +1,17 @@
 //! Who shares and root tokens are for: with OpenPGP keys, each holder gets a message that nobody else can read.
 //!
-//! The keys come from strangers (`sys/init` and `sys/rekey/init` ask for no token), so one request at a time reads them, off the
-//! runtime. What is encrypted is the text that people type: a share in hex, a token as it is.
+//! The keys come from strangers (`sys/init` and `sys/rekey/init` ask for no token), so they are read one at a time, off the runtime, in turn
+//! for a few requests ([`KeyReaders`]). What is encrypted is the text that people type: a share in hex, a token as it is.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use data_encoding::{BASE64, HEXLOWER};
+use daypass_barrier::pgp::KeyReader;
 use daypass_barrier::{PgpError, Recipient, Share, shamir};
-use daypass_base::Secret;
-use daypass_sdk::{Error, Result};
+use daypass_base::{Seconds, Secret};
+use daypass_sdk::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::node::{Inner, Unsealed, core_key};
@@ -26,6 +28,8 @@ pub(crate) enum Handout {
 pub(crate) struct Holders {
     pub(crate) shares: Vec<String>,
     pub(crate) root: Option<String>,
+    /// Who asks.
+    pub(crate) from: Option<IpAddr>,
 }
 
 /// What `sys/init` hands out.
@@ -81,22 +85,30 @@ impl Handout {
 }
 
 impl Inner {
-    /// Reads public keys. Errors: `BadRequest` with Vault's text for the first that is none or must not be used, after `what`.
-    pub(crate) async fn recipients(&self, texts: Vec<String>, what: &'static str) -> Result<Vec<Recipient>> {
+    /// Reads public keys for whoever asks from there. Errors: `BadRequest` with Vault's text for the first that is none or must not be used, after
+    /// `what`; `TooMany` where others have theirs read.
+    pub(crate) async fn recipients(&self, texts: Vec<String>, from: Option<IpAddr>, what: &'static str) -> Result<Vec<Recipient>> {
+        let mut read = Vec::with_capacity(texts.len());
         if texts.is_empty() {
-            return Ok(Vec::new());
+            return Ok(read);
         }
-        let turn = Arc::clone(&self.reading_keys).lock_owned().await;
-        let now = self.clock.now();
-        let work = move || {
-            let read = texts.iter().map(|text| Recipient::parse(text, now)).collect::<Result<Vec<_>, PgpError>>();
-            // The turn ends with the work, even when the caller has given up meanwhile.
-            drop(turn);
-            read
-        };
-        let read =
-            tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal("reading PGP keys ended early").because(error))?;
-        read.map_err(|error| Error::bad_request(format!("{what}{error}")).because(error))
+        let _place = self.key_readers.place(from)?;
+        let mut reader = KeyReader::new(self.clock.now());
+        for text in texts {
+            // One key at a time: a request with many lets others go in between.
+            let turn = Arc::clone(&self.key_readers.turn).lock_owned().await;
+            let work = move || {
+                let one = reader.read(&text);
+                // The turn ends with the work, even when the caller has given up meanwhile.
+                drop(turn);
+                (reader, one)
+            };
+            let (back, one) =
+                tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal("reading PGP keys ended early").because(error))?;
+            reader = back;
+            read.push(one.map_err(|error| refused(what, error))?);
+        }
+        Ok(read)
     }
 
     /// Shares for these holders, in their order; in clear where there are none.
@@ -128,6 +140,58 @@ impl Inner {
     }
 }
 
+/// What the client is told of a key, without the words of the library: these are for the log.
+fn refused(what: &str, error: PgpError) -> Error {
+    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    tracing::debug!(%error, cause, "a PGP key was refused");
+    Error::bad_request(format!("{what}{error}")).because(error)
+}
+
+/// Requests that have keys read: a few, and one from each address, so that a stranger who asks again and again takes nobody else's place.
+#[derive(Default)]
+pub(crate) struct KeyReaders {
+    places: Arc<parking_lot::Mutex<Vec<Option<IpAddr>>>>,
+    /// Held while a key is read.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A place among them, until it is dropped.
+struct Place {
+    from: Option<IpAddr>,
+    places: Arc<parking_lot::Mutex<Vec<Option<IpAddr>>>>,
+}
+
+impl KeyReaders {
+    /// Never waits: there is no end to those who may ask. Errors: `TooMany`.
+    fn place(&self, from: Option<IpAddr>) -> Result<Place> {
+        let from = from.map(network);
+        let mut places = self.places.lock();
+        if places.len() >= READERS_MAX || places.contains(&from) {
+            let text = "PGP keys of another request are being read: try again in a moment";
+            return Err(Error::new(Kind::TooMany, text).retry_after(Seconds(1)));
+        }
+        places.push(from);
+        Ok(Place { from, places: Arc::clone(&self.places) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.places.lock();
+        if let Some(mine) = places.iter().position(|from| *from == self.from) {
+            places.swap_remove(mine);
+        }
+    }
+}
+
+/// What one client has for itself: an address, or with IPv6 half of one.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 /// The encrypted shares that a rekey kept.
 pub(crate) async fn backup(unsealed: &Unsealed) -> Result<Option<Backup>> {
     Ok(unsealed.rows.get_json(&core_key(BACKUP)).await?.map(|(backup, _)| backup))
@@ -141,3 +205,27 @@ pub(crate) async fn delete_backup(unsealed: &Unsealed) -> Result<()> {
 
 /// Where they are kept, under the barrier.
 pub(super) const BACKUP: &str = "shares-backup";
+/// Requests whose keys are read in turn: each of them may take a few seconds by itself.
+const READERS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_have_their_keys_read_and_each_address_once() {
+        let readers = KeyReaders::default();
+        let place = |address: &str| readers.place(address.parse().ok());
+        let first = place("192.0.2.1").unwrap();
+        assert_eq!(place("192.0.2.1").err().unwrap().kind, Kind::TooMany);
+        assert!(place("::ffff:192.0.2.1").is_err(), "the same address");
+        let sixth = place("2001:db8::1").unwrap();
+        assert!(place("2001:db8::2").is_err(), "the same network");
+        drop((first, sixth));
+        let all: Vec<Place> = (0..8).map(|last| place(&format!("192.0.2.{last}")).unwrap()).collect();
+        assert!(place("192.0.2.8").is_err());
+        assert!(readers.place(None).is_err());
+        drop(all);
+        assert!(readers.place(None).is_ok(), "a unix socket has a place like an address");
+    }
+}

@@ -13,7 +13,7 @@ mod root;
 
 pub use file::{FileRekey, opens_by_file, rekey_by_file};
 pub(crate) use handed_in::HandedIn;
-pub(crate) use holders::{Handout, Holders, Prepared};
+pub(crate) use holders::{Handout, Holders, KeyReaders, Prepared};
 pub(crate) use rekey::{NewShares, RekeyProgress, RekeyStart, RekeyStep};
 pub(crate) use root::{OTP_LENGTH, RootProgress, Wanted};
 
@@ -200,7 +200,10 @@ impl Inner {
             Before::Gone | Before::UntilDelivered(_) => return,
         }
         match self.backend.commit(Batch::new().delete(core_key(PREVIOUS))).await {
-            Ok(_) => keys.before = Before::Gone,
+            Ok(_) => {
+                keys.before = Before::Gone;
+                tracing::warn!("the shares of the root key from before the last exchange open nothing any more");
+            }
             Err(error) => tracing::warn!(%error, "the seal before the last rekey is still stored; removing it is tried again in a minute"),
         }
     }
@@ -210,8 +213,8 @@ impl Inner {
         let mut keys = self.keys.lock().await;
         if matches!(keys.before, Before::UntilDelivered(_)) {
             keys.before = Before::Retired;
+            tracing::warn!("new shares of the root key were used: those from before the exchange are retired");
             self.retire_previous(&mut keys).await;
-            tracing::warn!("new shares of the root key were used: those from before the exchange open nothing any more");
         }
     }
 
@@ -321,4 +324,4 @@ pub(crate) const OPERATIONS_MAX: i64 = 3_865_470_566;
 const PREVIOUS: &str = "seal-previous";
 const NOT_IN_FORCE: &str = "the shares are not of the seal in force";
 /// How long old shares wait for the answer with the new ones: longer than a listener takes to tell what became of it.
-const DELIVERY_MAX: Duration = Duration::from_secs(10);
+pub(crate) const DELIVERY_MAX: Duration = Duration::from_secs(10);

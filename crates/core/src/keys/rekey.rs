@@ -1,5 +1,6 @@
 //! New shares, a new seal key and a new root key, authorised by the old shares: `sys/rekey`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub(crate) struct RekeyStart {
     pub(crate) verify: bool,
     /// Public keys in base64, as they were sent: one for each share, or none.
     pub(crate) pgp_keys: Vec<String>,
+    /// Who asks.
+    pub(crate) from: Option<IpAddr>,
     /// Keep the encrypted shares.
     pub(crate) backup: bool,
 }
@@ -99,20 +102,16 @@ impl Inner {
         Ok(ceremonies.rekey.as_ref().map_or_else(idle, RekeyProgress::of))
     }
 
-    /// Starts an attempt at shares. Errors: `BadRequest` with Vault's texts, `Sealed`.
+    /// Starts an attempt at shares. Errors: `BadRequest` with Vault's texts, `Sealed`, `TooMany`.
     pub(crate) async fn start_rekey(&self, start: RekeyStart) -> Result<RekeyProgress> {
-        let RekeyStart { config: next, verify, pgp_keys, backup } = start;
+        let RekeyStart { config: next, verify, pgp_keys, from, backup } = start;
         let config = self.shamir_config().await?;
         let unsealed = self.unsealed()?;
         // Looked at before the keys are read as well: whoever disturbs a running attempt costs nothing.
-        if unsealed.ceremonies.lock().await.rekey.is_some() {
-            return Err(Error::bad_request("rekey already in progress"));
-        }
-        let holders = self.recipients(pgp_keys, "invalid rekey seal configuration: ").await?;
+        unsealed.ceremonies.lock().await.no_rekey()?;
+        let holders = self.recipients(pgp_keys, from, "invalid rekey seal configuration: ").await?;
         let mut ceremonies = unsealed.ceremonies.lock().await;
-        if ceremonies.rekey.is_some() {
-            return Err(Error::bad_request("rekey already in progress"));
-        }
+        ceremonies.no_rekey()?;
         let proof = self.proof(&unsealed, &config, Proof::OrBefore).await?;
         let (nonce, started) = (ids::uuid(&*self.entropy), self.clock.elapsed());
         let attempt = RekeyAttempt { nonce, started, config: next, verify, holders, backup, proof, verification: None };
@@ -162,8 +161,7 @@ impl Inner {
             ceremonies = unsealed.ceremonies.lock().await;
         }
         let attempt = under_way(&mut ceremonies, nonce)?;
-        let accepted = opened.under == Under::Current || self.previous_still_counts().await?;
-        if !accepted || !unsealed.rows.barrier().has_root(&opened.root) {
+        if !self.still_counts(opened.under).await? || !unsealed.rows.barrier().has_root(&opened.root) {
             return Err(Error::bad_request(format!("rekey aborted: {NOT_IN_FORCE}")));
         }
         if opened.under == Under::Current {
@@ -180,14 +178,14 @@ impl Inner {
                 let batch = unsealed.rows.put_json(daypass_storage::Batch::new(), core_key(BACKUP), kept)?;
                 unsealed.rows.commit(batch).await?;
             }
-            let verification = Verification { nonce: ids::uuid(&*self.entropy), next, shares: Vec::new() };
+            let verification = Verification { nonce: ids::uuid(&*self.entropy), under: opened.under, next, shares: Vec::new() };
             let verification_nonce = Some(verification.nonce.clone());
             attempt.verification = Some(verification);
             return Ok(RekeyStep::Done(NewShares { nonce, shares, backup, verification_nonce, receipt: None }));
         }
         let (receipt, delivery) = Receipt::pair();
-        self.put_in_force(&unsealed, &next, Some((&opened, delivery.clone())), kept.as_ref()).await?;
-        self.retire_when_delivered(&unsealed, delivery);
+        self.put_in_force(&unsealed, &next, opened.under, Some((&opened, delivery.clone())), kept.as_ref()).await?;
+        self.retire_when_delivered(delivery);
         // What the old shares had begun ends with them.
         *ceremonies = Ceremonies::default();
         Ok(RekeyStep::Done(NewShares { nonce, shares, backup, verification_nonce: None, receipt: Some(receipt) }))
@@ -238,25 +236,35 @@ impl Inner {
         if !verification.next.opens_with(&shares) {
             return Err(Error::bad_request("rekey verification failed; incorrect key shares supplied"));
         }
+        // Somebody may have got the shares of the last rekey since: those from before it do not exchange them any more.
+        if !self.still_counts(verification.under).await? {
+            ceremonies.end_those_of_before();
+            return Err(Error::bad_request(format!("rekey aborted: {NOT_IN_FORCE}")));
+        }
         let nonce = verification.nonce.clone();
         // Whoever handed the new shares in has them: the old seal needs no keeping.
-        self.put_in_force(&unsealed, &verification.next, None, None).await?;
+        self.put_in_force(&unsealed, &verification.next, verification.under, None, None).await?;
         tracing::warn!("the shares of the root key were exchanged and verified; the old ones open nothing any more");
         *ceremonies = Ceremonies::default();
         Ok(Some(nonce))
     }
 
-    /// Stores a new seal, root key and keyring in one step and takes them into use. `old` is what the old shares opened, where nobody is
-    /// known to have the new ones yet, and who tells when that is known; `kept` are encrypted copies of the new ones.
+    /// Stores a new seal, root key and keyring in one step and takes them into use. `by` says whose shares authorised it; `old` is what these
+    /// opened, where nobody is known to have the new ones yet, and who tells when that is known; `kept` are encrypted copies of the new ones.
+    /// Errors: `BadRequest` where these shares count no more, `Sealed`, what the store says.
     async fn put_in_force(
         self: &Arc<Self>,
         unsealed: &Arc<Unsealed>,
         next: &NewSeal,
+        by: Under,
         old: Option<(&Opened, Delivery)>,
         kept: Option<&Backup>,
     ) -> Result<()> {
         let mut keys = self.keys.lock().await;
         self.serves(unsealed)?;
+        if !self.counts(&mut keys, by).await? {
+            return Err(Error::bad_request(format!("rekey aborted: {NOT_IN_FORCE}")));
+        }
         let barrier = unsealed.rows.barrier();
         let failed = |error: daypass_barrier::SealingError| Error::internal("the new root key could not be sealed").because(error);
         let mut batch = self.change_of_keys(&keys).await?;
@@ -300,10 +308,16 @@ impl Inner {
         found.ok_or_else(|| Error::internal("the seal's configuration is missing from the store"))
     }
 
-    /// Whether the shares of before still authorise something: not once the new ones reached somebody.
-    async fn previous_still_counts(&self) -> Result<bool> {
-        let mut keys = self.keys.lock().await;
-        self.retire_previous(&mut keys).await;
+    async fn still_counts(&self, under: Under) -> Result<bool> {
+        self.counts(&mut *self.keys.lock().await, under).await
+    }
+
+    /// Whether shares of this seal authorise something now: those of before do not once the new ones reached somebody.
+    async fn counts(&self, keys: &mut Keys, under: Under) -> Result<bool> {
+        if under == Under::Current {
+            return Ok(true);
+        }
+        self.retire_previous(keys).await;
         Ok(matches!(keys.before, Before::UntilDelivered(_)) && self.previous().await?.is_some())
     }
 
@@ -312,24 +326,16 @@ impl Inner {
         matches!(self.stored(SEALED_ROOT).await, Ok(Some(stored)) if bool::from(stored.ct_eq(&made.sealed_root)))
     }
 
-    /// Removes the seal from before once the answer with the new shares has reached its client. Where it is lost, the old shares stay good:
-    /// else nobody could open this server again.
-    fn retire_when_delivered(self: &Arc<Self>, unsealed: &Unsealed, delivery: Delivery) {
-        let (inner, mut stop) = (Arc::clone(self), unsealed.stop.subscribe());
-        let waiting = async move {
-            let fate = tokio::select! {
-                // First: the listeners of a server that ends have told by then, and the old shares are not to come back with the next start.
-                biased;
-                fate = delivery.known() => fate,
-                // The next unsealing asks again.
-                _stopped = stop.wait_for(|stop| *stop) => return,
-            };
+    /// Removes the seal from before once the answer with the new shares has reached its client, also when the server was sealed meanwhile: that needs
+    /// no key. Where the answer is lost, the old shares stay good: else nobody could open this server again.
+    fn retire_when_delivered(self: &Arc<Self>, delivery: Delivery) {
+        // Weakly: a core that is dropped does not wait for an answer.
+        let inner = Arc::downgrade(self);
+        self.await_delivery(async move {
+            let fate = delivery.known().await;
+            let Some(inner) = inner.upgrade() else { return };
             match fate {
-                Fate::Delivered => {
-                    let mut keys = inner.keys.lock().await;
-                    inner.retire_previous(&mut keys).await;
-                    tracing::warn!("the shares of the root key were exchanged; the old ones open nothing any more");
-                }
+                Fate::Delivered => inner.retire_previous(&mut *inner.keys.lock().await).await,
                 // Not where new shares were used meanwhile.
                 Fate::Lost | Fate::OnItsWay if inner.old_shares_serve().await.unwrap_or(true) => tracing::error!(
                     "the shares of the root key were exchanged, but the new ones did not reach whoever asked for them: the OLD SHARES STILL OPEN \
@@ -337,10 +343,7 @@ impl Inner {
                 ),
                 Fate::Lost | Fate::OnItsWay => {}
             }
-        };
-        let mut background = unsealed.background.lock();
-        background.retain(|task| !task.is_finished());
-        background.push(self.apart(waiting));
+        });
     }
 }
 

@@ -1,5 +1,6 @@
 //! A new root token for those who hold enough shares: `sys/generate-root`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use data_encoding::BASE64_NOPAD;
@@ -59,14 +60,17 @@ impl Inner {
         Ok(ceremonies.root.as_ref().map_or_else(idle, RootProgress::of))
     }
 
-    /// Starts an attempt. Returns the one-time password if it was made here. Errors: `BadRequest` with Vault's texts, `Sealed`.
-    pub(crate) async fn start_root(&self, wanted: Wanted) -> Result<(RootProgress, Option<Secret<String>>)> {
+    /// Starts an attempt, for whoever asks from there. Returns the one-time password if it was made here.
+    /// Errors: `BadRequest` with Vault's texts, `Sealed`, `TooMany`.
+    pub(crate) async fn start_root(&self, wanted: Wanted, from: Option<IpAddr>) -> Result<(RootProgress, Option<Secret<String>>)> {
         let config = self.shamir_config().await?;
         // Exposed to be measured.
         if matches!(&wanted, Wanted::Otp(otp) if otp.expose().len() != OTP_LENGTH) {
             return Err(Error::bad_request("OTP string is wrong length"));
         }
         let unsealed = self.unsealed()?;
+        // Looked at before a key is read as well: whoever disturbs a running attempt costs nothing.
+        unsealed.ceremonies.lock().await.no_root()?;
         let (cover, made) = match wanted {
             Wanted::Otp(otp) => (Cover::Otp(otp), None),
             Wanted::Any => {
@@ -74,15 +78,13 @@ impl Inner {
                 (Cover::Otp(otp.clone()), Some(otp))
             }
             Wanted::Pgp(key) => {
-                let mut read = self.recipients(vec![key], "error parsing PGP key: ").await?;
+                let mut read = self.recipients(vec![key], from, "error parsing PGP key: ").await?;
                 let holder = read.pop().ok_or_else(|| Error::bad_request("could not acquire PGP key entity"))?;
                 (Cover::Pgp(Box::new(holder)), None)
             }
         };
         let mut ceremonies = unsealed.ceremonies.lock().await;
-        if ceremonies.root.is_some() {
-            return Err(Error::bad_request("root generation already in progress"));
-        }
+        ceremonies.no_root()?;
         let proof = self.proof(&unsealed, &config, Proof::InForce).await?;
         let attempt = ceremonies.root.insert(RootAttempt { nonce: ids::uuid(&*self.entropy), cover, proof });
         Ok((RootProgress::of(attempt), made))
@@ -117,6 +119,7 @@ impl Inner {
         done.progress = usize::from(done.required);
         done.encoded = Some(encoded);
         ceremonies.root = None;
+        ceremonies.end_those_of_before();
         tracing::warn!("a root token was generated with the shares of the root key");
         Ok(done)
     }

@@ -1,9 +1,113 @@
 //! Clients that want too much: each is held to its limit, and nobody else notices.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Frame;
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::tls::{Client, Issuer, files};
 use super::*;
+
+/// A server over TLS, and who vouches for it.
+async fn start_http2(limits: Limits) -> (Test, Issuer) {
+    let root = tempfile::tempdir().unwrap();
+    let issuer = Issuer::new();
+    issuer.write_pair(root.path());
+    let listener = Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let address = listener.tcp_address().unwrap();
+    let bound = Bound { listener, tls: Some(Reloader::load(files(root.path())).unwrap()), limits };
+    (serve(bound, address), issuer)
+}
+
+/// A client on a connection of its own.
+async fn speak_http2<B>(test: &Test, issuer: &Issuer) -> SendRequest<B>
+where
+    B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
+    let stream = Client { protocols: &[b"h2"], ..Client::of(issuer) }.connect(test).await.unwrap();
+    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    drop(tokio::spawn(connection));
+    sender
+}
+
+/// A body that comes when the test says so; dropping the sender ends it.
+struct Coming(mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Coming {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+/// A request whose body does not come yet, with so many headers of one byte each.
+fn begun(headers: usize) -> (mpsc::Sender<Bytes>, http::Request<Coming>) {
+    let (sender, pieces) = mpsc::channel(1);
+    let mut request = http::Request::post("https://localhost/body").body(Coming(pieces)).unwrap();
+    for _ in 0..headers {
+        request.headers_mut().append("via", http::HeaderValue::from_static(""));
+    }
+    (sender, request)
+}
+
+/// Story: HPACK writes `via: ""` as one byte, of which a map of headers made seventy. Nobody counted headers over HTTP/2, and each of 128 requests on a
+/// connection held 1800 of them until its body had come or half a minute had passed: strangers took the server's memory.
+#[tokio::test]
+async fn too_many_headers_are_refused_over_http2_as_well() {
+    let (test, issuer) = start_http2(Limits { headers: 20, ..Limits::default() }).await;
+    let mut sender = speak_http2(&test, &issuer).await;
+    let (body, request) = begun(20);
+    let answer = sender.send_request(request);
+    drop(body);
+    assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
+    // Before anything of its body came.
+    let (_body, request) = begun(21);
+    let refused = sender.send_request(request).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    assert!(refused.into_body().collect().await.unwrap().to_bytes().is_empty());
+    assert_eq!(test.service.seen.lock().len(), 1);
+}
+
+/// Story: bodies of up to 64 KiB were not counted, as if a connection had one of them at a time. Over HTTP/2 it has 128, and their heads.
+#[tokio::test]
+async fn requests_of_one_connection_that_wait_for_their_bodies_share_its_room() {
+    // All connections together have twice a body.
+    let (test, issuer) = start_http2(Limits { body_bytes: 64 << 10, all_bodies_bytes: 0, ..Limits::default() }).await;
+    let mut greedy = speak_http2(&test, &issuer).await;
+    let mut waiting: Vec<_> =
+        std::iter::repeat_with(|| begun(0)).take(20).map(|(body, request)| (body, tokio::spawn(greedy.send_request(request)))).collect();
+    test.started(8).await;
+    while waiting.iter().filter(|(_, answer)| answer.is_finished()).count() < 8 {
+        settle().await;
+    }
+    let (refused, still): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, answer)| answer.is_finished());
+    waiting = still;
+    for (_body, answer) in refused {
+        assert_eq!(answer.await.unwrap().unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert!((8..=12).contains(&waiting.len()), "{} wait", waiting.len());
+    let mut other = speak_http2(&test, &issuer).await;
+    let (body, request) = begun(0);
+    // What others took is not this connection's.
+    waiting.push((body, tokio::spawn(other.send_request(request))));
+    waiting.reverse();
+    for (body, answer) in waiting {
+        body.send(Bytes::from("at last")).await.unwrap();
+        drop(body);
+        let answer = answer.await.unwrap().unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "POST https://localhost/body at last");
+    }
+    let (body, request) = begun(0);
+    let answer = greedy.send_request(request);
+    drop(body);
+    assert_eq!(answer.await.unwrap().status(), StatusCode::OK, "there is room again");
+}
 
 /// A client that sends a byte each second of what it promised, at both ends of the promise.
 #[tokio::test]
@@ -97,23 +201,15 @@ async fn a_request_beyond_the_limit_is_told_to_come_again() {
 /// server has looked at the stream end the connection; those that come after leave requests behind, and these are bounded.
 #[tokio::test]
 async fn a_flood_of_reset_streams_is_bounded_and_others_are_served_meanwhile() {
-    let root = tempfile::tempdir().unwrap();
-    let issuer = Issuer::new();
-    issuer.write_pair(root.path());
-    let listener = Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-    let address = listener.tcp_address().unwrap();
-    let limits = Limits { streams: 8, ..Limits::default() };
-    let test = serve(Bound { listener, tls: Some(Reloader::load(files(root.path())).unwrap()), limits }, address);
+    let (test, issuer) = start_http2(Limits { streams: 8, ..Limits::default() }).await;
     for looked_at in [true, false] {
-        let attacker = Client { protocols: &[b"h2"], ..Client::of(&issuer) }.connect(&test).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(attacker)).await.unwrap();
-        drop(tokio::spawn(connection));
+        let mut sender = speak_http2(&test, &issuer).await;
         let before = test.service.started.load(Ordering::SeqCst);
         for number in 1..=500 {
             if sender.ready().await.is_err() {
                 break;
             }
-            let request = http::Request::get("https://localhost/slow").body(http_body_util::Empty::<Bytes>::new()).unwrap();
+            let request = http::Request::get("https://localhost/slow").body(Empty::<Bytes>::new()).unwrap();
             let answer = sender.send_request(request);
             // Sent, and taken back.
             tokio::select! {

@@ -10,7 +10,7 @@ use pgp::composed::{Deserializable, Message, SignedSecretKey};
 use pgp::types::Password;
 use serde_json::{Value, json};
 
-use crate::seal::text;
+use crate::seal::{begun, text};
 
 struct Holder {
     public: &'static [u8],
@@ -178,6 +178,11 @@ async fn keys_that_cannot_be_used_are_refused_before_anything_is_made() {
         (parts(json!([ADA.key()])), "incorrect number of PGP keys"),
         (parts(json!([ADA.key(), "a"])), "invalid seal configuration: error decoding given PGP key: illegal base64 data at input byte"),
         (parts(json!([ADA.key(), "aGVsbG8="])), "invalid seal configuration: error parsing given PGP key: openpgp: invalid data"),
+        (
+            parts(json!([ADA.key(), "mQEABA=="])),
+            "invalid seal configuration: error parsing given PGP key: openpgp: invalid data: it is damaged, or of a kind that is not read here; \
+             export it again",
+        ),
         (parts(json!([ADA.key(), expired])), "has expired"),
         (json!({ "secret_shares": 1, "secret_threshold": 1, "root_token_pgp_key": "%" }), "root token encryption failed: error decoding"),
         (
@@ -210,4 +215,31 @@ async fn a_rekey_or_a_root_token_with_a_key_that_cannot_be_used_does_not_begin()
     let refused = server.put("sys/generate-root/attempt", json!({ "pgp_key": "short" })).nobody().await.refused(400).to_owned();
     assert_eq!(refused, "error parsing PGP key: error decoding given PGP key: illegal base64 data at input byte 4");
     assert_eq!(server.get("sys/generate-root/attempt").nobody().await["started"], json!(false));
+}
+
+/// Story: a stranger's key was read, which may take a moment, before the server looked whether there was anything to read it for.
+#[tokio::test]
+async fn keys_are_not_read_where_nothing_can_begin() {
+    let server = three_of_five().await;
+    server.put("sys/generate-root/attempt", json!({})).nobody().await.ok();
+    let refused = server.put("sys/generate-root/attempt", json!({ "pgp_key": "no key" })).nobody().await.refused(400).to_owned();
+    assert_eq!(refused, "root generation already in progress");
+    let init = json!({ "secret_shares": 1, "secret_threshold": 1, "pgp_keys": ["no key"] });
+    assert_eq!(server.put("sys/init", init).nobody().await.refused(400), "Vault is already initialized");
+}
+
+/// Story: whoever had many keys read made everybody else wait until all of them were. Now a second request from the same address is told to come again,
+/// and others have a turn in between.
+#[tokio::test]
+async fn a_stranger_with_many_keys_keeps_nobody_from_theirs() {
+    let server = three_of_five().await;
+    let many = json!({ "secret_shares": 20, "secret_threshold": 2, "pgp_keys": vec![ADA.key(); 20] });
+    let ask = |address: &str| server.put("sys/rekey/init", many.clone()).nobody().from(address);
+    let stranger = begun(ask("192.0.2.1")).await;
+    let again = ask("192.0.2.1").await;
+    assert_eq!(again.refused(429), "PGP keys of another request are being read: try again in a moment");
+    let operator = server.put("sys/generate-root/attempt", json!({ "pgp_key": ADA.key() })).nobody().from("192.0.2.2").await.ok();
+    assert_eq!(operator["pgp_fingerprint"], json!(ADA.fingerprint));
+    assert!(!stranger.is_finished(), "the operator has gone in between");
+    stranger.await.unwrap().ok();
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use daypass_testkit::TestServer;
 use serde_json::json;
 
+use crate::seal::stopped_and_started;
+
 async fn server() -> TestServer {
     let server = TestServer::start().await;
     server.mount_aws("aws").await;
@@ -60,6 +62,17 @@ async fn the_ledger_survives_a_restart_and_fills_rows_of_many() {
     server.seconds(1).await;
     let rows = server.keys().await.into_iter().filter(|key| key.contains("core/mints/rows/")).count();
     assert!((3..=5).contains(&rows), "{rows} rows hold 151 mints");
+}
+
+/// Story: what a sealed server still has to write is written a moment after the seal, and a server that was stopped within that moment did not wait.
+#[tokio::test]
+async fn mints_are_in_the_ledger_after_a_seal_and_a_stop() {
+    let server = server().await;
+    let key = minted(&server).await;
+    server.put("sys/seal", json!({})).await.ok();
+    let server = stopped_and_started(server).await;
+    server.unseal().await;
+    assert_eq!(server.get(&format!("sys/mints/{key}")).await.ok().text("/data/access_key_id"), key);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use daypass_barrier::{Share, shamir};
+use daypass_base::Receipt;
 use daypass_testkit::{Ask, Setup, TestServer};
 use serde_json::{Value, json};
 
@@ -181,6 +182,133 @@ async fn after_a_rekey_whose_answer_was_lost_the_old_shares_unseal_and_take_it_b
     assert!(unseals(&server, &old).await);
 }
 
+/// A rekey to three shares, two of which open; the new shares, and what to tell the server of their answer.
+async fn undecided_rekey(server: &TestServer, old: &[String]) -> (Vec<String>, Receipt) {
+    let how = json!({ "secret_shares": 3, "secret_threshold": 2 });
+    let nonce = server.put("sys/rekey/init", how).nobody().await.ok().text("/nonce");
+    let (last, first) = old.split_last().unwrap();
+    for key in first {
+        server.put("sys/rekey/update", json!({ "key": key, "nonce": nonce })).nobody().await.ok();
+    }
+    let (made, receipt) = server.put("sys/rekey/update", json!({ "key": last, "nonce": nonce })).nobody().with_receipt().await;
+    (keys(&made.ok()), receipt.unwrap())
+}
+
+/// The process begins to end in good order.
+fn stopping(server: &TestServer) -> tokio::task::JoinHandle<()> {
+    let core = server.core().clone();
+    tokio::spawn(async move { core.seal().await })
+}
+
+/// The process ends in good order, and another one starts on the same store.
+pub(crate) async fn stopped_and_started(server: TestServer) -> TestServer {
+    let ending = stopping(&server);
+    while !ending.is_finished() {
+        server.seconds(1).await;
+    }
+    ending.await.unwrap();
+    server.restart_sealed()
+}
+
+/// Story: an operator exchanged the shares, read the new ones, sealed the server and stopped it. What waited for the answer's fate, which is known after
+/// some seconds, ended with the seal; with the next start the old shares were back, and whoever handed them in made the new ones worthless.
+#[tokio::test]
+async fn a_rekey_and_then_a_seal_and_a_stop_do_not_bring_the_old_shares_back() {
+    for (delivered_while_sealed, dies) in [(true, false), (true, true), (false, false)] {
+        let server = three_of_five().await;
+        let old = texts(&server, 3);
+        let (new, receipt) = undecided_rekey(&server, &old).await;
+        server.put("sys/seal", Value::Null).await.ok();
+        let server = if delivered_while_sealed {
+            server.seconds(4).await;
+            receipt.delivered();
+            server.seconds(1).await;
+            assert!(!old_shares_serve(&server).await);
+            if dies { server.restart_sealed() } else { stopped_and_started(server).await }
+        } else {
+            let ending = stopping(&server);
+            // One for the work after the seal to begin its wait, one for that to be over.
+            server.seconds(1).await;
+            server.seconds(1).await;
+            assert!(!ending.is_finished(), "it waits to hear of the answer");
+            receipt.delivered();
+            ending.await.unwrap();
+            server.restart_sealed()
+        };
+        assert!(!old_shares_serve(&server).await);
+        assert!(!unseals(&server, &old).await);
+        assert!(unseals(&server, &new[..2]).await);
+    }
+}
+
+/// The end of the process does not wait for ever, and what it does not know locks nobody out.
+#[tokio::test]
+async fn a_stop_while_new_shares_are_on_their_way_leaves_both_good() {
+    for by_old in [true, false] {
+        let server = three_of_five().await;
+        let old = texts(&server, 3);
+        let (new, _on_its_way) = undecided_rekey(&server, &old).await;
+        server.put("sys/seal", Value::Null).await.ok();
+        let server = stopped_and_started(server).await;
+        assert!(old_shares_serve(&server).await);
+        assert!(unseals(&server, if by_old { &old } else { &new[..2] }).await);
+    }
+}
+
+/// Story: old shares, which still counted, began an exchange that was to be verified. Then the new ones were used, or their answer arrived after all, and
+/// the old ones opened nothing any more; but that exchange went on to its end, and the new shares were worthless.
+#[tokio::test]
+async fn an_exchange_that_old_shares_began_ends_with_them() {
+    for used in [true, false] {
+        let server = three_of_five().await;
+        let old = texts(&server, 3);
+        let (new, receipt) = undecided_rekey(&server, &old).await;
+        let receipt = if used {
+            // As far as anybody knows, lost.
+            drop(receipt);
+            None
+        } else {
+            Some(receipt)
+        };
+        let how = json!({ "secret_shares": 1, "secret_threshold": 1, "require_verification": true });
+        let (begun, ()) = tokio::join!(rekey(&server, how, &old), server.seconds(11));
+        let begun = begun.ok();
+        assert_eq!(begun["verification_required"], json!(true));
+        if let Some(receipt) = receipt {
+            receipt.delivered();
+        } else {
+            let nonce = server.put("sys/generate-root/attempt", json!({})).nobody().await.ok().text("/nonce");
+            for key in &new[..2] {
+                server.put("sys/generate-root/update", json!({ "key": key, "nonce": nonce })).nobody().await.ok();
+            }
+            assert_eq!(server.get("sys/rekey/init").nobody().await["started"], json!(false), "it is given up at once");
+        }
+        let verify = json!({ "key": keys(&begun)[0], "nonce": begun["verification_nonce"] });
+        let refused = server.put("sys/rekey/verify", verify).nobody().await.refused(400).to_owned();
+        let wanted = if used { "no rekey verification in progress" } else { "rekey aborted: the shares are not of the seal in force" };
+        assert_eq!(refused, wanted);
+        assert_eq!(server.get("sys/rekey/init").nobody().await["started"], json!(false));
+        only_new_shares_count(&server, &old, &new).await;
+    }
+}
+
+/// Story: a snapshot of a time when new shares had been lost was restored, while the answer to a later exchange was on its way. When that arrived, the old
+/// shares went from the restored store, of which nobody had others.
+#[tokio::test]
+async fn an_answer_that_arrives_after_a_restore_says_nothing_about_the_restored_shares() {
+    let server = three_of_five().await;
+    let old = texts(&server, 3);
+    lost_rekey(&server, &old).await;
+    let (_, taken) = server.get("sys/storage/raft/snapshot").download().await;
+    let (_, receipt) = undecided_rekey(&server, &old).await;
+    let kind = "application/x-www-form-urlencoded";
+    server.ask("POST", "sys/storage/raft/snapshot-force").header("content-type", kind).raw(taken).await.ok();
+    receipt.delivered();
+    server.seconds(1).await;
+    assert!(old_shares_serve(&server).await);
+    assert!(unseals(&server, &old).await);
+}
+
 /// What was believed lost came in after all: the first use of the new shares ends the old ones, which may have been stolen.
 #[tokio::test]
 async fn old_shares_end_when_new_ones_are_used() {
@@ -250,7 +378,7 @@ async fn whoever_asks_for_the_state_does_not_wait_for_an_answer_that_is_on_its_w
 }
 
 /// A request that has come as far as it can without the clock moving on.
-async fn begun(ask: Ask) -> tokio::task::JoinHandle<daypass_testkit::Answer> {
+pub(crate) async fn begun(ask: Ask) -> tokio::task::JoinHandle<daypass_testkit::Answer> {
     let request = tokio::spawn(ask.into_future());
     for _ in 0..1000 {
         tokio::task::yield_now().await;

@@ -123,22 +123,22 @@ async fn show_enveloped(status: Arc<Status>, cx: Cx, _: Nothing) -> Result<Reply
     progress(&status).await.map(|data| enveloped(&cx, data))
 }
 
-async fn start(status: Arc<Status>, _: Cx, params: StartParams) -> Result<Reply> {
-    started(&status, params).await.map(bare)
+async fn start(status: Arc<Status>, cx: Cx, params: StartParams) -> Result<Reply> {
+    started(&status, &cx, params).await.map(bare)
 }
 
 async fn start_enveloped(status: Arc<Status>, cx: Cx, params: StartParams) -> Result<Reply> {
-    started(&status, params).await.map(|data| enveloped(&cx, data))
+    started(&status, &cx, params).await.map(|data| enveloped(&cx, data))
 }
 
-async fn started(status: &Status, params: StartParams) -> Result<Value> {
+async fn started(status: &Status, cx: &Cx, params: StartParams) -> Result<Value> {
     let wanted = match (params.otp.filter(|otp| !otp.is_empty()), params.pgp_key.filter(|key| !key.is_empty())) {
         // Of two, Vault takes the one-time password too.
         (Some(otp), _) => Wanted::Otp(otp),
         (None, Some(key)) => Wanted::Pgp(key),
         (None, None) => Wanted::Any,
     };
-    let (progress, made) = status.way.inner()?.start_root(wanted).await?;
+    let (progress, made) = status.way.inner()?.start_root(wanted, cx.request.remote).await?;
     Ok(body(&progress, made.as_ref(), OTP_LENGTH))
 }
 

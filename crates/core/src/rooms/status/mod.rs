@@ -44,7 +44,13 @@ pub(crate) async fn answer(inner: &Arc<Inner>, parsed: &Parsed) -> Option<Answer
     if parsed.options || !inner.status_room.support(&found, operation).operation {
         return Some(Answer::refused(405, Vec::new()));
     }
-    let request = Request { id: parsed.id.clone(), path: parsed.path.clone(), below: below.to_owned(), ..Request::default() };
+    let request = Request {
+        id: parsed.id.clone(),
+        path: parsed.path.clone(),
+        below: below.to_owned(),
+        remote: parsed.peer.map(|peer| peer.ip()),
+        ..Request::default()
+    };
     let cx = Cx {
         request: Arc::new(request),
         mount: Arc::default(),
@@ -204,9 +210,9 @@ struct InitParams {
     recovery_pgp_keys: Option<Vec<String>>,
 }
 
-async fn initialise(status: Arc<Status>, _: Cx, params: InitParams) -> Result<Reply> {
+async fn initialise(status: Arc<Status>, cx: Cx, params: InitParams) -> Result<Reply> {
     let inner = status.way.inner()?;
-    let holders = holders(&inner.settings.seal, &params)?;
+    let holders = Holders { from: cx.request.remote, ..holders(&inner.settings.seal, &params)? };
     let made = inner.initialise(params.secret_shares, params.secret_threshold, holders).await?;
     inner.unseal_by_file().await?;
     // Exposed to be handed to the people, once: this answer is the only place where the root token ever stands.
@@ -233,7 +239,7 @@ fn holders(seal: &SealKind, params: &InitParams) -> Result<Holders> {
     if !pgp_keys.is_empty() && i64::try_from(pgp_keys.len()) != Ok(params.secret_shares) {
         return Err(Error::bad_request("incorrect number of PGP keys"));
     }
-    Ok(Holders { shares: pgp_keys, root: params.root_token_pgp_key.clone().filter(|key| !key.is_empty()) })
+    Ok(Holders { shares: pgp_keys, root: params.root_token_pgp_key.clone().filter(|key| !key.is_empty()), from: None })
 }
 
 async fn seal_status(status: Arc<Status>, _: Cx, _: Nothing) -> Result<Reply> {

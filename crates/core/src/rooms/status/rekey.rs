@@ -113,7 +113,7 @@ async fn show(status: Arc<Status>, _: Cx, _: Nothing) -> Result<Reply> {
     Ok(body(&status.way.inner()?.rekey_progress().await?))
 }
 
-async fn start(status: Arc<Status>, _: Cx, params: StartParams) -> Result<Reply> {
+async fn start(status: Arc<Status>, cx: Cx, params: StartParams) -> Result<Reply> {
     let inner = status.way.inner()?;
     let pgp_keys = params.pgp_keys.unwrap_or_default();
     if params.backup && pgp_keys.is_empty() {
@@ -130,7 +130,7 @@ async fn start(status: Arc<Status>, _: Cx, params: StartParams) -> Result<Reply>
     }
     let config = SealConfig::shamir(params.secret_shares, params.secret_threshold)
         .map_err(|error| Error::failed(format!("invalid rekey seal configuration: {error}")).bare())?;
-    let start = RekeyStart { config, verify: params.require_verification, pgp_keys, backup: params.backup };
+    let start = RekeyStart { config, verify: params.require_verification, pgp_keys, from: cx.request.remote, backup: params.backup };
     Ok(body(&inner.start_rekey(start).await?))
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use data_encoding::{BASE64, HEXLOWER};
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result};
@@ -47,11 +46,7 @@ async fn seal(sys: Arc<Sys>, _: Cx, _: Nothing) -> Result<()> {
     let Some(unsealed) = inner.unsealed.swap(None) else { return Ok(()) };
     tracing::warn!("sealed on request");
     unsealed.monitors.end().await;
-    // Requests in flight, this one among them, still have to write to the audit devices; nothing new reaches the keys from here on.
-    tokio::spawn(async move {
-        inner.clock.sleep(LINGER).await;
-        inner.wind_up(unsealed).await;
-    });
+    inner.leave(unsealed);
     Ok(())
 }
 
@@ -88,5 +83,3 @@ async fn nothing_to_delete(_: Arc<Sys>, _: Cx, _: Nothing) -> Result<()> {
 }
 
 const NO_BACKUP: &str = "no backed-up keys found";
-
-const LINGER: Duration = Duration::from_millis(200);
