@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{MutexGuard, watch};
 use tokio::task::JoinHandle;
 
-use crate::keys::DELIVERY_MAX;
 use crate::keys::ceremony::Ceremonies;
+use crate::keys::{DELIVERY_MAX, Keys};
 use crate::node::{Inner, Unsealed};
 
 /// Work that no seal ends. What is in [`Unsealed::background`] ends with it.
@@ -16,6 +17,38 @@ pub(crate) struct Outliving {
     winding_up: Tasks,
     /// Waits for what becomes of answers with new shares.
     deliveries: Tasks,
+    /// States of before a seal that may still write to the store.
+    writing: watch::Sender<Writing>,
+}
+
+#[derive(Debug, Default)]
+struct Writing {
+    states: usize,
+    /// Somebody unseals the server, and waits for them.
+    awaited: bool,
+}
+
+/// One that may still write, until this is dropped.
+struct StillWriting<'a>(&'a watch::Sender<Writing>);
+
+impl Drop for StillWriting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|writing| {
+            writing.states = writing.states.saturating_sub(1);
+            writing.awaited &= writing.states > 0;
+        });
+    }
+}
+
+impl Outliving {
+    /// Waits until no state of before a seal writes to the store any more: two of them would each have mounts, counts and locks of their own.
+    async fn wait_for_writers(&self) {
+        let mut writing = self.writing.subscribe();
+        if writing.borrow_and_update().states > 0 {
+            self.writing.send_modify(|writing| writing.awaited = true);
+            let _sender_is_here = writing.wait_for(|writing| writing.states == 0).await;
+        }
+    }
 }
 
 #[derive(Default)]
@@ -37,12 +70,30 @@ impl Inner {
     /// Gives up what was in memory, in a moment: requests in flight, the one that asked for it among them, still have to write to its audit
     /// devices. The caller has seen to it that nothing new reaches the keys.
     pub(crate) fn leave(self: &Arc<Self>, unsealed: Arc<Unsealed>) {
+        self.outliving.writing.send_modify(|writing| writing.states += 1);
         let inner = Arc::clone(self);
         let leaving = async move {
-            inner.clock.sleep(LINGER).await;
+            let _still_writing = StillWriting(&inner.outliving.writing);
+            let mut writing = inner.outliving.writing.subscribe();
+            tokio::select! {
+                () = inner.clock.sleep(LINGER) => {}
+                _awaited = writing.wait_for(|writing| writing.awaited) => {}
+            }
             inner.wind_up(unsealed).await;
         };
         self.outliving.winding_up.add(self.apart(leaving));
+    }
+
+    /// The right to change keys, for who opens the store: no state of before a seal writes to it.
+    pub(crate) async fn keys_to_open(&self) -> MutexGuard<'_, Keys> {
+        loop {
+            // Not under the lock: what is wound up may wait for it.
+            self.outliving.wait_for_writers().await;
+            let keys = self.keys.lock().await;
+            if self.outliving.writing.borrow().states == 0 {
+                return keys;
+            }
+        }
     }
 
     /// Runs what waits for the fate of an answer with new shares.
@@ -53,6 +104,8 @@ impl Inner {
     /// Seals the server, if it is not sealed, and ends all that goes on after a seal: nothing uses the store from here on.
     pub(crate) async fn seal(&self) {
         if let Some(unsealed) = self.unsealed.swap(None) {
+            self.outliving.writing.send_modify(|writing| writing.states += 1);
+            let _still_writing = StillWriting(&self.outliving.writing);
             self.wind_up(unsealed).await;
         }
         for task in self.outliving.winding_up.take() {
@@ -78,6 +131,8 @@ impl Inner {
         *unsealed.ceremonies.lock().await = Ceremonies::default();
         // What was minted since is written before the keys go.
         unsealed.mints.flush().await;
+        // Requests that are still under way change nothing from here on.
+        unsealed.rows.end().await;
         unsealed.audit.close().await;
     }
 

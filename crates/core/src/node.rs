@@ -400,6 +400,8 @@ impl Inner {
     pub(crate) async fn unseal(self: &Arc<Self>, share: Share) -> Result<bool> {
         if self.unsealed.load().is_none() && self.unsealing.lock().await.is_none() {
             self.wait_for_delivery().await;
+            // Here, so that whoever asks for the progress meanwhile is told.
+            drop(self.keys_to_open().await);
         }
         let mut unsealing = self.unsealing.lock().await;
         if self.unsealed.load().is_some() {
@@ -407,7 +409,7 @@ impl Inner {
         }
         let Some(config) = self.seal_config().await? else { return Err(Error::bad_request("Vault is not initialized")) };
         // Held to the end: a change of keys that was in flight when the server was sealed is over then, and none begins.
-        let mut keys = self.keys.lock().await;
+        let mut keys = self.keys_to_open().await;
         if unsealing.is_none() {
             *unsealing = Some(self.unsealing(&mut keys, &config).await?);
         }

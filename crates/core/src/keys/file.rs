@@ -20,7 +20,7 @@ impl Inner {
         let SealKind::KeyFile(path) = &self.settings.seal else { return Ok(false) };
         let Some(stored) = stored_seal(&*self.backend).await?.filter(|_| self.unsealed.load().is_none()) else { return Ok(false) };
         let root = stored.root_by(&KeyFile::at(path.clone()))?;
-        let mut keys = self.keys.lock().await;
+        let mut keys = self.keys_to_open().await;
         self.settle_seal(&mut keys, Under::Current).await?;
         self.open(root).await?;
         Ok(true)

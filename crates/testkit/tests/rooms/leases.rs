@@ -544,6 +544,32 @@ async fn a_sweep_that_is_waited_for_ends_with_the_seal() {
     assert_eq!(waiting.await.unwrap().status, 503);
 }
 
+/// Story: requests that were under way when the server was sealed went on writing after the next unsealing, with the mounts, locks and counts of before: a
+/// quota counted leases that were gone, and a mount's removal forgot leases of the next mount at its path without taking their secrets back.
+#[tokio::test]
+async fn what_was_under_way_when_the_server_was_sealed_writes_nothing_after_the_next_unsealing() {
+    let (server, book) = lender().await;
+    server.put("sys/quotas/lease-count/q", json!({ "path": "team/numbers", "max_leases": 1 })).await.ok();
+    let lease = server.put("team/numbers/lend", json!({ "ttl": "1h" })).await.ok().lease();
+    book.busy_mount("team/numbers", Duration::from_secs(5));
+    let under_way = tokio::spawn(server.put("sys/leases/revoke", json!({ "lease_id": lease, "sync": true })).into_future());
+    while book.tries() == 0 {
+        tokio::task::yield_now().await;
+    }
+    server.put("sys/seal", json!({})).await.ok();
+    server.unseal().await;
+    server.seconds(5).await;
+    let answer = under_way.await.unwrap();
+    assert_eq!(answer.status, 503, "{answer:?}");
+    // The worker takes up what was begun.
+    for _ in 0..30 {
+        server.seconds(10).await;
+    }
+    assert_eq!(book.out(), NOTHING);
+    assert_eq!(look_up(&server, &lease).await.refused(400), "invalid lease");
+    assert_eq!(server.get("sys/quotas/lease-count/q").await.ok()["data"]["counter"], 0);
+}
+
 async fn on_evil() -> (TestServer, Arc<EvilBackend<MemoryBackend>>) {
     let (setup, _) = lender::setup();
     on_evil_with(setup).await

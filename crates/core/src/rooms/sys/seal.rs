@@ -45,8 +45,8 @@ async fn seal(sys: Arc<Sys>, _: Cx, _: Nothing) -> Result<()> {
     let inner = sys.way.inner()?;
     let Some(unsealed) = inner.unsealed.swap(None) else { return Ok(()) };
     tracing::warn!("sealed on request");
+    inner.leave(Arc::clone(&unsealed));
     unsealed.monitors.end().await;
-    inner.leave(unsealed);
     Ok(())
 }
 
