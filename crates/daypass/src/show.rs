@@ -6,8 +6,12 @@ pub(crate) mod table;
 pub(crate) mod value;
 pub(crate) mod yaml;
 
+use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{OFlags, fcntl_getfl, fstat};
 
 use crate::client::answer::Answer;
 use value::Value;
@@ -45,7 +49,8 @@ pub(crate) fn out(text: &str) {
 
 /// Data that exists nowhere else, such as keys that a server hands out once: on stderr where stdout does not take it.
 pub(crate) fn out_once(text: &str) {
-    if !write_out(text, "\n") {
+    let written = if is_closed() { wrote(Err(io::Error::other(CLOSED))) } else { write_out(text, "\n") };
+    if !written {
         note("What could not be written there exists nowhere else, so here it is:\n");
         note(text);
     }
@@ -221,6 +226,14 @@ fn write_out(text: &str, end: &str) -> bool {
     wrote(written)
 }
 
+/// Whether stdout was closed (`>&-`). Rust's runtime puts the null device in its place, and what is written there succeeds. It opens it for reading and
+/// writing, which tells it from a shell's `> /dev/null`.
+pub(crate) fn is_closed() -> bool {
+    let stdout = io::stdout();
+    let for_both = fcntl_getfl(&stdout).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR);
+    for_both && fstat(&stdout).is_ok_and(|stat| fs::metadata(NULL).is_ok_and(|null| (null.dev(), null.ino()) == (stat.st_dev, stat.st_ino)))
+}
+
 /// Takes note of what came of writing to stdout.
 pub(crate) fn wrote(written: io::Result<()>) -> bool {
     match written {
@@ -239,6 +252,11 @@ pub(crate) fn wrote(written: io::Result<()>) -> bool {
 /// Stdout has refused something that was not wanted the less for it. One for the process, as stdout is: a result of each line that is printed
 /// would have to pass through every verb, and one that forgets it would end with success.
 static UNWRITTEN: AtomicBool = AtomicBool::new(false);
+
+/// What writes to a closed stdout come to.
+pub(crate) const CLOSED: &str = "standard output is closed";
+/// The null device.
+pub(crate) const NULL: &str = "/dev/null";
 
 #[cfg(test)]
 mod tests {
