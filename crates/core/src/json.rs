@@ -222,6 +222,17 @@ mod tests {
         }
     }
 
+    /// Story: `31.245270191439438` was read as the float beside it and came back as `31.24527019143944`, as did one of ten with 17 digits.
+    #[test]
+    fn a_float_is_the_nearest_and_comes_back_as_it_was_written() {
+        for text in ["31.245270191439438", "121.48791951161945", "423.20917087271323", "-198.44004278856286"] {
+            let map = read(&format!("{{\"a\":{text}}}")).unwrap();
+            assert_eq!(map.get("a").unwrap().as_f64(), text.parse::<f64>().ok());
+            assert_eq!(map.get("a").unwrap().to_string(), text);
+        }
+        assert_eq!(read("{\"a\":0.12345678901234567890}").unwrap().get("a").unwrap().to_string(), "0.12345678901234568");
+    }
+
     #[test]
     fn minus_zero_is_a_whole_number() {
         assert_eq!(read("{\"a\":-0}").unwrap().get("a"), Some(&Value::from(0)));
