@@ -1,9 +1,9 @@
 //! A request is what a stranger sends: line, headers, blank line, body. Whatever it holds, it is read or refused, and a path that is read
-//! leads nowhere but down.
+//! leads nowhere but down, and a number that is read has all its digits.
 #![no_main]
 
-use daypass_base::SystemEntropy;
-use daypass_core::fuzzing::{parse_request, request};
+use daypass_base::{SystemEntropy, whole};
+use daypass_core::fuzzing::{parse_request, read_body, request};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -12,6 +12,9 @@ fuzz_target!(|bytes: &[u8]| {
     let line = lines.next().unwrap_or_default();
     let (method, target) = split(line, b" ");
     let headers: Vec<(&[u8], &[u8])> = lines.map(|line| split(line, b": ")).collect();
+    if read_body(body).is_ok() {
+        assert!(whole::check(body).is_ok(), "a whole number lost digits");
+    }
     let Some(request) = request(method, target, &headers, body) else { return };
     match parse_request(request, &SystemEntropy) {
         Ok(path) => {

@@ -19,6 +19,7 @@ pub mod sim;
 pub mod trace;
 pub mod units;
 pub mod upload;
+pub mod whole;
 pub mod wire;
 
 pub use causes::causes;

@@ -17,6 +17,11 @@ pub fn parse_request(request: HttpRequest, entropy: &dyn Entropy) -> Result<Stri
     }
 }
 
+/// Reads a body as JSON. Errors: the text for the client.
+pub fn read_body(body: &[u8]) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+    crate::json::read_object(body, &Limits::default())
+}
+
 /// A request of raw parts, as a server would read them. `None` when no server would hand them on.
 pub fn request(method: &[u8], target: &[u8], headers: &[(&[u8], &[u8])], body: &[u8]) -> Option<HttpRequest> {
     let mut map = http::HeaderMap::new();

@@ -2,7 +2,7 @@
 //!
 //! Vault checks shape apart from parsing and answers 500; here a bad body is always the client's 400, with Vault's texts for the limits.
 
-use daypass_base::Limits;
+use daypass_base::{Limits, whole};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -14,9 +14,12 @@ pub(crate) fn read_object(bytes: &[u8], limits: &Limits) -> Result<Map<String, V
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     // Our own counter limits the depth, at 300 as Vault does; serde_json's would stop at 128.
     deserializer.disable_recursion_limit();
-    let mut budget = Budget { limits, tokens: 0 };
+    let mut budget = Budget { limits, tokens: 0, is_large: false };
     let value = Reader { budget: &mut budget, depth: 0 }.deserialize(&mut deserializer).map_err(|error| text(&error))?;
     deserializer.end().map_err(|error| text(&error))?;
+    if budget.is_large {
+        whole::check(bytes).map_err(|beyond| format!("error parsing JSON: {beyond}"))?;
+    }
     match value {
         Value::Object(map) => Ok(map),
         Value::Null => Ok(Map::new()),
@@ -47,6 +50,8 @@ fn kind(value: &Value) -> &'static str {
 struct Budget<'a> {
     limits: &'a Limits,
     tokens: usize,
+    /// There is a float that may have been a whole number: then the text is looked at again.
+    is_large: bool,
 }
 
 struct Reader<'a, 'b> {
@@ -94,6 +99,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
             // `-0` is a whole number to every client that sends it.
             return Ok(0.into());
         }
+        self.budget.is_large |= value.abs() >= BEYOND_I64;
         Number::from_f64(value).map(Value::Number).ok_or_else(|| de::Error::custom("a number is out of range"))
     }
 
@@ -153,6 +159,9 @@ impl Reader<'_, '_> {
     }
 }
 
+/// 2^63. A whole number that comes as a float, because no 64 bits hold it, is not below this.
+const BEYOND_I64: f64 = 9_223_372_036_854_775_808.0;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +200,37 @@ mod tests {
         assert_eq!(read(&long).unwrap_err(), "JSON string value exceeds allowed length");
         let wide = format!("{{\"a\":[{}1]}}", "1,".repeat(10_000));
         assert_eq!(read(&wide).unwrap_err(), "JSON array exceeds allowed element count");
+    }
+
+    /// Story: `18446744073709551617` was stored as `1.8446744073709552e+19`, and nobody was told.
+    #[test]
+    fn a_whole_number_that_would_lose_digits_is_refused() {
+        let refused = read("{\"a\":\n [1, 18446744073709551617]}").unwrap_err();
+        let text = "does not fit into 64 bits and would lose digits: send it as a string, in quotes";
+        assert_eq!(refused, format!("error parsing JSON: the whole number at line 2 column 6 {text}"));
+        for beyond in ["-9223372036854775809", "18446744073709551616", "100000000000000000000000000000000000"] {
+            assert!(read(&format!("{{\"x\":1e300,\"a\":{beyond}}}")).unwrap_err().ends_with(text), "{beyond}");
+        }
+        for (fine, value) in [
+            ("18446744073709551615", Value::from(u64::MAX)),
+            ("-9223372036854775808", Value::from(i64::MIN)),
+            ("1e300", Value::from(1e300)),
+            ("18446744073709551617.0", Value::from(18_446_744_073_709_551_617.0)),
+            ("\"18446744073709551617\"", Value::from("18446744073709551617")),
+        ] {
+            assert_eq!(read(&format!("{{\"x\":1e20,\"a\":{fine}}}")).unwrap().get("a"), Some(&value));
+        }
+    }
+
+    /// Story: `31.245270191439438` was read as the float beside it and came back as `31.24527019143944`, as did one of ten with 17 digits.
+    #[test]
+    fn a_float_is_the_nearest_and_comes_back_as_it_was_written() {
+        for text in ["31.245270191439438", "121.48791951161945", "423.20917087271323", "-198.44004278856286"] {
+            let map = read(&format!("{{\"a\":{text}}}")).unwrap();
+            assert_eq!(map.get("a").unwrap().as_f64(), text.parse::<f64>().ok());
+            assert_eq!(map.get("a").unwrap().to_string(), text);
+        }
+        assert_eq!(read("{\"a\":0.12345678901234567890}").unwrap().get("a").unwrap().to_string(), "0.12345678901234568");
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! The mount table: what is mounted where, its settings, and the longest-prefix look-up of a request's path.
 
+mod requests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use daypass_base::Seconds;
-use daypass_sdk::{Error, Mount, Mounted, Result, Store};
+use daypass_base::{Clock, Seconds};
+use daypass_sdk::{Changes, Error, Mount, Mounted, Result, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+pub(crate) use requests::{LOOK, Requests, Visit};
 
 /// Secrets engine or auth method: they share one table, auth mounts at `auth/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -234,39 +238,22 @@ pub(crate) struct Live {
     pub(crate) row: MountRow,
     pub(crate) mount: Arc<Mount>,
     pub(crate) engine: Arc<dyn Mounted>,
-    /// Requests that have come to the engine and are not answered yet.
-    pub(crate) requests: Arc<AtomicUsize>,
+    pub(crate) requests: Arc<Requests>,
     pub(crate) store: Store,
     pub(crate) identity: Arc<dyn daypass_sdk::MountIdentity>,
-}
-
-/// A request on its way through a mount, counted for as long as this lives: no mount is removed from under it.
-#[derive(Debug)]
-pub(crate) struct Visit(Arc<AtomicUsize>);
-
-impl Visit {
-    fn of(requests: &Arc<AtomicUsize>) -> Self {
-        requests.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(requests))
-    }
-}
-
-impl Clone for Visit {
-    fn clone(&self) -> Self {
-        Self::of(&self.0)
-    }
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl Live {
     /// A request comes.
     pub(crate) fn visit(&self) -> Visit {
         Visit::of(&self.requests)
+    }
+
+    /// Returns once no other engine of the mount is at work, see [`Requests::alone`].
+    pub(crate) async fn alone(&self, clock: &dyn Clock, patience: Duration) -> Result<()> {
+        // Nothing to change: it is answered after all that was handed to the store before it.
+        let flush = || async { Ok(self.store.commit(Changes::new()).await?) };
+        self.requests.alone(clock, patience, flush).await
     }
 }
 
@@ -278,8 +265,6 @@ pub(crate) struct Table {
     paths: Vec<String>,
     /// Mounts that are being removed: no path leads to them, but only their engines can take back what they issued.
     leaving: Vec<Arc<Live>>,
-    /// Version of the stored row, for the next change.
-    pub(crate) row_version: Option<u64>,
     /// Configuration version at which it was read.
     pub(crate) config_version: u64,
 }
@@ -292,12 +277,12 @@ pub(crate) struct Door {
 }
 
 impl Table {
-    pub(crate) fn new(mounts: Vec<Live>, row_version: Option<u64>, config_version: u64) -> Self {
+    pub(crate) fn new(mounts: Vec<Live>, config_version: u64) -> Self {
         let (leaving, mounts): (Vec<_>, Vec<_>) = mounts.into_iter().map(Arc::new).partition(|live| live.row.tainted);
         let mut paths: Vec<String> = mounts.iter().map(|live| live.row.path.clone()).collect();
         paths.sort_unstable();
         let by_path = mounts.into_iter().map(|live| (live.row.path.clone(), live)).collect();
-        Self { by_path, paths, leaving, row_version, config_version }
+        Self { by_path, paths, leaving, config_version }
     }
 
     /// The longest mount that the path lies under. A path that lacks only the last slash of a mount leads to it, too.
@@ -331,20 +316,10 @@ impl Table {
         self.by_path.get(path)
     }
 
-    /// What has been where a mount is stored: at its path, or among those that are being removed.
-    pub(crate) fn at_place_of(&self, row: &MountRow) -> Option<&Arc<Live>> {
-        if row.tainted
-            && let Some(leaving) = self.leaving.iter().find(|live| live.row.uuid == row.uuid)
-        {
-            return Some(leaving);
-        }
-        self.exact(&row.path)
-    }
-
-    /// The count of requests of a mount, wherever it is; a new one where it is not known.
-    pub(crate) fn requests_to(&self, uuid: &str) -> Arc<AtomicUsize> {
-        let found = self.by_path.values().chain(&self.leaving).find(|live| live.row.uuid == uuid);
-        found.map(|live| Arc::clone(&live.requests)).unwrap_or_default()
+    /// What a mount has been until now: at its path, at another one, or among those that are being removed.
+    pub(crate) fn former(&self, row: &MountRow) -> Option<&Arc<Live>> {
+        let is_it = |live: &&Arc<Live>| live.row.uuid == row.uuid;
+        self.exact(&row.path).filter(is_it).or_else(|| self.by_path.values().chain(&self.leaving).find(is_it))
     }
 
     /// The mount with this accessor, also one that is being removed.

@@ -1,7 +1,7 @@
 //! A node: the store, and what is in memory while it is unsealed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -26,7 +26,7 @@ use crate::lockout::Lockouts;
 use crate::log::Log;
 use crate::mints::Mints;
 use crate::monitors::Monitors;
-use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, SystemTtls, Table};
+use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, Requests, SystemTtls, Table};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
 use crate::revocation::Revocation;
@@ -517,7 +517,7 @@ impl Inner {
         let plain = plain.ok_or_else(|| Error::internal("the mount table is missing"))?;
         let stored: Vec<MountRow> = crate::rows::parse(&config_key(MOUNTS), &plain.value)?;
         let mounts = stored.into_iter().map(|row| self.mounted(row, Arc::default(), rows)).collect::<Result<Vec<_>>>()?;
-        Ok(Table::new(mounts, Some(plain.version), config_version))
+        Ok(Table::new(mounts, config_version))
     }
 
     /// Reloads what is cached when the store's configuration is newer than the node's.
@@ -540,21 +540,20 @@ impl Inner {
         unsealed.tokens.sweeps.reload(&unsealed.rows).await?;
         unsealed.revocation.reload(&*self.backend).await?;
         let old = unsealed.table.load_full();
-        let unchanged = old.row_version == Some(plain.version);
         let stored: Vec<MountRow> = crate::rows::parse(&config_key(MOUNTS), &plain.value)?;
         let mut mounts = Vec::with_capacity(stored.len());
         for row in stored {
-            // Engines of mounts that did not change keep what they hold in memory.
-            let kept = old.at_place_of(&row).filter(|live| unchanged || (live.row.uuid == row.uuid && live.row.options == row.options));
-            let engine = kept.map(|live| (Arc::clone(&live.engine), Arc::clone(&live.requests)));
-            mounts.push(if let Some(engine) = engine {
-                self.live(row, engine, &unsealed.rows)
+            let former = old.former(&row);
+            // What an engine holds in memory is kept, wherever the mount is now. Two engines of one mount would know nothing of each other.
+            let kept = former.filter(|former| self.has_same_engine(&former.row, &row));
+            mounts.push(if let Some(kept) = kept {
+                self.live(row, (Arc::clone(&kept.engine), Arc::clone(&kept.requests)), &unsealed.rows)
             } else {
-                let requests = old.requests_to(&row.uuid);
-                self.mounted(row, requests, &unsealed.rows)?
+                let requests = former.map(|former| Requests::after(&former.requests)).unwrap_or_default();
+                self.mounted(row, Arc::new(requests), &unsealed.rows)?
             });
         }
-        unsealed.table.store(Arc::new(Table::new(mounts, Some(plain.version), config_version)));
+        unsealed.table.store(Arc::new(Table::new(mounts, config_version)));
         Ok(())
     }
 
@@ -573,17 +572,24 @@ impl Inner {
         self.reload_table(unsealed).await
     }
 
-    /// A mount with an engine made anew; `requests` counts those of the engine before too.
-    fn mounted(self: &Arc<Self>, row: MountRow, requests: Arc<AtomicUsize>, rows: &Rows) -> Result<LiveMount> {
+    /// A mount with an engine made anew; `requests` knows of those to the engine before, if there was one.
+    fn mounted(self: &Arc<Self>, row: MountRow, requests: Arc<Requests>, rows: &Rows) -> Result<LiveMount> {
         let engine = self.build(&row)?;
         Ok(self.live(row, (engine, requests), rows))
     }
 
-    fn live(self: &Arc<Self>, row: MountRow, (engine, requests): (Arc<dyn Mounted>, Arc<AtomicUsize>), rows: &Rows) -> LiveMount {
+    fn live(self: &Arc<Self>, row: MountRow, (engine, requests): (Arc<dyn Mounted>, Arc<Requests>), rows: &Rows) -> LiveMount {
         let mount = Arc::new(row.mount(self.settings.ttls));
         let store: Store = view::store(rows, view::mount_prefix(&row.uuid));
         let identity = oidc::speaker(self, &row);
         LiveMount { row, mount, engine, requests, store, identity }
+    }
+
+    /// Whether the engine of a mount would be built the same after a change of its row.
+    fn has_same_engine(&self, former: &MountRow, row: &MountRow) -> bool {
+        let Some(factory) = self.factory(row) else { return true };
+        let option = |row: &MountRow, name: &str| row.options.as_ref().and_then(|options| options.get(name)).cloned();
+        factory.built_from.iter().all(|name| option(former, name) == option(row, name))
     }
 
     /// Builds the engine of a mount. Errors: `BadRequest` when its type is unknown.
@@ -593,13 +599,13 @@ impl Inner {
         {
             return Ok(engine);
         }
-        let factory = self
-            .factories
-            .iter()
-            .find(|((class, kind), _)| *class == row.class && *kind == row.kind)
-            .map(|(_, factory)| factory)
-            .ok_or_else(|| Error::bad_request(format!("plugin not found in the catalog: {}", row.kind)))?;
-        (factory.build)(&row.options.clone().unwrap_or_default())
+        let missing = || Error::bad_request(format!("plugin not found in the catalog: {}", row.kind));
+        (self.factory(row).ok_or_else(missing)?.build)(&row.options.clone().unwrap_or_default())
+    }
+
+    fn factory(&self, row: &MountRow) -> Option<&Factory> {
+        let found = self.factories.iter().find(|((class, kind), _)| *class == row.class && *kind == row.kind);
+        found.map(|(_, factory)| factory)
     }
 
     /// `running_plugin_version` of every mount.

@@ -6,8 +6,12 @@ pub(crate) mod table;
 pub(crate) mod value;
 pub(crate) mod yaml;
 
+use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{OFlags, fcntl_getfl, fstat};
 
 use crate::client::answer::Answer;
 use value::Value;
@@ -45,6 +49,9 @@ pub(crate) enum Supply {
     Lasting,
     /// A server hands it out once: where stdout does not take it, it goes to stderr.
     Once,
+    /// As that, and there is no way to have others: keys of a server. A stdout that was closed counts as one that does not take it. It is told from the null
+    /// device as a shell opens it, and not as some programs do (Python's `DEVNULL`), so that this is for keys alone.
+    Keys,
 }
 
 impl Supply {
@@ -63,9 +70,14 @@ pub(crate) fn out(text: &str) {
     put(text, "\n", Supply::Lasting);
 }
 
-/// [`out`], of data that exists nowhere else.
+/// [`out`], of keys that exist nowhere else.
 pub(crate) fn out_once(text: &str) {
-    put(text, "\n", Supply::Once);
+    put(text, "\n", Supply::Keys);
+}
+
+/// [`out`], of what can be had as `supply` says.
+pub(crate) fn out_of(text: &str, supply: Supply) {
+    put(text, "\n", supply);
 }
 
 /// Data on stdout as it is, for another program to read: no newline is added unless a person looks on.
@@ -74,7 +86,8 @@ pub(crate) fn out_raw(text: &str, supply: Supply) {
 }
 
 fn put(text: &str, end: &str, supply: Supply) {
-    if !write_out(text, end) && supply == Supply::Once {
+    let written = if supply == Supply::Keys && is_closed() { wrote(Err(io::Error::other(CLOSED))) } else { write_out(text, end) };
+    if !written && supply != Supply::Lasting {
         note("What could not be written there exists nowhere else, so here it is:\n");
         note(text.trim_end());
     }
@@ -153,9 +166,9 @@ pub(crate) fn document(format: Format, value: &Value) {
     document_of(Supply::Lasting, format, value);
 }
 
-/// [`document`], of data that exists nowhere else.
+/// [`document`], of keys that exist nowhere else.
 pub(crate) fn document_once(format: Format, value: &Value) {
-    document_of(Supply::Once, format, value);
+    document_of(Supply::Keys, format, value);
 }
 
 fn document_of(supply: Supply, format: Format, value: &Value) {
@@ -249,6 +262,14 @@ fn write_out(text: &str, end: &str) -> bool {
     wrote(written)
 }
 
+/// Whether stdout was closed (`>&-`). Rust's runtime puts the null device in its place, and what is written there succeeds. It opens it for reading and
+/// writing, which tells it from a shell's `> /dev/null`.
+pub(crate) fn is_closed() -> bool {
+    let stdout = io::stdout();
+    let for_both = fcntl_getfl(&stdout).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR);
+    for_both && fstat(&stdout).is_ok_and(|stat| fs::metadata(NULL).is_ok_and(|null| (null.dev(), null.ino()) == (stat.st_dev, stat.st_ino)))
+}
+
 /// Takes note of what came of writing to stdout.
 pub(crate) fn wrote(written: io::Result<()>) -> bool {
     match written {
@@ -267,6 +288,11 @@ pub(crate) fn wrote(written: io::Result<()>) -> bool {
 /// Stdout has refused something that was not wanted the less for it. One for the process, as stdout is: a result of each line that is printed
 /// would have to pass through every verb, and one that forgets it would end with success.
 static UNWRITTEN: AtomicBool = AtomicBool::new(false);
+
+/// What writes to a closed stdout come to.
+pub(crate) const CLOSED: &str = "standard output is closed";
+/// The null device.
+pub(crate) const NULL: &str = "/dev/null";
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use daypass_base::{Entropy, SystemEntropy};
+use daypass_storage::sqlite::sync_name;
 
 /// A file on its way to its place; removed when it does not get there.
 pub(crate) struct Staged {
@@ -38,10 +39,11 @@ impl Staged {
         &self.file
     }
 
-    /// Puts it into its place, all of it or nothing.
+    /// Puts it into its place, all of it or nothing. When this returns, a power cut takes neither the file nor its name.
     pub(crate) fn keep(self) -> io::Result<()> {
         self.file.sync_all()?;
-        fs::rename(&self.path, &self.place)
+        fs::rename(&self.path, &self.place)?;
+        sync_name(&self.place)
     }
 }
 

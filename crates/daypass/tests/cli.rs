@@ -403,14 +403,34 @@ const ONCE: [Route; 5] = [
 
 /// With stdout on a full disk.
 fn run_full(server: &Server, arguments: &[&str]) -> (Option<i32>, String) {
+    run_redirected(server, arguments, ">/dev/full")
+}
+
+/// With stdout as a shell has it after this redirection. Returns the exit code, and what stderr was told.
+fn run_redirected(server: &Server, arguments: &[&str], redirection: &str) -> (Option<i32>, String) {
     let home = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_daypass"));
-    command.args(arguments).env_clear().env("HOME", home.path()).env("VAULT_ADDR", &server.address).env("VAULT_TOKEN", "root");
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let mut child = command.stdin(Stdio::piped()).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &format!("exec \"$0\" \"$@\" {redirection}"), env!("CARGO_BIN_EXE_daypass")]).args(arguments);
+    command.env_clear().env("HOME", home.path()).env("VAULT_ADDR", &server.address).env("VAULT_TOKEN", "root");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let _unread = child.stdin.take().unwrap().write_all(b"YWI=");
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Story: with stdout closed, a snapshot went nowhere and so did the keys of a new store, and both commands ended with success: Rust's runtime puts
+/// the null device where nothing is.
+#[test]
+fn a_closed_stdout_is_an_error_and_one_that_leads_nowhere_on_purpose_is_not() {
+    let server = Server::start(&[INIT[0], INIT[1], ("GET /v1/sys/storage/raft/snapshot", 200, "no snapshot")]);
+    let save = ["operator", "snapshot", "save", "-"];
+    let (code, told) = run_redirected(&server, &save, ">&-");
+    assert!(code == Some(1) && told.starts_with("Error creating the snapshot: -: standard output is closed"), "{code:?} {told}");
+    let (code, told) = run_redirected(&server, &["operator", "init"], ">&-");
+    assert!(code == Some(1) && told.contains("standard output is closed") && told.contains("Unseal Key 1: YWI="), "{code:?} {told}");
+    assert_eq!(run_redirected(&server, &["operator", "init"], ">/dev/null"), (Some(0), String::new()));
+    let (code, told) = run_redirected(&server, &save, ">/dev/null");
+    assert!(code == Some(2) && told.contains("hint: do not use what was written"), "{code:?} {told}");
 }
 
 /// Story: `operator init -format=json > keys.json` on a full disk ended with success, and the only copy of the keys was gone.

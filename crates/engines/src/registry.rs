@@ -54,7 +54,7 @@ pub fn all(outside: &Outside) -> Vec<Factory> {
 
 fn secret<E: Engine>(kind: &'static str, summary: &'static str, make: impl Fn() -> E + Send + Sync + 'static) -> Factory {
     let room = Arc::new(Room::new());
-    Factory { kind, auth: false, summary, build: Box::new(move |_| Ok(room.mount(make()))) }
+    Factory { kind, auth: false, summary, built_from: &[], build: Box::new(move |_| Ok(room.mount(make()))) }
 }
 
 fn auth<E: Engine>(kind: &'static str, summary: &'static str, make: impl Fn() -> E + Send + Sync + 'static) -> Factory {
@@ -71,5 +71,5 @@ fn kv() -> Factory {
             Some(_) => Err(Error::bad_request("nil backend of type \"kv\" returned from factory")),
         }
     };
-    Factory { kind: "kv", auth: false, summary: "Any JSON object at any path", build: Box::new(build) }
+    Factory { kind: "kv", auth: false, summary: "Any JSON object at any path", built_from: &["version"], build: Box::new(build) }
 }

@@ -146,6 +146,8 @@ pub struct Factory {
     pub auth: bool,
     /// One line for the catalog.
     pub summary: &'static str,
+    /// The options that decide which engine a mount has. A change of any other one keeps the engine, and what it holds in memory.
+    pub built_from: &'static [&'static str],
     /// Makes the engine of a new mount from its options. Errors: `BadRequest` when an option makes no sense.
     pub build: Build,
 }

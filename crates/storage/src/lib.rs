@@ -113,7 +113,7 @@ pub struct Claim {
 /// Changes that are applied together or not at all.
 ///
 /// Removals are applied first, additions after them: a batch that removes and adds the same key or expiry entry leaves it there
-/// (a put key then has version 1). So a renewal to the very moment that it had cannot lose its expiry.
+/// (the key as a new row, see [`Row`]). So a renewal to the very moment that it had cannot lose its expiry.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// All must hold; they are checked against the state before the batch.
@@ -228,13 +228,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Applies a batch, atomically and durably. Returns the configuration version after it.
     ///
     /// Dropping the future does not take the batch back: it may have been handed over already. Batches that wait at the same time
-    /// are applied in any order.
+    /// are applied in any order, but when one is answered, what was handed over before it has been applied, too, or never will be.
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<u64, CommitError>>;
 
     /// Reads one key.
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Read<Option<Row>>, ReadError>>;
 
-    /// Reads several keys from one state of the store, in the order asked.
+    /// Reads several keys from one state of the store, in the order asked. All of them, whatever they come to: who does not know that their rows are
+    /// small asks for few at a time.
     fn get_many<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Read<Vec<Option<Row>>>, ReadError>>;
 
     /// Names below `prefix`, each once: up to the next `/` (kept) or to the end, as bytes after the prefix, in byte order,

@@ -96,20 +96,22 @@ impl Identities {
         let mut groups: BTreeMap<String, GroupRow> = BTreeMap::new();
         let mut level: Vec<String> = direct.iter().cloned().collect();
         while !level.is_empty() {
-            let keys: Vec<_> = level.iter().map(|id| rows::group_key(id)).collect();
-            let found = self.rows.get_many(&keys).await?;
             let mut next = BTreeSet::new();
-            for (key, plain) in keys.iter().zip(found) {
-                let Some(plain) = plain else { continue };
-                let group: GroupRow = crate::rows::parse(key, &plain.value)?;
-                next.extend(self.groups_of(Member::Group(&group.id)).await?);
-                groups.insert(group.id.clone(), group);
-            }
-            if groups.len() > bounds::GROUPS_MAX {
-                return Err(Error::failed(format!(
-                    "the caller's entity is in more than {} groups; take it out of some",
-                    bounds::GROUPS_MAX
-                )));
+            // A level has no limit, and each group has up to a limit: what is too much is not read first.
+            for ids in level.chunks(AT_A_TIME) {
+                let keys: Vec<_> = ids.iter().map(|id| rows::group_key(id)).collect();
+                for (key, plain) in keys.iter().zip(self.rows.get_many(&keys).await?) {
+                    let Some(plain) = plain else { continue };
+                    let group: GroupRow = crate::rows::parse(key, &plain.value)?;
+                    next.extend(self.groups_of(Member::Group(&group.id)).await?);
+                    groups.insert(group.id.clone(), group);
+                }
+                if groups.len() > bounds::GROUPS_MAX {
+                    return Err(Error::failed(format!(
+                        "the caller's entity is in more than {} groups; take it out of some",
+                        bounds::GROUPS_MAX
+                    )));
+                }
             }
             level = next.into_iter().filter(|id| !groups.contains_key(id)).collect();
         }
@@ -355,6 +357,8 @@ impl Identities {
     }
 }
 
+/// Groups that are read together. A row with all that it may hold has about 200 KiB.
+const AT_A_TIME: usize = 16;
 /// Ids in lists of members that one change writes anew: 20 MB. The lists of one entity's groups go together, however long they are.
 const LISTED_MAX: usize = 500_000;
 

@@ -1,4 +1,5 @@
-//! Intent: create or update? The engine is asked whether the thing exists; what it answers is used only by the judge.
+//! Intent: create or update? The engine is asked whether the thing exists; what it answers is used only by the judge. This is where an engine is
+//! reached first, so a request to one that has taken another's place waits here until that one is done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::stages::parse::{Parsed, named_headers};
 /// What is to be done, finally.
 pub(crate) struct Intended {
     pub(crate) operation: Operation,
-    /// Why it cannot be told whether the thing exists; reported only to callers who may write there.
+    /// Why the engine cannot be asked, or cannot tell whether the thing exists; reported only to callers who may write there.
     pub(crate) trouble: Option<Error>,
     /// What the handler will get; `None` when no mount has the path.
     pub(crate) cx: Option<Cx>,
@@ -48,8 +49,10 @@ pub(crate) async fn decide(inner: &Arc<Inner>, parsed: &Parsed, routed: &Routed,
         deadline: inner.settings.limits.request_seconds.duration(),
     };
     let mut operation = parsed.operation;
-    let mut trouble = None;
-    if let (Operation::Update, true, Some(found)) = (parsed.operation, routed.support.existence_check, &routed.found) {
+    let mut trouble = live.alone(&*inner.clock, request.deadline).await.err();
+    if trouble.is_none()
+        && let (Operation::Update, true, Some(found)) = (parsed.operation, routed.support.existence_check, &routed.found)
+    {
         let cx = context(inner, live, request.clone());
         let input = Input { fields: parsed.fields.clone(), captures: found.captures.clone() };
         if let Some(check) = live.engine.exists(found, cx, input) {

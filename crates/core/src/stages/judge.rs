@@ -38,7 +38,7 @@ pub(crate) fn judge(parsed: &Parsed, routed: &Routed, identified: &Identified, i
         comma_lists: &lists,
     };
     let mut verdict = acl.judge(&question);
-    if trouble.is_some() && !verdict.allowed {
+    if trouble.is_some() && operation == Operation::Update && !verdict.allowed {
         // Whether it would have been a create is not known: either right will do to hear of the trouble.
         verdict = acl.judge(&Question { operation: daypass_policy::Operation::Create, ..question });
     }

@@ -4,6 +4,8 @@
 
 use std::io::Read;
 
+use daypass_base::whole;
+
 use crate::show::value::Value;
 
 /// Nothing larger is read from a file or stdin: servers refuse bodies past 32 MiB.
@@ -87,6 +89,8 @@ fn limited(text: String) -> Result<String, String> {
 fn merge(data: &mut Vec<(String, Value)>, json: &str) -> Result<(), String> {
     match Value::parse(json).map_err(|error| format!("invalid JSON: {error}"))? {
         Value::Map(entries) => {
+            // The server refuses it as well, but does not know where it came from.
+            whole::check(json.as_bytes()).map_err(|beyond| beyond.to_string())?;
             for (key, value) in entries {
                 add(data, &key, value);
             }
@@ -148,6 +152,18 @@ mod tests {
     fn an_argument_without_a_key_is_not_repeated_in_the_error() {
         let error = parsed(&["a=1", "hunter2"], "").unwrap_err();
         assert_eq!(error, "invalid key/value pair (number 2): format must be key=value");
+    }
+
+    #[test]
+    fn a_whole_number_that_would_lose_digits_is_refused_and_a_string_is_not() {
+        let error = parsed(&["a=1", "-"], r#"{"b":"x","c":[18446744073709551617]}"#).unwrap_err();
+        assert!(error.starts_with("invalid key/value pair (number 2): the whole number at line 1 column 15 does not fit"), "{error}");
+        assert_eq!(parsed(&["-"], r#"{"c":1e300,"d":18446744073709551615}"#).unwrap(), r#"{"c":1e300,"d":18446744073709551615}"#);
+        assert_eq!(parsed(&["c=18446744073709551617"], "").unwrap(), r#"{"c":"18446744073709551617"}"#);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("v.json");
+        std::fs::write(&file, r#"{"c":-9223372036854775809}"#).unwrap();
+        assert!(parsed(&[&format!("@{}", file.display())], "").unwrap_err().contains("send it as a string"));
     }
 
     #[test]

@@ -46,8 +46,7 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
         let reply = client.call(&call).map_err(|error| Failure::api(&context, error))?;
         let text = reply.text();
         let supply = Answer::parse(&text).map_or(Supply::Lasting, |answer| Supply::of(&answer));
-        let show = if supply == Supply::Once { show::out_once } else { show::out };
-        show(&text);
+        show::out_of(&text, supply);
         return Ok(0);
     }
     let answer = client.read(path, &query).map_err(|error| Failure::api(&context, error))?;

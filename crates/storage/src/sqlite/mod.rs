@@ -42,6 +42,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use self::cache::RowCache;
 use self::committer::{Committer, Job, Work};
+pub use self::place::sync_name;
 use self::readers::Readers;
 pub(crate) use self::snapshot::StagedFile;
 use self::snapshot::{GivenUp, SqliteStaging};

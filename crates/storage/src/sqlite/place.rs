@@ -106,6 +106,11 @@ fn or_here(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
+/// Makes the name of a file last, as `fsync` of the file itself makes its bytes last: the directory that has the name is synced.
+pub fn sync_name(file: &Path) -> io::Result<()> {
+    sync(file.parent().map_or(Path::new("."), or_here))
+}
+
 fn sync(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
         // A file system that has nothing to sync there.
@@ -236,6 +241,14 @@ mod tests {
         assert_eq!(filesystem(0xef53), Filesystem::Local);
         let text = OpenError::NetworkFilesystem { path: "/efs/daypass.db".into(), filesystem: "NFS" }.to_string();
         assert!(text.contains("/efs/daypass.db") && text.contains("NFS") && text.contains("local disk"), "{text}");
+    }
+
+    #[test]
+    fn the_name_of_a_file_is_synced_in_its_directory_which_may_be_this_one() {
+        let root = tempfile::tempdir().unwrap();
+        sync_name(&root.path().join("file")).unwrap();
+        sync_name(Path::new("file")).unwrap();
+        assert_eq!(sync_name(&root.path().join("none/file")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

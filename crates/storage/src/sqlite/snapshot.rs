@@ -16,6 +16,7 @@ use daypass_base::Timestamp;
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::place::sync_name;
 use super::schema::{self, CLAIM_ALL, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_ALL, SpaceSql};
 use super::versions::write_next;
 use super::{Shared, SqliteOptions};
@@ -249,10 +250,7 @@ impl Staging for SqliteStaging {
 /// Renames a staged file over the store, for good: in the directory too.
 pub(super) fn rename(staged: &Path, store: &Path) -> io::Result<()> {
     fs::rename(staged, store)?;
-    match store.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    sync_name(store)
 }
 
 /// Whether the store has a WAL with anything in it: it would be applied to whatever file bears the name.

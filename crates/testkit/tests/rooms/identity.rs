@@ -97,7 +97,13 @@ impl House {
     pub(crate) async fn of(setup: Setup) -> Self {
         let setup = setup.engine(|| {
             let room = Arc::new(Room::<Gate>::new());
-            Factory { kind: "gate", auth: true, summary: "Believes everything", build: Box::new(move |_: &_| Ok(room.mount(Gate))) }
+            Factory {
+                kind: "gate",
+                auth: true,
+                summary: "Believes everything",
+                built_from: &[],
+                build: Box::new(move |_: &_| Ok(room.mount(Gate))),
+            }
         });
         let server = setup.start().await;
         server.put("sys/auth/gate", json!({ "type": "gate" })).await.ok();

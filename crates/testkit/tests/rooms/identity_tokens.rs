@@ -40,7 +40,7 @@ fn setup() -> Setup {
     Setup::default().engine(|| {
         let room = Arc::new(Room::<Boaster>::new());
         let build = move |_: &_| Ok(room.mount(Boaster));
-        Factory { kind: "boaster", auth: false, summary: "Shows its identity tokens", build: Box::new(build) }
+        Factory { kind: "boaster", auth: false, summary: "Shows its identity tokens", built_from: &[], build: Box::new(build) }
     })
 }
 

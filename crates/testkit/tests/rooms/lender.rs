@@ -83,7 +83,7 @@ pub(crate) fn setup() -> (Setup, Arc<Book>) {
     let setup = Setup::default().engine(move || {
         let (room, book) = (Arc::new(Room::<Lender>::new()), Arc::clone(&kept));
         let build = move |_: &_| Ok(room.mount(Lender { book: Arc::clone(&book) }));
-        Factory { kind: "lender", auth: false, summary: "Lends numbers", build: Box::new(build) }
+        Factory { kind: "lender", auth: false, summary: "Lends numbers", built_from: &[], build: Box::new(build) }
     });
     (setup, book)
 }

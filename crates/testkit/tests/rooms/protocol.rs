@@ -38,6 +38,24 @@ async fn a_form_is_known_by_its_type_however_that_is_written() {
     assert!(other.refused(400).starts_with("error parsing JSON"));
 }
 
+/// Story: a whole number beyond 64 bits was stored as a float, in secrets too, and answered with success.
+#[tokio::test]
+async fn a_number_that_would_lose_digits_is_refused_wherever_it_is_sent() {
+    let server = TestServer::start().await;
+    server.put("sys/mounts/one", json!({ "type": "kv" })).await.ok();
+    server.put("sys/mounts/two", json!({ "type": "kv", "options": { "version": "2" } })).await.ok();
+    for path in ["one/a", "two/data/a", "cubbyhole/a", "sys/wrapping/wrap"] {
+        let write = |number: &str| server.ask("PUT", path).header("x-vault-wrap-ttl", "60").raw(format!(r#"{{"data":{{"n":{number}}}}}"#));
+        let refusal = write("18446744073709551617").await;
+        let text = refusal.refused(400);
+        assert!(text.contains("at line 1 column 14 does not fit into 64 bits") && text.ends_with("in quotes"), "{path}: {text}");
+        for fine in ["18446744073709551615", "-9223372036854775808", "1e300", "1.10", "\"18446744073709551617\""] {
+            write(fine).await.ok();
+        }
+    }
+    server.get("one/a").await.ok();
+}
+
 #[tokio::test]
 async fn headers_that_make_no_sense_are_named() {
     let server = TestServer::start().await;

@@ -202,8 +202,13 @@ impl Engine for Slow {
 }
 
 async fn slow() -> Watched {
-    let make =
-        || Factory { kind: "slow", auth: false, summary: "Takes its time.", build: Box::new(|_| Ok(Arc::new(Room::new()).mount(Slow))) };
+    let make = || Factory {
+        kind: "slow",
+        auth: false,
+        summary: "Takes its time.",
+        built_from: &[],
+        build: Box::new(|_| Ok(Arc::new(Room::new()).mount(Slow))),
+    };
     let watched = Watched::of(Setup::default().engine(make), 1.0).await;
     watched.server.put("sys/mounts/slow", json!({ "type": "slow" })).await.ok();
     watched.taken();

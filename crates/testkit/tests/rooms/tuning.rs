@@ -30,7 +30,13 @@ impl Engine for Mirror {
 async fn mirror(config: Value) -> TestServer {
     let setup = Setup::default().engine(|| {
         let room = Arc::new(Room::<Mirror>::new());
-        Factory { kind: "mirror", auth: false, summary: "Shows what it sees", build: Box::new(move |_: &_| Ok(room.mount(Mirror))) }
+        Factory {
+            kind: "mirror",
+            auth: false,
+            summary: "Shows what it sees",
+            built_from: &[],
+            build: Box::new(move |_: &_| Ok(room.mount(Mirror))),
+        }
     });
     let server = setup.start().await;
     server.put("sys/mounts/mirror", json!({ "type": "mirror", "config": config })).await.ok();

@@ -4,7 +4,6 @@
 //! leases and tokens are revoked and its data goes, then its row.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result};
@@ -12,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::Sys;
 use super::mount_fields::{MountPath, Tuning, Wanted, check_plugin_version};
-use crate::mounts::{Class, MountRow, normal_path, with_slash};
+use crate::mounts::{Class, LOOK, MountRow, normal_path, with_slash};
 use crate::node::{Inner, Unsealed};
 use crate::rows::config_key;
 use crate::{ids, revoke, view};
@@ -247,12 +246,12 @@ async fn drain(inner: &Arc<Inner>, unsealed: &Unsealed, row: &MountRow) {
             tracing::warn!(mount = %row.path, "a request to a mount that is being removed does not end; what it makes may be left beyond the server");
             return;
         }
-        inner.clock.sleep(DRAIN_LOOK).await;
+        inner.clock.sleep(LOOK).await;
     }
 }
 
 fn is_in_use(unsealed: &Unsealed, row: &MountRow) -> bool {
-    unsealed.table.load_full().by_accessor(&row.accessor).is_some_and(|live| live.requests.load(Ordering::Acquire) > 0)
+    unsealed.table.load_full().by_accessor(&row.accessor).is_some_and(|live| live.requests.count() > 0)
 }
 
 async fn stored_rows(unsealed: &Unsealed) -> Result<Vec<MountRow>> {
@@ -270,9 +269,7 @@ pub(super) fn protected(path: &str) -> bool {
     PROTECTED.iter().any(|prefix| path.starts_with(prefix))
 }
 
-/// How often is looked whether the last request of a mount has ended,
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
-/// and how much longer than a request may run.
+/// How much longer than a request may run is waited for the last one of a mount.
 const DRAIN_SLACK: Duration = Duration::from_secs(5);
 const PROTECTED: [&str; 5] = ["audit/", "auth/", "cubbyhole/", "identity/", "sys/"];
 const UNTUNABLE: [&str; 4] = ["audit/", "cubbyhole/", "identity/", "sys/"];

@@ -75,7 +75,7 @@ impl Server {
         let lenders = Arc::clone(&book);
         let room = Arc::new(Room::<Lender>::new());
         let build = move |_: &_| Ok(room.mount(Lender { book: Arc::clone(&lenders) }));
-        let factories = vec![Factory { kind: "lender", auth: false, summary: "", build: Box::new(build) }];
+        let factories = vec![Factory { kind: "lender", auth: false, summary: "", built_from: &[], build: Box::new(build) }];
         let settings = Settings {
             ttls: SystemTtls::default(),
             limits: Limits::default(),

@@ -1,7 +1,8 @@
 //! Taking over the rows of KV version 1 when a mount is upgraded (`options.version` tuned from 1 to 2).
 //!
-//! It runs once per mounted engine, before its first request, and costs one look-up where there is nothing to take over. Each secret
-//! moves in one commit, so a crash in the middle leaves the rest for the next start, and two nodes that do it at once do no harm.
+//! It runs once per mounted engine, before its first request, and costs one look-up where there is nothing to take over. Once is enough: the core
+//! lets no request in before those to version 1 are answered, so nothing is written there any more. Each secret moves in one commit, so a
+//! crash in the middle leaves the rest for the next start, and two nodes that do it at once do no harm.
 
 use daypass_sdk::{Changes, CommitFailure, Cx, Error, Result, from_json};
 use serde_json::value::to_raw_value;

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::super::super::Failure;
 use super::{Progress, at_file};
+use crate::show;
 use crate::staged::{Staged, private};
 
 /// Where a snapshot goes to.
@@ -33,6 +34,10 @@ impl Target {
         let failed = |error| at_file("Error creating the snapshot", path, &error);
         // Also by another name: a file behind standard output belongs to whoever has opened it.
         if is_dash(path) || is_same(path, io::stdout()) {
+            // Who names the null device wants it.
+            if show::is_closed() && path != Path::new(show::NULL) {
+                return Err(failed(io::Error::other(show::CLOSED)).hint("name a file, or open standard output"));
+            }
             return duplicate(io::stdout()).map(Self::Stream).map_err(failed);
         }
         match fs::metadata(path) {
