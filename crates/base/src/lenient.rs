@@ -23,7 +23,8 @@ pub struct FieldError {
     pub detail: String,
 }
 
-/// Reads a struct from request fields. Unknown fields are skipped, `null` counts as absent.
+/// Reads a struct from request fields. Unknown fields are skipped. `null` is what is empty or zero, so that `{"token_policies": null}` takes
+/// all policies away, as in Vault; where the wanted type has nothing of that sort, as durations have not, the field counts as absent.
 ///
 /// ```
 /// use daypass_base::lenient::{decode, CommaList};
@@ -34,8 +35,26 @@ pub struct FieldError {
 /// let params: Params = decode(fields).unwrap();
 /// assert_eq!((params.ttl.unwrap().0, params.arns.0.len(), params.uses), (3600, 2, Some(5)));
 /// ```
-pub fn decode<P: DeserializeOwned>(fields: Map<String, Value>) -> Result<P, FieldError> {
-    P::deserialize(Fields { fields }).map_err(|error| FieldError { field: error.field, detail: error.detail })
+pub fn decode<P: DeserializeOwned>(mut fields: Map<String, Value>) -> Result<P, FieldError> {
+    let read = |fields| P::deserialize(Fields { fields }).map_err(|error| FieldError { field: error.field, detail: error.detail });
+    while fields.values().any(Value::is_null) {
+        match read(fields.clone()) {
+            // Its type wants no null. Each turn takes one away that the struct knows.
+            Err(error) if fields.get(&error.field).is_some_and(Value::is_null) => fields.remove(&error.field),
+            other => return other,
+        };
+    }
+    read(fields)
+}
+
+/// For a field where `null` is as good as nothing, whatever its type: Vault reads a few so.
+///
+/// Errors: what the type says of a value that it does not take.
+pub fn null_is_absent<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        value => T::deserialize(Weak::inside(value)).map(Some).map_err(de::Error::custom),
+    }
 }
 
 /// A list that may be written `"a,b"`, `["a", "b"]` or `"a"`. Items are trimmed.
@@ -258,7 +277,7 @@ impl<'de> Deserializer<'de> for Fields {
     type Error = Failure;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        visitor.visit_map(Entries { entries: self.fields.into_iter(), known: None, next: None })
+        visitor.visit_map(Entries { entries: self.fields.into_iter(), known: None, next: None, outermost: true })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -267,7 +286,7 @@ impl<'de> Deserializer<'de> for Fields {
         known: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        visitor.visit_map(Entries { entries: self.fields.into_iter(), known: Some(known), next: None })
+        visitor.visit_map(Entries { entries: self.fields.into_iter(), known: Some(known), next: None, outermost: true })
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Failure> {
@@ -292,6 +311,8 @@ struct Entries {
     entries: serde_json::map::IntoIter,
     known: Option<&'static [&'static str]>,
     next: Option<(String, Value)>,
+    /// They are the request's own: in structs inside of these, null is nothing.
+    outermost: bool,
 }
 
 impl<'de> MapAccess<'de> for Entries {
@@ -299,7 +320,8 @@ impl<'de> MapAccess<'de> for Entries {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Failure> {
         for (name, value) in self.entries.by_ref() {
-            let wanted = self.known.is_none_or(|known| known.contains(&name.as_str())) && !(self.known.is_some() && value.is_null());
+            let nothing = value.is_null() && self.known.is_some() && !self.outermost;
+            let wanted = self.known.is_none_or(|known| known.contains(&name.as_str())) && !nothing;
             if wanted {
                 let key = seed.deserialize(StrDeserializer::<Failure>::new(&name))?;
                 self.next = Some((name, value));
@@ -311,17 +333,27 @@ impl<'de> MapAccess<'de> for Entries {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Failure> {
         let (name, value) = self.next.take().ok_or_else(|| de::Error::custom("value without a key"))?;
-        seed.deserialize(Weak(value)).map_err(|failure| Failure { field: name, detail: failure.detail })
+        seed.deserialize(Weak { value, field: self.outermost }).map_err(|failure| Failure { field: name, detail: failure.detail })
     }
 }
 
 /// One value, converted to what is wanted of it.
-struct Weak(Value);
+struct Weak {
+    value: Value,
+    /// It is a field of the request.
+    field: bool,
+}
+
+impl Weak {
+    fn inside(value: Value) -> Self {
+        Self { value, field: false }
+    }
+}
 
 macro_rules! weak_ints {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-            match &self.0 {
+            match &self.value {
                 Value::Number(number) if number.is_u64() => visitor.visit_u64(number.as_u64().unwrap_or_default()),
                 other => visitor.visit_i64(weak_int(other).map_err(de::Error::custom)?),
             }
@@ -333,18 +365,18 @@ impl<'de> Deserializer<'de> for Weak {
     type Error = Failure;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        match self.0 {
+        match self.value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(flag) => visitor.visit_bool(flag),
             Value::Number(number) => visit_number(&number, visitor),
             Value::String(text) => visitor.visit_string(text),
             Value::Array(items) => visitor.visit_seq(Items { items: items.into_iter() }),
-            Value::Object(map) => visitor.visit_map(Entries { entries: map.into_iter(), known: None, next: None }),
+            Value::Object(map) => visitor.visit_map(Entries { entries: map.into_iter(), known: None, next: None, outermost: false }),
         }
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        visitor.visit_bool(weak_bool(&self.0).map_err(de::Error::custom)?)
+        visitor.visit_bool(weak_bool(&self.value).map_err(de::Error::custom)?)
     }
 
     weak_ints! { deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 }
@@ -354,11 +386,11 @@ impl<'de> Deserializer<'de> for Weak {
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        visitor.visit_f64(weak_float(&self.0).map_err(de::Error::custom)?)
+        visitor.visit_f64(weak_float(&self.value).map_err(de::Error::custom)?)
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        visitor.visit_string(weak_text(self.0).map_err(de::Error::custom)?)
+        visitor.visit_string(weak_text(self.value).map_err(de::Error::custom)?)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
@@ -366,7 +398,7 @@ impl<'de> Deserializer<'de> for Weak {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.value.is_null() && !self.field { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Failure> {
@@ -374,7 +406,7 @@ impl<'de> Deserializer<'de> for Weak {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        let items = match self.0 {
+        let items = match self.value {
             Value::Null => Vec::new(),
             Value::Array(items) => items,
             Value::String(text) if text.is_empty() => Vec::new(),
@@ -384,9 +416,14 @@ impl<'de> Deserializer<'de> for Weak {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        let got = match self.0 {
-            Value::Object(map) => return visitor.visit_map(Entries { entries: map.into_iter(), known: None, next: None }),
-            Value::Null => return visitor.visit_map(Entries { entries: Map::new().into_iter(), known: None, next: None }),
+        let got = match self.value {
+            Value::Object(map) => {
+                return visitor.visit_map(Entries { entries: map.into_iter(), known: None, next: None, outermost: false });
+            }
+            Value::Null if self.field => return Err(de::Error::custom("'' expected a map, got 'nil'")),
+            Value::Null => {
+                return visitor.visit_map(Entries { entries: Map::new().into_iter(), known: None, next: None, outermost: false });
+            }
             Value::String(_) => "string",
             Value::Number(_) => "json.Number",
             Value::Bool(_) => "bool",
@@ -401,9 +438,9 @@ impl<'de> Deserializer<'de> for Weak {
         known: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        match self.0 {
-            Value::Object(map) => visitor.visit_map(Entries { entries: map.into_iter(), known: Some(known), next: None }),
-            other => Self(other).deserialize_map(visitor),
+        match self.value {
+            Value::Object(map) => visitor.visit_map(Entries { entries: map.into_iter(), known: Some(known), next: None, outermost: false }),
+            other => Self { value: other, ..self }.deserialize_map(visitor),
         }
     }
 
@@ -413,7 +450,7 @@ impl<'de> Deserializer<'de> for Weak {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        let text = weak_text(self.0).map_err(de::Error::custom)?;
+        let text = weak_text(self.value).map_err(de::Error::custom)?;
         visitor.visit_enum(StrDeserializer::<Failure>::new(&text))
     }
 
@@ -438,7 +475,7 @@ impl<'de> SeqAccess<'de> for Items {
     type Error = Failure;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Failure> {
-        self.items.next().map(|item| seed.deserialize(Weak(item))).transpose()
+        self.items.next().map(|item| seed.deserialize(Weak::inside(item))).transpose()
     }
 
     fn size_hint(&self) -> Option<usize> {

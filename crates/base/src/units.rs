@@ -118,10 +118,6 @@ impl<'de> Visitor<'de> for SecondsVisitor {
         Seconds::parse(value).map_err(E::custom)
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Seconds, E> {
-        Ok(Seconds::ZERO)
-    }
-
     fn visit_bool<E: de::Error>(self, _: bool) -> Result<Seconds, E> {
         Err(E::custom("could not parse duration from input"))
     }

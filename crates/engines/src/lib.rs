@@ -4,6 +4,7 @@
 
 pub mod auth;
 mod aws_keys;
+mod ber;
 mod der;
 mod go_text;
 pub mod registry;

@@ -95,10 +95,8 @@ pub trait Engine: Send + Sync + Sized + 'static {
 pub enum LoginRole {
     /// The method has no roles that a login names, or this is no login.
     None,
-    /// The one of this very name.
+    /// The one of this name, which is in lower case: upper and lower case are the same to the methods.
     Named(String),
-    /// The one of this name in lower case: upper and lower case are the same to the method.
-    Folded(String),
     /// Only the login itself will find out.
     Unknown,
 }

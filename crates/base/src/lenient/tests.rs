@@ -1,7 +1,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{CommaInts, CommaList, KvPairs, StringList, decode};
+use super::{CommaInts, CommaList, KvPairs, StringList, decode, null_is_absent};
 use crate::{Seconds, Secret};
 
 #[derive(Debug, Deserialize, Default)]
@@ -46,10 +46,49 @@ fn lists_and_pairs_take_every_form() {
     assert_eq!((params.list.0.len(), params.plain.0.len(), params.versions.0), (1, 2, vec![3, 4]));
 }
 
+#[derive(Debug, PartialEq, Deserialize)]
+struct Inner {
+    flag: Option<bool>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct Given {
+    list: Option<CommaList>,
+    number: Option<i64>,
+    flag: Option<bool>,
+    text: Option<String>,
+    plain: bool,
+    ttl: Option<crate::Seconds>,
+    #[serde(default)]
+    increment: crate::Seconds,
+    inner: Option<Inner>,
+    #[serde(default, deserialize_with = "null_is_absent")]
+    either: Option<bool>,
+}
+
 #[test]
-fn null_counts_as_absent_and_unknown_fields_are_skipped() {
-    let params = read(json!({"ttl": null, "meta": null, "strange": {"a": 1}})).unwrap();
+fn null_is_what_is_empty_and_unknown_fields_are_skipped() {
+    let params = read(json!({"ttl": null, "meta": null, "strange": {"a": 1}, "other": null})).unwrap();
     assert!(params.ttl.is_none() && params.meta.0.is_empty());
+    let nothing = json!({
+        "list": null, "number": null, "flag": null, "text": null, "plain": null, "ttl": null, "increment": null, "inner": null, "either": null,
+    });
+    let Value::Object(nothing) = nothing else { unreachable!() };
+    let wanted = Given {
+        list: Some(CommaList::default()),
+        number: Some(0),
+        flag: Some(false),
+        text: Some(String::new()),
+        plain: false,
+        ttl: None,
+        increment: crate::Seconds::ZERO,
+        inner: None,
+        either: None,
+    };
+    assert_eq!(decode::<Given>(nothing).unwrap(), wanted);
+    let Value::Object(inside) = json!({"plain": true, "inner": {"flag": null}, "either": "1"}) else { unreachable!() };
+    let inside = decode::<Given>(inside).unwrap();
+    assert_eq!((inside.inner, inside.list, inside.either), (Some(Inner { flag: None }), None, Some(true)));
 }
 
 #[test]

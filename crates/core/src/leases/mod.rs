@@ -6,7 +6,7 @@ pub(crate) mod signed;
 use std::sync::Arc;
 
 use daypass_base::{Clock, Entropy, Seconds, Timestamp};
-use daypass_sdk::{CommitFailure, Error, LeaseInfo, LeaseTerms, Result, TokenId};
+use daypass_sdk::{CommitFailure, Error, Kind, LeaseInfo, LeaseTerms, Result, TokenId};
 use daypass_storage::{Batch, Condition, Due, Key, Space};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -328,6 +328,14 @@ fn parked_key(lease_id: &str) -> Key {
 
 fn lease_due(id: Id, at: Timestamp) -> Due {
     Due { shard: 0, at, id: [b"L", id.as_slice()].concat().into() }
+}
+
+/// What whoever made a lease or a token says against its renewal, in Vault's words. What says nothing about the lease itself stays as it is.
+pub(crate) fn not_renewed(error: Error) -> Error {
+    match error.kind {
+        Kind::BadRequest | Kind::Failed | Kind::Upstream => Error { message: format!("failed to renew entry: {}", error.message), ..error },
+        _ => error,
+    }
 }
 
 /// Revocations that are tried before a lease waits for a person.

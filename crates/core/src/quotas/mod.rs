@@ -268,8 +268,7 @@ impl Quota {
         let quota = &self.row.role;
         match asked {
             LoginRole::None => None,
-            LoginRole::Named(name) => (name == quota).then_some((4, 0)),
-            LoginRole::Folded(name) => (*name == quota.to_lowercase()).then(|| (4, u64::from(name == quota))),
+            LoginRole::Named(name) => (*name == quota.to_lowercase()).then(|| (4, u64::from(name == quota))),
             // It may be any: were it counted by none, leaving the role out would pass them all. The strictest of them counts.
             LoginRole::Unknown => Some((4, u64::MAX - self.row.per_million_seconds())),
         }

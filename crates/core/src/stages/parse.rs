@@ -197,16 +197,18 @@ fn redirect(location: &str, query: Option<&str>) -> HttpResponse {
 }
 
 fn operation(method: &str, query: &[(String, String)], headers: &HeaderMap) -> Result<Operation, Box<HttpResponse>> {
-    let wants_help = query.iter().any(|(name, _)| name == "help");
+    // As in Go, the first of several values counts, and an empty one is none.
+    let given =
+        |wanted: &str| query.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty());
+    // Whatever the method: who asks what a write would do must not have it done.
+    if given("help").is_some() {
+        return Ok(Operation::Help);
+    }
     Ok(match method {
-        "GET" if wants_help => Operation::Help,
-        "GET" => match query.iter().find(|(name, _)| name == "list") {
-            Some((_, value)) => match lenient::parse_bool(value) {
-                Some(true) => Operation::List,
-                Some(false) if !value.is_empty() => Operation::Read,
-                _ => return Err(refused(400, Vec::new())),
-            },
-            None => Operation::Read,
+        "GET" => match given("list").map(lenient::parse_bool) {
+            Some(Some(true)) => Operation::List,
+            Some(Some(false)) | None => Operation::Read,
+            Some(None) => return Err(refused(400, Vec::new())),
         },
         "LIST" => Operation::List,
         "POST" | "PUT" => Operation::Update,
@@ -342,7 +344,7 @@ fn token(headers: &HeaderMap) -> Option<Secret<String>> {
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ").filter(|token| !token.is_empty())
+    headers.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ").map(str::trim).filter(|token| !token.is_empty())
 }
 
 /// How long the answer is to be kept. `X-Vault-Wrap-Format: jwt` is not offered: clients treat the token as opaque.

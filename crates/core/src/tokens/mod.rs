@@ -574,9 +574,16 @@ pub(crate) fn in_networks(networks: &[String], remote: Option<IpAddr>) -> bool {
     networks.is_empty() || remote.is_some_and(|remote| networks.iter().any(|network| contains(network, remote)))
 }
 
-/// Whether the text is an address or a network in CIDR form.
-pub(crate) fn is_network(text: &str) -> bool {
-    split_network(text).is_some()
+/// An address or a network as Vault shows it: a single address without its length. `None` when the text is neither.
+pub(crate) fn canonical_network(text: &str) -> Option<String> {
+    let (address, bits) = split_network(text)?;
+    let single = bits == if address.is_ipv4() { 32 } else { 128 };
+    Some(if single { address.to_string() } else { format!("{address}/{bits}") })
+}
+
+/// Networks as Vault shows them, however they were stored.
+pub(crate) fn canonical_networks(networks: &[String]) -> Vec<String> {
+    networks.iter().map(|text| canonical_network(text).unwrap_or_else(|| text.clone())).collect()
 }
 
 fn split_network(text: &str) -> Option<(IpAddr, u8)> {

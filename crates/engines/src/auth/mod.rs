@@ -3,7 +3,6 @@
 
 pub mod approle;
 pub mod aws;
-mod ber;
 pub mod cert;
 mod cidr;
 pub mod github;

@@ -176,6 +176,18 @@ impl TokenFields {
         Ok(())
     }
 
+    /// Makes of a default that nobody can overrule what it comes to, for methods whose roles have the last word. Returns a remark in Vault's
+    /// words.
+    pub(super) fn settle_kind(&mut self) -> Option<&'static str> {
+        let (kind, remark) = match self.kind {
+            TokenKind::DefaultBatch => (TokenKind::Batch, "default-batch has no useful meaning; adjusting to batch"),
+            TokenKind::DefaultService => (TokenKind::Service, "default-service has no useful meaning; adjusting to service"),
+            _ => return None,
+        };
+        self.kind = kind;
+        Some(remark)
+    }
+
     /// All nine, as a read shows them.
     pub(super) fn show(&self, out: &mut Map<String, Value>) {
         let fields = [
@@ -369,7 +381,7 @@ mod tests {
             (both.token.token_ttl, both.token.token_policies.unwrap().0),
             (Some(Seconds(3600)), vec!["a".to_owned(), "b".to_owned()])
         );
-        assert_eq!(both.token.token_num_uses, None);
+        assert_eq!(both.token.token_num_uses, Some(0));
         assert_eq!(
             read(json!({"token_ttl": "abc"})).err().unwrap(),
             "error converting input for field \"token_ttl\": time: invalid duration \"abc\""

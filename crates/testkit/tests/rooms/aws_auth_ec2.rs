@@ -501,7 +501,10 @@ async fn a_session_that_is_named_as_its_instance_is_compared_with_it() {
     server.aws().add_instance("eu-west-1", Instance { vpc: "vpc-2".to_owned(), ..instance() });
     let why = "error validating instance: VPC ID \"vpc-2\" does not satisfy the constraint on role \"inferred\"";
     assert_eq!(error(&ask("b").await), why);
-    assert_eq!(server.put("auth/token/renew-self", json!({})).token(&token).await.text("/errors/0"), why);
+    assert_eq!(
+        server.put("auth/token/renew-self", json!({})).token(&token).await.text("/errors/0"),
+        format!("failed to renew entry: {why}")
+    );
     session("build-7");
     let said = error(&ask("c").await);
     assert!(said.starts_with("failed to verify build-7 as a valid EC2 instance in region eu-west-1"), "{said}");

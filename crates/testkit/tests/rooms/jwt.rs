@@ -114,7 +114,7 @@ async fn a_login_gives_a_token_with_the_claims_as_metadata() {
     house.server.put("auth/token/renew-self", json!({})).token(&token).await.ok();
     house.server.delete("auth/jwt/role/ci").await.ok();
     let refused = house.server.put("auth/token/renew-self", json!({})).token(&token).await;
-    assert_eq!(refused.refused(400), "role ci does not exist during renewal");
+    assert_eq!(refused.refused(400), "failed to renew entry: role ci does not exist during renewal");
 }
 
 #[tokio::test]

@@ -78,12 +78,107 @@ async fn a_token_comes_in_its_header_or_as_a_bearer() {
     let root = server.root().to_owned();
     let ask = |authorization: &str| server.get("auth/token/lookup-self").nobody().header("authorization", authorization);
     ask(&format!("Bearer {root}")).await.ok();
-    for other in [format!("bearer {root}"), format!("Basic {root}"), root.clone(), "Bearer ".to_owned()] {
+    ask(&format!("Bearer  {root} ")).await.ok();
+    for other in [format!("bearer {root}"), format!("Basic {root}"), root.clone(), "Bearer ".to_owned(), "Bearer   ".to_owned()] {
         assert_eq!(ask(&other).await.refused(403), "permission denied");
     }
     ask(&format!("Bearer {root}")).header("x-vault-token", "").await.ok();
     let wrong = ask(&format!("Bearer {root}")).header("x-vault-token", "wrong").await;
     assert!(wrong.refused(403).contains("invalid token"), "the token's own header comes first");
+}
+
+/// Story: somebody asked for help on a path that they had written the last time, with `?help=1` after it, and the write was done once more: only a
+/// read turned into a question. Vault answers whatever the method.
+#[tokio::test]
+async fn a_question_for_help_does_nothing_whatever_the_method() {
+    let server = TestServer::start().await;
+    server.put("cubbyhole/a", json!({ "x": "1" })).await.ok();
+    let nobody = server.token(json!({ "policies": ["default"], "no_default_policy": true })).await;
+    for method in ["GET", "PUT", "POST", "PATCH", "DELETE", "LIST", "HELP"] {
+        for path in ["cubbyhole/a?help=1", "sys/policies/acl/p?help=no", "sys/seal?help=1"] {
+            let ask = || server.ask(method, path).json(&json!({ "x": "2", "policy": "" }));
+            assert!(ask().await.ok().text("/help").contains("## DESCRIPTION"), "{method} {path}");
+            // It needs a token, and no policy.
+            assert!(ask().token(&nobody).await.ok().text("/help").contains("## DESCRIPTION"), "{method} {path}");
+            assert_eq!(ask().nobody().await.refused(403), "permission denied", "{method} {path}");
+        }
+    }
+    assert_eq!(server.get("cubbyhole/a").await.ok().text("/data/x"), "1");
+    server.get("sys/policies/acl/p").await.refused(404);
+    // An empty one is no question.
+    server.put("cubbyhole/a?help=", json!({ "x": "3" })).await.ok();
+    assert_eq!(server.get("cubbyhole/a?help=&list=").await.ok().text("/data/x"), "3");
+}
+
+/// Story: `{"token_policies": null}` was taken for a field that is not there, and the role kept the policies that its owner meant to take away.
+/// In Vault null empties every field, except durations.
+#[tokio::test]
+async fn null_empties_every_field_but_durations() {
+    let server = TestServer::start().await;
+    server.put("sys/mounts/kv", json!({ "type": "kv", "options": { "version": "2" } })).await.ok();
+    server.put("sys/auth/approle", json!({ "type": "approle" })).await.ok();
+    server.put("sys/auth/userpass", json!({ "type": "userpass" })).await.ok();
+    let lists = json!({ "policies": ["a"], "metadata": { "a": "b" } });
+    let role = json!({ "token_policies": "a", "token_num_uses": 4, "token_bound_cidrs": "10.0.0.0/8", "token_ttl": "1h" });
+    let tokens =
+        json!({ "allowed_policies": "a", "orphan": true, "token_num_uses": 4, "token_bound_cidrs": "10.0.0.0/8", "token_period": "1h" });
+    let tuning = json!({ "description": "d", "audit_non_hmac_request_keys": "k", "listing_visibility": "unauth", "max_lease_ttl": "1h" });
+    let notes = json!({ "custom_metadata": { "a": "b" }, "max_versions": 4, "cas_required": true, "delete_version_after": "1h0m0s" });
+    for (write, read, full, left) in [
+        ("identity/entity/name/e", "identity/entity/name/e", lists, json!({ "policies": null, "metadata": null })),
+        (
+            "auth/approle/role/r",
+            "auth/approle/role/r",
+            role,
+            json!({ "token_policies": [], "token_num_uses": 0, "token_bound_cidrs": [], "token_ttl": 3600 }),
+        ),
+        (
+            "auth/userpass/users/u",
+            "auth/userpass/users/u",
+            json!({ "password": "x", "token_policies": "a" }),
+            json!({ "token_policies": [] }),
+        ),
+        (
+            "auth/token/roles/r",
+            "auth/token/roles/r",
+            tokens,
+            json!({ "allowed_policies": [], "orphan": false, "token_num_uses": null, "token_bound_cidrs": null, "token_period": 3600 }),
+        ),
+        (
+            "sys/mounts/kv/tune",
+            "sys/mounts/kv/tune",
+            tuning,
+            json!({ "description": "", "audit_non_hmac_request_keys": null, "listing_visibility": null, "max_lease_ttl": 3600 }),
+        ),
+        (
+            "kv/metadata/a",
+            "kv/metadata/a",
+            notes,
+            json!({ "custom_metadata": null, "max_versions": 0, "cas_required": false, "delete_version_after": "1h0m0s" }),
+        ),
+    ] {
+        server.put(write, full.clone()).await.ok();
+        let nulls: Value =
+            full.as_object().unwrap().keys().filter(|name| *name != "password").map(|name| (name.clone(), Value::Null)).collect();
+        server.put(write, nulls).await.ok();
+        let shown = server.get(read).await.ok()["data"].clone();
+        for (name, wanted) in left.as_object().unwrap() {
+            assert_eq!(shown.get(name).unwrap_or(&Value::Null), wanted, "{write} {name}");
+        }
+    }
+    // A token of null is renewable like one of nothing.
+    let token = server.put("auth/token/create", json!({ "policies": ["default"], "renewable": null, "ttl": null })).await.ok();
+    assert_eq!((&token["auth"]["renewable"], token.number("/auth/num_uses")), (&json!(true), 0));
+}
+
+/// Story: Go's client sends its token along when it asks for its own rights, and was told that the parameter is unknown.
+#[tokio::test]
+async fn a_token_that_asks_for_its_own_rights_may_name_itself() {
+    let server = TestServer::start().await;
+    let token = server.token(json!({ "policies": ["default"] })).await;
+    let body = json!({ "token": server.root(), "path": "sys/seal" });
+    let answer = server.put("sys/capabilities-self", body).token(&token).await.ok();
+    assert_eq!((&answer["warnings"], &answer["data"]["capabilities"]), (&Value::Null, &json!(["deny"])));
 }
 
 #[tokio::test]

@@ -372,7 +372,7 @@ async fn a_renewal_goes_by_what_the_role_says_now() {
     server.seconds(30).await;
     assert_eq!(renew().await.ok().number("/auth/lease_duration"), 70, "the new maximum counts from the beginning");
     server.delete("auth/token/roles/r").await.ok();
-    assert!(renew().await.refused(500).contains("original token role \"r\" could not be found, not renewing"));
+    assert!(renew().await.refused(500).contains("failed to renew entry: original token role \"r\" could not be found, not renewing"));
     assert_eq!(server.status_of(&token).await, 200, "it keeps the end that it has");
     server.seconds(70).await;
     assert_eq!(server.status_of(&token).await, 403);
@@ -528,6 +528,44 @@ async fn default_is_left_out_where_it_is_not_wanted() {
     server.put("auth/token/roles/r", json!({ "token_no_default_policy": true })).await.ok();
     assert_eq!(policies("auth/token/create/r", json!({ "policies": ["p", "default"] })).await, json!(["default", "p"]));
     assert_eq!(policies("auth/token/create/r", json!({ "policies": ["p"] })).await, json!(["p"]));
+}
+
+/// Story: `vault token create -policy="$UNSET"` sends one blank name. It was taken for no list at all, and the new token had its maker's policies:
+/// a root token, where Vault gives one with `default`.
+#[tokio::test]
+async fn blank_names_of_policies_inherit_nothing() {
+    let server = TestServer::start().await;
+    let policies = async |path: &str, body: Value| server.put(path, body).await.ok()["auth"]["token_policies"].clone();
+    for blank in [json!([""]), json!(["", " "])] {
+        assert_eq!(policies("auth/token/create", json!({ "policies": blank })).await, json!(["default"]), "{blank}");
+        assert_eq!(policies("auth/token/create-orphan", json!({ "policies": blank })).await, json!(["default"]), "{blank}");
+        let bare = json!({ "policies": blank, "no_default_policy": true });
+        assert_eq!(policies("auth/token/create", bare.clone()).await, json!([]), "{blank}");
+        server.put("auth/token/roles/r", json!({ "disallowed_policies": "x" })).await.ok();
+        assert_eq!(policies("auth/token/create/r", json!({ "policies": blank })).await, json!(["default"]), "{blank}");
+        assert_eq!(policies("auth/token/create/r", bare).await, json!([]), "{blank}");
+    }
+    for nothing in [json!({}), json!({ "policies": [] }), json!({ "policies": null }), json!({ "policies": "" })] {
+        assert_eq!(policies("auth/token/create", nothing.clone()).await, json!(["root"]), "{nothing}");
+    }
+}
+
+/// Story: a role of tokens showed its networks as they were sent, `127.0.0.1/32`, where Vault shows the address alone; Terraform saw a change that
+/// nobody made.
+#[tokio::test]
+async fn networks_and_patterns_are_shown_as_vault_shows_them() {
+    let server = TestServer::start().await;
+    let role = json!({ "bound_cidrs": "127.0.0.1/32,::1/128,10.0.0.0/8", "allowed_entity_aliases": "a,B*" });
+    server.put("auth/token/roles/r", role).await.ok();
+    let wanted = json!(["127.0.0.1", "::1", "10.0.0.0/8"]);
+    let role = server.get("auth/token/roles/r").await.ok();
+    assert_eq!((&role["data"]["token_bound_cidrs"], &role["data"]["bound_cidrs"]), (&wanted, &wanted));
+    assert_eq!(role["data"]["allowed_entity_aliases"], json!(["a", "b*"]));
+    let token = server.put("auth/token/create/r", json!({ "policies": ["default"] })).await.ok().token();
+    assert_eq!(server.put("auth/token/lookup", json!({ "token": token })).await.ok()["data"]["bound_cidrs"], wanted);
+    // No lifetime was asked for, so none is cut.
+    let root = server.put("auth/token/create", json!({ "explicit_max_ttl": "1h" })).await.ok();
+    assert_eq!((root.number("/auth/lease_duration"), &root["warnings"]), (3_600, &Value::Null));
 }
 
 /// Story: a stanza that gives `sudo` on `auth/token/create` and demands a parameter gave no `sudo`, because it was judged once more without

@@ -60,6 +60,10 @@ struct OfAccessor {
 /// Paths.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct OfCaller {
+    /// Kept for Vault's clients, which send it along: it is the caller's own token that counts.
+    #[serde(default)]
+    #[expect(dead_code, reason = "nobody asks for another's here")]
+    token: Secret<String>,
     /// The paths.
     #[serde(default)]
     paths: CommaList,

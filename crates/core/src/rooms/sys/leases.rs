@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Sys;
-use crate::leases::{Held, LeaseRow, signed};
+use crate::leases::{Held, LeaseRow, not_renewed, signed};
 use crate::node::{Inner, Unsealed};
 use crate::revoke;
 use crate::stages::intent::context;
@@ -229,7 +229,7 @@ async fn ask_engine(
         deadline: inner.settings.limits.request_seconds.duration(),
         ..daypass_sdk::Request::default()
     };
-    let renewal = live.engine.renew(context(inner, live, request), held.row.info(increment)).await?;
+    let renewal = live.engine.renew(context(inner, live, request), held.row.info(increment)).await.map_err(not_renewed)?;
     held.row.renewable = renewal.terms.renewable;
     held.row.max_ttl = renewal.terms.max_ttl;
     held.row.ttl = renewal.terms.ttl;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use daypass_base::lenient::{KvPairs, StringList};
+use daypass_base::lenient::{KvPairs, StringList, null_is_absent};
 use daypass_base::{Seconds, Secret, duration};
 use daypass_sdk::{Cx, Error, Kind, Operation, Outcome, Reply, Result, check_metadata};
 use schemars::JsonSchema;
@@ -33,6 +33,7 @@ pub(super) struct CreateParams {
     #[serde(default)]
     no_default_policy: bool,
     /// Whether it can be renewed; yes unless said otherwise.
+    #[serde(default, deserialize_with = "null_is_absent")]
     renewable: Option<bool>,
     /// Lifetime, in seconds or as a duration.
     ttl: Option<String>,
@@ -212,7 +213,8 @@ fn live_for(row: &mut TokenRow, times: &Times, parent: &Known, cx: &Cx) -> Resul
     let granted = ttl::grant(&wish).map_err(|_past| Error::bad_request("ttl must be positive"))?;
     row.creation_ttl = granted.ttl;
     row.expires = Some(row.created + granted.ttl);
-    Ok(granted.warning)
+    // A root token has no lifetime by default that its maximum could cut.
+    Ok(granted.warning.filter(|_| !row.is_root() || !times.ttl.is_zero() || !times.period.is_zero()))
 }
 
 fn kind(params: &CreateParams, role: Option<&Role>) -> Result<bool> {
@@ -292,7 +294,9 @@ fn policies(params: &CreateParams, role: Option<&Role>, parent: &Known, sudo: bo
 }
 
 fn wanted_policies(params: &CreateParams, role: Option<&Role>, parent: &Known, sudo: bool) -> Result<Vec<String>> {
-    let asked = normal_policies(params.policies.as_ref().map(|list| list.0.as_slice()).unwrap_or_default());
+    // Who sends names that are blank has said something, and inherits nothing: `-policy="$UNSET"` must not make a root token.
+    let given = params.policies.as_ref().map(|list| list.0.as_slice()).filter(|names| !names.is_empty());
+    let asked = given.map(normal_policies);
     let with_default = |mut policies: Vec<String>, add: bool| {
         if add && !policies.iter().any(|policy| policy == "default" || policy == "root") {
             policies.push("default".to_owned());
@@ -305,9 +309,7 @@ fn wanted_policies(params: &CreateParams, role: Option<&Role>, parent: &Known, s
     {
         return roles::policies(role, asked, params.no_default_policy, parent);
     }
-    if asked.is_empty() {
-        return Ok(parent.row.policies.clone());
-    }
+    let Some(asked) = asked else { return Ok(parent.row.policies.clone()) };
     let no_default = params.no_default_policy || role.is_some_and(|role| role.token_no_default_policy);
     if sudo {
         if asked == ["root"] && !parent.row.is_root() {

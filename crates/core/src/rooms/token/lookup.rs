@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{AccessorParams, Nothing, TokenParams, TokenRoom, bad_token, caller, of_accessor, open};
 use crate::node::Unsealed;
-use crate::tokens::Known;
+use crate::tokens::{Known, canonical_networks};
 
 pub(super) async fn lookup(room: Arc<TokenRoom>, cx: Cx, params: TokenParams) -> Result<Reply> {
     let (_, unsealed) = open(&room).await?;
@@ -75,7 +75,7 @@ async fn shown(unsealed: &Unsealed, known: &Known, id: Value, now: Timestamp) ->
         data.insert("period".to_owned(), json!(row.period));
     }
     if !row.bound_cidrs.is_empty() {
-        data.insert("bound_cidrs".to_owned(), json!(row.bound_cidrs));
+        data.insert("bound_cidrs".to_owned(), json!(canonical_networks(&row.bound_cidrs)));
     }
     if let Some(renewed) = row.last_renewal {
         data.insert("last_renewal".to_owned(), json!(renewed));

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{TokenRoom, caller, of_accessor, open};
+use crate::leases::not_renewed;
 use crate::logins::{auth_of_row, with_identity};
 use crate::node::{Inner, Unsealed};
 use crate::stages::intent::context;
@@ -153,7 +154,8 @@ async fn grant(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &mut TokenRow,
         // As Vault: what the role says now, not what it said when the token was made.
         let request = Request { id: crate::ids::uuid(&*inner.entropy), path: row.path.clone(), ..Request::default() };
         let role = super::roles::find(&context(inner, &live, request), name).await?;
-        let role = role.ok_or_else(|| Error::failed(format!("original token role {name:?} could not be found, not renewing")))?;
+        let gone = || not_renewed(Error::failed(format!("original token role {name:?} could not be found, not renewing")));
+        let role = role.ok_or_else(gone)?;
         row.period = role.token_period;
         row.role_max_ttl = role.token_explicit_max_ttl;
         wish.period = row.period;
@@ -163,7 +165,8 @@ async fn grant(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &mut TokenRow,
     if let Some(internal) = row.internal.clone() {
         let client_chain = asked.client_chain.clone();
         let request = Request { id: crate::ids::uuid(&*inner.entropy), path: row.path.clone(), client_chain, ..Request::default() };
-        let Renewal { terms, period, internal, groups } = live.engine.renew_login(context(inner, &live, request), internal).await?;
+        let Renewal { terms, period, internal, groups } =
+            live.engine.renew_login(context(inner, &live, request), internal).await.map_err(not_renewed)?;
         wish.ttl = terms.ttl.set().unwrap_or(last);
         wish.max_ttl = terms.max_ttl;
         wish.period = period;

@@ -11,7 +11,7 @@ use serde_json::{Map, json};
 
 use super::TokenRoom;
 use crate::logins::normal_policies;
-use crate::tokens::{Known, is_network};
+use crate::tokens::{Known, canonical_network, canonical_networks};
 
 /// A role as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -159,10 +159,11 @@ pub(super) async fn read(_: Arc<TokenRoom>, cx: Cx, params: NameParams) -> Resul
         ("token_no_default_policy".to_owned(), json!(role.token_no_default_policy)),
     ]);
     if !role.token_bound_cidrs.is_empty() {
-        data.insert("token_bound_cidrs".to_owned(), json!(role.token_bound_cidrs));
+        let networks = json!(canonical_networks(&role.token_bound_cidrs));
         if role.legacy_cidrs {
-            data.insert("bound_cidrs".to_owned(), json!(role.token_bound_cidrs));
+            data.insert("bound_cidrs".to_owned(), networks.clone());
         }
+        data.insert("token_bound_cidrs".to_owned(), networks);
     }
     if role.token_num_uses > 0 {
         data.insert("token_num_uses".to_owned(), json!(role.token_num_uses));
@@ -192,7 +193,7 @@ fn changed(mut role: Role, params: &RoleParams) -> Result<Role> {
         role.disallowed_policies_glob = patterns(list);
     }
     if let Some(list) = &params.allowed_entity_aliases {
-        role.allowed_entity_aliases = Some(list.0.clone());
+        role.allowed_entity_aliases = Some(list.0.iter().map(|name| name.to_lowercase()).collect());
     }
     role.orphan = params.orphan.unwrap_or(role.orphan);
     role.renewable = params.renewable.unwrap_or(role.renewable);
@@ -203,7 +204,7 @@ fn changed(mut role: Role, params: &RoleParams) -> Result<Role> {
         role.path_suffix.clone_from(suffix);
     }
     if let Some(list) = params.token_bound_cidrs.as_ref().or(params.bound_cidrs.as_ref()) {
-        if let Some(bad) = list.0.iter().find(|network| !is_network(network)) {
+        if let Some(bad) = list.0.iter().find(|network| canonical_network(network).is_none()) {
             let text = format!(
                 "error parsing role fields: error parsing address {bad:?}: Unable to convert {bad:?} to an IPv4 or IPv6 address, or a UNIX Socket"
             );
@@ -285,16 +286,16 @@ fn check_batch(role: &Role) -> Result<()> {
     Err(Error::bad_request(format!("'token_type' cannot be 'batch' when role is set to generate {problem}")))
 }
 
-/// The policies of a token that is made through a role with lists of its own. Errors: `BadRequest` with Vault's texts.
-pub(super) fn policies(role: &Role, asked: Vec<String>, no_default: bool, parent: &Known) -> Result<Vec<String>> {
+/// The policies of a token that is made through a role with lists of its own, where a request names these, or none at all. Errors:
+/// `BadRequest` with Vault's texts.
+pub(super) fn policies(role: &Role, asked: Option<Vec<String>>, no_default: bool, parent: &Known) -> Result<Vec<String>> {
     let no_default = no_default || role.token_no_default_policy;
     let allow_lists = !role.allowed_policies.is_empty() || !role.allowed_policies_glob.is_empty();
-    let mut policies = if asked.is_empty() && !role.allowed_policies.is_empty() {
-        role.allowed_policies.clone()
-    } else if asked.is_empty() && !allow_lists {
-        parent.row.policies.clone()
-    } else {
-        asked
+    let mut policies = match asked {
+        Some(names) if !names.is_empty() => names,
+        _ if !role.allowed_policies.is_empty() => role.allowed_policies.clone(),
+        None if !allow_lists => parent.row.policies.clone(),
+        _ => Vec::new(),
     };
     let default_banned = role.disallowed_policies.iter().any(|name| name == "default")
         || role.disallowed_policies_glob.iter().any(|pattern| glob(pattern, "default"));

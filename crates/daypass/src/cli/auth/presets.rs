@@ -42,6 +42,8 @@ pub(super) struct Plan {
     pub(super) user_claim: &'static str,
     /// Claim and the values of which one must fit.
     pub(super) bound: Vec<(&'static str, Vec<String>)>,
+    /// Claims that are no texts, and what they must be.
+    pub(super) flags: Vec<(&'static str, bool)>,
     /// Claim and its name in the metadata.
     pub(super) mapped: Vec<(&'static str, &'static str)>,
 }
@@ -130,6 +132,7 @@ impl Plan {
             [one] => (*claim, Value::text(&**one)),
             all => (*claim, Value::texts(all.iter().map(String::as_str))),
         });
+        let bound = bound.chain(self.flags.iter().map(|(claim, flag)| (*claim, Value::Bool(*flag))));
         Value::map([
             ("role_type", Value::text("jwt")),
             ("user_claim", Value::text(self.user_claim)),
@@ -154,6 +157,7 @@ fn github(wish: &Wish) -> Result<Plan, String> {
         audience: audience(wish, || format!("https://github.com/{org}")),
         user_claim: "repository",
         bound,
+        flags: Vec::new(),
         mapped: same(&["actor", "environment", "event_name", "job_workflow_ref", "ref", "repository", "run_id", "sha", "workflow"]),
     })
 }
@@ -173,6 +177,7 @@ fn gitlab(wish: &Wish) -> Result<Plan, String> {
         audience: audience(wish, || wish.server.clone()),
         user_claim: "project_path",
         bound,
+        flags: Vec::new(),
         mapped: same(&[
             "environment",
             "job_id",
@@ -201,6 +206,7 @@ fn jenkins(wish: &Wish) -> Result<Plan, String> {
         user_claim: "sub",
         // What is below a folder has its address before it.
         bound: vec![("sub", vec![format!("{job}/"), format!("{job}/*")])],
+        flags: Vec::new(),
         mapped: same(&["build_number", "sub"]),
     })
 }
@@ -232,6 +238,7 @@ fn buildkite(wish: &Wish) -> Result<Plan, String> {
         audience: audience(wish, || format!("https://buildkite.com/{org}")),
         user_claim: "pipeline_slug",
         bound,
+        flags: Vec::new(),
         mapped: same(&["build_branch", "build_commit", "build_number", "job_id", "organization_slug", "pipeline_slug", "step_key"]),
     })
 }
@@ -242,14 +249,14 @@ fn buildkite(wish: &Wish) -> Result<Plan, String> {
 fn circleci(wish: &Wish) -> Result<Plan, String> {
     let org = needed(wish.org.as_deref(), "-org=ORGANISATION-ID, a UUID from the organisation's settings")?;
     let project = needed(wish.project.as_deref(), "-project=PROJECT-ID, a UUID from the project's settings")?;
-    let mut bound =
-        vec![("oidc.circleci.com/project-id", vec![project.to_owned()]), ("oidc.circleci.com/ssh-rerun", vec!["false".to_owned()])];
+    let mut bound = vec![("oidc.circleci.com/project-id", vec![project.to_owned()])];
     bound.extend(wish.git_ref.clone().map(|name| ("oidc.circleci.com/vcs-ref", vec![name])));
     Ok(Plan {
         issuer: issuer(wish, &format!("https://oidc.circleci.com/org/{org}")),
         audience: audience(wish, || org.to_owned()),
         user_claim: "oidc.circleci.com/project-id",
         bound,
+        flags: vec![("oidc.circleci.com/ssh-rerun", false)],
         mapped: vec![
             ("oidc.circleci.com/job-id", "job_id"),
             ("oidc.circleci.com/pipeline-id", "pipeline_id"),
@@ -271,6 +278,7 @@ fn terraform_cloud(wish: &Wish) -> Result<Plan, String> {
         audience: audience(wish, || "vault.workload.identity".to_owned()),
         user_claim: "terraform_full_workspace",
         bound,
+        flags: Vec::new(),
         mapped: vec![
             ("terraform_organization_name", "organization"),
             ("terraform_project_name", "project"),
@@ -296,6 +304,7 @@ fn bitbucket(wish: &Wish) -> Result<Plan, String> {
         audience: audience.to_owned(),
         user_claim: "repositoryUuid",
         bound,
+        flags: Vec::new(),
         mapped: vec![
             ("branchName", "branch"),
             ("deploymentEnvironmentUuid", "environment"),
@@ -317,6 +326,7 @@ fn eks(wish: &Wish) -> Result<Plan, String> {
         audience: audience(wish, || wish.server.clone()),
         user_claim: "sub",
         bound,
+        flags: Vec::new(),
         mapped: vec![
             ("/kubernetes.io/namespace", "namespace"),
             ("/kubernetes.io/pod/name", "pod"),

@@ -85,12 +85,15 @@ impl Role {
         }
         self.bind_secret_id = own.bind_secret_id.unwrap_or(self.bind_secret_id);
         self.secret_id_ttl = own.secret_id_ttl.unwrap_or(self.secret_id_ttl);
-        if let Some(id) = own.role_id.as_ref().filter(|id| !trimmed(id).is_empty()) {
+        if let Some(id) = &own.role_id {
             self.role_id = checked_id("role_id", id)?;
+        }
+        if self.role_id.is_empty() {
+            return Err(Error::bad_request("invalid role_id supplied, or failed to generate a role_id"));
         }
         self.apply_token(own, token)?;
         if let Some(networks) = own.secret_id_bound_cidrs.as_ref().or(own.bound_cidr_list.as_ref()) {
-            self.secret_id_bound_cidrs = networks_of(&networks.0)?;
+            self.secret_id_bound_cidrs = networks_of("CIDR blocks", &networks.0)?;
         }
         self.check()
     }
@@ -130,13 +133,13 @@ impl Role {
     }
 }
 
-/// Reads networks in CIDR form. Errors: `Failed` with the first that is none.
-pub(super) fn networks_of(texts: &[String]) -> Result<Vec<String>> {
+/// Reads networks in CIDR form, which stay as they are written. Errors: `Failed` with the first that is none, and what these `blocks` are.
+pub(super) fn networks_of(blocks: &str, texts: &[String]) -> Result<Vec<String>> {
     if texts.len() > NETWORKS_MAX {
         return Err(Error::bad_request(format!("{} networks are given; at most {NETWORKS_MAX} are allowed", texts.len())));
     }
     match texts.iter().find(|text| Network::parse(text).is_none()) {
-        Some(bad) => Err(Error::failed(format!("failed to validate CIDR blocks: invalid CIDR address: {bad}"))),
+        Some(bad) => Err(Error::failed(format!("failed to validate {blocks}: invalid CIDR address: {bad}"))),
         None => Ok(texts.to_vec()),
     }
 }

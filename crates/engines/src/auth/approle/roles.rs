@@ -155,8 +155,9 @@ async fn write(approle: Arc<AppRole>, cx: Cx, params: With<RoleParams>) -> Resul
             (None, _) => {}
         }
         role.apply(&params)?;
+        let remark = role.token.settle_kind();
         if store(&approle, &cx, &name, former.as_ref(), &role).await? {
-            return Ok(written(&role, cx.mount.max_lease_ttl));
+            return Ok(remark.into_iter().fold(written(&role, cx.mount.max_lease_ttl), Reply::warn));
         }
     }
     Err(Error::from(CommitFailure::Conflict(0)))

@@ -12,7 +12,6 @@ use super::role::{checked_id, networks_of, uuid};
 use super::roles::{self, FoundRole, NameParams};
 use super::secret::{AccessorRow, FoundSecret, SecretId, Wanted, accessor_row, by_rows};
 use super::{ATTEMPTS_MAX, AppRole, metadata, trimmed};
-use crate::auth::token_fields::bound_networks;
 
 /// A new secret id.
 #[derive(Deserialize, JsonSchema)]
@@ -26,7 +25,7 @@ struct NewParams {
     /// Networks in CIDR form that may log in with it.
     #[serde(default)]
     cidr_list: CommaList,
-    /// Networks that may use its tokens.
+    /// Networks in CIDR form that may use its tokens.
     #[serde(default)]
     token_bound_cidrs: CommaList,
     /// Logins it is good for; absent for what the role says.
@@ -101,8 +100,8 @@ async fn store(approle: &AppRole, cx: &Cx, params: NewParams, secret: &Secret<St
     }
     let wanted = Wanted {
         metadata: metadata::parse(params.metadata.as_ref())?,
-        cidr_list: networks_of(&params.cidr_list.0)?,
-        token_bound_cidrs: bound_networks(&params.token_bound_cidrs.0)?,
+        cidr_list: networks_of("CIDR blocks", &params.cidr_list.0)?,
+        token_bound_cidrs: networks_of("token CIDR blocks", &params.token_bound_cidrs.0)?,
         num_uses: params.num_uses,
         ttl: params.ttl,
     };

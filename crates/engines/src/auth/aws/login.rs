@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_aws::{AwsError, Call, ErrorKind, Identity, Instance};
+use daypass_base::lenient::null_is_absent;
 use daypass_sdk::{Cx, Endpoint, Error, Login, Operation, Renewal, Result, from_json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,20 +27,28 @@ struct LoginParams {
     #[serde(default)]
     role: String,
     /// HTTP method of the signed request: `POST` or `GET`. Example: `POST`.
+    #[serde(default, deserialize_with = "null_is_absent")]
     iam_http_request_method: Option<String>,
     /// URL of the signed request, in base64. Example: `aHR0cHM6Ly9zdHMuYW1hem9uYXdzLmNvbS8=`.
+    #[serde(default, deserialize_with = "null_is_absent")]
     iam_request_url: Option<String>,
     /// Body of the signed request, in base64. Example: `QWN0aW9uPUdldENhbGxlcklkZW50aXR5JlZlcnNpb249MjAxMS0wNi0xNQ==`.
+    #[serde(default, deserialize_with = "null_is_absent")]
     iam_request_body: Option<String>,
     /// Headers of the signed request: an object of texts or of lists of one, the same as JSON text, or that in base64.
+    #[serde(default, deserialize_with = "null_is_absent")]
     iam_request_headers: Option<Value>,
     /// Of logins of type ec2: the instance's `/latest/dynamic/instance-identity/rsa2048`, as it is.
+    #[serde(default, deserialize_with = "null_is_absent")]
     pkcs7: Option<String>,
     /// Of logins of type ec2: the instance's document, in base64. It goes with `signature`.
+    #[serde(default, deserialize_with = "null_is_absent")]
     identity: Option<String>,
     /// Of logins of type ec2: the instance's `/latest/dynamic/instance-identity/signature`, as it is.
+    #[serde(default, deserialize_with = "null_is_absent")]
     signature: Option<String>,
     /// Of logins of type ec2: what the instance was given at its first login. Example: `5defbf9e-a8f9-3063-bdfc-54b7a42a1f95`.
+    #[serde(default, deserialize_with = "null_is_absent")]
     nonce: Option<String>,
 }
 

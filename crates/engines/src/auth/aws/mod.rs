@@ -76,7 +76,7 @@ impl Engine for AwsAuth {
             _ if below != "login" => LoginRole::None,
             // It is named after who signed, whom STS has yet to tell, or after the instance's machine image.
             name if name.is_empty() => LoginRole::Unknown,
-            name => LoginRole::Folded(name.to_lowercase()),
+            name => LoginRole::Named(name.to_lowercase()),
         }
     }
 

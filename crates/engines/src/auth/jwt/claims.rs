@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use daypass_sdk::{Seconds, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::auth::glob::glob;
 use crate::auth::jose::token::{Verified, shown};
@@ -138,11 +138,12 @@ pub(super) enum Matching {
 }
 
 impl Matching {
+    /// Values fit as what they are, as in Vault: the text `true` is not the truth, `5` no number, and `*` stands for texts alone.
     fn fits(self, wanted: &Value, actual: &Value) -> bool {
-        let (Some(wanted), Some(actual)) = (scalar(wanted), scalar(actual)) else { return false };
-        match self {
-            Self::Glob => glob(&wanted, &actual),
-            Self::String => wanted == actual,
+        match (wanted, actual) {
+            (Value::String(wanted), Value::String(actual)) if self == Self::Glob => glob(wanted, actual),
+            (Value::Number(wanted), Value::Number(actual)) => shortest(wanted) == shortest(actual),
+            _ => wanted == actual,
         }
     }
 }
@@ -156,17 +157,21 @@ fn listed(value: &Value) -> Option<&[Value]> {
     }
 }
 
-/// A value as a text; lists and objects have none.
-pub(super) fn scalar(value: &Value) -> Option<String> {
+/// A claim as a text in metadata, which Vault has for texts alone: build numbers are numbers with Jenkins and Buildkite.
+fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Bool(flag) => Some(flag.to_string()),
-        // A whole number reads the same whether it was written 3, 3.0 or 3e0.
-        Value::Number(number) => Some(match number.as_f64() {
-            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9.0e15 => format!("{float:.0}"),
-            _ => number.to_string(),
-        }),
+        Value::Number(number) => Some(shortest(number)),
         _ => None,
+    }
+}
+
+/// A number as a text: a whole one reads the same whether it was written 3, 3.0 or 3e0.
+fn shortest(number: &Number) -> String {
+    match number.as_f64() {
+        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9.0e15 => format!("{float:.0}"),
+        _ => number.to_string(),
     }
 }
 

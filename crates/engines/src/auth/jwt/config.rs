@@ -241,7 +241,7 @@ impl Config {
             self.jwks_pairs.iter().map(|pair| json!({"jwks_url": pair.jwks_url, "jwks_ca_pem": pair.jwks_ca_pem})).collect();
         let fields = [
             ("bound_issuer", json!(self.bound_issuer)),
-            ("default_role", json!(self.default_role)),
+            ("default_role", json!(self.default_role.to_lowercase())),
             ("jwks_ca_pem", json!(self.jwks_ca_pem)),
             ("jwks_pairs", json!(pairs)),
             ("jwks_url", json!(self.jwks_url)),

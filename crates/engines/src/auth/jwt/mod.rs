@@ -65,7 +65,7 @@ impl Engine for Jwt {
         let named = Some(login_field(fields, "role")).filter(|name| !name.is_empty());
         // The configuration is read by the first login alone: until then nobody knows its role.
         let usual = || self.prepared.read().as_ref().map(|prepared| prepared.config.default_role.clone());
-        named.or_else(usual).map_or(LoginRole::Unknown, LoginRole::Named)
+        named.or_else(usual).map_or(LoginRole::Unknown, |name| LoginRole::Named(name.to_lowercase()))
     }
 }
 

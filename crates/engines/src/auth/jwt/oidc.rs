@@ -86,8 +86,8 @@ async fn begin(jwt: Arc<Jwt>, cx: Cx, params: BeginParams) -> Result<Json<Value>
     if params.client_nonce.expose().len() > CLIENT_NONCE_BYTES_MAX {
         return Err(Error::bad_request(format!("client_nonce is longer than {CLIENT_NONCE_BYTES_MAX} bytes")));
     }
-    let url = match roles::find(&cx, &name).await? {
-        Some(role) if role.browser && allows(&role.allowed_redirect_uris, &params.redirect_uri) => {
+    let url = match roles::find_named(&cx, &name).await? {
+        Some((name, role)) if role.browser && allows(&role.allowed_redirect_uris, &params.redirect_uri) => {
             match prepared.source.provider(&cx, jwt.idp.as_ref()).await {
                 Ok(provider) => started(&jwt, &cx, &prepared.config, &role, &provider, Beginning { name, params }),
                 Err(trouble) => {

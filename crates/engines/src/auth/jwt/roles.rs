@@ -13,7 +13,7 @@ use crate::auth::token_fields::With;
 /// Which role.
 #[derive(Deserialize, JsonSchema)]
 struct NameParams {
-    /// Name of the role; case matters: `ci`.
+    /// Name of the role; case does not matter. Example: `ci`.
     name: String,
 }
 
@@ -37,10 +37,24 @@ pub(super) fn endpoint() -> Endpoint<Jwt> {
 
 /// Reads a role.
 pub(super) async fn find(cx: &Cx, name: &str) -> Result<Option<Arc<Role>>> {
+    Ok(find_named(cx, name).await?.map(|(_, role)| role))
+}
+
+/// Reads a role, and the name that it has.
+pub(super) async fn find_named(cx: &Cx, name: &str) -> Result<Option<(String, Arc<Role>)>> {
     if name.len() > NAME_BYTES_MAX {
         return Ok(None);
     }
-    Ok(cx.store.find(&row(name)).await?.map(|(role, _)| role))
+    let stored = stored_name(cx, name).await?;
+    Ok(cx.store.find(&row(&stored)).await?.map(|(role, _)| (stored, role)))
+}
+
+/// The name of a role as it is stored: in lower case. One from before names were folded keeps its own, and is found by that alone: there may
+/// be another role by the same name in lower case, and each keeps those that it lets in.
+async fn stored_name(cx: &Cx, name: &str) -> Result<String> {
+    let folded = name.to_lowercase();
+    let older = folded != name && cx.store.get(&row(name)).await?.is_some();
+    Ok(if older { name.to_owned() } else { folded })
 }
 
 async fn list(_: Arc<Jwt>, cx: Cx, _: NoParams) -> Result<Keys> {
@@ -66,7 +80,7 @@ async fn write(_: Arc<Jwt>, cx: Cx, params: With<RoleParams>) -> Result<Reply> {
         role.apply(With { own: params.own.clone(), token: params.token.clone() }, cx.mount.max_lease_ttl)?;
         Ok(role)
     };
-    Ok(written(&cx.store.change(&row(name), decide).await?, &cx))
+    Ok(written(&cx.store.change(&row(&stored_name(&cx, name).await?), decide).await?, &cx))
 }
 
 /// A lifetime over the mount's maximum is stored as asked for, and said to be cut.
@@ -82,7 +96,7 @@ async fn delete(_: Arc<Jwt>, cx: Cx, params: NameParams) -> Result<()> {
     if params.name.len() > NAME_BYTES_MAX {
         return Ok(());
     }
-    cx.store.delete(&row(&params.name)).await
+    cx.store.delete(&row(&stored_name(&cx, &params.name).await?)).await
 }
 
 fn row(name: &str) -> String {

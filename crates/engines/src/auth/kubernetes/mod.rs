@@ -53,7 +53,7 @@ impl Engine for Kubernetes {
     }
 
     fn login_role(&self, below: &str, fields: &Map<String, Value>) -> LoginRole {
-        if below == "login" { LoginRole::Folded(login_field(fields, "role").to_lowercase()) } else { LoginRole::None }
+        if below == "login" { LoginRole::Named(login_field(fields, "role").to_lowercase()) } else { LoginRole::None }
     }
 }
 

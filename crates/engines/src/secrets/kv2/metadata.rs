@@ -118,9 +118,12 @@ async fn write(kv: Arc<Kv2>, cx: Cx, params: MetadataParams) -> Result<Reply> {
     .await
 }
 
-/// As [`write()`]; 404 for a secret that does not exist.
+/// As [`write()`], and for a negative `max_versions`, which a write takes as Vault does; 404 for a secret that does not exist.
 async fn patch(kv: Arc<Kv2>, cx: Cx, params: MetadataParams) -> Result<Reply> {
     kv.ready(&cx).await?;
+    if let Some(below) = params.max_versions.filter(|most| *most < 0) {
+        return Err(Error::bad_request(format!("max_versions of {below} is below zero; 0 leaves it to the mount")));
+    }
     let (removed, set): (Map<_, _>, Map<_, _>) =
         params.custom_metadata.iter().flat_map(|notes| notes.0.clone()).partition(|(_, value)| value.is_null());
     let set = custom::parse(&set)?;

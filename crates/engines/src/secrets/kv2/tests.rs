@@ -321,6 +321,16 @@ async fn secrets_of_version_1_become_first_versions_at_once() {
     assert!(storage.keys().iter().all(|key| key.starts_with("m/")));
 }
 
+/// Story: a patch of a secret's metadata with `max_versions` of -2 kept 4294967294 versions.
+#[tokio::test]
+async fn no_patch_keeps_less_than_no_versions() {
+    let bench = bench();
+    bench.call("POST", "metadata/a", json!({"max_versions": 3})).await;
+    let refused = bench.call("PATCH", "metadata/a", json!({"max_versions": -2})).await;
+    assert_eq!((refused.status, &refused.body["errors"][0]), (400, &json!("max_versions of -2 is below zero; 0 leaves it to the mount")));
+    assert_eq!(bench.call("GET", "metadata/a", Value::Null).await.body["data"]["max_versions"], 3);
+}
+
 #[tokio::test]
 async fn patching_is_a_version_with_its_own_author() {
     let mut bench = bench();

@@ -48,7 +48,6 @@ impl<'de> Deserialize<'de> for DeleteAfter {
         let text = match Value::deserialize(deserializer)? {
             Value::Number(number) => number.to_string(),
             Value::String(text) => text,
-            Value::Null => return Ok(Self::Unset),
             _ => return Err(de::Error::custom("could not parse duration from input")),
         };
         let after = duration::parse(&text).map_err(de::Error::custom)?;

@@ -21,7 +21,9 @@ pub(super) struct BatchInput(Value);
 impl<T: DeserializeOwned> Inputs<T> {
     /// The items of a batch, or else the request's own fields as the only one. Errors: `BadRequest`.
     pub(super) fn read(batch: Option<BatchInput>, single: impl FnOnce() -> Result<T>) -> Result<Self> {
-        let Some(BatchInput(batch)) = batch else { return Ok(Self { items: vec![single()?], batch: false }) };
+        let Some(BatchInput(batch)) = batch.filter(|batch| !batch.0.is_null()) else {
+            return Ok(Self { items: vec![single()?], batch: false });
+        };
         let Value::Array(list) = batch else {
             return Err(Error::bad_request("failed to parse batch input: it must be a list of objects"));
         };

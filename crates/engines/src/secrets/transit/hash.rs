@@ -15,8 +15,7 @@ use super::{Transit, payload};
 #[derive(Deserialize, JsonSchema)]
 struct Params {
     /// The data, in base64.
-    #[serde(default)]
-    input: String,
+    input: Option<String>,
     /// `sha2-224`, `sha2-256` (the default), `sha2-384`, `sha2-512`, `sha3-256`, `sha3-384` or `sha3-512`.
     #[serde(default)]
     algorithm: String,
@@ -35,7 +34,8 @@ pub(super) fn endpoint() -> Endpoint<Transit> {
 /// Errors: `BadRequest` for an input, an algorithm or a format that is not offered.
 async fn hash(_: Arc<Transit>, _: Cx, params: Params) -> Result<Reply> {
     let unable = |error: Error| Error::bad_request(format!("unable to decode input as base64: {error}")).because(error);
-    let input = payload::decode(&params.input).map_err(unable)?;
+    let input = params.input.ok_or_else(|| Error::bad_request("input missing"))?;
+    let input = payload::decode(&input).map_err(unable)?;
     let encoding = match params.format.as_str() {
         "" | "hex" => &HEXLOWER,
         "base64" => &BASE64,

@@ -22,7 +22,7 @@ use super::{Transit, keys, rows};
 pub(super) struct Params {
     /// Name of the key.
     pub(super) name: String,
-    /// The message, in base64.
+    /// The message, in base64; empty unless given.
     input: Option<String>,
     /// `sha1`, `sha2-224`, `sha2-256` (the default), `sha2-384`, `sha2-512`, `sha3-256`, `sha3-384` or `sha3-512`; ed25519 has its own, and
     /// refuses `sha2-512`, which would ask for another form of it.
@@ -126,7 +126,8 @@ impl Params {
         let batch = self.batch_input.take();
         let single = || {
             Ok(Item {
-                input: self.input.take(),
+                // As in Vault: only the items of a batch must bring one.
+                input: Some(self.input.take().unwrap_or_default()),
                 context: std::mem::take(&mut self.context),
                 signature_context: std::mem::take(&mut self.signature_context),
                 reference: String::new(),

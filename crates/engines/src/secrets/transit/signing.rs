@@ -16,6 +16,8 @@ use super::key::{Version, Words};
 use super::key_type::KeyType;
 use super::material::{self, Material};
 use super::payload::{self, Alphabet, Form};
+use crate::ber::Elements;
+use crate::ber::tag::{INTEGER, SEQUENCE};
 
 /// How to sign.
 #[derive(Debug, Clone)]
@@ -102,6 +104,9 @@ pub(super) fn verify(key: &Loaded, input: &[u8], text: &str, how: &How) -> Resul
     if key_type.is_rsa() {
         return verify_rsa(&version.public, &digest, &signature, how);
     }
+    if how.alphabet == Alphabet::Standard {
+        check_form(&signature).map_err(Error::bad_request)?;
+    }
     let digest = curve_digest(key_type, &digest)?;
     let algorithm: &'static signature::EcdsaVerificationAlgorithm = match (how.alphabet, key_type) {
         (Alphabet::Url, KeyType::EcdsaP256) => &signature::ECDSA_P256_SHA256_FIXED,
@@ -110,6 +115,21 @@ pub(super) fn verify(key: &Loaded, input: &[u8], text: &str, how: &How) -> Resul
         _ => material::ecdsa(key_type)?.2,
     };
     Ok(UnparsedPublicKey::new(algorithm, &version.public).verify_digest(&digest, &signature).is_ok())
+}
+
+/// Whether bytes have the form of an ECDSA signature in DER: two numbers, and nothing after them. Errors: Vault's words for what is none.
+fn check_form(signature: &[u8]) -> Result<(), &'static str> {
+    let invalid = |_| "supplied signature is invalid";
+    let mut outer = Elements::in_der(signature);
+    let mut numbers = Elements::in_der(outer.need(SEQUENCE).map_err(invalid)?.content);
+    for _ in ["r", "s"] {
+        let number = numbers.need(INTEGER).map_err(invalid)?.content;
+        // In DER a number has no byte that says nothing.
+        if matches!(number, [] | [0x00, 0x00..=0x7f, ..] | [0xff, 0x80..=0xff, ..]) {
+            return Err("supplied signature is invalid");
+        }
+    }
+    outer.end().map_err(|_more| "supplied signature contains extra data")
 }
 
 /// The public key of a derived ed25519 key in this context.

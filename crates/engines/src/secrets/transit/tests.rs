@@ -142,8 +142,8 @@ async fn associated_data_is_authenticated() {
 async fn data_keys_decrypt_to_what_was_shown() {
     let bench = bench();
     key(&bench, "k", json!({})).await;
-    for (bits, bytes) in [(json!(128), 16), (Value::Null, 32), (json!("512"), 64)] {
-        let made = ok(&bench, "POST", "datakey/plaintext/k", json!({ "bits": bits })).await;
+    for (sent, bytes) in [(json!({ "bits": 128 }), 16), (json!({}), 32), (json!({ "bits": "512" }), 64)] {
+        let made = ok(&bench, "POST", "datakey/plaintext/k", sent).await;
         assert_eq!(BASE64.decode(text(&made["plaintext"]).as_bytes()).unwrap().len(), bytes);
         let opened = ok(&bench, "POST", "decrypt/k", json!({ "ciphertext": made["ciphertext"] })).await;
         assert_eq!(opened["plaintext"], made["plaintext"]);
@@ -163,6 +163,7 @@ async fn hashes_and_random_bytes_come_in_the_form_that_is_asked_for() {
     let sha3 = ok(&bench, "POST", "hash/sha3-256", json!({ "input": "" })).await;
     assert_eq!(sha3["sum"], "a7ffc6f8bf1ed76651c14756a061d662f580ff4de43b49fa82d80a4b80f8434a");
     assert_eq!(refused(&bench, "hash/md5", json!({ "input": "" })).await, "unsupported algorithm md5");
+    assert_eq!(refused(&bench, "hash", json!({})).await, "input missing");
     for (path, body, length) in [("random", json!({}), 44), ("random/16", json!({"format": "hex"}), 32), ("random/seal/3", json!({}), 4)] {
         assert_eq!(text(&ok(&bench, "POST", path, body).await["random_bytes"]).len(), length, "{path}");
     }

@@ -23,7 +23,7 @@ fn wish(org: &str, project: Option<&str>) -> Wish {
 
 fn known() -> Vec<Known> {
     let mut all = vec![github(), gitlab(), gitlab_of_a_group(), jenkins(), jenkins_of_a_folder(), buildkite()];
-    all.extend([circleci(), terraform_cloud(), bitbucket(), eks()]);
+    all.extend([circleci(), circleci_of_branches(), terraform_cloud(), bitbucket(), eks()]);
     all
 }
 
@@ -122,6 +122,14 @@ fn buildkite() -> Known {
             ("aud", json!("https://buildkite.com/evil")),
         ],
     }
+}
+
+/// With a glob beside the flag that says whether somebody is inside of the job.
+fn circleci_of_branches() -> Known {
+    let mut known = circleci();
+    known.wish.git_ref = Some("refs/heads/*".to_owned());
+    known.strangers.push(("oidc.circleci.com/vcs-ref", json!("refs/tags/v1")));
+    known
 }
 
 fn circleci() -> Known {

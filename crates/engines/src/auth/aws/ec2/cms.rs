@@ -8,8 +8,8 @@ use aws_lc_rs::signature::{
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RsaParameters, UnparsedPublicKey,
 };
 
-use crate::auth::ber::tag::{INTEGER, NULL, OBJECT_ID, OCTETS, SEQUENCE};
-use crate::auth::ber::{Element, Elements, Refused};
+use crate::ber::tag::{INTEGER, NULL, OBJECT_ID, OCTETS, SEQUENCE};
+use crate::ber::{Element, Elements, Refused};
 
 const OCTETS_IN_PIECES: u8 = 0x24;
 const SET: u8 = 0x31;

@@ -7,8 +7,8 @@ use daypass_sdk::Timestamp;
 use time::{Date, Month, PrimitiveDateTime, Time};
 
 use super::signer::Signer;
-use crate::auth::ber::tag::{INTEGER, NULL, OBJECT_ID, OCTETS, SEQUENCE};
-use crate::auth::ber::{Element, Elements, Refused};
+use crate::ber::tag::{INTEGER, NULL, OBJECT_ID, OCTETS, SEQUENCE};
+use crate::ber::{Element, Elements, Refused};
 
 /// What a responder answers with.
 #[derive(Debug)]

@@ -357,13 +357,39 @@ fn stars_stand_for_any_text_and_for_nothing_else() {
     assert!(!glob(&"*a".repeat(30_000), &"a".repeat(29_999)), "and it ends soon");
 }
 
+/// Story: claims were compared as texts. A role that bound the number 5 let in the text `5`, one that bound `true` the text `true`, and the glob
+/// `*` took numbers; Vault refuses all of that.
+#[tokio::test]
+async fn claims_fit_as_what_they_are() {
+    let issuer = Issuer::with_keys("ES256").await;
+    for (kind, bound, claim, status) in [
+        ("string", json!("true"), json!(true), 400),
+        ("string", json!(true), json!("true"), 400),
+        ("string", json!(true), json!(true), 200),
+        ("string", json!("5"), json!(5), 400),
+        ("string", json!(5), json!("5"), 400),
+        ("string", json!(5), json!(5.0), 200),
+        ("string", json!([4, 5]), json!([5]), 200),
+        ("glob", json!("*"), json!(5), 400),
+        ("glob", json!("5"), json!(5), 400),
+        ("glob", json!("*"), json!(true), 400),
+        ("glob", json!("*"), json!([5, "x"]), 200),
+        // Beside a glob a flag can be bound, too: CircleCI has one that says whether somebody is inside of a job.
+        ("glob", json!(false), json!(false), 200),
+        ("glob", json!(false), json!("false"), 400),
+    ] {
+        issuer.role(json!({"bound_claims_type": kind, "bound_claims": {"f": bound}})).await;
+        assert_eq!(issuer.login_with(json!({"f": claim})).await.status, status, "{kind} {bound} {claim}");
+    }
+}
+
 #[tokio::test]
 async fn a_claim_cannot_stand_for_more_than_one_value() {
     let issuer = Issuer::with_keys("ES256").await;
     issuer
-        .role(json!({"bound_claims": {"repository": ["acme/app", "acme/lib"], "ref_protected": "true", "run": 5, "/env/name": "prod"}}))
+        .role(json!({"bound_claims": {"repository": ["acme/app", "acme/lib"], "ref_protected": true, "run": 5, "/env/name": "prod"}}))
         .await;
-    let good = json!({"ref_protected": true, "run": "5", "env": {"name": "prod"}});
+    let good = json!({"ref_protected": true, "run": 5, "env": {"name": "prod"}});
     assert_eq!(issuer.login_with(good.clone()).await.status, 200);
     let miss = |claim: &str| format!("error validating claims: claim \"{claim}\" does not match any associated bound claim values");
     for (claim, value, text) in [
@@ -377,7 +403,9 @@ async fn a_claim_cannot_stand_for_more_than_one_value() {
             "error validating claims: received claim \"repository\" is not a string or list".to_owned(),
         ),
         ("ref_protected", json!(1), miss("ref_protected")),
-        ("ref_protected", json!("TRUE"), miss("ref_protected")),
+        ("ref_protected", json!("true"), miss("ref_protected")),
+        ("ref_protected", json!(false), miss("ref_protected")),
+        ("run", json!("5"), miss("run")),
         ("run", json!(5.5), miss("run")),
         ("env", json!({"name": "dev"}), miss("/env/name")),
         ("env", json!("prod"), "error validating claims: claim \"/env/name\" is missing".to_owned()),

@@ -1,6 +1,6 @@
 //! `role/` and what a login makes of it.
 
-use daypass_sdk::{Kind, Operation, Seconds};
+use daypass_sdk::{Changes, Kind, Operation, Seconds};
 use serde_json::{Value, json};
 
 use super::{AUDIENCE, Issuer, claims, refusal};
@@ -16,8 +16,6 @@ async fn contradictions_are_refused_in_vaults_words() {
         (machine(json!({"role_type": "saml"})), "invalid 'role_type': saml"),
         (machine(json!({"bound_claims_type": "regex"})), "invalid 'bound_claims_type': regex"),
         (machine(json!({"bound_claims": {"x": {"y": "z"}}})), "claim is not a string or list: {\"y\":\"z\"}"),
-        (machine(json!({"bound_claims_type": "glob", "bound_claims": {"x": 5}})), "claim is not a string or list: 5"),
-        (machine(json!({"bound_claims_type": "glob", "bound_claims": {"x": ["a", true]}})), "claim is not a string: true"),
         (machine(json!({"claim_mappings": {"x": "role"}})), "metadata key \"role\" is reserved and may not be a mapping destination"),
         (machine(json!({"claim_mappings": {"x": "a", "y": "a"}})), "multiple keys are mapped to metadata key \"a\""),
         (
@@ -49,14 +47,14 @@ async fn a_read_shows_what_was_written_and_an_update_changes_only_what_it_names(
         "token_type": "default",
     });
     assert_eq!(issuer.bench.call("GET", "role/Gh", Value::Null).await.body["data"], expected);
-    assert_eq!(issuer.bench.call("GET", "role/gh", Value::Null).await.status, 404, "case matters");
+    assert_eq!(issuer.bench.call("GET", "role/gh", Value::Null).await.body["data"], expected);
     let update = json!({"bound_subject": "x", "expiration_leeway": "-1", "clock_skew_leeway": "2m", "policies": "a,b"});
     assert_eq!(issuer.bench.call("POST", "role/Gh", update).await.status, 204);
     let shown = issuer.bench.call("GET", "role/Gh", Value::Null).await.body["data"].clone();
     assert_eq!((&shown["bound_subject"], &shown["bound_claims"]), (&json!("x"), &expected["bound_claims"]));
     assert_eq!((&shown["expiration_leeway"], &shown["clock_skew_leeway"]), (&json!(-1), &json!(120)));
     assert_eq!((&shown["policies"], &shown["token_policies"]), (&json!(["a", "b"]), &json!(["a", "b"])));
-    assert_eq!(issuer.bench.call("LIST", "role", Value::Null).await.body["data"]["keys"], json!(["Gh", "ci"]));
+    assert_eq!(issuer.bench.call("LIST", "role", Value::Null).await.body["data"]["keys"], json!(["ci", "gh"]));
     assert_eq!(issuer.bench.call("DELETE", "role/Gh", Value::Null).await.status, 204);
     assert_eq!(issuer.bench.call("LIST", "role", Value::Null).await.body["data"]["keys"], json!(["ci"]));
 }
@@ -157,4 +155,29 @@ async fn white_space_around_a_token_does_not_matter() {
     let token = issuer.signer.sign(&claims(json!({})));
     assert_eq!(issuer.login(&format!(" {token}\r\n")).await.status, 200);
     assert_eq!(refusal(&issuer.login(" \n").await), "missing token");
+}
+
+/// Story: names of roles were compared to the letter, where Vault folds them: a pipeline that says `CI` found no role `ci`. Roles that an older
+/// version stored with capitals are still found under the name that they were given, and by no other.
+#[tokio::test]
+async fn names_of_roles_are_folded() {
+    let issuer = Issuer::with_keys("ES256").await;
+    let token = issuer.signer.sign(&claims(json!({})));
+    let login = |role: &str| issuer.bench.call("POST", "login", json!({"role": role, "jwt": token}));
+    let answer = login("CI").await;
+    assert_eq!((answer.status, &answer.body["auth"]["metadata"]["role"]), (200, &json!("ci")));
+    assert_eq!(refusal(&login("None").await), "role \"none\" could not be found");
+    issuer.config(json!({"jwks_url": super::KEYS, "default_role": "Ci"})).await;
+    assert_eq!(issuer.bench.call("POST", "login", json!({"jwt": token})).await.status, 200);
+    assert_eq!(issuer.bench.call("GET", "config", Value::Null).await.body["data"]["default_role"], "ci");
+    // As an older version left it.
+    let cx = issuer.bench.cx("", Operation::Update);
+    let older = cx.store.get("role/ci").await.unwrap().unwrap();
+    cx.store.commit(Changes::new().put("role/Old", older.value)).await.unwrap();
+    assert_eq!(login("Old").await.body["auth"]["metadata"]["role"], "Old");
+    assert_eq!(refusal(&login("old").await), "role \"old\" could not be found");
+    assert_eq!(issuer.bench.call("POST", "role/Old", json!({"bound_subject": "nobody"})).await.status, 204);
+    assert_eq!(refusal(&login("Old").await), "error validating token: invalid subject (sub) claim");
+    assert_eq!(issuer.bench.call("DELETE", "role/Old", Value::Null).await.status, 204);
+    assert_eq!(issuer.bench.call("LIST", "role", Value::Null).await.body["data"]["keys"], json!(["ci"]));
 }

@@ -125,7 +125,50 @@ async fn what_is_not_offered_is_refused_in_words() {
     assert_eq!(results[0]["error"], "only Pure Ed25519 signatures supported, signature_context must be empty");
     assert!(text(&results[1]["signature"]).starts_with("vault:v1:"));
     assert_eq!(refused(&bench, "hmac/e", json!({})).await, "missing input for HMAC");
-    assert_eq!(refused(&bench, "sign/e", json!({})).await, "missing input");
+}
+
+/// Story: `sign` and `verify` refused a request without `input`, where Vault signs the empty text and only items of a batch must bring one.
+#[tokio::test]
+async fn no_input_is_an_empty_one_except_in_a_batch() {
+    let bench = bench();
+    key(&bench, "e", json!({ "type": "ed25519" })).await;
+    let signature = ok(&bench, "POST", "sign/e", json!({})).await["signature"].clone();
+    assert_eq!(ok(&bench, "POST", "verify/e", json!({ "signature": signature })).await["valid"], true);
+    assert_eq!(ok(&bench, "POST", "verify/e", json!({ "signature": signature, "input": "" })).await["valid"], true);
+    let batch = ok(&bench, "POST", "sign/e", json!({ "batch_input": [{}] })).await["batch_results"].clone();
+    assert_eq!(batch[0]["error"], "missing input");
+    let batch = ok(&bench, "POST", "verify/e", json!({ "batch_input": [{ "signature": signature }] })).await["batch_results"].clone();
+    assert_eq!(batch[0]["error"], "missing input");
+}
+
+/// Story: bytes that are no ECDSA signature at all were answered with `valid: false`, where Vault says that they are malformed.
+#[tokio::test]
+async fn what_is_no_signature_of_a_curve_is_refused() {
+    let bench = bench();
+    key(&bench, "c", json!({ "type": "ecdsa-p256" })).await;
+    let invalid = "supplied signature is invalid";
+    for (bytes, text) in [
+        (&b"a"[..], invalid),
+        (b"", invalid),
+        (b"\x30\x03\x02\x01\x01", invalid),
+        (b"\x30\x80\x02\x01\x01\x02\x01\x01\x00\x00", invalid),
+        (b"\x30\x07\x02\x02\x00\x01\x02\x01\x01", invalid),
+        (b"\x30\x05\x02\x00\x02\x01\x01", invalid),
+        (b"\x30\x06\x02\x01\x01\x02\x01\x01\x00", "supplied signature contains extra data"),
+    ] {
+        let signature = format!("vault:v1:{}", BASE64.encode(bytes));
+        assert_eq!(refused(&bench, "verify/c", json!({ "input": "", "signature": signature })).await, text, "{bytes:x?}");
+        let batch = json!({ "batch_input": [{ "input": "", "signature": signature }] });
+        assert_eq!(
+            ok(&bench, "POST", "verify/c", batch).await["batch_results"][0],
+            json!({ "error": text, "valid": false, "reference": "" })
+        );
+        // In its other form a signature is two numbers without any frame.
+        let jws = json!({ "input": "", "signature": "vault:v1:YQ", "marshaling_algorithm": "jws" });
+        assert_eq!(ok(&bench, "POST", "verify/c", jws).await["valid"], false);
+    }
+    let strange = json!({ "input": "", "signature": format!("vault:v1:{}", BASE64.encode(b"\x30\x06\x02\x01\x01\x02\x01\x01")) });
+    assert_eq!(ok(&bench, "POST", "verify/c", strange).await["valid"], false, "a signature, and a wrong one");
 }
 
 #[tokio::test]

@@ -1,13 +1,13 @@
-//! The bit of BER (X.690) that PKCS#7 documents of AWS's and answers of OCSP are written in: elements with a short tag, of a definite or, where that
+//! The bit of BER (X.690) that PKCS#7 documents of AWS's, answers of OCSP and ECDSA signatures are written in: elements with a short tag, of a definite or, where that
 //! is allowed, an indefinite length.
 
 /// Tags that every reader of these bytes knows.
-pub(super) mod tag {
-    pub(in crate::auth) const INTEGER: u8 = 0x02;
-    pub(in crate::auth) const OCTETS: u8 = 0x04;
-    pub(in crate::auth) const NULL: u8 = 0x05;
-    pub(in crate::auth) const OBJECT_ID: u8 = 0x06;
-    pub(in crate::auth) const SEQUENCE: u8 = 0x30;
+pub(crate) mod tag {
+    pub(crate) const INTEGER: u8 = 0x02;
+    pub(crate) const OCTETS: u8 = 0x04;
+    pub(crate) const NULL: u8 = 0x05;
+    pub(crate) const OBJECT_ID: u8 = 0x06;
+    pub(crate) const SEQUENCE: u8 = 0x30;
 }
 
 /// Elements inside each other; AWS's documents have eight.
@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 16;
 
 /// Elements one after another.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Elements<'a> {
+pub(crate) struct Elements<'a> {
     rest: &'a [u8],
     lengths: Lengths,
 }
@@ -31,37 +31,37 @@ enum Lengths {
 
 /// One element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Element<'a> {
-    pub(super) tag: u8,
+pub(crate) struct Element<'a> {
+    pub(crate) tag: u8,
     /// What is in it.
-    pub(super) content: &'a [u8],
+    pub(crate) content: &'a [u8],
     /// The whole of it, with tag and length.
-    pub(super) whole: &'a [u8],
+    pub(crate) whole: &'a [u8],
     /// Its length stands in front; the other form is BER's alone.
-    pub(super) definite: bool,
+    pub(crate) definite: bool,
 }
 
 /// Why bytes are not read.
-pub(super) type Refused = &'static str;
+pub(crate) type Refused = &'static str;
 
 impl<'a> Elements<'a> {
     /// Elements in BER.
-    pub(super) fn of(bytes: &'a [u8]) -> Self {
+    pub(crate) fn of(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, lengths: Lengths::Any }
     }
 
     /// Elements in DER, as far as lengths go.
-    pub(super) fn in_der(bytes: &'a [u8]) -> Self {
+    pub(crate) fn in_der(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, lengths: Lengths::Definite }
     }
 
     /// The next element, which must have this tag.
-    pub(super) fn need(&mut self, tag: u8) -> Result<Element<'a>, Refused> {
+    pub(crate) fn need(&mut self, tag: u8) -> Result<Element<'a>, Refused> {
         self.maybe(tag)?.ok_or("an element is missing or is another one")
     }
 
     /// The next element if it has this tag.
-    pub(super) fn maybe(&mut self, tag: u8) -> Result<Option<Element<'a>>, Refused> {
+    pub(crate) fn maybe(&mut self, tag: u8) -> Result<Option<Element<'a>>, Refused> {
         if self.rest.first() != Some(&tag) {
             return Ok(None);
         }
@@ -74,11 +74,11 @@ impl<'a> Elements<'a> {
     }
 
     /// Nothing may follow.
-    pub(super) fn end(self) -> Result<(), Refused> {
+    pub(crate) fn end(self) -> Result<(), Refused> {
         if self.rest.is_empty() { Ok(()) } else { Err("bytes follow after the end") }
     }
 
-    pub(super) fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.rest.is_empty()
     }
 }
