@@ -183,11 +183,32 @@ impl Broker {
     pub fn install(&self, prepared: Prepared) -> Result<(), EnableError> {
         let _changing = self.changing.lock();
         self.conflict(prepared.config())?;
+        self.add(prepared);
+        Ok(())
+    }
+
+    /// Enables a prepared device that was stored before: as [`Self::install`], and also when it shares a file with another. It was taken once, by rules that knew fewer
+    /// ways to say a file, and a device that is left out is a log that ends.
+    pub fn install_stored(&self, prepared: Prepared) -> Result<(), EnableError> {
+        let _changing = self.changing.lock();
+        match self.conflict(prepared.config()) {
+            Ok(()) => {}
+            Err(EnableError::FilePathInUse) => tracing::warn!(
+                device = %prepared.config().path,
+                "an audit device writes to the file of another one: disable one of the two, or give it a file of its own"
+            ),
+            Err(error) => return Err(error),
+        }
+        self.add(prepared);
+        Ok(())
+    }
+
+    /// The caller holds `changing`.
+    fn add(&self, prepared: Prepared) {
         let mut devices = self.devices.load().to_vec();
         devices.push(Arc::new(prepared.0));
         devices.sort_by(|left, right| left.config.path.cmp(&right.config.path));
         self.devices.store(Arc::new(devices));
-        Ok(())
     }
 
     /// Disables the device at `path`, when its configuration is no longer stored, and waits until its last line is written. `None` when there is none.

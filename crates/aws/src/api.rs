@@ -61,7 +61,7 @@ pub struct Target {
     pub session_token: Option<Secret<String>>,
     /// Where there are no keys: a role whose sessions are the server's own identity.
     pub web_identity: Option<WebIdentity>,
-    /// Attempts after the first one. `None`: STS is asked for 45 seconds, at a bounded rate; IAM as often as the SDK does.
+    /// Attempts after the first one. `None`: STS is asked for 15 seconds, at a bounded rate; IAM as often as the SDK does.
     pub max_retries: Option<u32>,
 }
 

@@ -39,7 +39,7 @@ impl Audit {
         let stored = audit.stored().await?;
         for device in &stored {
             let prepared = audit.broker.prepare(device.config.clone(), audit.salt(&device.salt_id), SelfTest::Skip).await;
-            if let Err(error) = prepared.and_then(|prepared| audit.broker.install(prepared)) {
+            if let Err(error) = prepared.and_then(|prepared| audit.broker.install_stored(prepared)) {
                 tracing::error!(device = %device.config.path, %error, "an audit device cannot be opened");
             }
         }
@@ -79,7 +79,12 @@ impl Audit {
         // Again: another may have been enabled meanwhile. What is refused must not stay stored.
         self.broker.conflict(prepared.config()).map_err(refused)?;
         let device = Stored { config: prepared.config().clone(), salt_id };
-        self.change_stored(|devices| devices.push(device.clone())).await?;
+        // One of this path that could not be opened at the start is replaced: it must not come back at the next.
+        self.change_stored(|devices| {
+            devices.retain(|other| other.config.path != device.config.path);
+            devices.push(device.clone());
+        })
+        .await?;
         self.broker.install(prepared).map_err(refused)
     }
 

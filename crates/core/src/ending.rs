@@ -18,7 +18,7 @@ pub(crate) struct Outliving {
     /// Waits for what becomes of answers with new shares.
     deliveries: Tasks,
     /// States of before a seal that may still write to the store.
-    writing: watch::Sender<Writing>,
+    writing: Arc<watch::Sender<Writing>>,
 }
 
 #[derive(Debug, Default)]
@@ -26,12 +26,14 @@ struct Writing {
     states: usize,
     /// Somebody unseals the server, and waits for them.
     awaited: bool,
+    /// No request is left that could want their audit devices.
+    last: bool,
 }
 
 /// One that may still write, until this is dropped.
-struct StillWriting<'a>(&'a watch::Sender<Writing>);
+struct StillWriting(Arc<watch::Sender<Writing>>);
 
-impl Drop for StillWriting<'_> {
+impl Drop for StillWriting {
     fn drop(&mut self) {
         self.0.send_modify(|writing| {
             writing.states = writing.states.saturating_sub(1);
@@ -40,12 +42,18 @@ impl Drop for StillWriting<'_> {
     }
 }
 
+/// What was in memory, out of use: no request reaches it any more but those that have it already. To be handed to [`Inner::leave`].
+pub(crate) struct Left {
+    pub(crate) unsealed: Arc<Unsealed>,
+    writing: StillWriting,
+}
+
 impl Outliving {
     /// Waits until no state of before a seal writes to the store any more: two of them would each have mounts, counts and locks of their own.
     async fn wait_for_writers(&self) {
         let mut writing = self.writing.subscribe();
         if writing.borrow_and_update().states > 0 {
-            self.writing.send_modify(|writing| writing.awaited = true);
+            self.writing.send_modify(|writing| writing.awaited = writing.states > 0);
             let _sender_is_here = writing.wait_for(|writing| writing.states == 0).await;
         }
     }
@@ -67,19 +75,35 @@ impl Tasks {
 }
 
 impl Inner {
-    /// Gives up what was in memory, in a moment: requests in flight, the one that asked for it among them, still have to write to its audit
-    /// devices. The caller has seen to it that nothing new reaches the keys.
-    pub(crate) fn leave(self: &Arc<Self>, unsealed: Arc<Unsealed>) {
+    /// Takes what is in memory out of use. `None`: the server is sealed.
+    pub(crate) fn take_out(&self) -> Option<Left> {
+        // Counted first: whoever unseals the server a moment later waits for it.
         self.outliving.writing.send_modify(|writing| writing.states += 1);
+        let writing = StillWriting(Arc::clone(&self.outliving.writing));
+        self.unsealed.swap(None).map(|unsealed| Left { unsealed, writing })
+    }
+
+    /// Gives up what was in memory, in a moment: requests in flight, the one that asked for it among them, still have to write to its audit
+    /// devices, also when the server is unsealed meanwhile.
+    pub(crate) fn leave(self: &Arc<Self>, left: Left) {
         let inner = Arc::clone(self);
         let leaving = async move {
-            let _still_writing = StillWriting(&inner.outliving.writing);
+            let Left { unsealed, writing: still_writing } = left;
+            let mut linger = inner.clock.sleep(LINGER);
             let mut writing = inner.outliving.writing.subscribe();
-            tokio::select! {
-                () = inner.clock.sleep(LINGER) => {}
-                _awaited = writing.wait_for(|writing| writing.awaited) => {}
+            let lingered = tokio::select! {
+                () = &mut linger => true,
+                _awaited = writing.wait_for(|writing| writing.awaited || writing.last) => false,
+            };
+            inner.end_writing(&unsealed).await;
+            drop(still_writing);
+            if !lingered {
+                tokio::select! {
+                    () = linger => {}
+                    _last = writing.wait_for(|writing| writing.last) => {}
+                }
             }
-            inner.wind_up(unsealed).await;
+            unsealed.audit.close().await;
         };
         self.outliving.winding_up.add(self.apart(leaving));
     }
@@ -103,11 +127,12 @@ impl Inner {
 
     /// Seals the server, if it is not sealed, and ends all that goes on after a seal: nothing uses the store from here on.
     pub(crate) async fn seal(&self) {
-        if let Some(unsealed) = self.unsealed.swap(None) {
-            self.outliving.writing.send_modify(|writing| writing.states += 1);
-            let _still_writing = StillWriting(&self.outliving.writing);
-            self.wind_up(unsealed).await;
+        if let Some(Left { unsealed, writing }) = self.take_out() {
+            self.end_writing(&unsealed).await;
+            drop(writing);
+            unsealed.audit.close().await;
         }
+        self.outliving.writing.send_modify(|writing| writing.last = true);
         for task in self.outliving.winding_up.take() {
             if let Err(error) = task.await {
                 tracing::error!(%error, "what was in memory was not given up in good order");
@@ -125,15 +150,14 @@ impl Inner {
         self.retire_previous(&mut *self.keys.lock().await).await;
     }
 
-    /// Ends the background work and the audit devices of what was in memory.
-    async fn wind_up(&self, unsealed: Arc<Unsealed>) {
-        self.end_work(&unsealed).await;
+    /// Ends the background work of what was in memory, and all that it writes to the store.
+    async fn end_writing(&self, unsealed: &Unsealed) {
+        self.end_work(unsealed).await;
         *unsealed.ceremonies.lock().await = Ceremonies::default();
         // What was minted since is written before the keys go.
         unsealed.mints.flush().await;
         // Requests that are still under way change nothing from here on.
         unsealed.rows.end().await;
-        unsealed.audit.close().await;
     }
 
     /// Ends the background work; when this returns, none of it runs.

@@ -16,7 +16,7 @@ use daypass_storage::snapshot::{Archive, Manifest, Record, Sink, SnapshotError, 
 use daypass_storage::{Backend, CommitError, Key};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use crate::node::{Inner, SEAL_CONFIG, SEALED_KEYRING, SEALED_ROOT, SealKind, Unsealed};
+use crate::node::{Inner, SEAL_CONFIG, SEALED_KEYRING, SEALED_ROOT, SealKind, Unsealed, sealed};
 use crate::revocation;
 use crate::rows::config_key;
 
@@ -221,24 +221,21 @@ async fn take_over(
     barrier: Option<Barrier>,
     manifest: &Manifest,
 ) -> Result<()> {
+    // First, and held to the end: nobody unseals the server while the old state still writes.
+    let mut unsealing = inner.unsealing.lock().await;
     inner.serves(unsealed)?;
     let (time, rows) = (manifest.time, manifest.rows.all());
+    let left = inner.take_out().ok_or_else(sealed)?;
     tracing::warn!(%time, rows, "the store is replaced by a snapshot; the server is sealed meanwhile");
-    inner.unsealed.store(None);
     // Work that looks into the store once more must not find the new rows there and take back what they say.
     unsealed.revocation.stand_still(inner.clock.now());
     inner.end_work(unsealed).await;
-    let mut unsealing = inner.unsealing.lock().await;
     // Held to the end: a change of keys that is in flight is done before, and none begins.
     let mut keys = inner.keys.lock().await;
-    if inner.unsealed.load().is_some() {
-        inner.leave(Arc::clone(unsealed));
-        return Err(Error::failed("the server was unsealed by somebody before the snapshot was in place; nothing was changed"));
-    }
     *unsealing = None;
     unsealed.rows.end().await;
     let replaced = inner.backend.replace(staged).await;
-    inner.leave(Arc::clone(unsealed));
+    inner.leave(left);
     let reopened = match &replaced {
         Ok(()) => barrier,
         // Nothing was changed: on with the old state.

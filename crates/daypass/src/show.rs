@@ -86,7 +86,12 @@ pub(crate) fn out_raw(text: &str, supply: Supply) {
 }
 
 fn put(text: &str, end: &str, supply: Supply) {
-    let written = if supply == Supply::Keys && is_closed() { wrote(Err(io::Error::other(CLOSED))) } else { write_out(text, end) };
+    let written = if supply == Supply::Keys && is_closed() { Err(io::Error::other(CLOSED)) } else { write_out(text, end) };
+    let written = match written {
+        // Whoever went away without reading it may have failed: it would be gone.
+        Err(error) if supply != Supply::Lasting && error.kind() == io::ErrorKind::BrokenPipe => wrote(Err(io::Error::other(UNREAD))),
+        written => wrote(written),
+    };
     if !written && supply != Supply::Lasting {
         note("What could not be written there exists nowhere else, so here it is:\n");
         note(text.trim_end());
@@ -255,11 +260,9 @@ fn spaced_time(rfc3339: &str) -> String {
     }
 }
 
-/// Whether stdout took it; what failed is told once.
-fn write_out(text: &str, end: &str) -> bool {
+fn write_out(text: &str, end: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(end.as_bytes())).and_then(|()| stdout.flush());
-    wrote(written)
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(end.as_bytes())).and_then(|()| stdout.flush())
 }
 
 /// Whether stdout was closed (`>&-`). Rust's runtime puts the null device in its place, and what is written there succeeds. It opens it for reading and
@@ -270,7 +273,7 @@ pub(crate) fn is_closed() -> bool {
     for_both && fstat(&stdout).is_ok_and(|stat| fs::metadata(NULL).is_ok_and(|null| (null.dev(), null.ino()) == (stat.st_dev, stat.st_ino)))
 }
 
-/// Takes note of what came of writing to stdout.
+/// Whether stdout took it, or nobody wanted it; what failed is told once.
 pub(crate) fn wrote(written: io::Result<()>) -> bool {
     match written {
         Ok(()) => true,
@@ -291,6 +294,8 @@ static UNWRITTEN: AtomicBool = AtomicBool::new(false);
 
 /// What writes to a closed stdout come to.
 pub(crate) const CLOSED: &str = "standard output is closed";
+/// What becomes of data that its reader went away from.
+const UNREAD: &str = "the program that standard output goes to has ended";
 /// The null device.
 pub(crate) const NULL: &str = "/dev/null";
 

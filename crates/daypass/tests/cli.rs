@@ -408,11 +408,16 @@ fn run_full(server: &Server, arguments: &[&str]) -> (Option<i32>, String) {
 
 /// With stdout as a shell has it after this redirection. Returns the exit code, and what stderr was told.
 fn run_redirected(server: &Server, arguments: &[&str], redirection: &str) -> (Option<i32>, String) {
-    let home = tempfile::tempdir().unwrap();
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &format!("exec \"$0\" \"$@\" {redirection}"), env!("CARGO_BIN_EXE_daypass")]).args(arguments);
+    run_into(server, command, Stdio::null())
+}
+
+/// The same, with this as stdout.
+fn run_into(server: &Server, mut command: Command, stdout: Stdio) -> (Option<i32>, String) {
+    let home = tempfile::tempdir().unwrap();
     command.env_clear().env("HOME", home.path()).env("VAULT_ADDR", &server.address).env("VAULT_TOKEN", "root");
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
     let _unread = child.stdin.take().unwrap().write_all(b"YWI=");
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -471,6 +476,21 @@ fn output_that_cannot_be_written_is_an_error_and_keys_are_shown_all_the_same() {
     assert!(code == Some(1) && told.contains("No space left on device") && !told.contains("ASIA"), "{code:?} {told}");
     assert_eq!(run_full(&server, &["kv", "-help"]).0, Some(1));
     assert_eq!(run_full(&server, &["read", "nowhere"]).0, Some(2), "a refusal stays one");
+}
+
+/// Story: `operator init | gpg` with a typo in the name of a key: gpg had ended, the keys were nowhere, and the exit code was 0.
+#[test]
+fn what_exists_nowhere_else_is_shown_though_its_reader_has_ended() {
+    let server = Server::start(&INIT);
+    for (arguments, shown) in [(&["operator", "init"][..], "Unseal Key 1: YWI="), (&["operator", "rekey", "-nonce=n", "-"], "Key 1: Y2Q=")]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_daypass"));
+        command.args(arguments);
+        let (code, told) = run_into(&server, command, writer.into());
+        assert!(code == Some(1) && told.contains("has ended") && told.contains(shown), "{arguments:?}: {code:?} {told}");
+    }
 }
 
 /// A reader that has seen enough is no error: `daypass list ... | head`.

@@ -47,7 +47,7 @@ fn a_key_file_that_got_out_is_exchanged_while_the_server_does_not_run() {
     assert!(said.contains("does not open this store") && said.contains("operator rekey -offline"), "{said}");
     // As after a kill behind the commit.
     let again = exchange(&server, "new.key");
-    assert!(again.code == 0 && again.out.contains("already: nothing was changed"), "{again:?}");
+    assert!(again.code == 0 && again.out.contains("already: no key was changed"), "{again:?}");
     let new = key(&server.at("new.key"));
     server.reconfigure("seal.key", "new.key");
     server.restart();

@@ -22,8 +22,9 @@ use crate::api::{AssumeRole, Call, Credential, FederationToken, Identity, Result
 use crate::validate::DURATION_MIN;
 use crate::{AwsError, ErrorKind};
 
-/// A call is made again for so long where nobody says how often: clients of Vault's give up after 60 s, and then nobody is told AWS's reason.
-pub(super) const RETRIES_MAX: Duration = Duration::from_secs(45);
+/// A call is made again for so long where nobody says how often. Vault's clients ask again twice by themselves, and give up 60 s after they first asked: three
+/// times this and their pauses fit, else nobody is told AWS's reason.
+pub(super) const RETRIES_MAX: Duration = Duration::from_secs(15);
 /// AWS's word on when to come again is believed up to this.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(15);
 

@@ -98,6 +98,10 @@ impl Chores {
 }
 
 async fn run(inner: Arc<Inner>, unsealed: Arc<Unsealed>, chore: Chore) {
+    // It may have been paused while this waited for a place. It is wanted again.
+    if unsealed.revocation.is_paused() {
+        return;
+    }
     match chore {
         Chore::Mount(accessor) => tick(&inner, &unsealed, &accessor).await,
         Chore::Removals => finish_removals(&inner, &unsealed).await,

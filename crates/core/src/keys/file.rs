@@ -77,6 +77,19 @@ impl StoredSeal {
         self.root_with(&key, file.path())
     }
 
+    /// What a file that is there is to this store, for whoever named it for a new key.
+    fn said_of(&self, file: &KeyFile) -> String {
+        match file.read() {
+            Ok(key) if self.root_with(&key, file.path()).is_ok() => {
+                "its key is the one that opens this store now; name a file that does not exist yet, and keep this one until the store opens with \
+                 the new one"
+                    .to_owned()
+            }
+            Ok(_) => "its key does not open this store, but it may open a copy from another time; name a file that does not exist yet".to_owned(),
+            Err(error) => format!("and it is no key that could be tried ({error}); name a file that does not exist yet"),
+        }
+    }
+
     fn root_with(&self, key: &SealKey, path: &Path) -> Result<RootKey> {
         daypass_barrier::open_root(&self.root, key).map_err(|error| match error {
             UnsealError::InvalidKey => Error::bad_request(format!(
@@ -106,13 +119,27 @@ pub async fn opens_by_file(backend: &dyn Backend, file: &Path) -> Result<()> {
     }
 }
 
-/// Seals a store that no server has open under the key of a new file, with a new root key; `new` is made here, and `old` left alone. Errors: text for the
-/// operator.
+/// Seals a store that no server has open under the key of a new file, with a new root key; `new` is made here, and `old` left alone. The store is written anew
+/// then: what was replaced would stay in the free space of its file, for whoever has the old key. Errors: text for the operator.
 pub async fn rekey_by_file(backend: &dyn Backend, old: &Path, new: &Path, entropy: Arc<dyn Entropy>) -> Result<FileRekey> {
+    let done = seal_under(backend, old, new, entropy).await?;
+    daypass_storage::snapshot::rewrite(backend).await.map_err(|error| {
+        Error::internal(format!(
+            "the store opens with {} alone, but what the old key opens may still be in the free space of its file, since it could not be written anew \
+             ({error}): run this again with the new file in the configuration or as it was, once that is mended",
+            new.display()
+        ))
+    })?;
+    Ok(done)
+}
+
+async fn seal_under(backend: &dyn Backend, old: &Path, new: &Path, entropy: Arc<dyn Entropy>) -> Result<FileRekey> {
     let (old, new) = (KeyFile::at(old), KeyFile::at(new));
     let stored = stored_seal(backend).await?;
     let stored = stored.ok_or_else(|| Error::bad_request("the store was never initialised: there is nothing to seal anew"))?;
     let root = match stored.root_by(&old) {
+        // The configuration names it already: this is asked for again.
+        Ok(_) if is_same(old.path(), new.path()) => return Ok(FileRekey::Before),
         Ok(root) => root,
         Err(_) if new.read().is_ok_and(|key| stored.root_with(&key, new.path()).is_ok()) => return Ok(FileRekey::Before),
         Err(error) => return Err(error),
@@ -120,11 +147,11 @@ pub async fn rekey_by_file(backend: &dyn Backend, old: &Path, new: &Path, entrop
     let failed = |error: &dyn std::fmt::Display| Error::internal(format!("the new keys could not be made: {error}"));
     let barrier = Barrier::open_keyring(&stored.keyring, root, Arc::clone(&entropy)).map_err(|error| failed(&error))?;
     new.create(&*entropy).map_err(|error| match error {
-        KeyFileError::Exists(_) => Error::bad_request(format!(
-            "{error}, and its key does not open this store: name a file that does not exist yet, or remove this one if an attempt that was \
-             cut short has left it"
-        )),
+        KeyFileError::Exists(_) => Error::bad_request(format!("{error}: {}", stored.said_of(&new))),
         other => Error::bad_request(other.to_string()),
+    })?;
+    daypass_storage::sqlite::give_to_owner_of(old.path(), new.path()).map_err(|error| {
+        Error::internal(format!("{} could not be given to the owner of {}: {error}", new.path().display(), old.path().display()))
     })?;
     // Read back: what counts from here on is what the disk has.
     let made = daypass_barrier::rekey(&barrier, &Seal::KeyFile(new.clone())).map_err(|error| failed(&error))?;
@@ -149,6 +176,10 @@ pub async fn rekey_by_file(backend: &dyn Backend, old: &Path, new: &Path, entrop
             ))),
         },
     }
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    std::fs::canonicalize(one).is_ok_and(|one| std::fs::canonicalize(other).is_ok_and(|other| one == other))
 }
 
 const SEAL_ROWS: [&str; 3] = [SEAL_CONFIG, SEALED_ROOT, SEALED_KEYRING];

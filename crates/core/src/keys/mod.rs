@@ -2,7 +2,7 @@
 //!
 //! A keyring that was sealed under an old root key and stored beside a new one could not be opened again. So every change holds one lock
 //! ([`Inner::keys`]) from reading to taking into use, is one batch, and demands that the stored root key still is the one in memory.
-//! [`handed_in`] keeps the shares of an unsealing, [`ceremony`] the attempts that people's shares authorise; [`rekey`] and [`root`] carry them out; [`file`] is the seal without shares; [`holders`] encrypts for people.
+//! [`handed_in`] keeps the shares of an unsealing, [`ceremony`] the attempts that people's shares authorise; [`rekey`] and [`root`] carry them out; [`mod@file`] is the seal without shares; [`holders`] encrypts for people.
 
 pub(crate) mod ceremony;
 mod file;

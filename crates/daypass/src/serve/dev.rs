@@ -71,16 +71,26 @@ pub(super) async fn set_up(args: &ServerArgs, core: &Core) -> Result<Dev, String
         ask(core, &root_token, "sys/mounts/secret", &body).await?;
     }
     if !args.dev_no_store_token {
-        let stored = match std::env::var("HOME") {
-            Ok(home) => TokenPlace::of_home(&home).and_then(|place| place.store(&root_token)).map_err(|error| error.to_string()),
-            Err(_no_home) => Err("HOME is not set".to_owned()),
-        };
+        let stored = store_for_command_line(root_token.clone()).await;
         // A server that serves is worth more than the convenience; the token is printed as well.
         if let Err(error) = stored {
             tracing::warn!(%error, "the root token is not stored for the command line (-dev-no-store-token leaves it out without this warning)");
         }
     }
     Ok(Dev { unseal_key, root_token })
+}
+
+/// Keeps the token where the command line looks for it. On a thread of its own, which nobody waits for at the end: a token helper may hang.
+async fn store_for_command_line(token: Secret<String>) -> Result<(), String> {
+    // Relative, it would be whatever lies in the folder that this was started in.
+    let home = std::env::var("HOME").ok().filter(|home| home.starts_with('/')).ok_or("HOME is not set to a whole path")?;
+    let place = TokenPlace::of_home(&home).map_err(|error| error.to_string())?;
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        // Nobody listens any more where the server was stopped meanwhile.
+        let _unheard = tell.send(place.store(&token).map_err(|error| error.to_string()));
+    });
+    told.await.unwrap_or_else(|_thread_ended| Err("storing it failed".to_owned()))
 }
 
 /// Asks the core as any client would: a dev server has no back door.

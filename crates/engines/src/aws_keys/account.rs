@@ -1,15 +1,22 @@
 //! In which account something was made, and which one is asked now: what is not found in another account is not gone.
 
-use daypass_aws::{Aws, AwsError, Call};
+use daypass_aws::{Aws, AwsError, Call, ErrorKind};
 use daypass_sdk::{Error, Result};
 
-/// The account that is asked, where it is another one than something was made in; never where that is not known.
+/// The account that is asked, where it is another one than something was made in; never where that is not known, or STS cannot be reached: there are networks
+/// with a way to IAM and none to STS, and what is gone there would be looked for without end.
 pub(crate) async fn other(aws: &dyn Aws, call: Call<'_>, made_in: &str) -> Result<Option<String>, AwsError> {
     if made_in.is_empty() {
         return Ok(None);
     }
-    let asked = aws.get_caller_identity(call).await?.account;
-    Ok((asked != made_in).then_some(asked))
+    match aws.get_caller_identity(call).await {
+        Ok(identity) => Ok(Some(identity.account).filter(|asked| asked != made_in)),
+        Err(error) if error.kind == ErrorKind::Unreachable => {
+            tracing::warn!(account = made_in, %error, "which account is asked could not be seen; what is not found is taken for deleted");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// What is said of a thing that cannot be deleted from here. `row` is the configuration that leads to another account.

@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 /// Time for AWS when the request does not bring a limit.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 /// Several calls of one request together are made again for so long where nobody says how often: as one alone is.
-const TOGETHER_MAX: Duration = Duration::from_secs(45);
+const TOGETHER_MAX: Duration = Duration::from_secs(15);
 /// Time that is left to a call in any case.
-const ONWARD_MIN: Duration = Duration::from_secs(10);
+const ONWARD_MIN: Duration = Duration::from_secs(3);
 /// Longest name of a session, in characters: AWS's limit.
 pub(crate) const SESSION_SIZE_MAX: usize = 64;
 /// Said behind AWS's text when it is the server's own credentials that are over.
@@ -24,7 +24,8 @@ pub(crate) fn deadline(cx: &Cx) -> Duration {
     if cx.request.deadline.is_zero() { DEADLINE_DEFAULT } else { cx.request.deadline }
 }
 
-/// Time for a call of a request that has spent some on another one. Clients give up after 60 s, and then nobody is told AWS's reason.
+/// Time for a call of a request that has spent some on another one. Clients ask three times within 60 s, and
+/// then give up: nobody would be told AWS's reason.
 pub(super) fn onward(call: Call<'_>, spent: Duration) -> Duration {
     let together = if call.target.max_retries.is_some() { call.deadline } else { call.deadline.min(TOGETHER_MAX) };
     if spent.is_zero() { call.deadline } else { together.saturating_sub(spent).max(ONWARD_MIN.min(call.deadline)) }
@@ -106,7 +107,7 @@ mod tests {
             let target = Target { max_retries, ..Target::default() };
             onward(Call { target: &target, deadline: Duration::from_secs(90) }, Duration::from_secs(spent)).as_secs()
         };
-        assert_eq!([0, 5, 30, 80].map(|spent| left(None, spent)), [90, 40, 15, 10]);
-        assert_eq!([0, 5, 80, 89].map(|spent| left(Some(9), spent)), [90, 85, 10, 10]);
+        assert_eq!([0, 5, 14, 80].map(|spent| left(None, spent)), [90, 10, 3, 3]);
+        assert_eq!([0, 5, 80, 89].map(|spent| left(Some(9), spent)), [90, 85, 10, 3]);
     }
 }

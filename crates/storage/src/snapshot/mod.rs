@@ -116,6 +116,23 @@ pub(crate) enum Content {
     Memory(Box<crate::memory::State>),
 }
 
+/// Writes a store anew that nobody else uses: nothing is left in its file of what was deleted or replaced. Blocks, but for the store's own work. A kill leaves the
+/// old file or the new one. Errors: as [`crate::Backend::replace`]; `Full`.
+pub async fn rewrite(backend: &dyn crate::Backend) -> Result<(), CommitError> {
+    let failed = |error: std::io::Error| CommitError::Failed(error.to_string());
+    let mut staging = backend.stage().await?;
+    let config_version = {
+        let mut export = backend.export().await?;
+        let mut buffer = Vec::new();
+        let mut state = std::io::BufReader::new(&mut export.state);
+        while let Some(record) = record::decode(&mut state, &mut buffer).map_err(failed)? {
+            staging.add(&record)?;
+        }
+        export.config_version
+    };
+    backend.replace(staging.finish(config_version)?).await
+}
+
 const META: &str = "meta.json";
 const STATE: &str = "state.bin";
 const SUMS: &str = "SHA256SUMS";

@@ -42,7 +42,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use self::cache::RowCache;
 use self::committer::{Committer, Job, Work};
-pub use self::place::sync_name;
+pub use self::place::{give_to_owner_of, sync_name};
 use self::readers::Readers;
 pub(crate) use self::snapshot::StagedFile;
 use self::snapshot::{GivenUp, SqliteStaging};

@@ -111,6 +111,19 @@ pub fn sync_name(file: &Path) -> io::Result<()> {
     sync(file.parent().map_or(Path::new("."), or_here))
 }
 
+/// Gives a file that was just made the owner and group of `model`, which it takes the place of or stands beside: what root makes for a server of another user
+/// would lock that one out. Without the right to it the file stays its maker's. Errors: of the file system.
+pub fn give_to_owner_of(model: &Path, made: &Path) -> io::Result<()> {
+    let wanted = fs::metadata(model)?;
+    if fs::metadata(made)?.uid() == wanted.uid() {
+        return Ok(());
+    }
+    match std::os::unix::fs::chown(made, Some(wanted.uid()), Some(wanted.gid())) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        given => given,
+    }
+}
+
 fn sync(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
         // A file system that has nothing to sync there.
@@ -355,5 +368,20 @@ mod tests {
         place.replace_by(&staged).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert!(matches!(lock_itself(&path), Err(OpenError::InUse { .. })));
+    }
+
+    /// Story: root exchanged a key file, and restored a store, for a server of another user, which then could not open either.
+    #[test]
+    fn what_root_makes_belongs_to_whose_file_it_is_made_for() {
+        let root = tempfile::tempdir().unwrap();
+        let (model, made) = (root.path().join("model"), root.path().join("made"));
+        fs::write(&model, "").unwrap();
+        fs::write(&made, "").unwrap();
+        let given = std::os::unix::fs::chown(&model, Some(65_534), Some(65_534));
+        give_to_owner_of(&model, &made).unwrap();
+        let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+        // Who is not root cannot give the model away, and has nothing to give.
+        assert_eq!(owner(&made) == 65_534, given.is_ok());
+        assert_eq!(give_to_owner_of(&root.path().join("none"), &made).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -16,7 +16,7 @@ use daypass_base::Timestamp;
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::place::sync_name;
+use super::place::{give_to_owner_of, sync_name};
 use super::schema::{self, CLAIM_ALL, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_ALL, SpaceSql};
 use super::versions::write_next;
 use super::{Shared, SqliteOptions};
@@ -186,7 +186,8 @@ pub(super) struct SqliteStaging {
 impl SqliteStaging {
     pub(super) fn begin(store: &Path, options: &SqliteOptions, only_one: OwnedSemaphorePermit) -> Result<Self, CommitError> {
         let path = beside(store, STAGED);
-        remove(&path).and_then(|()| create(&path)).map_err(|error| file_error(&error, store))?;
+        let made = remove(&path).and_then(|()| create(&path)).and_then(|_file| give_to_owner_of(store, &path));
+        made.map_err(|error| file_error(&error, store))?;
         let file = StagedFile { path, _only_one: only_one };
         let connection = schema::open_staging(&file.path, options).map_err(|error| sql_error(&error, store))?;
         Ok(Self { connection, file, store: store.to_owned(), reserve: options.reserve_bytes, unchecked: 0, newest: 0 })

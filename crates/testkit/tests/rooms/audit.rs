@@ -351,3 +351,22 @@ async fn devices_share_no_file_however_it_is_said() {
     }
     enable("d", "path", at("d")).await.ok();
 }
+
+/// Story: a device that could not be opened at the start stayed stored beside the one that was enabled in its place, and came back with the next start: with
+/// the file that had been given up.
+#[tokio::test]
+async fn a_device_in_the_place_of_one_that_does_not_open_replaces_it() {
+    let audited = Audited::start(json!({})).await;
+    let folder = audited.folder.path().join("later");
+    std::fs::create_dir(&folder).unwrap();
+    let enable = |server: &TestServer, path: String| server.put("sys/audit/b", json!({ "type": "file", "options": { "file_path": path } }));
+    enable(&audited.server, folder.join("b").display().to_string()).await.ok();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let server = audited.server.restart().await;
+    assert!(server.get("sys/audit").await.ok()["data"].get("b/").is_none());
+    let wanted = audited.folder.path().join("b").display().to_string();
+    enable(&server, wanted.clone()).await.ok();
+    std::fs::create_dir(&folder).unwrap();
+    let server = server.restart().await;
+    assert_eq!(server.get("sys/audit").await.ok()["data"]["b/"]["options"]["file_path"], wanted);
+}

@@ -72,7 +72,8 @@ async fn half_of_the_calls_throttled_and_five_seconds_for_the_rest_fail_no_calle
     assert!(refused > 0 && refused < 3 * CALLERS, "retries are bounded: {refused}");
 }
 
-/// Story: STS was asked again until the request's own 90 seconds were over. Vault's clients give up after 60, and nobody was told that AWS throttled.
+/// Story: STS was asked again until the request's own 90 seconds were over. Vault's clients give up after 60, and nobody was told that AWS throttled;
+/// and they ask three times within those 60.
 #[tokio::test]
 async fn who_is_throttled_all_the_time_is_told_before_clients_give_up() {
     let (server, sandbox) = server().await;
@@ -90,7 +91,7 @@ async fn who_is_throttled_all_the_time_is_told_before_clients_give_up() {
     let answer = clock.while_passing(server.get("aws/sts/ecr-staging").into_future()).await;
     let took = clock.elapsed().saturating_sub(began).as_secs();
     assert!(answer.refused(502).contains("Error assuming role: Throttling"), "{:?}", answer.body);
-    assert!((30..55).contains(&took), "{took}");
+    assert!((10..=18).contains(&took), "{took}");
 }
 
 #[tokio::test]

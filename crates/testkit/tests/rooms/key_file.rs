@@ -83,8 +83,17 @@ async fn a_new_file_is_never_one_that_is_there_and_the_root_key_is_another_one()
     let (_, running) = server(&store, &keys.old).await;
     running.put("sys/seal", Value::Null).await.ok();
     std::fs::copy(&keys.old, &keys.new).unwrap();
-    assert!(rekey(&*store, &keys).await.unwrap_err().contains("exists already; it is never overwritten"));
+    assert!(
+        rekey(&*store, &keys)
+            .await
+            .unwrap_err()
+            .contains("exists already; it is never overwritten: its key is the one that opens this store now")
+    );
+    std::fs::write(&keys.new, "no key").unwrap();
+    assert!(rekey(&*store, &keys).await.unwrap_err().contains("it is no key that could be tried"));
     std::fs::remove_file(&keys.new).unwrap();
+    let same = Keys { new: keys.old.clone(), old: keys.old.clone(), ..Keys::fresh() };
+    assert_eq!(rekey(&*store, &same).await, Ok(FileRekey::Before), "the configuration names the new one already");
     assert_eq!(rekey(&*store, &keys).await, Ok(FileRekey::Now));
     assert!(opens_by_file(&*store, &keys.old).await.unwrap_err().to_string().contains("does not open this store"));
     opens_by_file(&*store, &keys.new).await.unwrap();

@@ -561,12 +561,59 @@ async fn what_was_under_way_when_the_server_was_sealed_writes_nothing_after_the_
     server.seconds(5).await;
     assert!(under_way.await.unwrap().refused(400).ends_with("Vault is sealed"));
     // The worker takes up what was begun.
-    for _ in 0..30 {
+    for _ in 0..100 {
         server.seconds(10).await;
     }
     assert_eq!(book.out(), NOTHING);
     assert_eq!(look_up(&server, &lease).await.refused(400), "invalid lease");
     assert_eq!(server.get("sys/quotas/lease-count/q").await.ok()["data"]["counter"], 0);
+}
+
+/// Story: a restore waited for what was under way with a mount that hung, and whoever unsealed the server meanwhile had two states at work on one store;
+/// the restore was given up for it.
+#[tokio::test]
+async fn nobody_unseals_a_server_while_a_restore_waits_for_a_mount_that_hangs() {
+    let (server, book) = lender().await;
+    let (_, snapshot) = server.get("sys/storage/snapshot").download().await;
+    server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok();
+    book.hang_mount(Some("team/numbers"));
+    server.clock().advance(Duration::from_secs(100));
+    while book.tries() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let restore = server.ask("POST", "sys/storage/snapshot").header("content-type", "application/gzip").raw(snapshot);
+    let restoring = tokio::spawn(restore.into_future());
+    while server.get("sys/seal-status").await["sealed"] == false {
+        tokio::task::yield_now().await;
+    }
+    let mut unsealing = std::pin::pin!(server.unseal());
+    for _ in 0..200 {
+        let early = std::future::poll_fn(|cx| std::task::Poll::Ready(unsealing.as_mut().poll(cx).is_ready())).await;
+        assert!(!early, "the old state still writes");
+        tokio::task::yield_now().await;
+    }
+    server.clock().advance(Duration::from_secs(10));
+    restoring.await.unwrap().ok();
+    unsealing.await;
+    assert_eq!(server.get("sys/seal-status").await["sealed"], false);
+    assert_eq!(server.list("sys/leases/lookup/team/numbers/lend").await.status, 404, "as of the snapshot");
+}
+
+/// Story: a server that was unsealed right behind the seal had its audit devices closed at once, and the seal was answered 500 though it was done.
+#[tokio::test]
+async fn what_is_answered_around_a_seal_is_put_on_record_also_when_the_server_is_unsealed_at_once() {
+    let (server, _) = lender().await;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    server.put("sys/audit/file", json!({ "type": "file", "options": { "file_path": log.display().to_string() } })).await.ok();
+    for _ in 0..20 {
+        let sealing = tokio::spawn(server.put("sys/seal", json!({})).into_future());
+        while server.get("sys/seal-status").await["sealed"] == false {
+            tokio::task::yield_now().await;
+        }
+        server.unseal().await;
+        assert_eq!(sealing.await.unwrap().status, 204);
+    }
 }
 
 async fn on_evil() -> (TestServer, Arc<EvilBackend<MemoryBackend>>) {

@@ -166,6 +166,12 @@ async fn null_empties_every_field_but_durations() {
             assert_eq!(shown.get(name).unwrap_or(&Value::Null), wanted, "{write} {name}");
         }
     }
+    // A patch as well, where no object at all would change nothing.
+    server.put("kv/metadata/a", json!({ "custom_metadata": { "a": "b" } })).await.ok();
+    server.patch("kv/metadata/a", json!({ "custom_metadata": {} })).await.ok();
+    assert_eq!(server.get("kv/metadata/a").await.ok()["data"]["custom_metadata"], json!({ "a": "b" }));
+    server.patch("kv/metadata/a", json!({ "custom_metadata": null })).await.ok();
+    assert_eq!(server.get("kv/metadata/a").await.ok()["data"]["custom_metadata"], Value::Null);
     // A token of null is renewable like one of nothing.
     let token = server.put("auth/token/create", json!({ "policies": ["default"], "renewable": null, "ttl": null })).await.ok();
     assert_eq!((&token["auth"]["renewable"], token.number("/auth/num_uses")), (&json!(true), 0));

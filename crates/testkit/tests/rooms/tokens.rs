@@ -544,7 +544,10 @@ async fn blank_names_of_policies_inherit_nothing() {
         server.put("auth/token/roles/r", json!({ "disallowed_policies": "x" })).await.ok();
         assert_eq!(policies("auth/token/create/r", json!({ "policies": blank })).await, json!(["default"]), "{blank}");
         assert_eq!(policies("auth/token/create/r", bare).await, json!([]), "{blank}");
+        server.put("auth/token/roles/lists", json!({ "allowed_policies": "admin,ops" })).await.ok();
+        assert_eq!(policies("auth/token/create/lists", json!({ "policies": blank })).await, json!(["default"]), "{blank}");
     }
+    assert_eq!(policies("auth/token/create/lists", json!({ "policies": [] })).await, json!(["admin", "default", "ops"]));
     for nothing in [json!({}), json!({ "policies": [] }), json!({ "policies": null }), json!({ "policies": "" })] {
         assert_eq!(policies("auth/token/create", nothing.clone()).await, json!(["root"]), "{nothing}");
     }

@@ -43,9 +43,10 @@ struct Nothing {}
 
 async fn seal(sys: Arc<Sys>, _: Cx, _: Nothing) -> Result<()> {
     let inner = sys.way.inner()?;
-    let Some(unsealed) = inner.unsealed.swap(None) else { return Ok(()) };
+    let Some(left) = inner.take_out() else { return Ok(()) };
     tracing::warn!("sealed on request");
-    inner.leave(Arc::clone(&unsealed));
+    let unsealed = Arc::clone(&left.unsealed);
+    inner.leave(left);
     unsealed.monitors.end().await;
     Ok(())
 }

@@ -292,10 +292,10 @@ pub(super) fn policies(role: &Role, asked: Option<Vec<String>>, no_default: bool
     let no_default = no_default || role.token_no_default_policy;
     let allow_lists = !role.allowed_policies.is_empty() || !role.allowed_policies_glob.is_empty();
     let mut policies = match asked {
-        Some(names) if !names.is_empty() => names,
-        _ if !role.allowed_policies.is_empty() => role.allowed_policies.clone(),
+        Some(names) => names,
+        None if !role.allowed_policies.is_empty() => role.allowed_policies.clone(),
         None if !allow_lists => parent.row.policies.clone(),
-        _ => Vec::new(),
+        None => Vec::new(),
     };
     let default_banned = role.disallowed_policies.iter().any(|name| name == "default")
         || role.disallowed_policies_glob.iter().any(|pattern| glob(pattern, "default"));

@@ -106,7 +106,7 @@ pub(super) fn admit(role: &Role, role_name: String, claims: &Verified) -> Result
 /// Fails with `BadRequest` when the role is gone: the token keeps the end it has.
 pub(super) async fn renew(cx: Cx, internal: Value) -> Result<Renewal> {
     let Remembered { role } = from_json("the login of a token", internal.to_string().as_bytes())?;
-    let found = roles::find(&cx, &role).await?;
+    let found = roles::find_stored(&cx, &role).await?;
     let found = found.ok_or_else(|| Error::bad_request(format!("role {role} does not exist during renewal")))?;
     Ok(found.token.renewal())
 }

@@ -152,7 +152,7 @@ async fn callback(jwt: Arc<Jwt>, cx: Cx, params: CallbackParams) -> Result<Login
     if !flow.client_nonce.is_empty() && flow.client_nonce != params.client_nonce {
         return Err(Error::bad_request("invalid client_nonce"));
     }
-    let role = roles::find(&cx, &flow.role).await?.ok_or_else(|| failed("Role could not be found"))?;
+    let role = roles::find_stored(&cx, &flow.role).await?.ok_or_else(|| failed("Role could not be found"))?;
     if !cidr::allowed(&role.token.bound_cidrs, cx.request.remote) {
         return Err(Error::denied());
     }

@@ -40,6 +40,11 @@ pub(super) async fn find(cx: &Cx, name: &str) -> Result<Option<Arc<Role>>> {
     Ok(find_named(cx, name).await?.map(|(_, role)| role))
 }
 
+/// Reads the role of this very name, as a login was told it: where it is gone, another one that folds to the same name does not stand in for it.
+pub(super) async fn find_stored(cx: &Cx, name: &str) -> Result<Option<Arc<Role>>> {
+    Ok(cx.store.find(&row(name)).await?.map(|(role, _)| role))
+}
+
 /// Reads a role, and the name that it has.
 pub(super) async fn find_named(cx: &Cx, name: &str) -> Result<Option<(String, Arc<Role>)>> {
     if name.len() > NAME_BYTES_MAX {

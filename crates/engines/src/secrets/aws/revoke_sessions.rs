@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use daypass_aws::{AssumeRole, AwsError, Call, ErrorKind, RolePolicy, Skew, Target};
-use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds};
+use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds, Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -53,21 +53,51 @@ struct Params {
 async fn revoke(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> {
     let name = params.policy()?;
     let Ready { own, target, iam_role } = ready(&engine, &cx, &params).await?;
-    let turn = engine.revoked.turn(&iam_role, &params.source_identity).await;
-    let clock = engine.aws.skew(&own).unwrap_or_default();
-    // AWS's clock may be ahead by so much without anybody seeing it.
-    let before = revoked::next_second(clock.theirs(cx.clock.now()) + Skew::UNSEEN);
-    let document = documents::sessions_over(&before.to_string(), &params.source_identity);
-    let policy = RolePolicy { role: role_name(&iam_role).to_owned(), name: name.clone(), document: document.to_string() };
-    let call = Call { target: &target, deadline: deadline(&cx) };
-    engine.aws.put_role_policy(call, &policy).await.map_err(|error| not_put(&name, &iam_role, error))?;
-    // What is kept for other callers, here or at another mount, would be handed out dead.
-    engine.revoked.note(&iam_role, &params.source_identity, before);
-    drop(turn);
+    let policy = Policy { own, target, iam_role, name, source_identity: params.source_identity };
+    // In a task of its own: cut off with its request, it would let a later revocation begin while AWS still works on this one, and be undone by it.
+    let (of, at) = (Arc::clone(&engine), cx.clone());
+    let putting = tokio::spawn(async move { policy.put(&of, &at).await });
+    let Put { policy, clock, before } =
+        putting.await.map_err(|error| Error::internal("putting the policy ended badly").because(error))??;
     // Sessions that begin until then are ended too: who reads on after the answer must not get one of those.
     cx.clock.sleep(before.since(clock.theirs(cx.clock.now()))).await;
     engine.kept.clear();
-    Ok(Json(json!({ "role_arn": iam_role, "policy_name": name, "sessions_before": before, "source_identity": params.source_identity })))
+    Ok(Json(json!({
+        "role_arn": policy.iam_role, "policy_name": policy.name, "sessions_before": before, "source_identity": policy.source_identity
+    })))
+}
+
+/// The policy that ends sessions, and where it goes.
+struct Policy {
+    /// Where the mount's own calls go.
+    own: Target,
+    target: Target,
+    iam_role: String,
+    name: String,
+    source_identity: String,
+}
+
+/// A policy that is on its role.
+struct Put {
+    policy: Policy,
+    clock: Skew,
+    before: Timestamp,
+}
+
+impl Policy {
+    async fn put(self, engine: &Aws, cx: &Cx) -> Result<Put> {
+        let _turn = engine.revoked.turn(&self.iam_role, &self.source_identity).await;
+        let clock = engine.aws.skew(&self.own).unwrap_or_default();
+        // AWS's clock may be ahead by so much without anybody seeing it.
+        let before = revoked::next_second(clock.theirs(cx.clock.now()) + Skew::UNSEEN);
+        let document = documents::sessions_over(&before.to_string(), &self.source_identity);
+        let policy = RolePolicy { role: role_name(&self.iam_role).to_owned(), name: self.name.clone(), document: document.to_string() };
+        let call = Call { target: &self.target, deadline: deadline(cx) };
+        engine.aws.put_role_policy(call, &policy).await.map_err(|error| not_put(&self.name, &self.iam_role, error))?;
+        // What is kept for other callers, here or at another mount, would be handed out dead.
+        engine.revoked.note(&self.iam_role, &self.source_identity, before);
+        Ok(Put { policy: self, clock, before })
+    }
 }
 
 async fn undo(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Reply> {

@@ -107,7 +107,13 @@ async fn is_own(engine: &Aws, config: &RootConfig, cx: &Cx, id: &str) -> Result<
         match engine.aws.get_user(call, None).await {
             Ok(user) => return Ok(user.id == id),
             Err(error) if error.kind == ErrorKind::Malformed => return Ok(false),
-            Err(_says_no_more) => {}
+            Err(refused) => {
+                return Err(failed(
+                    "unable to see whether the user is the one that the server itself works with: STS cannot be reached, and iam:GetUser of the \
+                     server's own user, which says it as well, is refused",
+                    refused,
+                ));
+            }
         }
     }
     Err(failed("unable to see whether the user is the one that the server itself works with", error))

@@ -301,13 +301,13 @@ async fn truly_gone(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made) -> Resul
     match account::other(engine.aws.as_ref(), call, &made.account).await {
         Ok(None) => Ok(()),
         Ok(Some(asked)) => Err(elsewhere(made, &asked, "revoke its lease with force")),
-        // There are networks with a way to IAM and none to STS.
-        Err(error) if error.kind == ErrorKind::Unreachable => {
-            tracing::warn!(user = %made.username, %error, "whether this IAM user was in another account could not be asked; it is taken for deleted");
-            Ok(())
-        }
-        Err(error) => Err(failed(&made.username, error)),
+        Err(error) => Err(unseen(made, error)),
     }
+}
+
+fn unseen(made: &Made, error: AwsError) -> Error {
+    let text = format!("unable to see which account was asked for IAM user {}: {}", quoted(&made.username), error.sdk_text());
+    Error::failed(text).because(error)
 }
 
 fn elsewhere(made: &Made, asked: &str, then: &str) -> Error {
@@ -348,7 +348,7 @@ pub(super) async fn undo(engine: &Aws, cx: &Cx, place: &str, note: &Note) -> Res
     if unmake(engine, cx, call, &made).await? == Found::Nothing {
         settled(cx, &made)?;
         let other = account::other(engine.aws.as_ref(), call, &made.account).await;
-        if let Some(asked) = other.map_err(|error| failed(&made.username, error))? {
+        if let Some(asked) = other.map_err(|error| unseen(&made, error))? {
             return Err(elsewhere(&made, &asked, DROP));
         }
     }

@@ -43,6 +43,13 @@ struct WriteParams {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Loose(pub(super) Map<String, Value>);
 
+/// [`Loose`], where null empties what an object would change.
+#[derive(Debug, Clone)]
+pub(super) enum Notes {
+    Empty,
+    These(Loose),
+}
+
 pub(super) fn endpoint() -> Endpoint<Kv2> {
     Endpoint::at(["data/{path..}"])
         .summary("Write, patch, read or delete a secret.")
@@ -268,6 +275,37 @@ impl<'de> Deserialize<'de> for Loose {
             Value::Number(_) | Value::String(_) => "string",
         };
         Err(de::Error::custom(format!("'' expected a map, got '{got}'")))
+    }
+}
+
+impl<'de> Deserialize<'de> for Notes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        if value.is_null() { Ok(Self::Empty) } else { Loose::deserialize(value).map(Self::These).map_err(de::Error::custom) }
+    }
+}
+
+impl Notes {
+    /// What is set, where a write replaces all of them.
+    pub(super) fn whole(&self) -> Map<String, Value> {
+        match self {
+            Self::Empty => Map::new(),
+            Self::These(notes) => notes.0.clone(),
+        }
+    }
+}
+
+impl JsonSchema for Notes {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        Loose::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Loose::json_schema(generator)
     }
 }
 

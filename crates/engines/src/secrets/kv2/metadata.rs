@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::config::Config;
-use super::data::{Loose, nothing_to_patch};
+use super::data::{Notes, nothing_to_patch};
 use super::key::{DataRows, Key, shown_custom, versions_setting};
 use super::rows::{self, Step, change};
 use super::times::DeleteAfter;
@@ -36,7 +36,7 @@ struct MetadataParams {
     /// Delete each new version after this time; 0 leaves it to the mount, a negative duration switches it off.
     delete_version_after: Option<DeleteAfter>,
     /// Notes for people and tools: at most 64 texts. A write replaces them all, a patch changes those that it names (null removes).
-    custom_metadata: Option<Loose>,
+    custom_metadata: Option<Notes>,
 }
 
 pub(super) fn endpoint() -> Endpoint<Kv2> {
@@ -101,7 +101,7 @@ async fn write(kv: Arc<Kv2>, cx: Cx, params: MetadataParams) -> Result<Reply> {
     if params.says_nothing() {
         return Ok(Reply::nothing());
     }
-    let notes = params.custom_metadata.as_ref().map(|notes| custom::parse(&notes.0)).transpose()?;
+    let notes = params.custom_metadata.as_ref().map(|notes| custom::parse(&notes.whole())).transpose()?;
     if let Some(notes) = &notes {
         custom::check(notes)?;
     }
@@ -125,12 +125,15 @@ async fn patch(kv: Arc<Kv2>, cx: Cx, params: MetadataParams) -> Result<Reply> {
         return Err(Error::bad_request(format!("max_versions of {below} is below zero; 0 leaves it to the mount")));
     }
     let (removed, set): (Map<_, _>, Map<_, _>) =
-        params.custom_metadata.iter().flat_map(|notes| notes.0.clone()).partition(|(_, value)| value.is_null());
+        params.custom_metadata.iter().flat_map(Notes::whole).partition(|(_, value)| value.is_null());
     let set = custom::parse(&set)?;
     change(&cx, &params.path, |config, key| {
         let Some(mut key) = key else { return Ok(Step::Leave(nothing_to_patch())) };
         key.updated = cx.clock.now();
         params.apply(&mut key);
+        if matches!(params.custom_metadata, Some(Notes::Empty)) {
+            key.custom.clear();
+        }
         key.custom.retain(|name, _| !removed.contains_key(name));
         key.custom.extend(set.clone());
         custom::check(&key.custom)?;

@@ -47,3 +47,35 @@ async fn closing_ends_exports_and_leaves_no_wal() {
     let given_up = AtomicBool::new(false);
     assert!(snapshot::export(&path, &store.options, &store.shared, &given_up).is_err(), "none begins afterwards");
 }
+
+/// Story: the root key that was sealed under an exchanged key file stayed in the free space of the store's file, and the old key file opened it.
+#[tokio::test]
+async fn a_store_that_is_written_anew_has_nothing_left_of_what_was_replaced() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    let store = open(&path);
+    let at = Timestamp::from_seconds(5);
+    let due = Due { shard: 1, at, id: Bytes::from("x") };
+    store
+        .commit(
+            Batch::new()
+                .put(key("a"), format!("what was before{}", ".".repeat(200)))
+                .put(key("b"), "kept")
+                .due(due.clone())
+                .config_change(),
+        )
+        .await
+        .unwrap();
+    store.commit(Batch::new().delete(key("a"))).await.unwrap();
+    store.commit(Batch::new().put(key("a"), "new")).await.unwrap();
+    let found = || std::fs::read(&path).unwrap().windows(15).any(|bytes| bytes == b"what was before");
+    store.close().await;
+    assert!(found(), "this is what it is about");
+    let store = open(&path);
+    crate::snapshot::rewrite(&*store).await.unwrap();
+    let read = store.get(&key("a")).await.unwrap();
+    assert_eq!((&*read.found.unwrap().value, read.config_version > 1), (&b"new"[..], true));
+    assert_eq!(store.due(1, at, 9).await.unwrap(), [due]);
+    store.close().await;
+    assert!(!found());
+}

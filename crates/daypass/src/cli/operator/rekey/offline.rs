@@ -30,9 +30,13 @@ pub(super) fn run(config: &[PathBuf], new: &Path) -> Outcome {
     show::out(&match done {
         FileRekey::Now => format!("Success! The store {} opens with the key in {} alone.", store.display(), new.display()),
         FileRekey::Before => {
-            format!("The store {} opens with the key in {} alone already: nothing was changed.", store.display(), new.display())
+            format!("The store {} opens with the key in {} alone already: no key was changed.", store.display(), new.display())
         }
     });
+    if done == FileRekey::Before && std::fs::canonicalize(old).ok() == std::fs::canonicalize(new).ok() {
+        show::note("It is the one that the configuration names: to exchange it, name a file that does not exist yet.");
+        return Ok(0);
+    }
     show::note(&format!(
         "Name it in the configuration, seal \"keyfile\" {{ path = \"{}\" }}, keep a copy of it away from the\n\
          store, start the server, and only then destroy {}.\n\

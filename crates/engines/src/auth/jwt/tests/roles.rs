@@ -178,6 +178,13 @@ async fn names_of_roles_are_folded() {
     assert_eq!(refusal(&login("old").await), "role \"old\" could not be found");
     assert_eq!(issuer.bench.call("POST", "role/Old", json!({"bound_subject": "nobody"})).await.status, 204);
     assert_eq!(refusal(&login("Old").await), "error validating token: invalid subject (sub) claim");
+    assert_eq!(
+        issuer.bench.call("POST", "role/old", json!({"bound_subject": "other", "user_claim": "sub", "role_type": "jwt"})).await.status,
+        204
+    );
     assert_eq!(issuer.bench.call("DELETE", "role/Old", Value::Null).await.status, 204);
+    let renewed = issuer.bench.mounted.renew_login(issuer.bench.cx("", Operation::Update), json!({"role": "Old"})).await;
+    assert_eq!(renewed.unwrap_err().message, "role Old does not exist during renewal", "the other one does not stand in for it");
+    assert_eq!(issuer.bench.call("DELETE", "role/old", Value::Null).await.status, 204);
     assert_eq!(issuer.bench.call("LIST", "role", Value::Null).await.body["data"]["keys"], json!(["ci"]));
 }
