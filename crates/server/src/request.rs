@@ -41,7 +41,7 @@ pub(crate) struct Session {
     /// Bounds the handlers that run for one HTTP/2 connection, those of streams that the client has reset included: to HTTP such a
     /// stream is over, so [`Limits::streams`] alone would let a client start any number of them.
     pub(crate) streams: Option<Arc<Semaphore>>,
-    /// Its own room for bodies, [`crate::room::OWN_BYTES`] in KiB: what all connections together have may be taken by others.
+    /// Its own room for bodies, in KiB (see [`crate::room`]): what all connections together have may be taken by others.
     pub(crate) room: Arc<Semaphore>,
 }
 
