@@ -648,6 +648,8 @@ impl Tokens {
 pub(crate) const SEAL_CONFIG: &str = "core/seal-config";
 pub(crate) const SEALED_ROOT: &str = "core/root-key";
 pub(crate) const SEALED_KEYRING: &str = "core/keyring";
+/// The rows that a seal is made of.
+pub(crate) const SEAL_ROWS: [&str; 3] = [SEAL_CONFIG, SEALED_ROOT, SEALED_KEYRING];
 const MOUNTS: &str = "core/mounts";
 /// Aliases with failed logins that are remembered at one time.
 const LOCKOUT_ALIASES_MAX: usize = 100_000;

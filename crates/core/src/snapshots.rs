@@ -16,7 +16,7 @@ use daypass_storage::snapshot::{Archive, Manifest, Record, Sink, SnapshotError, 
 use daypass_storage::{Backend, CommitError, Key};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use crate::node::{Inner, SEAL_CONFIG, SEALED_KEYRING, SEALED_ROOT, SealKind, Unsealed, sealed};
+use crate::node::{Inner, SEAL_ROWS, SEALED_KEYRING, SealKind, Unsealed, sealed};
 use crate::revocation;
 use crate::rows::config_key;
 
@@ -271,7 +271,6 @@ fn store_error(error: CommitError) -> Error {
     }
 }
 
-const SEAL_ROWS: [&str; 3] = [SEAL_CONFIG, SEALED_ROOT, SEALED_KEYRING];
 /// What the seal of the sums is bound to.
 const SUMS_BINDING: &[u8] = b"sums of a snapshot";
 const PIECE_BYTES: usize = 64 * 1024;

@@ -12,7 +12,7 @@ use daypass_sdk::{Error, Result};
 use daypass_storage::{Backend, Batch, CommitError};
 
 use super::PREVIOUS;
-use crate::node::{Inner, SEAL_CONFIG, SEALED_KEYRING, SEALED_ROOT, SealKind, core_key};
+use crate::node::{Inner, SEAL_CONFIG, SEAL_ROWS, SEALED_KEYRING, SEALED_ROOT, SealKind, core_key};
 use crate::rows::{config_key, read_error, unchanged};
 
 impl Inner {
@@ -182,6 +182,5 @@ fn is_same(one: &Path, other: &Path) -> bool {
     std::fs::canonicalize(one).is_ok_and(|one| std::fs::canonicalize(other).is_ok_and(|other| one == other))
 }
 
-const SEAL_ROWS: [&str; 3] = [SEAL_CONFIG, SEALED_ROOT, SEALED_KEYRING];
 const SHARES_ALONE: &str = "this store is sealed by shares, not by a key file: take the seal \"keyfile\" block out of the configuration and unseal with the \
                             shares; moving a store from shares to a key file is not offered";
