@@ -5,6 +5,7 @@
 
 mod chores;
 mod hands;
+mod tasks;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};

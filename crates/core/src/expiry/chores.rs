@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use daypass_sdk::Request;
-use tokio::task::{self, JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet};
 
+use super::tasks::Tasks;
 use super::{PATIENCE, TICK};
 use crate::node::{Inner, Unsealed};
 use crate::stages::intent::context;
@@ -24,15 +25,13 @@ enum Chore {
 
 /// What is under way, and what waits for a place.
 pub(super) struct Chores {
-    /// Ended with it.
-    running: JoinSet<()>,
-    begun: Vec<(task::Id, Chore)>,
+    running: Tasks<Chore, ()>,
     waiting: VecDeque<Chore>,
 }
 
 impl Chores {
     pub(super) fn new() -> Self {
-        Self { running: JoinSet::new(), begun: Vec::new(), waiting: VecDeque::new() }
+        Self { running: Tasks::new(), waiting: VecDeque::new() }
     }
 
     /// Everything that the mounts want done.
@@ -48,7 +47,7 @@ impl Chores {
 
     fn want(&mut self, chore: Chore) {
         self.free_the_ended();
-        if !self.waiting.contains(&chore) && !self.begun.iter().any(|(_, begun)| *begun == chore) {
+        if !self.waiting.contains(&chore) && !self.running.iter().any(|begun| *begun == chore) {
             self.waiting.push_back(chore);
         }
     }
@@ -56,10 +55,10 @@ impl Chores {
     /// Begins with what waits, as there is room.
     pub(super) fn go_on(&mut self, inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
         self.free_the_ended();
-        while self.begun.len() < PLACES {
+        while self.running.count() < PLACES {
             let Some(chore) = self.waiting.pop_front() else { return };
             let work = run(Arc::clone(inner), Arc::clone(unsealed), chore.clone());
-            self.begun.push((self.running.spawn(work).id(), chore));
+            self.running.begin(chore, work);
         }
     }
 
@@ -68,32 +67,25 @@ impl Chores {
         if self.waiting.is_empty() {
             return std::future::pending().await;
         }
-        match self.running.join_next_with_id().await {
-            Some(ended) => self.free(ended),
-            None => std::future::pending().await,
-        }
+        let (_, ended) = self.running.next().await;
+        tell(ended);
     }
 
     /// The tasks, to be waited for at the end. Nothing more is begun.
     pub(super) fn into_running(self) -> JoinSet<()> {
-        self.running
+        self.running.into_running()
     }
 
     fn free_the_ended(&mut self) {
-        while let Some(ended) = self.running.try_join_next_with_id() {
-            self.free(ended);
+        while let Some((_, ended)) = self.running.ended() {
+            tell(ended);
         }
     }
+}
 
-    fn free(&mut self, ended: Result<(task::Id, ()), JoinError>) {
-        let task = match ended {
-            Ok((task, ())) => task,
-            Err(error) => {
-                tracing::error!(%error, "regular work ended badly; it is tried again");
-                error.id()
-            }
-        };
-        self.begun.retain(|(begun, _)| *begun != task);
+fn tell(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "regular work ended badly; it is tried again");
     }
 }
 

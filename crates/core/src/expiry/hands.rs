@@ -10,8 +10,9 @@ use std::time::Duration;
 use daypass_base::Timestamp;
 use daypass_sdk::Result;
 use daypass_storage::{Batch, Due};
-use tokio::task::{self, JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet};
 
+use super::tasks::Tasks;
 use super::{PATIENCE, TICK, lease, lease_id, put_off};
 use crate::node::{Inner, Unsealed};
 
@@ -24,18 +25,19 @@ pub(super) enum Answered {
 
 /// What is under way, by mount.
 pub(super) struct Hands {
-    /// Ended with it. Each says how long it took.
-    running: JoinSet<(Answered, Duration)>,
-    held: Vec<InHand>,
+    /// Each says how long it took.
+    held: Tasks<InHand, Took>,
     /// How long the mounts take for one secret, of late.
     paces: HashMap<String, Duration>,
     /// Mounts that did not answer when they were last asked. They are asked about one lease at a time.
     slow: HashSet<String>,
 }
 
+/// Whether a mount answered in time about one secret, and how long it took.
+type Took = (Answered, Duration);
+
 /// A lease whose secret is being taken back.
 struct InHand {
-    task: task::Id,
     entry: Due,
     /// The accessor of its mount.
     mount: String,
@@ -43,7 +45,7 @@ struct InHand {
 
 impl Hands {
     pub(super) fn new() -> Self {
-        Self { running: JoinSet::new(), held: Vec::new(), paces: HashMap::new(), slow: HashSet::new() }
+        Self { held: Tasks::new(), paces: HashMap::new(), slow: HashSet::new() }
     }
 
     pub(super) fn hold(&self, entry: &Due) -> bool {
@@ -76,7 +78,7 @@ impl Hands {
                 let wait = if of_mount < places { Duration::ZERO } else { self.wait_in(&mut queues, &mount) };
                 if full && wait > TURN {
                     later = later.not_due(entry.clone()).due(Due { at: now + wait, ..entry });
-                } else if self.held.len() < PLACES && of_mount < places {
+                } else if self.held.count() < PLACES && of_mount < places {
                     self.begin(inner, unsealed, entry, mount, now);
                 } else {
                     left.push((entry, mount));
@@ -110,31 +112,25 @@ impl Hands {
 
     /// Waits until a place becomes free; for ever while all are.
     pub(super) async fn one_free(&mut self) {
-        match self.running.join_next_with_id().await {
-            Some(ended) => self.free(ended),
-            None => std::future::pending().await,
-        }
+        let (held, ended) = self.held.next().await;
+        self.free(held, ended);
     }
 
     /// The tasks, to be waited for at the end. Nothing more is begun.
-    pub(super) fn into_running(self) -> JoinSet<(Answered, Duration)> {
-        self.running
+    pub(super) fn into_running(self) -> JoinSet<Took> {
+        self.held.into_running()
     }
 
     fn free_the_ended(&mut self) {
-        while let Some(ended) = self.running.try_join_next_with_id() {
-            self.free(ended);
+        while let Some((held, ended)) = self.held.ended() {
+            self.free(held, ended);
         }
     }
 
-    fn free(&mut self, ended: Result<(task::Id, (Answered, Duration)), JoinError>) {
-        let (task, (answered, took)) = match ended {
-            Ok(ended) => ended,
-            // It panicked. Its lease is still due.
-            Err(error) => (error.id(), (Answered::InTime, PACE)),
-        };
-        let Some(at) = self.held.iter().position(|held| held.task == task) else { return };
-        let InHand { mount, .. } = self.held.swap_remove(at);
+    fn free(&mut self, held: InHand, ended: Result<Took, JoinError>) {
+        // An error: it panicked. Its lease is still due.
+        let (answered, took) = ended.unwrap_or((Answered::InTime, PACE));
+        let InHand { mount, .. } = held;
         self.note_pace(&mount, took);
         match answered {
             Answered::InTime => drop(self.slow.remove(&mount)),
@@ -158,7 +154,7 @@ impl Hands {
 
     fn begin(&mut self, inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: Due, mount: String, now: Timestamp) {
         let (inner, unsealed, due) = (Arc::clone(inner), Arc::clone(unsealed), entry.clone());
-        let task = self.running.spawn(async move {
+        let task = async move {
             let began = inner.clock.elapsed();
             let settled = settle(&inner, &unsealed, &due, now).await;
             let answered = match settled {
@@ -171,8 +167,8 @@ impl Hands {
                 }
             };
             (answered, inner.clock.elapsed().saturating_sub(began))
-        });
-        self.held.push(InHand { task: task.id(), entry, mount });
+        };
+        self.held.begin(InHand { entry, mount }, task);
     }
 }
 

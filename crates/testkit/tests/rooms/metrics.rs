@@ -122,8 +122,10 @@ async fn a_request_sees_itself_being_answered() {
 
 #[tokio::test]
 async fn the_machine_is_described() {
-    let body = TestServer::start().await.get("sys/host-info").await.ok().body;
+    let server = TestServer::start().await;
+    let body = server.get("sys/host-info").await.ok().body;
     let data = &body["data"];
+    assert_eq!(server.get("sys/ha-status").await.ok()["nodes"][0]["hostname"], data["host"]["hostname"]);
     assert!(!data["cpu"].as_array().unwrap().is_empty() && !data["cpu_times"].as_array().unwrap().is_empty(), "{data}");
     assert!(data["memory"]["total"].as_u64().unwrap() > 0 && data["host"]["hostname"].is_string(), "{data}");
     assert!(data["disk"].is_array() && data["timestamp"].is_string(), "{data}");

@@ -72,7 +72,7 @@ async fn not_offered(_sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<()> {
 async fn ha_status(sys: Arc<Sys>, _cx: Cx, _params: Nothing) -> Result<Reply> {
     let inner = sys.way.inner()?;
     let node = json!({
-        "hostname": "",
+        "hostname": super::host::name().unwrap_or_default(),
         "api_address": inner.settings.api_addr,
         "cluster_address": "",
         "active_node": true,

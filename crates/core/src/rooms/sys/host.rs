@@ -88,8 +88,16 @@ fn disk() -> Option<Value> {
     Some(text.lines().filter_map(one).take(DISKS_MAX).collect())
 }
 
+/// This machine's name. None: the kernel does not say it.
+pub(super) fn name() -> Option<String> {
+    kernel("hostname")
+}
+
+fn kernel(name: &str) -> Option<String> {
+    Some(proc(&format!("sys/kernel/{name}"))?.trim().to_owned())
+}
+
 fn host() -> Option<Value> {
-    let kernel = |name: &str| Some(proc(&format!("sys/kernel/{name}"))?.trim().to_owned());
     let stat = proc("stat")?;
     let booted = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<u64>().ok()).unwrap_or_default();
     let uptime = proc("uptime").and_then(|text| text.split('.').next()?.parse::<u64>().ok()).unwrap_or_default();
@@ -101,7 +109,7 @@ fn host() -> Option<Value> {
         value.unwrap_or_default().trim_matches('"').to_owned()
     };
     Some(json!({
-        "hostname": kernel("hostname")?, "uptime": uptime, "bootTime": booted, "procs": tasks.unwrap_or_default(),
+        "hostname": name()?, "uptime": uptime, "bootTime": booted, "procs": tasks.unwrap_or_default(),
         "os": std::env::consts::OS, "platform": named("ID"), "platformFamily": named("ID_LIKE"), "platformVersion": named("VERSION_ID"),
         "kernelVersion": kernel("osrelease").unwrap_or_default(), "kernelArch": std::env::consts::ARCH,
         "virtualizationSystem": "", "virtualizationRole": "", "hostid": "",
