@@ -11,6 +11,7 @@ pub mod entropy;
 pub mod hcl;
 pub mod lenient;
 pub mod limits;
+pub mod nested;
 pub mod percent;
 pub mod receipt;
 pub mod recent;

@@ -249,7 +249,8 @@ const READABLE_FACTOR: usize = 2;
 
 /// Reads stored JSON.
 pub(crate) fn parse<T: DeserializeOwned>(key: &Key, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| Error::internal(format!("the stored row {} is not readable", shown(key))).because(error))
+    daypass_base::nested::read(bytes)
+        .map_err(|error| Error::internal(format!("the stored row {} is not readable", shown(key))).because(error))
 }
 
 /// A key of the configuration space.

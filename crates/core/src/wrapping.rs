@@ -90,7 +90,7 @@ pub(crate) async fn rewrap(inner: &Arc<Inner>, unsealed: &Unsealed, token: &Secr
     let (_, info) = find(unsealed, token).await?;
     let ttl = asked.map_or(info.creation_ttl, |asked| asked.min(info.creation_ttl));
     let (status, body) = unwrap(inner, unsealed, token).await?;
-    let accessor = serde_json::from_str::<Value>(&body)
+    let accessor = daypass_base::nested::read::<Value>(body.as_bytes())
         .ok()
         .and_then(|value| value.pointer("/auth/accessor").and_then(Value::as_str).map(str::to_owned))
         .unwrap_or_default();

@@ -250,7 +250,8 @@ pub fn whole<T>(names: Vec<T>, most: usize) -> Result<Vec<T>> {
 
 /// Reads stored JSON. Errors: `Internal`.
 pub fn from_json<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| Error::internal(format!("the stored value of {key:?} is not readable")).because(error))
+    daypass_base::nested::read(bytes)
+        .map_err(|error| Error::internal(format!("the stored value of {key:?} is not readable")).because(error))
 }
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {

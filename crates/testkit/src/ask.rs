@@ -129,7 +129,7 @@ impl Ask {
                 bytes.extend_from_slice(&piece);
             }
         }
-        let body = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let body = daypass_base::nested::read(&answer.body).unwrap_or_default();
         (Answer { request: asked, status: answer.status, body, headers: answer.headers }, bytes)
     }
 
@@ -191,8 +191,8 @@ pub struct Answer {
 impl Answer {
     fn of(request: String, answer: HttpResponse) -> Self {
         let as_text = || String::from_utf8_lossy(&answer.body).into_owned();
-        let body =
-            serde_json::from_slice(&answer.body).unwrap_or_else(|_| if answer.body.is_empty() { Value::Null } else { as_text().into() });
+        let body = daypass_base::nested::read(&answer.body)
+            .unwrap_or_else(|_| if answer.body.is_empty() { Value::Null } else { as_text().into() });
         Self { request, status: answer.status, body, headers: answer.headers }
     }
 

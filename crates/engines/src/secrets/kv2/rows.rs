@@ -84,7 +84,8 @@ pub(super) async fn read_key(cx: &Cx, path: &str) -> Result<Option<Key>> {
 
 /// The part of a stored key that a read of its current version needs.
 pub(super) fn glance<'a>(row: &str, stored: &'a [u8]) -> Result<Glance<'a>> {
-    serde_json::from_slice(stored).map_err(|error| Error::internal(format!("the stored value of {row:?} is not readable")).because(error))
+    daypass_base::nested::read(stored)
+        .map_err(|error| Error::internal(format!("the stored value of {row:?} is not readable")).because(error))
 }
 
 /// Reads the data of a version that has a row. `None` when it was removed, or its row given to another version, since the key was read.
