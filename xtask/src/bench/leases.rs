@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// At these sizes the cost of an operation is taken.
 const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
+/// Up to this size the store is filled by one connection.
+const SMALL: u64 = 10_000;
 /// How much dearer an operation may be at the largest size than at the smallest.
 const DEARER_MAX: f64 = 1.3;
 /// The figures of the last run, from which a plot is drawn.
@@ -31,30 +33,32 @@ pub(crate) fn run(project: &Project, log: &mut Log, binary: &Path) -> Result<Fou
     let (create, look_up) = (Workload::token_create(), Workload::look_up());
     let (mut stored, mut figures, mut costs, mut checks, mut drawn) = (0, Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for size in sizes {
-        let mut made = load::run(log, &target, &create, 64, 2)?;
-        stored += made.total;
         while stored < size {
-            made = load::run(log, &target, &create, 64, 5.min(1 + (size - stored) / 5_000))?;
+            // Few connections where many would fill the store far beyond a small size.
+            let (connections, seconds) = if size > SMALL { (64, 5.min(1 + (size - stored) / 30_000)) } else { (1, 1) };
+            let made = load::run(log, &target, &create, connections, seconds)?;
             stored += made.total;
             println!("        {stored} of {size} tokens, {:.0} a second", made.rate);
         }
         let looked = load::run(log, &target, &look_up, 64, 3)?;
         let disk = target.store_bytes()?;
         let start = target.kill_and_start()?;
+        let memory = target.memory()?;
+        let made = load::run(log, &target, &create, 64, 2)?;
         let line = format!(
-            "{stored} tokens: create {:.0} µs CPU, lookup-self {:.0} µs, {} bytes of disk each, kill -9 to first answer {} ms, RSS then {} MB",
+            "{stored} tokens: create {:.0} µs CPU, lookup-self {:.0} µs, {} bytes of disk each, kill -9 to first answer {} ms, RSS then {memory} MB",
             made.cpu,
             looked.cpu,
             disk / stored.max(1),
             start.as_millis(),
-            target.memory()?
         );
         println!("        {line}");
         figures.push(line);
         drawn.push(json!({
             "tokens": stored, "create": made.cpu.round(), "lookup": looked.cpu.round(), "disk": disk / stored.max(1),
-            "start_ms": start.as_millis(), "rss_mb": target.memory()?,
+            "start_ms": start.as_millis(), "rss_mb": memory,
         }));
+        stored += made.total;
         costs.push((made.cpu, looked.cpu));
         checks.push(start <= START_MAX);
     }
