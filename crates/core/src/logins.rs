@@ -52,7 +52,7 @@ pub(crate) async fn make_token(inner: &Inner, unsealed: &Unsealed, remote: Optio
     row.mount_accessor.clone_from(&live.row.accessor);
     if !login.alias.is_empty() {
         row.entity_id = owner.entity_id;
-        row.alias = Some(AliasRef { name: login.alias, mount_accessor: String::new(), metadata: None, groups: owner.groups });
+        row.alias = Some(AliasRef { name: login.alias, mount_accessor: String::new(), metadata: None, groups: owner.groups, login: None });
     }
     warnings.extend(granted.warning);
     let answer = |made: &Made| (with_identity(auth_of(made, now), &owner.standing), warnings);

@@ -49,14 +49,14 @@ impl Policies {
     /// The decision maker for a token and its owner, as of `config_version`: of the token's own policies and those of the owner.
     pub(crate) async fn acl(&self, row: &TokenRow, identities: &Identities, standing: &Standing, config_version: u64) -> Result<Arc<Acl>> {
         let names = all_policies(&row.policies, &standing.policies);
-        if let Some(acl) = self.sets.acl(config_version, &names, row) {
+        if let Some(acl) = self.sets.acl(config_version, &names, row, standing) {
             return Ok(acl);
         }
         let set = self.set(&names, config_version).await?;
-        let asker = Asker::new(row, set.depends_on());
+        let asker = Asker::new(row, standing, set.depends_on());
         let identity = if set.depends_on() == DependsOn::Nothing { Identity::default() } else { identities.identity(row, standing) };
         let (sets, key) = (Arc::clone(&self.sets), names.clone());
-        let (is_large, find) = (set.fill_bytes() > FILL_BYTES_HERE_MAX, || self.sets.acl(config_version, &names, row));
+        let (is_large, find) = (set.fill_bytes() > FILL_BYTES_HERE_MAX, || self.sets.acl(config_version, &names, row, standing));
         self.made(is_large, find, move || {
             let acl = Arc::new(set.acl(&identity));
             sets.keep_acl(config_version, key, set, asker, Arc::clone(&acl));

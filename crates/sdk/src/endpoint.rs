@@ -31,6 +31,7 @@ pub struct Endpoint<E> {
     exists: Option<Handler<E, bool>>,
     body_apart: bool,
     pub(crate) public: bool,
+    pub(crate) own_token: bool,
     pub(crate) sudo: bool,
     pub(crate) deprecated: Option<&'static str>,
     pub(crate) for_aws_sdks: bool,
@@ -68,6 +69,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
             exists: None,
             body_apart: false,
             public: false,
+            own_token: false,
             sudo: false,
             deprecated: None,
             for_aws_sdks: false,
@@ -146,6 +148,14 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
     #[must_use]
     pub fn public(mut self) -> Self {
         self.public = true;
+        self
+    }
+
+    /// Needs no more than the token that it is about, where that is the presented one: then the handler looks at it, and nothing is spent
+    /// before. About another, named in the field `token`, the caller is judged as everywhere.
+    #[must_use]
+    pub fn own_token(mut self) -> Self {
+        self.own_token = true;
         self
     }
 
@@ -338,4 +348,20 @@ fn merged(input: Input) -> (Map<String, Value>, Vec<String>) {
 
 fn schema_of<P: JsonSchema>() -> Schema {
     SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator().into_root_schema_for::<P>()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_path_captured_takes_the_place_of_the_bodys() {
+        let Value::Object(fields) = json!({ "name": "other", "ttl": 5, "path": ["x"] }) else { unreachable!() };
+        let captures = vec![("path", "a/b".to_owned()), ("name", "one".to_owned()), ("version", "2".to_owned())];
+        let (fields, replaced) = merged(Input { fields, captures });
+        assert_eq!(Value::Object(fields), json!({ "name": "one", "ttl": 5, "path": "a/b", "version": "2" }));
+        assert_eq!(replaced, ["name", "path"]);
+    }
 }

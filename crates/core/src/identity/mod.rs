@@ -23,13 +23,13 @@ use std::sync::Arc;
 
 use daypass_base::{Clock, Entropy, Timestamp};
 use daypass_policy::{Acl, Alias, Entity, Group, Identity};
-use daypass_sdk::{Error, Result};
+use daypass_sdk::{Error, Result, TokenId};
 use daypass_storage::Key;
 use parking_lot::RwLock;
 
 use crate::node::Unsealed;
 use crate::rows::Rows;
-use crate::tokens::{AliasRef, TokenRow};
+use crate::tokens::{AliasRef, TokenRow, token_key};
 use rows::{EndedRow, EntityRow, GroupRow, Kind, Pointer};
 
 /// The identity store.
@@ -105,6 +105,8 @@ pub(crate) struct Standing {
     pub(crate) policies: Vec<String>,
     /// All its groups, as templates see them.
     groups: Vec<Group>,
+    /// Aliases of external groups that the login has.
+    pub(crate) reported: Vec<String>,
 }
 
 impl Standing {
@@ -180,10 +182,25 @@ impl Identities {
         Ok(names.into_iter().zip(found).filter(|(_, found)| found.is_some()).map(|(name, _)| name).collect())
     }
 
-    /// What is known of a token's owner, as of `config_version`. Nobody is looked up twice under one version.
+    /// What is known of a token's owner, as of `config_version`. Nobody is looked up twice under one version. External groups are those that
+    /// the login's own token has at this moment: of a child whose login is gone, none.
     pub(crate) async fn standing(&self, row: &TokenRow, config_version: u64) -> Result<Arc<Standing>> {
-        let reported = row.alias.as_ref().map(|alias| (row.alias_mount(alias), alias.groups.as_slice())).unwrap_or_default();
-        self.standing_of(&row.entity_id, reported, config_version).await
+        let Some(alias) = &row.alias else {
+            return self.standing_of(&row.entity_id, ("", &[]), config_version).await;
+        };
+        let mount_accessor = row.alias_mount(alias);
+        let Some(login) = alias.login.filter(|_| !self.is_unused(config_version)) else {
+            return self.standing_of(&row.entity_id, (mount_accessor, &alias.groups), config_version).await;
+        };
+        let login = self.rows.find::<TokenRow>(&token_key(TokenId(login))).await?.0;
+        let groups = login.as_ref().map_or(&[][..], |login| login.value.groups_for(row));
+        self.standing_of(&row.entity_id, (mount_accessor, groups), config_version).await
+    }
+
+    /// Whether it is known that nothing is stored here, so that nobody is in a group.
+    fn is_unused(&self, config_version: u64) -> bool {
+        let cache = self.cache.read();
+        cache.config_version == config_version && cache.unused
     }
 
     /// The same of an entity, with the groups that a mount reported of it.
@@ -248,6 +265,7 @@ impl Identities {
             entity,
             groups: found.groups.values().map(shown).collect(),
             policies: policies.into_iter().collect(),
+            reported: who.groups.clone(),
         })
     }
 

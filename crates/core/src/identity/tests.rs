@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::aliases::AliasWish;
 use super::entities::EntityWish;
+use super::group_aliases::GroupAliasWish;
 use super::groups::GroupWish;
 use super::*;
 
@@ -218,4 +219,26 @@ async fn nothing_is_left_of_what_was_deleted() {
         left.extend(keys.into_iter().map(|key| String::from_utf8_lossy(&key).into_owned()));
     }
     assert_eq!(left, ["identity/guard"]);
+}
+
+/// Rows of children that an older version stored have a copy of the groups and do not say whose login it was.
+#[tokio::test]
+async fn a_row_with_groups_of_its_own_is_read_as_before() {
+    let bench = Bench::new();
+    let wish = GroupWish { kind: Some("external".to_owned()), policies: Some(CommaList(vec!["p".to_owned()])), ..GroupWish::default() };
+    let group = bench.identities.write_group(&Target::New, wish).await.unwrap().0.id;
+    let alias = GroupAliasWish { id: None, name: "team".to_owned(), mount_accessor: "auth_x".to_owned(), group };
+    bench.identities.write_group_alias(alias).await.unwrap();
+    let entity = bench.entity().await;
+    let version = bench.backend.get(&Key::new(Space::Config, "config-version")).await.unwrap().config_version;
+    let policies = async |alias: &str| {
+        let row = format!(
+            r#"{{"a":"","p":["default"],"at":"auth/token/create","t0":"2026-01-01T00:00:00Z","ct":60,"e":"{entity}","al":{alias}}}"#
+        );
+        let row: TokenRow = serde_json::from_str(&row).unwrap();
+        bench.identities.standing(&row, version).await.unwrap().policies.clone()
+    };
+    assert_eq!(policies(r#"{"n":"ann","ma":"auth_x","md":{},"g":["team"]}"#).await, ["p"]);
+    let of_login = r#"{"n":"ann","ma":"auth_x","md":{},"g":["team"],"l":[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15]}"#;
+    assert!(policies(of_login).await.is_empty(), "that login is gone");
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use daypass_policy::{Acl, DependsOn, PolicySet};
 use parking_lot::RwLock;
 
+use crate::identity::Standing;
 use crate::tokens::{AliasRef, TokenRow};
 
 /// The sets of one configuration version.
@@ -36,21 +37,22 @@ struct Kept {
 #[derive(PartialEq, Eq, Hash)]
 pub(super) struct Asker {
     entity_id: String,
-    /// Where the login matters: all that it proved; else no more than the groups that it reported.
+    /// Where the login matters: all that it proved; else no more than the groups that it has.
     alias: Option<AliasRef>,
 }
 
 impl Asker {
-    pub(super) fn new(row: &TokenRow, depends_on: DependsOn) -> Self {
+    pub(super) fn new(row: &TokenRow, standing: &Standing, depends_on: DependsOn) -> Self {
         if depends_on == DependsOn::Nothing {
             return Self { entity_id: String::new(), alias: None };
         }
+        let groups = &standing.reported;
         let alias = row.alias.as_ref().and_then(|alias| match depends_on {
-            DependsOn::Login => row.inherited_alias(),
-            _ if alias.groups.is_empty() => None,
+            DependsOn::Login => Some(row.whole_alias(alias, groups.clone())),
+            _ if groups.is_empty() => None,
             _ => {
                 let mount_accessor = row.alias_mount(alias).to_owned();
-                Some(AliasRef { name: String::new(), mount_accessor, metadata: None, groups: alias.groups.clone() })
+                Some(AliasRef { name: String::new(), mount_accessor, metadata: None, groups: groups.clone(), login: None })
             }
         });
         Self { entity_id: row.entity_id.clone(), alias }
@@ -69,10 +71,10 @@ impl Sets {
     }
 
     /// The decision maker for a token that has these policies.
-    pub(super) fn acl(&self, config_version: u64, names: &[String], row: &TokenRow) -> Option<Arc<Acl>> {
+    pub(super) fn acl(&self, config_version: u64, names: &[String], row: &TokenRow, standing: &Standing) -> Option<Arc<Acl>> {
         let cache = self.cache.read();
         let kept = cache.kept(config_version, names)?;
-        kept.acls.get(&Asker::new(row, kept.set.depends_on())).map(Arc::clone)
+        kept.acls.get(&Asker::new(row, standing, kept.set.depends_on())).map(Arc::clone)
     }
 
     pub(super) fn keep_set(&self, config_version: u64, names: Vec<String>, set: Arc<PolicySet>) {

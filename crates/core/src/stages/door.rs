@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use daypass_base::Secret;
 use daypass_sdk::{Found, Operation, Support};
+use serde_json::Value;
 
 use crate::mounts::{Class, Door, Live, Table, Visit};
 use crate::stages::parse::Parsed;
@@ -82,6 +83,15 @@ pub(crate) fn find(parsed: &Parsed, table: Arc<Table>) -> Routed {
     let visit = door.live.visit();
     let found = door.live.engine.find(&door.below);
     let mut support = found.as_ref().map_or(nothing, |found| door.live.engine.support(found, parsed.operation));
-    support.public |= parsed.opened;
+    support.public |= parsed.opened || support.own_token && names_no_other_token(parsed);
     Routed { live: Some(door.live), below: door.below, found, support, table, _visit: Some(visit), _proof: () }
+}
+
+/// Whether a request is about the token that it presents. In doubt it is about another, and its caller is judged.
+fn names_no_other_token(parsed: &Parsed) -> bool {
+    match parsed.fields.get("token") {
+        None | Some(Value::Null) => true,
+        Some(Value::String(named)) => named.is_empty() || parsed.token.as_ref().is_some_and(|own| own.expose() == named),
+        Some(_) => false,
+    }
 }

@@ -87,9 +87,10 @@ async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, known: Op
     if !in_networks(&known.row.bound_cidrs, remote) {
         return Err(denied());
     }
+    let Authority { acl, standing } = unsealed.authority(&known.row, config_version).await?;
+    // Nothing may fail behind this: a last use that was spent for a refusal would leave a token that nobody revokes.
     let known = if known.row.num_uses == 0 { Some(known) } else { unsealed.tokens.spend(known).await? };
     let known = known.ok_or_else(invalid_token)?;
-    let Authority { acl, standing } = unsealed.authority(&known.row, config_version).await?;
     let identity_policies = standing.policies.clone();
     let caller = Arc::new(caller(unsealed, parsed, &known, &identity_policies));
     Ok(Identified { known: Some(known), acl: Some(acl), identity_policies, caller, _proof: () })

@@ -112,9 +112,12 @@ pub(crate) struct AliasRef {
     /// What the login proved; `None` for the token's own metadata. A child has it here: its own metadata is whatever its maker wrote.
     #[serde(default, rename = "md", skip_serializing_if = "Option::is_none")]
     pub(crate) metadata: Option<BTreeMap<String, String>>,
-    /// Aliases of external groups that the login reported, in order.
+    /// Aliases of external groups that the login reported, in order. A child has none here, but for copies that older versions stored.
     #[serde(default, rename = "g", skip_serializing_if = "Vec::is_empty")]
     pub(crate) groups: Vec<String>,
+    /// The token of the login that it is from, which has the groups: a renewal may learn them anew. `None` for the login's own.
+    #[serde(default, rename = "l", skip_serializing_if = "Option::is_none")]
+    pub(crate) login: Option<Id>,
 }
 
 /// `num_uses` of a token whose last use is running or done.
@@ -149,22 +152,31 @@ impl TokenRow {
         self.entity_since.unwrap_or(self.created)
     }
 
-    /// Gives a child its parent's owner, with all that is known of it.
-    pub(crate) fn inherit_owner(&mut self, parent: &Self) {
+    /// Gives a child its parent's owner, with all that is known of it. The groups stay with the login.
+    pub(crate) fn inherit_owner(&mut self, parent: &Known) {
+        let (id, parent) = (parent.id.0, &*parent.row);
         self.entity_id.clone_from(&parent.entity_id);
         self.entity_since = (!parent.entity_id.is_empty()).then(|| parent.entity_since());
-        self.alias = parent.inherited_alias();
+        let login = |alias: &AliasRef| alias.login.unwrap_or(id);
+        self.alias = parent.alias.as_ref().map(|alias| AliasRef { login: Some(login(alias)), ..parent.whole_alias(alias, Vec::new()) });
     }
 
-    /// The alias as a child of this token carries it: complete, because nothing else of the login is in the child's row.
-    pub(crate) fn inherited_alias(&self) -> Option<AliasRef> {
-        let alias = self.alias.as_ref()?;
-        Some(AliasRef {
+    /// An alias of this token with all that it says, in whichever row that stands, and with these groups.
+    pub(crate) fn whole_alias(&self, alias: &AliasRef, groups: Vec<String>) -> AliasRef {
+        AliasRef {
             name: alias.name.clone(),
             mount_accessor: self.alias_mount(alias).to_owned(),
             metadata: Some(self.alias_metadata(alias).cloned().unwrap_or_default()),
-            groups: alias.groups.clone(),
-        })
+            groups,
+            login: None,
+        }
+    }
+
+    /// The groups of this token's login, if that is the one of `child`.
+    pub(crate) fn groups_for(&self, child: &Self) -> &[String] {
+        let (Some(own), Some(alias)) = (&self.alias, &child.alias) else { return &[] };
+        let same = own.name == alias.name && self.alias_mount(own) == child.alias_mount(alias);
+        if same { &own.groups } else { &[] }
     }
 
     pub(crate) fn ended(&self, now: Timestamp) -> bool {

@@ -176,6 +176,36 @@ async fn the_path_in_a_lease_id_is_that_of_the_lease() {
     assert_eq!(server.status_of(&token).await, 403);
 }
 
+/// Story: policies judged the path, and the lease was that of `lease_id` in the body: whoever might revoke or renew below one path had every
+/// lease, and a deny by path held for nobody. Now the path decides, and a body that says something else is refused.
+#[tokio::test]
+async fn a_lease_that_the_path_names_is_the_one_that_is_meant() {
+    let (server, book) = lender().await;
+    let (own, other) = (lend(&server).await, lend(&server).await);
+    let below = |path: &str| format!("path \"{path}/{own}\" {{ capabilities = [\"update\"] }}\n");
+    let paths = ["sys/leases/renew", "sys/renew", "sys/leases/revoke", "sys/revoke"];
+    server.policy("own", &paths.map(below).concat()).await;
+    let few = server.token(json!({ "policies": ["own"], "no_default_policy": true })).await;
+    for path in paths {
+        let asked = json!({ "lease_id": other, "increment": "5h" });
+        let refused = server.put(&format!("{path}/{own}"), asked.clone()).token(&few).await;
+        assert!(refused.refused(400).ends_with("the path decides, so leave lease_id out"), "{path}: {refused:?}");
+        server.put(&format!("{path}/{own}/x"), asked).token(&few).await.refused(403);
+        // In the body the path's name for it is none: a policy on the parameter `lease_id` is not passed by it.
+        server.put(path, json!({ "url_lease_id": other })).await.refused(400);
+    }
+    for lease in [&own, &other] {
+        let looked = server.put("sys/leases/lookup", json!({ "lease_id": lease })).await.ok();
+        assert_eq!((looked.number("/data/ttl"), looked["data"]["last_renewal"].clone()), (36_000, Value::Null), "nothing was done");
+    }
+    for fields in [json!({ "increment": "5h" }), json!({ "lease_id": own, "increment": "5h" }), json!({ "url_lease_id": other })] {
+        assert_eq!(server.put(&format!("sys/leases/renew/{own}"), fields).token(&few).await.ok().lease(), own);
+    }
+    server.put(&format!("sys/leases/revoke/{own}"), json!({ "lease_id": own })).token(&few).await.ok();
+    assert_eq!(book.out().len(), 1);
+    assert_eq!(server.put("sys/leases/lookup", json!({ "lease_id": other })).await.status, 200);
+}
+
 /// Story: a run of tidying waited out the requests of used-up tokens, then went on in a server that had been sealed meanwhile, with its keys.
 #[tokio::test]
 async fn tidying_ends_with_the_seal() {

@@ -25,6 +25,7 @@ mod crash;
 mod declarations;
 mod denies;
 mod ecr;
+mod external_groups;
 mod full;
 mod github;
 mod holders;

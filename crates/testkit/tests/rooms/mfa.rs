@@ -422,7 +422,7 @@ async fn a_wrapped_login_wraps_its_token_and_not_what_is_wanted_of_it() {
     let request = answer.text("/auth/mfa_requirement/mfa_request_id");
     let done = house.finish(&request, &house.method, &house.now()).await.ok();
     assert_eq!((done.token(), done.number("/wrap_info/ttl")), (String::new(), 60), "as the login asked");
-    let unwrapped = house.put("sys/wrapping/unwrap", json!({ "token": done.wrapped() })).nobody().await.ok();
+    let unwrapped = house.put("sys/wrapping/unwrap", Value::Null).token(&done.wrapped()).await.ok();
     assert_eq!(house.status_of(&unwrapped.token()).await, 200);
     house.seconds(60).await;
     let request = house.begin("ann").await;

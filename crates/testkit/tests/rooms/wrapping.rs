@@ -99,7 +99,7 @@ async fn rewrapping_spends_the_old_token_and_starts_its_time_anew() {
     let server = server().await;
     let first = server.get("kv/a").wrap("60s").await.ok().wrapped();
     server.seconds(50).await;
-    let again = server.put("sys/wrapping/rewrap", Value::Null).token(&first).await.ok();
+    let again = server.put("sys/wrapping/rewrap", json!({ "token": first })).await.ok();
     assert_eq!((again.number("/wrap_info/ttl"), again.text("/wrap_info/creation_path")), (60, "kv/a".to_owned()));
     assert_eq!(server.put("sys/wrapping/unwrap", Value::Null).token(&first).await.refused(400), INVALID);
     server.seconds(50).await;
@@ -128,6 +128,81 @@ async fn a_wrapping_token_neither_renews_nor_makes_tokens() {
     }
     let token = server.get("kv/a").wrap("60s").await.ok().wrapped();
     assert_eq!(server.put("auth/token/renew", json!({ "token": token, "increment": "9h" })).await.refused(400), "lease is not renewable");
+}
+
+async fn wrapped(server: &TestServer) -> String {
+    server.get("kv/a").wrap("60s").await.ok().wrapped()
+}
+
+/// Story: whoever held a wrapping token could wrap its answer anew for the whole time, again and again, and needed no other token. Now policies
+/// decide who may; neither `default` nor the wrapping token's own says so.
+#[tokio::test]
+async fn holding_a_wrapping_token_is_no_right_to_wrap_anew() {
+    let server = server().await;
+    server.policy("rewraps", r#"path "sys/wrapping/rewrap" { capabilities = ["update"] }"#).await;
+    let token = wrapped(&server).await;
+    let rewrap = |fields: Value| server.put("sys/wrapping/rewrap", fields);
+    assert_eq!(rewrap(json!({ "token": token })).nobody().await.refused(403), "permission denied");
+    let holder = server.token(json!({ "policies": ["default"] })).await;
+    assert_eq!(rewrap(json!({ "token": token })).token(&holder).await.status, 403);
+    let may = server.token(json!({ "policies": ["rewraps"] })).await;
+    let again = rewrap(json!({ "token": token })).token(&may).await.ok().wrapped();
+    for fields in [Value::Null, json!({ "token": again })] {
+        assert_eq!(rewrap(fields).token(&again).await.status, 403);
+        assert_eq!(server.put("sys/wrapping/unwrap", json!({ "token": again })).await.refused(400), INVALID, "spent by trying");
+    }
+}
+
+/// Story: a wrapping token in the body was all that counted: a policy that denied the path, a token that was made up, one from another network
+/// and one without uses left were as good as any.
+#[tokio::test]
+async fn whoever_names_a_wrapping_token_is_judged() {
+    let server = server().await;
+    server.policy("denies", r#"path "sys/wrapping/unwrap" { capabilities = ["deny"] }"#).await;
+    server.put("auth/token/roles/inside", json!({ "token_bound_cidrs": "10.1.0.0/16" })).await.ok();
+    let denied = server.token(json!({ "policies": ["default", "denies"] })).await;
+    let bare = server.token(json!({ "policies": ["none"], "no_default_policy": true })).await;
+    let inside = server.put("auth/token/create/inside", json!({ "policies": ["default"] })).await.ok().token();
+    let once = server.token(json!({ "policies": ["default"], "num_uses": 1 })).await;
+    let over = server.token(json!({ "policies": ["default"], "ttl": "10s" })).await;
+    server.seconds(10).await;
+    let token = wrapped(&server).await;
+    let unwrap = |fields: Value| server.put("sys/wrapping/unwrap", fields);
+    let made_up = "hvs.none".to_owned();
+    for (what, caller) in [("denied", &denied), ("bare", &bare), ("outside", &inside), ("over", &over), ("made up", &made_up)] {
+        assert_eq!(unwrap(json!({ "token": token })).token(caller).from("192.0.2.1").await.status, 403, "{what}");
+    }
+    for named in [json!(token), json!([token]), json!({ "x": token }), json!(5), json!(true)] {
+        assert_eq!(unwrap(json!({ "token": named })).nobody().await.refused(403), "permission denied", "{named}");
+    }
+    for (caller, told) in [(&denied, "deny"), (&bare, "deny"), (&once, "update")] {
+        let asked = json!({ "token": caller, "paths": ["sys/wrapping/unwrap"] });
+        assert_eq!(server.put("sys/capabilities", asked).await.ok().text("/data/capabilities/0"), told);
+    }
+    assert_eq!(unwrap(json!({ "token": token })).token(&once).await.ok().text("/data/x"), "the secret");
+    assert_eq!(server.status_of(&once).await, 403, "that was its use");
+}
+
+/// In Vault one that is presented and named at once is spent for nothing.
+#[tokio::test]
+async fn a_wrapping_token_that_is_presented_needs_no_other_right() {
+    let server = server().await;
+    for form in 0..5 {
+        let token = wrapped(&server).await;
+        let fields = match form {
+            0 => Value::Null,
+            1 => json!({}),
+            2 => json!({ "token": "" }),
+            3 => json!({ "token": null }),
+            _ => json!({ "token": token }),
+        };
+        assert_eq!(server.put("sys/wrapping/unwrap", fields).token(&token).await.ok().text("/data/x"), "the secret", "{form}");
+    }
+    // One wrapping token presented for another is a caller as any: judged, and used up.
+    let (presented, named) = (wrapped(&server).await, wrapped(&server).await);
+    let opened = server.put("sys/wrapping/unwrap", json!({ "token": named })).token(&presented).await.ok();
+    assert_eq!(opened.text("/data/x"), "the secret");
+    assert_eq!(server.put("sys/wrapping/unwrap", Value::Null).token(&presented).await.refused(400), INVALID);
 }
 
 #[tokio::test]

@@ -145,9 +145,10 @@ async fn own_alias(unsealed: &Unsealed, cx: &Cx) -> Result<Option<AliasRow>> {
         (None, Some(token)) => unsealed.tokens.find(token).await?.0,
         (None, None) => None,
     };
-    let Some(alias) = known.and_then(|known| known.row.inherited_alias()) else { return Ok(None) };
-    let is_own = unsealed.identities.entity_of_alias(&alias.mount_accessor, &alias.name).await?.0 == cx.request.caller.entity_id;
-    Ok(is_own.then(|| unstored_alias(unsealed, &alias.mount_accessor, &alias.name)))
+    let Some((row, alias)) = known.as_ref().and_then(|known| Some((&known.row, known.row.alias.as_ref()?))) else { return Ok(None) };
+    let mount_accessor = row.alias_mount(alias);
+    let is_own = unsealed.identities.entity_of_alias(mount_accessor, &alias.name).await?.0 == cx.request.caller.entity_id;
+    Ok(is_own.then(|| unstored_alias(unsealed, mount_accessor, &alias.name)))
 }
 
 fn unstored_alias(unsealed: &Unsealed, mount_accessor: &str, name: &str) -> AliasRow {

@@ -51,7 +51,7 @@ struct LeaseParams {
     /// The lease id.
     #[serde(default)]
     lease_id: String,
-    /// The lease id in the path, as older clients send it.
+    /// The lease id in the path, as older clients send it; it is read there alone, and no other may be in the body.
     #[serde(default)]
     url_lease_id: String,
     /// Lifetime wanted from now on, in seconds or as a duration; zero asks for the usual one again.
@@ -112,15 +112,25 @@ impl KindParams {
 }
 
 impl LeaseParams {
-    fn id(&self) -> Result<&str> {
-        let id = if self.lease_id.is_empty() { &self.url_lease_id } else { &self.lease_id };
-        if id.is_empty() { Err(Error::bad_request("lease_id must be specified")) } else { Ok(id) }
+    /// The lease that is meant. Policies judge by the path, so an id there is the one that counts, and only there is `url_lease_id` one.
+    /// Errors: `BadRequest` without an id, and with another one in the body than in the path.
+    fn id(&self, cx: &Cx) -> Result<&str> {
+        let before = cx.request.below.strip_suffix(&self.url_lease_id).filter(|_| !self.url_lease_id.is_empty());
+        match (before.is_some_and(|before| before.ends_with('/')), self.lease_id.as_str()) {
+            (false, "") => Err(Error::bad_request("lease_id must be specified")),
+            (false, id) => Ok(id),
+            (true, id) if id.is_empty() || id == self.url_lease_id => Ok(&self.url_lease_id),
+            (true, id) => Err(Error::bad_request(format!(
+                "lease_id {id:?} is another lease than that of the path, {:?}: the path decides, so leave lease_id out",
+                self.url_lease_id
+            ))),
+        }
     }
 }
 
 async fn lookup(sys: Arc<Sys>, cx: Cx, params: LeaseParams) -> Result<Reply> {
     let (_, unsealed) = sys.way.open()?;
-    let (id, now) = (params.id()?.to_owned(), cx.clock.now());
+    let (id, now) = (params.id(&cx)?.to_owned(), cx.clock.now());
     let invalid = || Error::bad_request("invalid lease");
     if let Some(signed) = signed::read(&id, unsealed.rows.barrier()) {
         if !signed_lives(&unsealed, &signed, now).await? {
@@ -170,7 +180,7 @@ async fn list(sys: Arc<Sys>, cx: Cx, params: PrefixParams) -> Result<Keys> {
 
 async fn renew(sys: Arc<Sys>, cx: Cx, params: LeaseParams) -> Result<Reply> {
     let (inner, unsealed) = sys.way.open()?;
-    let id = params.id()?.to_owned();
+    let id = params.id(&cx)?.to_owned();
     if let Some(signed) = signed::read(&id, unsealed.rows.barrier()) {
         let lives = signed_lives(&unsealed, &signed, cx.clock.now()).await?;
         return Err(Error::bad_request(if lives { "lease is not renewable" } else { "lease not found" }));
@@ -250,9 +260,9 @@ async fn ask_engine(
     ttl::grant(&wish).map_err(|_past| Error::bad_request("past the max TTL, cannot renew"))
 }
 
-async fn revoke_one(sys: Arc<Sys>, _: Cx, params: LeaseParams) -> Result<Reply> {
+async fn revoke_one(sys: Arc<Sys>, cx: Cx, params: LeaseParams) -> Result<Reply> {
     let (inner, unsealed) = sys.way.open()?;
-    let id = params.id()?;
+    let id = params.id(&cx)?;
     if params.sync == Some(false) {
         revoke::lease_later(&inner, &unsealed, id).await?;
         return Ok(Outcome::Accepted.into());

@@ -16,14 +16,19 @@ use crate::wrapping;
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
     vec![
         Endpoint::at(["wrapping/wrap"]).summary("Response-wrap any JSON object.").on(Operation::Update, wrap).on(Operation::Read, wrap),
-        // The wrapping token is the right to these; no other is needed.
-        Endpoint::at(["wrapping/unwrap"]).summary("Unwrap a response-wrapping token.").public().on(Operation::Update, unwrap),
+        Endpoint::at(["wrapping/unwrap"])
+            .summary("Unwrap a response-wrapping token.")
+            .help("A wrapping token that is presented itself is all that is needed; whoever names one in the body must be allowed to.")
+            .own_token()
+            .on(Operation::Update, unwrap),
+        // To look at a wrapping token takes nothing from it.
         Endpoint::at(["wrapping/lookup"])
             .summary("Look up the properties of a response-wrapped token.")
             .public()
             .on(Operation::Update, lookup)
             .on(Operation::Read, lookup),
-        Endpoint::at(["wrapping/rewrap"]).summary("Rotate a response-wrapped token.").public().on(Operation::Update, rewrap),
+        // Judged like anything else: whoever could wrap anew with nothing but the wrapping token would keep the answer from its end for ever.
+        Endpoint::at(["wrapping/rewrap"]).summary("Rotate a response-wrapped token.").on(Operation::Update, rewrap),
     ]
 }
 

@@ -122,7 +122,7 @@ async fn take_alias(unsealed: &Unsealed, cx: &Cx, row: &mut TokenRow, name: Stri
     let (entity_id, config_version) = unsealed.identities.entity_of_alias(&accessor, &name).await?;
     row.entity_id = entity_id;
     row.entity_since = None;
-    row.alias = Some(AliasRef { name, mount_accessor: accessor, metadata: Some(BTreeMap::new()), groups: Vec::new() });
+    row.alias = Some(AliasRef { name, mount_accessor: accessor, metadata: Some(BTreeMap::new()), groups: Vec::new(), login: None });
     if unsealed.identities.standing(row, config_version).await?.refuses(row.entity_since()) {
         return Err(Error::new(Kind::Denied, "entity from given entity alias is disabled"));
     }
@@ -169,7 +169,7 @@ fn decide(cx: &Cx, params: CreateParams, lineage: Lineage, role: Option<(String,
     row.meta.as_ref().map_or(Ok(()), check_metadata)?;
     row.parent = (!orphan).then_some(parent.id.0);
     if !orphan {
-        row.inherit_owner(&parent.row);
+        row.inherit_owner(parent);
         row.bound_cidrs.clone_from(&parent.row.bound_cidrs);
     }
     row.num_uses = params.num_uses;
