@@ -1,5 +1,6 @@
 //! The mount table: what is mounted where, its settings, and the longest-prefix look-up of a request's path.
 
+mod moving;
 mod requests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,6 +12,7 @@ use daypass_sdk::{Changes, Error, Mount, Mounted, Result, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+pub(crate) use moving::{Moving, UnderWay};
 pub(crate) use requests::{LOOK, Requests, Visit};
 
 /// Secrets engine or auth method: they share one table, auth mounts at `auth/`.
@@ -43,6 +45,10 @@ pub(crate) struct MountRow {
     /// Being removed: no request reaches it any more.
     #[serde(default)]
     pub(crate) tainted: bool,
+    /// Being moved: no request reaches it until it is open again, there or here. Not `tainted`: what was cut short is no removal, and a daypass
+    /// that knows of no such moves serves the mount where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) moving: Option<Moving>,
 }
 
 /// Settings of a mount; what is `None` was never set.
@@ -94,6 +100,16 @@ impl Default for SystemTtls {
 }
 
 impl MountRow {
+    /// Whether no request reaches it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.tainted || self.moving.is_some()
+    }
+
+    /// Its path, and the one that is kept for it while it is moved.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.path.as_str()).chain(self.moving.as_ref().map(|moving| moving.to.as_str()))
+    }
+
     /// The path without `auth/`, as `sys/auth` lists it.
     pub(crate) fn short_path(&self) -> &str {
         match self.class {
@@ -263,7 +279,7 @@ pub(crate) struct Table {
     by_path: HashMap<String, Arc<Live>>,
     /// In order, for listings.
     paths: Vec<String>,
-    /// Mounts that are being removed: no path leads to them, but only their engines can take back what they issued.
+    /// Mounts that are being removed or moved: no path leads to them, but only their engines can take back what they issued.
     leaving: Vec<Arc<Live>>,
     /// Configuration version at which it was read.
     pub(crate) config_version: u64,
@@ -278,7 +294,7 @@ pub(crate) struct Door {
 
 impl Table {
     pub(crate) fn new(mounts: Vec<Live>, config_version: u64) -> Self {
-        let (leaving, mounts): (Vec<_>, Vec<_>) = mounts.into_iter().map(Arc::new).partition(|live| live.row.tainted);
+        let (leaving, mounts): (Vec<_>, Vec<_>) = mounts.into_iter().map(Arc::new).partition(|live| live.row.is_closed());
         let mut paths: Vec<String> = mounts.iter().map(|live| live.row.path.clone()).collect();
         paths.sort_unstable();
         let by_path = mounts.into_iter().map(|live| (live.row.path.clone(), live)).collect();
@@ -316,15 +332,20 @@ impl Table {
         self.by_path.get(path)
     }
 
-    /// What a mount has been until now: at its path, at another one, or among those that are being removed.
+    /// What a mount has been until now: at its path, at another one, or among those that are closed.
     pub(crate) fn former(&self, row: &MountRow) -> Option<&Arc<Live>> {
         let is_it = |live: &&Arc<Live>| live.row.uuid == row.uuid;
         self.exact(&row.path).filter(is_it).or_else(|| self.by_path.values().chain(&self.leaving).find(is_it))
     }
 
-    /// The mount with this accessor, also one that is being removed.
+    /// The mount with this accessor, also one that is closed.
     pub(crate) fn by_accessor(&self, accessor: &str) -> Option<&Arc<Live>> {
         self.by_path.values().chain(&self.leaving).find(|live| live.row.accessor == accessor)
+    }
+
+    /// The rows of mounts that no request reaches.
+    pub(crate) fn closed(&self) -> Vec<MountRow> {
+        self.leaving.iter().map(|live| live.row.clone()).collect()
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Live>> {

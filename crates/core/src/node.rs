@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use daypass_audit::{DeviceHealth, Prefixing};
 use daypass_barrier::{Barrier, KeyFile, Seal, SealConfig, Share, Step};
 use daypass_base::{Clock, Entropy, Limits, Secret, Timestamp};
-use daypass_sdk::{Error, Kind, Mounted, Result, Store};
+use daypass_sdk::{CommitFailure, Error, Kind, Mounted, Result, Store};
 use daypass_storage::{Backend, Batch, Condition, Key};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -26,7 +26,7 @@ use crate::lockout::Lockouts;
 use crate::log::Log;
 use crate::mints::Mints;
 use crate::monitors::Monitors;
-use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, Requests, SystemTtls, Table};
+use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, Requests, SystemTtls, Table, UnderWay};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
 use crate::revocation::Revocation;
@@ -144,6 +144,8 @@ pub(crate) struct Unsealed {
     pub(crate) cluster: Cluster,
     /// One change of the mount table at a time.
     pub(crate) mounting: tokio::sync::Mutex<()>,
+    /// Moves of mounts that this process is at.
+    pub(crate) moves: UnderWay,
     /// Held while what is left of a mount is removed, so that two do not: the second might take back what a new mount at the path issued.
     pub(crate) removing: tokio::sync::Mutex<()>,
     /// Attempts at a root token or at new shares.
@@ -380,6 +382,7 @@ impl Inner {
             config: MountConfig { passthrough_request_headers: headers.map(|name| vec![name.to_owned()]), ..MountConfig::default() },
             builtin: true,
             tainted: false,
+            moving: None,
         };
         vec![
             mount("sys/", Class::Secret, "system", "system endpoints used for control, policy and debugging", false, true, Some("Accept")),
@@ -486,6 +489,7 @@ impl Inner {
             monitors: Monitors::default(),
             cluster,
             mounting: tokio::sync::Mutex::new(()),
+            moves: UnderWay::default(),
             removing: tokio::sync::Mutex::new(()),
             ceremonies: tokio::sync::Mutex::default(),
             encryptions_kept: AtomicU64::new(rows.barrier().encryptions()),
@@ -493,6 +497,10 @@ impl Inner {
             background: parking_lot::Mutex::default(),
             rows,
         });
+        // Nobody is at them any more. Before the first request, which would find such a mount neither here nor there.
+        if let Err(error) = rooms::sys::undo_interrupted_moves(self, &unsealed, unsealed.table.load().closed()).await {
+            tracing::warn!(%error, "a mount whose move was interrupted could not be opened again; it is tried again in a few minutes");
+        }
         self.unsealed.store(Some(Arc::clone(&unsealed)));
         let counts = Arc::clone(unsealed.rows.leases());
         let (backend, clock, stop) = (Arc::clone(&self.backend), Arc::clone(&self.clock), stopped.clone());
@@ -563,13 +571,25 @@ impl Inner {
         unsealed: &Unsealed,
         change: impl FnOnce(&mut Vec<MountRow>) -> Result<()>,
     ) -> Result<()> {
+        Ok(self.change_mounts_and(unsealed, Batch::new(), change).await?)
+    }
+
+    /// [`Inner::change_mounts`], in one commit with what else is in the batch.
+    pub(crate) async fn change_mounts_and(
+        self: &Arc<Self>,
+        unsealed: &Unsealed,
+        batch: Batch,
+        change: impl FnOnce(&mut Vec<MountRow>) -> Result<()>,
+    ) -> Result<(), CommitFailure> {
         let key = config_key(MOUNTS);
-        let (mut stored, version) =
-            unsealed.rows.get_json::<Vec<MountRow>>(&key).await?.ok_or_else(|| Error::internal("the mount table is missing"))?;
-        change(&mut stored)?;
-        let batch = Batch::new().require(key.clone(), Condition::Version(version)).config_change();
-        unsealed.rows.commit(unsealed.rows.put_json(batch, key, &stored)?).await?;
-        self.reload_table(unsealed).await
+        let stored = unsealed.rows.get_json::<Vec<MountRow>>(&key).await;
+        let missing = || CommitFailure::Error(Error::internal("the mount table is missing"));
+        let (mut stored, version) = stored.map_err(CommitFailure::Error)?.ok_or_else(missing)?;
+        change(&mut stored).map_err(CommitFailure::Error)?;
+        let batch = batch.require(key.clone(), Condition::Version(version)).config_change();
+        let batch = unsealed.rows.put_json(batch, key, &stored).map_err(CommitFailure::Error)?;
+        unsealed.rows.commit(batch).await?;
+        self.reload_table(unsealed).await.map_err(CommitFailure::Error)
     }
 
     /// A mount with an engine made anew; `requests` knows of those to the engine before, if there was one.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::node::{Inner, Unsealed};
 use crate::revoke::cubbyhole_prefix;
 use crate::rows::config_key;
-use crate::tokens::{self, Known};
+use crate::tokens::{self, Known, Made, TokenRow};
 
 /// What is known of a wrapped answer without unwrapping it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,7 +32,13 @@ pub(crate) struct Kept {
 
 /// Keeps an answer and returns where it can be fetched.
 pub(crate) async fn put_away(inner: &Arc<Inner>, unsealed: &Unsealed, kept: &Kept, path: &str, ttl: Seconds) -> Result<WrapInfo> {
-    let now = inner.clock.now();
+    let (row, contents) = parcel(kept, path, ttl, inner.clock.now());
+    let made = unsealed.tokens.create(row, None, &contents).await?;
+    Ok(handed_out(made, kept))
+}
+
+/// The wrapping token of an answer, and what lies in its cubbyhole.
+fn parcel(kept: &Kept, path: &str, ttl: Seconds, now: Timestamp) -> (TokenRow, [(&'static str, Vec<u8>); 2]) {
     let mut row = tokens::row(vec![POLICY.to_owned()], path, "", now);
     row.num_uses = 1;
     row.creation_ttl = ttl;
@@ -42,17 +48,18 @@ pub(crate) async fn put_away(inner: &Arc<Inner>, unsealed: &Unsealed, kept: &Kep
     let body = String::from_utf8_lossy(&kept.body);
     // The holder of the token may read this row, so it names only a status that is not the usual one.
     let response = if kept.status == 200 { json!({ "response": body }) } else { json!({ "response": body, "status": kept.status }) };
-    let response = response.to_string().into_bytes();
-    let about = json!(info).to_string().into_bytes();
-    let made = unsealed.tokens.create(row, None, &[(RESPONSE, response), (INFO, about)]).await?;
-    Ok(WrapInfo {
+    (row, [(RESPONSE, response.to_string().into_bytes()), (INFO, json!(info).to_string().into_bytes())])
+}
+
+fn handed_out(made: Made, kept: &Kept) -> WrapInfo {
+    WrapInfo {
         token: made.text,
         accessor: made.row.accessor,
-        ttl: ttl.0,
-        creation_time: now,
-        creation_path: path.to_owned(),
+        ttl: made.row.creation_ttl.0,
+        creation_time: made.row.created,
+        creation_path: made.row.path,
         wrapped_accessor: kept.accessor.clone(),
-    })
+    }
 }
 
 /// Finds a wrapping token that still holds its answer. Errors: `WrappingToken`.
@@ -81,21 +88,50 @@ pub(crate) async fn unwrap(inner: &Arc<Inner>, unsealed: &Unsealed, token: &Secr
     let (status, body) = response(unsealed, id).await?;
     let body = Zeroizing::new(body);
     unsealed.tokens.spend(known).await?.ok_or_else(invalid)?;
-    crate::revoke::token(inner, unsealed, id, tokens::Cause::Asked).await?;
+    tidy_away(inner, unsealed, id).await;
     Ok((status, body.to_string()))
 }
 
-/// Spends a wrapping token and puts its answer under a new one with the same lifetime, or with what is asked for if that is shorter.
+/// Puts a wrapped answer under a new token with the same lifetime, or with what is asked for if that is shorter.
 pub(crate) async fn rewrap(inner: &Arc<Inner>, unsealed: &Unsealed, token: &Secret<String>, asked: Option<Seconds>) -> Result<WrapInfo> {
-    let (_, info) = find(unsealed, token).await?;
+    let (known, info) = find(unsealed, token).await?;
     let ttl = asked.map_or(info.creation_ttl, |asked| asked.min(info.creation_ttl));
-    let (status, body) = unwrap(inner, unsealed, token).await?;
+    exchange(inner, unsealed, known, &info.creation_path, ttl).await
+}
+
+/// Fetches the answer and puts it away again, as one that was asked for at `path` a moment ago.
+pub(crate) async fn unwrap_into(
+    inner: &Arc<Inner>,
+    unsealed: &Unsealed,
+    token: &Secret<String>,
+    path: &str,
+    ttl: Seconds,
+) -> Result<WrapInfo> {
+    let (known, _) = find(unsealed, token).await?;
+    exchange(inner, unsealed, known, path, ttl).await
+}
+
+/// Spends a wrapping token and puts its answer under a new one, in one commit: where the store does not take it, or the process ends, the old one is
+/// as good as before.
+async fn exchange(inner: &Arc<Inner>, unsealed: &Unsealed, known: Known, path: &str, ttl: Seconds) -> Result<WrapInfo> {
+    let id = known.id;
+    let (status, body) = response(unsealed, id).await?;
     let accessor = daypass_base::nested::read::<Value>(body.as_bytes())
         .ok()
         .and_then(|value| value.pointer("/auth/accessor").and_then(Value::as_str).map(str::to_owned))
         .unwrap_or_default();
     let kept = Kept { status, body: Zeroizing::new(body.into_bytes()), accessor };
-    put_away(inner, unsealed, &kept, &info.creation_path, ttl).await
+    let (row, contents) = parcel(&kept, path, ttl, inner.clock.now());
+    let made = unsealed.tokens.exchange(known, row, &contents).await?.ok_or_else(invalid)?;
+    tidy_away(inner, unsealed, id).await;
+    Ok(handed_out(made, &kept))
+}
+
+/// Removes what is left of a spent token. Its answer is on its way, so nothing that fails here may cost it; the token ends with its time anyway.
+async fn tidy_away(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) {
+    if let Err(error) = crate::revoke::token(inner, unsealed, id, tokens::Cause::Asked).await {
+        tracing::warn!(%error, "a spent wrapping token could not be removed; it is of no use any more and goes when its time is over");
+    }
 }
 
 async fn response(unsealed: &Unsealed, id: TokenId) -> Result<(u16, String)> {

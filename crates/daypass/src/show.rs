@@ -6,6 +6,8 @@ pub(crate) mod table;
 pub(crate) mod value;
 pub(crate) mod yaml;
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -94,12 +96,36 @@ fn put(text: &str, end: &str, supply: Supply) {
     };
     if !written && supply != Supply::Lasting {
         note("What could not be written there exists nowhere else, so here it is:\n");
-        note(text.trim_end());
+        note_as_it_is(text.trim_end());
     }
 }
 
-/// A remark on stderr.
+/// A remark on stderr. It may quote a server, a file or a person: see [`inert`].
 pub(crate) fn note(text: &str) {
+    note_as_it_is(&inert(text));
+}
+
+/// Text from elsewhere as a terminal may have it: what would move its cursor, colour it or give it orders stands there as `\x1b`. Lines and tabs
+/// stay. For people alone: what programs read (`-field`, JSON, YAML, a policy) is written as it is, or has an escape of its own.
+pub(crate) fn inert(text: &str) -> Cow<'_, str> {
+    let acts = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(acts) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        // The end of a line as Windows writes it does nothing that the end of a line does not.
+        if acts(c) && !(c == '\r' && chars.peek() == Some(&'\n')) {
+            let _infallible = write!(out, "\\x{:02x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn note_as_it_is(text: &str) {
     let mut stderr = std::io::stderr().lock();
     // Nobody is left to tell when stderr is gone.
     let _unheard = stderr.write_all(text.as_bytes()).and_then(|()| stderr.write_all(b"\n"));
@@ -152,7 +178,7 @@ pub(crate) fn data(format: Format, value: &Value) {
         (Format::Table | Format::Raw, Value::List(items)) => {
             out(&table::table(&["Keys"], &items.iter().map(|item| vec![item.go()]).collect::<Vec<_>>()));
         }
-        (Format::Table | Format::Raw, other) => out(&other.go()),
+        (Format::Table | Format::Raw, other) => out(&inert(&other.go())),
         (_, value) => document(format, value),
     }
 }
@@ -320,6 +346,17 @@ mod tests {
         ];
         assert_eq!(shown.get(..6).unwrap(), wanted);
         assert_eq!(shown.last().unwrap(), "token_meta_username=bob");
+    }
+
+    /// Story: a snapshot file, an alias or the description of a mount could hold what clears a terminal, or writes into it as if a person had typed it.
+    #[test]
+    fn what_would_give_a_terminal_orders_is_shown_and_not_obeyed() {
+        assert_eq!(inert("a\u{1b}[2J\u{9b}1m\u{7}\u{7f}\rb"), "a\\x1b[2J\\x9b1m\\x07\\x7f\\x0db");
+        for plain in ["line\r\nline\n\ttab", "größer €", ""] {
+            assert_eq!(inert(plain), plain);
+        }
+        let table = table::table(&["Path", "Description"], &[vec!["a/".into(), "\u{1b}]0;root\u{7}".into()]]);
+        assert_eq!(table, "Path    Description\n----    -----------\na/      \\x1b]0;root\\x07");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use daypass_base::Seconds;
 use daypass_policy::{Folded, bare};
 use daypass_sdk::{Error, LoginRole, Result};
-use daypass_storage::{Batch, Key};
+use daypass_storage::{Batch, Condition, Key};
 use serde::{Deserialize, Serialize};
 
 use crate::node::core_key;
@@ -184,24 +184,23 @@ impl Quotas {
         }
     }
 
-    /// A mount is gone, or has another path (`to`): its quotas go with it.
-    pub(crate) async fn mount_moved(&self, rows: &Rows, from: &str, to: Option<&str>) -> Result<()> {
-        let known = self.in_force.load();
-        if !known.by_mount.contains_key(from) && known.stored.leases.iter().all(|row| row.mount != from) {
-            return Ok(());
-        }
-        drop(known);
-        let change = |stored: &mut Stored| {
-            if let Some(to) = to {
-                stored.quotas.iter_mut().filter(|row| row.mount == from).for_each(|row| to.clone_into(&mut row.mount));
-                stored.leases.iter_mut().filter(|row| row.mount == from).for_each(|row| to.clone_into(&mut row.mount));
-            } else {
-                stored.quotas.retain(|row| row.mount != from);
-                stored.leases.retain(|row| row.mount != from);
-            }
-            Ok(true)
+    /// Adds to a batch that a mount is gone, or has another path (`to`): its quotas go with it, in the same commit.
+    pub(crate) async fn with_mount_moved(rows: &Rows, batch: Batch, from: &str, to: Option<&str>) -> Result<Batch> {
+        let Some((mut stored, version)) = rows.get_json::<Stored>(&key()).await? else {
+            return Ok(batch.require(key(), Condition::Absent));
         };
-        self.change(rows, change).await
+        let batch = batch.require(key(), Condition::Version(version));
+        if stored.quotas.iter().all(|row| row.mount != from) && stored.leases.iter().all(|row| row.mount != from) {
+            return Ok(batch);
+        }
+        if let Some(to) = to {
+            stored.quotas.iter_mut().filter(|row| row.mount == from).for_each(|row| to.clone_into(&mut row.mount));
+            stored.leases.iter_mut().filter(|row| row.mount == from).for_each(|row| to.clone_into(&mut row.mount));
+        } else {
+            stored.quotas.retain(|row| row.mount != from);
+            stored.leases.retain(|row| row.mount != from);
+        }
+        rows.put_json(batch, key(), &stored)
     }
 
     /// Counts a request; `None` where no quota has a say.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::identity::Standing;
 use crate::identity::mfa::factors::Factors;
 use crate::identity::mfa::waiting::Waiting;
-use crate::mounts::Live;
+use crate::mounts::{Live, Visit};
 use crate::node::{Inner, Unsealed};
 use crate::stages::identify::denied;
 use crate::stages::parse::Parsed;
@@ -28,6 +28,8 @@ pub(crate) struct Proven {
     /// Where it was proved; the front of the token's lease id.
     pub(crate) path: String,
     pub(crate) warnings: Vec<String>,
+    /// Until there is a token: the mount is neither removed nor moved meanwhile, or nothing would take that token back.
+    _visit: Visit,
     _proof: (),
 }
 
@@ -55,7 +57,15 @@ pub(crate) async fn ask(inner: &Inner, unsealed: &Unsealed, parsed: &Parsed, liv
     let rules = unsealed.identities.mfa_rules(config_version).await?;
     let wanted = rules.wanted(&live.row, &owner.entity_id, &owner.standing);
     let proven = |login, owner, warnings| {
-        Asked::Proven(Box::new(Proven { login, owner, live: Arc::clone(live), path: parsed.path.clone(), warnings, _proof: () }))
+        Asked::Proven(Box::new(Proven {
+            login,
+            owner,
+            live: Arc::clone(live),
+            path: parsed.path.clone(),
+            warnings,
+            _visit: live.visit(),
+            _proof: (),
+        }))
     };
     if wanted.is_empty() {
         let idle = (!parsed.factors.is_empty()).then(|| "Found MFA header but failed to find MFA Enforcement Config".to_owned());
@@ -86,13 +96,11 @@ pub(crate) async fn ask(inner: &Inner, unsealed: &Unsealed, parsed: &Parsed, liv
 /// Finishes a login that waits. It is judged anew, as if it came now: by the enforcements, groups and mounts of this moment. Also returns for
 /// how long the answer is to be wrapped, if the login asked for that. Errors: `BadRequest` when none waits under this id; `Denied` when the
 /// factors do not satisfy what is wanted, after which it goes on waiting.
-pub(crate) async fn validate(inner: &Inner, unsealed: &Unsealed, id: &str, factors: &Factors) -> Result<(Proven, Option<Seconds>)> {
+pub(crate) async fn validate(inner: &Arc<Inner>, unsealed: &Unsealed, id: &str, factors: &Factors) -> Result<(Proven, Option<Seconds>)> {
     let gone = || Error::bad_request("invalid request ID");
     let taken = unsealed.identities.mfa.waiting.take(id, inner.clock.elapsed()).ok_or_else(gone)?;
     let waiting = taken.waiting().ok_or_else(gone)?;
-    let table = unsealed.table.load_full();
-    // Of a mount that is being removed nobody gets a token any more.
-    let live = table.by_accessor(&waiting.mount_accessor).filter(|live| !live.row.tainted).map(Arc::clone).ok_or_else(gone)?;
+    let (live, visit) = door(inner, unsealed, &waiting.mount_accessor).await?.ok_or_else(gone)?;
     let (owner, config_version) = owner(inner, unsealed, &live, &waiting.login).await?;
     let entity = owner.standing.current_id(&owner.entity_id);
     if entity.is_empty() {
@@ -107,7 +115,21 @@ pub(crate) async fn validate(inner: &Inner, unsealed: &Unsealed, id: &str, facto
     unsealed.identities.verify_factors(&rules, &wanted, entity, factors).await?;
     let Waiting { login, below, wrap_ttl, .. } = taken.finish().ok_or_else(gone)?;
     let path = format!("{}{below}", live.row.path);
-    Ok((Proven { login, owner, live, path, warnings: Vec::new(), _proof: () }, wrap_ttl))
+    Ok((Proven { login, owner, live, path, warnings: Vec::new(), _visit: visit, _proof: () }, wrap_ttl))
+}
+
+/// The mount of a login that waits, and the visit to it that its end is. Counted as requests to the mount are: before it is read which
+/// configuration is in force, so that a mount that was closed without waiting for this one is found closed. Of one that is being removed nobody
+/// gets a token any more. Errors: `BadRequest` while it is being moved, after which the login goes on waiting.
+async fn door(inner: &Arc<Inner>, unsealed: &Unsealed, accessor: &str) -> Result<Option<(Arc<Live>, Visit)>> {
+    let Some(visit) = unsealed.table.load().by_accessor(accessor).map(|live| live.visit()) else { return Ok(None) };
+    inner.refresh(unsealed, unsealed.tokens.config_version().await?).await?;
+    let table = unsealed.table.load_full();
+    let Some(live) = table.by_accessor(accessor).filter(|live| !live.row.tainted) else { return Ok(None) };
+    if live.row.moving.is_some() {
+        return Err(Error::bad_request("the auth method of this login is just being moved: send this again in a moment"));
+    }
+    Ok(Some((Arc::clone(live), visit)))
 }
 
 /// Errors: `Denied` from elsewhere.

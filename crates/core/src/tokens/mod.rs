@@ -350,9 +350,7 @@ impl Tokens {
             None => text::service(&*self.clock, &*self.entropy),
         };
         let id = fresh.id;
-        // Hashed, to be compared with what clients present.
-        row.mac = self.rows.barrier().mac(Purpose::Token, fresh.secret.expose()).to_vec();
-        row.accessor = format!("{}{}", ids::encode_id(&id.0), self.entropy.base62(2));
+        self.mark(&mut row, &fresh);
         loop {
             let mut batch = Batch::new().require(token_key(id), Condition::Absent);
             if let Some(parent) = row.parent {
@@ -363,16 +361,7 @@ impl Tokens {
                 batch = batch.require(token_key(parent.id), Condition::Version(parent.version));
                 batch = batch.put(child_key(parent.id, id), Vec::new());
             }
-            batch = self.rows.put_json(batch, token_key(id), &row)?;
-            check_size(&batch)?;
-            for (name, value) in cubbyhole {
-                batch = self.rows.put(batch, crate::rows::config_key(format!("{}{name}", crate::revoke::cubbyhole_prefix(id))), value)?;
-            }
-            if let Some(end) = row.expires {
-                batch =
-                    batch.due(token_due(id, end)).put(lease_index_key(&token_lease_id(&row.path, id, &self.rows)), index_value(b'T', id.0));
-            }
-            match self.rows.commit(batch).await {
+            match self.rows.commit(self.with_token(batch, id, &row, cubbyhole)?).await {
                 Ok(_) => {
                     self.counts.service.add();
                     return Ok(Made { text: fresh.text, row });
@@ -382,6 +371,52 @@ impl Tokens {
                 Err(failure) => return Err(failure.into()),
             }
         }
+    }
+
+    /// Spends the last use of a token and makes another token in its place, in one commit. `None`: others took that use.
+    pub(crate) async fn exchange(&self, mut known: Known, mut row: TokenRow, cubbyhole: &[(&str, Vec<u8>)]) -> Result<Option<Made>> {
+        let fresh = text::service(&*self.clock, &*self.entropy);
+        self.mark(&mut row, &fresh);
+        for _ in 0..CONFLICTS_MAX {
+            if known.row.num_uses != 1 {
+                return Ok(None);
+            }
+            Arc::make_mut(&mut known.row).num_uses = SPENT;
+            let key = token_key(known.id);
+            let batch =
+                Batch::new().require(token_key(fresh.id), Condition::Absent).require(key.clone(), Condition::Version(known.version));
+            let batch = self.rows.put_json(batch, key, &*known.row)?;
+            match self.rows.commit(self.with_token(batch, fresh.id, &row, cubbyhole)?).await {
+                Ok(_) => {
+                    self.counts.service.add();
+                    return Ok(Some(Made { text: fresh.text, row }));
+                }
+                Err(CommitFailure::Conflict(_)) => match self.by_id(known.id).await? {
+                    Some(again) => known = again,
+                    None => return Ok(None),
+                },
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Err(Error::failed("the token is used by too many requests at once; try again"))
+    }
+
+    /// Writes into a row what its token is known by.
+    fn mark(&self, row: &mut TokenRow, fresh: &text::Fresh) {
+        // Hashed, to be compared with what clients present.
+        row.mac = self.rows.barrier().mac(Purpose::Token, fresh.secret.expose()).to_vec();
+        row.accessor = format!("{}{}", ids::encode_id(&fresh.id.0), self.entropy.base62(2));
+    }
+
+    /// Adds a new token to a batch, with its cubbyhole and its entries. Errors: `BadRequest` when its row is too large.
+    fn with_token(&self, batch: Batch, id: TokenId, row: &TokenRow, cubbyhole: &[(&str, Vec<u8>)]) -> Result<Batch> {
+        let mut batch = self.rows.put_json(batch, token_key(id), row)?;
+        check_size(&batch)?;
+        for (name, value) in cubbyhole {
+            batch = self.rows.put(batch, crate::rows::config_key(format!("{}{name}", crate::revoke::cubbyhole_prefix(id))), value)?;
+        }
+        let Some(end) = row.expires else { return Ok(batch) };
+        Ok(batch.due(token_due(id, end)).put(lease_index_key(&token_lease_id(&row.path, id, &self.rows)), index_value(b'T', id.0)))
     }
 
     /// Makes a batch token: sealed, stored nowhere.
@@ -472,9 +507,7 @@ impl Tokens {
     /// Adds a new root token to a batch.
     pub(crate) fn in_batch(&self, batch: Batch, mut row: TokenRow) -> Result<(Made, Batch)> {
         let fresh = text::root(&*self.entropy, self.rows.barrier());
-        // Hashed, to be compared with what clients present.
-        row.mac = self.rows.barrier().mac(Purpose::Token, fresh.secret.expose()).to_vec();
-        row.accessor = format!("{}{}", ids::encode_id(&fresh.id.0), self.entropy.base62(2));
+        self.mark(&mut row, &fresh);
         let batch = self.rows.put_json(batch, token_key(fresh.id), &row)?;
         Ok((Made { text: fresh.text, row }, batch))
     }

@@ -131,7 +131,7 @@ fn list(args: &ListArgs, ctx: &Ctx) -> Outcome {
     let data = answer.map_or(Value::Null, |answer| answer.data);
     let names = data.texts_at("keys");
     match format {
-        Format::Table | Format::Raw => names.iter().for_each(|name| show::out(name)),
+        Format::Table | Format::Raw => names.iter().for_each(|name| show::out(&show::inert(name))),
         _ => show::document(format, &Value::texts(names)),
     }
     Ok(0)

@@ -1,9 +1,11 @@
 //! Columns of text as Vault's table format lays them out: four spaces between columns, dashes under the headings, `n/a` for nothing.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use daypass_base::duration;
 
+use super::inert;
 use super::value::Value;
 
 /// Rows with a heading and dashes under it. No rows, no text.
@@ -14,9 +16,9 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     columns(&all, "    ")
 }
 
-/// Rows set under each other, joined by `glue`; the last column is not padded.
+/// Rows set under each other, joined by `glue`; the last column is not padded. What would give a terminal orders does not: see [`inert`].
 pub(crate) fn columns(rows: &[Vec<String>], glue: &str) -> String {
-    let rows: Vec<Vec<&str>> = rows.iter().map(|row| row.iter().map(|cell| shown(cell)).collect()).collect();
+    let rows: Vec<Vec<Cow<'_, str>>> = rows.iter().map(|row| row.iter().map(|cell| shown(cell)).collect()).collect();
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..rows.iter().map(Vec::len).max().unwrap_or(0)).map(width).collect();
     let mut lines = Vec::with_capacity(rows.len());
@@ -108,10 +110,10 @@ pub(crate) fn wrap(text: &str, width: usize, margin: usize) -> String {
     lines.iter().map(|line| if line.is_empty() { String::new() } else { format!("{margin}{line}") }).collect::<Vec<_>>().join("\n")
 }
 
-fn shown(cell: &str) -> &str {
+fn shown(cell: &str) -> Cow<'_, str> {
     match cell.trim() {
-        "" => "n/a",
-        cell => cell,
+        "" => Cow::Borrowed("n/a"),
+        cell => inert(cell),
     }
 }
 

@@ -104,6 +104,11 @@ fn read_manifest(meta: &[u8]) -> Result<Manifest, SnapshotError> {
     if i64::try_from(manifest.config_version).is_err() {
         return Err(broken("its configuration version is too large"));
     }
+    // Both are shown to people, and anybody can make such a file.
+    if [&manifest.made_by, &manifest.id].into_iter().any(|name| name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control)) {
+        let text = format!("{META} names its maker, or itself, in more than {NAME_BYTES_MAX} bytes or with control characters");
+        return Err(broken(text));
+    }
     Ok(manifest)
 }
 
@@ -181,3 +186,5 @@ fn broken(what: impl std::fmt::Display) -> SnapshotError {
 }
 
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Of what a snapshot says of who made it.
+const NAME_BYTES_MAX: usize = 256;

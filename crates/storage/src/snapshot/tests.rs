@@ -146,6 +146,23 @@ fn what_no_writer_writes_is_refused_though_the_sums_fit() {
     assert!(RecordRefs(vec![(vec![b'a'; 5000], 1)]).refusal().unwrap().contains("over the limit"));
 }
 
+/// Story: anybody can make a file whose sums fit; what it said of its maker went to the terminal of whoever looked into it.
+#[test]
+fn a_maker_whose_name_gives_a_terminal_orders_is_refused() {
+    let file_by = |maker: &str| {
+        let (bytes, totals) = export::Recorder::new(Vec::new()).finish().unwrap();
+        let export = Export { state: Box::new(std::io::Cursor::new(bytes)), totals, config_version: 1 };
+        let mut file = Vec::new();
+        Archive::new(export, maker, at(0)).write(b"sealed", &mut file).unwrap();
+        file
+    };
+    assert_eq!(records(&file_by("daypass 0.1.0 (größer)")), []);
+    for maker in ["daypass\u{1b}[2J", "day\npass", "daypass\u{9b}1m", &"d".repeat(257)] {
+        let why = refused(&file_by(maker));
+        assert!(why.contains("more than 256 bytes or with control characters") && !why.contains(maker), "{why:?}");
+    }
+}
+
 /// Rows of the configuration, keys and versions.
 struct RecordRefs(Vec<(Vec<u8>, u64)>);
 

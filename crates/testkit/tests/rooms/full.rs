@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use daypass_base::Clock;
-use daypass_storage::evil::{EvilBackend, Fault};
+use daypass_storage::evil::{EvilBackend, Fault, Step};
 use daypass_storage::{Backend, MemoryBackend};
 use daypass_testkit::{Setup, TestServer};
 use serde_json::{Value, json};
@@ -133,6 +133,59 @@ async fn what_is_kept_for_revocations_is_there_for_all_of_them() {
     assert_eq!(book.tries(), 6);
     let parked = server.get("sys/leases?type=irrevocable").await.ok();
     assert_eq!(parked["data"]["leases"][0]["lease_id"], json!(lent), "it waits for a person");
+}
+
+/// Story: a rewrap, and an unwrap whose answer was to be wrapped, spent the old token, and then wanted to put the answer under a new one. A store that
+/// did not take that had the answer lost: nobody could fetch it any more, though the refusal said that nothing was changed.
+#[tokio::test]
+async fn what_cannot_be_wrapped_anew_stays_under_its_old_token() {
+    for (fault, path) in [
+        (Fault::Full, "sys/wrapping/rewrap"),
+        (Fault::Low, "sys/wrapping/rewrap"),
+        (Fault::Fail, "sys/wrapping/rewrap"),
+        (Fault::Full, "sys/wrapping/unwrap"),
+        (Fault::Low, "sys/wrapping/unwrap"),
+    ] {
+        let (server, evil) = over_evil(Setup::default()).await;
+        server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+        server.put("kv/a", json!({ "x": "the secret" })).await.ok();
+        let before = server.keys().await;
+        let first = server.get("kv/a").wrap("60s").await.ok().wrapped();
+        let again = || server.put(path, json!({ "token": first })).wrap("30s");
+        evil.at_next_write(fault);
+        assert!(again().await.status >= 500, "{fault:?} {path}");
+        evil.heal();
+        let second = again().await.ok().wrapped();
+        assert_eq!(again().await.status, 400, "it is under one token");
+        let answer = server.put("sys/wrapping/unwrap", json!({ "token": second })).await.ok();
+        assert_eq!(answer.text("/data/x"), "the secret");
+        assert_eq!(server.keys().await, before);
+    }
+}
+
+/// Story: once its token was spent, an answer was lost when what was left of the token could not be removed.
+#[tokio::test]
+async fn an_answer_whose_token_is_spent_is_given_out_whatever_becomes_of_the_rest() {
+    for path in ["sys/wrapping/unwrap", "sys/wrapping/rewrap"] {
+        let (server, evil) = over_evil(Setup::default()).await;
+        server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+        server.put("kv/a", json!({ "x": "the secret" })).await.ok();
+        let before = (server.keys().await, server.expiry_entries().await);
+        let first = server.get("kv/a").wrap("60s").await.ok().wrapped();
+        evil.at(Step::Write(evil.calls().writes + 2), Fault::Full);
+        let answer = server.put(path, json!({ "token": first })).await.ok();
+        evil.heal();
+        let answer = if path.ends_with("rewrap") {
+            server.put("sys/wrapping/unwrap", json!({ "token": answer.wrapped() })).await.ok()
+        } else {
+            answer
+        };
+        assert_eq!(answer.text("/data/x"), "the secret");
+        assert_eq!(server.put("sys/wrapping/unwrap", json!({ "token": first })).await.status, 400);
+        server.seconds(61).await;
+        server.work().await;
+        assert_eq!((server.keys().await, server.expiry_entries().await), before, "it went with its time");
+    }
 }
 
 /// Story: that an entity is deleted is noted, so that its tokens end; the note was a new row, which a store with little room left refused.

@@ -45,6 +45,7 @@ mod mfa;
 mod mints;
 mod monitor;
 mod mounts;
+mod moves;
 mod policies;
 mod protocol;
 mod seal;

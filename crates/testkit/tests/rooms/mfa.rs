@@ -494,6 +494,32 @@ async fn a_login_whose_mount_was_moved_is_of_the_mount_where_it_is_now() {
     assert_eq!(house.get("auth/token/lookup-self").token(&token).await.ok().text("/data/path"), "auth/door/login");
 }
 
+/// Story: a login that got its second factor while its method was moved, or removed, got a token that nothing took back: the request is one to
+/// `sys/mfa`, so nobody knew that it was one to the method as well.
+#[tokio::test]
+async fn a_login_that_is_being_finished_ends_with_the_move_of_its_mount() {
+    let setup = Setup::default();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock()) as Arc<dyn Clock>));
+    let house = Guarded::of(setup.over(Arc::clone(&evil) as Arc<_>)).await;
+    let (request, waiting) = (house.begin("ann").await, house.begin("ann").await);
+    evil.at_next_write(Fault::Delay(Duration::from_secs(20)));
+    let payload = json!({ "mfa_request_id": request, "mfa_payload": { house.method.as_str(): [house.now()] } });
+    let finishing = tokio::spawn(house.put("sys/mfa/validate", payload).nobody().into_future());
+    house.seconds(1).await;
+    let moving = tokio::spawn(house.put("sys/remount", json!({ "from": "auth/gate", "to": "auth/door" })).into_future());
+    house.seconds(1).await;
+    assert!(!moving.is_finished());
+    let refused = house.finish(&waiting, &house.method, &house.now()).await;
+    assert!(refused.refused(400).contains("is just being moved: send this again"), "{}", refused.body);
+    house.seconds(19).await;
+    house.work().await;
+    moving.await.unwrap().ok();
+    let token = finishing.await.unwrap().ok().token();
+    assert_eq!(house.status_of(&token).await, 403);
+    house.seconds(30).await;
+    house.finish(&waiting, &house.method, &house.now()).await.ok();
+}
+
 #[tokio::test]
 async fn a_lookup_that_fails_is_no_login() {
     let setup = Setup::default();

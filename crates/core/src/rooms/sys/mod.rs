@@ -34,6 +34,7 @@ mod wrapping;
 use daypass_sdk::{Endpoint, Engine};
 
 pub(crate) use mounts::finish_removals;
+pub(crate) use remount::undo_interrupted_moves;
 
 use super::Way;
 

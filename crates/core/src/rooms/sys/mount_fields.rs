@@ -371,6 +371,7 @@ mod tests {
             config: MountConfig::default(),
             builtin: false,
             tainted: false,
+            moving: None,
         }
     }
 

@@ -6,13 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result};
+use daypass_sdk::{CommitFailure, Cx, Endpoint, Error, Operation, Reply, Result};
+use daypass_storage::Batch;
 use serde_json::{Map, Value};
 
 use super::Sys;
 use super::mount_fields::{MountPath, Tuning, Wanted, check_plugin_version};
+use super::remount::undo_interrupted_moves;
 use crate::mounts::{Class, LOOK, MountRow, normal_path, with_slash};
 use crate::node::{Inner, Unsealed};
+use crate::quotas::Quotas;
 use crate::rows::config_key;
 use crate::{ids, revoke, view};
 
@@ -105,7 +108,7 @@ pub(super) async fn tune(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: &st
     let version = inner.engine_version();
     let mut remarks = Vec::new();
     let change = |rows: &mut Vec<MountRow>| {
-        let row = rows.iter_mut().find(|row| row.uuid == uuid && !row.tainted).ok_or_else(missing)?;
+        let row = rows.iter_mut().find(|row| row.uuid == uuid && !row.is_closed()).ok_or_else(missing)?;
         remarks = tuning.apply(row, &version)?;
         // An engine that cannot be built with the new options would stop the next unseal.
         inner.build(row).map(drop)
@@ -144,6 +147,7 @@ pub(super) async fn enable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, class: 
         config,
         builtin: false,
         tainted: false,
+        moving: None,
     };
     inner.build(&row)?;
     let most = inner.settings.limits.mounts;
@@ -159,14 +163,14 @@ pub(super) async fn enable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, class: 
     inner.change_mounts(unsealed, change).await
 }
 
-/// Errors: `BadRequest` when a mount is at the path, below or above.
+/// Errors: `BadRequest` when a mount is at the path, below or above, or is on its way there.
 pub(super) fn check_free(rows: &[MountRow], path: &str) -> Result<()> {
-    let conflict = rows.iter().find(|row| row.path.starts_with(path) || path.starts_with(&row.path));
+    let conflict = rows.iter().find(|row| row.places().any(|taken| taken.starts_with(path) || path.starts_with(taken)));
     conflict.map_or(Ok(()), |row| Err(Error::bad_request(format!("path is already in use at {}", row.short_path()))))
 }
 
 /// Removes the mount at `path`, with everything that it issued and stored. One that does not exist is no error.
-/// Errors: `BadRequest` when the path lies below a mount; whatever an engine says that cannot take its secrets back: the mount then stays
+/// Errors: `BadRequest` when the path lies below a mount, and while the mount is being moved; whatever an engine says that cannot take its secrets back: the mount then stays
 /// closed, and removing it again goes on where this stopped.
 pub(super) async fn disable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: &str) -> Result<()> {
     let mut found = None;
@@ -177,6 +181,9 @@ pub(super) async fn disable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: 
                 let covered = rows.iter().any(|row| path.starts_with(&row.path));
                 return if covered { Err(Error::bad_request("no matching mount")) } else { Ok(()) };
             };
+            if let Some(moving) = &row.moving {
+                return Err(Error::bad_request(format!("the mount is just being moved to {:?}: remove it when that is over", moving.to)));
+            }
             row.tainted = true;
             found = Some(row.clone());
             Ok(())
@@ -196,13 +203,16 @@ pub(super) async fn disable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: 
     }
 }
 
-/// Finishes removals that a crash or a failure interrupted. Called after unsealing and now and then; what fails is left for the next time.
+/// Finishes removals that a crash or a failure interrupted, and undoes such moves. Called after unsealing and now and then; what fails is left for
+/// the next time.
 pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<()> {
+    let rows = stored_rows(unsealed).await?;
+    undo_interrupted_moves(inner, unsealed, rows.clone()).await?;
     if unsealed.revocation.is_paused() {
         return Ok(());
     }
     // One that is still in use is left to who closed it, or to the next time: the expiry of everything else must not wait for it.
-    for row in stored_rows(unsealed).await?.into_iter().filter(|row| row.tainted && !is_in_use(unsealed, row)) {
+    for row in rows.into_iter().filter(|row| row.tainted && !is_in_use(unsealed, row)) {
         if let Err(error) = finish_removal(inner, unsealed, &row).await {
             tracing::warn!(mount = %row.path, %error, "a mount could not be removed completely; it stays closed");
         }
@@ -212,7 +222,9 @@ pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>
 
 /// What is left of a mount that no request reaches any more. Every step may be repeated.
 async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow) -> Result<()> {
-    drain(inner, unsealed, row).await;
+    if !drain(inner, unsealed, row).await {
+        tracing::warn!(mount = %row.path, "a request to a mount that is being removed does not end; what it makes may be left beyond the server");
+    }
     let _alone = unsealed.removing.lock().await;
     if !stored_rows(unsealed).await?.iter().any(|stored| stored.uuid == row.uuid) {
         return Ok(());
@@ -228,33 +240,52 @@ async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &Moun
         live.engine.leave(crate::stages::intent::context(inner, live, request)).await;
     }
     unsealed.rows.clear(&config_key(view::mount_prefix(&row.uuid))).await?;
-    unsealed.quotas.mount_moved(&unsealed.rows, &row.path, None).await?;
-    let _one_at_a_time = unsealed.mounting.lock().await;
     let change = |rows: &mut Vec<MountRow>| {
         rows.retain(|other| other.uuid != row.uuid);
         Ok(())
     };
-    inner.change_mounts(unsealed, change).await
+    let along = || Quotas::with_mount_moved(&unsealed.rows, Batch::new(), &row.path, None);
+    change_mounts_along(inner, unsealed, along, change).await
 }
 
-/// Waits for the requests that came to a mount before it was closed: what they make would be nobody's.
-async fn drain(inner: &Arc<Inner>, unsealed: &Unsealed, row: &MountRow) {
+/// Changes the mount table in one commit with what `along` makes of other rows; both are decided again when another request was faster.
+pub(super) async fn change_mounts_along<F>(
+    inner: &Arc<Inner>,
+    unsealed: &Unsealed,
+    along: impl Fn() -> F + Send + Sync,
+    change: impl Fn(&mut Vec<MountRow>) -> Result<()> + Send + Sync,
+) -> Result<()>
+where
+    F: Future<Output = Result<Batch>> + Send,
+{
+    let _one_at_a_time = unsealed.mounting.lock().await;
+    for _ in 0..ATTEMPTS_MAX {
+        match inner.change_mounts_and(unsealed, along().await?, &change).await {
+            Err(CommitFailure::Conflict(_)) => {}
+            done => return Ok(done?),
+        }
+    }
+    Err(CommitFailure::Conflict(0).into())
+}
+
+/// Waits for the requests that came to a mount before it was closed: what they make would be nobody's. Whether they have all ended.
+pub(super) async fn drain(inner: &Arc<Inner>, unsealed: &Unsealed, row: &MountRow) -> bool {
     let limit = inner.settings.limits.request_seconds.duration() + DRAIN_SLACK;
     let began = inner.clock.elapsed();
     while is_in_use(unsealed, row) {
         if inner.clock.elapsed().saturating_sub(began) > limit {
-            tracing::warn!(mount = %row.path, "a request to a mount that is being removed does not end; what it makes may be left beyond the server");
-            return;
+            return false;
         }
         inner.clock.sleep(LOOK).await;
     }
+    true
 }
 
 fn is_in_use(unsealed: &Unsealed, row: &MountRow) -> bool {
     unsealed.table.load_full().by_accessor(&row.accessor).is_some_and(|live| live.requests.count() > 0)
 }
 
-async fn stored_rows(unsealed: &Unsealed) -> Result<Vec<MountRow>> {
+pub(super) async fn stored_rows(unsealed: &Unsealed) -> Result<Vec<MountRow>> {
     let key = crate::node::core_key("mounts");
     Ok(unsealed.rows.get_json::<Vec<MountRow>>(&key).await?.map(|(rows, _)| rows).unwrap_or_default())
 }
@@ -271,6 +302,8 @@ pub(super) fn protected(path: &str) -> bool {
 
 /// How much longer than a request may run is waited for the last one of a mount.
 const DRAIN_SLACK: Duration = Duration::from_secs(5);
+/// How often a change of the mount table is decided again before it gives up.
+const ATTEMPTS_MAX: usize = 500;
 const PROTECTED: [&str; 5] = ["audit/", "auth/", "cubbyhole/", "identity/", "sys/"];
 const UNTUNABLE: [&str; 4] = ["audit/", "cubbyhole/", "identity/", "sys/"];
 /// Types of which there is one mount, made at init.

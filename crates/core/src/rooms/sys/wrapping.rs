@@ -57,6 +57,11 @@ async fn wrap(_: Arc<Sys>, cx: Cx, anything: Anything) -> Result<Reply> {
 async fn unwrap(sys: Arc<Sys>, cx: Cx, params: TokenParams) -> Result<Reply> {
     let (inner, unsealed) = sys.way.open()?;
     let token = wanted(&cx, params)?;
+    if let Some(ttl) = cx.request.wrap_ttl {
+        // Here and not on the answer's way out: an answer that cannot be put away then would be lost, its token being spent.
+        let info = wrapping::unwrap_into(&inner, &unsealed, &token, &cx.request.path, ttl).await?;
+        return Ok(Outcome::Wrapped(Box::new(info)).into());
+    }
     let (status, body) = wrapping::unwrap(&inner, &unsealed, &token).await?;
     Ok(Outcome::Raw(status, "application/json", Bytes::from(body)).into())
 }

@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let answer = answer.map_err(|error| Failure::api("Error explaining", error))?;
     let answer = answer.ok_or_else(|| Failure::server("The server explained nothing"))?;
     match format {
-        Format::Table | Format::Raw => laid_out(&answer.data).iter().for_each(|line| show::out(line)),
+        Format::Table | Format::Raw => laid_out(&answer.data).iter().for_each(|line| show::out(&show::inert(line))),
         _ => show::document(format, &answer.data),
     }
     Ok(0)
