@@ -166,7 +166,7 @@ async fn make(transit: &Transit, cx: &Cx, params: &Params, derived: bool) -> Res
     }
     let mut key = Key::new(key_type);
     key.derive(derived, params.convergent_encryption)?;
-    key.add(transit.work.generate(cx, key_type, 0).await?);
+    key.add(transit.work.generate(cx, key_type, 0).await?)?;
     rows::change(&transit.cache, cx, &params.name, |found| match found {
         Some(_) => Ok(Step::Leave(Some("Attempted creation of the key during the encrypt operation, but it was created beforehand"))),
         None => Ok(Step::Store(Box::new(key.clone()), None)),

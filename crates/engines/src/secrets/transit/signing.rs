@@ -132,8 +132,12 @@ fn check_form(signature: &[u8]) -> Result<(), &'static str> {
     outer.end().map_err(|_more| "supplied signature contains extra data")
 }
 
-/// The public key of a derived ed25519 key in this context.
+/// The public key of a derived ed25519 key in this context. Errors: `BadRequest`, also for a version without a private half: a key derived from
+/// nothing is one that everybody has.
 pub(super) fn derived_public(version: &Version, context: &[u8]) -> Result<Vec<u8>> {
+    if version.is_bare() {
+        return Err(Error::bad_request("this version of the key has no private part to derive from"));
+    }
     // Into the derivation.
     let prk = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(version.secret.expose());
     Ok(derived_pair(&prk, context)?.public_key().as_ref().to_vec())
