@@ -117,15 +117,12 @@ async fn encrypt(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Re
     // Only its length is looked at.
     let bytes = ready.iter().flatten().map(|ready| ready.plaintext.expose().len()).sum();
     let (place, entropy) = (Place::of(&key, ready.len(), bytes), Arc::clone(&cx.entropy));
-    let work = move || {
-        let one = |ready: Result<Ready>| {
-            let Ready { plaintext, with, key_version } = ready?;
-            // Into the cipher.
-            cipher::encrypt(&key, key_version, plaintext.expose(), &with, &*entropy).map(|(text, version)| encrypted(text, version))
-        };
-        Ok(ready.into_iter().map(one).collect())
+    let one = move |ready: Result<Ready>| {
+        let Ready { plaintext, with, key_version } = ready?;
+        // Into the cipher.
+        cipher::encrypt(&key, key_version, plaintext.expose(), &with, &*entropy).map(|(text, version)| encrypted(text, version))
     };
-    let results = transit.work.run(place, work).await?;
+    let results = transit.work.each(place, ready, one).await?;
     let outcomes = Outcomes { batch: inputs.batch, results, references };
     let reply = outcomes.answer(&cx, Partial::Refused(params.partial_failure_response_code), &Map::new())?;
     Ok(match remark {
