@@ -5,13 +5,17 @@ use daypass_barrier::Barrier;
 use daypass_base::Secret;
 use daypass_sdk::{Error, Result};
 
-use super::TokenRow;
+use super::text::TEXT_BYTES_MAX;
+use super::{TokenRow, check_bytes};
 
-/// Seals a token's state into its text.
+/// Seals a token's state into its text. Errors: `BadRequest` for a text that nobody would look at.
 pub(super) fn seal(row: &TokenRow, barrier: &Barrier) -> Result<Secret<String>> {
     let state = serde_json::to_vec(row).map_err(|error| Error::internal("a batch token cannot be written").because(error))?;
     let sealed = barrier.seal_token(&state).map_err(|error| Error::internal("a batch token cannot be sealed").because(error))?;
-    Ok(Secret::new(format!("hvb.{}", BASE64URL_NOPAD.encode(&sealed))))
+    let text = Secret::new(format!("hvb.{}", BASE64URL_NOPAD.encode(&sealed)));
+    // Only its length is looked at.
+    check_bytes(text.expose().len(), TEXT_BYTES_MAX, "in the text of a batch token")?;
+    Ok(text)
 }
 
 /// Opens what follows `hvb.`. `None` for anything that this server did not seal.

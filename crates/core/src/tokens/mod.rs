@@ -419,7 +419,7 @@ impl Tokens {
         Ok(batch.due(token_due(id, end)).put(lease_index_key(&token_lease_id(&row.path, id, &self.rows)), index_value(b'T', id.0)))
     }
 
-    /// Makes a batch token: sealed, stored nowhere.
+    /// Makes a batch token: sealed, stored nowhere. Errors: `BadRequest` when it would be too long to be used.
     pub(crate) fn create_batch(&self, row: TokenRow) -> Result<Made> {
         let text = batch::seal(&row, self.rows.barrier())?;
         self.counts.batch.add();
@@ -574,12 +574,16 @@ impl Tokens {
 
 /// Tokens are read many at a time. Errors: `BadRequest` when the row that was added last is too large for that.
 fn check_size(batch: &Batch) -> Result<()> {
-    let bytes = batch.puts.last().map_or(0, |(_, value)| value.len());
-    if bytes <= ROW_BYTES_MAX {
+    check_bytes(batch.puts.last().map_or(0, |(_, value)| value.len()), ROW_BYTES_MAX, "as they are stored")
+}
+
+/// Errors: `BadRequest` when a token takes more bytes than the limit, `seen` in this way.
+fn check_bytes(bytes: usize, limit: usize, seen: &str) -> Result<()> {
+    if bytes <= limit {
         return Ok(());
     }
     Err(Error::bad_request(format!(
-        "the token's names, policies and metadata take {bytes} bytes as they are stored, the limit is {ROW_BYTES_MAX}: give it less of them"
+        "the token's names, policies and metadata take {bytes} bytes {seen}, the limit is {limit}: give it less of them"
     )))
 }
 

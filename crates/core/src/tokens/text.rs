@@ -77,7 +77,7 @@ pub(super) fn custom(text: Secret<String>, barrier: &Barrier) -> Fresh {
 /// Characters after `hvs.` of a service token: base64 of 40 bytes.
 const SERVICE_BODY: usize = 54;
 /// The longest text that is looked at: batch tokens with much metadata are long.
-const TEXT_BYTES_MAX: usize = 16 * 1024;
+pub(super) const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

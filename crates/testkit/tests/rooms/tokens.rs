@@ -250,6 +250,28 @@ async fn a_batch_token_ends_on_time_and_with_its_parent() {
     assert_eq!(server.put("auth/token/lookup", json!({ "token": long })).await.refused(403), "bad token");
 }
 
+/// Story: a batch token carries all that it knows. With many policies or much metadata it was longer than any token that is looked at: it was
+/// handed out all the same, and refused at every use.
+#[tokio::test]
+async fn a_batch_token_that_is_handed_out_can_be_used() {
+    let server = TestServer::start().await;
+    let mut refused = 0;
+    for count in [10, 100, 110, 120, 130, 800] {
+        let policies: Vec<String> = (0..count).map(|number| format!("p{number:04}{}", "y".repeat(95))).collect();
+        let answer = server.put("auth/token/create", json!({ "type": "batch", "ttl": "1h", "policies": policies })).await;
+        if answer.status == 200 {
+            let token = answer.token();
+            assert_eq!(server.status_of(&token).await, 200, "{count} policies, {} characters", token.len());
+        } else {
+            refused += 1;
+            let said = answer.refused(400);
+            assert!(said.starts_with("the token's names, policies and metadata take "), "{said}");
+            assert!(said.ends_with(" bytes in the text of a batch token, the limit is 16384: give it less of them"), "{said}");
+        }
+    }
+    assert!((1..6).contains(&refused), "{refused}");
+}
+
 #[tokio::test]
 async fn a_batch_token_that_was_altered_is_none() {
     let server = TestServer::start().await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use daypass_storage::Space;
 use daypass_testkit::TestServer;
 use serde_json::{Value, json};
@@ -83,6 +84,29 @@ async fn a_failed_batch_is_wrapped_when_that_is_asked_for() {
     assert_eq!(wrapped["data"], Value::Null);
     let opened = server.put("sys/wrapping/unwrap", json!({ "token": wrapped.wrapped() })).await.ok();
     assert_eq!(opened.text("/data/batch_results/0/plaintext"), HELLO);
+}
+
+/// Story: whoever might restore a key could stop the server for good, with a backup that says how large its next version is.
+#[tokio::test]
+async fn a_made_up_backup_does_not_outlive_its_request() {
+    let server = server().await;
+    let body = json!({ "type": "hmac", "auto_rotate_period": "1h", "exportable": true, "allow_plaintext_backup": true });
+    server.put("transit/keys/app", body).await.ok();
+    let backup = server.get("transit/backup/app").await.ok().text("/data/backup");
+    let mut read: Value = serde_json::from_slice(&BASE64.decode(backup.as_bytes()).unwrap()).unwrap();
+    read["key"]["key_size"] = json!(1_u64 << 62);
+    read["key"]["versions"]["1"]["created"] = json!("2020-01-01T00:00:00Z");
+    let answer = server.put("transit/restore/other", json!({ "backup": BASE64.encode(read.to_string().as_bytes()) })).await;
+    let said = answer.refused(400);
+    assert!(said.contains("invalid key size 4611686018427387904 for HMAC key"), "{said}");
+    server.put("transit/restore/twin", json!({ "backup": backup })).await.ok();
+    let server = server.restart().await;
+    for _ in 0..3 {
+        server.advance(Duration::from_mins(61)).await;
+        server.work().await;
+    }
+    assert!(server.get("transit/keys/twin").await.ok().number("/data/latest_version") >= 2);
+    server.get("transit/keys/other").await.refused(404);
 }
 
 /// Sends what the recording's scenario sends and compares all of each answer.

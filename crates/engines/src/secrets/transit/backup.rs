@@ -5,16 +5,17 @@
 use std::sync::Arc;
 
 use data_encoding::BASE64;
-use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Secret, reveal};
+use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, Timestamp, reveal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use zeroize::Zeroizing;
 
-use super::key::{Key, Stamp, checked_period};
+use super::key::{Key, Stamp, VERSION_MAX, checked_period};
+use super::key_type::KeyType;
 use super::rows::{self, Step};
 use super::work::Place;
-use super::{Transit, material, payload};
+use super::{Transit, certificates, material, payload};
 
 /// Which key.
 #[derive(Deserialize, JsonSchema)]
@@ -83,13 +84,14 @@ async fn backup(transit: Arc<Transit>, cx: Cx, params: NameParams) -> Result<Rep
 /// Errors: `BadRequest` for a text that is no backup, and when the key exists.
 async fn restore(transit: Arc<Transit>, cx: Cx, params: RestoreParams) -> Result<()> {
     let text = params.backup.filter(|text| !text.is_empty()).ok_or_else(|| Error::bad_request("'backup' must be supplied"))?;
+    let now = cx.clock.now();
     // Parsed into secrets.
-    let Backup { name, mut key, .. } = transit.work.run(Place::OffTheRuntime, move || read(text.expose())).await?;
+    let Backup { name, mut key, .. } = transit.work.run(Place::OffTheRuntime, move || read(text.expose(), now)).await?;
     let name = if params.name.is_empty() { name } else { params.name };
     if !is_name(&name) {
         return Err(Error::bad_request(format!("{name:?} is no name of a key: letters, digits, '_', and '-' and '.' inside")));
     }
-    key.restored = Some(Stamp { time: cx.clock.now(), version: key.latest });
+    key.restored = Some(Stamp { time: now, version: key.latest });
     rows::change(&transit.cache, &cx, &name, |found| {
         if found.is_some() && !params.force {
             return Err(Error::bad_request(format!("key {name:?} already exists")));
@@ -100,9 +102,12 @@ async fn restore(transit: Arc<Transit>, cx: Cx, params: RestoreParams) -> Result
 }
 
 /// Reads a backup and checks all of it: it may come from anywhere. Errors: `BadRequest`.
-pub(super) fn read(text: &str) -> Result<Backup> {
-    let json = Zeroizing::new(payload::decode(text)?);
+pub(super) fn read(text: &str, now: Timestamp) -> Result<Backup> {
     let refuse = |what: &str| Error::bad_request(format!("this is no backup of a transit key of this server: {what}"));
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(refuse(&format!("it has {} bytes, over the limit of {TEXT_BYTES_MAX}", text.len())));
+    }
+    let json = Zeroizing::new(payload::decode(text)?);
     let backup: Backup = serde_json::from_slice(&json).map_err(|error| {
         // The parser's own words could show parts of a key; only the place is told.
         refuse(&format!("it does not parse at line {}, column {}", error.line(), error.column()))
@@ -110,22 +115,53 @@ pub(super) fn read(text: &str) -> Result<Backup> {
     if backup.daypass_transit != FORMAT {
         return Err(refuse(&format!("its format is {}, and {FORMAT} is understood", backup.daypass_transit)));
     }
-    let key = &backup.key;
-    let oldest = key.versions.first_key_value().map(|(number, _)| *number);
-    let newest = key.versions.last_key_value().map(|(number, _)| *number);
-    let limits = [key.min_available, key.min_decryption, key.min_encryption];
-    if newest != Some(key.latest) || oldest.unwrap_or_default() == 0 || limits.iter().any(|limit| *limit > key.latest) {
-        return Err(refuse("its versions and limits do not fit together"));
-    }
-    if oldest.unwrap_or_default() > key.min_decryption.max(1) || key.min_decryption == 0 {
-        return Err(refuse("versions are missing that its limits allow"));
+    check(&backup.key, now).map_err(|error| refuse(&error.message).because(error))?;
+    Ok(backup)
+}
+
+/// Whether a key is one that this server could have made: whatever else it says is believed from here on. Errors: `BadRequest`.
+fn check(key: &Key, now: Timestamp) -> Result<()> {
+    let refuse = |what: String| Err(Error::bad_request(what));
+    check_versions(key)?;
+    match key.key_type {
+        KeyType::Hmac => {
+            material::hmac_bytes(i64::try_from(key.key_size).unwrap_or(i64::MAX))?;
+        }
+        other if key.key_size != 0 => return refuse(format!("key_size is not valid for algorithm {}", other.name())),
+        _ => {}
     }
     Key::new(key.key_type).derive(key.derived, key.convergent)?;
     checked_period(key.auto_rotate_period)?;
-    for version in key.versions.values() {
-        material::check(key.key_type, version)?;
+    if key.backed_up.as_ref().is_some_and(|stamp| stamp.version > key.latest) {
+        return refuse("it was backed up with a version that it does not have".to_owned());
     }
-    Ok(backup)
+    for (number, version) in &key.versions {
+        // A key of tomorrow would not be rotated when its time has come.
+        if version.created < Timestamp::default() || version.created > now + CLOCKS_APART_MAX {
+            return refuse(format!("version {number} was made {}, and now is {now}", version.created));
+        }
+        material::check(key, version)?;
+        certificates::check(key, version)?;
+    }
+    Ok(())
+}
+
+/// Whether a key has just the versions that its numbers tell of. Errors: `BadRequest`.
+fn check_versions(key: &Key) -> Result<()> {
+    let oldest = key.min_available.max(1);
+    let ends = (key.versions.first_key_value(), key.versions.last_key_value());
+    let (Some((first, _)), Some((last, _))) = ends else { return Err(Error::bad_request("it has no versions")) };
+    let whole = key.latest.checked_sub(oldest).is_some_and(|more| u64::try_from(key.versions.len()) == Ok(more + 1));
+    if key.latest > VERSION_MAX || !whole || (*first, *last) != (oldest, key.latest) {
+        return Err(Error::bad_request(format!(
+            "its versions are not all from {oldest}, the oldest available, to {}, the latest, which is at most {VERSION_MAX}",
+            key.latest
+        )));
+    }
+    if key.min_decryption == 0 || [key.min_decryption, key.min_encryption].iter().any(|limit| *limit > key.latest) {
+        return Err(Error::bad_request("its limits are not within its versions"));
+    }
+    key.check_limits()
 }
 
 /// A name in the sense of the paths that keys are reached by.
@@ -139,3 +175,7 @@ fn is_name(name: &str) -> bool {
 const FORMAT: u32 = 1;
 /// Bytes of a name that comes from a backup; those in paths have the path's own limit.
 const NAME_BYTES_MAX: usize = 512;
+/// Bytes of a backup's text: base64 of a row of the greatest size, with room for what is around it.
+const TEXT_BYTES_MAX: usize = rows::KEY_BYTES_MAX / 3 * 4 + 4096;
+/// How far the clock of the server that made a backup may be ahead.
+const CLOCKS_APART_MAX: Seconds = Seconds(86_400);

@@ -11,8 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::cache::Loaded;
-use super::key::{Key, Version};
+use super::key::Version;
 use super::key_type::KeyType;
 use super::work::Place;
 use super::{Transit, export, import, rows};
@@ -51,28 +50,18 @@ async fn export(transit: Arc<Transit>, cx: Cx, params: Params) -> Result<Reply> 
     if !source.key.exportable {
         return Err(Error::bad_request("private key material is not exportable"));
     }
-    let name = source.key.key_type.name();
+    let key_type = source.key.key_type;
+    let name = key_type.name();
+    let numbers: Vec<u64> = export::versions(&source.key, &params.version)?.into_iter().map(|(number, _)| number).collect();
     let entropy = Arc::clone(&cx.entropy);
-    let work = move || wrapped(&destination.key, &source, &params.version, hash, &*entropy);
-    let keys = transit.work.run(Place::OffTheRuntime, work).await?;
+    let one = move |number: u64| {
+        let public = &destination.key.version(destination.key.latest)?.public;
+        let material = portable(key_type, source.key.version(number)?)?;
+        Ok((number.to_string(), Value::from(BASE64.encode(&wrap(public, hash, &material, &*entropy)?))))
+    };
+    let keys: Map<String, Value> = transit.work.each(Place::OffTheRuntime, numbers, one).await?.into_iter().collect::<Result<_>>()?;
     let data = [("name", params.source.into()), ("type", name.into()), ("keys", Value::Object(keys))];
     Ok(Reply::data(data.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
-}
-
-fn wrapped(
-    destination: &Key,
-    source: &Loaded,
-    wanted: &str,
-    hash: &'static OaepAlgorithm,
-    entropy: &dyn Entropy,
-) -> Result<Map<String, Value>> {
-    let public = &destination.version(destination.latest)?.public;
-    let mut keys = Map::new();
-    for (number, version) in export::versions(&source.key, wanted)? {
-        let material = portable(source.key.key_type, version)?;
-        keys.insert(number.to_string(), BASE64.encode(&wrap(public, hash, &material, entropy)?).into());
-    }
-    Ok(keys)
 }
 
 /// Key material as an import wants it: ed25519 as PKCS#8 too.

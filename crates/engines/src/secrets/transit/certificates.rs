@@ -71,7 +71,7 @@ async fn request(transit: Arc<Transit>, cx: Cx, params: RequestParams) -> Result
     let template = Template::read(&params.csr)?;
     let failed = |error: Error| Error::bad_request(format!("could not create the csr: {error}")).because(error);
     let number = chosen(&key.key, params.version).map_err(failed)?.0;
-    if key.key.version(number)?.secret.expose().is_empty() {
+    if key.key.version(number)?.is_bare() {
         return Err(failed(Error::bad_request("private key not imported for key version selected")));
     }
     let place = Place::of(&key, 1, params.csr.len());
@@ -86,8 +86,7 @@ async fn set_chain(transit: Arc<Transit>, cx: Cx, params: ChainParams) -> Result
     let certificates = certificates(&params.certificate_chain)?;
     let failed = |error: Error| Error::bad_request(format!("failed to persist certificate chain: {error}")).because(error);
     let leaf = checked(&certificates, found.key.key_type).map_err(failed)?;
-    let texts: Vec<String> = certificates.iter().map(|der| pem::write("CERTIFICATE", der).trim_end().to_owned()).collect();
-    let chain = texts.join("\n");
+    let chain = stored(&certificates);
     rows::change(&transit.cache, &cx, &params.name, |key| {
         let mut key = key.ok_or_else(|| missing(&params.name))?;
         let number = match chosen(&key, params.version) {
@@ -245,6 +244,25 @@ fn checked(chain: &[Vec<u8>], key_type: KeyType) -> Result<Vec<u8>> {
     }
     let other = |error| Error::bad_request("leaf certificate public key does not match the key version selected").because(error);
     material::public_spki(key_type, leaf.public_key().raw).map_err(other)
+}
+
+/// A chain as it is kept.
+fn stored(certificates: &[Vec<u8>]) -> String {
+    let texts: Vec<String> = certificates.iter().map(|der| pem::write("CERTIFICATE", der).trim_end().to_owned()).collect();
+    texts.join("\n")
+}
+
+/// Whether what came from outside as a version's chain could have been kept here. Errors: `BadRequest`.
+pub(super) fn check(key: &Key, version: &Version) -> Result<()> {
+    if version.chain.is_empty() {
+        return Ok(());
+    }
+    certifiable(key)?;
+    let certificates = certificates(&version.chain)?;
+    if checked(&certificates, key.key_type)? == version.public && stored(&certificates) == version.chain {
+        return Ok(());
+    }
+    Err(Error::bad_request("a certificate chain is not that of its version"))
 }
 
 /// What a certificate says of itself, if anything.

@@ -56,11 +56,8 @@ async fn decrypt(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Re
     let place = Place::of(&key, inputs.items.len(), bytes);
     let references = inputs.items.iter().map(|item| item.reference.clone()).collect();
     let ready: Vec<(String, Result<With>)> = inputs.items.into_iter().enumerate().map(|(number, item)| ready(number, item, &key)).collect();
-    let work = move || {
-        let one = |(text, with): (String, Result<With>)| cipher::decrypt(&key, &text, &with?).map(|plaintext| decrypted(&plaintext));
-        Ok(ready.into_iter().map(one).collect())
-    };
-    let results = transit.work.run(place, work).await?;
+    let one = move |(text, with): (String, Result<With>)| cipher::decrypt(&key, &text, &with?).map(|plaintext| decrypted(&plaintext));
+    let results = transit.work.each(place, ready, one).await?;
     // An empty plaintext is one, so failures show the field too.
     let empty = Map::from_iter([("plaintext".to_owned(), Value::from(""))]);
     let outcomes = Outcomes { batch: inputs.batch, results, references };

@@ -117,15 +117,12 @@ async fn encrypt(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Re
     // Only its length is looked at.
     let bytes = ready.iter().flatten().map(|ready| ready.plaintext.expose().len()).sum();
     let (place, entropy) = (Place::of(&key, ready.len(), bytes), Arc::clone(&cx.entropy));
-    let work = move || {
-        let one = |ready: Result<Ready>| {
-            let Ready { plaintext, with, key_version } = ready?;
-            // Into the cipher.
-            cipher::encrypt(&key, key_version, plaintext.expose(), &with, &*entropy).map(|(text, version)| encrypted(text, version))
-        };
-        Ok(ready.into_iter().map(one).collect())
+    let one = move |ready: Result<Ready>| {
+        let Ready { plaintext, with, key_version } = ready?;
+        // Into the cipher.
+        cipher::encrypt(&key, key_version, plaintext.expose(), &with, &*entropy).map(|(text, version)| encrypted(text, version))
     };
-    let results = transit.work.run(place, work).await?;
+    let results = transit.work.each(place, ready, one).await?;
     let outcomes = Outcomes { batch: inputs.batch, results, references };
     let reply = outcomes.answer(&cx, Partial::Refused(params.partial_failure_response_code), &Map::new())?;
     Ok(match remark {
@@ -166,7 +163,7 @@ async fn make(transit: &Transit, cx: &Cx, params: &Params, derived: bool) -> Res
     }
     let mut key = Key::new(key_type);
     key.derive(derived, params.convergent_encryption)?;
-    key.add(transit.work.generate(cx, key_type, 0).await?);
+    key.add(transit.work.generate(cx, key_type, 0).await?)?;
     rows::change(&transit.cache, cx, &params.name, |found| match found {
         Some(_) => Ok(Step::Leave(Some("Attempted creation of the key during the encrypt operation, but it was created beforehand"))),
         None => Ok(Step::Store(Box::new(key.clone()), None)),

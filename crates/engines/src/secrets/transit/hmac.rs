@@ -62,16 +62,13 @@ async fn make(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Reply
     let place = if key.key.key_type.is_rsa() { Place::Here } else { Place::of(&key, inputs.items.len(), bytes) };
     let batch = inputs.batch;
     let references = inputs.items.iter().map(|item| item.reference.clone()).collect();
-    let work = move || {
-        let one = |item: &Item| {
-            let input = item.input.as_ref().ok_or_else(|| Error::bad_request("missing input for HMAC"))?;
-            let unable = |error: Error| Error::bad_request(format!("unable to decode input as base64: {error}")).because(error);
-            let tag = hash.hmac(&key.key.version(version)?.hmac_key, &payload::decode(input).map_err(unable)?);
-            Ok(Map::from_iter([("hmac".to_owned(), payload::seal(version, &tag, Alphabet::Standard).into())]))
-        };
-        Ok(inputs.items.iter().map(one).collect())
+    let one = move |item: Item| {
+        let input = item.input.ok_or_else(|| Error::bad_request("missing input for HMAC"))?;
+        let unable = |error: Error| Error::bad_request(format!("unable to decode input as base64: {error}")).because(error);
+        let tag = hash.hmac(&key.key.version(version)?.hmac_key, &payload::decode(&input).map_err(unable)?);
+        Ok(Map::from_iter([("hmac".to_owned(), payload::seal(version, &tag, Alphabet::Standard).into())]))
     };
-    let results = transit.work.run(place, work).await?;
+    let results = transit.work.each(place, inputs.items, one).await?;
     Outcomes { batch, results, references }.answer(&cx, Partial::Fine, &Map::new())
 }
 

@@ -42,7 +42,7 @@ struct ImportParams {
     /// Hash of RSA-OAEP: `SHA256` (the default), `SHA1`, `SHA384` or `SHA512`.
     #[serde(default)]
     hash_function: String,
-    /// The public half alone as PEM, instead of `ciphertext`: it verifies, and encrypts with RSA.
+    /// The public half alone as PEM, instead of `ciphertext`: it verifies, and encrypts with RSA; not for a derived key.
     #[serde(default)]
     public_key: String,
     /// Let the key get new versions that are made here.
@@ -76,6 +76,8 @@ struct VersionParams {
     /// The public half alone as PEM, instead of `ciphertext`.
     #[serde(default)]
     public_key: String,
+    /// Version whose private half this is; without it, that of the latest version if it lacks this one, else of a new version.
+    version: Option<i64>,
 }
 
 pub(super) fn endpoints() -> Vec<Endpoint<Transit>> {
@@ -93,7 +95,10 @@ pub(super) fn endpoints() -> Vec<Endpoint<Transit>> {
             .on(Operation::Update, import),
         Endpoint::at(["keys/{name}/import_version"])
             .summary("Bring a new version of an imported key in.")
-            .help("The version becomes the latest. The key must have been imported.")
+            .help(
+                "The version becomes the latest, unless it is the private half of a version of which only the public one is known: then that one \
+                 is completed. The key must have been imported.",
+            )
             .on(Operation::Update, import_version),
     ]
 }
@@ -150,7 +155,7 @@ async fn import(transit: Arc<Transit>, cx: Cx, params: ImportParams) -> Result<(
         // Only its length is looked at.
         key.key_size = version.secret.expose().len();
     }
-    key.add(version);
+    key.add(version)?;
     rows::change(&transit.cache, &cx, &params.name, |found| match found {
         Some(_) => Err(exists()),
         None => Ok(Step::Store(Box::new(key.clone()), ())),
@@ -173,7 +178,7 @@ async fn import_version(transit: Arc<Transit>, cx: Cx, params: VersionParams) ->
             return Err(Error::failed("the key was replaced by another request at the same moment; try again"));
         }
         let Some(mut key) = key else { return Ok(Step::Leave(())) };
-        key.add(version.clone());
+        key.bring(params.version, version.clone())?;
         Ok(Step::Store(Box::new(key), ()))
     })
     .await
@@ -213,12 +218,13 @@ impl Brought {
 
 /// The form of RSA-OAEP that a request names. Errors: `BadRequest`.
 pub(super) fn oaep(name: &str) -> Result<&'static OaepAlgorithm> {
-    Ok(match name {
+    // In any case of letters, as in Vault.
+    Ok(match name.to_ascii_uppercase().as_str() {
         "" | "SHA256" => &OAEP_SHA256_MGF1SHA256,
         "SHA1" => &OAEP_SHA1_MGF1SHA1,
         "SHA384" => &OAEP_SHA384_MGF1SHA384,
         "SHA512" => &OAEP_SHA512_MGF1SHA512,
-        other => return Err(Error::bad_request(format!("unsupported hash_function {other:?}: use SHA1, SHA256, SHA384 or SHA512"))),
+        _ => return Err(Error::bad_request(format!("unsupported hash_function {name:?}: use SHA1, SHA256, SHA384 or SHA512"))),
     })
 }
 

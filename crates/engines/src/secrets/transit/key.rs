@@ -119,10 +119,39 @@ impl Key {
         Ok(())
     }
 
-    /// Adds a version.
-    pub(super) fn add(&mut self, version: Version) {
-        self.latest += 1;
-        self.versions.insert(self.latest, version);
+    /// Adds a version. Errors: `BadRequest` for one that cannot be used, and when there can be no more.
+    pub(super) fn add(&mut self, version: Version) -> Result<()> {
+        if self.derived && version.is_bare() {
+            return Err(Error::bad_request("a key with derivation needs its private half: nothing can be derived from the public one"));
+        }
+        let full = || Error::bad_request(format!("the key has reached version {VERSION_MAX}, the limit: make a new key"));
+        let next = self.latest.checked_add(1).filter(|next| *next <= VERSION_MAX).ok_or_else(full)?;
+        self.latest = next;
+        self.versions.insert(next, version);
+        Ok(())
+    }
+
+    /// Takes in what was brought: as the private half that a version lacks, which is the `wanted` one or the latest; else, where none is wanted,
+    /// as a new version. Errors: `BadRequest` when the wanted one cannot take it.
+    pub(super) fn bring(&mut self, wanted: Option<i64>, brought: Version) -> Result<()> {
+        let number = wanted.map_or(Ok(self.latest), u64::try_from).unwrap_or(0);
+        match (self.versions.get_mut(&number), wanted) {
+            (Some(found), _) if found.is_bare() && !brought.is_bare() && found.public == brought.public => {
+                found.secret = brought.secret;
+                Ok(())
+            }
+            (_, None) => self.add(brought),
+            (None, Some(wanted)) => {
+                Err(Error::bad_request(format!("version {wanted} of the key does not exist, so it cannot be completed")))
+            }
+            (Some(found), Some(wanted)) => Err(Error::bad_request(if !found.is_bare() {
+                format!("version {wanted} has its private half already: leave version out to bring a new one in")
+            } else if brought.is_bare() {
+                format!("version {wanted} has its public half: send the private one, wrapped, as ciphertext")
+            } else {
+                format!("the private half that was sent is not that of version {wanted}")
+            })),
+        }
     }
 
     /// A version that the caller knows to be within limits. Errors: `BadRequest` when it was trimmed away.
@@ -160,6 +189,19 @@ impl Key {
         if let Some(wanted) = settings.min_encryption {
             self.min_encryption = self.limit("min encryption version", wanted)?;
         }
+        self.check_limits()?;
+        if let Some(period) = settings.auto_rotate_period {
+            self.auto_rotate_period = checked_period(period)?;
+        }
+        self.deletion_allowed = settings.deletion_allowed.unwrap_or(self.deletion_allowed);
+        // Once out, a key cannot be taken back in: these two only ever go on.
+        self.exportable |= settings.exportable.unwrap_or_default();
+        self.allow_plaintext_backup |= settings.allow_plaintext_backup.unwrap_or_default();
+        Ok(())
+    }
+
+    /// Whether the oldest versions for each use fit together. Errors: `BadRequest` with Vault's texts.
+    pub(super) fn check_limits(&self) -> Result<()> {
         if self.min_encryption > 0 && self.min_encryption < self.min_decryption {
             return Err(Error::bad_request(format!(
                 "cannot set min encryption/decryption values; min encryption version of {} must be greater than or equal to min decryption \
@@ -173,13 +215,6 @@ impl Key {
         if self.min_encryption > 0 && self.min_encryption < self.min_available {
             return Err(Error::bad_request("min encryption version should not be less than min available version"));
         }
-        if let Some(period) = settings.auto_rotate_period {
-            self.auto_rotate_period = checked_period(period)?;
-        }
-        self.deletion_allowed = settings.deletion_allowed.unwrap_or(self.deletion_allowed);
-        // Once out, a key cannot be taken back in: these two only ever go on.
-        self.exportable |= settings.exportable.unwrap_or_default();
-        self.allow_plaintext_backup |= settings.allow_plaintext_backup.unwrap_or_default();
         Ok(())
     }
 
@@ -297,6 +332,17 @@ impl Key {
         }
     }
 }
+
+impl Version {
+    /// Only the public half is known.
+    pub(super) fn is_bare(&self) -> bool {
+        // Only its length is looked at.
+        self.secret.expose().is_empty()
+    }
+}
+
+/// The highest number of a version: far more than a key can have before its row is full of them.
+pub(super) const VERSION_MAX: u64 = u32::MAX as u64;
 
 /// How one use of a key names its errors about versions.
 pub(super) struct Words {

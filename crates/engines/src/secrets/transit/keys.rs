@@ -6,12 +6,10 @@ use daypass_sdk::{Cx, Endpoint, Error, Keys, Operation, Reply, Result, Seconds};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Transit;
 use super::key::{Key, Settings, checked_period};
 use super::key_type::KeyType;
-use super::material::HMAC_KEY_BYTES;
-use super::payload;
 use super::rows::{self, Step};
+use super::{Transit, material, payload};
 
 /// Nothing is asked for.
 #[derive(Deserialize, JsonSchema)]
@@ -129,7 +127,7 @@ async fn create(transit: Arc<Transit>, cx: Cx, params: CreateParams) -> Result<R
     if let Some(found) = rows::load(&transit, &cx, &params.name).await? {
         return existing(&found.key, &params.name, context.as_deref());
     }
-    key.add(transit.work.generate(&cx, key.key_type, key.key_size).await?);
+    key.add(transit.work.generate(&cx, key.key_type, key.key_size).await?)?;
     rows::change(&transit.cache, &cx, &params.name, |found| {
         if let Some(found) = found {
             return Ok(Step::Leave(existing(&found, &params.name, context.as_deref())?));
@@ -204,10 +202,5 @@ fn hmac_size(key_type: KeyType, wanted: i64) -> Result<usize> {
         let name = key_type.name();
         return if wanted == 0 { Ok(0) } else { Err(Error::bad_request(format!("key_size is not valid for algorithm {name}"))) };
     }
-    let size = if wanted == 0 { *HMAC_KEY_BYTES.start() } else { usize::try_from(wanted).unwrap_or_default() };
-    if !HMAC_KEY_BYTES.contains(&size) {
-        let (least, most) = (HMAC_KEY_BYTES.start(), HMAC_KEY_BYTES.end());
-        return Err(Error::bad_request(format!("invalid key size {wanted} for HMAC key, must be between {least} and {most} bytes")));
-    }
-    Ok(size)
+    material::hmac_bytes(wanted)
 }

@@ -39,11 +39,23 @@ pub(super) struct RsaPair {
     pub(super) pkcs1: Pkcs1PrivateDecryptingKey,
 }
 
-/// Makes the material of a new version. Slow for RSA.
+/// Bytes of an HMAC key for the number that was asked for; 0 means the usual. Errors: `BadRequest` with Vault's text.
+pub(super) fn hmac_bytes(wanted: i64) -> Result<usize> {
+    let (least, most) = (*HMAC_KEY_BYTES.start(), *HMAC_KEY_BYTES.end());
+    match usize::try_from(wanted) {
+        Ok(0) => Ok(least),
+        Ok(size) if HMAC_KEY_BYTES.contains(&size) => Ok(size),
+        _ => Err(Error::bad_request(format!("invalid key size {wanted} for HMAC key, must be between {least} and {most} bytes"))),
+    }
+}
+
+/// Makes the material of a new version. Slow for RSA. Errors: `BadRequest` for a size that no HMAC key has.
 pub(super) fn generate(key_type: KeyType, key_size: usize, entropy: &dyn Entropy, now: Timestamp) -> Result<Version> {
     let failed = |error: Unspecified| Error::internal("a key could not be made").because(error);
     let secret = if let Some(usual) = key_type.random_bytes() {
-        let mut bytes = vec![0; if key_type == KeyType::Hmac && key_size > 0 { key_size } else { usual }];
+        // The size may come from a row that was restored by a server that did not look at it.
+        let size = if key_type == KeyType::Hmac { hmac_bytes(i64::try_from(key_size).unwrap_or(i64::MAX))? } else { usual };
+        let mut bytes = vec![0; size];
         entropy.fill(&mut bytes);
         bytes
     } else if let Some(size) = key_type.rsa() {
@@ -84,8 +96,8 @@ pub(super) fn public_spki(key_type: KeyType, spki: &[u8]) -> Result<Vec<u8>> {
     }
     if key_type == KeyType::Ed25519 {
         parse(&signature::ED25519)?;
-        // The last 32 bytes of an ed25519 SubjectPublicKeyInfo are the key itself.
-        return Ok(spki.len().checked_sub(32).and_then(|start| spki.get(start..)).unwrap_or_default().to_vec());
+        // The last bytes of an ed25519 SubjectPublicKeyInfo are the key itself.
+        return Ok(spki.len().checked_sub(ED25519_BYTES).and_then(|start| spki.get(start..)).unwrap_or_default().to_vec());
     }
     if !key_type.is_ecdsa() {
         return Err(Error::bad_request(format!("keys of type {} have no public half", key_type.name())));
@@ -94,20 +106,26 @@ pub(super) fn public_spki(key_type: KeyType, spki: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Whether the parts of a version that came from outside are what they say. Errors: `BadRequest`.
-pub(super) fn check(key_type: KeyType, version: &Version) -> Result<()> {
+pub(super) fn check(key: &Key, version: &Version) -> Result<()> {
+    let key_type = key.key_type;
+    let refuse = || Err(not_a_key(key_type));
     // Only looked at.
-    let (bare, hmac_key) = (version.secret.expose().is_empty(), version.hmac_key.expose());
-    if !HMAC_KEY_BYTES.contains(&hmac_key.len()) {
-        return Err(not_a_key(key_type));
+    let hmac_bytes = version.hmac_key.expose().len();
+    let other_hmac = key_type == KeyType::Hmac && version.hmac_key != version.secret;
+    // Nothing can be derived from a public half.
+    if !HMAC_KEY_BYTES.contains(&hmac_bytes) || other_hmac || (key.derived && version.is_bare()) {
+        return refuse();
     }
-    if !bare {
-        return if public_half(key_type, &version.secret)? == version.public { Ok(()) } else { Err(not_a_key(key_type)) };
+    let public = match key_type {
+        _ if !version.is_bare() => public_half(key_type, &version.secret)?,
+        // What is stored of it is no SubjectPublicKeyInfo, which the library would take too.
+        KeyType::Ed25519 if version.public.len() != ED25519_BYTES => return refuse(),
+        _ => public_spki(key_type, &version.public)?,
+    };
+    if public != version.public {
+        return refuse();
     }
-    if key_type == KeyType::Ed25519 {
-        let parsed = signature::ParsedPublicKey::new(&signature::ED25519, version.public.as_slice());
-        return parsed.map(|_| ()).map_err(|error| not_a_key(key_type).because(error));
-    }
-    if key_type.is_asymmetric() { public_spki(key_type, &version.public).map(|_| ()) } else { Err(not_a_key(key_type)) }
+    Material::parse(key, version).map(|_| ()).map_err(|error| not_a_key(key_type).because(error))
 }
 
 impl Material {
@@ -225,4 +243,6 @@ fn not_a_key(key_type: KeyType) -> Error {
 }
 
 /// Sizes of HMAC keys.
-pub(super) const HMAC_KEY_BYTES: std::ops::RangeInclusive<usize> = 32..=512;
+const HMAC_KEY_BYTES: std::ops::RangeInclusive<usize> = 32..=512;
+/// Bytes of a public key of ed25519.
+const ED25519_BYTES: usize = 32;

@@ -31,16 +31,13 @@ async fn rewrap(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Rep
     };
     let ready: Vec<((String, Result<With>), i64)> = inputs.items.into_iter().enumerate().map(with_version).collect();
     let key = Arc::clone(&key);
-    let work = move || {
-        let one = |((text, with), version): ((String, Result<With>), i64)| {
-            let with = with?;
-            let plaintext = cipher::decrypt(&key, &text, &with)?;
-            // From one cipher into the other.
-            cipher::encrypt(&key, version, plaintext.expose(), &with, &*entropy).map(|(text, version)| encrypted(text, version))
-        };
-        Ok(ready.into_iter().map(one).collect())
+    let one = move |((text, with), version): ((String, Result<With>), i64)| {
+        let with = with?;
+        let plaintext = cipher::decrypt(&key, &text, &with)?;
+        // From one cipher into the other.
+        cipher::encrypt(&key, version, plaintext.expose(), &with, &*entropy).map(|(text, version)| encrypted(text, version))
     };
-    let results = transit.work.run(place, work).await?;
+    let results = transit.work.each(place, ready, one).await?;
     let outcomes = Outcomes { batch: inputs.batch, results, references };
     outcomes.answer(&cx, Partial::Refused(params.partial_failure_response_code), &Map::new())
 }

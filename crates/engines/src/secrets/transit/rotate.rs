@@ -60,8 +60,7 @@ fn add(key: &mut Key, seen: &Key, made: &Version) -> Result<()> {
     if (key.key_type, key.key_size) != (seen.key_type, seen.key_size) {
         return Err(Error::failed("the key was replaced by another request at the same moment; try again"));
     }
-    key.add(made.clone());
-    Ok(())
+    key.add(made.clone())
 }
 
 /// Rotates the keys whose time has come. Looks about once an hour, as Vault does, and right after the start.

@@ -84,6 +84,6 @@ pub(super) fn row(name: &str) -> String {
 /// What the rows of all keys start with.
 pub(super) const KEYS: &str = "key/";
 /// Bytes of a key with all its versions: about 240 of RSA-4096, 4,000 of AES.
-const KEY_BYTES_MAX: usize = 1 << 20;
+pub(super) const KEY_BYTES_MAX: usize = 1 << 20;
 /// How often a request decides again before it gives up.
 const ATTEMPTS_MAX: usize = 500;

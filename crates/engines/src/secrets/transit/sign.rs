@@ -99,15 +99,12 @@ async fn sign(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Reply
     let place = Place::of(&key, inputs.items.len(), bytes);
     let batch = inputs.batch;
     let references = inputs.items.iter().map(|item| item.reference.clone()).collect();
-    let work = move || {
-        let one = |item: &Item| {
-            let input = item.message()?;
-            let how = item.how(&how, key.key.key_type)?;
-            signing::sign(&key, wanted, &input, &how).map(|signed| shown(signed, batch))
-        };
-        Ok(inputs.items.iter().map(one).collect())
+    let one = move |item: Item| {
+        let input = item.message()?;
+        let how = item.how(&how, key.key.key_type)?;
+        signing::sign(&key, wanted, &input, &how).map(|signed| shown(signed, batch))
     };
-    let results = transit.work.run(place, work).await?;
+    let results = transit.work.each(place, inputs.items, one).await?;
     Outcomes { batch, results, references }.answer(&cx, Partial::Fine, &Map::new())
 }
 

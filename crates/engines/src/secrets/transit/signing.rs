@@ -52,6 +52,14 @@ pub(super) enum Salt {
     Hash,
 }
 
+/// The salt lengths of PSS that one request may look through where it names none. A look takes an operation of the key, because the library does
+/// not tell which length a signature has.
+pub(super) struct Search {
+    left: usize,
+    /// The length that was found last: one signer has one.
+    last: Option<usize>,
+}
+
 /// A signature with its version, and the public key that it was made with where that was derived.
 pub(super) struct Signed {
     pub(super) signature: String,
@@ -92,7 +100,7 @@ pub(super) fn signature(key_type: KeyType, material: &Material, input: &[u8], ho
 }
 
 /// Whether a signature fits. Errors: `BadRequest` for a text that is none, or a way to sign that is not offered.
-pub(super) fn verify(key: &Loaded, input: &[u8], text: &str, how: &How) -> Result<bool> {
+pub(super) fn verify(key: &Loaded, input: &[u8], text: &str, how: &How, search: &mut Search) -> Result<bool> {
     let key_type = key.key.key_type;
     let (number, signature) = payload::open(Form::Signature, text, key.key.window(), how.alphabet)?;
     let version = key.key.version(number)?;
@@ -101,8 +109,8 @@ pub(super) fn verify(key: &Loaded, input: &[u8], text: &str, how: &How) -> Resul
         return Ok(UnparsedPublicKey::new(&signature::ED25519, public).verify(input, &signature).is_ok());
     }
     let digest = digest_of(input, how)?;
-    if key_type.is_rsa() {
-        return verify_rsa(&version.public, &digest, &signature, how);
+    if let Some(size) = key_type.rsa() {
+        return verify_rsa(&version.public, size.len(), &digest, &signature, how, search);
     }
     if how.alphabet == Alphabet::Standard {
         check_form(&signature).map_err(Error::bad_request)?;
@@ -132,8 +140,12 @@ fn check_form(signature: &[u8]) -> Result<(), &'static str> {
     outer.end().map_err(|_more| "supplied signature contains extra data")
 }
 
-/// The public key of a derived ed25519 key in this context.
+/// The public key of a derived ed25519 key in this context. Errors: `BadRequest`, also for a version without a private half: a key derived from
+/// nothing is one that everybody has.
 pub(super) fn derived_public(version: &Version, context: &[u8]) -> Result<Vec<u8>> {
+    if version.is_bare() {
+        return Err(Error::bad_request("this version of the key has no private part to derive from"));
+    }
     // Into the derivation.
     let prk = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(version.secret.expose());
     Ok(derived_pair(&prk, context)?.public_key().as_ref().to_vec())
@@ -190,7 +202,7 @@ fn sign_rsa(pair: &signature::RsaKeyPair, input: &[u8], how: &How) -> Result<Vec
     Ok(out)
 }
 
-fn verify_rsa(public: &[u8], digest: &[u8], signature: &[u8], how: &How) -> Result<bool> {
+fn verify_rsa(public: &[u8], length: usize, digest: &[u8], signature: &[u8], how: &How, search: &mut Search) -> Result<bool> {
     if how.padding == Padding::Pkcs1 && how.hash.is_some_and(|hash| hash.name == "sha1") {
         let Ok(digest) = Digest::import_less_safe(digest, &SHA1_FOR_LEGACY_USE_ONLY) else { return Err(not_hashed()) };
         let algorithm = &signature::RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY;
@@ -207,22 +219,46 @@ fn verify_rsa(public: &[u8], digest: &[u8], signature: &[u8], how: &How) -> Resu
         }));
     }
     // A signature is as long as the modulus; any other length is none.
-    let length = signature.len();
-    if !(256..=1024).contains(&length) {
+    if signature.len() != length {
         return Ok(false);
     }
+    let fits = |salt: usize| Ok(fits(pss_verifying(row, salt)?));
     if how.salt != Salt::Auto {
-        return Ok(fits(pss_verifying(row, salt_bytes(how.salt, length, hash)?)?));
+        return fits(salt_bytes(how.salt, length, hash)?);
     }
-    let longest = salt_bytes(Salt::Auto, length, hash)?;
-    let usual = salt_bytes(Salt::Hash, length, hash)?;
-    let others = (0..longest).filter(|salt| *salt != usual);
-    for salt in [longest, usual].into_iter().chain(others) {
-        if fits(pss_verifying(row, salt)?) {
-            return Ok(true);
+    search.find(salt_bytes(Salt::Auto, length, hash)?, salt_bytes(Salt::Hash, length, hash)?, fits)
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self { left: SALTS_TRIED_MAX, last: None }
+    }
+}
+
+impl Search {
+    /// Whether a signature fits with any length of salt. The lengths in use are always tried. Errors: `BadRequest` when the request has no more
+    /// tries for the others.
+    fn find(&mut self, longest: usize, usual: usize, fits: impl Fn(usize) -> Result<bool>) -> Result<bool> {
+        let first = [Some(longest), Some(usual), self.last];
+        for salt in first.into_iter().flatten() {
+            if fits(salt)? {
+                return Ok(true);
+            }
         }
+        for salt in (0..longest).filter(|salt| !first.contains(&Some(*salt))) {
+            self.left = self.left.checked_sub(1).ok_or_else(|| {
+                Error::bad_request(format!(
+                    "the signature has neither the longest salt nor one as long as the hash, and this request has tried {SALTS_TRIED_MAX} other \
+                     lengths, the limit: name salt_length"
+                ))
+            })?;
+            if fits(salt)? {
+                self.last = Some(salt);
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
-    Ok(false)
 }
 
 /// The number of a hash in the tables below. Errors: `BadRequest` for those that the library does not take with RSA.
@@ -295,6 +331,8 @@ fn slot<T>(table: &'static [[OnceLock<T>; SALTS]; 3], row: usize, salt: usize) -
 
 /// Lengths of salts, 0 and up: RSA-4096 with SHA-256 leaves room for 478 bytes.
 const SALTS: usize = 512;
+/// Unusual lengths of salts that one request may try: two wrong signatures of RSA-4096, and then some.
+const SALTS_TRIED_MAX: usize = 1_000;
 
 /// How signing names its errors about versions.
 const WORDS: Words = Words {

@@ -9,7 +9,7 @@ use super::batch::{Outcomes, Partial};
 use super::cache::Loaded;
 use super::hashing::Hash;
 use super::sign::{Item, Params};
-use super::signing::{self, How};
+use super::signing::{self, How, Search};
 use super::work::Place;
 use super::{Transit, hmac, rows};
 
@@ -42,11 +42,9 @@ async fn verify(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Rep
     let batch = inputs.batch;
     let references = inputs.items.iter().map(|item| item.reference.clone()).collect();
     let place = Place::of(&key, inputs.items.len(), 0);
-    let work = move || {
-        let one = |item: &Item| fits(&key, item, &check).map(|valid| Map::from_iter([("valid".to_owned(), valid.into())]));
-        Ok(inputs.items.iter().map(one).collect())
-    };
-    let results = transit.work.run(place, work).await?;
+    let mut search = Search::default();
+    let one = move |item: Item| fits(&key, &item, &check, &mut search).map(|valid| Map::from_iter([("valid".to_owned(), valid.into())]));
+    let results = transit.work.each(place, inputs.items, one).await?;
     let invalid = Map::from_iter([("valid".to_owned(), Value::Bool(false))]);
     Outcomes { batch, results, references }.answer(&cx, Partial::Fine, &invalid)
 }
@@ -63,13 +61,13 @@ fn brought(items: &[Item]) -> Result<bool> {
     Ok(hmac)
 }
 
-fn fits(key: &Loaded, item: &Item, check: &Check) -> Result<bool> {
+fn fits(key: &Loaded, item: &Item, check: &Check, search: &mut Search) -> Result<bool> {
     let input = item.message()?;
     match check {
         Check::Hmac(hash) => hmac::fits(&key.key, *hash, &input, item.hmac.as_deref().unwrap_or_default()),
         Check::Signature(how) => {
             let how = item.how(how, key.key.key_type)?;
-            signing::verify(key, &input, item.signature.as_deref().unwrap_or_default(), &how)
+            signing::verify(key, &input, item.signature.as_deref().unwrap_or_default(), &how, search)
         }
     }
 }

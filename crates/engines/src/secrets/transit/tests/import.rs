@@ -77,6 +77,67 @@ async fn a_public_half_verifies_and_encrypts() {
     assert!(refused(&bench, "keys/x/import", json!({ "public_key": public })).await.contains("have no public half"));
 }
 
+/// Story: the private half of a key whose public half was there already became another version, and what had been encrypted to the first could
+/// not be read. Which version was meant could be said, and was not heard.
+#[tokio::test]
+async fn a_private_half_completes_its_version() {
+    let bench = bench();
+    let pairs = [(); 3].map(|()| EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap());
+    let public = |number: usize| pem::write("PUBLIC KEY", pairs[number].public_key().as_der().unwrap().as_ref());
+    let private = async |number: usize| json!({ "ciphertext": wrap(&bench, pairs[number].to_pkcs8v1().unwrap().as_ref()).await });
+    let named = |mut body: Value, version: i64| {
+        body["version"] = version.into();
+        body
+    };
+    ok(&bench, "POST", "keys/k/import", json!({ "type": "ecdsa-p256", "public_key": public(0) })).await;
+    ok(&bench, "POST", "keys/k/import_version", json!({ "public_key": public(1) })).await;
+    let mac = ok(&bench, "POST", "hmac/k", json!({ "input": "", "key_version": 1 })).await;
+    let before = ok(&bench, "GET", "keys/k", Value::Null).await;
+    bench.advance(60);
+
+    let refuse = async |body: Value| refused(&bench, "keys/k/import_version", body).await;
+    for version in [-1, 0, 3] {
+        let said = refuse(named(private(0).await, version)).await;
+        assert_eq!(said, format!("version {version} of the key does not exist, so it cannot be completed"));
+    }
+    assert_eq!(refuse(named(private(0).await, 2)).await, "the private half that was sent is not that of version 2");
+    let public_again = named(json!({ "public_key": public(1) }), 2);
+    assert_eq!(refuse(public_again).await, "version 2 has its public half: send the private one, wrapped, as ciphertext");
+    // The latest by itself, whatever the case of the hash; an older one by its number.
+    let mut latest = private(1).await;
+    latest["hash_function"] = "sha256".into();
+    ok(&bench, "POST", "keys/k/import_version", latest).await;
+    ok(&bench, "POST", "keys/k/import_version", named(private(0).await, 1)).await;
+    let already = "version 1 has its private half already: leave version out to bring a new one in";
+    assert_eq!(refuse(named(private(0).await, 1)).await, already);
+
+    assert_eq!(ok(&bench, "GET", "keys/k", Value::Null).await, before, "no version more, and none younger");
+    assert_eq!(ok(&bench, "POST", "hmac/k", json!({ "input": "", "key_version": 1 })).await, mac);
+    for version in [1, 2] {
+        let signed = ok(&bench, "POST", "sign/k", json!({ "input": "", "key_version": version })).await;
+        assert_eq!(ok(&bench, "POST", "verify/k", json!({ "input": "", "signature": signed["signature"] })).await["valid"], true);
+    }
+    // Of another key it is a new version, as before.
+    ok(&bench, "POST", "keys/k/import_version", private(2).await).await;
+    assert_eq!(ok(&bench, "GET", "keys/k", Value::Null).await["latest_version"], 3);
+}
+
+/// Story: a derived key of which only the public half was brought in verified with keys that were derived from nothing, which anybody can do.
+#[tokio::test]
+async fn nothing_is_derived_from_a_public_half() {
+    let bench = bench();
+    let pair = aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&[5; 32]).unwrap();
+    let public = pem::write("PUBLIC KEY", pair.public_key().as_der().unwrap().as_ref());
+    let body = json!({ "type": "ed25519", "public_key": public, "derived": true });
+    let needs = "a key with derivation needs its private half: nothing can be derived from the public one";
+    assert_eq!(refused(&bench, "keys/d/import", body).await, needs);
+    ok(&bench, "POST", "keys/d/import", json!({ "type": "ed25519", "public_key": public })).await;
+    keys::patch_row(&bench, "d", |row| row["derived"] = true.into()).await;
+    let signature = format!("vault:v1:{}", b64([0; 64]));
+    let body = json!({ "input": "", "signature": signature, "context": b64("c") });
+    assert_eq!(refused(&bench, "verify/d", body).await, "this version of the key has no private part to derive from");
+}
+
 #[tokio::test]
 async fn keys_move_to_another_server_without_being_seen() {
     let (here, there) = (bench(), bench());

@@ -83,6 +83,37 @@ async fn rsa_signs_with_the_salt_that_is_asked_for() {
     assert_eq!(verify(&bench, "r", "hello", &signature, json!({})).await, true);
 }
 
+/// Story: a wrong signature was compared with every length of salt, hundreds of operations of an RSA key, and a batch may bring 2,000 of them:
+/// one request took a processor for a minute.
+#[tokio::test]
+async fn a_request_looks_through_only_so_many_lengths_of_salt() {
+    let bench = bench();
+    key(&bench, "r", json!({ "type": "rsa-2048" })).await;
+    let mut signatures = Vec::new();
+    for salt in ["auto", "hash", "7"] {
+        signatures.push(sign(&bench, "r", json!({ "salt_length": salt })).await);
+    }
+    let item = |input: &str, signature: &Value| json!({ "input": b64(input), "signature": signature });
+    let checked = async |items: Vec<Value>, salt: &str| {
+        let body = json!({ "batch_input": items, "salt_length": salt });
+        ok(&bench, "POST", "verify/r", body).await["batch_results"].as_array().unwrap().clone()
+    };
+    // 221 lengths for each wrong one: enough for four of them.
+    let wrong: Vec<Value> = (0..6).map(|_| item("other", &signatures[0])).collect();
+    let right: Vec<Value> = signatures.iter().map(|signature| item("hello", signature)).collect();
+    let results = checked([&right[2..], &wrong, &right].concat(), "auto").await;
+    let plain = |valid: bool| json!({ "valid": valid, "reference": "" });
+    assert_eq!(results[..5], [plain(true), plain(false), plain(false), plain(false), plain(false)]);
+    for result in &results[5..7] {
+        let said = "this request has tried 1000 other lengths, the limit: name salt_length";
+        assert!(result["valid"] == false && text(&result["error"]).ends_with(said), "{result}");
+    }
+    assert_eq!(results[7..], [plain(true), plain(true), plain(true)], "lengths in use are known, and so is one that was found");
+    assert!(checked(wrong, "7").await.iter().all(|result| *result == plain(false)));
+    let short = json!({ "input": "", "signature": format!("vault:v1:{}", b64([1; 300])) });
+    assert_eq!(ok(&bench, "POST", "verify/r", short).await["valid"], false);
+}
+
 #[tokio::test]
 async fn what_is_not_offered_is_refused_in_words() {
     let bench = bench();
