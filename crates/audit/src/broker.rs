@@ -12,6 +12,7 @@ use crate::file::{FileWriter, StdoutWriter};
 use crate::headers::HeaderRules;
 use crate::line::{Format, Salt, write_line};
 use crate::link::LinkWriter;
+use crate::own::{Harm, OwnFiles};
 use crate::record::{Record, RequestRecord};
 use crate::sink::{DiscardSink, Pace, QueuedSink, Receipt, Sink, SinkError, SinkHealth, SinkLimits};
 use crate::socket::Peer;
@@ -77,6 +78,7 @@ pub struct Broker {
     clock: Arc<dyn Clock>,
     limits: SinkLimits,
     prefixing: Prefixing,
+    own: OwnFiles,
     /// Held while the list changes, so that no change is lost; logging never waits for it.
     changing: Mutex<()>,
     /// Whether the last record was taken by no device, so that the log has the turn and not each request.
@@ -91,11 +93,11 @@ struct Device {
 }
 
 impl Broker {
-    /// A broker without devices.
+    /// A broker without devices, which writes to none of the server's own files.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, limits: SinkLimits, prefixing: Prefixing) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, limits: SinkLimits, prefixing: Prefixing, own: OwnFiles) -> Self {
         let (devices, headers) = (ArcSwap::from_pointee(Vec::new()), ArcSwap::from_pointee(HeaderRules::default()));
-        Self { devices, headers, clock, limits, prefixing, changing: Mutex::new(()), refusing: Arc::default() }
+        Self { devices, headers, clock, limits, prefixing, own, changing: Mutex::new(()), refusing: Arc::default() }
     }
 
     /// Whether any device is enabled; without one, nothing needs to be logged.
@@ -168,6 +170,7 @@ impl Broker {
             self.conflict(&config)?;
         }
         let Parsed { format, target, skip_test } = parsed?;
+        self.keep_off(&target, test)?;
         let sink = self.open(&config, target).await?;
         let device = Device { config, format, salt, sink };
         if let (SelfTest::Record(id), false) = (test, skip_test) {
@@ -275,6 +278,18 @@ impl Broker {
         let removed = devices.remove(at);
         self.devices.store(Arc::new(devices));
         Some(removed)
+    }
+
+    /// Refuses a file of the server's own, before it is opened. A device that was enabled before the server started may share one where that only mixes two
+    /// logs: it was so until now, and a device that is left out is a log that ends. What would destroy the server is left out all the same.
+    fn keep_off(&self, target: &Target, test: SelfTest<'_>) -> Result<(), EnableError> {
+        let Target::File { path, .. } = target else { return Ok(()) };
+        let Some(own) = self.own.at(path) else { return Ok(()) };
+        if test == SelfTest::Skip && own.harm == Harm::Mixed {
+            tracing::warn!(path = %path.display(), "an audit device writes to the {} of this server: give it a file of its own", own.what);
+            return Ok(());
+        }
+        Err(EnableError::FileOfServer { path: path.display().to_string(), what: own.what })
     }
 
     async fn open(&self, config: &DeviceConfig, target: Target) -> Result<Box<dyn Sink>, EnableError> {

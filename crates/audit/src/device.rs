@@ -1,13 +1,14 @@
 //! What an operator says about a device (`sys/audit/:path`), checked with Vault's texts.
 
 use std::collections::BTreeMap;
-use std::path::{Component, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::file::{Durability, FileMode, MODE_DEFAULT};
 use crate::line::{Encoding, Format};
+use crate::own::absolute;
 use crate::sink::SinkError;
 use crate::socket::Network;
 use crate::syslog::Facility;
@@ -51,6 +52,16 @@ pub enum EnableError {
     /// `fallback`, `filter` or `exclude`.
     #[error("enterprise-only options supplied: invalid configuration")]
     EnterpriseOptions,
+    /// The file is one of the server's own.
+    #[error(
+        "file_path {path:?} is the {what} of this server, which lines of a log would destroy; give the log a file of its own: invalid configuration"
+    )]
+    FileOfServer {
+        /// As it was given.
+        path: String,
+        /// What the file is.
+        what: &'static str,
+    },
     /// Two devices on one file would each cut the other's lines when rotated.
     #[error("file_path already in use: invalid configuration")]
     FilePathInUse,
@@ -242,15 +253,7 @@ impl DeviceConfig {
         if is_stdout(path) || is_discard(path) {
             return Some(PathBuf::from(path.to_ascii_lowercase()));
         }
-        let whole = std::path::absolute(path).unwrap_or_else(|_no_working_directory| PathBuf::from(path));
-        Some(whole.components().fold(PathBuf::new(), |mut clean, part| {
-            if part == Component::ParentDir {
-                clean.pop();
-            } else {
-                clean.push(part);
-            }
-            clean
-        }))
+        Some(absolute(Path::new(path)))
     }
 
     fn parse_format(&self) -> Result<Format, CreateError> {

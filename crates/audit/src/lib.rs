@@ -13,6 +13,7 @@ pub mod headers;
 mod jsonx;
 pub mod line;
 mod link;
+pub mod own;
 pub mod record;
 pub mod sink;
 mod socket;
@@ -22,6 +23,7 @@ pub use broker::{AuditFailed, Broker, DeviceHealth, HashError, Prepared, SelfTes
 pub use device::{DeviceConfig, EnableError, Prefixing};
 pub use headers::{HeaderRule, HeaderRules};
 pub use line::{Encoding, Format, Salt, write_line};
+pub use own::{Harm, OwnFile, OwnFiles};
 pub use record::{
     AuthRecord, GrantingPolicy, MountRecord, Pairs, PolicyResults, Record, RecordType, RequestRecord, ResponseRecord, Strings, WrapRecord,
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use daypass_audit::{Broker, DeviceConfig, DeviceHealth, HeaderRule, HeaderRules, Prefixing, Record, Salt, SelfTest, SinkLimits};
+use daypass_audit::{Broker, DeviceConfig, DeviceHealth, HeaderRule, HeaderRules, OwnFiles, Prefixing, Record, Salt, SelfTest, SinkLimits};
 use daypass_base::{Clock, Secret};
 use daypass_sdk::{Error, Result};
 use daypass_storage::Batch;
@@ -32,9 +32,9 @@ struct Stored {
 pub(crate) type StoredHeaders = BTreeMap<String, bool>;
 
 impl Audit {
-    /// Opens every stored device. Errors: `Failed` when none of those that exist can be opened: the server then must not serve.
-    pub(crate) async fn load(rows: &Rows, clock: Arc<dyn Clock>, prefixing: Prefixing) -> Result<Self> {
-        let broker = Broker::new(clock, SinkLimits::default(), prefixing);
+    /// Opens every stored device but those that would write to a file that the server lives on. Errors: `Failed` when none of those that exist can be opened: the server then must not serve.
+    pub(crate) async fn load(rows: &Rows, clock: Arc<dyn Clock>, prefixing: Prefixing, own: OwnFiles) -> Result<Self> {
+        let broker = Broker::new(clock, SinkLimits::default(), prefixing, own);
         let audit = Self { rows: rows.clone(), broker, changing: tokio::sync::Mutex::default() };
         let stored = audit.stored().await?;
         for device in &stored {

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use daypass_audit::{DeviceHealth, Prefixing};
+use daypass_audit::{DeviceHealth, OwnFiles, Prefixing};
 use daypass_barrier::{Barrier, KeyFile, Seal, SealConfig, Share, Step};
 use daypass_base::{Clock, Entropy, Limits, Secret, Timestamp};
 use daypass_sdk::{CommitFailure, Error, Kind, Mounted, Result, Store};
@@ -54,6 +54,8 @@ pub struct Settings {
     pub seal: SealKind,
     /// Whether file devices may have a prefix.
     pub audit_prefixing: Prefixing,
+    /// The server's own files, which no audit device may write to.
+    pub own_files: OwnFiles,
     /// Where clients reach this server: `http://127.0.0.1:8200`.
     pub api_addr: String,
     /// The configuration as `sys/config/state/sanitized` shows it.
@@ -456,7 +458,7 @@ impl Inner {
         let (cluster, _) =
             rows.get_json::<Cluster>(&config_key(CLUSTER)).await?.ok_or_else(|| Error::internal("the cluster's id is missing"))?;
         let table = self.read_table(&rows).await?;
-        let audit = Audit::load(&rows, Arc::clone(&self.clock), self.settings.audit_prefixing).await?;
+        let audit = Audit::load(&rows, Arc::clone(&self.clock), self.settings.audit_prefixing, self.settings.own_files.clone()).await?;
         let tokens = Tokens::new(rows.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy));
         tokens.sweeps.reload(&rows).await?;
         let (stop, stopped) = tokio::sync::watch::channel(false);

@@ -27,7 +27,7 @@ use http_body_util::{BodyExt as _, Limited};
 
 use crate::show::value::Value;
 use address::{Address, Scheme};
-use answer::Answer;
+use answer::{Answer, Known};
 use connect::Connection;
 pub(crate) use error::{Error, Refusal, Trouble};
 pub(crate) use follow::Followed;
@@ -132,6 +132,11 @@ impl Call {
         }
     }
 
+    /// GET of a path.
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path)
+    }
+
     /// With a query parameter.
     pub(crate) fn query(mut self, key: &str, value: &str) -> Self {
         self.query.push((key.to_owned(), value.to_owned()));
@@ -168,6 +173,12 @@ impl Call {
         self.unwrapped()
     }
 
+    /// How long its answer is to be wrapped. `sys/wrapping/wrap` makes no sense unwrapped, so Go's client wraps it for five minutes unless told otherwise.
+    fn wrap_ttl<'a>(&self, config: &'a Config) -> Option<&'a str> {
+        let asked = config.wrap_ttl.as_deref().filter(|_| self.wrapping == Wrapping::AsAsked);
+        asked.or_else(|| (self.path == "sys/wrapping/wrap" && self.method != Method::GET).then_some("5m"))
+    }
+
     /// Without the namespace header: `sys/seal-status` and its like exist only at the root.
     pub(crate) fn root_namespace(mut self) -> Self {
         self.root_namespace = true;
@@ -197,8 +208,8 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; null when there is none.
-    pub(crate) fn json(&self) -> Result<Value, Error> {
+    /// The body as JSON; null when there is none. Who reads it asks by [`Client::body`], so that it was not wrapped.
+    fn json(&self) -> Result<Value, Error> {
         if self.body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Value::Null);
         }
@@ -259,7 +270,7 @@ impl Client {
 
     /// GET. Nothing when there is nothing: a 404 that brings neither data nor warnings.
     pub(crate) fn read(&self, path: &str, query: &[(String, String)]) -> Result<Option<Answer>, Error> {
-        let mut call = Call::new(Method::GET, path);
+        let mut call = Call::get(path);
         call.query = query.to_vec();
         self.fetch(&call)
     }
@@ -307,6 +318,22 @@ impl Client {
                 .filter(|answer| !answer.is_bare() && reply.json().is_ok_and(|body| body.get("errors").is_none())));
         }
         if reply.status >= 300 { Err(Error::Api(self.refusal(call, &reply))) } else { reply.answer() }
+    }
+
+    /// Makes a request whose answer the caller reads itself: it is never wrapped, whatever `-wrap-ttl` and `VAULT_WRAP_TTL` say, since what is left of an answer
+    /// that was put aside looks like one that says "nothing". What a person gets to see is asked for by [`Self::ask`] and its like.
+    pub(crate) fn know(&self, call: Call) -> Result<Option<Known>, Error> {
+        self.ask(&call.unwrapped())?.map(Known::of).transpose()
+    }
+
+    /// [`Self::know`], where a 404 means that there is nothing.
+    pub(crate) fn find(&self, call: Call) -> Result<Option<Known>, Error> {
+        self.fetch(&call.unwrapped())?.map(Known::of).transpose()
+    }
+
+    /// [`Self::know`], of an answer without an envelope, or of all of one that has it.
+    pub(crate) fn body(&self, call: Call) -> Result<Value, Error> {
+        self.call(&call.unwrapped())?.json()
     }
 
     fn token<'a>(&'a self, call: &'a Call) -> Option<&'a Secret<String>> {
@@ -421,7 +448,7 @@ impl Client {
                 HeaderValue::from_str(namespace).map_err(|_same| invalid("namespace"))?,
             );
         }
-        if let Some(ttl) = self.wrap_ttl(call) {
+        if let Some(ttl) = call.wrap_ttl(&self.config) {
             headers.insert(HeaderName::from_static("x-vault-wrap-ttl"), HeaderValue::from_str(ttl).map_err(|_same| invalid("wrap ttl"))?);
         }
         if let Some(kind) = call.content_type {
@@ -432,12 +459,6 @@ impl Client {
         }
         let body = call.body.as_ref().map(Value::compact).unwrap_or_default();
         request.body(Sent::Whole(Some(Bytes::from(body)))).map_err(|error| Trouble::new(format!("invalid request: {error}")))
-    }
-
-    /// `sys/wrapping/wrap` makes no sense unwrapped, so Go's client wraps it for five minutes unless told otherwise.
-    fn wrap_ttl(&self, call: &Call) -> Option<&str> {
-        let asked = self.config.wrap_ttl.as_deref().filter(|_| call.wrapping == Wrapping::AsAsked);
-        asked.or_else(|| (call.path == "sys/wrapping/wrap" && call.method != Method::GET).then_some("5m"))
     }
 
     fn unreached(&self, call: &Call, trouble: Trouble) -> Error {

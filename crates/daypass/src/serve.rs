@@ -5,6 +5,7 @@ mod client_certificate;
 mod dev;
 mod listen;
 mod log;
+mod own_files;
 mod process;
 mod traces;
 
@@ -16,7 +17,8 @@ use std::time::Duration;
 
 use daypass_aws::{ContainerEndpoint, LiveAws, Settings as AwsSettings};
 use daypass_base::{Clock, Entropy, Seconds, Secret, SystemClock, SystemEntropy};
-use daypass_core::{Core, Limits, MetricsShown, Prefixing, SealKind, Settings, SystemTtls};
+use daypass_core::log::Level;
+use daypass_core::{Core, Limits, MetricsShown, OwnFiles, Prefixing, SealKind, Settings, SystemTtls};
 use daypass_engines::registry::{self, Outside};
 use daypass_idp::LiveIdp;
 use daypass_otlp::Exporter;
@@ -51,6 +53,8 @@ fn start(args: &ServerArgs) -> Result<(), String> {
     } else {
         config::load(&args.config).map_err(|errors| errors.to_string())?
     };
+    // Before the log's file is opened, which makes it.
+    let own_files = own_files::named(args, &config)?;
     let log = log::start(args, &config)?;
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -65,7 +69,7 @@ fn start(args: &ServerArgs) -> Result<(), String> {
     // Connections are taken here, and what goes on in the background has its time here, not on the lanes.
     let threads = cores.div_ceil(2).min(BACKGROUND_THREADS_MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().map_err(unstarted)?;
-    runtime.block_on(serve(args, config, log, Arc::new(lanes)))
+    runtime.block_on(serve(args, config, own_files, log, Arc::new(lanes)))
 }
 
 /// Everything that is running, in the order in which it ends.
@@ -77,7 +81,7 @@ struct Parts {
     traces: Option<Exporter>,
 }
 
-async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>, lanes: Arc<Lanes>) -> Result<(), String> {
+async fn serve(args: &ServerArgs, config: Config, own_files: OwnFiles, log: Arc<log::ServerLog>, lanes: Arc<Lanes>) -> Result<(), String> {
     // Before anything that takes time: a SIGHUP meanwhile is kept and not the end of a server that is starting.
     let mut signals = process::Signals::watch()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -86,7 +90,7 @@ async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>, lane
     let started = tokio::select! {
         biased;
         () = signals.end() => None,
-        started = begin(args, &config, &log, lanes, &backend, (clock, entropy)) => Some(started?),
+        started = begin(args, (&config, own_files), &log, lanes, &backend, (clock, entropy)) => Some(started?),
     };
     let Some((parts, reloaders, _pid_file)) = started else {
         tracing::info!("told to stop before it served");
@@ -102,7 +106,7 @@ async fn serve(args: &ServerArgs, config: Config, log: Arc<log::ServerLog>, lane
 /// Brings everything up that a server consists of. Dropped before its end, it leaves nothing behind but the open store.
 async fn begin(
     args: &ServerArgs,
-    config: &Config,
+    (config, own_files): (&Config, OwnFiles),
     log: &Arc<log::ServerLog>,
     lanes: Arc<Lanes>,
     backend: &Arc<dyn Backend>,
@@ -115,7 +119,7 @@ async fn begin(
     let api_addr = config.api_addr.clone().unwrap_or_else(|| api_addr(bound.listeners.iter().map(|(listener, _)| listener)));
     let places = bound.listeners.iter().map(|(listener, _)| (scheme(listener), listener.listener.address())).collect::<Vec<_>>();
     let (traced, traces) = config.telemetry.traces.as_ref().map(|wanted| traces::start(wanted, &clock, &entropy)).transpose()?.unzip();
-    let settings = Settings { traces: traced, ..settings(args, config, &api_addr, backend.kind(), Arc::clone(log)) };
+    let settings = Settings { traces: traced, own_files, ..settings(args, config, &api_addr, backend.kind(), Arc::clone(log)) };
     let aws = Arc::new(LiveAws::new(Arc::clone(&clock), aws_settings(sandbox.as_ref(), dev::session_min(args)?)));
     let factories = registry::all(&Outside { aws, idp: Arc::new(LiveIdp::new(Arc::clone(&clock))) });
     let core = Core::new(Arc::clone(backend), Arc::clone(&clock), entropy, settings, factories);
@@ -130,7 +134,7 @@ async fn begin(
     // From here on nothing waits: what serves is ended by `finish` alone.
     let servers = bound.listeners.into_iter().map(start).collect();
     let pid_file = config.pid_file.as_deref().map(process::PidFile::write).transpose()?;
-    announce(&places, backend.kind(), config);
+    announce(&places, backend.kind(), log.level());
     if let Some(dev) = dev {
         dev::announce(&dev, &api_addr, sandbox.as_ref());
     }
@@ -192,12 +196,15 @@ async fn unseal_by_file(core: &Core, config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// A key for a server that has never been initialised: without it `operator init` could not seal anything.
+/// A key for a server that has never been initialised: without it `operator init` could not seal anything. What is there already must be one, or it would
+/// be `operator init` that fails, long after whoever wrote the configuration has gone.
 fn create_key_file(path: &Path) -> Result<(), String> {
+    let file = daypass_barrier::KeyFile::at(path);
+    let problem = |error| format!("The seal's key file cannot be used: {error}");
     if path.exists() {
-        return Ok(());
+        return file.read().map(drop).map_err(problem);
     }
-    daypass_barrier::KeyFile::at(path).create(&SystemEntropy).map_err(|error| error.to_string())?;
+    file.create(&SystemEntropy).map_err(problem)?;
     tracing::warn!(path = %path.display(), "a new seal key was written; keep a copy of it in a safe place: without it the data cannot be read");
     Ok(())
 }
@@ -224,9 +231,10 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str, l
         build_date: BUILD_DATE.to_owned(),
         cluster_name: config.cluster_name.clone(),
         seal,
+        own_files: OwnFiles::default(),
         audit_prefixing: if config.allow_audit_log_prefixing { Prefixing::Allowed } else { Prefixing::Refused },
         api_addr: api_addr.to_owned(),
-        sanitized: sanitized(config, api_addr, storage, ttls),
+        sanitized: sanitized(config, log.level(), api_addr, storage, ttls),
         metrics: metrics_shown(&config.telemetry),
         log,
         traces: None,
@@ -268,7 +276,7 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
 }
 
 /// The configuration without anything secret, as `sys/config/state/sanitized` shows it.
-fn sanitized(config: &Config, api_addr: &str, storage: &str, ttls: SystemTtls) -> serde_json::Value {
+fn sanitized(config: &Config, log_level: Level, api_addr: &str, storage: &str, ttls: SystemTtls) -> serde_json::Value {
     serde_json::json!({
         "api_addr": api_addr,
         "cluster_addr": config.cluster_addr.clone().unwrap_or_default(),
@@ -278,7 +286,7 @@ fn sanitized(config: &Config, api_addr: &str, storage: &str, ttls: SystemTtls) -
         "disable_mlock": config.disable_mlock,
         "enable_ui": config.ui,
         "listeners": config.listeners.iter().map(|listener| serde_json::json!({ "type": listener_type(&listener.place), "config": null })).collect::<Vec<_>>(),
-        "log_level": config.log.level.clone().unwrap_or_else(|| "info".to_owned()),
+        "log_level": log_level.name(),
         "raw_storage_endpoint": config.raw_storage_endpoint,
         "seals": [{ "type": match config.seal { Seal::KeyFile { .. } => "keyfile", Seal::Shamir => "shamir" }, "disabled": false }],
         "storage": { "type": storage, "disable_clustering": true },
@@ -316,13 +324,13 @@ fn scheme(listener: &Bound) -> &'static str {
     if listener.tls.is_some() { "https" } else { "http" }
 }
 
-fn announce(places: &[(&str, String)], storage: &str, config: &Config) {
+fn announce(places: &[(&str, String)], storage: &str, log_level: Level) {
     let mut lines = vec![
         format!("==> {} server configuration:\n", "daypass"),
         format!("{:>17}: {}", "Version", env!("CARGO_PKG_VERSION")),
         format!("{:>17}: Vault {VAULT_VERSION}", "Speaks"),
         format!("{:>17}: {storage}", "Storage"),
-        format!("{:>17}: {}", "Log Level", config.log.level.as_deref().unwrap_or("info")),
+        format!("{:>17}: {}", "Log Level", log_level.name()),
     ];
     lines.extend(
         places

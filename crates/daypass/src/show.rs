@@ -59,7 +59,9 @@ pub(crate) enum Supply {
 impl Supply {
     /// Of a whole answer: tokens, what was wrapped, secret ids of `AppRole` and seeds of passcodes are shown to nobody a second time.
     pub(crate) fn of(answer: &Answer) -> Self {
-        let once = !answer.auth.is_null() || !answer.wrap_info.is_null() || ONCE.iter().any(|key| answer.data.get(key).is_some());
+        let once = !answer.auth.is_null()
+            || !answer.wrap_info.is_null()
+            || ONCE.iter().any(|key| answer.data().is_some_and(|data| data.get(key).is_some()));
         if once { Self::Once } else { Self::Lasting }
     }
 }
@@ -228,7 +230,7 @@ fn answer_pairs(answer: &Answer) -> Vec<(String, String)> {
     if !answer.wrap_info.is_null() {
         rows.extend(wrap_pairs(&answer.wrap_info));
     }
-    rows.extend(table::pairs(&answer.data));
+    rows.extend(answer.data().map(table::pairs).unwrap_or_default());
     rows
 }
 

@@ -302,6 +302,104 @@ fn kv_patch_falls_back_to_read_and_write() {
     assert_eq!(server.seen().last().unwrap(), r#"PUT /v1/secret/data/app {"data":{"b":"3"},"options":{"cas":4}} [root]"#);
 }
 
+/// Story: `-cas` was heard where the change is sent and not where the secret is read and written back: there the version that was read counted, so that
+/// whoever named another one overwrote it.
+#[test]
+fn kv_patch_writes_back_only_over_the_version_that_was_named() {
+    let server = Server::start(&[
+        ("GET /v1/sys/internal/ui/mounts/secret/app", 200, r#"{"data":{"path":"secret/","options":{"version":"2"}}}"#),
+        ("PATCH /v1/secret/data/app", 405, r#"{"errors":[]}"#),
+        ("GET /v1/secret/data/app", 200, r#"{"data":{"data":{"a":"1"},"metadata":{"version":4}}}"#),
+        ("PUT /v1/secret/data/app", 200, r#"{"data":{"version":5}}"#),
+    ]);
+    for (flags, cas) in
+        [(&["-cas=3"][..], 3), (&["-cas=3", "-method=rw"], 3), (&["-cas=0", "-method=rw"], 0), (&["-cas=-1", "-method=rw"], 4)]
+    {
+        let ran = run(&server, &[&["kv", "patch"], flags, &["secret/app", "b=3"]].concat());
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let wanted = format!(r#"PUT /v1/secret/data/app {{"data":{{"a":"1","b":"3"}},"options":{{"cas":{cas}}}}} [root]"#);
+        assert_eq!(server.seen().last(), Some(&wanted), "{flags:?}");
+    }
+}
+
+/// Story: a flag that was given twice was an error. Wrappers that put `-format=json` before what their caller gives stopped working.
+#[test]
+fn of_a_flag_given_twice_the_last_counts_and_lists_grow() {
+    let server = Server::start(&[SECRET, ("POST /v1/auth/token/create", 200, r#"{"auth":{"client_token":"t"}}"#)]);
+    let ran = run(&server, &["read", "-format=json", "-field=ttl", "aws/sts/deploy", "-field=access_key", "-format=table", "ttl=15m"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "ASIA"), "{}", ran.err);
+    let ran = run(&server, &["token", "create", "-policy=a", "-ttl=1h", "-policy=b", "-metadata=x=1", "-metadata=y=2", "-ttl=2h"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let sent = server.seen().pop().unwrap();
+    for part in [r#""policies":["a","b"]"#, r#""meta":{"x":"1","y":"2"}"#, r#""ttl":"2h0m0s""#] {
+        assert!(sent.contains(part), "{part} is missing: {sent}");
+    }
+}
+
+/// Story: `policy fmt` said "Success!" of a text that no server takes.
+#[test]
+fn what_is_no_policy_is_not_formatted() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("p.hcl");
+    for (text, why) in [
+        ("path \"a\" {\ncapabilities=[\"fly\"]\n}\n", "invalid capability \"fly\""),
+        ("storage \"x\" {\n}\n", "failed to parse policy"),
+        ("hello world\n", "failed to parse policy"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let ran = run_as("daypass", home.path(), &[], &["policy", "fmt", file.to_str().unwrap()], "");
+        assert!(ran.code == 1 && ran.out.is_empty() && ran.err.contains(why), "{}{}", ran.out, ran.err);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    }
+    std::fs::write(&file, "path \"a\" {\ncapabilities=[\"read\"]\n}").unwrap();
+    let ran = run_as("daypass", home.path(), &[], &["policy", "fmt", file.to_str().unwrap()], "");
+    assert_eq!(
+        (ran.code, std::fs::read_to_string(&file).unwrap().as_str()),
+        (0, "path \"a\" {\n  capabilities = [\"read\"]\n}\n"),
+        "{}",
+        ran.err
+    );
+}
+
+/// Story: URLs and headers of `-output-curl-string` stood in double quotes as they were: a shell put its own variables and commands in.
+#[test]
+fn a_curl_command_means_in_a_shell_what_was_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    let header = r#"X-Own=a"b$(echo c)`echo d`\\!"#;
+    let flags = ["-output-curl-string", "-address=http://h:1", "-header", header];
+    let ran = run_as("daypass", home.path(), &[], &[&["write"], &flags[..], &["kv/it's$x", "a=b"]].concat(), "");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains(r#"-H "X-Vault-Token: $(daypass print token)""#), "{}", ran.out);
+    // The shell takes it apart, with functions in the place of both programs.
+    let script = format!("curl() {{ printf '%s\\n' \"$@\"; }}\ndaypass() {{ echo token-of-$1; }}\n{}", ran.out);
+    let words = Command::new("/bin/bash").args(["-c", &script]).output().unwrap();
+    let words = String::from_utf8(words.stdout).unwrap();
+    for word in [r#"x-own: a"b$(echo c)`echo d`\\!"#, "X-Vault-Token: token-of-print", r#"{"a":"b"}"#] {
+        assert!(words.lines().any(|line| line == word), "{word} is missing: {words}");
+    }
+    let url = words.lines().last().unwrap();
+    assert!(url == "http://h:1/v1/kv/it's$x" || url == "http://h:1/v1/kv/it%27s$x", "{url}");
+}
+
+/// As bash asks for it on TAB.
+#[test]
+fn a_shell_offers_flags_with_one_dash() {
+    let home = tempfile::tempdir().unwrap();
+    let script = home.path().join("completion");
+    std::fs::write(&script, run_as("daypass", home.path(), &[], &["completion", "bash"], "").out).unwrap();
+    let offered = |word: &str| {
+        let ask = format!(
+            "source {}\nCOMP_WORDS=(daypass kv get {word})\nCOMP_CWORD=3\n_daypass daypass {word} get\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            script.display()
+        );
+        let output = Command::new("/bin/bash").args(["-c", &ask]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(offered("-f"), ["-field", "-format"]);
+    let all = offered("-");
+    assert!(all.len() > 10 && all.iter().all(|flag| !flag.starts_with("--")), "{all:?}");
+}
+
 #[test]
 fn called_vault_it_says_vault() {
     let home = tempfile::tempdir().unwrap();

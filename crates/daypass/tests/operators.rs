@@ -140,3 +140,54 @@ fn a_certificate_that_signed_itself_is_taken_where_it_was_named() {
     asked(&named("cert.pem")).refused(1, "certificate not valid for name \"127.0.0.1\"");
     asked(&format!("{} -tls-server-name=localhost", named("other.pem"))).refused(1, "CA:TRUE) that is not itself among those");
 }
+
+/// Story: with `VAULT_WRAP_TTL` set, as job definitions have it, verbs that look at their answer themselves were given a wrapping token instead, threw it
+/// away and said that there is nothing: no devices, no policies, no capabilities.
+#[test]
+fn a_verb_that_reads_its_answer_itself_is_not_answered_by_a_wrapping_token() {
+    let (server, _) = three_of_five("inmem");
+    let done = |words: &str, stdin: &str| {
+        let ran = server.run(&format!("{words} -wrap-ttl=60s"), stdin);
+        assert_eq!(ran.code, 0, "{words}: {ran:?}");
+        ran.out
+    };
+    for words in
+        ["secrets enable -path=kv -version=2 kv", "secrets enable -path=aws aws", "audit enable file file_path=discard", "policy write p -"]
+    {
+        done(words, "path \"kv/*\" { capabilities = [\"read\"] }");
+    }
+    done("write aws/roles/deploy credential_type=assumed_role role_arns=arn:aws:iam::111111111111:role/ci/deploy", "");
+    for (words, wanted) in [
+        ("audit list", "file/"),
+        ("secrets list", "kv/"),
+        ("auth list", "token/"),
+        ("auth help token/", "token"),
+        ("policy list", "\np"),
+        ("policy read p", "kv/*"),
+        ("policy explain -operation=read kv/data/a", "root"),
+        ("operator key-status", "Key Term"),
+        ("operator revocation status", "paused"),
+        ("token capabilities kv/data/a", "root"),
+        ("version-history", "1.21.4"),
+        ("path-help kv/", "version"),
+        ("status", "Initialized"),
+        ("aws policy-for -principal=arn:aws:iam::111111111111:role/server -terraform aws deploy", "path               = \"/ci/\""),
+        ("secrets move aws lent", "Finished moving"),
+    ] {
+        assert!(format!("\n{}", done(words, "")).contains(wanted), "{words}: {}", done(words, ""));
+    }
+    // What a person asked for is wrapped as it was asked for, and no other verb takes part in it.
+    for words in [
+        "kv put kv/a x=1",
+        "kv put kv/a x=2",
+        "kv get kv/a",
+        "kv metadata get kv/a",
+        "kv rollback -version=1 kv/a",
+        "read sys/mounts",
+        "token lookup",
+        "list sys/policies/acl",
+    ] {
+        assert!(done(words, "").contains("wrapping_token:"), "{words}");
+    }
+    assert_eq!(server.run("kv get -field=x kv/a", "").out.trim(), "1");
+}

@@ -245,3 +245,47 @@ fn the_key_of_a_dev_server_is_its_owners_alone() {
     assert!(mode(&key) == 0o600 && fs::symlink_metadata(&key).unwrap().is_file());
     assert!(fs::read_to_string(server.at("own/vault-cert.pem")).unwrap().starts_with("-----BEGIN"));
 }
+
+/// Starts a server that cannot start; what it says.
+fn refused(config: &str, prepare: impl Fn(&Path)) -> String {
+    let mut server = Server::start(config, prepare);
+    assert!(!server.ended().success());
+    std::io::read_to_string(&mut server.log).unwrap()
+}
+
+/// Story: a seal whose key file is a directory, or a file that is no key, was accepted. It was `operator init` that failed.
+#[test]
+fn a_key_file_that_is_none_is_told_at_the_start() {
+    let seal = "storage \"inmem\" {}\nseal \"keyfile\" { path = \"{home}/seal\" }";
+    let said = refused(seal, |home| fs::create_dir(home.join("seal")).unwrap());
+    assert!(said.contains("The seal's key file cannot be used") && said.contains("is not a regular file"), "{said}");
+    let text = |home: &Path| {
+        fs::write(home.join("seal"), "hello\n").unwrap();
+        fs::set_permissions(home.join("seal"), fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let said = refused(seal, text);
+    assert!(said.contains("does not hold a key") && !said.contains("hello"), "{said}");
+}
+
+/// Story: the pid file was written over whatever the configuration named, the server's own files among them.
+#[test]
+fn a_pid_file_in_the_place_of_the_store_is_refused_and_nothing_is_written() {
+    let said = refused("storage \"sqlite\" { path = \"{home}/db\" }\npid_file = \"{home}/x/../db\"", |home| {
+        fs::create_dir(home.join("x")).unwrap();
+    });
+    assert!(said.contains("store") && said.contains("pid file") && said.contains("are the same file"), "{said}");
+}
+
+/// Story: the banner and the configuration as it is shown named the level of the file, not the one of the flag or the environment, which is in force.
+#[test]
+fn the_banner_names_the_log_level_that_is_in_force() {
+    let quiet = "storage \"inmem\" {}\nlog_level = \"warn\"";
+    for (environment, arguments, level) in [
+        (&[][..], &["-config=config.hcl"][..], "warn"),
+        (&[("VAULT_LOG_LEVEL", "ERR")][..], &["-config=config.hcl"][..], "error"),
+        (&[("VAULT_LOG_LEVEL", "error")][..], &["-config=config.hcl", "-log-level=debug"][..], "debug"),
+    ] {
+        let mut server = Server::start_in(environment, arguments, quiet, |_| ());
+        until(&mut server.words, &format!("Log Level: {level}\n"));
+    }
+}

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, ready};
 
 use rustix::fs::{Gid, Mode, Uid};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use rustix::io::Errno;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::Peer;
 
@@ -54,6 +55,16 @@ impl Listener {
         Ok(Self::Tcp(TcpListener::bind(address).await.map_err(said)?))
     }
 
+    /// Binds a port of all addresses: those of IPv4 as well as IPv6, whatever the system thinks of sockets of both, or of IPv4 alone where there is nothing else.
+    pub async fn everywhere(port: u16) -> io::Result<Self> {
+        match both_families(port) {
+            Ok(listener) => Ok(Self::Tcp(listener)),
+            // A kernel without IPv6, or one where it is switched off.
+            Err(error) if no_such_family(&error) => Self::tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await,
+            Err(error) => Err(error),
+        }
+    }
+
     /// Binds a unix socket. One that a dead process left behind is replaced, one that a living process serves is not, and neither is a file.
     pub async fn unix(path: &Path, access: UnixAccess) -> io::Result<Self> {
         let said = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()));
@@ -81,7 +92,8 @@ impl Listener {
             Self::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, address)| {
                 // Answers are written whole; waiting for more to send would only delay them. Fails when the client is gone again.
                 let _gone = stream.set_nodelay(true);
-                (Socket::Tcp(stream), Peer::Tcp(address))
+                // A socket of both families calls a client of IPv4 by an address of IPv6: it is the same client.
+                (Socket::Tcp(stream), Peer::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port())))
             }),
             Self::Unix(socket) => ready!(socket.listener.poll_accept(cx)).map(|(stream, _)| (Socket::Unix(stream), Peer::Unix)),
         })
@@ -120,6 +132,21 @@ impl Parted {
         }
     }
 }
+
+fn both_families(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
+    socket.listen(BACKLOG)
+}
+
+fn no_such_family(error: &io::Error) -> bool {
+    [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Clients that wait to be accepted, as the runtime's own `bind` has it.
+const BACKLOG: u32 = 1024;
 
 /// Binds beside the path and moves the socket there when its permissions are right: nobody can connect in between.
 async fn bind_unix(path: &Path, access: UnixAccess) -> io::Result<UnixPath> {

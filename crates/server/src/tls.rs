@@ -2,6 +2,7 @@
 //!
 //! A pair that does not load or does not match is refused as a whole; what was in force stays in force.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -147,10 +148,23 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
 /// The parser's own errors quote at most the label of a section, never what is in it.
 fn no_key(path: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
     let reason = match error {
+        _ if is_encrypted(path) => {
+            "the private key in it is encrypted, and a server that starts by itself has nobody to ask for the passphrase: \
+             decrypt it (openssl pkey -in KEY -out PLAIN), and let nobody but the server's user read the result"
+                .to_owned()
+        }
         rustls_pki_types::pem::Error::NoItemsFound => "there is no PEM private key in it that is not encrypted".to_owned(),
         other => other.to_string(),
     };
     TlsError::File { path: path.to_owned(), reason }
+}
+
+/// Whether a key has one of the two marks that PEM has for an encrypted one: the old one is a header within the section, which parsers take for broken base64.
+fn is_encrypted(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(PEM_BYTES_MAX).read_to_end(&mut start));
+    let marks: [&[u8]; 2] = [b"Proc-Type: 4,ENCRYPTED", b"-----BEGIN ENCRYPTED PRIVATE KEY-----"];
+    read.is_ok() && start.split(|byte| *byte == b'\n').any(|line| marks.iter().any(|mark| line.trim_ascii().starts_with(mark)))
 }
 
 fn verifier(wanted: &ClientCertificates, provider: &Arc<CryptoProvider>) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
@@ -218,6 +232,8 @@ impl ClientCertVerifier for AnyCertificate {
     }
 }
 
+/// As far as a key's file is looked at for what is wrong with it.
+const PEM_BYTES_MAX: u64 = 64 << 10;
 /// Newest first.
 static VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
 /// HTTP/2 as ALPN names it.

@@ -13,7 +13,7 @@ use daypass_aws::{Aws, FakeAws};
 use daypass_barrier::{KeyFile, Share};
 use daypass_base::Clock;
 use daypass_base::sim::{SeededEntropy, SimClock};
-use daypass_core::{Core, Limits, MetricsShown, Prefixing, SealKind, Settings, SystemTtls, Traced};
+use daypass_core::{Core, Limits, MetricsShown, OwnFiles, Prefixing, SealKind, Settings, SystemTtls, Traced};
 use daypass_engines::registry::{self, Outside};
 use daypass_idp::ScriptedIdp;
 use daypass_sdk::Factory;
@@ -42,6 +42,7 @@ pub struct Setup {
     metrics: MetricsShown,
     limits: Limits,
     traces: Option<Traced>,
+    own_files: OwnFiles,
 }
 
 impl Default for Setup {
@@ -63,6 +64,7 @@ impl Default for Setup {
             metrics: MetricsShown::default(),
             limits: Limits::default(),
             traces: None,
+            own_files: OwnFiles::default(),
         }
     }
 }
@@ -150,6 +152,13 @@ impl Setup {
         self
     }
 
+    /// With these files as its own.
+    #[must_use]
+    pub fn own_files(mut self, files: OwnFiles) -> Self {
+        self.own_files = files;
+        self
+    }
+
     /// The clock that the server will have.
     #[must_use]
     pub fn clock(&self) -> SimClock {
@@ -171,6 +180,7 @@ impl Setup {
             cluster_name: Some("test".to_owned()),
             seal: self.seal.clone(),
             audit_prefixing: Prefixing::default(),
+            own_files: self.own_files.clone(),
             api_addr: "http://127.0.0.1:8200".to_owned(),
             sanitized: json!({}),
             metrics: self.metrics.clone(),

@@ -7,6 +7,7 @@ use daypass_base::{Secret, SystemClock};
 use serde_json::Value;
 
 use super::*;
+use crate::own::OwnFile;
 
 /// A sink that answers as it is told.
 struct Scripted {
@@ -59,7 +60,7 @@ impl Sink for Scripted {
 }
 
 fn broker() -> Broker {
-    Broker::new(Arc::new(SystemClock::new()), SinkLimits::default(), Prefixing::Refused)
+    Broker::new(Arc::new(SystemClock::new()), SinkLimits::default(), Prefixing::Refused, OwnFiles::default())
 }
 
 fn salt() -> Salt {
@@ -184,7 +185,7 @@ async fn now<F: Future>(future: &mut std::pin::Pin<Box<F>>) -> std::task::Poll<F
 #[tokio::test]
 async fn a_device_that_is_slow_is_waited_for_a_moment_when_another_has_the_record() {
     let clock = SimClock::default();
-    let broker = Broker::new(Arc::new(clock.clone()), SinkLimits::default(), Prefixing::Refused);
+    let broker = Broker::new(Arc::new(clock.clone()), SinkLimits::default(), Prefixing::Refused, OwnFiles::default());
     let slow = Scripted::hanging(Pace::Well);
     let lagged = Arc::clone(&slow.lagged);
     scripted(&broker, "slow/", slow);
@@ -198,7 +199,7 @@ async fn a_device_that_is_slow_is_waited_for_a_moment_when_another_has_the_recor
 
 #[tokio::test]
 async fn a_device_that_lags_is_waited_for_only_when_no_other_has_the_record() {
-    let broker = Broker::new(Arc::new(SimClock::default()), SinkLimits::default(), Prefixing::Refused);
+    let broker = Broker::new(Arc::new(SimClock::default()), SinkLimits::default(), Prefixing::Refused, OwnFiles::default());
     let lagging = Scripted::hanging(Pace::Lagging);
     let submitted = Arc::clone(&lagging.submitted);
     scripted(&broker, "lagging/", lagging);
@@ -213,7 +214,7 @@ async fn a_device_that_lags_is_waited_for_only_when_no_other_has_the_record() {
 
 #[tokio::test]
 async fn a_device_that_hangs_is_never_waited_for() {
-    let broker = Broker::new(Arc::new(SimClock::default()), SinkLimits::default(), Prefixing::Refused);
+    let broker = Broker::new(Arc::new(SimClock::default()), SinkLimits::default(), Prefixing::Refused, OwnFiles::default());
     let hung = Scripted::hanging(Pace::Stalled);
     let submitted = Arc::clone(&hung.submitted);
     scripted(&broker, "hung/", hung);
@@ -337,4 +338,25 @@ async fn many_at_once_all_get_their_line() {
     let ids: std::collections::BTreeSet<String> =
         lines(&path).iter().map(|line| line["request"]["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(ids.len(), 1001);
+}
+
+/// Story: a device could be enabled on the server's own key file. Lines of JSON stood behind the key, and the server did not start any more.
+#[tokio::test]
+async fn no_device_writes_to_a_file_of_the_servers_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = |name: &str, what, harm| OwnFile { path: folder.path().join(name), what, harm };
+    let files = OwnFiles::new(vec![own("key", "seal key", Harm::Fatal), own("log", "log file", Harm::Mixed)]);
+    let broker = Broker::new(Arc::new(SystemClock::new()), SinkLimits::default(), Prefixing::Refused, files);
+    std::fs::write(folder.path().join("key"), "secret").unwrap();
+    std::fs::hard_link(folder.path().join("key"), folder.path().join("audit.log")).unwrap();
+    let at = |name: &str| config("a/", folder.path().join(name).to_str().unwrap());
+    let prepared = |name: &str, test| broker.prepare(at(name), salt(), test);
+    for name in ["key", "audit.log", "log"] {
+        let refused = prepared(name, SelfTest::Record("id")).await.map(drop).unwrap_err().to_string();
+        assert!(refused.contains("of this server") && refused.ends_with("a file of its own: invalid configuration"), "{refused}");
+    }
+    // Of those that were enabled before, only what would destroy the server is left out.
+    assert!(prepared("audit.log", SelfTest::Skip).await.is_err());
+    assert!(prepared("log", SelfTest::Skip).await.is_ok());
+    assert_eq!(std::fs::read_to_string(folder.path().join("key")).unwrap(), "secret");
 }

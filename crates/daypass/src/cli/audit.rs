@@ -5,6 +5,7 @@ use http::Method;
 use super::settings::{Ctx, Http, Output};
 use super::{Failure, Outcome, clean_path, data, exactly, mount_path};
 use crate::client::Call;
+use crate::client::answer::Known;
 use crate::show::value::Value;
 use crate::show::{self, Format, table};
 
@@ -103,8 +104,8 @@ fn enable(args: &EnableArgs, ctx: &Ctx) -> Outcome {
 fn list(args: &ListArgs, ctx: &Ctx) -> Outcome {
     let format = ctx.format_but_raw(&args.output)?;
     let failed = |error| Failure::api("Error listing audits", error);
-    let answer = ctx.client(&args.http)?.read("sys/audit", &[]).map_err(failed)?;
-    let devices = answer.map_or(Value::Map(Vec::new()), |answer| answer.data);
+    let answer = ctx.client(&args.http)?.find(Call::get("sys/audit")).map_err(failed)?;
+    let devices = answer.map_or(Value::Map(Vec::new()), Known::into_data);
     if format != Format::Table {
         let keys = ["type", "description", "options", "local", "path"];
         let device = |about: &Value| Value::map(keys.map(|key| (key, about.get(key).cloned().unwrap_or(Value::Null))));

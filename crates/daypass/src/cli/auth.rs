@@ -11,6 +11,7 @@ use super::secrets::{remount, tune};
 use super::settings::{Ctx, Http, Output, go_duration};
 use super::{Failure, Outcome, clean_path, exactly, mount_path};
 use crate::client::Call;
+use crate::client::answer::Known;
 use crate::show::value::Value;
 use crate::show::{self, Format};
 
@@ -164,8 +165,10 @@ fn enable(args: &EnableArgs, ctx: &Ctx) -> Outcome {
     }
     let (path, body) = args.making.body(kind, config, &args.settings)?;
     let call = Call::new(Method::POST, format!("sys/auth/{path}")).body(body);
-    let answer = ctx.client(&args.http)?.ask(&call).map_err(|error| Failure::api(&format!("Error enabling {kind} auth"), error))?;
-    answer.iter().for_each(show::warnings);
+    let answer = ctx.client(&args.http)?.know(call).map_err(|error| Failure::api(&format!("Error enabling {kind} auth"), error))?;
+    for known in &answer {
+        show::warnings(known.answer());
+    }
     show::out(&format!("Success! Enabled {kind} auth method at: {path}/"));
     Ok(0)
 }
@@ -173,7 +176,7 @@ fn enable(args: &EnableArgs, ctx: &Ctx) -> Outcome {
 fn list(args: &ListArgs, ctx: &Ctx) -> Outcome {
     let format = ctx.format_but_raw(&args.output)?;
     let failed = |error| Failure::api("Error listing enabled authentications", error);
-    let mounts = ctx.client(&args.http)?.read("sys/auth", &[]).map_err(failed)?.map_or(Value::Null, |answer| answer.data);
+    let mounts = ctx.client(&args.http)?.find(Call::get("sys/auth")).map_err(failed)?.map_or(Value::Null, Known::into_data);
     match format {
         Format::Table | Format::Raw if args.detailed => show::out(&mount::detailed_table(Kind::Auth, &mounts)),
         Format::Table | Format::Raw => show::out(&mount::short_table(Kind::Auth, &mounts)),
@@ -222,7 +225,7 @@ fn help(args: &HelpArgs, ctx: &Ctx) -> Outcome {
     }
     let path = mount_path(named);
     let failed = |error| Failure::api("Error listing auth methods", error);
-    let mounts = ctx.client(&args.http)?.read("sys/auth", &[]).map_err(failed)?.map_or(Value::Null, |answer| answer.data);
+    let mounts = ctx.client(&args.http)?.find(Call::get("sys/auth")).map_err(failed)?.map_or(Value::Null, Known::into_data);
     let Some(mount) = mounts.get(&path) else {
         return Err(Failure::server(format!("Error retrieving help: unknown auth method {named:?}"))
             .hint(format!("\"{} auth list\" names the methods that are enabled", ctx.program)));

@@ -1,5 +1,7 @@
 //! `aws`: what operators ask about roles of aws mounts. The server answers; this lays it out.
 
+mod terraform;
+
 use http::Method;
 
 use super::settings::{Ctx, Http, Output};
@@ -123,15 +125,15 @@ fn check(args: &CheckArgs, ctx: &Ctx) -> Outcome {
         body.set("actions", Value::texts(args.action.iter().map(|action| action.trim())));
     }
     let client = ctx.client(&args.http)?;
-    let answer = client.fetch(&Call::new(Method::PUT, &path).body(body)).map_err(|error| Failure::api("Error checking", error))?;
+    let answer = client.find(Call::new(Method::PUT, &path).body(body)).map_err(|error| Failure::api("Error checking", error))?;
     let answer = answer.ok_or_else(|| Failure::no_value(&path))?;
-    let ok = answer.data.get("ok").is_some_and(Value::is_true);
+    let ok = answer.data().get("ok").is_some_and(Value::is_true);
     if format == Format::Table {
-        for step in answer.data.get("steps").map(Value::items).unwrap_or_default() {
+        for step in answer.data().get("steps").map(Value::items).unwrap_or_default() {
             show::out(&lines(step));
         }
     } else {
-        show::answer(format, &answer);
+        show::answer(format, answer.answer());
     }
     Ok(if ok { 0 } else { 2 })
 }
@@ -151,65 +153,22 @@ fn lines(step: &Value) -> String {
 
 fn policy_for(args: &PolicyForArgs, ctx: &Ctx) -> Outcome {
     let (path, format) = (path(&args.arguments, "policy-for")?, ctx.format_but_raw(&args.output)?);
-    let mut query: Vec<(String, String)> =
-        args.principal.iter().map(|principal| ("principal".to_owned(), principal.trim().to_owned())).collect();
+    let mut call = Call::get(&path);
+    if let Some(principal) = &args.principal {
+        call = call.query("principal", principal.trim());
+    }
     if !args.repository.is_empty() {
-        query.push(("repositories".to_owned(), args.repository.join(",")));
+        call = call.query("repositories", &args.repository.join(","));
     }
     let client = ctx.client(&args.http)?;
-    let answer = client.read(&path, &query).map_err(|error| Failure::api("Error reading the policies", error))?;
+    let answer = client.find(call).map_err(|error| Failure::api("Error reading the policies", error))?;
     let answer = answer.ok_or_else(|| Failure::no_value(&path))?;
     match format {
-        Format::Table if args.terraform => show::out(&terraform(&answer.data)),
-        Format::Table => show::document(Format::Json, &answer.data),
-        _ => show::answer(format, &answer),
+        Format::Table if args.terraform => show::out(&terraform::resources(answer.data())),
+        Format::Table => show::document(Format::Json, answer.data()),
+        _ => show::answer(format, answer.answer()),
     }
     Ok(0)
-}
-
-/// The policies as Terraform's resources.
-fn terraform(data: &Value) -> String {
-    let mut resources = Vec::new();
-    for (field, value) in data.entries() {
-        if field == "trust_policies" {
-            resources.extend(value.entries().iter().map(|(arn, document)| trusting(arn, document)));
-        } else if field == "oidc_provider" {
-            resources.push(provider(value));
-        } else if matches!(value, Value::Map(_)) {
-            let (name, policy) = (field.replace('_', "-"), indented(value));
-            resources.push(format!(
-                "resource \"aws_iam_policy\" \"{field}\" {{\n  name   = \"daypass-{name}\"\n  policy = jsonencode({policy})\n}}"
-            ));
-        }
-    }
-    resources.join("\n\n")
-}
-
-/// The server as an identity provider of the account.
-fn provider(data: &Value) -> String {
-    let audiences = data.get("client_id_list").map(Value::pretty).unwrap_or_default();
-    let audiences = audiences.replace('\n', "\n  ");
-    format!(
-        "resource \"aws_iam_openid_connect_provider\" \"daypass\" {{\n  url            = \"{}\"\n  client_id_list = {audiences}\n}}",
-        data.text_at("url")
-    )
-}
-
-fn trusting(arn: &str, document: &Value) -> String {
-    let name = arn.rsplit('/').next().unwrap_or_default();
-    let (label, policy) = (word(name), indented(document));
-    format!(
-        "# {arn}\nresource \"aws_iam_role\" \"{label}\" {{\n  name               = \"{name}\"\n  assume_role_policy = jsonencode({policy})\n}}"
-    )
-}
-
-fn indented(document: &Value) -> String {
-    document.pretty().replace('\n', "\n  ")
-}
-
-/// A name that Terraform takes.
-fn word(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' }).collect()
 }
 
 fn revoke_sessions(args: &RevokeSessionsArgs, ctx: &Ctx) -> Outcome {

@@ -9,6 +9,7 @@ use clap::Subcommand;
 
 use super::settings::{Ctx, Http};
 use super::{Failure, clean_path};
+use crate::client::Call;
 use crate::show;
 use crate::show::value::Value;
 
@@ -99,9 +100,9 @@ fn get(args: &Get, ctx: &Ctx) -> Result<String, Failure> {
     for role in roles.split(',').map(clean_path).filter(|role| !role.is_empty()).take(ROLES_MAX) {
         let (mount, role) = role.rsplit_once('/').unwrap_or((clean_path(&mount), role));
         let path = format!("{mount}/creds/{role}");
-        match client.read(&path, &[]) {
+        match client.find(Call::get(&path)) {
             Ok(Some(answer)) => {
-                if let Some(login) = login(&answer.data, asked, host) {
+                if let Some(login) = login(answer.data(), asked, host) {
                     return Ok(login);
                 }
             }

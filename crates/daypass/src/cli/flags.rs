@@ -38,7 +38,11 @@ pub(crate) fn read(root: &Command, arguments: &[String]) -> Result<Asked, Failur
                 "h" => return Ok(Asked::Help { path, long: false }),
                 "help" => return Ok(Asked::Help { path, long: true }),
                 "v" | "version" if path.is_empty() => return Ok(Asked::Run(vec!["version".to_owned()])),
-                _ => flags.extend(flag(command, written, &mut rest)?),
+                _ => match flag(command, written, &mut rest)? {
+                    Flag::Given(flag) => flags.push(flag),
+                    // Of a switch that is given twice the last counts as well.
+                    Flag::Off(switch) => flags.retain(|flag| *flag != switch),
+                },
             }
         } else if command.has_subcommands() {
             if word == "help" && command.find_subcommand("help").is_none() {
@@ -71,8 +75,14 @@ fn flag_name(word: &str) -> Option<&str> {
     name.starts_with(|c: char| c.is_ascii_alphabetic()).then_some(name)
 }
 
-/// The flag as clap wants it; nothing for a switch that is switched off.
-fn flag<'a>(command: &Command, written: &str, rest: &mut impl Iterator<Item = &'a String>) -> Result<Option<String>, Failure> {
+/// A flag as clap wants it.
+enum Flag {
+    Given(String),
+    /// A switch that is switched off, which clap is not told of.
+    Off(String),
+}
+
+fn flag<'a>(command: &Command, written: &str, rest: &mut impl Iterator<Item = &'a String>) -> Result<Flag, Failure> {
     let (name, given) = match written.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (written, None),
@@ -82,15 +92,16 @@ fn flag<'a>(command: &Command, written: &str, rest: &mut impl Iterator<Item = &'
     let long = arg.get_long().unwrap_or(name);
     if matches!(arg.get_action(), ArgAction::SetTrue) {
         let on = given.map_or(Ok(true), |value| boolean(name, value))?;
-        return Ok(on.then(|| format!("--{long}")));
+        let switch = format!("--{long}");
+        return Ok(if on { Flag::Given(switch) } else { Flag::Off(switch) });
     }
     let optional_value = arg.get_num_args().is_some_and(|range| range.min_values() == 0);
     let value = match given {
         Some(value) => value.to_owned(),
-        None if optional_value => return Ok(Some(format!("--{long}"))),
+        None if optional_value => return Ok(Flag::Given(format!("--{long}"))),
         None => rest.next().cloned().ok_or_else(|| Failure::usage(format!("flag needs an argument: -{name}")))?,
     };
-    Ok(Some(format!("--{long}={value}")))
+    Ok(Flag::Given(format!("--{long}={value}")))
 }
 
 fn has_name(arg: &Arg, name: &str) -> bool {
@@ -206,6 +217,8 @@ mod tests {
     fn switches_can_be_switched_off() {
         assert_eq!(shown("secrets list -detailed=true"), "secrets list --detailed --");
         assert_eq!(shown("secrets list -detailed=false"), "secrets list --");
+        assert_eq!(shown("secrets list -detailed -detailed=false"), "secrets list --");
+        assert_eq!(shown("secrets list -detailed=false -detailed"), "secrets list --detailed --");
         assert_eq!(shown("secrets list -detailed=maybe"), "invalid boolean value \"maybe\" for -detailed: use true or false");
     }
 

@@ -59,19 +59,20 @@ pub(super) fn show_keys(answer: Option<Answer>, path: &str, format: Format) -> O
     if format == Format::Table {
         show::warnings(&answer);
     }
-    let keys = answer.data.get("keys").filter(|keys| !keys.items().is_empty());
+    let keys = answer.data().and_then(|data| data.get("keys")).filter(|keys| !keys.items().is_empty());
     show::data(format, keys.ok_or_else(|| Failure::server(format!("No entries found at {path}")))?);
     Ok(0)
 }
 
 fn detailed(answer: &Answer) -> Option<String> {
-    let info = answer.data.get("key_info").filter(|info| !info.entries().is_empty())?;
+    let data = answer.data()?;
+    let info = data.get("key_info").filter(|info| !info.entries().is_empty())?;
     let columns: BTreeSet<&str> = info.entries().iter().flat_map(|(_, about)| about.entries()).map(|(name, _)| name.as_str()).collect();
     let headings: Vec<&str> = std::iter::once("Keys").chain(columns.iter().copied()).collect();
     let row = |key: &str| {
         let cells = columns.iter().map(|column| info.at(&[key, column]).map(Value::go).unwrap_or_default());
         std::iter::once(key.to_owned()).chain(cells).collect()
     };
-    let rows: Vec<Vec<String>> = answer.data.texts_at("keys").into_iter().map(row).collect();
+    let rows: Vec<Vec<String>> = data.texts_at("keys").into_iter().map(row).collect();
     Some(table::table(&headings, &rows))
 }

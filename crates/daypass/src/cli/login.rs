@@ -148,10 +148,8 @@ fn with_token(args: &Args, client: &Client, given: &Value) -> Result<Answer, Fai
     }
     let call = Call::new(Method::GET, "auth/token/lookup-self").token(token.clone());
     let failed = |error| Failure::api("Error authenticating: error looking up token", error);
-    let Some(mut answer) = client.ask(&call).map_err(failed)? else { return unknown() };
-    if answer.data.is_null() {
-        return Ok(answer);
-    }
+    let Some(answer) = client.ask(&call).map_err(failed)? else { return unknown() };
+    let Some(data) = answer.data().filter(|data| !data.is_null()) else { return Ok(answer) };
     let mut auth = Value::map([("client_token", Value::text(token.expose()))]);
     for (key, from) in [
         ("accessor", "accessor"),
@@ -164,11 +162,9 @@ fn with_token(args: &Args, client: &Client, given: &Value) -> Result<Answer, Fai
         ("lease_duration", "ttl"),
         ("renewable", "renewable"),
     ] {
-        auth.set(key, answer.data.get(from).cloned().unwrap_or(Value::Null));
+        auth.set(key, data.get(from).cloned().unwrap_or(Value::Null));
     }
-    answer.auth = auth;
-    answer.data = Value::Null;
-    Ok(answer)
+    Ok(answer.with_auth(auth))
 }
 
 fn with_method(args: &Args, ctx: &Ctx, client: &Client, mut given: Value) -> Result<Answer, Failure> {

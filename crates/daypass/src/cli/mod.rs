@@ -249,7 +249,8 @@ fn ended(code: u8) -> ExitCode {
 
 /// The declaration of all commands, ready to be looked into.
 pub(crate) fn root(program: &'static str) -> Command {
-    let mut root = without_help_commands(Cli::command()).bin_name(program).name(program);
+    // Of a flag that is given twice the last counts, as in Go: wrappers of this program put their own before those of the caller.
+    let mut root = without_help_commands(Cli::command()).bin_name(program).name(program).args_override_self(true);
     root.build();
     root
 }

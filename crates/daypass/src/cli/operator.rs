@@ -155,7 +155,7 @@ fn init(args: &InitArgs, ctx: &Ctx) -> Outcome {
     }
     let failed = |error| Failure::api("Error initializing", error);
     // A server that a key service unseals has recovery keys instead, and refuses numbers for the other kind.
-    let seal = client.call(&Call::new(Method::GET, "sys/seal-status").plain()).and_then(|reply| reply.json()).map_err(failed)?;
+    let seal = client.body(Call::new(Method::GET, "sys/seal-status").plain()).map_err(failed)?;
     let recovery = seal.get("recovery_seal").is_some_and(Value::is_true);
     let mut body = Value::Map(Vec::new());
     let mut count = |key: &str, given: Option<i64>, usual: i64, wanted: bool| {
@@ -180,7 +180,7 @@ fn init(args: &InitArgs, ctx: &Ctx) -> Outcome {
     if let Some(name) = &args.root_token_pgp_key {
         body.set("root_token_pgp_key", Value::text(pgp::key(name)?));
     }
-    let made = client.call(&Call::new(Method::PUT, "sys/init").body(body.clone())).and_then(|reply| reply.json()).map_err(failed)?;
+    let made = client.body(Call::new(Method::PUT, "sys/init").body(body.clone())).map_err(failed)?;
     match format {
         Format::Table | Format::Raw => show::out_once(&init_text(&made, &body)),
         _ => show::document_once(format, &init_document(&made, &body)),
@@ -190,7 +190,7 @@ fn init(args: &InitArgs, ctx: &Ctx) -> Outcome {
 
 fn init_status(client: &Client, format: Format) -> Outcome {
     let failed = |error: Error| Failure { code: 1, ..Failure::api("Error checking initialization status", error) };
-    let status = client.call(&Call::new(Method::GET, "sys/init")).and_then(|reply| reply.json()).map_err(failed)?;
+    let status = client.body(Call::new(Method::GET, "sys/init")).map_err(failed)?;
     let initialized = status.get("initialized").is_some_and(Value::is_true);
     match format {
         Format::Table | Format::Raw => show::out(if initialized { "Vault is initialized" } else { "Vault is not initialized" }),
@@ -278,7 +278,7 @@ fn unseal(args: &UnsealArgs, ctx: &Ctx) -> Outcome {
         Value::map([("key", Value::text(key.expose())), ("reset", Value::Bool(false)), ("migrate", Value::Bool(args.migrate))])
     };
     let failed = |error| Failure::api("Error unsealing", error);
-    let seal = client.call(&Call::new(Method::PUT, "sys/unseal").body(body)).and_then(|reply| reply.json()).map_err(failed)?;
+    let seal = client.body(Call::new(Method::PUT, "sys/unseal").body(body)).map_err(failed)?;
     status::show_status(format, &status::with_leader(&client, &seal).map_err(failed)?);
     Ok(0)
 }

@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let client = ctx.client(&args.http)?;
     let call = Call::new(Method::GET, clean_path(path)).query("help", "1");
     let failed = |error| Failure::api("Error retrieving help", error);
-    let help = client.call(&call).and_then(|reply| reply.json()).map_err(failed)?;
+    let help = client.body(call).map_err(failed)?;
     match format {
         Format::Table | Format::Raw => show::out(help.text_at("help")),
         Format::Json => show::out(&help.get("openapi").unwrap_or(&Value::Null).compact()),

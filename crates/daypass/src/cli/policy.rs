@@ -3,11 +3,13 @@
 mod explain;
 mod layout;
 
+use daypass_policy::{Policy, PolicyError};
 use http::Method;
 
 use super::settings::{Ctx, Http, Output};
 use super::{Failure, Outcome, data, exactly};
 use crate::client::Call;
+use crate::client::answer::Known;
 use crate::show::value::Value;
 use crate::show::{self, Format};
 
@@ -104,8 +106,10 @@ fn write(args: &WriteArgs, ctx: &Ctx) -> Outcome {
     let text = data::text_of(file, &mut std::io::stdin())
         .map_err(|why| Failure::server(format!("Error opening policy file: {}", why.trim_start_matches("error reading file: "))))?;
     let call = Call::new(Method::PUT, format!("sys/policies/acl/{name}")).body(Value::map([("policy", Value::Text(text))]));
-    let answer = ctx.client(&args.http)?.ask(&call).map_err(|error| Failure::api("Error uploading policy", error))?;
-    answer.iter().for_each(show::warnings);
+    let answer = ctx.client(&args.http)?.know(call).map_err(|error| Failure::api("Error uploading policy", error))?;
+    for known in &answer {
+        show::warnings(known.answer());
+    }
     show::out(&format!("Success! Uploaded policy: {name}"));
     Ok(0)
 }
@@ -115,9 +119,9 @@ fn read(args: &NameArgs, ctx: &Ctx) -> Outcome {
     let format = ctx.format_but_raw(&args.output)?;
     let name = name.trim().to_lowercase();
     let failed = |error| Failure::api(&format!("Error reading policy named {name}"), error);
-    let answer = ctx.client(&args.http)?.read(&format!("sys/policies/acl/{name}"), &[]).map_err(failed)?;
+    let answer = ctx.client(&args.http)?.find(Call::get(format!("sys/policies/acl/{name}"))).map_err(failed)?;
     let answer = answer.ok_or_else(|| Failure::server(format!("No policy named: {name}")))?;
-    let text = answer.data.get("policy").or_else(|| answer.data.get("rules")).and_then(Value::as_text).unwrap_or_default();
+    let text = answer.data().get("policy").or_else(|| answer.data().get("rules")).and_then(Value::as_text).unwrap_or_default();
     match format {
         Format::Table | Format::Raw => show::out(text.trim()),
         _ => show::document(format, &Value::map([("policy", Value::text(text))])),
@@ -127,8 +131,9 @@ fn read(args: &NameArgs, ctx: &Ctx) -> Outcome {
 
 fn list(args: &ListArgs, ctx: &Ctx) -> Outcome {
     let format = ctx.format_but_raw(&args.output)?;
-    let answer = ctx.client(&args.http)?.list("sys/policies/acl").map_err(|error| Failure::api("Error listing policies", error))?;
-    let data = answer.map_or(Value::Null, |answer| answer.data);
+    let call = Call::get("sys/policies/acl").query("list", "true");
+    let answer = ctx.client(&args.http)?.find(call).map_err(|error| Failure::api("Error listing policies", error))?;
+    let data = answer.map_or(Value::Null, Known::into_data);
     let names = data.texts_at("keys");
     match format {
         Format::Table | Format::Raw => names.iter().for_each(|name| show::out(&show::inert(name))),
@@ -141,10 +146,17 @@ fn fmt(args: &FmtArgs) -> Outcome {
     let [file] = exactly(&args.arguments)?;
     let failed = |error: std::io::Error| Failure::usage(format!("Error formatting policy: open {file}: {}", data::plain(&error)));
     let text = std::fs::read_to_string(file).map_err(failed)?;
+    // Laid out, what is no policy looks as if it were one.
+    Policy::parse(file, &text).map_err(|error| Failure::usage(format!("Error formatting policy {file}: {}", mistakes(&error))))?;
     let tidy = layout::tidy(&text).map_err(|why| Failure::usage(format!("Error formatting policy {file}: {why}")))?;
     if tidy != text {
         std::fs::write(file, tidy).map_err(failed)?;
     }
     show::out(&format!("Success! Formatted policy: {file}"));
     Ok(0)
+}
+
+/// What a server says of such a text; where more than one thing is wrong, all of it with its places.
+fn mistakes(error: &PolicyError) -> String {
+    if error.mistakes().len() > 1 { format!("{error}\n{}", error.report()) } else { error.to_string() }
 }

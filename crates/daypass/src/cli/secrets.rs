@@ -7,6 +7,7 @@ use http::Method;
 use super::mount::{self, Kind, Making, Settings};
 use super::settings::{Ctx, Http, Output};
 use super::{Failure, Outcome, clean_path, exactly, mount_path};
+use crate::client::answer::Known;
 use crate::client::{Call, Client};
 use crate::show::value::Value;
 use crate::show::{self, Format};
@@ -133,8 +134,8 @@ pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
 /// Changes settings of the mount at `path`, and passes on what the server remarks.
 pub(super) fn tune(client: &Client, path: &str, body: Value) -> Result<(), crate::client::Error> {
     let call = Call::new(Method::POST, format!("sys/mounts/{}/tune", clean_path(path))).body(body);
-    if let Some(answer) = client.ask(&call)? {
-        show::warnings(&answer);
+    if let Some(known) = client.know(call)? {
+        show::warnings(known.answer());
     }
     Ok(())
 }
@@ -144,13 +145,13 @@ pub(super) fn remount(client: &Client, what: &str, from: (&str, &str), to: (&str
     let route = format!("{what} {} to {}", from.1, to.1);
     let failed = |error| Failure::api(&format!("Error moving {route}"), error);
     let ends = [("from", from), ("to", to)].map(|(key, (before, path))| (key, Value::text(format!("{before}{path}"))));
-    let begun = client.ask(&Call::new(Method::POST, "sys/remount").body(Value::map(ends))).map_err(failed)?;
-    let id = begun.as_ref().map(|answer| answer.data.text_at("migration_id").to_owned()).unwrap_or_default();
+    let begun = client.know(Call::new(Method::POST, "sys/remount").body(Value::map(ends))).map_err(failed)?;
+    let id = begun.as_ref().map(|answer| answer.data().text_at("migration_id").to_owned()).unwrap_or_default();
     show::out(&format!("Started moving {route}, with migration ID {id}"));
     let mut told = false;
     loop {
-        let status = client.read(&format!("sys/remount/status/{id}"), &[]).map_err(failed)?;
-        let status = status.and_then(|answer| answer.data.at(&["migration_info", "status"]).map(Value::go)).unwrap_or_default();
+        let status = client.find(Call::get(format!("sys/remount/status/{id}"))).map_err(failed)?;
+        let status = status.and_then(|answer| answer.data().at(&["migration_info", "status"]).map(Value::go)).unwrap_or_default();
         match status.as_str() {
             "success" => {
                 show::out(&format!("Success! Finished moving {route}, with migration ID {id}"));
@@ -177,8 +178,10 @@ fn enable(args: &EnableArgs, ctx: &Ctx) -> Outcome {
     config.set("force_no_cache", Value::Bool(args.force_no_cache));
     let (path, body) = args.making.body(kind, config, &args.settings)?;
     let call = Call::new(Method::POST, format!("sys/mounts/{path}")).body(body);
-    let answer = ctx.client(&args.http)?.ask(&call).map_err(|error| Failure::api("Error enabling", error))?;
-    answer.iter().for_each(show::warnings);
+    let answer = ctx.client(&args.http)?.know(call).map_err(|error| Failure::api("Error enabling", error))?;
+    for known in &answer {
+        show::warnings(known.answer());
+    }
     show::out(&format!("Success! Enabled the {kind} secrets engine at: {path}/"));
     Ok(0)
 }
@@ -186,7 +189,7 @@ fn enable(args: &EnableArgs, ctx: &Ctx) -> Outcome {
 fn list(args: &ListArgs, ctx: &Ctx) -> Outcome {
     let format = ctx.format_but_raw(&args.output)?;
     let failed = |error| Failure::api("Error listing secrets engines", error);
-    let mounts = ctx.client(&args.http)?.read("sys/mounts", &[]).map_err(failed)?.map_or(Value::Null, |answer| answer.data);
+    let mounts = ctx.client(&args.http)?.find(Call::get("sys/mounts")).map_err(failed)?.map_or(Value::Null, Known::into_data);
     match format {
         Format::Table | Format::Raw if args.detailed => show::out(&mount::detailed_table(Kind::Secrets, &mounts)),
         Format::Table | Format::Raw => show::out(&mount::short_table(Kind::Secrets, &mounts)),

@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
         let failure = Failure::api("Error checking seal status", error);
         Failure { code: u8::from(!failure.instead), ..failure }
     };
-    let seal = client.call(&Call::new(Method::GET, "sys/seal-status").root_namespace()).and_then(|reply| reply.json()).map_err(failed)?;
+    let seal = client.body(Call::new(Method::GET, "sys/seal-status").root_namespace()).map_err(failed)?;
     let status = with_leader(&client, &seal).map_err(failed)?;
     match &args.field.field {
         Some(name) => {
@@ -57,7 +57,7 @@ fn warn_of_pause(client: &Client) {
     if client.config().token.is_none() {
         return;
     }
-    let asked = client.call(&Call::new(Method::GET, "sys/storage/revocation").plain()).and_then(|reply| reply.json());
+    let asked = client.body(Call::new(Method::GET, "sys/storage/revocation").plain());
     if asked.is_ok_and(|answer| answer.at(&["data", "paused"]).is_some_and(Value::is_true)) {
         show::note(
             "Revocation is paused: what has ended is not taken back.\nhint: \"daypass operator revocation status\" tells since when and why",
@@ -67,7 +67,7 @@ fn warn_of_pause(client: &Client) {
 
 /// The seal status with what `sys/leader` adds. A sealed node with HA on does not know the leader; that is no error.
 pub(super) fn with_leader(client: &Client, seal: &Value) -> Result<Value, Error> {
-    let leader = match client.call(&Call::new(Method::GET, "sys/leader").root_namespace().plain()).and_then(|reply| reply.json()) {
+    let leader = match client.body(Call::new(Method::GET, "sys/leader").root_namespace().plain()) {
         Ok(leader) => leader,
         Err(error) if error.status() == Some(503) => Value::map([("ha_enabled", Value::Bool(true))]),
         Err(error) => return Err(error),

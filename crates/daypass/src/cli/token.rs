@@ -313,10 +313,11 @@ fn capabilities(args: &CapabilitiesArgs, ctx: &Ctx) -> Outcome {
             "sys/capabilities"
         }
     };
-    let answer = ctx.client(&args.http)?.ask(&Call::new(Method::POST, call).body(body));
+    let answer = ctx.client(&args.http)?.know(Call::new(Method::POST, call).body(body));
     let answer = answer.map_err(|error| Failure::api("Error listing capabilities", error))?;
     let answer = answer.ok_or_else(|| Failure::server("No capabilities found"))?;
-    let found = answer.data.get(path).or_else(|| answer.data.get("capabilities")).cloned().unwrap_or(Value::Null);
+    let data = answer.data();
+    let found = data.get(path).or_else(|| data.get("capabilities")).cloned().unwrap_or(Value::Null);
     let mut names: Vec<String> = found.items().iter().map(Value::go).collect();
     if names.is_empty() {
         return Err(Failure::server("No capabilities found"));

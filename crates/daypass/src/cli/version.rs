@@ -2,6 +2,7 @@
 
 use super::settings::{Ctx, Http, Output};
 use super::{Failure, Outcome};
+use crate::client::Call;
 use crate::show::{self, Format, table};
 
 /// The version of Vault that clients are told, because they decide by it what they may ask for.
@@ -41,10 +42,10 @@ pub(super) fn run(ctx: &Ctx) -> u8 {
 pub(super) fn history(args: &HistoryArgs, ctx: &Ctx) -> Outcome {
     let format = ctx.format_but_raw(&args.output)?;
     let failed = |error| Failure::api("Error reading version history", error);
-    let answer = ctx.client(&args.http)?.list("sys/version-history").map_err(failed)?;
+    let answer = ctx.client(&args.http)?.find(Call::get("sys/version-history").query("list", "true")).map_err(failed)?;
     let answer = answer.ok_or_else(|| Failure::server("Invalid response returned from Vault"))?;
     if format != Format::Table {
-        show::document(format, &answer.to_value());
+        show::document(format, &answer.answer().to_value());
         return Ok(0);
     }
     show::note(
@@ -52,8 +53,8 @@ pub(super) fn history(args: &HistoryArgs, ctx: &Ctx) -> Outcome {
     );
     let heading = ["Version", "Installation Time", "Build Date"];
     let mut rows = vec![heading.map(str::to_owned).to_vec(), heading.map(|text| "-".repeat(text.len())).to_vec()];
-    for key in answer.data.texts_at("keys") {
-        let about = |name: &str| answer.data.at(&["key_info", key, name]).map(crate::show::value::Value::go).unwrap_or_default();
+    for key in answer.data().texts_at("keys") {
+        let about = |name: &str| answer.data().at(&["key_info", key, name]).map(crate::show::value::Value::go).unwrap_or_default();
         rows.push(vec![key.to_owned(), about("timestamp_installed"), about("build_date")]);
     }
     show::out(&table::columns(&rows, "  "));

@@ -2,6 +2,7 @@
 
 use super::settings::{Ctx, Http, Output};
 use super::{Failure, Outcome, exactly};
+use crate::client::Call;
 use crate::show::value::Value;
 use crate::show::{self, Format};
 
@@ -32,14 +33,14 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
         return Err(Failure::usage(format!("{key:?} is no access key id: it is letters and digits, such as ASIAIOSFODNN7EXAMPLE")));
     }
     let client = ctx.client(&args.http)?;
-    let answer = client.read(&format!("sys/mints/{key}"), &[]).map_err(|error| Failure::api("Error looking the key up", error))?;
+    let answer = client.find(Call::get(format!("sys/mints/{key}"))).map_err(|error| Failure::api("Error looking the key up", error))?;
     let answer = answer.ok_or_else(|| {
         Failure::server(format!("Nobody got {key} from this server, or it is longer ago than the ledger remembers"))
             .hint("the audit log has every mint: search it for the access key id")
     })?;
     match format {
-        Format::Table => show::data(format, &flat(&answer.data)),
-        _ => show::answer(format, &answer),
+        Format::Table => show::data(format, &flat(answer.data())),
+        _ => show::answer(format, answer.answer()),
     }
     Ok(0)
 }

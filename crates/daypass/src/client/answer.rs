@@ -1,5 +1,6 @@
 //! What a server answers to a read or a write, kept as it came so that it can be shown as it came.
 
+use super::Error;
 use crate::show::value::Value;
 
 /// The envelope of a successful answer. Source: Vault API, "Response structure"; the order of the keys is that of Go's client.
@@ -14,7 +15,7 @@ pub(crate) struct Answer {
     /// Whether the lease can be renewed.
     pub(crate) renewable: bool,
     /// What was asked for: a map, or null.
-    pub(crate) data: Value,
+    data: Value,
     /// Remarks for the person who reads the answer.
     pub(crate) warnings: Vec<String>,
     /// The token, after a login or `auth/token/create`: a map, or null.
@@ -42,6 +43,16 @@ impl Answer {
             wrap_info: section("wrap_info"),
             mount_type: value.text_at("mount_type").to_owned(),
         })
+    }
+
+    /// What was asked for. `None` where it was put aside to be unwrapped: that is not the same as nothing, and what there is to show is [`Self::wrap_info`].
+    pub(crate) fn data(&self) -> Option<&Value> {
+        self.wrap_info.is_null().then_some(&self.data)
+    }
+
+    /// The token that was made, in the place of what was asked for.
+    pub(crate) fn with_auth(self, auth: Value) -> Self {
+        Self { auth, data: Value::Null, ..self }
     }
 
     /// Whether there is anything to show.
@@ -110,6 +121,35 @@ impl Answer {
             }
         }
         rows
+    }
+}
+
+/// An answer that was asked for without wrapping: its data is the whole truth.
+#[derive(Debug)]
+pub(crate) struct Known(Answer);
+
+impl Known {
+    /// Errors: a server that wraps what nobody wanted wrapped.
+    pub(super) fn of(answer: Answer) -> Result<Self, Error> {
+        match answer.data() {
+            Some(_) => Ok(Self(answer)),
+            None => Err(Error::Unreadable("the answer is wrapped, which was not asked for".to_owned())),
+        }
+    }
+
+    /// What was asked for: a map, or null.
+    pub(crate) fn data(&self) -> &Value {
+        &self.0.data
+    }
+
+    /// [`Self::data`], for good.
+    pub(crate) fn into_data(self) -> Value {
+        self.0.data
+    }
+
+    /// All of it, to be shown.
+    pub(crate) fn answer(&self) -> &Answer {
+        &self.0
     }
 }
 

@@ -43,19 +43,29 @@ fn curl(config: &Config, call: &Call) -> String {
     if call.method != http::Method::GET {
         words.push(format!("-X {}", call.method));
     }
-    let mut headers = vec!["X-Vault-Request: true".to_owned(), format!("X-Vault-Token: $({} print token)", config.program)];
+    let mut headers = vec!["X-Vault-Request: true".to_owned()];
     headers.extend(config.namespace.iter().map(|namespace| format!("X-Vault-Namespace: {namespace}")));
-    headers.extend(config.wrap_ttl.iter().map(|ttl| format!("X-Vault-Wrap-TTL: {ttl}")));
+    headers.extend(call.wrap_ttl(config).map(|ttl| format!("X-Vault-Wrap-TTL: {ttl}")));
     headers.extend(call.content_type.iter().map(|kind| format!("Content-Type: {kind}")));
     headers.extend(config.headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))));
-    headers.sort();
-    words.extend(headers.into_iter().map(|header| format!("-H \"{header}\"")));
+    let mut headers: Vec<String> = headers.iter().map(|header| word(header)).collect();
+    // The one thing that the shell is to put in.
+    headers.push(format!("\"X-Vault-Token: $({} print token)\"", config.program));
+    headers.sort_by(|left, right| left.trim_start_matches(QUOTES).cmp(right.trim_start_matches(QUOTES)));
+    words.extend(headers.into_iter().map(|header| format!("-H {header}")));
     if let Some(body) = &call.body {
         words.push(format!("-d {}", quoted(&body.compact())));
     }
-    words.push(format!("{:?}", config.address.url(&call.path_and_query(&config.address))));
+    words.push(word(&config.address.url(&call.path_and_query(&config.address))));
     words.join(" ")
 }
+
+/// A word of a shell's, in the double quotes that Vault has, or in single ones where a shell would find something to do in those.
+fn word(text: &str) -> String {
+    if text.contains(['"', '$', '`', '\\', '!', '\'']) { quoted(text) } else { format!("\"{text}\"") }
+}
+
+const QUOTES: [char; 2] = ['"', '\''];
 
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\"'\"'"))

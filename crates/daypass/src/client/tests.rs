@@ -110,7 +110,7 @@ fn requests_carry_what_vault_wants() {
     assert!(sent.ends_with("{\"k\":\"v\"}"), "{sent}");
     assert!(!sent.contains("content-type"), "{sent}");
     // The second request goes over the same connection.
-    assert_eq!(client.list("kv1").unwrap().unwrap().data.texts_at("keys"), ["a"]);
+    assert_eq!(client.list("kv1").unwrap().unwrap().data().unwrap().texts_at("keys"), ["a"]);
     assert!(requests.recv().unwrap().starts_with("get /v1/kv1?list=true http/1.1\r\n"));
 }
 
@@ -118,7 +118,7 @@ fn requests_carry_what_vault_wants() {
 fn server_errors_are_tried_three_times_with_growing_waits() {
     let (address, requests) = serve(vec![answer(503, "{}"), answer(429, "{}"), answer(200, r#"{"data":{"a":1}}"#)]);
     let (client, clock) = client(config(&address));
-    assert_eq!(client.read("a", &[]).unwrap().unwrap().data.get("a").unwrap().go(), "1");
+    assert_eq!(client.read("a", &[]).unwrap().unwrap().data().unwrap().get("a").unwrap().go(), "1");
     assert_eq!(requests.try_iter().count(), 3);
     let waits = clock.0.lock().unwrap();
     assert!(waits[0] >= Duration::from_secs(1) && waits[0] < Duration::from_millis(1500), "{waits:?}");

@@ -1,12 +1,11 @@
 //! `listener "tcp" { }` and `listener "unix" { }`.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use daypass_base::Seconds;
 use daypass_base::hcl::Block;
-use http::HeaderName;
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 
 use super::section::{Section, expected, texts};
 use super::{Findings, known};
@@ -21,7 +20,7 @@ pub(crate) struct Listener {
     pub(crate) tls: Option<Tls>,
     /// Whose word on the client's address is believed.
     pub(crate) forwarded_for: Option<ForwardedFor>,
-    /// Most bytes of a request's body; absent means 32 MiB, 0 means no limit.
+    /// Most bytes of a request's body; absent means 32 MiB, 0 (or less, in the file) means no limit of its own.
     pub(crate) max_request_size: Option<u64>,
     /// Longest that a request may take; absent means what the file says for all listeners, else 90 s.
     pub(crate) max_request_duration: Option<Seconds>,
@@ -140,7 +139,7 @@ pub(crate) struct Cidr {
     bits: u8,
 }
 
-/// Times of a connection; absent means Vault's default.
+/// Times of a connection; absent or zero means Vault's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Timeouts {
     /// To read a whole request; 30 s.
@@ -173,7 +172,7 @@ pub(crate) struct StatusHeaders {
     /// `default`, `2xx` or `301`.
     pub(crate) status: String,
     /// Names and values.
-    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Cidr {
@@ -222,7 +221,7 @@ pub(super) fn read(block: &Block<'_>, file: &std::path::Path, findings: &mut Fin
         place: place.unwrap_or(Place::Tcp(String::new())),
         tls,
         forwarded_for: forwarded_for(&mut section, findings),
-        max_request_size: section.number("max_request_size", findings),
+        max_request_size: section.number_or_off("max_request_size", findings),
         max_request_duration: section.seconds("max_request_duration", findings),
         timeouts: Timeouts {
             read: section.seconds("http_read_timeout", findings),
@@ -420,15 +419,13 @@ fn custom_headers(section: &mut Section<'_>, findings: &mut Findings) -> Vec<Sta
             if !is_status(status) {
                 section.wrong(entry.line(), key, &format!("{status:?} is no status; write \"default\", \"2xx\" or \"301\""), findings);
             }
-            let mut headers = BTreeMap::new();
+            let mut headers = Vec::new();
             for header in entry.value.objects().into_iter().flatten() {
                 let name = header.name();
-                match texts(&header.value) {
-                    _ if name.to_ascii_lowercase().starts_with("x-vault-") => {
-                        section.wrong(header.line(), key, &format!("{name}: X-Vault headers cannot be set"), findings);
-                    }
-                    // A single text may hold commas of its own.
-                    Ok(values) => drop(headers.insert(name.to_owned(), header.value.as_text().unwrap_or_else(|| values.join("; ")))),
+                // A single text may hold commas of its own.
+                let value = texts(&header.value).map(|values| header.value.as_text().unwrap_or_else(|| values.join("; ")));
+                match value.and_then(|value| answer_header(name, &value)) {
+                    Ok(header) => headers.push(header),
                     Err(wrong) => section.wrong(header.line(), key, &format!("{name}: {wrong}"), findings),
                 }
             }
@@ -439,6 +436,19 @@ fn custom_headers(section: &mut Section<'_>, findings: &mut Findings) -> Vec<Sta
         }
     }
     found
+}
+
+/// A header that may be added to answers. Those that say how an answer is read belong to the server: a wrong one cuts every answer short.
+fn answer_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    if name.to_ascii_lowercase().starts_with("x-vault-") {
+        return Err("X-Vault headers cannot be set".to_owned());
+    }
+    let parsed = HeaderName::try_from(name).map_err(|_named_by_the_caller| "this is no name of a header".to_owned())?;
+    if FRAMING.contains(&parsed) {
+        return Err("the server alone sets this header: it says where an answer ends and how it is packed".to_owned());
+    }
+    let value = HeaderValue::try_from(value).map_err(|_bytes| "its value has characters that no header can carry".to_owned())?;
+    Ok((parsed, value))
 }
 
 fn is_status(text: &str) -> bool {
@@ -459,3 +469,16 @@ fn open(block: &'static str, key: &'static str, section: &mut Section<'_>, findi
     inner.finish(ignored, findings);
     open
 }
+
+/// Headers that say where an answer ends and how it is packed.
+const FRAMING: [HeaderName; 9] = [
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];

@@ -82,10 +82,14 @@ impl<'a> Section<'a> {
     /// A whole number, also in quotes.
     pub(super) fn number(&mut self, key: &'static str, findings: &mut Findings) -> Option<u64> {
         self.read(key, findings, |value| {
-            let number = value.as_int().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
-            let number = number.ok_or_else(|| expected("a whole number", value))?;
+            let number = whole(value)?;
             u64::try_from(number).map_err(|_negative| format!("{number} is below zero"))
         })
+    }
+
+    /// A whole number that is 0 where the file has less, which is how Vault writes "off".
+    pub(super) fn number_or_off(&mut self, key: &'static str, findings: &mut Findings) -> Option<u64> {
+        self.read(key, findings, |value| whole(value).map(|number| u64::try_from(number).unwrap_or(0)))
     }
 
     /// Seconds or a duration.
@@ -143,6 +147,11 @@ impl<'a> Section<'a> {
             findings.mistake(self.file, item.line(), format!("{}: nobody knows this key{hint}", self.full(name)));
         }
     }
+}
+
+fn whole(value: &Value) -> Result<i64, String> {
+    let number = value.as_int().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
+    number.ok_or_else(|| expected("a whole number", value))
 }
 
 /// The texts of a value: a list of them, or one with commas.

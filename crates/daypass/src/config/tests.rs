@@ -127,15 +127,15 @@ fn every_key_arrives() {
     let headers: Vec<(&str, &str, &str)> = tcp
         .custom_headers
         .iter()
-        .flat_map(|set| set.headers.iter().map(|(name, value)| (set.status.as_str(), name.as_str(), value.as_str())))
+        .flat_map(|set| set.headers.iter().map(|(name, value)| (set.status.as_str(), name.as_str(), value.to_str().unwrap())))
         .collect();
     assert_eq!(
         headers,
         [
-            ("default", "Strict-Transport-Security", "max-age=1; includeSubDomains"),
-            ("default", "X-One", "a, b"),
-            ("4xx", "X-Two", "c"),
-            ("301", "X-Three", "d"),
+            ("default", "strict-transport-security", "max-age=1; includeSubDomains"),
+            ("default", "x-one", "a, b"),
+            ("4xx", "x-two", "c"),
+            ("301", "x-three", "d"),
         ]
     );
     let Place::Unix { path, access } = &unix.place else { panic!("a socket") };
@@ -172,7 +172,7 @@ listener "tcp" {
   tls_cert_file = "a.pem"
   tls_min_version = "ssl3"
   x_forwarded_for_authorized_addrs = ["10.0.0.0/40"]
-  max_request_size = -1
+  max_request_size = "much"
   custom_response_headers { "6xx" = { "A" = ["b"] } "200" = { "X-Vault-Token" = ["c"] } }
 }
 listener "udp" { }
@@ -194,7 +194,7 @@ telemetry = 5
             "0.hcl:11: listener \"tcp\": adress: nobody knows this key; did you mean address?",
             "0.hcl:13: listener \"tcp\": tls_min_version: \"ssl3\" is not known; write \"tls12\" or \"tls13\"",
             "0.hcl:14: listener \"tcp\": x_forwarded_for_authorized_addrs: \"10.0.0.0/40\" is no address or block such as \"10.0.0.0/8\"",
-            "0.hcl:15: listener \"tcp\": max_request_size: -1 is below zero",
+            "0.hcl:15: listener \"tcp\": max_request_size: a whole number was expected, not \"much\"",
             "0.hcl:16: listener \"tcp\": custom_response_headers: \"6xx\" is no status; write \"default\", \"2xx\" or \"301\"",
             "0.hcl:16: listener \"tcp\": custom_response_headers: X-Vault-Token: X-Vault headers cannot be set",
             "0.hcl:18: listener \"udp\": only \"tcp\" and \"unix\" are known",
@@ -202,6 +202,46 @@ telemetry = 5
             "0.hcl:20: telemetry: a block was expected, not 5",
         ]
     );
+}
+
+/// Story: headers that are none were dropped without a word, and a `Content-Length` was taken: every answer ended where it said.
+#[test]
+fn headers_that_answers_cannot_have_are_refused() {
+    let text = r#"
+listener "tcp" {
+  tls_disable = true
+  custom_response_headers { "default" = {
+    "Content-Length" = ["5"]
+    "transfer-encoding" = ["chunked"]
+    "Bad Name" = ["x"]
+    "X-Line" = ["a\nb"]
+    "X-Good" = ["x"]
+  } }
+}
+"#;
+    let whose = "listener \"tcp\": custom_response_headers:";
+    assert_eq!(
+        read(&[text]).unwrap_err(),
+        [
+            format!(
+                "0.hcl:5: {whose} Content-Length: the server alone sets this header: it says where an answer ends and how it is packed"
+            ),
+            format!(
+                "0.hcl:6: {whose} transfer-encoding: the server alone sets this header: it says where an answer ends and how it is packed"
+            ),
+            format!("0.hcl:7: {whose} Bad Name: this is no name of a header"),
+            format!("0.hcl:8: {whose} X-Line: its value has characters that no header can carry"),
+        ]
+    );
+}
+
+/// Story: a size of -1, by which files for Vault switch the limit off, stopped the server.
+#[test]
+fn a_size_below_zero_is_no_limit_of_its_own() {
+    for size in ["-1", "0", "\"-1\""] {
+        let config = whole(&format!("listener \"tcp\" {{\n tls_disable = true\n max_request_size = {size}\n}}"));
+        assert_eq!(config.listeners[0].max_request_size, Some(0), "{size}");
+    }
 }
 
 #[test]

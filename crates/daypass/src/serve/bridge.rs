@@ -117,9 +117,7 @@ impl Rules {
             .filter(|group| group.status == "default" || group.status == class || group.status == status.to_string())
         {
             for (name, value) in &group.headers {
-                if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-                    response.headers.insert(name, value);
-                }
+                response.headers.insert(name, value.clone());
             }
         }
     }

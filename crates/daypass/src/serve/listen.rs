@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use daypass_base::Entropy;
+use daypass_base::{Entropy, Seconds};
 use daypass_core::Opened;
 use daypass_server::listener::UnixAccess;
 use daypass_server::tls::{ClientCertificates, MinVersion};
@@ -62,6 +62,11 @@ impl Listeners {
 }
 
 async fn tcp(address: &str) -> Result<Listener, String> {
+    // No host means all addresses, as in Go: of both families where the machine has both.
+    if let Some(port) = address.strip_prefix(':') {
+        let port = port.parse().map_err(|_no_port| format!("The listener address {address:?} has no port: write it as \":8200\""))?;
+        return Listener::everywhere(port).await.map_err(|error| format!("Cannot listen on {address}: {error}"));
+    }
     let resolved: Vec<SocketAddr> = tokio::net::lookup_host(address)
         .await
         .map_err(|error| format!("The listener address {address:?} is not usable: {error}"))?
@@ -96,12 +101,14 @@ fn limits(listener: &listener::Listener) -> Limits {
     let defaults = Limits::default();
     let body = body_bytes(listener);
     let timeouts = &listener.timeouts;
+    // Zero is as good as absent: a limit of no time at all would cut everybody off.
+    let or = |time: Option<Seconds>, usual| time.and_then(Seconds::set).map_or(usual, Seconds::duration);
     Limits {
         body_bytes: body,
         all_bodies_bytes: defaults.all_bodies_bytes.max(body),
-        header_timeout: timeouts.read_header.map_or(defaults.header_timeout, daypass_base::Seconds::duration),
-        body_timeout: timeouts.read.map_or(defaults.body_timeout, daypass_base::Seconds::duration),
-        idle_timeout: timeouts.idle.map_or(defaults.idle_timeout, daypass_base::Seconds::duration),
+        header_timeout: or(timeouts.read_header, defaults.header_timeout),
+        body_timeout: or(timeouts.read, defaults.body_timeout),
+        idle_timeout: or(timeouts.idle, defaults.idle_timeout),
         ..defaults
     }
 }
@@ -136,7 +143,8 @@ fn dev_tls(args: &ServerArgs, address: &str, entropy: &dyn Entropy) -> Result<Tl
     // Everyone may write beside one that is named here: whatever has that name already is not ours.
     let made = DirBuilder::new().mode(0o700).recursive(args.dev_tls_cert_dir.is_some()).create(&directory);
     made.map_err(|error| at(&directory, &error))?;
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), host.to_owned()];
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), host.to_owned()];
+    names.retain(|name| !name.is_empty());
     let made = rcgen::generate_simple_self_signed(names).map_err(|error| problem(&error))?;
     let certificate = directory.join("vault-cert.pem");
     let key = directory.join("vault-key.pem");
@@ -159,4 +167,35 @@ fn make_anew(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
         _ => {}
     }
     OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(settings: &str) -> Limits {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.hcl");
+        std::fs::write(&file, format!("listener \"tcp\" {{\n tls_disable = true\n{settings}\n}}")).unwrap();
+        let (config, _) = crate::config::load_with(&[file], |_| None).unwrap();
+        super::limits(&config.listeners[0])
+    }
+
+    /// Story: `http_read_header_timeout = 0`, which means the default in Vault, gave clients no time at all: nobody got an answer.
+    #[test]
+    fn a_time_of_zero_is_the_default() {
+        let usual = limits("");
+        let zero = limits("http_read_header_timeout = 0\nhttp_read_timeout = \"0s\"\nhttp_idle_timeout = \"0\"");
+        let times = |limits: &Limits| (limits.header_timeout, limits.body_timeout, limits.idle_timeout);
+        assert_eq!(times(&zero), times(&usual));
+        assert_eq!(limits("http_read_header_timeout = 3").header_timeout, Seconds(3).duration());
+    }
+
+    #[tokio::test]
+    async fn an_address_without_a_host_is_all_addresses() {
+        let listener = tcp(":0").await.unwrap();
+        let port = listener.tcp_address().unwrap().port();
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        assert!(tcp(":http").await.unwrap_err().contains("has no port"));
+    }
 }

@@ -43,6 +43,8 @@ type Set = Arc<dyn Fn(Targets) + Send + Sync>;
 
 /// The log of this process.
 pub(super) struct ServerLog {
+    /// What it started with, by the flag, the environment or the file.
+    level: Level,
     levels: Levels,
     followers: Arc<Followers>,
     written: Set,
@@ -73,7 +75,7 @@ pub(super) fn start(args: &ServerArgs, config: &Config) -> Result<Arc<ServerLog>
     // An error means that there is no log any more: nobody is left to tell.
     let written: Set = Arc::new(move |targets| drop(set_written.reload(targets)));
     let followed: Set = Arc::new(move |targets| drop(set_followed.reload(targets)));
-    Ok(Arc::new(ServerLog { levels, followers, written, followed, file }))
+    Ok(Arc::new(ServerLog { level, levels, followers, written, followed, file }))
 }
 
 /// Whether a format's name means JSON, in any case, as the configuration reads it; `None` where it means nothing.
@@ -86,6 +88,11 @@ fn is_json(named: &str) -> Option<bool> {
 }
 
 impl ServerLog {
+    /// How much it told when it started.
+    pub(super) fn level(&self) -> Level {
+        self.level
+    }
+
     /// Opens the file anew, where there is one, after a log rotation. Errors: it cannot be opened; lines still go to the one that is open.
     pub(super) fn reopen(&self) -> Result<(), String> {
         self.file.as_ref().map_or(Ok(()), |file| file.reopen())

@@ -314,3 +314,27 @@ async fn plain_http_on_a_tls_port_is_told_so_and_silence_is_cut() {
     assert!(took >= Duration::from_secs(10), "{took:?}");
     assert_eq!(test.service.started.load(Ordering::SeqCst), 0);
 }
+
+/// Story: an encrypted key in the old form of PEM, whose mark is a header within the section, was told as broken base64.
+#[test]
+fn an_encrypted_key_is_called_so_in_both_forms() {
+    let folder = tempfile::tempdir().unwrap();
+    Issuer::new().write_pair(folder.path());
+    for text in [
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00112233445566778899AABBCCDDEEFF\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    ] {
+        std::fs::write(folder.path().join("key.pem"), text).unwrap();
+        let said = Reloader::load(files(folder.path())).unwrap_err().to_string();
+        assert!(said.contains("key.pem: the private key in it is encrypted") && said.contains("openssl pkey"), "{said}");
+    }
+}
+
+/// Story: on a socket of both families a client of IPv4 had an address of IPv6, `::ffff:127.0.0.1`, in the audit log and wherever else it was named.
+#[tokio::test]
+async fn a_client_of_ipv4_keeps_its_address_on_a_socket_of_both_families() {
+    let listener = Listener::everywhere(0).await.unwrap();
+    let client = tokio::net::TcpStream::connect(("127.0.0.1", listener.tcp_address().unwrap().port())).await.unwrap();
+    let (_socket, peer) = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+    assert_eq!(peer, Peer::Tcp(client.local_addr().unwrap()));
+}

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use daypass_core::{Harm, OwnFile, OwnFiles};
 use daypass_testkit::{Answer, Setup, TestServer, doors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -369,4 +370,22 @@ async fn a_device_in_the_place_of_one_that_does_not_open_replaces_it() {
     std::fs::create_dir(&folder).unwrap();
     let server = server.restart().await;
     assert_eq!(server.get("sys/audit").await.ok()["data"]["b/"]["options"]["file_path"], wanted);
+}
+
+/// Story: a device was enabled on the server's own key file and wrote behind the key. The server did not start any more, and nothing had warned.
+#[tokio::test]
+async fn no_device_is_enabled_on_a_file_that_the_server_lives_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("seal.key");
+    let files = OwnFiles::new(vec![OwnFile { path: key.clone(), what: "seal key", harm: Harm::Fatal }]);
+    let server = Setup::default().key_file(&key).own_files(files).start().await;
+    let before = std::fs::read(&key).unwrap();
+    for option in ["file_path", "path"] {
+        let device = json!({ "type": "file", "options": { option: key.display().to_string() } });
+        let answer = server.put("sys/audit/a", device).await;
+        assert!(answer.refused(400).contains("is the seal key of this server"), "{answer:?}");
+    }
+    assert_eq!(std::fs::read(&key).unwrap(), before);
+    assert!(server.get("sys/audit").await.ok()["data"].as_object().unwrap().is_empty());
+    server.restart().await.get("sys/mounts").await.ok();
 }

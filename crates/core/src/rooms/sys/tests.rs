@@ -84,6 +84,7 @@ impl Server {
             cluster_name: None,
             seal: SealKind::Shamir,
             audit_prefixing: daypass_audit::Prefixing::Refused,
+            own_files: daypass_audit::OwnFiles::default(),
             api_addr: String::new(),
             sanitized: json!({}),
             metrics: crate::node::MetricsShown::default(),

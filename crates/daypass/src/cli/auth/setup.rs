@@ -5,6 +5,7 @@ use http::Method;
 use super::presets::{Plan, Preset, Wish};
 use crate::cli::settings::{Ctx, Http};
 use crate::cli::{Failure, Outcome, clean_path, exactly};
+use crate::client::answer::Known;
 use crate::client::{Call, Client};
 use crate::show;
 use crate::show::value::Value;
@@ -142,7 +143,7 @@ impl Mount {
 /// Mounts the method, unless it is there.
 fn enable(client: &Client, path: &str) -> Result<Mount, Failure> {
     let failed = |error| Failure::api("Error listing enabled authentications", error);
-    let mounts = client.read("sys/auth", &[]).map_err(failed)?.map_or(Value::Null, |answer| answer.data);
+    let mounts = client.find(Call::get("sys/auth")).map_err(failed)?.map_or(Value::Null, Known::into_data);
     match mounts.get(&format!("{path}/")).map(|mount| mount.text_at("type").to_owned()) {
         Some(kind) if kind == "jwt" || kind == "oidc" => Ok(Mount::There),
         Some(kind) => Err(Failure::server(format!("auth/{path}/ is a mount of type {kind}")).hint("-path names another place")),

@@ -41,8 +41,9 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let query: Vec<_> = version.into_iter().collect();
     let answer = client.read(&path, &query).map_err(|error| Failure::api(&format!("Error reading {path}"), error))?;
     let answer = answer.ok_or_else(|| Failure::no_value(&path))?;
-    let data = if place.versioned { answer.data.get("data").unwrap_or(&Value::Null) } else { &answer.data };
-    if let Some(name) = args.field.field.as_ref().filter(|_| answer.wrap_info.is_null()) {
+    let Some(whole) = answer.data() else { return read::show_answer(&answer, &args.field, format) };
+    let data = if place.versioned { whole.get("data").unwrap_or(&Value::Null) } else { whole };
+    if let Some(name) = &args.field.field {
         if place.versioned && data.is_null() {
             return Err(Failure::server(format!("No data found at {path}")));
         }
@@ -51,13 +52,13 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
         show::field(format, value.ok_or_else(|| Failure::usage(format!("Field {name:?} not present in map")))?, show::Supply::Lasting);
         return Ok(0);
     }
-    if format != Format::Table || !answer.wrap_info.is_null() {
+    if format != Format::Table {
         return read::show_answer(&answer, &args.field, format);
     }
     show::warnings(&answer);
     if place.versioned {
         show_path("Secret Path", &path);
-        if let Some(metadata) = answer.data.get("metadata").filter(|metadata| !metadata.is_null()) {
+        if let Some(metadata) = whole.get("metadata").filter(|metadata| !metadata.is_null()) {
             show_section("Metadata", metadata);
             show::out("");
         }

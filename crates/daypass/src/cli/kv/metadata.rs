@@ -112,15 +112,15 @@ fn get(args: &PathArgs, ctx: &Ctx) -> Outcome {
     let path = place.api("metadata");
     let answer = client.read(&path, &[]).map_err(|error| Failure::api(&format!("Error reading {path}"), error))?;
     let answer = answer.ok_or_else(|| Failure::no_value(&path))?;
-    if format != Format::Table || !answer.wrap_info.is_null() {
+    let Some(data) = answer.data().filter(|_| format == Format::Table) else {
         show::answer(format, &answer);
         return Ok(0);
-    }
+    };
     show::warnings(&answer);
-    let Some(versions) = answer.data.get("versions") else {
+    let Some(versions) = data.get("versions") else {
         return Err(Failure::server("Unexpected type for versions data").hint("is this a path of a KV store?"));
     };
-    let about = Value::map(answer.data.entries().iter().filter(|(key, _)| key != "versions").cloned());
+    let about = Value::map(data.entries().iter().filter(|(key, _)| key != "versions").cloned());
     show_path("Metadata Path", &path);
     show_section("Metadata", &about);
     let mut versions = versions.entries().to_vec();

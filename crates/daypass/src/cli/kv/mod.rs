@@ -50,12 +50,12 @@ pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
 
 /// What a write to KV v2 brought: the new version under banners, or the field asked for.
 fn show_written(answer: &Answer, path: &str, field: &Field, format: Format) -> Outcome {
-    if field.field.is_some() || format != Format::Table || !answer.wrap_info.is_null() {
+    let Some(data) = answer.data().filter(|_| field.field.is_none() && format == Format::Table) else {
         return super::read::show_answer(answer, field, format);
-    }
+    };
     show::warnings(answer);
     show_path("Secret Path", path);
-    show_section("Metadata", &answer.data);
+    show_section("Metadata", data);
     Ok(0)
 }
 

@@ -85,7 +85,7 @@ pub(super) fn find(ctx: &Ctx, http: &super::super::settings::Http, flag: &MountF
 /// The mount of `path`, and whether it has versions.
 fn preflight(client: &Client, path: &str) -> Result<(String, bool), Failure> {
     let call = Call::new(Method::GET, format!("sys/internal/ui/mounts/{path}")).plain();
-    let about = match client.call(&call).and_then(|reply| reply.json()) {
+    let about = match client.body(call) {
         Ok(about) => about,
         // A server from before there were versions.
         Err(error) if error.status() == Some(404) => return Ok((String::new(), false)),

@@ -1,7 +1,5 @@
 //! `kv patch`.
 
-use http::Method;
-
 use super::super::settings::{Ctx, Field, Http, Output};
 use super::super::{Failure, Outcome};
 use super::mount::{self, MountFlag};
@@ -63,28 +61,29 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     place.require_versions(2, "K/V engine mount must be version 2 for patch support")?;
     let path = place.api("data");
     let answer = if method == Some("rw") {
-        read_then_write(&client, &path, &change)?
+        read_then_write(&client, &path, &change, args.cas)?
     } else {
         match client.patch(&path, versioned_body(change.clone(), args.cas)) {
-            Err(error) if method.is_none() && matches!(error.status(), Some(403 | 405)) => read_then_write(&client, &path, &change)?,
+            Err(error) if method.is_none() && matches!(error.status(), Some(403 | 405)) => {
+                read_then_write(&client, &path, &change, args.cas)?
+            }
             other => other.map_err(|error| Failure::api(&format!("Error writing data to {path}"), error))?,
         }
     };
     show_written(&answer.ok_or_else(|| Failure::no_value(&path))?, &path, &args.field, format)
 }
 
-/// Puts the change into what is there, and writes it if nobody else has written meanwhile.
-fn read_then_write(client: &Client, path: &str, change: &Value) -> Result<Option<Answer>, Failure> {
-    let read = Call::new(Method::GET, path).plain();
-    let found = match client.ask(&read) {
+/// Puts the change into what is there, and writes it if nobody else has written meanwhile; where a version was named, only over that one.
+fn read_then_write(client: &Client, path: &str, change: &Value, cas: Option<i64>) -> Result<Option<Answer>, Failure> {
+    let found = match client.know(Call::get(path).plain()) {
         Ok(found) => found,
         Err(error) if error.status() == Some(404) => None,
         Err(error) => return Err(Failure::api(&format!("Error doing pre-read at {path}"), error)),
     };
     let found = found.ok_or_else(|| Failure::no_value(path))?;
-    let version = found.data.at(&["metadata", "version"]).and_then(Value::as_integer);
+    let version = found.data().at(&["metadata", "version"]).and_then(Value::as_integer);
     let mut data = found
-        .data
+        .data()
         .get("data")
         .filter(|data| !data.is_null())
         .cloned()
@@ -96,5 +95,7 @@ fn read_then_write(client: &Client, path: &str, change: &Value) -> Result<Option
             data.set(key, value.clone());
         }
     }
-    client.write(path, Some(versioned_body(data, version))).map_err(|error| Failure::api(&format!("Error writing data to {path}"), error))
+    client
+        .write(path, Some(versioned_body(data, cas.filter(|cas| *cas >= 0).or(version))))
+        .map_err(|error| Failure::api(&format!("Error writing data to {path}"), error))
 }

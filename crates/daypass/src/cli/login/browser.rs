@@ -66,8 +66,8 @@ pub(super) fn log_in(client: &Client, mount: &str, given: &Value) -> Result<Answ
     ]);
     let api = format!("auth/{}/oidc", clean_path(mount));
     let call = Call::new(Method::PUT, format!("{api}/auth_url")).body(begin).without_token();
-    let answer = client.ask(&call).map_err(|error| Failure::api("Error authenticating", error))?;
-    let url = answer.map(|answer| answer.data.text_at("auth_url").to_owned()).unwrap_or_default();
+    let answer = client.know(call).map_err(|error| Failure::api("Error authenticating", error))?;
+    let url = answer.map(|answer| answer.data().text_at("auth_url").to_owned()).unwrap_or_default();
     if url.is_empty() {
         let (role, uri) = (&wanted.role, &wanted.redirect_uri);
         let text = format!("Unable to authorize role {role:?} with redirect_uri {uri:?}. Check Vault logs for more information.");

@@ -56,7 +56,7 @@ pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
     match verb {
         Verb::Status(args) => {
             let format = ctx.format_but_raw(&args.output)?;
-            let asked = ctx.client(&args.http)?.call(&Call::new(Method::GET, PATH)).and_then(|reply| reply.json());
+            let asked = ctx.client(&args.http)?.body(Call::new(Method::GET, PATH));
             let answer = asked.map_err(|error| Failure::api("Error reading whether revocation is paused", error))?;
             show::data(format, answer.get("data").unwrap_or(&Value::Null));
             Ok(0)

@@ -70,7 +70,7 @@ pub(super) fn call(client: &Client, method: Method, path: &str, body: Option<Val
         Some(body) => call.body(body),
         None => call,
     };
-    client.call(&call).and_then(|reply| reply.json()).map_err(|error| Failure::api(context, error))
+    client.body(call).map_err(|error| Failure::api(context, error))
 }
 
 /// Rows under each other, with headings if there are any; or the whole answer. Some of these exist nowhere else, such as a one-time password.

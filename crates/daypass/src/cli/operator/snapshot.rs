@@ -161,7 +161,7 @@ fn restore(args: &RestoreArgs, ctx: &Ctx) -> Outcome {
 
 /// Whether the server opened itself again, and what opens it if it did not.
 fn seal_afterwards(client: &Client) -> String {
-    let asked = client.call(&Call::new(Method::GET, "sys/seal-status").root_namespace()).and_then(|reply| reply.json());
+    let asked = client.body(Call::new(Method::GET, "sys/seal-status").root_namespace());
     let seal = match asked {
         Ok(seal) => seal,
         Err(error) => return format!("Whether the server is unsealed cannot be told: {error}\nhint: \"daypass status\" asks again"),

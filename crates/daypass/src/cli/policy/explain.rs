@@ -78,12 +78,12 @@ pub(crate) fn run(args: &Args, ctx: &Ctx) -> Outcome {
             "sys/policies/explain"
         }
     };
-    let answer = ctx.client(&args.http)?.ask(&Call::new(Method::POST, call).body(body));
+    let answer = ctx.client(&args.http)?.know(Call::new(Method::POST, call).body(body));
     let answer = answer.map_err(|error| Failure::api("Error explaining", error))?;
     let answer = answer.ok_or_else(|| Failure::server("The server explained nothing"))?;
     match format {
-        Format::Table | Format::Raw => laid_out(&answer.data).iter().for_each(|line| show::out(&show::inert(line))),
-        _ => show::document(format, &answer.data),
+        Format::Table | Format::Raw => laid_out(answer.data()).iter().for_each(|line| show::out(&show::inert(line))),
+        _ => show::document(format, answer.data()),
     }
     Ok(0)
 }
