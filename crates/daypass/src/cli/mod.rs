@@ -15,6 +15,7 @@ mod kv;
 mod lease;
 mod list;
 mod login;
+mod loopback;
 mod monitor;
 mod mount;
 mod operator;
