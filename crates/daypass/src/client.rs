@@ -256,10 +256,17 @@ impl Client {
 
     /// Makes a request and gives the answer whatever its status, unless the server was not reached.
     pub(crate) fn exchange(&self, call: &Call) -> Result<Reply, Error> {
-        if let Some(instead) = self.config.instead.filter(|_| !call.at_once) {
-            return Err(Error::Instead(instead.render(&self.config, call)));
-        }
         self.runtime.block_on(self.exchange_within(call))
+    }
+
+    /// Does work that makes its requests by [`Client::fetch_within`], several things side by side.
+    pub(crate) fn work<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// [`Client::fetch`], within [`Client::work`].
+    pub(crate) async fn fetch_within(&self, call: &Call) -> Result<Option<Answer>, Error> {
+        self.fetched(call, &self.exchange_within(call).await?)
     }
 
     /// Makes a request; any status but 2xx is an error, a redirect that was not followed too: nothing was done.
@@ -308,7 +315,10 @@ impl Client {
 
     /// Makes a request whose 404 means that there is nothing.
     pub(crate) fn fetch(&self, call: &Call) -> Result<Option<Answer>, Error> {
-        let reply = self.exchange(call)?;
+        self.fetched(call, &self.exchange(call)?)
+    }
+
+    fn fetched(&self, call: &Call, reply: &Reply) -> Result<Option<Answer>, Error> {
         if reply.status == 404 {
             // A deleted KV v2 version is a 404 that still tells of itself.
             return Ok(reply
@@ -317,7 +327,7 @@ impl Client {
                 .flatten()
                 .filter(|answer| !answer.is_bare() && reply.json().is_ok_and(|body| body.get("errors").is_none())));
         }
-        if reply.status >= 300 { Err(Error::Api(self.refusal(call, &reply))) } else { reply.answer() }
+        if reply.status >= 300 { Err(Error::Api(self.refusal(call, reply))) } else { reply.answer() }
     }
 
     /// Makes a request whose answer the caller reads itself: it is never wrapped, whatever `-wrap-ttl` and `VAULT_WRAP_TTL` say, since what is left of an answer
@@ -363,6 +373,9 @@ impl Client {
     }
 
     async fn exchange_within(&self, call: &Call) -> Result<Reply, Error> {
+        if let Some(instead) = self.config.instead.filter(|_| !call.at_once) {
+            return Err(Error::Instead(instead.render(&self.config, call)));
+        }
         tokio::select! {
             reply = self.exchange_with_retries(call) => reply,
             () = self.clock.sleep(self.config.timeout) => {
@@ -469,7 +482,7 @@ impl Client {
 }
 
 /// What Go's client tries again: too many requests, state not yet there, and server errors but "not implemented".
-fn worth_retrying(status: u16) -> bool {
+pub(crate) fn worth_retrying(status: u16) -> bool {
     matches!(status, 412 | 429) || (status >= 500 && status != 501)
 }
 

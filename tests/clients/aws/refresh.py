@@ -3,9 +3,11 @@
 
 import json
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -26,7 +28,12 @@ class Refresh:
         self.set_up()
         self.bare_http()
         self.cli()
-        self.boto()
+        with ThreadPoolExecutor() as builds:
+            # They wait for the end of their credentials while boto() does.
+            long_builds = self.long_builds(builds)
+            self.boto()
+            self.ended(long_builds)
+        self.command()
         self.logins()
         self.console()
 
@@ -113,6 +120,31 @@ class Refresh:
         self.ours("token", "revoke", self.token)
         failed = self.prove.raises("once its token is revoked the workload gets no more", Exception, sts.get_caller_identity)
         self.prove("and is told that it was denied", "permission denied" in str(failed), failed)
+
+    def long_builds(self, builds):
+        config = self.home / "short-config"
+        config.write_text(f"[profile short]\ncredential_process = {self.daypass} aws credential-process {MOUNT} short\n")
+        build = [sys.executable, "-B", str(Path(__file__).with_name("long_build.py"))]
+        return {
+            "container-role": builds.submit(self.run, self.daypass, "run", f"-mount={MOUNT}", "-role=short", "--", *build, AWS_ACCESS_KEY_ID="AKIAOTHER"),
+            "custom-process": builds.submit(self.run, *build, AWS_CONFIG_FILE=str(config), AWS_PROFILE="short"),
+        }
+
+    def ended(self, long_builds):
+        for method, name in (("container-role", "daypass run"), ("custom-process", "credential_process")):
+            done = long_builds[method].result()
+            seen = json.loads(done.stdout) if done.returncode == 0 else {}
+            self.prove(f"{name}: boto3 finds a credential", seen.get("method") == method and "assumed-role/ecr-staging/" in seen.get("first", ""), done.stderr or seen)
+            self.prove(f"{name}: once that has expired", seen.get("copy") == "ExpiredToken", seen)
+            self.prove(f"{name}: the build goes on with another", seen.get("renewed") and "assumed-role/ecr-staging/" in seen.get("again", ""), seen)
+            self.prove(f"{name}: with no key in its environment", seen.get("hidden"), seen)
+
+    def command(self):
+        cli = [os.environ.get("AWS", "aws"), "sts", "get-caller-identity", "--query", "Account", "--output", "text"]
+        done = self.run(self.daypass, "run", f"-mount={MOUNT}", "-role=ecr-staging", "--", *cli, AWS_ACCESS_KEY_ID="AKIAOTHER")
+        self.prove("the AWS CLI under daypass run", done.stdout.strip() == "111111111111", done.stderr)
+        done = self.run(self.daypass, "run", f"-mount={MOUNT}", "-role=nobody", "--", *cli)
+        self.prove("does not begin without a credential", done.returncode == 2 and not done.stdout and "nobody" in done.stderr, done.stdout + done.stderr)
 
     def logins(self):
         self.ours("secrets", "enable", "ecr", sentence="daypass secrets enable ecr")

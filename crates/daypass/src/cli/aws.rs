@@ -1,8 +1,10 @@
 //! `aws`: what operators ask about roles of aws mounts. The server answers; this lays it out.
 
+pub(super) mod minted;
 mod terraform;
 
 use http::Method;
+use minted::{Source, Wanted};
 
 use super::settings::{Ctx, Http, Output};
 use super::{Failure, Outcome, clean_path, exactly};
@@ -10,10 +12,11 @@ use crate::client::Call;
 use crate::show::value::Value;
 use crate::show::{self, Format};
 
-/// Check the roles of an aws mount, print the IAM policies they need, end their sessions
+/// Check the roles of an aws mount, print the IAM policies they need, give their credentials to AWS's tools, end their sessions
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
     Check(CheckArgs),
+    CredentialProcess(CredentialProcessArgs),
     PolicyFor(PolicyForArgs),
     RevokeSessions(RevokeSessionsArgs),
 }
@@ -41,6 +44,31 @@ pub(crate) struct CheckArgs {
     resource: Option<String>,
     #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    http: Http,
+}
+
+/// Print a credential as AWS's SDKs and CLI read it from a credential_process
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+
+  $ daypass aws credential-process aws deploy
+  $ daypass aws credential-process -ttl=1h -role-session-name=alice aws deploy
+
+For a profile in ~/.aws/config:
+
+  [profile deploy]
+  credential_process = daypass aws credential-process aws deploy
+
+SDKs run it again before the credential ends. Roles of type iam_user are
+refused: their keys have no end that AWS knows. \"daypass run\" spares a
+program the profile.")]
+pub(crate) struct CredentialProcessArgs {
+    /// The mount, then its role
+    #[arg(value_name = "MOUNT ROLE")]
+    arguments: Vec<String>,
+    #[command(flatten)]
+    wanted: Wanted,
     #[command(flatten)]
     http: Http,
 }
@@ -102,6 +130,7 @@ pub(crate) struct RevokeSessionsArgs {
 pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
     match verb {
         Verb::Check(args) => check(args, ctx),
+        Verb::CredentialProcess(args) => credential_process(args, ctx),
         Verb::PolicyFor(args) => policy_for(args, ctx),
         Verb::RevokeSessions(args) => revoke_sessions(args, ctx),
     }
@@ -136,6 +165,17 @@ fn check(args: &CheckArgs, ctx: &Ctx) -> Outcome {
         show::answer(format, answer.answer());
     }
     Ok(if ok { 0 } else { 2 })
+}
+
+fn credential_process(args: &CredentialProcessArgs, ctx: &Ctx) -> Outcome {
+    let path = path(&args.arguments, "sts")?;
+    let client = ctx.client(&args.http)?;
+    let source = Source::new(&client, path, &args.wanted);
+    let (minted, answer) = client.work(source.mint()).map_err(|problem| problem.failure(&source.path))?;
+    // On stderr: stdout is for the credential alone.
+    show::warnings(&answer);
+    show::out(&minted.for_process());
+    Ok(0)
 }
 
 /// A step as a person reads it.

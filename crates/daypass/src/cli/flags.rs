@@ -53,6 +53,9 @@ pub(crate) fn read(root: &Command, arguments: &[String]) -> Result<Asked, Failur
             command = found;
         } else {
             plain.push(word.clone());
+            if runs_another(command) {
+                plain.extend(rest.by_ref().cloned());
+            }
         }
     }
     if command.has_subcommands() {
@@ -67,6 +70,11 @@ pub(crate) fn read(root: &Command, arguments: &[String]) -> Result<Asked, Failur
     words.push("--".to_owned());
     words.append(&mut plain);
     Ok(Asked::Run(words))
+}
+
+/// Whether its arguments are another program's command line: what stands behind that program's name belongs to it, flags and `--` too.
+fn runs_another(command: &Command) -> bool {
+    command.get_positionals().any(Arg::is_trailing_var_arg_set)
 }
 
 /// The name in `-name`, `--name` and `-name=value`; nothing for arguments, among them `-` and negative numbers.
@@ -211,6 +219,15 @@ mod tests {
         assert_eq!(shown("write a/b -5"), "write -- a/b -5");
         assert_eq!(shown("kv metadata put -max-versions -1 a"), "kv metadata put --max-versions=-1 -- a");
         assert_eq!(shown("write a/b -- -format=x"), "write -- a/b -format=x");
+    }
+
+    #[test]
+    fn what_stands_behind_another_programs_name_belongs_to_that_program() {
+        assert_eq!(shown("run -role r make -k -- x -help"), "run --role=r -- make -k -- x -help");
+        assert_eq!(shown("run -role=r -- make -bogus -- -h"), "run --role=r -- make -bogus -- -h");
+        assert_eq!(shown("run -role=r -ttl 15m -- -odd"), "run --role=r --ttl=15m -- -odd");
+        assert_eq!(shown("run -bogus make"), "flag provided but not defined: -bogus");
+        assert_eq!(shown("run -h make"), "help false run");
     }
 
     #[test]

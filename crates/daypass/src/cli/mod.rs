@@ -15,6 +15,7 @@ mod kv;
 mod lease;
 mod list;
 mod login;
+mod loopback;
 mod monitor;
 mod mount;
 mod operator;
@@ -24,6 +25,7 @@ mod policy;
 mod print;
 mod prompt;
 mod read;
+mod run;
 mod sandbox;
 mod secrets;
 pub(crate) mod server;
@@ -57,6 +59,7 @@ use settings::Ctx;
   $ daypass status
   $ daypass kv put secret/app user=bob
   $ daypass write cdp/aws/staging/sts/ecr-staging ttl=60m
+  $ daypass run -role=deploy -- terraform apply
 
 Flags are written as Vault's are: -format=json, before or after the arguments.
 VAULT_ADDR, VAULT_TOKEN and their like are read, and so are DAYPASS_ADDR,
@@ -75,6 +78,7 @@ enum Verb {
     List(list::Args),
     Login(login::Args),
     Monitor(monitor::Args),
+    Run(run::Args),
     Status(status::Args),
     Unwrap(unwrap::Args),
     Whois(whois::Args),
@@ -228,6 +232,7 @@ fn run(verb: Verb, ctx: &Ctx) -> Result<ExitCode, Failure> {
         Verb::Policy(verb) => policy::run(&verb, ctx),
         Verb::Print(verb) => print::run(&verb, ctx),
         Verb::Read(args) => read::run(&args, ctx),
+        Verb::Run(args) => run::run(&args, ctx),
         Verb::Sandbox(args) => sandbox::run(&args),
         Verb::Secrets(verb) => secrets::run(&verb, ctx),
         Verb::Server(args) => return Ok(server::run(&args, ctx)),
@@ -259,7 +264,9 @@ pub(crate) fn root(program: &'static str) -> Command {
 pub(crate) fn help_text(root: &Command, path: &[String], long: bool) -> String {
     let mut command = path.iter().fold(root, |at, name| at.find_subcommand(name).unwrap_or(at)).clone();
     let text = if long { command.render_long_help() } else { command.render_help() }.to_string();
-    let text = text.replace(" --", " -").replace("[--", "[-").replace("'--", "'-");
+    // What stands alone is no flag.
+    let dashed = text.split(" -- ").map(|part| part.replace(" --", " -").replace("[--", "[-").replace("'--", "'-"));
+    let text = dashed.collect::<Vec<_>>().join(" -- ");
     let text = if root.get_name() == "vault" { text.replace("$ daypass", "$ vault").replace("\"daypass ", "\"vault ") } else { text };
     text.trim_end().to_owned()
 }
@@ -375,6 +382,7 @@ mod tests {
         let text = help_text(&root("vault"), &["kv".to_owned(), "get".to_owned()], true);
         assert!(text.contains("$ vault kv get -mount=secret app"), "{text}");
         assert!(text.contains("-tls-skip-verify") && !text.contains(" --"), "{text}");
+        assert!(help_text(&root("vault"), &["run".to_owned()], false).contains("$ vault run -role=deploy -- terraform apply"));
         let short = help_text(&root("daypass"), &["read".to_owned()], false);
         assert!(!short.contains("-tls-skip-verify"), "{short}");
     }

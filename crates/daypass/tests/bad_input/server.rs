@@ -67,6 +67,10 @@ impl Server {
         server
     }
 
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     pub(crate) fn audit_file(&self) -> PathBuf {
         self.home.path().join("audit")
     }

@@ -1,7 +1,6 @@
 //! `login -method=oidc`: a person logs in on the provider's page, whose answer comes to a listener here.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +10,10 @@ use daypass_base::{Clock, Entropy, SystemClock, SystemEntropy};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
-use crate::cli::{Failure, clean_path};
+use crate::cli::{Failure, clean_path, loopback};
 use crate::client::answer::Answer;
 use crate::client::{Call, Client};
 use crate::show;
@@ -135,24 +131,8 @@ fn open(url: &str) -> Option<Child> {
 /// Waits for the provider's answer; other requests (a browser asks for an icon) are told that nothing is there.
 async fn wait(listener: TcpListener) -> Option<Came> {
     let clock = Arc::new(SystemClock::new());
-    let serve = async {
-        // Side by side: browsers open connections ahead of what they ask for, and say nothing on them.
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
-                    if let Ok((stream, _)) = accepted {
-                        connections.spawn(serve(stream, Arc::clone(&clock)));
-                    }
-                }
-                Some(ended) = connections.join_next() => {
-                    if let Ok(Some(came)) = ended {
-                        return came;
-                    }
-                }
-            }
-        }
-    };
+    // Side by side: browsers open connections ahead of what they ask for, and say nothing on them.
+    let serve = loopback::until(&listener, &clock, CONNECTIONS_MAX, |stream| serve(stream, Arc::clone(&clock)));
     tokio::select! {
         came = serve => Some(came),
         () = clock.sleep(WAIT_MAX) => None,
@@ -162,16 +142,11 @@ async fn wait(listener: TcpListener) -> Option<Came> {
 /// Serves one connection, for a moment only: those that say nothing must not keep the answer out. Ends once its page is sent.
 async fn serve(stream: TcpStream, clock: Arc<SystemClock>) -> Option<Came> {
     let (sender, mut came) = mpsc::channel(1);
-    let service = service_fn(move |request| answer(request, sender.clone()));
-    let connection = hyper::server::conn::http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        _ended = connection => {}
-        () = clock.sleep(CONNECTION_MAX) => {}
-    }
+    loopback::connection(stream, clock, CONNECTION_MAX, move |request| answer(request, sender.clone())).await;
     came.try_recv().ok()
 }
 
-async fn answer(request: Request<Incoming>, came: mpsc::Sender<Came>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, came: mpsc::Sender<Came>) -> Response<Full<Bytes>> {
     let fields = match (request.uri().path(), request.method()) {
         (CALLBACK, &Method::GET) => Some((parsed(request.uri().query().unwrap_or_default()), false)),
         (CALLBACK, &Method::POST) => {
@@ -189,7 +164,7 @@ async fn answer(request: Request<Incoming>, came: mpsc::Sender<Came>) -> Result<
         *response.body_mut() = Full::default();
     }
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/html; charset=utf-8"));
-    Ok(response)
+    response
 }
 
 /// The fields of a query or a form; of one that stands twice the first counts.

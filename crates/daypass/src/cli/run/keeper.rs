@@ -1,0 +1,215 @@
+//! The credential that is ready, and how the next comes: SDKs that ask at one moment wait for one request to the server between them.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_base::{Clock, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::endpoint::Refused;
+use crate::cli::aws::minted::{Minted, NotMinted};
+
+/// SDKs that wait for the next credential at one time.
+const WAITING_MAX: usize = 64;
+/// How long an SDK waits for the next one while the one that is kept will do: botocore gives up after two seconds.
+const PATIENCE_KEPT: Duration = Duration::from_millis(500);
+/// How long it waits otherwise.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// With less life than this left a credential will hardly do.
+const SCANT: Duration = Duration::from_secs(10);
+/// The server is left alone for so long after it gave none, while the one that is kept is good.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+type Outcome = Result<Arc<Minted>, Refused>;
+
+/// Begins with a credential.
+pub(super) fn keep<C: Clock>(first: Minted, clock: Arc<C>) -> (Kept<C>, Asked<C>) {
+    let (set, kept) = watch::channel(Arc::new(first));
+    let (ask, asks) = mpsc::channel(WAITING_MAX);
+    (Kept { kept, ask, clock: Arc::clone(&clock) }, Asked { kept: set, asks, clock, failed: None })
+}
+
+/// The side of those who want a credential.
+pub(super) struct Kept<C> {
+    kept: watch::Receiver<Arc<Minted>>,
+    ask: mpsc::Sender<oneshot::Sender<Outcome>>,
+    clock: Arc<C>,
+}
+
+impl<C> Clone for Kept<C> {
+    fn clone(&self) -> Self {
+        Self { kept: self.kept.clone(), ask: self.ask.clone(), clock: Arc::clone(&self.clock) }
+    }
+}
+
+impl<C: Clock> Kept<C> {
+    /// The one that is kept while it is fresh, else the next one; where that does not come, the one that is kept until it ends.
+    pub(super) async fn credential(&self) -> Outcome {
+        let (kept, now) = (Arc::clone(&self.kept.borrow()), self.clock.now());
+        if kept.is_fresh(now) {
+            return Ok(kept);
+        }
+        let patience = if kept.left(now) > SCANT { PATIENCE_KEPT } else { PATIENCE };
+        let next = tokio::select! {
+            next = self.next() => next,
+            () = self.clock.sleep(patience) => Err(Refused::later(format!("no answer of the daypass server within {}s", patience.as_secs()))),
+        };
+        next.or_else(|refused| if kept.left(self.clock.now()).is_zero() { Err(refused) } else { Ok(kept) })
+    }
+
+    async fn next(&self) -> Outcome {
+        let ending = || Refused::later("daypass run is ending".to_owned());
+        let (tell, told) = oneshot::channel();
+        self.ask.send(tell).await.map_err(|_ended| ending())?;
+        told.await.map_err(|_ended| ending())?
+    }
+}
+
+/// The side that asks the server.
+pub(super) struct Asked<C> {
+    kept: watch::Sender<Arc<Minted>>,
+    asks: mpsc::Receiver<oneshot::Sender<Outcome>>,
+    clock: Arc<C>,
+    failed: Option<(Timestamp, Refused)>,
+}
+
+impl<C: Clock> Asked<C> {
+    /// Makes the next credential whenever somebody wants it.
+    pub(super) async fn serve(&mut self, mint: impl AsyncFn() -> Result<Minted, NotMinted>) -> Infallible {
+        loop {
+            let Some(first) = self.asks.recv().await else { return std::future::pending().await };
+            let outcome = self.outcome(&mint).await;
+            // Who came meanwhile has waited for the same.
+            let others = std::iter::from_fn(|| self.asks.try_recv().ok());
+            for tell in std::iter::once(first).chain(others) {
+                let _gave_up = tell.send(outcome.clone());
+            }
+        }
+    }
+
+    async fn outcome(&mut self, mint: &impl AsyncFn() -> Result<Minted, NotMinted>) -> Outcome {
+        let (kept, now) = (Arc::clone(&self.kept.borrow()), self.clock.now());
+        if kept.is_fresh(now) {
+            return Ok(kept);
+        }
+        let is_good = !kept.left(now).is_zero();
+        if let Some((_, refused)) = self.failed.as_ref().filter(|(when, _)| is_good && now.since(*when) < AGAIN_AFTER) {
+            return Err(refused.clone());
+        }
+        match mint().await {
+            Ok(minted) => {
+                let minted = Arc::new(minted);
+                self.failed = None;
+                self.kept.send_replace(Arc::clone(&minted));
+                Ok(minted)
+            }
+            Err(problem) => {
+                let refused = Refused::of(&problem);
+                self.failed = Some((self.clock.now(), refused.clone()));
+                Err(refused)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+
+    use daypass_base::sim::SimClock;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn sample(clock: &SimClock, name: &str) -> Minted {
+        Minted::sample(name, clock.now(), HOUR)
+    }
+
+    /// So many askers at one moment, and what each of them got; with what the server answered, in its order, and how often it was asked.
+    async fn ask(
+        kept: &Kept<SimClock>,
+        asked: &mut Asked<SimClock>,
+        askers: usize,
+        answers: Vec<Result<Minted, NotMinted>>,
+    ) -> (Vec<Outcome>, usize) {
+        let (answers, count) = (RefCell::new(VecDeque::from(answers)), RefCell::new(0));
+        let mint = async || {
+            *count.borrow_mut() += 1;
+            // The others come meanwhile.
+            tokio::task::yield_now().await;
+            let next = answers.borrow_mut().pop_front();
+            next.unwrap()
+        };
+        let all = async {
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..askers {
+                let kept = kept.clone();
+                tasks.spawn(async move { kept.credential().await });
+            }
+            tasks.join_all().await
+        };
+        let got = tokio::select! {
+            got = all => got,
+            never = asked.serve(&mint) => match never {},
+        };
+        let count = *count.borrow();
+        (got, count)
+    }
+
+    fn is(outcome: &Outcome, name: &str) -> bool {
+        outcome.as_ref().is_ok_and(|minted| minted.for_container().contains(&format!("\"{name}\"")))
+    }
+
+    #[tokio::test]
+    async fn the_server_is_asked_once_for_all_who_ask_behind_half_of_a_credentials_life() {
+        let clock = Arc::new(SimClock::default());
+        let (kept, mut asked) = keep(sample(&clock, "one"), Arc::clone(&clock));
+        let (got, count) = ask(&kept, &mut asked, 3, Vec::new()).await;
+        assert!(count == 0 && got.iter().all(|outcome| is(outcome, "one")), "{got:?}");
+        clock.advance(Duration::from_mins(31));
+        let (got, count) = ask(&kept, &mut asked, 10, vec![Ok(sample(&clock, "two"))]).await;
+        assert!(count == 1 && got.iter().all(|outcome| is(outcome, "two")), "{got:?}");
+        let (got, count) = ask(&kept, &mut asked, 1, Vec::new()).await;
+        assert!(count == 0 && is(&got[0], "two"), "{got:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_gives_none_is_left_alone_while_the_one_that_is_kept_is_good() {
+        let clock = Arc::new(SimClock::default());
+        let (kept, mut asked) = keep(sample(&clock, "one"), Arc::clone(&clock));
+        clock.advance(Duration::from_mins(50));
+        let (got, count) = ask(&kept, &mut asked, 1, vec![Err(NotMinted::Other)]).await;
+        assert!(count == 1 && is(&got[0], "one"), "{got:?}");
+        let (got, count) = ask(&kept, &mut asked, 5, Vec::new()).await;
+        assert!(count == 0 && got.iter().all(|outcome| is(outcome, "one")), "{got:?}");
+        clock.advance(AGAIN_AFTER);
+        let (got, count) = ask(&kept, &mut asked, 1, vec![Err(NotMinted::Other)]).await;
+        assert!(count == 1 && is(&got[0], "one"), "{got:?}");
+        // Once it has ended each who asks has the server asked.
+        clock.advance(Duration::from_mins(10));
+        let (got, count) = ask(&kept, &mut asked, 1, vec![Err(NotMinted::Other)]).await;
+        assert!(count == 1 && got[0].is_err(), "{got:?}");
+        let (got, count) = ask(&kept, &mut asked, 1, vec![Ok(sample(&clock, "two"))]).await;
+        assert!(count == 1 && is(&got[0], "two"), "{got:?}");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_long_for_a_server_that_hangs() {
+        let clock = Arc::new(SimClock::default());
+        let (kept, mut asked) = keep(sample(&clock, "one"), Arc::clone(&clock));
+        let hanging = async || std::future::pending::<Result<Minted, NotMinted>>().await;
+        for (mins, patience, good) in [(50, PATIENCE_KEPT, true), (20, PATIENCE, false)] {
+            clock.advance(Duration::from_mins(mins));
+            let began = clock.elapsed();
+            let got = tokio::select! {
+                got = clock.while_passing(kept.credential()) => got,
+                never = asked.serve(&hanging) => match never {},
+            };
+            assert_eq!(clock.elapsed().saturating_sub(began), patience);
+            assert_eq!(got.is_ok(), good, "{got:?}");
+        }
+    }
+}
