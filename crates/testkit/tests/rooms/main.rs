@@ -46,6 +46,7 @@ mod monitor;
 mod mounts;
 mod policies;
 mod protocol;
+mod revoking;
 mod seal;
 mod snapshots;
 mod together;
