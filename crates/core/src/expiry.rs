@@ -7,12 +7,12 @@ mod chores;
 mod hands;
 mod tasks;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use daypass_base::{BoxFuture, Seconds, Timestamp};
-use daypass_sdk::{Result, TokenId};
+use daypass_base::{BoxFuture, Timestamp};
+use daypass_sdk::{Error, Result, TokenId};
 use daypass_storage::{Batch, Due, Key, Space};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,8 +22,9 @@ use self::hands::{Answered, Hands};
 use crate::ids::Id;
 use crate::leases::{ATTEMPTS_MAX, Held};
 use crate::node::{Inner, Unsealed};
+use crate::revoke::{Left, Turn};
 use crate::together::at_most;
-use crate::tokens::{Cause, Stored};
+use crate::tokens::{Cause, Many, Stored};
 
 /// Works until the node is sealed or gone.
 pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
@@ -115,45 +116,59 @@ async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands) -
     let due = unsealed.rows.due(0, now, BATCH).await?;
     let full = due.len() == BATCH;
     let due = due.into_iter().filter(|entry| !hands.hold(entry)).collect();
-    let (due, unread) = settle_tokens(inner, unsealed, due, now).await?;
+    let (due, left) = settle_tokens(inner, unsealed, due, now).await?;
     let (of_leases, others): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| lease_id(entry).is_some());
-    let work = others.into_iter().map(|entry| settle_or_put_off(inner, unsealed, entry, now));
+    let work = others.into_iter().map(|entry| settle_or_put_off(unsealed, entry, now));
     at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
     let all_begun = hands.take(inner, unsealed, of_leases, full, now).await?;
-    Ok(all_begun && (full || unread))
+    Ok(all_begun && full || left)
 }
 
-/// Revokes the tokens among what is due, together where nothing hangs on them. Returns what is left to be settled one by one; and whether
-/// there are tokens that it did not come to, because they are large: they stay due.
+/// Revokes the tokens among what is due, together where nothing hangs on them, and for a while only: others have their turn. Returns what is no token's;
+/// and whether there are tokens left that are still due.
 async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Due>, now: Timestamp) -> Result<(Vec<Due>, bool)> {
-    let (of_tokens, mut rest): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| token_id(entry).is_some());
-    let mut unread = false;
-    match revoke_together(inner, unsealed, &of_tokens, now).await {
-        Ok((gone, seen)) => {
-            unread = seen < of_tokens.len();
+    let (of_tokens, rest): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| token_id(entry).is_some());
+    let ids: Vec<TokenId> = of_tokens.iter().filter_map(token_id).collect();
+    let Many { stored: mut over, damaged, seen } = unsealed.tokens.read_many(&ids).await?;
+    over.retain(|stored| stored.row.ended(now));
+    let gone: HashSet<Due> = over.iter().filter_map(Stored::due).collect();
+    let left = crate::revoke::tokens(inner, unsealed, over, Cause::EndedBy(now), &Turn::short()).await?;
+    let more = seen < ids.len() || left.unfinished() > 0;
+    tell(&damaged, &left.failed);
+    let again = put_behind(left, damaged, now);
+    let mut batch = Batch::new();
+    for entry in of_tokens.into_iter().take(seen) {
+        match token_id(&entry).and_then(|id| again.get(&id)) {
+            Some(at) if *at > entry.at => batch = batch.not_due(entry.clone()).due(Due { at: *at, ..entry }),
+            Some(_) => {}
+            None if gone.contains(&entry) => {}
             // Those that are not over were renewed or are gone: their entries stand further on, or nowhere.
-            let left = of_tokens.into_iter().take(seen).filter(|entry| !gone.contains(entry));
-            let batch = left.fold(Batch::new(), Batch::not_due);
-            if !batch.due_remove.is_empty() {
-                unsealed.rows.commit(batch).await?;
-            }
-        }
-        Err(error) => {
-            tracing::warn!(%error, "ended tokens could not be revoked together; each is tried alone");
-            rest.extend(of_tokens);
+            None => batch = batch.not_due(entry),
         }
     }
-    Ok((rest, unread))
+    if !batch.due_remove.is_empty() {
+        unsealed.rows.commit(batch).await?;
+    }
+    Ok((rest, more))
 }
 
-/// Revokes those tokens that are over. Returns the entries that went with them, and how many it came to.
-async fn revoke_together(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: &[Due], now: Timestamp) -> Result<(HashSet<Due>, usize)> {
-    let ids: Vec<TokenId> = due.iter().filter_map(token_id).collect();
-    let (mut over, seen) = unsealed.tokens.read_many(&ids).await?;
-    over.retain(|stored| stored.row.ended(now));
-    let gone = over.iter().filter_map(Stored::due).collect();
-    crate::revoke::tokens(inner, unsealed, over, Cause::EndedBy(now)).await?;
-    Ok((gone, seen))
+/// When the worker comes to tokens again that it could not see to. One that was begun stands behind what is due by now, so that a few large ones do not keep
+/// the others; one that was not begun keeps its place.
+fn put_behind(left: Left, damaged: Vec<(TokenId, Error)>, now: Timestamp) -> HashMap<TokenId, Timestamp> {
+    let damaged = damaged.into_iter().map(|(id, _)| (id, now + TICK));
+    let failed = left.failed.into_iter().map(|(id, _)| (id, now + AGAIN));
+    let begun = left.more.into_iter().map(|id| (id, now));
+    let waiting = left.waiting.into_iter().map(|id| (id, Timestamp::default()));
+    damaged.chain(failed).chain(begun).chain(waiting).collect()
+}
+
+fn tell(damaged: &[(TokenId, Error)], failed: &[(TokenId, Error)]) {
+    if let Some((_, error)) = damaged.first() {
+        tracing::warn!(%error, tokens = damaged.len(), "ended tokens are damaged; they stay unusable and are looked at again in a minute");
+    }
+    if let Some((_, error)) = failed.first() {
+        tracing::warn!(%error, tokens = failed.len(), "ended tokens could not be revoked; they stay unusable and are tried again");
+    }
 }
 
 fn token_id(entry: &Due) -> Option<TokenId> {
@@ -169,8 +184,8 @@ fn id_of(kind: u8, entry: &Due) -> Option<Id> {
     id.try_into().ok().filter(|_| *found == kind)
 }
 
-async fn settle_or_put_off(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: Due, now: Timestamp) -> Result<()> {
-    match settle(inner, unsealed, &entry, now).await {
+async fn settle_or_put_off(unsealed: &Unsealed, entry: Due, now: Timestamp) -> Result<()> {
+    match settle(unsealed, &entry, now).await {
         Ok(()) => Ok(()),
         Err(error) => put_off(unsealed, &entry, now, &error).await,
     }
@@ -182,11 +197,8 @@ async fn put_off(unsealed: &Unsealed, entry: &Due, now: Timestamp, error: &daypa
     later(unsealed, entry, now + TICK).await
 }
 
-/// What is no lease.
-async fn settle(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, now: Timestamp) -> Result<()> {
-    if let Some(id) = token_id(entry) {
-        return token(inner, unsealed, entry, id, now).await;
-    }
+/// What is neither a token nor a lease.
+async fn settle(unsealed: &Unsealed, entry: &Due, now: Timestamp) -> Result<()> {
     match entry.id.split_first() {
         Some((b'M', key)) => {
             let marker = Key::new(Space::Lease, key.to_vec());
@@ -194,14 +206,6 @@ async fn settle(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, now: 
         }
         _ => drop_entry(unsealed, entry).await,
     }
-}
-
-async fn token(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: TokenId, now: Timestamp) -> Result<()> {
-    if let Err(error) = crate::revoke::token(inner, unsealed, id, Cause::EndedBy(now)).await {
-        tracing::warn!(%error, "an ended token could not be revoked; it stays unusable and is tried again");
-        return later(unsealed, entry, now + Seconds(10)).await;
-    }
-    drop_entry(unsealed, entry).await
 }
 
 async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: Id, now: Timestamp) -> Result<Answered> {
@@ -269,6 +273,8 @@ async fn later(unsealed: &Unsealed, entry: &Due, at: Timestamp) -> Result<()> {
 const AT_ONCE: usize = 8;
 const PAUSE: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_mins(1);
+/// When a token that could not be revoked is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
 /// Between two looks at mounts whose removal was interrupted.
 const REMOVALS: Duration = Duration::from_mins(5);
 const BATCH: usize = 512;

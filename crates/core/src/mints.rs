@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use daypass_base::{Clock, Entropy, Seconds, Timestamp};
 use daypass_sdk::{Error, Result};
 use daypass_storage::Batch;
@@ -217,14 +218,13 @@ impl Mints {
             after = Some(last.to_vec());
         }
         let mut over = count.saturating_sub(self.most);
-        let (now, mut after) = (self.clock.now(), None::<Vec<u8>>);
+        let (now, mut after) = (self.clock.now(), None::<Bytes>);
         loop {
-            let page = self.rows.scan(&config_key(KEYS), after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.bytes.to_vec());
+            let (page, last) = self.rows.scan_json::<Keys>(&config_key(KEYS), after.as_deref(), PAGE).await?;
+            let Some(last) = last else { return Ok(()) };
+            after = Some(last);
             let mut batch = Batch::new();
-            for (key, plain) in page {
-                let keys: Keys = rows::parse(&key, &plain.value)?;
+            for (key, keys) in page {
                 if over == 0 && keys.until + self.retention > now {
                     continue;
                 }

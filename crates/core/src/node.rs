@@ -276,6 +276,13 @@ impl Core {
     }
 }
 
+impl Unsealed {
+    /// Whether it is being sealed: nothing is begun any more.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+}
+
 impl Inner {
     pub(crate) fn unsealed(&self) -> Result<Arc<Unsealed>> {
         self.unsealed.load_full().ok_or_else(sealed)

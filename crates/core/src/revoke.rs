@@ -2,6 +2,8 @@
 //!
 //! Every step can be done twice. A revocation that was begun is finished by the expiry worker, should the process stop half-way.
 
+mod tree;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -15,38 +17,64 @@ use crate::rows::config_key;
 use crate::stages::intent::context;
 use crate::sweeps;
 use crate::together::at_most;
-use crate::tokens::{Cause, Stored, TokenRow};
+use crate::tokens::{Cause, Many, Stored};
+
+use self::tree::Far;
+pub(crate) use self::tree::Turn;
 
 /// Revokes a token, its children first, and sets its leases to end now. One that is gone already, or whose `cause` holds no more, is no error.
+/// Errors: `Sealed` when the server was sealed meanwhile. What was begun is finished by the expiry worker.
 pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId, cause: Cause) -> Result<()> {
-    let mut stack = vec![(id, cause)];
-    while let Some((id, cause)) = stack.last().copied() {
-        let Some(row) = unsealed.tokens.begin_revocation(id, cause).await? else {
-            stack.pop();
-            continue;
-        };
-        let children = unsealed.tokens.children(id, PAGE).await?;
-        if children.is_empty() {
-            stack.pop();
-            finish(inner, unsealed, id, &row).await?;
-            continue;
-        }
-        if stack.len() + children.len() > DEPTH_MAX {
-            return Err(Error::failed(format!("a token has more than {DEPTH_MAX} descendants in one line")));
-        }
-        // Those without children of their own go at once, several at a time; the others have their turn later.
-        let parent = id;
-        for grown in at_most(AT_ONCE, children.into_iter().map(|child| childless(inner, unsealed, parent, child))).await {
-            stack.extend(grown?.map(|child| (child, Cause::ChildOf(parent))));
-        }
+    match tree::token(inner, unsealed, id, cause, &Turn::endless()).await? {
+        Far::Done => Ok(()),
+        Far::More | Far::NotBegun => Err(crate::node::sealed()),
     }
-    Ok(())
 }
 
-/// Revokes tokens as [`token()`] does, those that nothing hangs on all at once. `cause` holds for the rows as they were read.
-pub(crate) async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, stored: Vec<Stored>, cause: Cause) -> Result<()> {
-    if unsealed.tokens.remove_bare(&stored).await? {
-        return Ok(());
+/// What is left of tokens that were to be revoked.
+#[derive(Default)]
+pub(crate) struct Left {
+    /// Begun, and not done when the turn was over.
+    pub(crate) more: Vec<TokenId>,
+    /// Not begun for that.
+    pub(crate) waiting: Vec<TokenId>,
+    pub(crate) failed: Vec<(TokenId, Error)>,
+}
+
+impl Left {
+    /// How many are left for others to have their turn.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.more.len() + self.waiting.len()
+    }
+
+    /// For who had no limit: what failed, if anything did. Errors: those that the next page would meet as well.
+    fn failure(self) -> Result<Option<Error>> {
+        if self.unfinished() > 0 {
+            return Err(crate::node::sealed());
+        }
+        let failed = self.failed.into_iter().map(|(_, error)| error);
+        first_failure(failed)
+    }
+}
+
+/// The first of several failures that are no reason to leave the rest alone. Errors: one that is.
+pub(crate) fn first_failure(failures: impl IntoIterator<Item = Error>) -> Result<Option<Error>> {
+    let mut first = None;
+    for error in failures {
+        if matches!(error.kind, Kind::StoreFull | Kind::Sealed) {
+            return Err(error);
+        }
+        first.get_or_insert(error);
+    }
+    Ok(first)
+}
+
+/// Revokes tokens as [`token()`] does, those that nothing hangs on all at once, until the turn is over. `cause` holds for the rows as they were read.
+/// Errors: the store cannot be read.
+pub(crate) async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, stored: Vec<Stored>, cause: Cause, turn: &Turn) -> Result<Left> {
+    let mut left = Left::default();
+    if remove_bare(unsealed, &stored).await {
+        return Ok(left);
     }
     let (mut bare, mut alone) = (Vec::with_capacity(stored.len()), Vec::new());
     for stored in stored {
@@ -56,58 +84,40 @@ pub(crate) async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, stored:
             alone.push(stored.id);
         }
     }
-    if !unsealed.tokens.remove_bare(&bare).await? {
+    if !remove_bare(unsealed, &bare).await {
         alone.extend(bare.iter().map(|stored| stored.id));
     }
-    at_most(AT_ONCE, alone.into_iter().map(|id| token(inner, unsealed, id, cause))).await.into_iter().collect()
+    let work = alone.into_iter().map(async |id| (id, tree::token(inner, unsealed, id, cause, turn).await));
+    for (id, far) in at_most(AT_ONCE, work).await {
+        match far {
+            Ok(Far::Done) => {}
+            Ok(Far::More) => left.more.push(id),
+            Ok(Far::NotBegun) => left.waiting.push(id),
+            Err(error) => left.failed.push((id, error)),
+        }
+    }
+    Ok(left)
+}
+
+/// Removes tokens that nothing hangs on, all together. False: nothing was done, and each has to be tried alone.
+async fn remove_bare(unsealed: &Unsealed, stored: &[Stored]) -> bool {
+    unsealed.tokens.remove_bare(stored).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "tokens could not be revoked together; each is tried alone");
+        false
+    })
 }
 
 /// Whether nothing hangs on a token at this moment.
 async fn is_bare(unsealed: &Unsealed, id: TokenId) -> Result<bool> {
-    Ok(unsealed.tokens.children(id, 1).await?.is_empty()
+    Ok(unsealed.tokens.children(id, None, 1).await?.is_empty()
         && unsealed.leases.of_token(id, 1).await?.is_empty()
         && unsealed.rows.list(&config_key(cubbyhole_prefix(id)), None, 1).await?.is_empty())
-}
-
-/// Revokes a child that has no children. Returns the child when it has some.
-async fn childless(inner: &Arc<Inner>, unsealed: &Unsealed, parent: TokenId, child: TokenId) -> Result<Option<TokenId>> {
-    let Some(row) = unsealed.tokens.begin_revocation(child, Cause::ChildOf(parent)).await? else {
-        // An edge whose child is gone, left by a crash between two steps; or the child was made an orphan meanwhile.
-        unsealed.tokens.drop_edge(parent, child).await?;
-        return Ok(None);
-    };
-    if !unsealed.tokens.children(child, 1).await?.is_empty() {
-        return Ok(Some(child));
-    }
-    finish(inner, unsealed, child, &row).await?;
-    Ok(None)
-}
-
-/// The end of a token whose revocation has begun and that has no children any more.
-async fn finish(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId, row: &TokenRow) -> Result<()> {
-    loosen_leases(inner, unsealed, id).await?;
-    unsealed.rows.clear(&config_key(cubbyhole_prefix(id))).await?;
-    unsealed.tokens.finish_revocation(id, row).await
 }
 
 /// Revokes a token but spares its children: they become orphans.
 pub(crate) async fn token_only(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) -> Result<()> {
     unsealed.tokens.orphan_children(id).await?;
     token(inner, unsealed, id, Cause::Asked).await
-}
-
-/// Sets the leases of a token to end now: the expiry worker revokes them at once, with retries, so that a token with many
-/// leases, or an AWS that does not answer, does not hold up the request.
-async fn loosen_leases(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) -> Result<()> {
-    loop {
-        let leases = unsealed.leases.of_token(id, PAGE).await?;
-        if leases.is_empty() {
-            return Ok(());
-        }
-        for lease in leases {
-            unsealed.leases.loosen(id, lease, inner.clock.now()).await?;
-        }
-    }
 }
 
 /// Revokes one lease by its id, of whichever kind. One that does not exist is no error.
@@ -145,10 +155,11 @@ pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, p
     if unsealed.leases.below(&prefix, None, sweeps::PAGE + 1).await?.len() > sweeps::PAGE {
         return sweeps::begin(inner, unsealed, &prefix).await.map(drop);
     }
-    let mut after = None;
+    let (mut after, mut failed) = (None, None);
     loop {
-        let Some(page) = Entries::read(unsealed, &prefix, after.as_deref(), PAGE).await? else { return Ok(()) };
-        tokens(inner, unsealed, page.tokens, Cause::Asked).await?;
+        let Some(page) = Entries::read(unsealed, &prefix, after.as_deref(), PAGE).await? else { return failed.map_or(Ok(()), Err) };
+        let failure = tokens(inner, unsealed, page.tokens, Cause::Asked, &Turn::endless()).await?.failure()?;
+        failed = failed.or(failure).or(page.damaged.into_iter().next());
         let work = page.others.into_iter().map(|(_, id)| unsealed.leases.end_now(id, now));
         at_most(TOGETHER, work).await.into_iter().collect::<Result<()>>()?;
         after = Some(page.last);
@@ -199,23 +210,29 @@ pub(crate) async fn take_back(inner: &Arc<Inner>, live: &Live, row: &LeaseRow) -
     live.engine.revoke(context(inner, live, request), row.info(Seconds::ZERO)).await
 }
 
-/// Revokes every lease and token below a prefix of lease ids. With `force`, what the engine cannot take back is forgotten.
+/// Revokes every lease and token below a prefix of lease ids. With `force`, what the engine cannot take back is forgotten. Errors: an engine's that fails,
+/// where it stops; at the end also that a token could not be revoked, because a row is damaged.
 pub(crate) async fn prefix(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str, force: bool) -> Result<()> {
     let prefix = crate::mounts::with_slash(prefix);
     unsealed.ledger.remove_below(&prefix);
     signed::revoke_prefix(&prefix, inner.clock.now(), &unsealed.rows).await?;
+    let (mut after, mut failed) = (None, None);
     loop {
-        let Some(page) = Entries::read(unsealed, &prefix, None, PAGE).await? else { return Ok(()) };
-        tokens(inner, unsealed, page.tokens, Cause::Asked).await?;
+        let Some(page) = Entries::read(unsealed, &prefix, after.as_deref(), PAGE).await? else { return failed.map_or(Ok(()), Err) };
+        let failure = tokens(inner, unsealed, page.tokens, Cause::Asked, &Turn::endless()).await?.failure()?;
+        failed = failed.or(failure).or(page.damaged.into_iter().next());
         unsealed.leases.drop_indexes(page.stale.iter().map(String::as_str)).await?;
         let rest = page.others.into_iter().map(|(lease_id, id)| entry(inner, unsealed, lease_id, id, force));
         at_most(AT_ONCE, rest).await.into_iter().collect::<Result<()>>()?;
+        after = Some(page.last);
     }
 }
 
 /// A page of the lease index, and the tokens that it names.
 pub(crate) struct Entries {
     pub(crate) tokens: Vec<Stored>,
+    /// Of tokens whose rows do not open.
+    pub(crate) damaged: Vec<Error>,
     /// Lease ids of tokens that were gone: such an entry is left by a crash, a token takes its own with it.
     pub(crate) stale: Vec<String>,
     /// Leases of secrets.
@@ -231,13 +248,15 @@ impl Entries {
     pub(crate) async fn read(unsealed: &Unsealed, prefix: &str, after: Option<&str>, limit: usize) -> Result<Option<Self>> {
         let mut page = unsealed.leases.below(prefix, after, limit).await?;
         let ids: Vec<TokenId> = page.iter().filter(|(_, kind, _)| *kind == b'T').map(|(_, _, id)| TokenId(*id)).collect();
-        let (tokens, seen) = unsealed.tokens.read_many(&ids).await?;
+        let Many { stored: tokens, damaged, seen } = unsealed.tokens.read_many(&ids).await?;
         if let Some(next) = ids.get(seen) {
             let cut = page.iter().position(|(_, kind, id)| *kind == b'T' && *id == next.0);
             page.truncate(cut.unwrap_or(page.len()));
         }
         let Some(last) = page.last().map(|(lease_id, _, _)| lease_id.clone()) else { return Ok(None) };
-        let (count, known) = (page.len(), tokens.iter().map(|stored| stored.id).collect::<HashSet<TokenId>>());
+        let there = tokens.iter().map(|stored| stored.id).chain(damaged.iter().map(|(id, _)| *id));
+        let (count, known) = (page.len(), there.collect::<HashSet<TokenId>>());
+        let damaged = damaged.into_iter().map(|(_, error)| error).collect();
         let (mut stale, mut others) = (Vec::new(), Vec::new());
         for (lease_id, kind, id) in page {
             match kind {
@@ -246,7 +265,7 @@ impl Entries {
                 _ => others.push((lease_id, id)),
             }
         }
-        Ok(Some(Self { tokens, stale, others, last, count }))
+        Ok(Some(Self { tokens, damaged, stale, others, last, count }))
     }
 }
 
@@ -278,4 +297,3 @@ const PAGE: usize = 500;
 const AT_ONCE: usize = 8;
 /// Of changes that wait for the store alone: as many as may share a commit.
 const TOGETHER: usize = 64;
-const DEPTH_MAX: usize = 1_000_000;

@@ -94,14 +94,33 @@ impl Rows {
 
     /// Reads several rows from one state of the store.
     pub(crate) async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Plain>>> {
+        self.get_each(keys).await?.into_iter().map(Option::transpose).collect()
+    }
+
+    /// As [`Rows::get_many`], for who goes on behind a row that is damaged: the error of each stands in its place.
+    pub(crate) async fn get_each(&self, keys: &[Key]) -> Result<Vec<Option<Result<Plain>>>> {
         let read = self.backend.get_many(keys).await.map_err(read_error)?;
-        keys.iter().zip(read.found).map(|(key, row)| row.map(|row| self.open(key, &row.value, row.version)).transpose()).collect()
+        Ok(keys.iter().zip(read.found).map(|(key, row)| row.map(|row| self.open(key, &row.value, row.version))).collect())
     }
 
     /// Reads JSON and its version.
     pub(crate) async fn get_json<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<(T, u64)>> {
-        let (plain, _) = self.get(key).await?;
-        plain.map(|plain| Ok((parse(key, &plain.value)?, plain.version))).transpose()
+        self.look(key).await?.transpose()
+    }
+
+    /// As [`Rows::get_json`], for who goes on behind a row that is damaged. The outer error: the store cannot be read; the inner one: this row.
+    pub(crate) async fn look<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<Result<(T, u64)>>> {
+        let read = self.backend.get(key).await.map_err(read_error)?;
+        let parsed = |row: daypass_storage::Row| {
+            let plain = self.open(key, &row.value, row.version)?;
+            Ok((parse(key, &plain.value)?, plain.version))
+        };
+        Ok(read.found.map(parsed))
+    }
+
+    /// Whether there is a row, readable or not.
+    pub(crate) async fn has(&self, key: &Key) -> Result<bool> {
+        Ok(self.backend.get(key).await.map_err(read_error)?.found.is_some())
     }
 
     /// Names below a prefix.
@@ -123,6 +142,30 @@ impl Rows {
             Ok((key, plain))
         };
         rows.into_iter().map(open).collect()
+    }
+
+    /// JSON below a prefix, a page of it as [`Rows::scan`] reads it, without rows that are damaged: of them the log tells. Also where the page ends, which
+    /// is nowhere behind the last row.
+    pub(crate) async fn scan_json<T: DeserializeOwned>(
+        &self,
+        prefix: &Key,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<(Vec<(Key, T)>, Option<Bytes>)> {
+        let rows = self.backend.scan(prefix, after, limit).await.map_err(read_error)?.rows;
+        let last = rows.last().map(|(key, _)| key.clone());
+        let (mut read, mut damaged) = (Vec::with_capacity(rows.len()), Vec::new());
+        for (bytes, row) in rows {
+            let key = Key::new(prefix.space, bytes);
+            match self.open(&key, &row.value, row.version).and_then(|plain| parse(&key, &plain.value)) {
+                Ok(value) => read.push((key, value)),
+                Err(error) => damaged.push(error),
+            }
+        }
+        if let Some(error) = damaged.first() {
+            tracing::warn!(%error, rows = damaged.len(), "stored rows are damaged; they are passed over");
+        }
+        Ok((read, last))
     }
 
     /// Entries that are due.

@@ -3,6 +3,9 @@
 //! What is asked for is on disk before it is answered, and tokens below the prefix are refused from then on. The expiry worker does the rest, a
 //! page at a time, and again from the start after a crash: what is gone is not met twice. What is issued below the prefix after the sweep was
 //! asked for stays.
+//!
+//! What is refused is what a sweep finds: a token that it could not come to would be refused for as long as the sweep waits, which is for ever where revocation
+//! is paused. One row that is damaged keeps a sweep from its end, and keeps nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,14 +13,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use daypass_base::Timestamp;
-use daypass_sdk::{Error, Kind, Result};
+use daypass_sdk::{Error, Result};
 use daypass_storage::{Batch, Key};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Id;
 use crate::node::{Inner, Unsealed, core_key};
-use crate::revoke;
+use crate::revoke::{self, Turn};
 use crate::rows::Rows;
 use crate::together::at_most;
 use crate::tokens::{Cause, TokenRow};
@@ -50,6 +53,8 @@ struct Place {
     after: Option<String>,
     /// Something could not be revoked on the way: it is met again from the start.
     failed: bool,
+    /// How often it came to the end like that.
+    rounds: u32,
     /// Not before this, on the clock's monotonic time.
     rests_until: Duration,
 }
@@ -87,10 +92,15 @@ impl Sweeps {
         self.running.load_full()
     }
 
-    /// Whether a token is among what is being revoked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.running.load().is_empty()
+    }
+
+    /// Whether a sweep will find a token. One without an end has no lease id, so none does: it is not refused either.
     pub(crate) fn cover(&self, token: &TokenRow) -> bool {
         let running = self.running.load();
-        running.iter().any(|one| token.created <= one.sweep.asked && is_below(&token.path, &one.sweep.prefix))
+        let finds = |sweep: &Sweep| token.created <= sweep.asked && is_below(&token.path, &sweep.prefix);
+        token.expires.is_some() && running.iter().any(|one| finds(&one.sweep))
     }
 
     async fn change(&self, rows: &Rows, change: impl Fn(&mut Vec<Sweep>)) -> Result<()> {
@@ -145,31 +155,54 @@ pub(crate) async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result
     let running = sweeps.running();
     let next = running.iter().find(|one| may_go_on(unsealed, &one.sweep) && one.place.lock().rests_until <= elapsed).cloned();
     let Some(running) = next else { return Ok(false) };
-    let (sweep, mut place) = (&running.sweep, running.place.lock().clone());
+    let place = running.place.lock().clone();
+    match page(inner, unsealed, &running, place.clone()).await {
+        Ok(Some(place)) => {
+            *running.place.lock() = place;
+            Ok(true)
+        }
+        Ok(None) => Ok(!sweeps.running().is_empty()),
+        Err(error) => {
+            // What is wrong with this one must not keep those behind it.
+            *running.place.lock() = Place { rests_until: elapsed + REST_AFTER_ERROR, ..place };
+            Err(error)
+        }
+    }
+}
+
+/// One page, from this place on. Returns where it goes on; `None` when it is done.
+async fn page(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, running: &Running, place: Place) -> Result<Option<Place>> {
+    let sweep = &running.sweep;
     let Some(page) = revoke::Entries::read(unsealed, &sweep.prefix, place.after.as_deref(), STEP).await? else {
         if place.failed {
-            *running.place.lock() = Place { rests_until: elapsed + REST, ..Place::default() };
-            return Ok(true);
+            let rest = REST * (1 << place.rounds.min(ROUNDS_COUNTED));
+            return Ok(Some(Place { rests_until: inner.clock.elapsed() + rest, rounds: place.rounds + 1, ..Place::default() }));
         }
-        sweeps.change(&unsealed.rows, |stored| stored.retain(|one| one.id != sweep.id)).await?;
+        unsealed.tokens.sweeps.change(&unsealed.rows, |stored| stored.retain(|one| one.id != sweep.id)).await?;
         tracing::info!(prefix = %sweep.prefix, entries = running.done.load(Ordering::Relaxed), "a revocation by prefix is done");
-        return Ok(!sweeps.running().is_empty());
+        return Ok(None);
     };
-    let before = page.tokens.into_iter().filter(|stored| stored.row.created <= sweep.asked);
-    if let Err(error) = revoke::tokens(inner, unsealed, before.collect(), Cause::Asked).await {
-        if error.kind == Kind::StoreFull {
-            return Err(error);
-        }
-        tracing::warn!(%error, prefix = %sweep.prefix, "some tokens could not be revoked; they stay refused and are tried again in a minute");
-        place.failed = true;
-    }
+    let before: Vec<_> = page.tokens.into_iter().filter(|stored| stored.row.created <= sweep.asked).collect();
+    let count = before.len();
+    let left = revoke::tokens(inner, unsealed, before, Cause::Asked, &Turn::short()).await?;
     unsealed.leases.drop_indexes(page.stale.iter().map(String::as_str)).await?;
     let before = page.others.into_iter().filter(|(_, id)| issued_by(id, sweep.asked));
-    let ends = before.map(|(_, id)| unsealed.leases.end_now(id, inner.clock.now()));
-    at_most(TOGETHER, ends).await.into_iter().collect::<Result<()>>()?;
-    running.done.fetch_add(u64::try_from(page.count).unwrap_or_default(), Ordering::Relaxed);
-    *running.place.lock() = Place { after: Some(page.last), ..place };
-    Ok(true)
+    let ends = at_most(TOGETHER, before.map(|(_, id)| unsealed.leases.end_now(id, inner.clock.now()))).await;
+    let unfinished = left.unfinished();
+    let failures = left.failed.into_iter().map(|(_, error)| error);
+    let failures: Vec<Error> = failures.chain(page.damaged).chain(ends.into_iter().filter_map(Result::err)).collect();
+    let failed = failures.len();
+    let failure = revoke::first_failure(failures)?;
+    let done = if unfinished > 0 { count.saturating_sub(unfinished + failed) } else { page.count };
+    running.done.fetch_add(u64::try_from(done).unwrap_or_default(), Ordering::Relaxed);
+    if unfinished > 0 {
+        // Others have their turn; what is left of the page is read again then.
+        return Ok(Some(place));
+    }
+    if let Some(error) = &failure {
+        tracing::warn!(%error, failed, prefix = %sweep.prefix, "something could not be revoked; its token stays refused, and it is tried again later");
+    }
+    Ok(Some(Place { after: Some(page.last), failed: place.failed || failure.is_some(), ..place }))
 }
 
 /// Whether what was made at `path` has a lease id below `prefix`.
@@ -193,8 +226,11 @@ pub(crate) const PAGE: usize = 500;
 const STEP: usize = 1000;
 /// How often somebody who waits for a sweep looks for its end.
 const LOOK: Duration = Duration::from_millis(100);
-/// Between two goes at what could not be revoked.
+/// Between two goes at what could not be revoked; doubled each time, for it may be for good.
 const REST: Duration = Duration::from_mins(1);
+/// About an hour at most.
+const ROUNDS_COUNTED: u32 = 6;
+const REST_AFTER_ERROR: Duration = Duration::from_secs(5);
 const TOGETHER: usize = 64;
 const SWEEPS_MAX: usize = 100;
 

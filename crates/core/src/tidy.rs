@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use daypass_sdk::{Outcome, Reply, Result, TokenId};
+use bytes::Bytes;
+use daypass_sdk::{Kind, Outcome, Reply, Result, TokenId};
 
 use crate::node::{Inner, Unsealed};
 use crate::revoke;
@@ -40,6 +41,25 @@ impl Tidying {
 struct Count {
     seen: u64,
     mended: u64,
+    /// Could not be looked at or mended: it stays as it is.
+    failed: u64,
+}
+
+impl Count {
+    /// One thing that was found is no reason to leave all others alone. Errors: those that the others would meet as well.
+    fn note(&mut self, unsealed: &Unsealed, mended: Result<bool>) -> Result<()> {
+        match mended {
+            Ok(mended) => self.mended += u64::from(mended),
+            Err(error) if error.kind == Kind::StoreFull || unsealed.is_stopping() => return Err(error),
+            Err(error) => {
+                if self.failed == 0 {
+                    tracing::warn!(%error, "something could not be tidied; others are only counted");
+                }
+                self.failed += 1;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Starts a run and answers at once; a run that is under way goes on alone.
@@ -56,10 +76,8 @@ pub(crate) fn start(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, what: What) ->
             }
         };
         match run.await {
-            Ok(count) if stopped(&state) => {
-                tracing::info!(?what, seen = count.seen, mended = count.mended, "tidying ends with the seal; what it did stands");
-            }
-            Ok(count) => tracing::info!(?what, seen = count.seen, mended = count.mended, "tidying is done"),
+            _ if state.is_stopping() => tracing::info!(?what, "tidying ends with the seal; what it did stands"),
+            Ok(Count { seen, mended, failed }) => tracing::info!(?what, seen, mended, failed, "tidying is done"),
             Err(error) => tracing::warn!(?what, %error, "tidying did not finish; what it did stands"),
         }
         state.tidying.flag(what).store(false, Ordering::Release);
@@ -70,11 +88,6 @@ pub(crate) fn start(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, what: What) ->
     drop(background);
     let text = "Tidy operation successfully started. Any information from the operation will be printed to Vault's server logs.";
     Reply { outcome: Outcome::Accepted, warnings: vec![text.to_owned()], ..Reply::default() }
-}
-
-/// Whether the server is being sealed: nothing is begun any more.
-fn stopped(unsealed: &Unsealed) -> bool {
-    *unsealed.stop.borrow()
 }
 
 fn progress(what: What, count: &mut Count, seen: usize) {
@@ -88,19 +101,18 @@ fn progress(what: What, count: &mut Count, seen: usize) {
 /// Tokens that are over, whose parent is gone, or whose last use is long done; and edges to children that are gone.
 async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<Count> {
     let mut count = Count::default();
-    let (mut spent, mut after): (Vec<TokenId>, Option<TokenId>) = (Vec::new(), None);
-    while !stopped(unsealed) {
-        let page = unsealed.tokens.page(after, PAGE).await?;
-        let Some((last, _)) = page.last() else { break };
-        after = Some(*last);
+    let (mut spent, mut after): (Vec<TokenId>, Option<Bytes>) = (Vec::new(), None);
+    while !unsealed.is_stopping() {
+        let (page, last) = unsealed.tokens.page(after.as_deref(), PAGE).await?;
+        let Some(last) = last else { break };
+        after = Some(last);
         progress(What::Tokens, &mut count, page.len());
         for (id, row) in page {
-            if stopped(unsealed) {
+            if unsealed.is_stopping() {
                 return Ok(count);
             }
             if let Some(cause) = over(inner, unsealed, &row).await? {
-                revoke::token(inner, unsealed, id, cause).await?;
-                count.mended += 1;
+                count.note(unsealed, revoke::token(inner, unsealed, id, cause).await.map(|()| true))?;
             } else if row.num_uses == SPENT {
                 spent.push(id);
             }
@@ -108,13 +120,13 @@ async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<Count> {
         tokio::task::yield_now().await;
     }
     let mut after: Option<Vec<u8>> = None;
-    while !stopped(unsealed) {
+    while !unsealed.is_stopping() {
         let page = unsealed.tokens.edges(after.as_deref(), PAGE).await?;
         let Some((last, _, _)) = page.last() else { break };
         after = Some(last.clone());
         progress(What::Tokens, &mut count, page.len());
         for (_, parent, child) in page {
-            if stopped(unsealed) {
+            if unsealed.is_stopping() {
                 return Ok(count);
             }
             if !unsealed.tokens.is_stored(child).await? {
@@ -150,12 +162,11 @@ async fn spent_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, spent: Vec<T
         _stopped = stop.wait_for(|stop| *stop) => return Ok(()),
     }
     for id in spent {
-        if stopped(unsealed) {
+        if unsealed.is_stopping() {
             return Ok(());
         }
         if unsealed.tokens.is_stored(id).await? {
-            revoke::token(inner, unsealed, id, Cause::Spent).await?;
-            count.mended += 1;
+            count.note(unsealed, revoke::token(inner, unsealed, id, Cause::Spent).await.map(|()| true))?;
         }
     }
     Ok(())
@@ -165,21 +176,18 @@ async fn spent_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, spent: Vec<T
 async fn leases(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<Count> {
     let mut count = Count::default();
     let mut after: Option<String> = None;
-    while !stopped(unsealed) {
+    while !unsealed.is_stopping() {
         let page = unsealed.leases.below("", after.as_deref(), PAGE).await?;
         let Some((last, _, _)) = page.last() else { break };
         after = Some(last.clone());
         progress(What::Leases, &mut count, page.len());
         for (lease_id, kind, id) in page {
-            if stopped(unsealed) {
+            if unsealed.is_stopping() {
                 return Ok(count);
             }
-            let mended = if kind == b'T' {
-                token_entry(unsealed, &lease_id, id).await?
-            } else {
-                lease_entry(inner, unsealed, &lease_id, id).await?
-            };
-            count.mended += u64::from(mended);
+            let mended =
+                if kind == b'T' { token_entry(unsealed, &lease_id, id).await } else { lease_entry(inner, unsealed, &lease_id, id).await };
+            count.note(unsealed, mended)?;
         }
         tokio::task::yield_now().await;
     }

@@ -87,7 +87,7 @@ pub(crate) async fn unwrap(inner: &Arc<Inner>, unsealed: &Unsealed, token: &Secr
     // Read before the use is spent: whatever ends the token from here on, the answer is not lost to the one who spent it.
     let (status, body) = response(unsealed, id).await?;
     let body = Zeroizing::new(body);
-    unsealed.tokens.spend(known).await?.ok_or_else(invalid)?;
+    unsealed.tokens.spend(known, inner.settings.limits.request_seconds).await?.ok_or_else(invalid)?;
     tidy_away(inner, unsealed, id).await;
     Ok((status, body.to_string()))
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use daypass_barrier::Purpose;
-use daypass_base::Secret;
+use daypass_base::{Seconds, Secret};
 use daypass_policy::Acl;
 use daypass_sdk::{Caller, Error, Operation, Result};
 
@@ -53,7 +53,10 @@ pub(crate) async fn identify(
     let found = look_up(inner, unsealed, parsed).await;
     let routed = routed.among(parsed, unsealed.table.load_full());
     let identified = match found {
-        Ok((known, config_version)) => decide(unsealed, parsed, &routed, known, config_version).await,
+        Ok((known, config_version)) => {
+            let known = Found { known, config_version, request_max: inner.settings.limits.request_seconds };
+            decide(unsealed, parsed, &routed, known).await
+        }
         Err(error) => Err(error),
     };
     (routed, identified)
@@ -69,7 +72,16 @@ async fn look_up(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed) -> Re
     Ok((known, config_version))
 }
 
-async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, known: Option<Known>, config_version: u64) -> Result<Identified> {
+/// What was found of the caller.
+struct Found {
+    known: Option<Known>,
+    config_version: u64,
+    /// What a request takes at most.
+    request_max: Seconds,
+}
+
+async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, found: Found) -> Result<Identified> {
+    let Found { known, config_version, request_max } = found;
     // Help on a public endpoint is help, not a login: it needs a token like any other.
     let public = routed.support.public && parsed.operation != Operation::Help;
     let remote = parsed.peer.map(|peer| peer.ip());
@@ -89,7 +101,7 @@ async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, known: Op
     }
     let Authority { acl, standing } = unsealed.authority(&known.row, config_version).await?;
     // Nothing may fail behind this: a last use that was spent for a refusal would leave a token that nobody revokes.
-    let known = if known.row.num_uses == 0 { Some(known) } else { unsealed.tokens.spend(known).await? };
+    let known = if known.row.num_uses == 0 { Some(known) } else { unsealed.tokens.spend(known, request_max).await? };
     let known = known.ok_or_else(invalid_token)?;
     let identity_policies = standing.policies.clone();
     let caller = Arc::new(caller(unsealed, parsed, &known, &identity_policies));

@@ -1,10 +1,10 @@
 //! Revocation of many tokens at once: one commit for all of them. What the single way promises holds here too: nothing is ever added to a token
 //! that is gone, because the commit demands that nothing hangs on it, and whoever adds to it meanwhile demands that it is there.
 
-use daypass_sdk::{CommitFailure, Result, TokenId};
+use daypass_sdk::{CommitFailure, Error, Result, TokenId};
 use daypass_storage::{Batch, Condition, Due, Key, SCAN_BYTES_MAX, Space};
 
-use super::{TokenRow, Tokens, child_key, lease_index_key, token_due, token_key, token_lease_id};
+use super::{TokenRow, Tokens, child_key, lease_index_key, token_key, token_lease_id};
 use crate::leases::of_token_prefix;
 use crate::revoke::cubbyhole_prefix;
 use crate::rows::{config_key, parse};
@@ -19,27 +19,42 @@ pub(crate) struct Stored {
 impl Stored {
     /// Where it stands in the expiry index.
     pub(crate) fn due(&self) -> Option<Due> {
-        self.row.expires.map(|end| token_due(self.id, end))
+        self.row.due(self.id)
     }
 }
 
+/// Tokens as they were read.
+pub(crate) struct Many {
+    pub(crate) stored: Vec<Stored>,
+    /// Rows that do not open: they are no reason to leave the others alone.
+    pub(crate) damaged: Vec<(TokenId, Error)>,
+    /// How many of those that were asked for it came to, one at least.
+    pub(crate) seen: usize,
+}
+
 impl Tokens {
-    /// Reads tokens; those that are gone are left out. Large ones end it early: also says how many of `ids` it came to, one at least.
-    pub(crate) async fn read_many(&self, ids: &[TokenId]) -> Result<(Vec<Stored>, usize)> {
-        let (mut stored, mut bytes, mut seen) = (Vec::with_capacity(ids.len()), 0, 0);
+    /// Reads tokens; those that are gone are left out. Large ones end it early.
+    pub(crate) async fn read_many(&self, ids: &[TokenId]) -> Result<Many> {
+        let (mut stored, mut damaged, mut bytes, mut seen) = (Vec::with_capacity(ids.len()), Vec::new(), 0, 0);
         for ids in ids.chunks(AT_A_TIME) {
             if bytes >= SCAN_BYTES_MAX {
                 break;
             }
             let keys: Vec<Key> = ids.iter().map(|id| token_key(*id)).collect();
-            for ((id, key), plain) in ids.iter().zip(&keys).zip(self.rows.get_many(&keys).await?) {
+            for ((id, key), plain) in ids.iter().zip(&keys).zip(self.rows.get_each(&keys).await?) {
                 let Some(plain) = plain else { continue };
-                bytes += plain.value.len();
-                stored.push(Stored { id: *id, row: parse(key, &plain.value)?, version: plain.version });
+                let parsed = plain.and_then(|plain| {
+                    bytes += plain.value.len();
+                    Ok(Stored { id: *id, row: parse(key, &plain.value)?, version: plain.version })
+                });
+                match parsed {
+                    Ok(one) => stored.push(one),
+                    Err(error) => damaged.push((*id, error)),
+                }
             }
             seen += ids.len();
         }
-        Ok((stored, seen))
+        Ok(Many { stored, damaged, seen })
     }
 
     /// Removes tokens that have neither children nor leases nor a cubbyhole, all of them together. False: something hangs on one of them, or one

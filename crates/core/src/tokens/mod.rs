@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use daypass_barrier::Purpose;
 use daypass_base::{Clock, Entropy, Seconds, Secret, Timestamp};
 use daypass_sdk::{CommitFailure, Error, Result, TokenId};
@@ -27,7 +28,7 @@ use crate::rows::{Found, Rows};
 use crate::sweeps::Sweeps;
 
 pub(crate) use cause::Cause;
-pub(crate) use many::Stored;
+pub(crate) use many::{Many, Stored};
 pub(crate) use text::{Presented, present};
 
 /// A service token as it is stored, or a batch token as it is sealed into its own text.
@@ -95,6 +96,9 @@ pub(crate) struct TokenRow {
     /// The mount that made it, by accessor, so that a moved mount still renews it.
     #[serde(default, rename = "ma", skip_serializing_if = "String::is_empty")]
     pub(crate) mount_accessor: String,
+    /// Its last use was taken, and by this moment the request that took it is over. It is due then instead of at its end.
+    #[serde(default, rename = "su", skip_serializing_if = "Option::is_none")]
+    pub(crate) spent_until: Option<Timestamp>,
     /// Revocation has begun: nothing may be done with it or added to it.
     #[serde(default, rename = "x", skip_serializing_if = "std::ops::Not::not")]
     pub(crate) revoking: bool,
@@ -180,8 +184,30 @@ impl TokenRow {
     }
 
     pub(crate) fn ended(&self, now: Timestamp) -> bool {
-        self.revoking || self.expires.is_some_and(|end| end <= now)
+        self.revoking || [self.expires, self.spent_until].into_iter().flatten().any(|end| end <= now)
     }
+
+    /// Its entry in the expiry index.
+    fn due(&self, id: TokenId) -> Option<Due> {
+        self.spent_until.or(self.expires).map(|at| token_due(id, at))
+    }
+}
+
+/// What came of the beginning of a revocation.
+pub(crate) enum Begun {
+    /// The row does not open.
+    Damaged(Error),
+    /// It is marked, by this or before.
+    Marked(Box<TokenRow>, Mark),
+    /// It is gone, or the cause does not hold for it as it is now.
+    Not,
+}
+
+/// Whose mark it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Old,
+    Ours,
 }
 
 /// A token that may be used: found, its secret proved, not over.
@@ -234,7 +260,7 @@ impl Tokens {
             }
             Presented::Service { id, secret } => {
                 let (stored, config_version) = self.genuine(id, &secret).await?;
-                Ok((stored.filter(|known| self.is_alive(&known.row)), config_version))
+                Ok((self.alive(stored).await, config_version))
             }
             Presented::Nonsense => Ok((None, self.config_version().await?)),
         }
@@ -263,8 +289,8 @@ impl Tokens {
             return Ok(((!known.row.ended(now)).then_some(known), config_version));
         };
         let (parent, config_version) = self.rows.find::<TokenRow>(&token_key(TokenId(parent))).await?;
-        let alive = !known.row.ended(now) && parent.is_some_and(|parent| self.is_alive(&parent.value));
-        Ok((alive.then_some(known), config_version))
+        let Some(parent) = parent.filter(|_| !known.row.ended(now)) else { return Ok((None, config_version)) };
+        Ok((self.is_alive(&parent.value).await.then_some(known), config_version))
     }
 
     /// The configuration version of this moment.
@@ -275,7 +301,7 @@ impl Tokens {
 
     /// The row of a live token, by id.
     pub(crate) async fn by_id(&self, id: TokenId) -> Result<Option<Known>> {
-        Ok(self.stored_by_id(id).await?.0.filter(|known| self.is_alive(&known.row)))
+        Ok(self.alive(self.stored_by_id(id).await?.0).await)
     }
 
     /// The row of this id, whether it lives or not, and the configuration version of that moment.
@@ -284,13 +310,39 @@ impl Tokens {
         Ok((found.map(|Found { value: row, version }| Known { id, row, version, batch: false }), config_version))
     }
 
-    fn is_alive(&self, row: &TokenRow) -> bool {
-        !row.ended(self.clock.now()) && !self.sweeps.cover(row)
+    async fn alive(&self, known: Option<Known>) -> Option<Known> {
+        let known = known?;
+        self.is_alive(&known.row).await.then_some(known)
+    }
+
+    async fn is_alive(&self, row: &TokenRow) -> bool {
+        !row.ended(self.clock.now()) && !self.is_swept(row).await
+    }
+
+    /// Whether a sweep will come to it: for itself, or because it descends from one that a sweep comes to. Nothing is read while there is no sweep.
+    async fn is_swept(&self, row: &TokenRow) -> bool {
+        if self.sweeps.is_empty() {
+            return false;
+        }
+        if self.sweeps.cover(row) {
+            return true;
+        }
+        let mut next = row.parent;
+        for _ in 0..ANCESTORS_MAX {
+            let Some(parent) = next else { return false };
+            // One that cannot be read is revoked by no sweep either.
+            let Ok((Some(parent), _)) = self.rows.find::<TokenRow>(&token_key(TokenId(parent))).await else { return false };
+            if self.sweeps.cover(&parent.value) {
+                return true;
+            }
+            next = parent.value.parent;
+        }
+        false
     }
 
     /// The row of a live token, by accessor.
     pub(crate) async fn by_accessor(&self, accessor: &str) -> Result<Option<Known>> {
-        Ok(self.stored_by_accessor(accessor).await?.filter(|known| self.is_alive(&known.row)))
+        Ok(self.alive(self.stored_by_accessor(accessor).await?).await)
     }
 
     /// The same, also of a token whose time is over; see [`Tokens::stored`].
@@ -302,7 +354,7 @@ impl Tokens {
 
     /// The row of a live token, by lease id.
     pub(crate) async fn by_lease(&self, lease_id: &str) -> Result<Option<Known>> {
-        Ok(self.stored_by_lease(lease_id).await?.filter(|known| self.is_alive(&known.row)))
+        Ok(self.alive(self.stored_by_lease(lease_id).await?).await)
     }
 
     /// The same, also of a token whose time is over. The path must be its own: the hash in the id does not cover it, and policies judge by it.
@@ -316,17 +368,24 @@ impl Tokens {
         Ok(self.by_id(id).await?.is_some())
     }
 
-    /// Spends one use of a limited token. `None`: none was left, also when others took it at the same moment.
-    pub(crate) async fn spend(&self, mut known: Known) -> Result<Option<Known>> {
+    /// Spends one use of a limited token, for a request that takes no longer than `at_most`. `None`: none was left, also when others took it at the
+    /// same moment. Whoever takes the last one revokes the token in the end; where nobody does, because of a crash or a pause, the expiry worker finds it.
+    pub(crate) async fn spend(&self, mut known: Known, at_most: Seconds) -> Result<Option<Known>> {
         for _ in 0..CONFLICTS_MAX {
-            match known.row.num_uses {
+            let key = token_key(known.id);
+            let mut batch = Batch::new().require(key.clone(), Condition::Version(known.version));
+            let row = Arc::make_mut(&mut known.row);
+            match row.num_uses {
                 0 => return Ok(Some(known)),
                 uses if uses < 0 => return Ok(None),
-                1 => Arc::make_mut(&mut known.row).num_uses = SPENT,
-                _ => Arc::make_mut(&mut known.row).num_uses -= 1,
+                1 => {
+                    let (before, until) = (row.due(known.id), self.clock.now() + at_most);
+                    row.num_uses = SPENT;
+                    row.spent_until = Some(row.expires.map_or(until, |end| end.min(until)));
+                    batch = moved(batch.taking_back(), before, row.due(known.id));
+                }
+                _ => row.num_uses -= 1,
             }
-            let key = token_key(known.id);
-            let batch = Batch::new().require(key.clone(), Condition::Version(known.version));
             match self.rows.commit(self.rows.put_json(batch, key, &*known.row)?).await {
                 Ok(_) => {
                     known.version += 1;
@@ -426,38 +485,35 @@ impl Tokens {
         Ok(Made { text, row })
     }
 
-    /// Stores a changed row, if it is still as it was read; moves its expiry entry.
-    pub(crate) async fn update(&self, known: &Known, before: Option<Timestamp>) -> Result<(), CommitFailure> {
+    /// Stores a changed row, if it is still `before` was read; moves its expiry entry.
+    pub(crate) async fn update(&self, known: &Known, before: &TokenRow) -> Result<(), CommitFailure> {
         let key = token_key(known.id);
-        let mut batch = Batch::new().require(key.clone(), Condition::Version(known.version));
-        if before != known.row.expires {
-            if let Some(end) = before {
-                batch = batch.not_due(token_due(known.id, end));
-            }
-            if let Some(end) = known.row.expires {
-                batch = batch.due(token_due(known.id, end));
-            }
-        }
+        let batch = Batch::new().require(key.clone(), Condition::Version(known.version));
+        let batch = moved(batch, before.due(known.id), known.row.due(known.id));
         let batch = self.rows.put_json(batch, key, &*known.row).map_err(CommitFailure::Error)?;
         self.rows.commit(batch).await.map(|_config_version| ())
     }
 
-    /// Children of a token, a page at a time.
-    pub(crate) async fn children(&self, id: TokenId, limit: usize) -> Result<Vec<TokenId>> {
-        let keys = self.rows.keys(&many::children_prefix(id), None, limit).await?;
+    /// Children of a token behind this one, a page at a time.
+    pub(crate) async fn children(&self, id: TokenId, after: Option<TokenId>, limit: usize) -> Result<Vec<TokenId>> {
+        let after = after.map(|child| child_key(id, child).bytes);
+        let keys = self.rows.keys(&many::children_prefix(id), after.as_deref(), limit).await?;
         Ok(keys.iter().filter_map(|key| key.get(17..33)).filter_map(|child| <[u8; 16]>::try_from(child).ok()).map(TokenId).collect())
     }
 
-    /// Marks a token as being revoked: from here on nobody can use it or add to it. Returns the row; `None` when it is gone, or when `cause` does
-    /// not hold for it as it is now.
-    pub(crate) async fn begin_revocation(&self, id: TokenId, cause: Cause) -> Result<Option<TokenRow>> {
+    /// Marks a token as being revoked: from here on nobody can use it or add to it.
+    pub(crate) async fn begin_revocation(&self, id: TokenId, cause: Cause) -> Result<Begun> {
         for _ in 0..CONFLICTS_MAX {
-            let Some((mut row, version)) = self.rows.get_json::<TokenRow>(&token_key(id)).await? else { return Ok(None) };
+            let (mut row, version) = match self.rows.look::<TokenRow>(&token_key(id)).await? {
+                None => return Ok(Begun::Not),
+                Some(Ok((row, version))) => (Box::new(row), version),
+                Some(Err(error)) => return Ok(Begun::Damaged(error)),
+            };
             if row.revoking {
-                return Ok(Some(row));
+                return Ok(Begun::Marked(row, Mark::Old));
             }
             if !cause.holds(&row) {
-                return Ok(None);
+                return Ok(Begun::Not);
             }
             row.revoking = true;
             let mut batch = Batch::new().taking_back().require(token_key(id), Condition::Version(version));
@@ -465,14 +521,12 @@ impl Tokens {
             if row.expires.is_none_or(|end| end > now) {
                 // Due at once: should the process stop half-way, the expiry worker finishes the revocation. The row says when, so that
                 // what ends the revocation takes this entry with it.
-                if let Some(end) = row.expires {
-                    batch = batch.not_due(token_due(id, end));
-                }
-                batch = batch.due(token_due(id, now));
-                row.expires = Some(now);
+                let before = row.due(id);
+                (row.expires, row.spent_until) = (Some(now), None);
+                batch = moved(batch, before, row.due(id));
             }
             match self.rows.commit(self.rows.put_json(batch, token_key(id), &row)?).await {
-                Ok(_) => return Ok(Some(row)),
+                Ok(_) => return Ok(Begun::Marked(row, Mark::Ours)),
                 Err(CommitFailure::Conflict(_)) => {}
                 Err(failure) => return Err(failure.into()),
             }
@@ -486,16 +540,14 @@ impl Tokens {
         if let Some(parent) = row.parent {
             batch = batch.delete(child_key(TokenId(parent), id));
         }
-        if let Some(end) = row.expires {
-            batch = batch.not_due(token_due(id, end));
-        }
+        batch = row.due(id).into_iter().fold(batch, Batch::not_due);
         self.rows.commit(batch).await?;
         Ok(())
     }
 
-    /// Whether a row of this id exists, live or not.
+    /// Whether a row of this id exists, live or not, readable or not.
     pub(crate) async fn is_stored(&self, id: TokenId) -> Result<bool> {
-        Ok(self.rows.get(&token_key(id)).await?.0.is_some())
+        self.rows.has(&token_key(id)).await
     }
 
     /// Removes an edge to a child that is gone.
@@ -515,16 +567,20 @@ impl Tokens {
     /// Makes orphans of a token's children: the edges go, the children stay.
     pub(crate) async fn orphan_children(&self, id: TokenId) -> Result<()> {
         loop {
-            let children = self.children(id, PAGE).await?;
+            let children = self.children(id, None, PAGE).await?;
             if children.is_empty() {
                 return Ok(());
             }
             for child in children {
                 let mut batch = Batch::new().delete(child_key(id, child));
-                if let Some((mut row, version)) = self.rows.get_json::<TokenRow>(&token_key(child)).await? {
-                    row.parent = None;
-                    batch = batch.require(token_key(child), Condition::Version(version));
-                    batch = self.rows.put_json(batch, token_key(child), &row)?;
+                match self.rows.look::<TokenRow>(&token_key(child)).await? {
+                    None => {}
+                    Some(Ok((mut row, version))) => {
+                        row.parent = None;
+                        batch = batch.require(token_key(child), Condition::Version(version));
+                        batch = self.rows.put_json(batch, token_key(child), &row)?;
+                    }
+                    Some(Err(error)) => tracing::warn!(%error, "a child that is to become an orphan is damaged: nobody can use it"),
                 }
                 match self.rows.commit(batch).await {
                     Ok(_) | Err(CommitFailure::Conflict(_)) => {}
@@ -534,14 +590,11 @@ impl Tokens {
         }
     }
 
-    /// All tokens, live or not, in the order of their ids, a page at a time; only an empty one is behind the last.
-    pub(crate) async fn page(&self, after: Option<TokenId>, limit: usize) -> Result<Vec<(TokenId, TokenRow)>> {
-        let everything = Key::new(Space::Token, Vec::new());
-        let page = self.rows.scan(&everything, after.as_ref().map(|id| id.0.as_slice()), limit).await?;
-        page.into_iter()
-            .filter_map(|(key, plain)| Some((TokenId(key.bytes.as_ref().try_into().ok()?), key, plain)))
-            .map(|(id, key, plain)| Ok((id, crate::rows::parse(&key, &plain.value)?)))
-            .collect()
+    /// All tokens that can be read, live or not, in the order of their ids, a page at a time. Also where it goes on; `None` when nothing is behind `after`.
+    pub(crate) async fn page(&self, after: Option<&[u8]>, limit: usize) -> Result<(Vec<(TokenId, TokenRow)>, Option<Bytes>)> {
+        let (page, last) = self.rows.scan_json(&Key::new(Space::Token, Vec::new()), after, limit).await?;
+        let tokens = page.into_iter().filter_map(|(key, row)| Some((TokenId(key.bytes.as_ref().try_into().ok()?), row)));
+        Ok((tokens.collect(), last))
     }
 
     /// All edges from parents to children, a page at a time: where the page goes on, parent, child.
@@ -556,14 +609,12 @@ impl Tokens {
     /// `show` says that it has seen enough.
     pub(crate) async fn accessors(&self, after: Option<&str>, mut show: impl FnMut(String) -> bool + Send) -> Result<()> {
         let first = after.and_then(|accessor| accessor.get(..22)).and_then(ids::decode_id);
-        let mut after = first.map(|id| token_key(TokenId(id)).bytes.to_vec());
-        let everything = Key::new(Space::Token, Vec::new());
+        let mut after = first.map(|id| token_key(TokenId(id)).bytes);
         loop {
-            let page = self.rows.scan(&everything, after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.bytes.to_vec());
-            for (key, plain) in page {
-                let row: TokenRow = crate::rows::parse(&key, &plain.value)?;
+            let (page, last) = self.page(after.as_deref(), PAGE).await?;
+            let Some(last) = last else { return Ok(()) };
+            after = Some(last);
+            for (_, row) in page {
                 if !row.ended(self.clock.now()) && !show(row.accessor) {
                     return Ok(());
                 }
@@ -614,8 +665,17 @@ pub(crate) fn row(policies: Vec<String>, path: &str, display_name: &str, now: Ti
         bound_cidrs: Vec::new(),
         internal: None,
         mount_accessor: String::new(),
+        spent_until: None,
         revoking: false,
     }
+}
+
+/// Moves an entry of the expiry index.
+fn moved(batch: Batch, from: Option<Due>, to: Option<Due>) -> Batch {
+    if from == to {
+        return batch;
+    }
+    to.into_iter().fold(from.into_iter().fold(batch, Batch::not_due), Batch::due)
 }
 
 /// Whether an address lies in one of the networks; an empty list allows all, an unknown address only that.
@@ -707,4 +767,6 @@ fn id_of_lease<'a>(lease_id: &'a str, rows: &Rows) -> Option<(&'a str, TokenId)>
 /// The largest row of a token, sealed: its own metadata, that of the login it comes from, and as much again for all else.
 const ROW_BYTES_MAX: usize = 4 * daypass_sdk::METADATA_BYTES_MAX;
 const CONFLICTS_MAX: usize = 1_000;
+/// So far up it is looked whether a sweep comes to a token; one further down is refused when the sweep has come to it.
+const ANCESTORS_MAX: usize = 100;
 const PAGE: usize = 500;

@@ -48,6 +48,7 @@ mod mounts;
 mod moves;
 mod policies;
 mod protocol;
+mod revoking;
 mod seal;
 mod snapshots;
 mod together;

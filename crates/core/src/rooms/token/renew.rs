@@ -99,7 +99,7 @@ async fn renewed(
         if !known.row.renewable || known.row.expires.is_none() {
             return Err(Error::bad_request("lease is not renewable"));
         }
-        let before = known.row.expires;
+        let before = Arc::clone(&known.row);
         let row = Arc::make_mut(&mut known.row);
         let granted = match grant(inner, unsealed, row, &asked).await {
             // As recorded: a login whose user or role is gone is not renewed, and that is no error.
@@ -109,7 +109,7 @@ async fn renewed(
         row.expires = Some(now + granted.ttl);
         row.renewed_ttl = granted.ttl;
         row.last_renewal = Some(now);
-        match unsealed.tokens.update(&known, before).await {
+        match unsealed.tokens.update(&known, &before).await {
             Ok(()) => {
                 let config_version = unsealed.table.load().config_version;
                 let standing = unsealed.identities.standing(&known.row, config_version).await?;

@@ -1,0 +1,221 @@
+//! The revocation of one token, with all that descends from it and hangs on it.
+//!
+//! It can stop after every step and be begun anew: what is gone is not met twice, and what was begun is marked, refused and due. So it stops when the
+//! server is being sealed, and when its turn is over. A row that is damaged keeps those above it from going, and nothing else.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use daypass_base::Clock;
+use daypass_sdk::{Error, Result, TokenId};
+
+use super::{AT_ONCE, PAGE, cubbyhole_prefix};
+use crate::node::{Inner, Unsealed};
+use crate::rows::config_key;
+use crate::together::at_most;
+use crate::tokens::{Begun, Cause, Mark, TokenRow};
+
+/// How far a revocation came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Far {
+    Done,
+    /// Something is left: it is to be begun anew.
+    More,
+    /// The turn was over before, or the server is being sealed.
+    NotBegun,
+}
+
+/// How much is done before others have their turn. Those who share one share what it allows.
+pub(crate) struct Turn {
+    limited: bool,
+    changes: AtomicUsize,
+    /// Counted from the first change: to come back to where it was takes as long as it takes.
+    until: OnceLock<Duration>,
+}
+
+impl Turn {
+    /// For who waits until all is done.
+    pub(crate) fn endless() -> Self {
+        Self { limited: false, changes: AtomicUsize::new(0), until: OnceLock::new() }
+    }
+
+    /// For who has other things to do.
+    pub(crate) fn short() -> Self {
+        Self { limited: true, ..Self::endless() }
+    }
+
+    fn count(&self, changes: usize, clock: &dyn Clock) {
+        if changes > 0 {
+            self.changes.fetch_add(changes, Ordering::Relaxed);
+            self.until.get_or_init(|| clock.elapsed() + TURN);
+        }
+    }
+
+    fn is_over(&self, clock: &dyn Clock) -> bool {
+        let late = || self.until.get().is_some_and(|until| *until <= clock.elapsed());
+        self.limited && (self.changes.load(Ordering::Relaxed) >= CHANGES || late())
+    }
+}
+
+/// A token on the way to the ends of the tree.
+#[derive(Clone, Copy)]
+struct Line {
+    id: TokenId,
+    cause: Cause,
+    /// Its children up to this one were seen to.
+    after: Option<TokenId>,
+}
+
+struct Tree {
+    /// Those to be seen to, the next one last; each above its children.
+    lines: Vec<Line>,
+    /// Those with something below that cannot be read. They stay, refused, and so do those above them.
+    stuck: HashSet<TokenId>,
+    damaged: Option<Error>,
+}
+
+/// What became of a child.
+enum Child {
+    Damaged(Error),
+    Gone,
+    /// It is marked, and more hangs on it than is removed in passing.
+    Grown(TokenId, Mark),
+}
+
+/// Revokes a token, its children first, and sets its leases to end now. One that is gone already, or whose `cause` holds no more, is no error.
+/// Errors: also when something could not be read; all the rest was done then.
+pub(super) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId, cause: Cause, turn: &Turn) -> Result<Far> {
+    let over = || unsealed.is_stopping() || turn.is_over(&*inner.clock);
+    if over() {
+        return Ok(Far::NotBegun);
+    }
+    let mut tree = Tree { lines: vec![Line { id, cause, after: None }], stuck: HashSet::new(), damaged: None };
+    let mut changes = 0;
+    while let Some(line) = tree.lines.last().copied() {
+        let made = tree.step(inner, unsealed, line).await?;
+        turn.count(made, &*inner.clock);
+        changes += made;
+        // A turn that others used up still does something: a line that is deep is found again from the top each time.
+        if !tree.lines.is_empty() && (unsealed.is_stopping() || changes > 0 && over()) {
+            return Ok(Far::More);
+        }
+    }
+    tree.damaged.map_or(Ok(Far::Done), Err)
+}
+
+impl Tree {
+    /// Sees to one page of what hangs on a token, or to its end. Returns how much was changed.
+    async fn step(&mut self, inner: &Arc<Inner>, unsealed: &Unsealed, line: Line) -> Result<usize> {
+        let (row, mark) = match unsealed.tokens.begin_revocation(line.id, line.cause).await? {
+            Begun::Marked(row, mark) => (row, mark),
+            Begun::Not => {
+                self.lines.pop();
+                return Ok(0);
+            }
+            Begun::Damaged(error) => {
+                self.note(line.cause, error);
+                self.lines.pop();
+                return Ok(0);
+            }
+        };
+        let children = unsealed.tokens.children(line.id, line.after, PAGE).await?;
+        let made = match children.last() {
+            Some(last) => self.page(inner, unsealed, Line { after: Some(*last), ..line }, children).await?,
+            None => self.end(inner, unsealed, line, &row).await?,
+        };
+        Ok(made + usize::from(mark == Mark::Ours))
+    }
+
+    /// Those without children of their own go at once, several at a time; the others have their turn next.
+    async fn page(&mut self, inner: &Arc<Inner>, unsealed: &Unsealed, line: Line, children: Vec<TokenId>) -> Result<usize> {
+        let parent = line.id;
+        if let Some(last) = self.lines.last_mut() {
+            *last = line;
+        }
+        let mut made = 0;
+        for child in at_most(AT_ONCE, children.into_iter().map(|child| childless(inner, unsealed, parent, child))).await {
+            match child? {
+                Child::Gone => made += 1,
+                Child::Grown(id, mark) => {
+                    made += usize::from(mark == Mark::Ours);
+                    self.lines.push(Line { id, cause: Cause::ChildOf(parent), after: None });
+                }
+                Child::Damaged(error) => self.note(Cause::ChildOf(parent), error),
+            }
+        }
+        if self.lines.len() > DEPTH_MAX {
+            return Err(Error::failed(format!("a token has more than {DEPTH_MAX} descendants in one line")));
+        }
+        Ok(made)
+    }
+
+    /// A token whose children are gone, all but those that are damaged.
+    async fn end(&mut self, inner: &Arc<Inner>, unsealed: &Unsealed, line: Line, row: &TokenRow) -> Result<usize> {
+        let loosened = loosen_leases(inner, unsealed, line.id).await?;
+        if loosened > 0 {
+            return Ok(loosened);
+        }
+        self.lines.pop();
+        if self.stuck.remove(&line.id) {
+            self.hold_up(line.cause);
+            return Ok(0);
+        }
+        finish(unsealed, line.id, row).await?;
+        Ok(1)
+    }
+
+    fn note(&mut self, cause: Cause, error: Error) {
+        self.damaged.get_or_insert(error);
+        self.hold_up(cause);
+    }
+
+    /// What is revoked for that cause stays.
+    fn hold_up(&mut self, cause: Cause) {
+        if let Cause::ChildOf(parent) = cause {
+            self.stuck.insert(parent);
+        }
+    }
+}
+
+/// Revokes a child that has no children, and few leases.
+async fn childless(inner: &Arc<Inner>, unsealed: &Unsealed, parent: TokenId, child: TokenId) -> Result<Child> {
+    let (row, mark) = match unsealed.tokens.begin_revocation(child, Cause::ChildOf(parent)).await? {
+        Begun::Marked(row, mark) => (row, mark),
+        Begun::Not => {
+            // An edge whose child is gone, left by a crash between two steps; or the child was made an orphan meanwhile.
+            unsealed.tokens.drop_edge(parent, child).await?;
+            return Ok(Child::Gone);
+        }
+        Begun::Damaged(error) => return Ok(Child::Damaged(error)),
+    };
+    if !unsealed.tokens.children(child, None, 1).await?.is_empty() || loosen_leases(inner, unsealed, child).await? >= PAGE {
+        return Ok(Child::Grown(child, mark));
+    }
+    while loosen_leases(inner, unsealed, child).await? > 0 {}
+    finish(unsealed, child, &row).await?;
+    Ok(Child::Gone)
+}
+
+/// The end of a token whose revocation has begun, that has no children any more and no leases.
+async fn finish(unsealed: &Unsealed, id: TokenId, row: &TokenRow) -> Result<()> {
+    unsealed.rows.clear(&config_key(cubbyhole_prefix(id))).await?;
+    unsealed.tokens.finish_revocation(id, row).await
+}
+
+/// Sets a page of a token's leases to end now: the expiry worker revokes them at once, with retries, so that a token with many leases, or an AWS that
+/// does not answer, does not hold up the request. Returns how many there were.
+async fn loosen_leases(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) -> Result<usize> {
+    let leases = unsealed.leases.of_token(id, PAGE).await?;
+    let (count, now) = (leases.len(), inner.clock.now());
+    let loosened = at_most(AT_ONCE, leases.into_iter().map(|lease| unsealed.leases.loosen(id, lease, now))).await;
+    loosened.into_iter().collect::<Result<()>>()?;
+    Ok(count)
+}
+
+/// Changes in one turn: less than half a second on an ordinary disk.
+const CHANGES: usize = 2_000;
+const TURN: Duration = Duration::from_millis(500);
+const DEPTH_MAX: usize = 1_000_000;
