@@ -166,7 +166,7 @@ fn enable(args: &EnableArgs, ctx: &Ctx) -> Outcome {
     let (path, body) = args.making.body(kind, config, &args.settings)?;
     let call = Call::new(Method::POST, format!("sys/auth/{path}")).body(body);
     let answer = ctx.client(&args.http)?.know(call).map_err(|error| Failure::api(&format!("Error enabling {kind} auth"), error))?;
-    for known in &answer {
+    if let Some(known) = &answer {
         show::warnings(known.answer());
     }
     show::out(&format!("Success! Enabled {kind} auth method at: {path}/"));

@@ -107,7 +107,7 @@ fn write(args: &WriteArgs, ctx: &Ctx) -> Outcome {
         .map_err(|why| Failure::server(format!("Error opening policy file: {}", why.trim_start_matches("error reading file: "))))?;
     let call = Call::new(Method::PUT, format!("sys/policies/acl/{name}")).body(Value::map([("policy", Value::Text(text))]));
     let answer = ctx.client(&args.http)?.know(call).map_err(|error| Failure::api("Error uploading policy", error))?;
-    for known in &answer {
+    if let Some(known) = &answer {
         show::warnings(known.answer());
     }
     show::out(&format!("Success! Uploaded policy: {name}"));

@@ -179,7 +179,7 @@ fn enable(args: &EnableArgs, ctx: &Ctx) -> Outcome {
     let (path, body) = args.making.body(kind, config, &args.settings)?;
     let call = Call::new(Method::POST, format!("sys/mounts/{path}")).body(body);
     let answer = ctx.client(&args.http)?.know(call).map_err(|error| Failure::api("Error enabling", error))?;
-    for known in &answer {
+    if let Some(known) = &answer {
         show::warnings(known.answer());
     }
     show::out(&format!("Success! Enabled the {kind} secrets engine at: {path}/"));
