@@ -103,7 +103,7 @@ async fn remount(sys: Arc<Sys>, cx: Cx, params: Move) -> Result<Reply> {
         biased;
         done = told => done.unwrap_or_else(|_ended| Err(sealed()))?,
         // Before this request is given up: whoever has the id can ask how it goes on.
-        () = inner.clock.sleep(limit - limit / 10) => {}
+        () = inner.clock.sleep(limit.saturating_sub(limit / 10)) => {}
     }
     let queued = "Mount move has been queued. Progress will be reported in Vault's server log, tagged with the returned migration_id";
     Ok(Reply::json(json!({ "migration_id": id })).at_top_level().warn(queued))
