@@ -134,11 +134,16 @@ async fn lease(
         ));
     }
     let now = inner.clock.now();
-    let (mut ttl, warnings) = effective_ttl(&leased, live);
+    let (mut ttl, mut warnings) = effective_ttl(&leased, live);
     if let (true, Some(end)) = (known.batch, known.row.expires) {
-        // Nobody could take it back with the batch token's end: it must end by itself before.
-        ttl = ttl.min(Seconds::from(end.since(now)));
+        // Nobody could take it back with the batch token's end: its lease must end by itself before.
+        let most = Seconds::from(end.since(now));
+        if most < ttl {
+            warnings.extend(leased.ends.map(|ends| outlives(most, Seconds::from(ends.since(now)))));
+            ttl = most;
+        }
     }
+    let expires = leased.ends.unwrap_or(now + ttl);
     let mut last_end = None;
     let (id, renewable) = match leased.internal {
         None => {
@@ -168,7 +173,7 @@ async fn lease(
     };
     inner.metrics.lease(routed.mount_type());
     let mut facts = leased.facts;
-    if let Some(mint) = mint(parsed, identified, &facts, &id, (now, ttl, last_end)) {
+    if let Some(mint) = mint(parsed, identified, &facts, &id, (now, expires, last_end)) {
         // The audit record names them too: a child token's own metadata may say nothing, or something else.
         facts.extend(mint.claims.iter().map(|(name, value)| (format!("claim/{name}"), value.clone())));
         unsealed.mints.add(mint);
@@ -188,7 +193,7 @@ fn mint(
     identified: &Identified,
     facts: &std::collections::BTreeMap<String, String>,
     lease_id: &str,
-    (issued, ttl, last_end): (daypass_base::Timestamp, Seconds, Option<daypass_base::Timestamp>),
+    (issued, expires, last_end): (daypass_base::Timestamp, daypass_base::Timestamp, Option<daypass_base::Timestamp>),
 ) -> Option<Mint> {
     let caller = &identified.caller;
     Some(Mint {
@@ -197,7 +202,7 @@ fn mint(
         lease_id: lease_id.to_owned(),
         request_id: parsed.id.clone(),
         issued,
-        expires: issued + ttl,
+        expires,
         last_end,
         display_name: caller.display_name.clone(),
         entity_id: caller.entity_id.clone(),
@@ -220,10 +225,22 @@ fn effective_ttl(leased: &Leased, live: &crate::mounts::Live) -> (Seconds, Vec<S
     if asked <= max {
         return (asked, Vec::new());
     }
-    let short = |seconds: Seconds| duration::short_string(seconds.duration());
     let warning =
         format!("TTL of \"{}\" exceeded the effective max_ttl of \"{}\"; TTL value is capped accordingly", short(asked), short(max));
     (max, vec![warning])
+}
+
+/// What the holder of a batch token should know of a secret that ends by itself, later than the token.
+fn outlives(lease: Seconds, secret: Seconds) -> String {
+    format!(
+        "the lease ends with its batch token, in {}; the secret itself is good for {}, and nothing takes it back before",
+        short(lease),
+        short(secret)
+    )
+}
+
+fn short(seconds: Seconds) -> String {
+    duration::short_string(seconds.duration())
 }
 
 /// Removes the note that an engine made before it acted, once its secret was taken back: of what was to go with the lease, the part that deletes, and its row.
