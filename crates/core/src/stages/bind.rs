@@ -17,6 +17,7 @@ use crate::stages::factor::{self, Asked};
 use crate::stages::identify::Identified;
 use crate::stages::parse::Parsed;
 use crate::stages::run::Ran;
+use crate::tokens::Known;
 
 /// An answer with its lease or token.
 pub(crate) struct Bound {
@@ -134,15 +135,7 @@ async fn lease(
         ));
     }
     let now = inner.clock.now();
-    let (mut ttl, mut warnings) = effective_ttl(&leased, live);
-    if let (true, Some(end)) = (known.batch, known.row.expires) {
-        // Nobody could take it back with the batch token's end: its lease must end by itself before.
-        let most = Seconds::from(end.since(now));
-        if most < ttl {
-            warnings.extend(leased.ends.map(|ends| outlives(most, Seconds::from(ends.since(now)))));
-            ttl = most;
-        }
-    }
+    let (ttl, warnings) = effective_ttl(&leased, live, known, now);
     let expires = leased.ends.unwrap_or(now + ttl);
     let mut last_end = None;
     let (id, renewable) = match leased.internal {
@@ -219,15 +212,28 @@ fn longest(terms: &daypass_sdk::LeaseTerms, live: &crate::mounts::Live) -> Secon
     terms.max_ttl.set().unwrap_or(live.mount.max_lease_ttl).min(live.mount.max_lease_ttl)
 }
 
-fn effective_ttl(leased: &Leased, live: &crate::mounts::Live) -> (Seconds, Vec<String>) {
+/// How long the lease lasts, and what the caller should know of a time that is shorter than it could be.
+fn effective_ttl(leased: &Leased, live: &crate::mounts::Live, known: &Known, now: daypass_base::Timestamp) -> (Seconds, Vec<String>) {
     let asked = leased.terms.ttl.set().unwrap_or(live.mount.default_lease_ttl);
     let max = longest(&leased.terms, live);
-    if asked <= max {
-        return (asked, Vec::new());
+    let mut warnings = Vec::new();
+    if asked > max {
+        warnings.push(format!(
+            "TTL of \"{}\" exceeded the effective max_ttl of \"{}\"; TTL value is capped accordingly",
+            short(asked),
+            short(max)
+        ));
     }
-    let warning =
-        format!("TTL of \"{}\" exceeded the effective max_ttl of \"{}\"; TTL value is capped accordingly", short(asked), short(max));
-    (max, vec![warning])
+    let ttl = asked.min(max);
+    // Nobody could take it back with the batch token's end: its lease must end by itself before.
+    let of_token = known.row.expires.filter(|_| known.batch).map(|end| Seconds::from(end.since(now)));
+    match of_token.filter(|most| *most < ttl) {
+        Some(most) => {
+            warnings.extend(leased.ends.map(|ends| outlives(most, Seconds::from(ends.since(now)))));
+            (most, warnings)
+        }
+        None => (ttl, warnings),
+    }
 }
 
 /// What the holder of a batch token should know of a secret that ends by itself, later than the token.
