@@ -17,6 +17,7 @@ mod iam;
 #[cfg(feature = "live")]
 mod live;
 mod partition;
+mod registry;
 mod roles;
 mod signin;
 mod skew;
@@ -36,6 +37,7 @@ pub use iam::{AccessKey, Depth, Holding, Iam, KeyInfo, NewUser, User, UserGrant}
 #[cfg(feature = "live")]
 pub use live::{ContainerEndpoint, LiveAws, LoginRequest, Settings};
 pub use partition::Partition;
+pub use registry::Registry;
 pub use roles::{Decision, IamRoles, Question, RoleInfo, RolePolicy};
 pub use signin::{ConsoleVisit, SignIn};
 pub use skew::Skew;

@@ -88,6 +88,15 @@ impl Partition {
         }
     }
 
+    /// What its dual-stack hosts of registries end in; `None` where it is not known to have any.
+    pub(crate) fn dual_stack_registries(self) -> Option<&'static str> {
+        match self {
+            Self::Aws | Self::GovCloud => Some("on.aws"),
+            Self::China => Some("on.amazonwebservices.com.cn"),
+            Self::EuropeanSovereign | Self::Iso | Self::IsoB | Self::IsoE | Self::IsoF => None,
+        }
+    }
+
     /// The region to use where nothing says one.
     #[must_use]
     pub fn main_region(self) -> &'static str {

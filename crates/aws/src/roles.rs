@@ -36,6 +36,9 @@ pub struct Question {
     pub actions: Vec<String>,
     /// ARN of the resource; `*` for any.
     pub resource: String,
+    /// A policy that limits the principal, as JSON: only what both allow is allowed. IAM looks at it in place of the permissions boundary that
+    /// the principal has.
+    pub boundary: Option<String>,
 }
 
 /// A simulated decision.

@@ -5,6 +5,8 @@
 //! key ids, which is all that a search reads. Rows go when the last credential in them is over for as long as the retention, or when there
 //! are more than the limit.
 
+mod find;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -21,6 +23,8 @@ use crate::metrics::Counter;
 use crate::node::Inner;
 use crate::rows::{self, Rows, config_key};
 
+pub(crate) use find::Found;
+
 /// A credential that was handed out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mint {
@@ -30,6 +34,7 @@ pub(crate) struct Mint {
     pub(crate) lease_id: String,
     pub(crate) request_id: String,
     pub(crate) issued: Timestamp,
+    /// The end of the credential itself, which its lease may not reach; that of the lease where an engine has to take it back.
     pub(crate) expires: Timestamp,
     /// The end that renewals of its lease can reach, where it can be renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,41 +130,6 @@ impl Mints {
         waiting.push(mint);
         drop(waiting);
         self.added.notify_one();
-    }
-
-    /// Everything that is known of an access key, newest first.
-    pub(crate) async fn find(&self, access_key_id: &str) -> Result<Vec<Mint>> {
-        let of_key = |mints: &[Mint]| mints.iter().filter(|mint| mint.access_key_id == access_key_id).cloned().collect::<Vec<_>>();
-        let mut found = Vec::new();
-        // Memory first: what moves from there into the store meanwhile is then seen twice, never not at all.
-        let waiting = of_key(&self.waiting.lock());
-        let filling = self.filling.lock().await;
-        let name = filling.name.clone();
-        let of_row = filling.mints.iter().filter(|mint| mint.access_key_id == access_key_id);
-        let in_memory = of_row.map(Written::read).collect::<Result<Vec<Mint>>>()?;
-        drop(filling);
-        let mut after: Option<Vec<u8>> = None;
-        while found.len() < FOUND_MAX {
-            let page = self.rows.scan(&config_key(KEYS), after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.bytes.to_vec());
-            for (key, plain) in page {
-                let keys: Keys = rows::parse(&key, &plain.value)?;
-                let row = key.bytes.get(KEYS.len()..).map(String::from_utf8_lossy).unwrap_or_default();
-                if row == name || !keys.keys.iter().any(|key| key == access_key_id) {
-                    continue;
-                }
-                if let Some((mints, _)) = self.rows.get_json::<Vec<Mint>>(&config_key(format!("{MINTS}{row}"))).await? {
-                    found.extend(of_key(&mints));
-                }
-            }
-        }
-        found.extend(in_memory);
-        found.extend(waiting);
-        found.sort_by(|one, other| (other.issued, &other.request_id).cmp(&(one.issued, &one.request_id)));
-        found.dedup();
-        found.truncate(FOUND_MAX);
-        Ok(found)
     }
 
     /// Writes what waits. What cannot be written waits on.
@@ -281,8 +251,6 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
 const ROW_MINTS: usize = 64;
 /// Mints that wait to be written: some ten megabytes.
 const QUEUE_MAX: usize = 20_000;
-/// Most mints of one key that are shown: a credential that a role shares is handed out many times.
-const FOUND_MAX: usize = 100;
 /// For so long mints gather before they are written.
 const GATHER: Duration = Duration::from_millis(250);
 const PRUNE_EVERY: Duration = Duration::from_hours(1);

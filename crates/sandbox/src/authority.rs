@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use daypass_base::Timestamp;
 
 use crate::fault::Fault;
-use crate::policy::{Facts, Verdict};
+use crate::policy::{Document, Facts, Verdict};
 use crate::session::{Bearer, Caller, CallerKind};
 use crate::state::{Grants, State};
 
@@ -42,6 +42,11 @@ impl Source {
 
 /// What the caller's policies say about `action` on `resource`.
 pub(crate) fn own(state: &State, caller: &Caller, action: &str, resource: &str, facts: &dyn Facts) -> Own {
+    under(None, state, caller, action, resource, facts)
+}
+
+/// As [`own`], with this permissions boundary in place of the caller's own, if there is one.
+pub(crate) fn under(limit: Option<&Document>, state: &State, caller: &Caller, action: &str, resource: &str, facts: &dyn Facts) -> Own {
     let session = session_verdict(state, caller, action, resource, facts);
     let (identity, boundary) = match &caller.kind {
         CallerKind::Role { role } => match state.role(&caller.account, role) {
@@ -53,6 +58,7 @@ pub(crate) fn own(state: &State, caller: &Caller, action: &str, resource: &str, 
         },
         CallerKind::Federated { user } | CallerKind::User { user } => user_verdict(state, &caller.account, user, action, resource, facts),
     };
+    let boundary = limit.map(|limit| limit.judge(action, resource, facts)).or(boundary);
     for (verdict, source) in [(Some(identity), Source::Identity), (boundary, Source::Boundary), (session, Source::Session)] {
         if verdict == Some(Verdict::Denied) {
             return Own::Denied(source);

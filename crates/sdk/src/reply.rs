@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use daypass_base::{Receipt, Seconds, Secret};
+use daypass_base::{Receipt, Seconds, Secret, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -85,6 +85,9 @@ pub struct Leased {
     pub terms: LeaseTerms,
     /// What the engine needs to revoke or renew it. `None`: nothing is stored; the lease id is signed and describes itself.
     pub internal: Option<Value>,
+    /// When the secret ends by itself, which may be later than its lease does: the mount or a batch token can end that earlier. `None`: the
+    /// engine takes it back when the lease ends.
+    pub ends: Option<Timestamp>,
     /// Facts for the audit log and the mint ledger, never secret: access key id, session name, role ARN.
     pub facts: BTreeMap<String, String>,
     /// Changes of the engine's own storage that are committed together with a stored lease: they clear the note that the engine made before
@@ -214,6 +217,7 @@ impl Leased {
             data: object(data),
             terms,
             internal: None,
+            ends: None,
             facts: BTreeMap::new(),
             also: crate::Changes::new(),
             row: None,
@@ -228,11 +232,19 @@ impl Leased {
             data: object(data),
             terms,
             internal: Some(internal),
+            ends: None,
             facts: BTreeMap::new(),
             also: crate::Changes::new(),
             row: None,
             without_envelope: false,
         }
+    }
+
+    /// Says when the secret ends by itself. Only for [`Self::not_renewable`] leases.
+    #[must_use]
+    pub fn ends(mut self, at: Timestamp) -> Self {
+        self.ends = Some(at);
+        self
     }
 
     /// Adds a fact for audit and ledger.

@@ -13,6 +13,8 @@ use crate::{AwsError, ErrorKind};
 #[derive(Default)]
 pub(super) struct Roles {
     trusts: BTreeMap<String, String>,
+    /// How long sessions of a role may last, where that is not an hour.
+    sessions: BTreeMap<String, Seconds>,
     policies: BTreeMap<(String, String), String>,
     /// What principals may not do.
     forbidden: BTreeSet<(String, String)>,
@@ -22,6 +24,11 @@ impl FakeAws {
     /// Adds a role with this trust policy.
     pub fn add_role(&self, name: &str, trust: &str) {
         self.state().roles.trusts.insert(name.to_owned(), trust.to_owned());
+    }
+
+    /// Lets sessions of a role last so long.
+    pub fn allow_session(&self, name: &str, most: Seconds) {
+        self.state().roles.sessions.insert(name.to_owned(), most);
     }
 
     /// Lets a principal not do something, as far as simulations say.
@@ -37,6 +44,12 @@ impl FakeAws {
     }
 }
 
+/// Whether a policy names an action, or all of its service.
+fn lists(policy: &str, action: &str) -> bool {
+    let service = action.split(':').next().unwrap_or_default();
+    [action.to_owned(), format!("{service}:*")].iter().any(|named| policy.contains(&format!("\"{named}\"")))
+}
+
 fn missing(what: &str, name: &str) -> AwsError {
     AwsError {
         kind: ErrorKind::NotFound,
@@ -49,19 +62,22 @@ fn missing(what: &str, name: &str) -> AwsError {
 
 impl IamRoles for FakeAws {
     fn get_role<'a>(&'a self, _: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<RoleInfo>> {
-        let found = self.state().roles.trusts.get(name).map(|trust| RoleInfo {
+        let state = self.state();
+        let found = state.roles.trusts.get(name).map(|trust| RoleInfo {
             arn: format!("arn:aws:iam::123456789012:role/{name}"),
             trust: trust.clone(),
-            max_session: Seconds(3600),
+            max_session: state.roles.sessions.get(name).copied().unwrap_or(Seconds(3600)),
         });
+        drop(state);
         ready(found.ok_or_else(|| missing("role", name)))
     }
 
     fn simulate<'a>(&'a self, _: Call<'a>, question: &'a Question) -> BoxFuture<'a, Result<Vec<Decision>>> {
         let state = self.state();
-        let decided = question.actions.iter().map(|action| Decision {
-            action: action.clone(),
-            allowed: !state.roles.forbidden.contains(&(question.principal.clone(), action.clone())),
+        let decided = question.actions.iter().map(|action| {
+            let is_forbidden = state.roles.forbidden.contains(&(question.principal.clone(), action.clone()));
+            let within = question.boundary.as_ref().is_none_or(|policy| lists(policy, action));
+            Decision { action: action.clone(), allowed: !is_forbidden && within }
         });
         let decided = decided.collect();
         drop(state);

@@ -29,7 +29,8 @@ impl IamRoles for LiveAws {
                 .simulate_principal_policy()
                 .policy_source_arn(&question.principal)
                 .set_action_names(Some(question.actions.clone()))
-                .resource_arns(&question.resource);
+                .resource_arns(&question.resource)
+                .set_permissions_boundary_policy_input_list(question.boundary.clone().map(|policy| vec![policy]));
             let answer = request.send().await.map_err(|error| sorted(&error))?;
             let decision = |result: aws_sdk_iam::types::EvaluationResult| Decision {
                 action: result.eval_action_name,

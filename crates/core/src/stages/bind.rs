@@ -17,6 +17,7 @@ use crate::stages::factor::{self, Asked};
 use crate::stages::identify::Identified;
 use crate::stages::parse::Parsed;
 use crate::stages::run::Ran;
+use crate::tokens::Known;
 
 /// An answer with its lease or token.
 pub(crate) struct Bound {
@@ -134,11 +135,8 @@ async fn lease(
         ));
     }
     let now = inner.clock.now();
-    let (mut ttl, warnings) = effective_ttl(&leased, live);
-    if let (true, Some(end)) = (known.batch, known.row.expires) {
-        // Nobody could take it back with the batch token's end: it must end by itself before.
-        ttl = ttl.min(Seconds::from(end.since(now)));
-    }
+    let (ttl, warnings) = effective_ttl(&leased, live, known, now);
+    let expires = leased.ends.unwrap_or(now + ttl);
     let mut last_end = None;
     let (id, renewable) = match leased.internal {
         None => {
@@ -168,7 +166,7 @@ async fn lease(
     };
     inner.metrics.lease(routed.mount_type());
     let mut facts = leased.facts;
-    if let Some(mint) = mint(parsed, identified, &facts, &id, (now, ttl, last_end)) {
+    if let Some(mint) = mint(parsed, identified, &facts, &id, (now, expires, last_end)) {
         // The audit record names them too: a child token's own metadata may say nothing, or something else.
         facts.extend(mint.claims.iter().map(|(name, value)| (format!("claim/{name}"), value.clone())));
         unsealed.mints.add(mint);
@@ -188,7 +186,7 @@ fn mint(
     identified: &Identified,
     facts: &std::collections::BTreeMap<String, String>,
     lease_id: &str,
-    (issued, ttl, last_end): (daypass_base::Timestamp, Seconds, Option<daypass_base::Timestamp>),
+    (issued, expires, last_end): (daypass_base::Timestamp, daypass_base::Timestamp, Option<daypass_base::Timestamp>),
 ) -> Option<Mint> {
     let caller = &identified.caller;
     Some(Mint {
@@ -197,7 +195,7 @@ fn mint(
         lease_id: lease_id.to_owned(),
         request_id: parsed.id.clone(),
         issued,
-        expires: issued + ttl,
+        expires,
         last_end,
         display_name: caller.display_name.clone(),
         entity_id: caller.entity_id.clone(),
@@ -214,16 +212,41 @@ fn longest(terms: &daypass_sdk::LeaseTerms, live: &crate::mounts::Live) -> Secon
     terms.max_ttl.set().unwrap_or(live.mount.max_lease_ttl).min(live.mount.max_lease_ttl)
 }
 
-fn effective_ttl(leased: &Leased, live: &crate::mounts::Live) -> (Seconds, Vec<String>) {
+/// How long the lease lasts, and what the caller should know of a time that is shorter than it could be.
+fn effective_ttl(leased: &Leased, live: &crate::mounts::Live, known: &Known, now: daypass_base::Timestamp) -> (Seconds, Vec<String>) {
     let asked = leased.terms.ttl.set().unwrap_or(live.mount.default_lease_ttl);
     let max = longest(&leased.terms, live);
-    if asked <= max {
-        return (asked, Vec::new());
+    let mut warnings = Vec::new();
+    if asked > max {
+        warnings.push(format!(
+            "TTL of \"{}\" exceeded the effective max_ttl of \"{}\"; TTL value is capped accordingly",
+            short(asked),
+            short(max)
+        ));
     }
-    let short = |seconds: Seconds| duration::short_string(seconds.duration());
-    let warning =
-        format!("TTL of \"{}\" exceeded the effective max_ttl of \"{}\"; TTL value is capped accordingly", short(asked), short(max));
-    (max, vec![warning])
+    let ttl = asked.min(max);
+    // Nobody could take it back with the batch token's end: its lease must end by itself before.
+    let of_token = known.row.expires.filter(|_| known.batch).map(|end| Seconds::from(end.since(now)));
+    match of_token.filter(|most| *most < ttl) {
+        Some(most) => {
+            warnings.extend(leased.ends.map(|ends| outlives(most, Seconds::from(ends.since(now)))));
+            (most, warnings)
+        }
+        None => (ttl, warnings),
+    }
+}
+
+/// What the holder of a batch token should know of a secret that ends by itself, later than the token.
+fn outlives(lease: Seconds, secret: Seconds) -> String {
+    format!(
+        "the lease ends with its batch token, in {}; the secret itself is good for {}, and nothing takes it back before",
+        short(lease),
+        short(secret)
+    )
+}
+
+fn short(seconds: Seconds) -> String {
+    duration::short_string(seconds.duration())
 }
 
 /// Removes the note that an engine made before it acted, once its secret was taken back: of what was to go with the lease, the part that deletes, and its row.

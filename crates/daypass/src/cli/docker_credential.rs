@@ -6,6 +6,7 @@
 use std::io::Read as _;
 
 use clap::Subcommand;
+use daypass_aws::Registry;
 
 use super::settings::{Ctx, Http};
 use super::{Failure, clean_path};
@@ -87,11 +88,8 @@ fn get(args: &Get, ctx: &Ctx) -> Result<String, Failure> {
     let read = std::io::stdin().take(SERVER_BYTES_MAX).read_to_string(&mut asked);
     read.map_err(|error| Failure::usage(format!("the registry's name cannot be read from stdin: {error}")))?;
     let asked = asked.trim();
-    let host = host(asked);
-    // Docker asks for every registry that an image comes from: the server need not hear of those that are not ECR.
-    if place(host).is_none() {
-        return Err(Failure::usage(NOT_FOUND));
-    }
+    // Docker asks for every registry that an image comes from: the server need not hear of those that are not ECR, and they get no login.
+    let registry = host(asked).and_then(Registry::named).ok_or_else(|| Failure::usage(NOT_FOUND))?;
     let roles = args.role.clone().or_else(|| ctx.variable("ECR_ROLE")).filter(|roles| !roles.trim().is_empty());
     let roles = roles.ok_or_else(|| Failure::usage("which role of the ecr engine? Set DAYPASS_ECR_ROLE, or give -role"))?;
     let mount = args.mount.clone().or_else(|| ctx.variable("ECR_MOUNT")).unwrap_or_else(|| "ecr".to_owned());
@@ -102,7 +100,7 @@ fn get(args: &Get, ctx: &Ctx) -> Result<String, Failure> {
         let path = format!("{mount}/creds/{role}");
         match client.find(Call::get(&path)) {
             Ok(Some(answer)) => {
-                if let Some(login) = login(answer.data(), asked, host) {
+                if let Some(login) = login(answer.data(), asked, registry) {
                     return Ok(login);
                 }
             }
@@ -114,39 +112,25 @@ fn get(args: &Get, ctx: &Ctx) -> Result<String, Failure> {
 }
 
 /// The login of this registry among those that were read, as the protocol wants it.
-fn login(data: &Value, asked: &str, host: &str) -> Option<String> {
+fn login(data: &Value, asked: &str, registry: Registry<'_>) -> Option<String> {
     let several = data.get("registries").map(Value::items).unwrap_or_default();
-    let fits = |login: &&Value| {
-        let registry = login.text_at("registry");
-        registry == host || place(registry) == place(host)
-    };
+    let fits = |login: &&Value| Registry::named(login.text_at("registry")) == Some(registry);
     let login = several.iter().chain(std::iter::once(data)).find(fits)?;
     let pairs = [("ServerURL", asked), ("Username", login.text_at("username")), ("Secret", login.text_at("password"))];
     Some(Value::map(pairs.map(|(name, text)| (name, Value::text(text)))).compact())
 }
 
-/// A registry's name without what may stand around it.
-fn host(server: &str) -> &str {
-    let name = server.split_once("://").map_or(server, |(_, name)| name);
-    name.split('/').next().unwrap_or_default()
-}
-
-/// Account and region of a registry of ECR, under any of its names: plain, FIPS, dual-stack. Empty ones for the public registry.
-fn place(host: &str) -> Option<(&str, &str)> {
-    if host == PUBLIC {
-        return Some(("", ""));
-    }
-    let mut labels = host.split('.');
-    let account = labels.next().filter(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_digit()))?;
-    let region = match labels.next()? {
-        "dkr" => labels.next().filter(|label| matches!(*label, "ecr" | "ecr-fips")).and_then(|_| labels.next()),
-        "dkr-ecr" | "dkr-ecr-fips" => labels.next(),
-        _ => None,
+/// A registry's name without what may stand around it. `None` where the login would go elsewhere, or in clear.
+fn host(server: &str) -> Option<&str> {
+    let name = match server.split_once("://") {
+        Some(("https", name)) => name,
+        Some(_) => return None,
+        None => server,
     };
-    region.map(|region| (account, region))
+    let name = name.split('/').next()?;
+    Some(name.strip_suffix(":443").unwrap_or(name))
 }
 
-const PUBLIC: &str = "public.ecr.aws";
 /// The one text by which clients know that they may go on without a login.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 const SERVER_BYTES_MAX: u64 = 4096;
@@ -156,29 +140,45 @@ const ROLES_MAX: usize = 50;
 mod tests {
     use super::*;
 
+    fn known(asked: &str) -> Option<Registry<'_>> {
+        host(asked).and_then(Registry::named)
+    }
+
+    /// Story: only the labels in front were looked at. A registry of anybody's that was named like one of ECR got ECR's password.
     #[test]
-    fn a_registry_is_known_under_all_its_names() {
-        let plain = place("111111111111.dkr.ecr.us-east-1.amazonaws.com");
-        assert_eq!(plain, Some(("111111111111", "us-east-1")));
-        for name in ["111111111111.dkr.ecr-fips.us-east-1.amazonaws.com", "111111111111.dkr-ecr.us-east-1.on.aws"] {
-            assert_eq!(place(name), plain, "{name}");
+    fn a_name_is_a_registry_s_with_all_that_stands_around_it() {
+        let plain = known("111111111111.dkr.ecr.us-east-1.amazonaws.com");
+        assert!(plain.is_some());
+        for same in [
+            "https://111111111111.dkr.ecr.us-east-1.amazonaws.com",
+            "https://111111111111.dkr.ecr.us-east-1.amazonaws.com:443/v2/",
+            "111111111111.dkr-ecr.us-east-1.on.aws/app",
+        ] {
+            assert_eq!(known(same), plain, "{same}");
         }
-        assert_eq!(place("111111111111.dkr.ecr.cn-north-1.amazonaws.com.cn"), Some(("111111111111", "cn-north-1")));
-        for other in ["docker.io", "index.docker.io", "1.dkr.ecr.us-east-1.amazonaws.com", "111111111111.s3.amazonaws.com", ""] {
-            assert_eq!(place(other), None, "{other}");
+        assert_eq!(known("https://public.ecr.aws/v2/"), Some(Registry::Public));
+        for other in [
+            "https://111111111111.dkr.ecr.us-east-1.evil.example:8443/v2/",
+            "111111111111.dkr.ecr.us-east-1.amazonaws.com@evil.example",
+            "https://111111111111.dkr.ecr.us-east-1.amazonaws.com:443@evil.example/",
+            "https://111111111111.dkr.ecr.us-east-1.amazonaws.com:8443",
+            "http://111111111111.dkr.ecr.us-east-1.amazonaws.com",
+            "https://https://111111111111.dkr.ecr.us-east-1.amazonaws.com",
+            "https://index.docker.io/v1/",
+        ] {
+            assert_eq!(known(other), None, "{other}");
         }
-        assert_eq!(host("https://public.ecr.aws/v2/"), "public.ecr.aws");
     }
 
     #[test]
     fn the_login_of_the_registry_that_was_asked_for_is_found_among_several() {
-        let text = r#"{"registry": "111111111111.dkr.ecr.x-1.amazonaws.com", "username": "AWS", "password": "one", "registries": [
-            {"registry": "111111111111.dkr.ecr.x-1.amazonaws.com", "username": "AWS", "password": "one"},
-            {"registry": "222222222222.dkr.ecr.x-1.amazonaws.com", "username": "AWS", "password": "two"}]}"#;
+        let text = r#"{"registry": "111111111111.dkr.ecr.us-x-1.amazonaws.com", "username": "AWS", "password": "one", "registries": [
+            {"registry": "111111111111.dkr.ecr.us-x-1.amazonaws.com", "username": "AWS", "password": "one"},
+            {"registry": "222222222222.dkr.ecr.us-x-1.amazonaws.com", "username": "AWS", "password": "two"}]}"#;
         let data = Value::parse(text).unwrap();
-        let asked = "https://222222222222.dkr.ecr.x-1.amazonaws.com";
-        let found = login(&data, asked, host(asked)).unwrap();
-        assert_eq!(found, r#"{"ServerURL":"https://222222222222.dkr.ecr.x-1.amazonaws.com","Username":"AWS","Secret":"two"}"#);
-        assert_eq!(login(&data, "x", "222222222222.dkr.ecr.x-2.amazonaws.com"), None);
+        let asked = "https://222222222222.dkr.ecr.us-x-1.amazonaws.com";
+        let found = login(&data, asked, known(asked).unwrap()).unwrap();
+        assert_eq!(found, r#"{"ServerURL":"https://222222222222.dkr.ecr.us-x-1.amazonaws.com","Username":"AWS","Secret":"two"}"#);
+        assert_eq!(login(&data, "x", known("222222222222.dkr.ecr.us-x-2.amazonaws.com").unwrap()), None);
     }
 }

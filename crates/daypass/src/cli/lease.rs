@@ -145,5 +145,33 @@ fn revoke(args: &RevokeArgs, ctx: &Ctx) -> Outcome {
     } else {
         show::out("All revocation operations queued successfully!");
     }
+    if !args.prefix && is_signed(id) {
+        show::note(LIVES_ON);
+    }
     Ok(0)
+}
+
+/// Whether this is the id of a lease that the server signed and stored nowhere: of a secret that ends by itself. Other ids end in 24 characters
+/// without a dot.
+fn is_signed(lease_id: &str) -> bool {
+    let (_, tail) = lease_id.rsplit_once('/').unwrap_or_default();
+    tail.split_once('.').is_some_and(|(head, rest)| head.len() == 24 && rest.len() == 43)
+}
+
+/// Said here and not by the server: clients of Vault's take an answer with a body, which is no 204, for a failure.
+const LIVES_ON: &str = "The lease is gone, and AWS accepts the credential until it ends by itself. What ends it sooner, where its role sets
+allow_revoke_sessions: daypass aws revoke-sessions MOUNT ROLE, for all earlier sessions of its IAM role.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_of_what_ends_by_itself_are_told_by_their_ids() {
+        let signed = format!("cdp/aws/staging/sts/ecr/{}.{}", "a".repeat(24), "b".repeat(43));
+        assert!(is_signed(&signed));
+        for other in [format!("aws/creds/user/{}", "a".repeat(24)), format!("aws/creds/user/{}.root", "a".repeat(24)), "x".to_owned()] {
+            assert!(!is_signed(&other), "{other}");
+        }
+    }
 }

@@ -50,7 +50,12 @@ fn flat(data: &Value) -> Value {
     let mut rows = Vec::new();
     for (key, value) in data.entries() {
         match (key.as_str(), value) {
-            ("uses", Value::List(uses)) => rows.push(("handed_out".to_owned(), Value::text(format!("{} time(s)", uses.len())))),
+            // Of many not all are in the answer. Older servers do not say how many there are.
+            ("uses", uses) => {
+                let total = data.get("uses_total").map_or_else(|| uses.items().len().to_string(), Value::compact);
+                rows.push(("handed_out".to_owned(), Value::text(format!("{total} time(s)"))));
+            }
+            ("uses_total", _) => {}
             ("facts", Value::Map(facts)) => rows.extend(facts.iter().filter(|(name, _)| name != "access_key_id").cloned()),
             ("claims" | "metadata", Value::Map(pairs)) => {
                 rows.extend(pairs.iter().map(|(name, value)| (format!("{key}.{name}"), value.clone())));
@@ -59,4 +64,17 @@ fn flat(data: &Value) -> Value {
         }
     }
     Value::map(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Story: the entries of the answer were counted, which were a hundred at most.
+    #[test]
+    fn how_often_a_key_was_handed_out_is_what_the_server_counted() {
+        let told = |answer: &str| flat(&Value::parse(answer).unwrap()).text_at("handed_out").to_owned();
+        assert_eq!(told(r#"{"uses": [{}, {}], "uses_total": 1500}"#), "1500 time(s)");
+        assert_eq!(told(r#"{"uses": [{}, {}]}"#), "2 time(s)");
+    }
 }

@@ -47,16 +47,23 @@ pub(crate) fn safe(text: &str) -> String {
     text.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
 }
 
-/// How long something lasts from now that ends when AWS's clock says so. A lease of zero would mean the mount's default: that is never said of
-/// what is over.
-pub(super) fn left(cx: &Cx, clock: Skew, end: Timestamp) -> Seconds {
-    Seconds::from(clock.ours(end).since(cx.clock.now())).max(Seconds(1))
+/// How long something lasts from now that ends then. A lease of zero would mean the mount's default: that is never said of what is over.
+fn left(cx: &Cx, end: Timestamp) -> Seconds {
+    Seconds::from(end.since(cx.clock.now())).max(Seconds(1))
 }
 
-/// A secret that ends by itself after `ttl`. Its lease lasts as long, but not longer than the mount allows.
-pub(super) fn lent<'a>(cx: &Cx, data: Map<String, Value>, ttl: Seconds, facts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Reply {
+/// A secret that ends by itself when AWS's clock says so; `ttl` is added to its fields. Its lease lasts as long, but not longer than the mount allows.
+pub(super) fn lent<'a>(
+    cx: &Cx,
+    mut data: Map<String, Value>,
+    (clock, end): (Skew, Timestamp),
+    facts: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Reply {
+    let end = clock.ours(end);
+    let ttl = left(cx, end);
+    data.insert("ttl".to_owned(), ttl.0.into());
     let most = cx.mount.max_lease_ttl.set().unwrap_or(Seconds(u64::MAX));
-    let leased = Leased::not_renewable(Value::Object(data), ttl.min(most));
+    let leased = Leased::not_renewable(Value::Object(data), ttl.min(most)).ends(end);
     let reply = Reply::from(facts.into_iter().fold(leased, |leased, (name, value)| leased.fact(name, value)));
     if ttl <= most {
         return reply;

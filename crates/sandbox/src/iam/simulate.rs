@@ -4,6 +4,7 @@ use super::{Cx, no_such, page_xml};
 use crate::answer::Xml;
 use crate::authority::{self, Own, RequestFacts};
 use crate::fault::{Constraints, Fault, Result};
+use crate::policy::{Document, Use};
 use crate::session::{Caller, CallerKind};
 use crate::state::State;
 
@@ -24,6 +25,7 @@ pub(super) fn principal(cx: &Cx<'_>, state: &State) -> Result<Xml> {
         );
         constraints.check()?;
     }
+    let limit = limit(cx)?;
     let extra = context(cx);
     let facts = RequestFacts {
         state,
@@ -38,7 +40,7 @@ pub(super) fn principal(cx: &Cx<'_>, state: &State) -> Result<Xml> {
     let mut xml = Xml::default();
     let pairs = actions.iter().flat_map(|action| resources.iter().map(move |resource| (*action, *resource)));
     xml.list("EvaluationResults", pairs, |xml, (action, resource)| {
-        let decision = match authority::own(state, &principal, action, resource, &facts) {
+        let decision = match authority::under(limit.as_ref(), state, &principal, action, resource, &facts) {
             Own::Allowed => "allowed",
             Own::Denied(_) => "explicitDeny",
             Own::Lacking(_) => "implicitDeny",
@@ -78,6 +80,18 @@ fn named(cx: &Cx<'_>, state: &State, arn: &str) -> Result<Caller> {
         key_id: String::new(),
         session: None,
     })
+}
+
+/// The permissions boundary to simulate, in place of the principal's own.
+fn limit(cx: &Cx<'_>) -> Result<Option<Document>> {
+    match cx.params.list("PermissionsBoundaryPolicyInputList").as_slice() {
+        [] => Ok(None),
+        [text] => Document::parse(text, Use::Identity).map(Some),
+        many => {
+            let text = format!("PermissionsBoundaryPolicyInputList has {} policies: there can be one", many.len());
+            Err(Fault::new(400, "InvalidInput", text))
+        }
+    }
 }
 
 /// `ContextEntries.member.N.ContextKeyName` and `.ContextKeyValues.member.M`.

@@ -296,6 +296,16 @@ async fn simulation_says_what_policies_would() {
     ];
     let body = ok(&fake, "SimulatePrincipalPolicy", &params).await;
     assert!(body.contains("<EvalDecision>allowed</EvalDecision>") && body.contains("<EvalDecision>implicitDeny</EvalDecision>"));
+    let limit = |text: &'static str| [params[0], params[1], ("PermissionsBoundaryPolicyInputList.member.1", text)];
+    for (text, decision) in [
+        (r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"sts:*","Resource":"*"}}"#, "allowed"),
+        (r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"s3:*","Resource":"*"}}"#, "implicitDeny"),
+        (r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"sts:*","Resource":"*"}}"#, "explicitDeny"),
+    ] {
+        let body = ok(&fake, "SimulatePrincipalPolicy", &limit(text)).await;
+        assert!(body.contains(&format!("<EvalDecision>{decision}</EvalDecision>")), "{text}: {body}");
+    }
+    no(&fake, "SimulatePrincipalPolicy", &limit("{}"), 400, "MalformedPolicyDocument", "").await;
     no(&fake, "SimulatePrincipalPolicy", &[("PolicySourceArn", "arn:aws:iam::999999999999:role/none"), params[1]], 404, "NoSuchEntity", "")
         .await;
     no(&fake, "SimulatePrincipalPolicy", &[params[0]], 400, "ValidationError", "actionNames").await;

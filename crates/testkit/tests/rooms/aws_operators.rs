@@ -1,6 +1,6 @@
 //! What operators ask of an aws mount: where a chain breaks, which IAM policies a role needs, and the end of all sessions.
 
-use daypass_aws::Gate;
+use daypass_aws::{FakeGroup, Gate, Identity};
 use daypass_base::Clock;
 use daypass_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
@@ -52,8 +52,85 @@ async fn a_chain_that_holds_is_walked_to_its_end() {
     let names: Vec<String> = steps(&answer).into_iter().map(|(name, ..)| name).collect();
     assert_eq!(
         names,
-        ["server identity".to_owned(), format!("assume {NEAR}"), "the credential works".to_owned(), format!("permissions of {NEAR}")]
+        ["server identity", &format!("assume {NEAR}"), "the credential works", "lifetime", &format!("permissions of {NEAR}")]
     );
+}
+
+/// Story: only the role was simulated. A session policy that allowed nothing of what was asked for was not looked at, and the check was ok.
+#[tokio::test]
+async fn what_a_session_policy_takes_away_is_not_allowed() {
+    let reads = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"}]}"#;
+    let server = server(json!({ "policy_document": reads })).await;
+    let asked = async |action: &str| server.put("aws/check/r", json!({ "actions": action })).await.ok();
+    assert_eq!(asked("s3:GetObject").await["data"]["ok"], json!(true));
+    let answer = asked("s3:PutObject").await;
+    let (_, ok, detail) = steps(&answer).pop().unwrap();
+    assert!(
+        ok == json!(false) && detail.contains("the session policy (policy_document, iam_groups) does not allow s3:PutObject"),
+        "{detail}"
+    );
+    let mend = &answer["data"]["steps"].as_array().unwrap().last().unwrap()["mend"]["session_policy"];
+    assert_eq!(mend["Statement"][0]["Action"], json!(["s3:PutObject"]));
+
+    server.put("aws/roles/r", json!({ "policy_arns": "arn:aws:iam::aws:policy/ReadOnlyAccess" })).await.ok();
+    let (_, ok, detail) = steps(&asked("s3:GetObject").await).pop().unwrap();
+    assert!(ok.is_null() && detail.contains("arn:aws:iam::aws:policy/ReadOnlyAccess"), "{detail}");
+    server.aws().forbid(NEAR, "s3:GetObject");
+    let (_, ok, detail) = steps(&asked("s3:GetObject").await).pop().unwrap();
+    assert!(ok == json!(false) && detail.contains("no policy allows s3:GetObject"), "what the role may not do no policy allows: {detail}");
+}
+
+/// Story: the groups were not asked for. A role with one that did not exist, or that the server may not read, was ok, and every mint failed.
+#[tokio::test]
+async fn groups_are_read_as_a_mint_reads_them() {
+    let server = server(json!({ "iam_groups": "builders" })).await;
+    let answer = check(&server).await;
+    let (name, ok, detail) = steps(&answer).pop().unwrap();
+    assert_eq!((name.as_str(), ok), ("policies of iam_groups builders", json!(false)));
+    assert!(detail.starts_with("Error reading the policies of IAM group \"builders\": NoSuchEntity"), "{detail}");
+    let needed = server.get("aws/policy-for/r").await.ok();
+    assert_eq!(needed["data"]["server_policy"]["Statement"][1]["Resource"], json!(["arn:aws:iam::123456789012:group/builders"]));
+
+    let inline = [("push".to_owned(), r#"{"Statement":{"Effect":"Allow","Action":"ecr:*","Resource":"*"}}"#.to_owned())].into();
+    server.aws().add_group("builders", FakeGroup { attached: Vec::new(), inline });
+    let answer = check(&server).await;
+    assert_eq!(answer["data"]["ok"], json!(true), "{answer:?}");
+    let other = server.put("aws/check/r", json!({ "actions": "s3:GetObject" })).await.ok();
+    assert_eq!(steps(&other).pop().unwrap().1, json!(false), "the group does not allow it");
+}
+
+/// Story: the check made a session of 900 seconds, whatever the role's own lifetime was. A server that is a session itself was refused every longer
+/// one than an hour, and the check was ok.
+#[tokio::test]
+async fn the_lifetime_of_mints_is_one_that_aws_gives() {
+    let server = server(json!({ "default_sts_ttl": "2h" })).await;
+    let lifetime = async || {
+        let answer = check(&server).await;
+        steps(&answer).into_iter().find(|(name, ..)| name == "lifetime").unwrap()
+    };
+    let (_, ok, detail) = lifetime().await;
+    assert!(ok == json!(false) && detail.contains("7200s") && detail.contains("one hour at most"), "{detail}");
+
+    let user = Identity {
+        account: "123456789012".to_owned(),
+        arn: "arn:aws:iam::123456789012:user/daypass".to_owned(),
+        user_id: "AIDA".to_owned(),
+    };
+    server.aws().set_identity(Ok(user));
+    let (_, ok, detail) = lifetime().await;
+    assert!(ok.is_null() && detail.contains("iam:GetRole"), "{detail}");
+    server.aws().add_role("near", "{}");
+    let (_, ok, detail) = lifetime().await;
+    assert!(ok == json!(false) && detail.contains("MaxSessionDuration") && detail.contains("3600s"), "{detail}");
+    server.aws().allow_session("near", daypass_base::Seconds(7200));
+    assert_eq!(lifetime().await.1, json!(true));
+
+    server.put("aws/roles/r", json!({ "default_sts_ttl": "600s" })).await.ok();
+    let (_, ok, detail) = lifetime().await;
+    assert!(ok == json!(false) && detail.contains("AWS's shortest session has 900s"), "{detail}");
+    let hub = "arn:aws:iam::123456789012:role/hub";
+    server.put("aws/roles/r", json!({ "default_sts_ttl": 0, "via_role_arn": hub })).await.ok();
+    assert_eq!(lifetime().await.1, json!(true));
 }
 
 #[tokio::test]

@@ -112,6 +112,34 @@ async fn a_prefix_that_is_revoked_again_stays_revoked() {
     assert_eq!(look_up(&server, &second).await.refused(400), "invalid lease");
 }
 
+/// Story: lists showed the leases of revoked tokens until they would have ended, which a look-up did not find any more.
+#[tokio::test]
+async fn lists_show_the_sts_leases_that_a_look_up_finds() {
+    let server = aws().await;
+    server.operator().await;
+    let mut dead = Vec::new();
+    let mut living = Vec::new();
+    for number in 0..6 {
+        let token = server.token(json!({ "policies": ["everything"], "ttl": "10m" })).await;
+        let lease = server.get(STS).token(&token).await.ok().lease();
+        let name = lease.rsplit('/').next().unwrap().to_owned();
+        if number % 2 == 0 {
+            server.put("auth/token/revoke", json!({ "token": token })).await.ok();
+            dead.push(name);
+        } else {
+            living.push(name);
+        }
+    }
+    living.sort();
+    let list = async |query: &str| server.list(&format!("sys/leases/lookup/{STS}{query}")).await;
+    let names = |answer: Answer| serde_json::from_value::<Vec<String>>(answer.ok()["data"]["keys"].clone()).unwrap();
+    assert_eq!(names(list("").await), living, "not {dead:?}");
+    // Parts are full as long as there is more.
+    assert_eq!(names(list("?limit=2").await), living[..2]);
+    assert_eq!(names(list(&format!("?limit=2&after={}", living[1])).await), living[2..]);
+    assert_eq!(list(&format!("?limit=2&after={}", living[2])).await.status, 404);
+}
+
 #[tokio::test]
 async fn an_sts_lease_goes_with_its_token() {
     let server = aws().await;

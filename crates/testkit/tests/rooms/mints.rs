@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use daypass_testkit::TestServer;
+use daypass_aws::Made;
+use daypass_testkit::{Answer, TestServer};
 use serde_json::json;
 
 use crate::seal::stopped_and_started;
@@ -134,4 +135,85 @@ async fn a_credential_that_was_handed_out_again_shows_each_time() {
     let known = server.get(&format!("sys/mints/{key}")).await.ok();
     let uses = known["data"]["uses"].as_array().unwrap();
     assert_eq!((uses.len(), uses[0]["facts"]["reused"].clone(), uses[1]["facts"].get("reused")), (2, json!("true"), None));
+}
+
+/// Story: a credential that was handed out a hundred times had lost its maker: whoever came a hundred times before the last was named, in the short
+/// answer of whois too, and as many times were counted as were shown. What lay in the oldest pages alone was found.
+#[tokio::test]
+async fn the_maker_of_a_credential_is_named_however_often_it_is_handed_out() {
+    let server = server().await;
+    let role = json!({ "credential_type": "assumed_role", "role_arns": "arn:aws:iam::111111111111:role/x", "reuse_window": "10h", "reuse_min_ttl": "1s" });
+    server.put("aws/roles/shared", role).await.ok();
+    let get = async |from: &str| server.get("aws/sts/shared").from(from).await.ok().text("/data/access_key");
+    let key = get("10.0.0.1").await;
+    server.seconds(1).await;
+    for number in 0..200 {
+        assert_eq!(get("10.0.0.2").await, key);
+        if number % 70 == 0 {
+            server.seconds(1).await;
+        }
+    }
+    server.seconds(1).await;
+    assert_eq!(get("10.0.0.3").await, key);
+    let known = async |server: &TestServer| server.get(&format!("sys/mints/{key}")).await.ok();
+    let check = |known: &Answer| {
+        let uses = known["data"]["uses"].as_array().unwrap();
+        assert_eq!((known.text("/data/remote_address"), known.number("/data/uses_total"), uses.len()), ("10.0.0.1".into(), 202, 100));
+        assert_eq!((uses[0]["remote_address"].clone(), uses[99]["remote_address"].clone()), (json!("10.0.0.3"), json!("10.0.0.1")));
+        assert!(known.text("/warnings/0").contains("handed out 202 times"), "{known:?}");
+    };
+    check(&known(&server).await);
+    server.seconds(1).await;
+    server.seconds(1).await;
+    check(&known(&server.restart().await).await);
+}
+
+/// Story: every reader of a shared login stood in the ledger as if the login had been made for it.
+#[tokio::test]
+async fn of_a_registry_login_that_is_shared_the_first_reader_is_the_maker() {
+    let server = server().await;
+    server.put("sys/mounts/ecr", json!({ "type": "ecr" })).await.ok();
+    server.put("ecr/roles/app", json!({ "role_arn": "arn:aws:iam::111111111111:role/ecr-push", "region": "eu-west-1" })).await.ok();
+    server.get("ecr/creds/app").from("10.0.0.1").await.ok();
+    server.seconds(1).await;
+    server.get("ecr/creds/app").from("10.0.0.2").await.ok();
+    let Some(Made::AuthorizationToken(asked)) = server.aws().made().pop() else { panic!("ECR was asked last") };
+    let known = server.get(&format!("sys/mints/{}", asked.session.unwrap())).await.ok();
+    let uses = known["data"]["uses"].as_array().unwrap();
+    assert_eq!((uses[0]["facts"]["reused"].clone(), uses[1]["facts"].get("reused")), (json!("true"), None));
+    assert_eq!((known.text("/data/remote_address"), known.number("/data/uses_total")), ("10.0.0.1".to_owned(), 2));
+}
+
+/// Story: the ledger had the end of the lease, which a batch token or the mount may end sooner than AWS ends the credential: a credential that AWS
+/// accepted for hours was not live, and its mint was forgotten so much too early. The holder of a batch token was not told either.
+#[tokio::test]
+async fn a_credential_is_live_for_as_long_as_aws_accepts_it() {
+    let server = server().await;
+    server.operator().await;
+    let parent = server.token(json!({ "policies": ["everything"], "ttl": "10h" })).await;
+    let batch = server.put("auth/token/create", json!({ "type": "batch", "ttl": "10m" })).token(&parent).await.ok().token();
+    let of_batch = server.get("aws/sts/deploy").token(&batch).await.ok();
+    assert_eq!((of_batch.number("/lease_duration"), of_batch.number("/data/ttl")), (600, 3600));
+    assert!(of_batch.text("/warnings/0").contains("ends with its batch token, in 10m; the secret itself is good for 1h"), "{of_batch:?}");
+    server.put("sys/mounts/ecr", json!({ "type": "ecr", "config": { "max_lease_ttl": "10m" } })).await.ok();
+    server.put("ecr/roles/app", json!({ "role_arn": "arn:aws:iam::111111111111:role/ecr-push", "region": "eu-west-1" })).await.ok();
+    let login = server.get("ecr/creds/app").await.ok();
+    assert_eq!((login.number("/lease_duration"), login.number("/data/ttl")), (600, 43_200));
+    let Some(Made::AuthorizationToken(asked)) = server.aws().made().pop() else { panic!("ECR was asked last") };
+    server.put("aws/roles/long", json!({ "credential_type": "assumed_role", "role_arns": "arn:aws:iam::111111111111:role/x", "max_sts_ttl": "4h", "default_sts_ttl": "4h" })).await.ok();
+    server.put("sys/mounts/aws/tune", json!({ "max_lease_ttl": "10m", "default_lease_ttl": "10m" })).await.ok();
+    let capped = server.get("aws/sts/long").await.ok();
+    assert_eq!((capped.number("/lease_duration"), capped.number("/data/ttl")), (600, 14_400));
+
+    server.seconds(900).await;
+    let lives = [(of_batch.text("/data/access_key"), 2_700), (asked.session.unwrap(), 42_300), (capped.text("/data/access_key"), 13_500)];
+    for (key, left) in &lives {
+        let known = server.get(&format!("sys/mints/{key}")).await.ok();
+        assert_eq!((known["data"]["live"].clone(), known.number("/data/ttl")), (json!(true), *left), "{known:?}");
+    }
+    server.put("sys/leases/lookup", json!({ "lease_id": of_batch.lease() })).await.refused(400);
+    server.seconds(42_300).await;
+    for (key, _) in &lives {
+        assert_eq!(server.get(&format!("sys/mints/{key}")).await.ok()["data"]["live"], json!(false));
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Sys;
 use crate::leases::signed;
-use crate::mints::Mint;
+use crate::mints::{Found, Mint};
 use crate::node::Unsealed;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
@@ -35,13 +35,12 @@ struct Params {
 
 async fn read(sys: Arc<Sys>, cx: Cx, params: Params) -> Result<Reply> {
     let (_, unsealed) = sys.way.open()?;
-    let uses = unsealed.mints.find(params.access_key_id.trim()).await?;
-    // The first time is the one that made it; the others got what was there.
-    let first = uses.last().ok_or_else(Error::not_found)?;
+    let found = unsealed.mints.find(params.access_key_id.trim()).await?;
+    let Found { maker, uses, total } = found.ok_or_else(Error::not_found)?;
     let now = cx.clock.now();
-    let mut data = shown(first);
-    data.insert("access_key_id".to_owned(), first.access_key_id.as_str().into());
-    let end = end(&unsealed, first).await?;
+    let mut data = shown(&maker);
+    data.insert("access_key_id".to_owned(), maker.access_key_id.as_str().into());
+    let end = end(&unsealed, &maker).await?;
     data.insert("live".to_owned(), end.is_some_and(|end| end.is_live(now)).into());
     data.insert("ttl".to_owned(), json!(end.map_or(Seconds::ZERO, |end| Seconds::from(end.at().since(now)))));
     if let Some(end) = end {
@@ -49,7 +48,12 @@ async fn read(sys: Arc<Sys>, cx: Cx, params: Params) -> Result<Reply> {
     }
     let all: Vec<Value> = uses.iter().map(|mint| Value::Object(shown(mint))).collect();
     data.insert("uses".to_owned(), all.into());
-    Ok(Reply::data(data))
+    data.insert("uses_total".to_owned(), total.into());
+    let reply = Reply::data(data);
+    if total <= uses.len() {
+        return Ok(reply);
+    }
+    Ok(reply.warn(format!("it was handed out {total} times: uses has the newest and the one that made it, the audit log has all")))
 }
 
 /// When a credential is over.

@@ -2,7 +2,9 @@
 //! would mend it.
 //!
 //! A real session of 900 seconds is made, and thrown away. The permissions of a role are simulated where IAM lets the server look: in its own
-//! account.
+//! account. Session policies and lifetimes are those of a mint, by its own code.
+
+mod session;
 
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ use crate::secrets::federation::{self, Federation};
 
 use super::Aws;
 use super::attribution::Attribution;
+use super::creds::Lifetime;
 use super::documents::{self, Trust};
 use super::loaded::{self, Loaded};
 use super::names;
@@ -102,7 +105,11 @@ async fn check(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> 
     walk.passed("server identity", own.arn.as_str());
     let actions = documents::assume_actions(&role);
     let (ours, mut from, mut way) = (&role.ours, own.clone(), None);
-    let input = AssumeRole {
+    // A check has a name of its own. An operator's token proves nothing that a template of names may want.
+    if let Err(error) = attribution.session_name(&ours.session_name) {
+        walk.skipped("session name", format!("a mint with this token fails: {}", error.message));
+    }
+    let mut input = AssumeRole {
         tags: attribution.tags(&role.session_tags)?,
         transitive_tag_keys: ours.transitive_tag_keys.clone(),
         source_identity: attribution.source_identity(&ours.source_identity)?,
@@ -110,6 +117,9 @@ async fn check(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> 
         policy_arns: role.policy_arns.clone(),
         ..AssumeRole::default()
     };
+    if !session::groups(&engine, call, &mut walk, (&role, &own), &mut input).await {
+        return Ok(walk.answer());
+    }
     if !ours.via_role_arn.is_empty() {
         let actions = documents::hop_actions(&role);
         let hop = Hop { from: &from, to: &ours.via_role_arn, external_id: &ours.via_external_id, actions: &actions };
@@ -122,9 +132,13 @@ async fn check(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> 
     }
     let hop = Hop { from: &from, to: &wanted, external_id: &role.external_id, actions: &actions };
     let call = Call { target: way.as_ref().unwrap_or(call.target), ..call };
+    let limits = input.clone();
     let Some(session) = assume(&engine, &cx, call, &mut walk, hop, input).await else { return Ok(walk.answer()) };
     prove(&engine, &cx, &target, &session, &mut walk).await;
-    permissions(&engine, Call { target: &target, deadline: deadline(&cx) }, &own, &wanted, &params, &mut walk).await;
+    let call = Call { target: &target, deadline: deadline(&cx) };
+    let of = session::Of { own: &own, role_arn: &wanted };
+    session::lifetime(&engine, call, &mut walk, of, &Lifetime::of(&role, None, cx.mount.max_lease_ttl)).await;
+    session::permissions(&engine, call, &mut walk, of, (&params, &limits)).await;
     Ok(walk.answer())
 }
 
@@ -195,6 +209,7 @@ async fn diagnose(engine: &Aws, call: Call<'_>, walk: &mut Walk, hop: &Hop<'_>, 
         principal: principal.clone(),
         actions: hop.actions.iter().map(|action| (*action).to_owned()).collect(),
         resource: hop.to.to_owned(),
+        boundary: None,
     };
     let may = match engine.aws.simulate(call, &question).await {
         Ok(decisions) => {
@@ -252,48 +267,6 @@ async fn prove(engine: &Aws, cx: &Cx, target: &Target, session: &Credential, wal
     engine.aws.forget(&signed);
 }
 
-/// What the role may do, as IAM simulates it.
-async fn permissions(engine: &Aws, call: Call<'_>, own: &Identity, role_arn: &str, params: &Params, walk: &mut Walk) {
-    let step = format!("permissions of {role_arn}");
-    if arn::iam_role(role_arn).is_ok_and(|arn| arn.account != own.account) {
-        let why = "the role is of another account, where IAM does not let the server look; policy-for shows what a push to ECR needs";
-        walk.skipped(&step, why);
-        return;
-    }
-    let of_ecr = params.actions.0.is_empty();
-    let mut actions: Vec<String> = if of_ecr { documents::ECR_PUSH.map(str::to_owned).to_vec() } else { params.actions.0.clone() };
-    let resource = if params.resource.is_empty() { "*".to_owned() } else { params.resource.clone() };
-    let mut asked = vec![Question { principal: role_arn.to_owned(), actions: actions.clone(), resource: resource.clone() }];
-    if of_ecr {
-        asked.push(Question {
-            principal: role_arn.to_owned(),
-            actions: vec!["ecr:GetAuthorizationToken".to_owned()],
-            resource: "*".to_owned(),
-        });
-    }
-    let mut lacking = Vec::new();
-    for question in &asked {
-        match engine.aws.simulate(call, question).await {
-            Ok(decisions) => lacking.extend(decisions.into_iter().filter(|decision| !decision.allowed).map(|decision| decision.action)),
-            Err(error) => {
-                walk.skipped(&step, format!("the server may not simulate them (iam:SimulatePrincipalPolicy): {}", error.sdk_text()));
-                return;
-            }
-        }
-    }
-    if lacking.is_empty() {
-        actions.dedup();
-        walk.passed(&step, format!("allows {} on {resource}", actions.join(", ")));
-        return;
-    }
-    let mend = if of_ecr {
-        documents::ecr(&documents::ECR_PUSH, std::slice::from_ref(&resource))
-    } else {
-        documents::document(vec![json!({ "Effect": "Allow", "Action": lacking, "Resource": resource })])
-    };
-    walk.failed(&step, format!("no policy allows {} on {resource}", lacking.join(", ")), json!({ "role_policy": mend }));
-}
-
 const HELP: &str = "Each step says ok, or why not, with the statement that would mend it; null stands for what the server may not look at. The templates of
 the role are filled with what the calling token's login proved. The server needs iam:SimulatePrincipalPolicy and iam:GetRole for the finer
-answers; without them it says both sides of a refusal.";
+answers; without them it says both sides of a refusal. lifetime is about mints that do not say a ttl.";

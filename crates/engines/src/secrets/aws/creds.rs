@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Map;
 
-use crate::secrets::at_aws::{deadline, left, lent};
+use crate::secrets::at_aws::{deadline, lent};
 
 use super::Aws;
 use super::asking::Asking;
@@ -104,7 +104,7 @@ fn grant(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted, door: Door)
     let duration = role.lifetime(wanted.ttl, cx.mount.max_lease_ttl);
     let policy = some(&role.policy_document);
     Ok(match kind {
-        CredentialType::AssumedRole => return assume(cx, role, config, wanted, duration),
+        CredentialType::AssumedRole => return assume(cx, role, config, wanted),
         CredentialType::FederationToken => Grant::Federate(FederationToken {
             name: names::generate(cx, &config.username_template, &wanted.name, Use::Sts)?,
             duration,
@@ -122,7 +122,7 @@ fn grant(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted, door: Door)
 }
 
 /// Decides which session of which IAM role to ask for.
-fn assume(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted, duration: Seconds) -> Result<Grant> {
+fn assume(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted) -> Result<Grant> {
     let (attribution, ours) = (Attribution::of(cx, &wanted.name), &role.ours);
     let named = attribution.session_name(&ours.session_name)?;
     if named.is_some() && !wanted.role_session_name.is_empty() && !ours.allow_role_session_name {
@@ -136,11 +136,11 @@ fn assume(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted, duration: 
         ("", None) => (names::generate(cx, &config.username_template, &wanted.name, Use::Iam)?, false),
         (given, _) => (names::safe(given), true),
     };
-    let chained = !ours.via_role_arn.is_empty() && duration > CHAINED_TTL_MAX;
+    let lifetime = Lifetime::of(role, wanted.ttl, cx.mount.max_lease_ttl);
     let input = AssumeRole {
         role_arn: role.iam_role(&attribution, &wanted.name, &wanted.role_arn)?,
         session_name,
-        duration: if chained { CHAINED_TTL_MAX } else { duration },
+        duration: lifetime.duration,
         policy: attribution.policy(&role.policy_document)?,
         policy_arns: role.policy_arns.clone(),
         external_id: some(&role.external_id),
@@ -148,7 +148,35 @@ fn assume(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted, duration: 
         transitive_tag_keys: ours.transitive_tag_keys.clone(),
         source_identity: attribution.source_identity(&ours.source_identity)?,
     };
-    Ok(Grant::Assume { input, is_stable, chained_from: chained.then_some(duration) })
+    Ok(Grant::Assume { input, is_stable, chained_from: lifetime.chained_from })
+}
+
+/// How long a session of an IAM role shall last.
+pub(super) struct Lifetime {
+    pub(super) duration: Seconds,
+    /// What was wanted, where the way over another role allows less.
+    chained_from: Option<Seconds>,
+}
+
+impl Lifetime {
+    /// Decides for a mint, and for `check/`, which says beforehand what comes of it.
+    pub(super) fn of(role: &Role, asked: Option<Seconds>, mount_max: Seconds) -> Self {
+        let wanted = role.lifetime(asked, mount_max);
+        let is_chained = !role.ours.via_role_arn.is_empty() && wanted > CHAINED_TTL_MAX;
+        Self { duration: if is_chained { CHAINED_TTL_MAX } else { wanted }, chained_from: is_chained.then_some(wanted) }
+    }
+
+    /// What there is to know of one that was lowered.
+    pub(super) fn lowered(&self) -> Option<String> {
+        self.chained_from.map(lowered)
+    }
+}
+
+fn lowered(wanted: Seconds) -> String {
+    format!(
+        "ttl {}s was lowered to {}s: AWS gives sessions that go through another role (via_role_arn) one hour at most",
+        wanted.0, CHAINED_TTL_MAX.0
+    )
 }
 
 impl Grant {
@@ -174,10 +202,7 @@ impl Grant {
     /// What the caller should know of a lifetime that was lowered.
     fn lowered(&self) -> Option<String> {
         let Self::Assume { chained_from: Some(wanted), .. } = self else { return None };
-        Some(format!(
-            "ttl {}s was lowered to {}s: AWS gives sessions that go through another role (via_role_arn) one hour at most",
-            wanted.0, CHAINED_TTL_MAX.0
-        ))
+        Some(lowered(*wanted))
     }
 
     /// What is said when AWS refuses it, in Vault's words.
@@ -223,7 +248,6 @@ impl Grant {
 
 /// Shows a credential. The lease lasts as long as AWS accepts it, but not longer than the mount allows.
 fn answer(cx: &Cx, role: &Role, door: Door, credential: &Credential, clock: Skew) -> Result<Reply> {
-    let ttl = left(cx, clock, credential.expiration);
     let kind = role.kind_at(door)?;
     let token = reveal(&credential.session_token);
     let mut data = Map::new();
@@ -236,9 +260,8 @@ fn answer(cx: &Cx, role: &Role, door: Door, credential: &Credential, clock: Skew
         data.insert("security_token".to_owned(), token.clone());
     }
     data.insert("session_token".to_owned(), token);
-    data.insert("ttl".to_owned(), ttl.0.into());
     let facts = [("access_key_id", credential.access_key_id.as_str()), ("credential_type", kind.name())];
-    Ok(lent(cx, data, ttl, facts))
+    Ok(lent(cx, data, (clock, credential.expiration), facts))
 }
 
 pub(super) fn some(text: &str) -> Option<String> {

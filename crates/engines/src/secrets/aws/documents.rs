@@ -18,6 +18,9 @@ pub(super) const ECR_PUSH: [&str; 7] = [
 /// What a pull needs beyond the login.
 pub(super) const ECR_PULL: [&str; 3] = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
+/// The calls of `iam_groups` of an STS credential.
+const GROUP_READS: [&str; 3] = ["iam:GetGroupPolicy", "iam:ListAttachedGroupPolicies", "iam:ListGroupPolicies"];
+
 /// The STS actions that assuming an IAM role through a daypass role takes.
 pub(super) fn assume_actions(role: &Role) -> Vec<&'static str> {
     let mut actions = vec!["sts:AssumeRole"];
@@ -42,7 +45,31 @@ pub(super) fn document(statements: impl Into<Value>) -> Value {
 
 /// What the principal that assumes needs.
 pub(super) fn may_assume(actions: &[&str], arns: &[String]) -> Value {
-    document(vec![json!({ "Effect": "Allow", "Action": actions, "Resource": arns })])
+    document(vec![assumes(actions, arns)])
+}
+
+/// What the server needs: to assume the first role of the way, and to read the groups whose policies limit sessions.
+pub(super) fn server(principal: &str, actions: &[&str], arns: &[String], groups: &[String]) -> Value {
+    let mut statements = vec![assumes(actions, arns)];
+    if !groups.is_empty() {
+        statements.push(may_read_groups(principal, groups));
+    }
+    document(statements)
+}
+
+fn assumes(actions: &[&str], arns: &[String]) -> Value {
+    json!({ "Effect": "Allow", "Action": actions, "Resource": arns })
+}
+
+/// What the server needs to read the policies of IAM groups, which are of the account of `principal`.
+pub(super) fn may_read_groups(principal: &str, groups: &[String]) -> Value {
+    let parts: Vec<&str> = principal.splitn(6, ':').collect();
+    let (partition, account) = match parts.as_slice() {
+        ["arn", partition, _, _, account, _] => (*partition, *account),
+        _ => ("aws", "*"),
+    };
+    let arns: Vec<String> = groups.iter().map(|group| format!("arn:{partition}:iam::{account}:group/{group}")).collect();
+    json!({ "Effect": "Allow", "Action": GROUP_READS, "Resource": arns })
 }
 
 /// What the trust policy of the IAM role needs.

@@ -1,12 +1,31 @@
 //! Session policies out of IAM groups.
 
-use daypass_aws::{Aws, Call};
+use daypass_aws::{Aws, AwsError, Call, ErrorKind};
 use daypass_sdk::{Error, Result};
 use serde_json::{Value, json};
 
 use crate::secrets::at_aws::upstream;
 
 use super::text::quoted;
+
+/// Why there is no session policy.
+pub(super) struct Unread {
+    pub(super) error: Error,
+    /// IAM does not let the server read a group.
+    pub(super) is_denied: bool,
+}
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Self {
+        Self { error, is_denied: false }
+    }
+}
+
+impl From<Unread> for Error {
+    fn from(unread: Unread) -> Self {
+        unread.error
+    }
+}
 
 /// Adds what the groups may do to a session policy and its managed policies. Errors: `Upstream` when IAM does not tell;
 /// `Failed` when a policy is no JSON; `BadRequest` when nothing comes of it: a session without a policy may do all that its IAM role may.
@@ -16,14 +35,16 @@ pub(super) async fn extend(
     groups: &[String],
     policy: &mut Option<String>,
     policy_arns: &mut Vec<String>,
-) -> Result<()> {
+) -> Result<(), Unread> {
     if groups.is_empty() {
         return Ok(());
     }
     let mut documents = Vec::new();
     for group in groups {
-        let failed = |error: daypass_aws::AwsError| {
-            upstream(format!("Error reading the policies of IAM group {}: {}", quoted(group), error.sdk_text()), error)
+        let failed = |error: AwsError| {
+            let is_denied = error.kind == ErrorKind::Denied;
+            let text = format!("Error reading the policies of IAM group {}: {}", quoted(group), error.sdk_text());
+            Unread { error: upstream(text, error), is_denied }
         };
         policy_arns.extend(aws.list_attached_group_policies(call, group).await.map_err(failed)?);
         for name in aws.list_group_policies(call, group).await.map_err(failed)? {
@@ -37,7 +58,8 @@ pub(super) async fn extend(
         return Err(Error::bad_request(format!(
             "iam_groups {} have no policies, so that the credential would not be limited at all: give a group a policy, or take iam_groups off the role",
             names.join(", ")
-        )));
+        ))
+        .into());
     }
     Ok(())
 }

@@ -96,8 +96,8 @@ async fn policy_for(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Val
         trusts.insert(arn.clone(), documents::trusts(&actions, &assumes, &role.external_id));
     }
     let mut answer = Map::new();
+    answer.insert("server_policy".to_owned(), documents::server(&own, &first_actions, &first_arns, &role.iam_groups));
     answer.insert("principal".to_owned(), own.into());
-    answer.insert("server_policy".to_owned(), documents::may_assume(&first_actions, &first_arns));
     answer.insert("trust_policies".to_owned(), Value::Object(trusts));
     if !ours.via_role_arn.is_empty() {
         answer.insert("via_policy".to_owned(), documents::may_assume(&actions, &arns));

@@ -81,7 +81,7 @@ pub(super) enum Door {
 }
 
 /// AWS's floor for STS credentials; a role whose longest lifetime is below can never give one.
-const STS_TTL_MIN: Seconds = Seconds(900);
+pub(super) const STS_TTL_MIN: Seconds = Seconds(900);
 /// Lifetime when neither request nor role says one.
 const STS_TTL_DEFAULT: Seconds = Seconds(3600);
 /// Most entries of a list of a role.

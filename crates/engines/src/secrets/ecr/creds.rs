@@ -9,9 +9,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::secrets::at_aws::{OWN_IDENTITY_OVER, deadline, left, lent, onward, upstream};
+use crate::secrets::at_aws::{OWN_IDENTITY_OVER, deadline, lent, onward, upstream};
 
-use super::held::{Failed, Got, Want, end_of};
+use super::held::{Failed, Got, Handed, Want, end_of};
 use super::role::{MIN_TTL_MAX, Plan};
 use super::{Ecr, config_root, roles};
 
@@ -64,8 +64,8 @@ async fn log_in(engine: Arc<Ecr>, cx: Cx, wanted: Wanted) -> Result<Reply> {
     let clock = || engine.aws.skew(&plan.target).unwrap_or_default();
     let want = Want { role: &wanted.name, plan: &plan, now: clock().theirs(cx.clock.now()), at_least };
     let ask = fetch(engine.aws.as_ref(), &plan, &cx);
-    let logins = engine.held.login(want, &engine.revoked, ask).await.map_err(refused)?;
-    answer(&cx, &plan, &logins, clock(), format)
+    let handed = engine.held.login(want, &engine.revoked, ask).await.map_err(refused)?;
+    answer(&cx, &plan, &handed, clock(), format)
 }
 
 /// Asks AWS: for a session of the IAM role, if there is one, then for the logins.
@@ -95,17 +95,16 @@ fn refused(Failed { doing, error }: Failed) -> Error {
 }
 
 /// Shows logins. The lease lasts as long as the first of them, but not longer than the mount allows.
-fn answer(cx: &Cx, plan: &Plan, logins: &Logins, clock: Skew, format: Format) -> Result<Reply> {
+fn answer(cx: &Cx, plan: &Plan, handed: &Handed, clock: Skew, format: Format) -> Result<Reply> {
+    let logins = handed.logins();
     let (Some(first), Some(end)) = (logins.logins.first(), end_of(logins)) else {
         return Err(Error::internal("a login without a registry was kept"));
     };
-    let ttl = left(cx, clock, end);
     let mut data = match format {
         Format::Fields => fields(first),
         Format::DockerConfig => Map::from_iter([("dockerconfigjson".to_owned(), docker_config(logins).into())]),
     };
     data.insert("expires_at".to_owned(), end.to_string().into());
-    data.insert("ttl".to_owned(), ttl.0.into());
     data.insert("registry".to_owned(), host(first).into());
     if let (Format::Fields, [_, _, ..]) = (format, logins.logins.as_slice()) {
         let all = logins.logins.iter().map(|login| {
@@ -119,7 +118,8 @@ fn answer(cx: &Cx, plan: &Plan, logins: &Logins, clock: Skew, format: Format) ->
     let hosts = logins.logins.iter().map(host).collect::<Vec<_>>().join(",");
     let role_arn = plan.assume.as_ref().map_or("", |assume| assume.role_arn.as_str());
     let facts = [("access_key_id", logins.access_key_id.as_str()), ("registry", hosts.as_str()), ("role_arn", role_arn)];
-    Ok(lent(cx, data, ttl, facts))
+    let reused = matches!(handed, Handed::Again(_)).then_some(("reused", "true"));
+    Ok(lent(cx, data, (clock, end), facts.into_iter().chain(reused)))
 }
 
 fn fields(login: &Login) -> Map<String, Value> {

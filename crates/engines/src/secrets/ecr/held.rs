@@ -47,6 +47,21 @@ pub(super) struct Got {
     pub(super) session_ends: Option<Timestamp>,
 }
 
+/// Logins that somebody gets.
+pub(super) enum Handed {
+    /// Fetched for somebody else before.
+    Again(Arc<Logins>),
+    /// Fetched for this one.
+    First(Arc<Logins>),
+}
+
+impl Handed {
+    pub(super) fn logins(&self) -> &Logins {
+        let (Self::Again(logins) | Self::First(logins)) = self;
+        logins
+    }
+}
+
 /// What the last call failed with: the answer to all who came before it was known.
 struct Failure {
     plan: Plan,
@@ -71,7 +86,7 @@ pub(super) struct Want<'a> {
 
 impl Held {
     /// The login that is kept, or the one that `ask` fetches.
-    pub(super) async fn login<F>(&self, want: Want<'_>, revoked: &Revoked, ask: F) -> Result<Arc<Logins>, Failed>
+    pub(super) async fn login<F>(&self, want: Want<'_>, revoked: &Revoked, ask: F) -> Result<Handed, Failed>
     where
         F: Future<Output = Result<Got, Failed>>,
     {
@@ -84,7 +99,7 @@ impl Held {
             && !is_over(got)
             && end_of(&got.logins).is_some_and(|end| end > want.now && end.since(want.now) >= want.at_least.duration())
         {
-            return Ok(Arc::clone(&got.logins));
+            return Ok(Handed::Again(Arc::clone(&got.logins)));
         }
         if let Some(failure) = state.bad.as_ref().filter(|failure| ticket < failure.came_before && failure.plan == *want.plan) {
             return Err(failure.failed.clone());
@@ -92,7 +107,7 @@ impl Held {
         match ask.await {
             Ok(got) => {
                 *state = State { good: Some((want.plan.clone(), got.clone())), bad: None };
-                Ok(got.logins)
+                Ok(Handed::First(got.logins))
             }
             Err(failed) => {
                 let came_before = slot.arrivals.load(Ordering::Relaxed);
