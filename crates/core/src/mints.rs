@@ -21,7 +21,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::metrics::Counter;
 use crate::node::Inner;
-use crate::rows::{self, Rows, config_key};
+use crate::rows::{Rows, config_key};
 
 pub(crate) use find::Found;
 

@@ -435,6 +435,12 @@ fn custom_headers(section: &mut Section<'_>, findings: &mut Findings) -> Vec<Sta
             section.wrong(item.line(), key, &expected("a block", &item.value), findings);
         }
     }
+    // What a later group sets takes the place of what an earlier one did: the closest to the status comes last, wherever it stands in the file.
+    found.sort_by_key(|group: &StatusHeaders| match group.status.as_str() {
+        "default" => 0,
+        class if class.ends_with("xx") => 1,
+        _ => 2,
+    });
     found
 }
 

@@ -204,6 +204,20 @@ telemetry = 5
     );
 }
 
+/// Story: of several groups that set one header the last in the file won: "default" behind "200" took its place.
+#[test]
+fn the_headers_closest_to_a_status_come_last_wherever_they_stand() {
+    let text = r#"
+listener "tcp" {
+  tls_disable = true
+  custom_response_headers { "200" = { "X-A" = ["exact"] } "2xx" = { "X-A" = ["class"] } "default" = { "X-A" = ["any"] } }
+}
+"#;
+    let config = whole(text);
+    let order: Vec<&str> = config.listeners[0].custom_headers.iter().map(|group| group.status.as_str()).collect();
+    assert_eq!(order, ["default", "2xx", "200"]);
+}
+
 /// Story: headers that are none were dropped without a word, and a `Content-Length` was taken: every answer ended where it said.
 #[test]
 fn headers_that_answers_cannot_have_are_refused() {
