@@ -362,7 +362,8 @@ fn signals_reach_the_command_and_do_not_leave_it_alone() {
     let server = roles();
     for (signal, name) in [("-TERM", "TERM"), ("-INT", "INT"), ("-HUP", "HUP"), ("-QUIT", "QUIT"), ("-USR1", "USR1")] {
         // Without a terminal: with one, the terminal gives INT and QUIT to the command itself.
-        let mut run = under(&["setsid"], &daypass(&server, &["run", "-role=deploy"]));
+        // And not with what the test itself was told to ignore, by `nohup`.
+        let mut run = under(&["setsid", "env", "--default-signal"], &daypass(&server, &["run", "-role=deploy"]));
         let script = format!("trap 'echo {name}; exit 9' {name}; echo ready; while :; do sleep 0.1; done");
         let mut build = Build::start(&mut run, &script);
         assert_eq!(build.word(), "ready");
