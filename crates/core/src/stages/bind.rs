@@ -227,22 +227,7 @@ fn effective_ttl(leased: &Leased, live: &crate::mounts::Live, known: &Known, now
     let ttl = asked.min(max);
     // Nobody could take it back with the batch token's end: its lease must end by itself before.
     let of_token = known.row.expires.filter(|_| known.batch).map(|end| Seconds::from(end.since(now)));
-    match of_token.filter(|most| *most < ttl) {
-        Some(most) => {
-            warnings.extend(leased.ends.map(|ends| outlives(most, Seconds::from(ends.since(now)))));
-            (most, warnings)
-        }
-        None => (ttl, warnings),
-    }
-}
-
-/// What the holder of a batch token should know of a secret that ends by itself, later than the token.
-fn outlives(lease: Seconds, secret: Seconds) -> String {
-    format!(
-        "the lease ends with its batch token, in {}; the secret itself is good for {}, and nothing takes it back before",
-        short(lease),
-        short(secret)
-    )
+    (of_token.map_or(ttl, |most| most.min(ttl)), warnings)
 }
 
 fn short(seconds: Seconds) -> String {

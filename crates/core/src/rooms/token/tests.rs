@@ -63,7 +63,7 @@ async fn a_wrapped_answer_is_fetched_once_however_many_try() {
     let tries: Vec<_> = (0..64)
         .map(|_| {
             let (server, wrapping) = (std::sync::Arc::clone(&server), wrapping.clone());
-            tokio::spawn(async move { server.ask_as(None, "POST", "sys/wrapping/unwrap", json!({ "token": wrapping })).await.0 })
+            tokio::spawn(async move { server.ask_as(Some(&wrapping), "POST", "sys/wrapping/unwrap", json!({})).await.0 })
         })
         .collect();
     let mut fetched = 0;
