@@ -23,7 +23,7 @@ pub use broker::{AuditFailed, Broker, DeviceHealth, HashError, Prepared, SelfTes
 pub use device::{DeviceConfig, EnableError, Prefixing};
 pub use headers::{HeaderRule, HeaderRules};
 pub use line::{Encoding, Format, Salt, write_line};
-pub use own::{Harm, OwnFile, OwnFiles};
+pub use own::{Harm, OwnFile, OwnFiles, OwnFolder};
 pub use record::{
     AuthRecord, GrantingPolicy, MountRecord, Pairs, PolicyResults, Record, RecordType, RequestRecord, ResponseRecord, Strings, WrapRecord,
 };

@@ -9,7 +9,10 @@ use std::path::{Component, Path, PathBuf};
 
 /// The server's own files, each with what it is to it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct OwnFiles(Vec<OwnFile>);
+pub struct OwnFiles {
+    files: Vec<OwnFile>,
+    folders: Vec<OwnFolder>,
+}
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,15 @@ pub struct OwnFile {
     pub what: &'static str,
     /// What a line of another in it does.
     pub harm: Harm,
+}
+
+/// A folder that the server reads files from by their names: one that is new there is the server's own too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnFolder {
+    /// The folder, and what its files are.
+    pub own: OwnFile,
+    /// How the names of these files end, without the dot. Only what is directly in the folder counts.
+    pub endings: &'static [&'static str],
 }
 
 /// What happens to a file of the server when something else is written to it.
@@ -35,19 +47,31 @@ impl OwnFiles {
     /// All of them.
     #[must_use]
     pub fn new(files: Vec<OwnFile>) -> Self {
-        Self(files)
+        Self { files, folders: Vec::new() }
     }
 
-    /// The one that this path leads to.
+    /// With folders beside them.
+    #[must_use]
+    pub fn with_folders(self, folders: Vec<OwnFolder>) -> Self {
+        Self { folders, ..self }
+    }
+
+    /// The one that this path leads to; for a file that would be new in a folder, the folder.
     #[must_use]
     pub fn at(&self, path: &Path) -> Option<&OwnFile> {
-        self.0.iter().find(|own| same(&own.path, path))
+        self.files.iter().find(|own| same(&own.path, path)).or_else(|| self.folder_of(path).map(|folder| &folder.own))
+    }
+
+    /// The folder that would read this path as one of its files.
+    #[must_use]
+    pub fn folder_of(&self, path: &Path) -> Option<&OwnFolder> {
+        self.folders.iter().find(|folder| folder.reads(path))
     }
 
     /// The first two that are the same file, where one harms the other.
     #[must_use]
     pub fn clash(&self) -> Option<(&OwnFile, &OwnFile)> {
-        let mut later = self.0.as_slice();
+        let mut later = self.files.as_slice();
         while let Some((first, rest)) = later.split_first() {
             let other = rest.iter().find(|other| (first.harm, other.harm) != (Harm::Fatal, Harm::Fatal) && same(&first.path, &other.path));
             if let Some(other) = other {
@@ -56,6 +80,17 @@ impl OwnFiles {
             later = rest;
         }
         None
+    }
+}
+
+impl OwnFolder {
+    /// By its own name, and by the one that a link leads to.
+    fn reads(&self, path: &Path) -> bool {
+        let folder = canonical(&absolute(&self.own.path));
+        [absolute(path), without_links(path)].iter().any(|file| {
+            let ending = file.extension().and_then(|ending| ending.to_str());
+            ending.is_some_and(|ending| self.endings.contains(&ending)) && file.parent().map(canonical).as_ref() == Some(&folder)
+        })
     }
 }
 
@@ -79,7 +114,7 @@ fn without_links(path: &Path) -> PathBuf {
     let mut path = absolute(path);
     for _ in 0..LINKS_MAX {
         let name = path.file_name().map(PathBuf::from).unwrap_or_default();
-        let folder = path.parent().map(|folder| std::fs::canonicalize(folder).unwrap_or_else(|_not_there| folder.to_owned()));
+        let folder = path.parent().map(canonical);
         let whole = folder.map_or_else(|| path.clone(), |folder| folder.join(&name));
         match std::fs::read_link(&whole) {
             Ok(target) => path = absolute(&whole.parent().unwrap_or(Path::new("/")).join(target)),
@@ -87,6 +122,10 @@ fn without_links(path: &Path) -> PathBuf {
         }
     }
     path
+}
+
+fn canonical(folder: &Path) -> PathBuf {
+    std::fs::canonicalize(folder).unwrap_or_else(|_not_there| folder.to_owned())
 }
 
 /// A path in its one spelling, without a look at the file system.
@@ -133,6 +172,26 @@ mod tests {
             assert_eq!(files.at(&at(way)).map(|own| own.what), Some("store"), "{way} of a file that is not there yet");
         }
         assert_eq!((files.at(&at("audit.log")), files.at(Path::new("/dev/null"))), (None, None));
+    }
+
+    /// Story: of a directory of configuration only the directory itself was the server's own. An audit device was enabled on a file in it, and the server
+    /// did not start any more.
+    #[test]
+    fn a_file_is_the_servers_own_where_it_would_be_read_from_a_folder() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        std::fs::create_dir_all(at("conf/below")).unwrap();
+        symlink("conf", at("link")).unwrap();
+        symlink("conf/new.hcl", at("early")).unwrap();
+        symlink("../log", at("conf/out.json")).unwrap();
+        let folder = OwnFolder { own: own(at("conf"), "configuration", Harm::Fatal), endings: &["hcl", "json"] };
+        let files = OwnFiles::default().with_folders(vec![folder]);
+        for way in ["conf/new.hcl", "link/new.json", "early", "conf/out.json", "conf/below/../x.hcl"] {
+            assert_eq!(files.at(&at(way)).map(|own| own.what), Some("configuration"), "{way}");
+        }
+        for way in ["conf/audit.log", "conf/below/x.hcl", "x.hcl", "log", "conf/hcl"] {
+            assert_eq!(files.at(&at(way)), None, "{way}");
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ mod ttl;
 mod view;
 mod wrapping;
 
-pub use daypass_audit::{DeviceHealth, Harm, OwnFile, OwnFiles, Pace, Prefixing, SinkHealth, Space};
+pub use daypass_audit::{DeviceHealth, Harm, OwnFile, OwnFiles, OwnFolder, Pace, Prefixing, SinkHealth, Space};
 pub use daypass_base::Limits;
 pub use http::{Body, HttpRequest, HttpResponse, Opened, takes_upload};
 pub use keys::{FileRekey, opens_by_file, rekey_by_file};

@@ -24,6 +24,8 @@ use listener::Listener;
 #[derive(Debug, Clone, PartialEq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "the file's switches, one each")]
 pub(crate) struct Config {
+    /// The files that it was read from.
+    pub(crate) files: Vec<PathBuf>,
     /// Where to listen, in the order of the files.
     pub(crate) listeners: Vec<Listener>,
     /// Where the data is; the caller decides whether it may be absent.
@@ -191,6 +193,7 @@ pub(crate) fn load_with(paths: &[PathBuf], variable: impl Fn(&str) -> Option<Str
                     let mut found = Findings::default();
                     config.merge(read::document(&file, &text, &environment, &mut found));
                     findings.append(found);
+                    config.files.push(file);
                 }
                 Err(error) => findings.mistake(&file, 0, format!("cannot be read: {error}")),
             }
@@ -342,9 +345,11 @@ fn is_config_file(file: &Path) -> bool {
     let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let left_behind = name.ends_with('~') || name.starts_with(".#") || (name.starts_with('#') && name.ends_with('#'));
     let ending = file.extension().and_then(|ending| ending.to_str());
-    !left_behind && matches!(ending, Some("hcl" | "json")) && file.is_file()
+    !left_behind && ending.is_some_and(|ending| ENDINGS.contains(&ending)) && file.is_file()
 }
 
+/// How the names of a directory's files end.
+pub(crate) const ENDINGS: &[&str] = &["hcl", "json"];
 /// Most files of one directory.
 const FILES_MAX: usize = 100;
 

@@ -75,6 +75,10 @@ fn token(server: &Server, fields: Value) -> String {
     made["auth"]["client_token"].as_str().unwrap().to_owned()
 }
 
+fn kill(signal: &str, whom: &str) {
+    assert!(Command::new("kill").args([signal, "--", whom]).status().unwrap().success());
+}
+
 /// Lets a moment pass.
 fn moment() {
     let (_kept, nothing) = mpsc::channel::<()>();
@@ -134,7 +138,12 @@ impl Build {
     }
 
     fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.run.id().to_string()]).status().unwrap().success());
+        kill(name, &self.run.id().to_string());
+    }
+
+    /// To all processes of the group that it leads.
+    fn signal_the_group(&self, name: &str) {
+        kill(name, &format!("-{}", self.run.id()));
     }
 
     /// Its exit code, once its stdin was closed.
@@ -267,6 +276,14 @@ fn nothing_that_sdks_would_take_instead_is_left_to_the_command() {
     let (names, err) = seen(&mut command);
     assert!(names.contains(&"AWS_SHARED_CREDENTIALS_FILE=/dev/null".to_owned()) && names.len() == 5, "{names:?}");
     assert!(err.contains("the default profile of") && err.contains(".aws/credentials") && !err.contains(".aws/config"), "{err}");
+
+    std::fs::write(home.path().join(".boto"), "[Credentials]\naws_access_key_id: AKIA\n").unwrap();
+    std::fs::write(aws.join("credentials"), "[default]\naws_access_key_id: AKIA\n").unwrap();
+    let (_, out, err) = ran(command.env("AWS_CONFIG_FILE", "$HOME/config"));
+    for variable in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BOTO_CONFIG"] {
+        assert!(out.lines().any(|line| line == format!("{variable}=/dev/null")), "{variable}: {out}");
+        assert!(err.contains(&format!("({variable}=/dev/null)")), "{variable}: {err}");
+    }
 }
 
 #[test]
@@ -284,6 +301,11 @@ fn the_endpoint_serves_the_command_and_nobody_else() {
     let silent: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(&build.address).unwrap()).collect();
     assert_eq!(build.key(), credential["AccessKeyId"], "those who say nothing are in nobody's way");
     drop(silent);
+    let many: Vec<TcpStream> = (0..150).map(|_| TcpStream::connect(&build.address).unwrap()).collect();
+    let began = CLOCK.now();
+    assert_eq!(build.key(), credential["AccessKeyId"], "nor more of them than there are places");
+    assert!(CLOCK.now().since(began) < Duration::from_millis(900), "and not for want of patience with them");
+    drop(many);
     let mut greedy = TcpStream::connect(&build.address).unwrap();
     let _cut_off = write!(greedy, "GET /credentials HTTP/1.1\r\nX: {}", "x".repeat(200_000));
     let mut text = Vec::new();
@@ -379,6 +401,65 @@ fn signals_reach_the_command_and_do_not_leave_it_alone() {
     assert_eq!(build.word(), "ready");
     build.signal("-TERM");
     assert_eq!(build.ends(), 128 + 15);
+}
+
+/// Story: a runner that ended a job's process group reached the command twice, by itself and through us. Terraform took the second one for "at once".
+#[test]
+fn a_signal_to_the_whole_group_reaches_the_command_once() {
+    let server = roles();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["TERM", "INT", "QUIT"] {
+        let over = folder.path().join(name);
+        let mut run = under(&["setsid", "env", "--default-signal"], &daypass(&server, &["run", "-role=deploy"]));
+        let wait = format!("echo ready; until [ -e {} ]; do sleep 0.1; done; echo over", over.display());
+        // And so it is for what the command started.
+        let script = format!("(trap 'echo {name}' {name}; {wait}); :");
+        let mut build = Build::start(&mut run, &format!("trap 'echo {name}' {name}; {script}"));
+        assert_eq!(build.word(), "ready");
+        build.signal_the_group(&format!("-{name}"));
+        assert_eq!(build.word(), name, "the one that was started");
+        moment();
+        moment();
+        std::fs::write(over, "").unwrap();
+        assert_eq!([build.word(), build.word()], ["over", name], "and then the one that waited for it");
+        assert_eq!((build.word().as_str(), build.ends()), ("", 0));
+    }
+}
+
+/// In the background the command has a group of its own, and the shell knows ours alone: it stops us when the command wants the terminal, and `fg` gives it.
+#[test]
+fn a_job_that_is_brought_to_the_front_reads_the_terminal() {
+    let server = roles();
+    let folder = tempfile::tempdir().unwrap();
+    let job = "\"$DAYPASS\" run -role=deploy -- sh -c 'read line; echo got=$line'";
+    let shell = format!("set -m; {job} & until grep -q Stopped jobs; do sleep 0.1; jobs >jobs; done; fg; echo code=$?");
+    std::fs::write(folder.path().join("shell"), shell).unwrap();
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", "timeout --foreground 60 bash shell 2>&1", "/dev/null"]).current_dir(folder.path()).env_clear();
+    terminal.envs(daypass(&server, &[]).get_envs().filter_map(|(name, value)| Some((name, value?))));
+    terminal.env("DAYPASS", env!("CARGO_BIN_EXE_daypass")).env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped());
+    std::fs::write(folder.path().join("jobs"), "").unwrap();
+    let mut terminal = terminal.spawn().unwrap();
+    terminal.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
+    let mut said = String::new();
+    terminal.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    terminal.wait().unwrap();
+    assert!(said.contains("got=hello") && said.contains("code=0"), "{said}");
+}
+
+/// Story: as the first process of a container it waited for its command alone, and all that others left behind stayed as zombies.
+#[test]
+fn the_first_process_of_a_container_waits_for_what_others_left_behind() {
+    let container = ["unshare", "--map-root-user", "--fork", "--pid", "--mount-proc"];
+    // Not everywhere may one make them.
+    if !Command::new(container[0]).args(&container[1..]).arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return;
+    }
+    let server = roles();
+    let script =
+        "(sleep 0.2 & echo $! >&3) 3>&1 >/dev/null | { read pid; for i in $(seq 100); do [ -d /proc/$pid ] || exit 5; sleep 0.1; done; }";
+    let run = daypass(&server, &["run", "-role=deploy", "--", "sh", "-c", script]);
+    assert_eq!(ran(&mut under(&container, &run)).0, 5);
 }
 
 /// `nohup` and shells with a job in the background have signals ignored: the command inherits that.

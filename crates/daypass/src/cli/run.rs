@@ -1,12 +1,16 @@
 //! `run`: a command whose AWS credentials do not end while it runs.
 //!
 //! [`endpoint`] serves the container-credentials protocol to its SDKs, [`keeper`] has a credential ready and asks the server for the next,
-//! [`token`] keeps our own token alive, [`environment`] is what the command sees of it, [`child`] is its process. All of it is one task.
+//! [`token`] keeps our own token alive, [`environment`] is what the command sees of it, [`profiles`] is where SDKs look for files and what is in
+//! them. [`child`] is its process: it may have a [`terminal`], and others leave [`orphans`] behind. All of it is one task.
 
 mod child;
 mod endpoint;
 mod environment;
 mod keeper;
+mod orphans;
+mod profiles;
+mod terminal;
 mod token;
 
 use std::net::Ipv4Addr;

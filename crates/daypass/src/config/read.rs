@@ -22,6 +22,8 @@ pub(super) fn document(file: &Path, text: &str, environment: &impl Fn(&str) -> O
     }
     let mut top = Section::new(file, "", &document.items, 1);
     let config = Config {
+        // Known to who reads them.
+        files: Vec::new(),
         listeners: blocks(&mut top, "listener", document.form, findings)
             .iter()
             .filter_map(|block| listener::read(block, file, findings))

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use daypass_core::{Harm, OwnFile, OwnFiles};
+use daypass_core::{Harm, OwnFile, OwnFiles, OwnFolder};
 
 use crate::cli::server::ServerArgs;
 use crate::config::listener::{ClientCertificates, Listener};
-use crate::config::{Config, Seal, Storage};
+use crate::config::{self, Config, Seal, Storage};
 
 /// The server's own files, its log file and its pid file among them. Errors: two of them are one file, of which one would harm the other.
 pub(super) fn named(args: &ServerArgs, config: &Config) -> Result<OwnFiles, String> {
@@ -21,21 +21,35 @@ pub(super) fn named(args: &ServerArgs, config: &Config) -> Result<OwnFiles, Stri
         Seal::Shamir => None,
     };
     let tls = config.listeners.iter().flat_map(of_tls);
-    let configured = args.config.iter().map(|path| fatal(path, "configuration"));
+    let configured = config.files.iter().map(|path| fatal(path, "configuration"));
+    // Also what is new in them would be read at the next start.
+    let folders = args.config.iter().filter(|path| path.is_dir());
+    let folders = folders.map(|path| OwnFolder { own: fatal(path, "configuration"), endings: config::ENDINGS }).collect();
     let mixed = |path: Option<&PathBuf>, what| path.map(|path| OwnFile { path: path.clone(), what, harm: Harm::Mixed });
     let log = mixed(args.log_file.as_ref().or(config.log.file.as_ref()), "log file");
     let pid = mixed(config.pid_file.as_ref(), "pid file");
-    let files = OwnFiles::new(store.into_iter().chain(seal).chain(tls).chain(configured).chain(log).chain(pid).collect());
-    match files.clash() {
-        Some((one, other)) => Err(format!(
+    let written: Vec<OwnFile> = log.into_iter().chain(pid).collect();
+    let all = store.into_iter().chain(seal).chain(tls).chain(configured).chain(written.iter().cloned()).collect();
+    let files = OwnFiles::new(all).with_folders(folders);
+    if let Some((one, other)) = files.clash() {
+        return Err(format!(
             "The {} ({}) and the {} ({}) are the same file, and what is written to one would destroy the other: give each a file of its own",
             one.what,
             one.path.display(),
             other.what,
             other.path.display()
-        )),
-        None => Ok(files),
+        ));
     }
+    if let Some((file, folder)) = written.iter().find_map(|file| Some((file, files.folder_of(&file.path)?))) {
+        return Err(format!(
+            "The {} ({}) is in the directory of the configuration ({}), where files whose names end in .hcl or .json are configuration: give it \
+             another place or name",
+            file.what,
+            file.path.display(),
+            folder.own.path.display()
+        ));
+    }
+    Ok(files)
 }
 
 fn of_tls(listener: &Listener) -> Vec<OwnFile> {
@@ -70,6 +84,27 @@ mod tests {
         std::fs::write(&file, config.replace("{home}", folder.path().to_str().unwrap())).unwrap();
         let (config, _) = crate::config::load_with(&[file], |_| None).unwrap();
         super::named(&ServerArgs::default(), &config)
+    }
+
+    /// Story: with `-config=DIRECTORY` the directory was the server's own file, and the files in it were not: its pid was written over one of them.
+    #[test]
+    fn the_files_of_a_directory_of_configuration_are_the_servers_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let args = ServerArgs { config: vec![folder.path().to_owned()], ..ServerArgs::default() };
+        let named_with = |pid: &str| {
+            std::fs::write(at("a.hcl"), format!("pid_file = \"{}\"", at(pid).display())).unwrap();
+            let (config, _) = config::load_with(&args.config, |_| None).unwrap();
+            super::named(&args, &config)
+        };
+        let files = named_with("pid").unwrap();
+        for (name, what) in
+            [("a.hcl", Some("configuration")), ("new.json", Some("configuration")), ("pid", Some("pid file")), ("log", None)]
+        {
+            assert_eq!(files.at(&at(name)).map(|own| own.what), what, "{name}");
+        }
+        assert!(named_with("a.hcl").unwrap_err().contains("are the same file"));
+        assert!(named_with("pid.json").unwrap_err().contains("is in the directory of the configuration"));
     }
 
     /// Story: the pid file, the log file and the server's own files were compared with nothing. A server wrote its number over the key of its TLS.

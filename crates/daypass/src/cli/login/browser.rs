@@ -10,10 +10,11 @@ use daypass_base::{Clock, Entropy, SystemClock, SystemEntropy};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::cli::{Failure, clean_path, loopback};
+use crate::cli::loopback::{self, Caller, Patience};
+use crate::cli::{Failure, clean_path};
 use crate::client::answer::Answer;
 use crate::client::{Call, Client};
 use crate::show;
@@ -21,8 +22,9 @@ use crate::show::value::Value;
 
 /// How long the provider's page may take: servers forget the login after that.
 const WAIT_MAX: Duration = Duration::from_mins(5);
-/// How long one connection may take.
+/// How long one connection may take, with a head or without: browsers connect ahead of what they ask for.
 const CONNECTION_MAX: Duration = Duration::from_secs(5);
+const PATIENCE: Patience = Patience { head: CONNECTION_MAX, whole: CONNECTION_MAX };
 /// Connections at one time.
 const CONNECTIONS_MAX: usize = 16;
 /// Longest form that a provider posts, in bytes.
@@ -132,7 +134,7 @@ fn open(url: &str) -> Option<Child> {
 async fn wait(listener: TcpListener) -> Option<Came> {
     let clock = Arc::new(SystemClock::new());
     // Side by side: browsers open connections ahead of what they ask for, and say nothing on them.
-    let serve = loopback::until(&listener, &clock, CONNECTIONS_MAX, |stream| serve(stream, Arc::clone(&clock)));
+    let serve = loopback::until(&listener, &clock, CONNECTIONS_MAX, |caller| serve(caller, Arc::clone(&clock)));
     tokio::select! {
         came = serve => Some(came),
         () = clock.sleep(WAIT_MAX) => None,
@@ -140,9 +142,9 @@ async fn wait(listener: TcpListener) -> Option<Came> {
 }
 
 /// Serves one connection, for a moment only: those that say nothing must not keep the answer out. Ends once its page is sent.
-async fn serve(stream: TcpStream, clock: Arc<SystemClock>) -> Option<Came> {
+async fn serve(caller: Caller, clock: Arc<SystemClock>) -> Option<Came> {
     let (sender, mut came) = mpsc::channel(1);
-    loopback::connection(stream, clock, CONNECTION_MAX, move |request| answer(request, sender.clone())).await;
+    loopback::connection(caller, clock, PATIENCE, move |request| answer(request, sender.clone())).await;
     came.try_recv().ok()
 }
 
@@ -202,6 +204,7 @@ fn failure(why: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
 
     use super::*;
 

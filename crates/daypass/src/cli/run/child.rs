@@ -1,52 +1,102 @@
 //! The command's process: it has our stdin, stdout and stderr, gets the signals that we get, and its end is ours.
+//!
+//! Where we start in the foreground of a terminal it shares our process group, and gets what the terminal sends from the terminal. Everywhere else it
+//! has a group of its own: who signals our whole group would reach it twice else, and some programs take a second signal for "at once".
 
-use std::fs::File;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::task::Poll;
 
-use rustix::process::{Pid, Signal, getpgrp, kill_process};
-use rustix::termios::tcgetpgrp;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{self, SignalKind};
 
+use super::{orphans, terminal};
 use crate::cli::{Failure, Outcome};
 
 /// What is passed on.
 const SIGNALS: [Signal; 6] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2];
+/// What stops and resumes a command of its own group along with us.
+const STOPS: [Signal; 2] = [Signal::TSTP, Signal::CONT];
 
 /// The command while it runs.
 pub(super) struct Running {
     child: Child,
+    group: Group,
     signals: Vec<(Signal, unix::Signal)>,
+}
+
+/// Which process group the command is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    Ours,
+    Own,
 }
 
 impl Running {
     /// Starts it. From before its start no signal ends us: it would be left alone.
     pub(super) fn start(mut command: Command, program: &str) -> Result<Self, Failure> {
         let unwatched = |error: io::Error| Failure::server(format!("signals cannot be watched: {error}"));
+        let group = if terminal::is_ours() { Group::Ours } else { Group::Own };
+        let stops = STOPS.into_iter().filter(|_| group == Group::Own);
         let ignored = ignored(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
         let watch = |signal: Signal| unix::signal(SignalKind::from_raw(signal.as_raw())).map(|watched| (signal, watched));
-        let signals = SIGNALS.into_iter().filter(|signal| ignored & bit(*signal) == 0).map(watch).collect::<Result<_, _>>();
-        let signals = signals.map_err(unwatched)?;
+        let passed_on = SIGNALS.into_iter().chain(stops).filter(|signal| ignored & bit(*signal) == 0);
+        let signals = passed_on.chain([Signal::CHILD]).map(watch).collect::<Result<_, _>>().map_err(unwatched)?;
+        if group == Group::Own {
+            command.process_group(0);
+        }
         let child = command.spawn().map_err(|error| not_started(program, &error))?;
-        Ok(Self { child, signals })
+        Ok(Self { child, group, signals })
     }
 
     /// Waits for its end and passes signals on meanwhile.
     pub(super) async fn ended(&mut self) -> Outcome {
-        let Self { child, signals } = self;
+        let Self { child, group, signals } = self;
         loop {
             tokio::select! {
                 status = child.wait() => {
                     let status = status.map_err(|error| Failure::server(format!("the command's end cannot be waited for: {error}")))?;
                     return Ok(exit_code(status));
                 }
-                signal = next(signals) => pass_on(child, signal),
+                signal = next(signals) => if let Some(pid) = pid(child) {
+                    group.take(signal, pid);
+                }
             }
         }
     }
+}
+
+impl Group {
+    /// Deals with a signal that came to us. The command may have ended in this moment: then it reaches nobody.
+    fn take(self, signal: Signal, command: Pid) {
+        match (signal, self) {
+            (Signal::CHILD, _) => {
+                if std::process::id() == 1 {
+                    orphans::reap(command);
+                }
+                if self == Self::Own {
+                    terminal::follow(command);
+                }
+            }
+            (Signal::CONT, _) => terminal::resume(command),
+            // Ctrl-C and Ctrl-\ come to the terminal's whole foreground group. Who sends them with kill cannot be told from the terminal without
+            // unsafe code: while we are in the foreground they count as the terminal's.
+            (Signal::INT | Signal::QUIT, Self::Ours) if terminal::is_ours() => {}
+            (Signal::USR1 | Signal::USR2, _) | (_, Self::Ours) => {
+                let _gone = kill_process(command, signal);
+            }
+            // To all that the command started, as when our group was its group.
+            (_, Self::Own) => {
+                let _gone = kill_process_group(command, signal);
+            }
+        }
+    }
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
 }
 
 async fn next(signals: &mut [(Signal, unix::Signal)]) -> Signal {
@@ -55,22 +105,6 @@ async fn next(signals: &mut [(Signal, unix::Signal)]) -> Signal {
         came.map_or(Poll::Pending, Poll::Ready)
     })
     .await
-}
-
-fn pass_on(child: &Child, signal: Signal) {
-    // Ctrl-C and Ctrl-\ come to the terminal's whole foreground group, and some programs take a second one for "at once". Who sends them with kill
-    // cannot be told from the terminal without unsafe code: while we are in the foreground they count as the terminal's.
-    if matches!(signal, Signal::INT | Signal::QUIT) && is_in_foreground() {
-        return;
-    }
-    if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-        // It may have ended in this moment.
-        let _gone = kill_process(pid, signal);
-    }
-}
-
-fn is_in_foreground() -> bool {
-    File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(&terminal).is_ok_and(|group| group == getpgrp()))
 }
 
 /// Which signals we were told to ignore, as `nohup` and shells with a job in the background do: a set of bits. The command inherits that, unless

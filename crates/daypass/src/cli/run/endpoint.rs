@@ -13,16 +13,16 @@ use tokio::net::TcpListener;
 
 use super::keeper::Kept;
 use crate::cli::aws::minted::NotMinted;
-use crate::cli::loopback;
+use crate::cli::loopback::{self, Patience};
 use crate::client;
 use crate::show::value::Value;
 
 /// Where credentials are.
 pub(super) const PATH: &str = "/credentials";
-/// Connections at one time; more of them wait in the kernel's queue.
+/// Connections at one time.
 const CONNECTIONS_MAX: usize = 64;
-/// How long one connection may take: a little more than anybody waits for a credential.
-const CONNECTION_MAX: Duration = Duration::from_secs(10);
+/// How long one connection may take: SDKs send their request at once, and in all it is a little more than anybody waits for a credential.
+const PATIENCE: Patience = Patience { head: Duration::from_secs(1), whole: Duration::from_secs(10) };
 /// Longest text of a refusal, in characters.
 const MESSAGE_SIZE_MAX: usize = 1000;
 
@@ -33,7 +33,7 @@ pub(super) async fn serve(
     secret: &Secret<String>,
     kept: &Kept<SystemClock>,
 ) -> Infallible {
-    loopback::until(listener, clock, CONNECTIONS_MAX, |stream| {
+    loopback::until(listener, clock, CONNECTIONS_MAX, |caller| {
         let (clock, secret, kept) = (Arc::clone(clock), secret.clone(), kept.clone());
         async move {
             let serve = move |request: Request<_>| {
@@ -48,7 +48,7 @@ pub(super) async fn serve(
                     }
                 }
             };
-            loopback::connection(stream, clock, CONNECTION_MAX, serve).await;
+            loopback::connection(caller, clock, PATIENCE, serve).await;
             None
         }
     })

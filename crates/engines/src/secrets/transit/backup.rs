@@ -70,6 +70,8 @@ async fn backup(transit: Arc<Transit>, cx: Cx, params: NameParams) -> Result<Rep
         if !key.allow_plaintext_backup {
             return Err(Error::bad_request("plaintext backup is disallowed on the policy"));
         }
+        // It could not be restored.
+        key.check_latest()?;
         key.backed_up = Some(Stamp { time: cx.clock.now(), version: key.latest });
         let backup = Backup { daypass_transit: FORMAT, name: params.name.clone(), key: key.clone() };
         let json = serde_json::to_vec(&backup).map_err(|error| Error::internal("a backup cannot be written").because(error))?;
@@ -140,7 +142,7 @@ fn check(key: &Key, now: Timestamp) -> Result<()> {
         if version.created < Timestamp::default() || version.created > now + CLOCKS_APART_MAX {
             return refuse(format!("version {number} was made {}, and now is {now}", version.created));
         }
-        material::check(key, version)?;
+        material::check(key, *number, version)?;
         certificates::check(key, version)?;
     }
     Ok(())

@@ -154,6 +154,18 @@ impl Key {
         }
     }
 
+    /// Whether the latest version can do what it is for: nothing can be derived from a public half. Before it there may be such versions, of which each
+    /// use is refused: keys have them from servers that let them in. Errors: `BadRequest`.
+    pub(super) fn check_latest(&self) -> Result<()> {
+        if self.derived && self.versions.get(&self.latest).is_some_and(Version::is_bare) {
+            return Err(Error::bad_request(format!(
+                "version {}, the latest, has no private half, which a key with derivation needs: bring that half in, or rotate the key",
+                self.latest
+            )));
+        }
+        Ok(())
+    }
+
     /// A version that the caller knows to be within limits. Errors: `BadRequest` when it was trimmed away.
     pub(super) fn version(&self, number: u64) -> Result<&Version> {
         self.versions.get(&number).ok_or_else(|| {

@@ -106,15 +106,17 @@ pub(super) fn public_spki(key_type: KeyType, spki: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Whether the parts of a version that came from outside are what they say. Errors: `BadRequest`.
-pub(super) fn check(key: &Key, version: &Version) -> Result<()> {
+pub(super) fn check(key: &Key, number: u64, version: &Version) -> Result<()> {
     let key_type = key.key_type;
     let refuse = || Err(not_a_key(key_type));
     // Only looked at.
     let hmac_bytes = version.hmac_key.expose().len();
     let other_hmac = key_type == KeyType::Hmac && version.hmac_key != version.secret;
-    // Nothing can be derived from a public half.
-    if !HMAC_KEY_BYTES.contains(&hmac_bytes) || other_hmac || (key.derived && version.is_bare()) {
+    if !HMAC_KEY_BYTES.contains(&hmac_bytes) || other_hmac {
         return refuse();
+    }
+    if number == key.latest {
+        key.check_latest()?;
     }
     let public = match key_type {
         _ if !version.is_bare() => public_half(key_type, &version.secret)?,

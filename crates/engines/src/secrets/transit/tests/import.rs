@@ -138,6 +138,32 @@ async fn nothing_is_derived_from_a_public_half() {
     assert_eq!(refused(&bench, "verify/d", body).await, "this version of the key has no private part to derive from");
 }
 
+/// Story: a derived key with a version that has only its public half, from before such were refused, was backed up, and the backup was none to restore.
+#[tokio::test]
+async fn what_is_backed_up_can_be_restored() {
+    let bench = bench();
+    let pair = aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&[5; 32]).unwrap();
+    let public = pem::write("PUBLIC KEY", pair.public_key().as_der().unwrap().as_ref());
+    ok(&bench, "POST", "keys/d/import", json!({ "type": "ed25519", "public_key": public, "allow_rotation": true })).await;
+    keys::patch_row(&bench, "d", |row| {
+        for field in ["derived", "exportable", "allow_plaintext_backup"] {
+            row[field] = true.into();
+        }
+    })
+    .await;
+    let refused = message(&bench.call("GET", "backup/d", Value::Null).await);
+    assert!(refused.starts_with("version 1, the latest, has no private half") && refused.contains("rotate the key"), "{refused}");
+    ok(&bench, "POST", "keys/d/rotate", Value::Null).await;
+    let backup = ok(&bench, "GET", "backup/d", Value::Null).await["backup"].clone();
+    ok(&bench, "POST", "restore/twin", json!({ "backup": backup })).await;
+    let body = json!({ "input": "", "context": b64("c") });
+    let signed = ok(&bench, "POST", "sign/twin", body.clone()).await["signature"].clone();
+    let verify = json!({ "input": "", "context": b64("c"), "signature": signed });
+    assert_eq!(ok(&bench, "POST", "verify/d", verify).await["valid"], true);
+    let old = json!({ "input": "", "context": b64("c"), "signature": format!("vault:v1:{}", b64([0; 64])) });
+    assert_eq!(super::refused(&bench, "verify/twin", old).await, "this version of the key has no private part to derive from");
+}
+
 #[tokio::test]
 async fn keys_move_to_another_server_without_being_seen() {
     let (here, there) = (bench(), bench());
