@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use daypass_base::{BoxFuture, Timestamp};
-use daypass_sdk::{Error, Result, TokenId};
+use daypass_sdk::{Result, TokenId};
 use daypass_storage::{Batch, Due, Key, Space};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,7 +22,7 @@ use self::hands::{Answered, Hands};
 use crate::ids::Id;
 use crate::leases::{ATTEMPTS_MAX, Held};
 use crate::node::{Inner, Unsealed};
-use crate::revoke::{Left, Turn};
+use crate::revoke::{Damaged, Doomed, Left, OfDamaged, Turn};
 use crate::together::at_most;
 use crate::tokens::{Cause, Many, Stored};
 
@@ -129,13 +129,15 @@ async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands) -
 async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Due>, now: Timestamp) -> Result<(Vec<Due>, bool)> {
     let (of_tokens, rest): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| token_id(entry).is_some());
     let ids: Vec<TokenId> = of_tokens.iter().filter_map(token_id).collect();
-    let Many { stored: mut over, damaged, seen } = unsealed.tokens.read_many(&ids).await?;
-    over.retain(|stored| stored.row.ended(now));
-    let gone: HashSet<Due> = over.iter().filter_map(Stored::due).collect();
-    let left = crate::revoke::tokens(inner, unsealed, over, Cause::EndedBy(now), &Turn::short()).await?;
+    let Many { mut stored, damaged, seen } = unsealed.tokens.read_many(&ids).await?;
+    stored.retain(|stored| stored.row.ended(now));
+    let gone: HashSet<Due> = stored.iter().filter_map(Stored::due).collect();
+    // Those that do not open are over, too: a renewal would have moved their entries.
+    let over = Doomed { stored, damaged: damaged.into_iter().map(|(id, _)| id).collect() };
+    let left = crate::revoke::tokens(inner, unsealed, over, Cause::EndedBy(now), OfDamaged::Keep, &Turn::short()).await?;
     let more = seen < ids.len() || left.unfinished() > 0;
-    tell(&damaged, &left.failed);
-    let again = put_behind(left, damaged, now);
+    tell(&left);
+    let again = put_behind(left, now);
     let mut batch = Batch::new();
     for entry in of_tokens.into_iter().take(seen) {
         match token_id(&entry).and_then(|id| again.get(&id)) {
@@ -154,20 +156,21 @@ async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Du
 
 /// When the worker comes to tokens again that it could not see to. One that was begun stands behind what is due by now, so that a few large ones do not keep
 /// the others; one that was not begun keeps its place.
-fn put_behind(left: Left, damaged: Vec<(TokenId, Error)>, now: Timestamp) -> HashMap<TokenId, Timestamp> {
-    let damaged = damaged.into_iter().map(|(id, _)| (id, now + TICK));
+fn put_behind(left: Left, now: Timestamp) -> HashMap<TokenId, Timestamp> {
+    let held = left.held.into_iter().map(|(id, _)| (id, now + TICK));
     let failed = left.failed.into_iter().map(|(id, _)| (id, now + AGAIN));
     let begun = left.more.into_iter().map(|id| (id, now));
     let waiting = left.waiting.into_iter().map(|id| (id, Timestamp::default()));
-    damaged.chain(failed).chain(begun).chain(waiting).collect()
+    held.chain(failed).chain(begun).chain(waiting).collect()
 }
 
-fn tell(damaged: &[(TokenId, Error)], failed: &[(TokenId, Error)]) {
-    if let Some((_, error)) = damaged.first() {
-        tracing::warn!(%error, tokens = damaged.len(), "ended tokens are damaged; they stay unusable and are looked at again in a minute");
+fn tell(left: &Left) {
+    if let Some((_, Damaged { error, .. })) = left.held.first() {
+        let tokens = left.held.len();
+        tracing::warn!(%error, tokens, "ended tokens stay, unusable, because they or what descends from them are damaged; they are looked at again in a minute");
     }
-    if let Some((_, error)) = failed.first() {
-        tracing::warn!(%error, tokens = failed.len(), "ended tokens could not be revoked; they stay unusable and are tried again");
+    if let Some((_, error)) = left.failed.first() {
+        tracing::warn!(%error, tokens = left.failed.len(), "ended tokens could not be revoked; they stay unusable and are tried again");
     }
 }
 

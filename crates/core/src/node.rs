@@ -507,9 +507,7 @@ impl Inner {
             rows,
         });
         // Nobody is at them any more. Before the first request, which would find such a mount neither here nor there.
-        if let Err(error) = rooms::sys::undo_interrupted_moves(self, &unsealed, unsealed.table.load().closed()).await {
-            tracing::warn!(%error, "a mount whose move was interrupted could not be opened again; it is tried again in a few minutes");
-        }
+        rooms::sys::undo_interrupted_moves(self, &unsealed, unsealed.table.load().closed()).await;
         self.unsealed.store(Some(Arc::clone(&unsealed)));
         let counts = Arc::clone(unsealed.rows.leases());
         let (backend, clock, stop) = (Arc::clone(&self.backend), Arc::clone(&self.clock), stopped.clone());

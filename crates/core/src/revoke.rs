@@ -2,6 +2,7 @@
 //!
 //! Every step can be done twice. A revocation that was begun is finished by the expiry worker, should the process stop half-way.
 
+mod leftover;
 mod tree;
 
 use std::collections::HashSet;
@@ -19,14 +20,17 @@ use crate::sweeps;
 use crate::together::at_most;
 use crate::tokens::{Cause, Many, Stored};
 
+use self::leftover::Leftover;
 use self::tree::Far;
-pub(crate) use self::tree::Turn;
+pub(crate) use self::tree::{Damaged, OfDamaged, Turn};
 
 /// Revokes a token, its children first, and sets its leases to end now. One that is gone already, or whose `cause` holds no more, is no error.
-/// Errors: `Sealed` when the server was sealed meanwhile. What was begun is finished by the expiry worker.
+/// Errors: `Sealed` when the server was sealed meanwhile; also when a row is damaged: all the rest was done then. What was begun is finished by the expiry
+/// worker.
 pub(crate) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId, cause: Cause) -> Result<()> {
-    match tree::token(inner, unsealed, id, cause, &Turn::endless()).await? {
+    match tree::token(inner, unsealed, id, cause, OfDamaged::Keep, &Turn::endless()).await? {
         Far::Done => Ok(()),
+        Far::Held(damaged) => Err(damaged.error),
         Far::More | Far::NotBegun => Err(crate::node::sealed()),
     }
 }
@@ -39,21 +43,14 @@ pub(crate) struct Left {
     /// Not begun for that.
     pub(crate) waiting: Vec<TokenId>,
     pub(crate) failed: Vec<(TokenId, Error)>,
+    /// Done but for what is damaged: itself, or something below it.
+    pub(crate) held: Vec<(TokenId, Damaged)>,
 }
 
 impl Left {
     /// How many are left for others to have their turn.
     pub(crate) fn unfinished(&self) -> usize {
         self.more.len() + self.waiting.len()
-    }
-
-    /// For who had no limit: what failed, if anything did. Errors: those that the next page would meet as well.
-    fn failure(self) -> Result<Option<Error>> {
-        if self.unfinished() > 0 {
-            return Err(crate::node::sealed());
-        }
-        let failed = self.failed.into_iter().map(|(_, error)| error);
-        first_failure(failed)
     }
 }
 
@@ -69,28 +66,44 @@ pub(crate) fn first_failure(failures: impl IntoIterator<Item = Error>) -> Result
     Ok(first)
 }
 
+/// Tokens to be revoked.
+pub(crate) struct Doomed {
+    /// As they were read.
+    pub(crate) stored: Vec<Stored>,
+    /// Those whose rows do not open.
+    pub(crate) damaged: Vec<TokenId>,
+}
+
 /// Revokes tokens as [`token()`] does, those that nothing hangs on all at once, until the turn is over. `cause` holds for the rows as they were read.
 /// Errors: the store cannot be read.
-pub(crate) async fn tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, stored: Vec<Stored>, cause: Cause, turn: &Turn) -> Result<Left> {
+pub(crate) async fn tokens(
+    inner: &Arc<Inner>,
+    unsealed: &Arc<Unsealed>,
+    doomed: Doomed,
+    cause: Cause,
+    rule: OfDamaged,
+    turn: &Turn,
+) -> Result<Left> {
     let mut left = Left::default();
-    if remove_bare(unsealed, &stored).await {
-        return Ok(left);
-    }
-    let (mut bare, mut alone) = (Vec::with_capacity(stored.len()), Vec::new());
-    for stored in stored {
-        if is_bare(unsealed, stored.id).await? {
-            bare.push(stored);
-        } else {
-            alone.push(stored.id);
+    let Doomed { stored, damaged: mut alone } = doomed;
+    if !remove_bare(unsealed, &stored).await {
+        let mut bare = Vec::with_capacity(stored.len());
+        for stored in stored {
+            if is_bare(unsealed, stored.id).await? {
+                bare.push(stored);
+            } else {
+                alone.push(stored.id);
+            }
+        }
+        if !remove_bare(unsealed, &bare).await {
+            alone.extend(bare.iter().map(|stored| stored.id));
         }
     }
-    if !remove_bare(unsealed, &bare).await {
-        alone.extend(bare.iter().map(|stored| stored.id));
-    }
-    let work = alone.into_iter().map(async |id| (id, tree::token(inner, unsealed, id, cause, turn).await));
+    let work = alone.into_iter().map(async |id| (id, tree::token(inner, unsealed, id, cause, rule, turn).await));
     for (id, far) in at_most(AT_ONCE, work).await {
         match far {
             Ok(Far::Done) => {}
+            Ok(Far::Held(damaged)) => left.held.push((id, damaged)),
             Ok(Far::More) => left.more.push(id),
             Ok(Far::NotBegun) => left.waiting.push(id),
             Err(error) => left.failed.push((id, error)),
@@ -142,12 +155,12 @@ pub(crate) async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id
 /// with retries. What was asked for is on disk when this returns.
 pub(crate) async fn lease_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id: &str) -> Result<()> {
     match unsealed.leases.find(lease_id).await? {
-        Some(held) => unsealed.leases.end_now(held.id, inner.clock.now()).await,
+        Some(held) => unsealed.leases.end_now(held.id, inner.clock.now()).await?.map_or(Ok(()), Err),
         None => lease(inner, unsealed, lease_id).await,
     }
 }
 
-/// Like [`prefix()`], but waits for no engine, as [`lease_later`], and not for the end of what is more than a page.
+/// Like [`prefix()`], but waits for no engine, as [`lease_later`], and not for the end of what is more than a page. Errors: as those.
 pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<()> {
     let (prefix, now) = (crate::mounts::with_slash(prefix), inner.clock.now());
     unsealed.ledger.remove_below(&prefix);
@@ -155,13 +168,15 @@ pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, p
     if unsealed.leases.below(&prefix, None, sweeps::PAGE + 1).await?.len() > sweeps::PAGE {
         return sweeps::begin(inner, unsealed, &prefix).await.map(drop);
     }
-    let (mut after, mut failed) = (None, None);
+    let (mut after, mut leftover) = (None, Leftover::below(&prefix));
     loop {
-        let Some(page) = Entries::read(unsealed, &prefix, after.as_deref(), PAGE).await? else { return failed.map_or(Ok(()), Err) };
-        let failure = tokens(inner, unsealed, page.tokens, Cause::Asked, &Turn::endless()).await?.failure()?;
-        failed = failed.or(failure).or(page.damaged.into_iter().next());
-        let work = page.others.into_iter().map(|(_, id)| unsealed.leases.end_now(id, now));
-        at_most(TOGETHER, work).await.into_iter().collect::<Result<()>>()?;
+        let Some(mut page) = Entries::read(unsealed, &prefix, after.as_deref(), PAGE).await? else { return leftover.told() };
+        let left = tokens(inner, unsealed, page.doomed(), Cause::Asked, OfDamaged::Keep, &Turn::endless()).await?;
+        leftover.tokens(left, &page.damaged)?;
+        let work = page.others.into_iter().map(async |(lease_id, id)| (lease_id, unsealed.leases.end_now(id, now).await));
+        for (lease_id, damaged) in at_most(TOGETHER, work).await {
+            leftover.lease(&lease_id, damaged?);
+        }
         after = Some(page.last);
     }
 }
@@ -210,20 +225,31 @@ pub(crate) async fn take_back(inner: &Arc<Inner>, live: &Live, row: &LeaseRow) -
     live.engine.revoke(context(inner, live, request), row.info(Seconds::ZERO)).await
 }
 
-/// Revokes every lease and token below a prefix of lease ids. With `force`, what the engine cannot take back is forgotten. Errors: an engine's that fails,
-/// where it stops; at the end also that a token could not be revoked, because a row is damaged.
+/// Revokes every lease and token below a prefix of lease ids. With `force`, what the engine cannot take back is forgotten, and what is damaged. Errors: an
+/// engine's that fails, where it stops; at the end also that something is damaged, `Failed` with its name.
 pub(crate) async fn prefix(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str, force: bool) -> Result<()> {
     let prefix = crate::mounts::with_slash(prefix);
     unsealed.ledger.remove_below(&prefix);
     signed::revoke_prefix(&prefix, inner.clock.now(), &unsealed.rows).await?;
-    let (mut after, mut failed) = (None, None);
+    let rule = if force { OfDamaged::Forget } else { OfDamaged::Keep };
+    let (mut after, mut leftover) = (None, Leftover::below(&prefix));
     loop {
-        let Some(page) = Entries::read(unsealed, &prefix, after.as_deref(), PAGE).await? else { return failed.map_or(Ok(()), Err) };
-        let failure = tokens(inner, unsealed, page.tokens, Cause::Asked, &Turn::endless()).await?.failure()?;
-        failed = failed.or(failure).or(page.damaged.into_iter().next());
+        let Some(mut page) = Entries::read(unsealed, &prefix, after.as_deref(), PAGE).await? else { return leftover.told() };
+        let left = tokens(inner, unsealed, page.doomed(), Cause::Asked, rule, &Turn::endless()).await?;
+        leftover.tokens(left, &page.damaged)?;
+        for (lease_id, id) in page.damaged {
+            if force && !unsealed.tokens.is_stored(id).await? {
+                page.stale.push(lease_id);
+            }
+        }
         unsealed.leases.drop_indexes(page.stale.iter().map(String::as_str)).await?;
-        let rest = page.others.into_iter().map(|(lease_id, id)| entry(inner, unsealed, lease_id, id, force));
-        at_most(AT_ONCE, rest).await.into_iter().collect::<Result<()>>()?;
+        let rest = page.others.into_iter().map(async |(lease_id, id)| {
+            let damaged = entry(inner, unsealed, &lease_id, id, rule).await;
+            (lease_id, damaged)
+        });
+        for (lease_id, damaged) in at_most(AT_ONCE, rest).await {
+            leftover.lease(&lease_id, damaged?);
+        }
         after = Some(page.last);
     }
 }
@@ -231,8 +257,8 @@ pub(crate) async fn prefix(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix:
 /// A page of the lease index, and the tokens that it names.
 pub(crate) struct Entries {
     pub(crate) tokens: Vec<Stored>,
-    /// Of tokens whose rows do not open.
-    pub(crate) damaged: Vec<Error>,
+    /// Tokens whose rows do not open, with their lease ids.
+    pub(crate) damaged: Vec<(String, TokenId)>,
     /// Lease ids of tokens that were gone: such an entry is left by a crash, a token takes its own with it.
     pub(crate) stale: Vec<String>,
     /// Leases of secrets.
@@ -254,36 +280,50 @@ impl Entries {
             page.truncate(cut.unwrap_or(page.len()));
         }
         let Some(last) = page.last().map(|(lease_id, _, _)| lease_id.clone()) else { return Ok(None) };
-        let there = tokens.iter().map(|stored| stored.id).chain(damaged.iter().map(|(id, _)| *id));
-        let (count, known) = (page.len(), there.collect::<HashSet<TokenId>>());
-        let damaged = damaged.into_iter().map(|(_, error)| error).collect();
-        let (mut stale, mut others) = (Vec::new(), Vec::new());
+        let count = page.len();
+        let known: HashSet<TokenId> = tokens.iter().map(|stored| stored.id).collect();
+        let unreadable: HashSet<TokenId> = damaged.iter().map(|(id, _)| *id).collect();
+        let (mut damaged, mut stale, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for (lease_id, kind, id) in page {
             match kind {
                 b'T' if known.contains(&TokenId(id)) => {}
+                b'T' if unreadable.contains(&TokenId(id)) => damaged.push((lease_id, TokenId(id))),
                 b'T' => stale.push(lease_id),
                 _ => others.push((lease_id, id)),
             }
         }
         Ok(Some(Self { tokens, damaged, stale, others, last, count }))
     }
+
+    /// Takes all its tokens.
+    fn doomed(&mut self) -> Doomed {
+        Doomed { stored: std::mem::take(&mut self.tokens), damaged: self.damaged.iter().map(|(_, id)| *id).collect() }
+    }
 }
 
-/// Revokes the lease that one entry of the lease index names.
-async fn entry(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id: String, id: Id, force: bool) -> Result<()> {
-    let Some(held) = unsealed.leases.by_internal_id(id).await? else { return unsealed.leases.drop_index(&lease_id).await };
-    if force {
-        // Force is for engines that fail: a store that fails is no reason to forget a secret.
-        let Some(held) = unsealed.leases.begin_revocation(id).await? else { return Ok(()) };
+/// Revokes the lease that one entry of the lease index names. Gives why its row does not open where it stays for that.
+async fn entry(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id: &str, id: Id, rule: OfDamaged) -> Result<Option<Error>> {
+    let held = match (unsealed.leases.look(id).await?, rule) {
+        (None, _) => return unsealed.leases.drop_index(lease_id).await.map(|()| None),
+        (Some(Err(error)), OfDamaged::Keep) => return Ok(Some(error)),
+        (Some(Err(error)), OfDamaged::Forget) => {
+            tracing::warn!(lease = %lease_id, %error, "a damaged lease is removed by force; its secret was not taken back");
+            return unsealed.leases.forget(lease_id, id).await.map(|()| None);
+        }
+        (Some(Ok(held)), _) => held,
+    };
+    if rule == OfDamaged::Forget {
+        // Force is for engines that fail and rows that are damaged: a store that fails is no reason to forget a secret.
+        let Some(held) = unsealed.leases.begin_revocation(id).await? else { return Ok(None) };
         if let Err(error) = engine_revoke(inner, unsealed, &held.row).await {
             tracing::warn!(lease = %lease_id, %error, "a secret could not be taken back; its lease is removed by force");
         }
-        return unsealed.leases.remove(&held).await;
+        return unsealed.leases.remove(&held).await.map(|()| None);
     }
     match stored(inner, unsealed, &held).await {
         Err(error) if error.kind == Kind::StoreFull => Err(error),
         Err(error) => Err(Error::bad_request(format!("failed to revoke {lease_id:?}: {error}")).because(error)),
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(None),
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use daypass_barrier::Barrier;
 use daypass_base::{Recent, Seconds, Timestamp};
 use daypass_sdk::{CommitFailure, Error, Kind, Result, Shared};
-use daypass_storage::{Backend, Batch, CommitError, Condition, Due, Key, ReadError, Space};
+use daypass_storage::{Backend, Batch, CommitError, Condition, Due, Key, ReadError, Row, Space};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -71,16 +71,33 @@ impl Rows {
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        let (found, config_version) = self.parsed(key, |plain| Ok(Arc::new(parse::<T>(key, plain)?))).await?;
-        let Some((value, version)) = found else { return Ok((None, config_version)) };
-        let value = value.downcast().map_err(|_other| Error::internal(format!("{} is read as two different things", shown(key))))?;
-        Ok((Some(Found { value, version }), config_version))
+        let (found, config_version) = self.seek(key).await?;
+        Ok((found.transpose()?, config_version))
+    }
+
+    /// As [`Rows::find`], for who goes on behind a row that is damaged. The outer error: the store cannot be read; the inner one: this row.
+    pub(crate) async fn seek<T>(&self, key: &Key) -> Result<(Option<Result<Found<T>>>, u64)>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let read = self.backend.get(key).await.map_err(read_error)?;
+        let found = read.found.map(|row| {
+            let (value, version) = self.remembered(key, &row, |plain| Ok(Arc::new(parse::<T>(key, plain)?)))?;
+            let value = value.downcast().map_err(|_other| Error::internal(format!("{} is read as two different things", shown(key))))?;
+            Ok(Found { value, version })
+        });
+        Ok((found, read.config_version))
     }
 
     /// As [`Rows::find`], for a value of any kind.
     pub(crate) async fn parsed(&self, key: &Key, parse: impl FnOnce(&[u8]) -> Result<Shared>) -> Result<(Option<(Shared, u64)>, u64)> {
         let read = self.backend.get(key).await.map_err(read_error)?;
-        let Some(row) = read.found else { return Ok((None, read.config_version)) };
+        let found = read.found.map(|row| self.remembered(key, &row, parse)).transpose()?;
+        Ok((found, read.config_version))
+    }
+
+    /// What a row says, from memory where it was opened before.
+    fn remembered(&self, key: &Key, row: &Row, parse: impl FnOnce(&[u8]) -> Result<Shared>) -> Result<(Shared, u64)> {
         let value = if let Some(value) = self.readable.get(key, &row.value) {
             value
         } else {
@@ -89,7 +106,7 @@ impl Rows {
             self.readable.keep(key, &row.value, Arc::clone(&value), plain.value.len());
             value
         };
-        Ok((Some((value, row.version)), read.config_version))
+        Ok((value, row.version))
     }
 
     /// Reads several rows from one state of the store.
@@ -111,7 +128,7 @@ impl Rows {
     /// As [`Rows::get_json`], for who goes on behind a row that is damaged. The outer error: the store cannot be read; the inner one: this row.
     pub(crate) async fn look<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<Result<(T, u64)>>> {
         let read = self.backend.get(key).await.map_err(read_error)?;
-        let parsed = |row: daypass_storage::Row| {
+        let parsed = |row: Row| {
             let plain = self.open(key, &row.value, row.version)?;
             Ok((parse(key, &plain.value)?, plain.version))
         };
@@ -136,7 +153,7 @@ impl Rows {
     /// Keys and clear values below a prefix, a page of them. Large values end a page before `limit`: only an empty one is behind the last row.
     pub(crate) async fn scan(&self, prefix: &Key, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Key, Plain)>> {
         let rows = self.backend.scan(prefix, after, limit).await.map_err(read_error)?.rows;
-        let open = |(bytes, row): (Bytes, daypass_storage::Row)| {
+        let open = |(bytes, row): (Bytes, Row)| {
             let key = Key::new(prefix.space, bytes);
             let plain = self.open(&key, &row.value, row.version)?;
             Ok((key, plain))

@@ -5,7 +5,8 @@
 //! asked for stays.
 //!
 //! What is refused is what a sweep finds: a token that it could not come to would be refused for as long as the sweep waits, which is for ever where revocation
-//! is paused. One row that is damaged keeps a sweep from its end, and keeps nothing else.
+//! is paused. Only what descends from a token whose row is damaged is refused by every sweep: any of them may come to it. One such row keeps a sweep from its
+//! end, and keeps nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,14 +14,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use daypass_base::Timestamp;
-use daypass_sdk::{Error, Result};
+use daypass_sdk::{Error, Result, TokenId};
 use daypass_storage::{Batch, Key};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Id;
 use crate::node::{Inner, Unsealed, core_key};
-use crate::revoke::{self, Turn};
+use crate::revoke::{self, Doomed, OfDamaged, Turn};
 use crate::rows::Rows;
 use crate::together::at_most;
 use crate::tokens::{Cause, TokenRow};
@@ -132,7 +133,7 @@ fn may_go_on(unsealed: &Unsealed, sweep: &Sweep) -> bool {
 }
 
 /// Waits for the end of a sweep. False: revocation was paused meanwhile, and the sweep goes on when revocation does.
-/// Errors: `Sealed` when the server was sealed meanwhile; the sweep goes on after the next unsealing.
+/// Errors: `Sealed` when the server was sealed meanwhile; the sweep goes on after the next unsealing. `Failed` when it met what it cannot revoke.
 pub(crate) async fn wait_for(inner: &Inner, unsealed: &Unsealed, id: &str) -> Result<bool> {
     let mut stopped = unsealed.stop.subscribe();
     loop {
@@ -140,6 +141,13 @@ pub(crate) async fn wait_for(inner: &Inner, unsealed: &Unsealed, id: &str) -> Re
         let Some(running) = running.iter().find(|running| running.sweep.id == id) else { return Ok(true) };
         if !may_go_on(unsealed, &running.sweep) {
             return Ok(false);
+        }
+        if running.place.lock().rounds > 0 {
+            let prefix = &running.sweep.prefix;
+            return Err(Error::failed(format!(
+                "something below {prefix:?} could not be revoked; the log says what. It is tried again now and then (sys/leases/revoking), and all else is \
+                 revoked. What is damaged goes with: daypass lease revoke -force -prefix {prefix}"
+            )));
         }
         tokio::select! {
             () = inner.clock.sleep(LOOK) => {}
@@ -182,15 +190,16 @@ async fn page(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, running: &Running, p
         tracing::info!(prefix = %sweep.prefix, entries = running.done.load(Ordering::Relaxed), "a revocation by prefix is done");
         return Ok(None);
     };
-    let before: Vec<_> = page.tokens.into_iter().filter(|stored| stored.row.created <= sweep.asked).collect();
-    let count = before.len();
-    let left = revoke::tokens(inner, unsealed, before, Cause::Asked, &Turn::short()).await?;
+    let stored: Vec<_> = page.tokens.into_iter().filter(|stored| stored.row.created <= sweep.asked).collect();
+    let damaged: Vec<_> = page.damaged.into_iter().map(|(_, id)| id).filter(|id| was_there(*id, sweep.asked)).collect();
+    let count = stored.len() + damaged.len();
+    let left = revoke::tokens(inner, unsealed, Doomed { stored, damaged }, Cause::Asked, OfDamaged::Keep, &Turn::short()).await?;
     unsealed.leases.drop_indexes(page.stale.iter().map(String::as_str)).await?;
     let before = page.others.into_iter().filter(|(_, id)| issued_by(id, sweep.asked));
     let ends = at_most(TOGETHER, before.map(|(_, id)| unsealed.leases.end_now(id, inner.clock.now()))).await;
     let unfinished = left.unfinished();
-    let failures = left.failed.into_iter().map(|(_, error)| error);
-    let failures: Vec<Error> = failures.chain(page.damaged).chain(ends.into_iter().filter_map(Result::err)).collect();
+    let failures = left.failed.into_iter().map(|(_, error)| error).chain(left.held.into_iter().map(|(_, damaged)| damaged.error));
+    let failures: Vec<Error> = failures.chain(ends.into_iter().filter_map(|end| end.unwrap_or_else(Some))).collect();
     let failed = failures.len();
     let failure = revoke::first_failure(failures)?;
     let done = if unfinished > 0 { count.saturating_sub(unfinished + failed) } else { page.count };
@@ -208,6 +217,11 @@ async fn page(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, running: &Running, p
 /// Whether what was made at `path` has a lease id below `prefix`.
 fn is_below(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some() || prefix.strip_suffix('/') == Some(path)
+}
+
+/// Whether a token whose row does not open was there at `moment`. Ids of texts of somebody's own choice do not tell, so it was.
+fn was_there(id: TokenId, moment: Timestamp) -> bool {
+    id.0.first() == Some(&0xff) || issued_by(&id.0, moment)
 }
 
 /// Whether an internal id was made at `moment` or before, to the millisecond.

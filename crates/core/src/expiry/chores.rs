@@ -19,7 +19,7 @@ use crate::stages::intent::context;
 enum Chore {
     /// A mount's own, by its accessor.
     Mount(String),
-    /// Goes on with mounts whose removal was interrupted.
+    /// Goes on with mounts whose removal was interrupted, and opens those whose move was, also while revocation is paused.
     Removals,
 }
 
@@ -90,11 +90,9 @@ fn tell(ended: Result<(), JoinError>) {
 }
 
 async fn run(inner: Arc<Inner>, unsealed: Arc<Unsealed>, chore: Chore) {
-    // It may have been paused while this waited for a place. It is wanted again.
-    if unsealed.revocation.is_paused() {
-        return;
-    }
     match chore {
+        // It may have been paused while this waited for a place. It is wanted again.
+        Chore::Mount(_) if unsealed.revocation.is_paused() => {}
         Chore::Mount(accessor) => tick(&inner, &unsealed, &accessor).await,
         Chore::Removals => finish_removals(&inner, &unsealed).await,
     }

@@ -125,8 +125,13 @@ impl Leases {
     }
 
     pub(crate) async fn by_internal_id(&self, id: Id) -> Result<Option<Held>> {
-        let found = self.rows.get_json::<LeaseRow>(&lease_key(id)).await?;
-        Ok(found.map(|(row, version)| Held { id, row, version }))
+        self.look(id).await?.transpose()
+    }
+
+    /// As [`Leases::by_internal_id`], for who goes on behind a row that is damaged. The outer error: the store cannot be read; the inner one: this row.
+    pub(crate) async fn look(&self, id: Id) -> Result<Option<Result<Held>>> {
+        let found = self.rows.look::<LeaseRow>(&lease_key(id)).await?;
+        Ok(found.map(|row| row.map(|(row, version)| Held { id, row, version })))
     }
 
     /// Stores a changed lease, if it is still as it was read; moves its expiry entry.
@@ -205,6 +210,13 @@ impl Leases {
         Ok(())
     }
 
+    /// Removes a lease whose row does not open. The rest of what names it goes with its token and its end.
+    pub(crate) async fn forget(&self, lease_id: &str, id: Id) -> Result<()> {
+        let batch = Batch::new().taking_back().delete(lease_key(id)).delete(lease_index_key(lease_id)).delete(parked_key(lease_id));
+        self.rows.commit(batch).await?;
+        Ok(())
+    }
+
     /// Takes a lease off its token and lets it end now.
     pub(crate) async fn loosen(&self, token: TokenId, id: Id, now: Timestamp) -> Result<()> {
         let mut batch = Batch::new().taking_back().delete(of_token_key(token, id));
@@ -266,15 +278,20 @@ impl Leases {
     }
 
     /// Lets a lease end now, whatever state it is in: the expiry worker has its engine take the secret back, with retries.
-    pub(crate) async fn end_now(&self, id: Id, now: Timestamp) -> Result<()> {
+    /// Gives why its row does not open where it does not: then nothing was done.
+    pub(crate) async fn end_now(&self, id: Id, now: Timestamp) -> Result<Option<Error>> {
         for _ in 0..CONFLICTS_MAX {
-            let Some(mut held) = self.by_internal_id(id).await? else { return Ok(()) };
+            let mut held = match self.look(id).await? {
+                None => return Ok(None),
+                Some(Err(error)) => return Ok(Some(error)),
+                Some(Ok(held)) => held,
+            };
             let mut batch = Batch::new().taking_back().require(lease_key(id), Condition::Version(held.version));
             batch = batch.not_due(lease_due(id, held.row.expires)).delete(parked_key(&held.row.id)).due(lease_due(id, now));
             held.row.expires = held.row.expires.min(now);
             held.row.attempts = 0;
             match self.rows.commit(self.rows.put_json(batch, lease_key(id), &held.row)?).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(None),
                 Err(CommitFailure::Conflict(_)) => {}
                 Err(failure) => return Err(failure.into()),
             }

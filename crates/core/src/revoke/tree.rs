@@ -1,7 +1,8 @@
 //! The revocation of one token, with all that descends from it and hangs on it.
 //!
 //! It can stop after every step and be begun anew: what is gone is not met twice, and what was begun is marked, refused and due. So it stops when the
-//! server is being sealed, and when its turn is over. A row that is damaged keeps those above it from going, and nothing else.
+//! server is being sealed, and when its turn is over. A row that is damaged keeps those above it from going, and nothing else: what descends from it and hangs
+//! on it is found without it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,19 +14,37 @@ use daypass_base::Clock;
 use daypass_sdk::{Error, Result, TokenId};
 
 use super::{AT_ONCE, PAGE, cubbyhole_prefix};
+use crate::ids;
 use crate::node::{Inner, Unsealed};
 use crate::rows::config_key;
 use crate::together::at_most;
 use crate::tokens::{Begun, Cause, Mark, TokenRow};
 
 /// How far a revocation came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Far {
     Done,
+    /// All is done that could be: a damaged row keeps the rest, this one first of all.
+    Held(Damaged),
     /// Something is left: it is to be begun anew.
     More,
     /// The turn was over before, or the server is being sealed.
     NotBegun,
+}
+
+/// A token whose row does not open.
+#[derive(Debug)]
+pub(crate) struct Damaged {
+    pub(crate) id: TokenId,
+    pub(crate) error: Error,
+}
+
+/// What becomes of rows that do not open, when all below them is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OfDamaged {
+    /// They go: a person wants it.
+    Forget,
+    Keep,
 }
 
 /// How much is done before others have their turn. Those who share one share what it allows.
@@ -74,25 +93,28 @@ struct Tree {
     lines: Vec<Line>,
     /// Those with something below that cannot be read. They stay, refused, and so do those above them.
     stuck: HashSet<TokenId>,
-    damaged: Option<Error>,
+    damaged: Option<Damaged>,
+    rule: OfDamaged,
 }
 
 /// What became of a child.
 enum Child {
-    Damaged(Error),
+    /// It stays for that; all below it is gone.
+    Damaged(Damaged),
     Gone,
-    /// It is marked, and more hangs on it than is removed in passing.
+    /// It is marked or damaged, and more hangs on it than is removed in passing.
     Grown(TokenId, Mark),
 }
 
 /// Revokes a token, its children first, and sets its leases to end now. One that is gone already, or whose `cause` holds no more, is no error.
-/// Errors: also when something could not be read; all the rest was done then.
-pub(super) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId, cause: Cause, turn: &Turn) -> Result<Far> {
+/// The cause is not asked of a row that does not open: whoever names such a token knows from an index that its time has come. Nobody can use it, so that
+/// it was not renewed since.
+pub(super) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId, cause: Cause, rule: OfDamaged, turn: &Turn) -> Result<Far> {
     let over = || unsealed.is_stopping() || turn.is_over(&*inner.clock);
     if over() {
         return Ok(Far::NotBegun);
     }
-    let mut tree = Tree { lines: vec![Line { id, cause, after: None }], stuck: HashSet::new(), damaged: None };
+    let mut tree = Tree { lines: vec![Line { id, cause, after: None }], stuck: HashSet::new(), damaged: None, rule };
     let mut changes = 0;
     while let Some(line) = tree.lines.last().copied() {
         let made = tree.step(inner, unsealed, line).await?;
@@ -103,28 +125,25 @@ pub(super) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId, 
             return Ok(Far::More);
         }
     }
-    tree.damaged.map_or(Ok(Far::Done), Err)
+    Ok(tree.damaged.map_or(Far::Done, Far::Held))
 }
 
 impl Tree {
     /// Sees to one page of what hangs on a token, or to its end. Returns how much was changed.
     async fn step(&mut self, inner: &Arc<Inner>, unsealed: &Unsealed, line: Line) -> Result<usize> {
         let (row, mark) = match unsealed.tokens.begin_revocation(line.id, line.cause).await? {
-            Begun::Marked(row, mark) => (row, mark),
+            Begun::Marked(row, mark) => (Ok(row), mark),
             Begun::Not => {
                 self.lines.pop();
                 return Ok(0);
             }
-            Begun::Damaged(error) => {
-                self.note(line.cause, error);
-                self.lines.pop();
-                return Ok(0);
-            }
+            // Nothing is added to what cannot be read, so that what hangs on it comes to an end as if it were marked.
+            Begun::Damaged(error) => (Err(error), Mark::Old),
         };
         let children = unsealed.tokens.children(line.id, line.after, PAGE).await?;
         let made = match children.last() {
             Some(last) => self.page(inner, unsealed, Line { after: Some(*last), ..line }, children).await?,
-            None => self.end(inner, unsealed, line, &row).await?,
+            None => self.end(inner, unsealed, line, row).await?,
         };
         Ok(made + usize::from(mark == Mark::Ours))
     }
@@ -135,15 +154,15 @@ impl Tree {
         if let Some(last) = self.lines.last_mut() {
             *last = line;
         }
-        let mut made = 0;
-        for child in at_most(AT_ONCE, children.into_iter().map(|child| childless(inner, unsealed, parent, child))).await {
+        let (mut made, rule) = (0, self.rule);
+        for child in at_most(AT_ONCE, children.into_iter().map(|child| childless(inner, unsealed, parent, child, rule))).await {
             match child? {
                 Child::Gone => made += 1,
                 Child::Grown(id, mark) => {
                     made += usize::from(mark == Mark::Ours);
                     self.lines.push(Line { id, cause: Cause::ChildOf(parent), after: None });
                 }
-                Child::Damaged(error) => self.note(Cause::ChildOf(parent), error),
+                Child::Damaged(damaged) => self.note(Cause::ChildOf(parent), damaged),
             }
         }
         if self.lines.len() > DEPTH_MAX {
@@ -153,7 +172,7 @@ impl Tree {
     }
 
     /// A token whose children are gone, all but those that are damaged.
-    async fn end(&mut self, inner: &Arc<Inner>, unsealed: &Unsealed, line: Line, row: &TokenRow) -> Result<usize> {
+    async fn end(&mut self, inner: &Arc<Inner>, unsealed: &Unsealed, line: Line, row: Result<Box<TokenRow>>) -> Result<usize> {
         let loosened = loosen_leases(inner, unsealed, line.id).await?;
         if loosened > 0 {
             return Ok(loosened);
@@ -163,46 +182,60 @@ impl Tree {
             self.hold_up(line.cause);
             return Ok(0);
         }
-        finish(unsealed, line.id, row).await?;
-        Ok(1)
+        match finish(unsealed, line.id, line.cause, row, self.rule).await? {
+            None => Ok(1),
+            Some(damaged) => {
+                self.note(line.cause, damaged);
+                Ok(0)
+            }
+        }
     }
 
-    fn note(&mut self, cause: Cause, error: Error) {
-        self.damaged.get_or_insert(error);
+    fn note(&mut self, cause: Cause, damaged: Damaged) {
+        self.damaged.get_or_insert(damaged);
         self.hold_up(cause);
     }
 
     /// What is revoked for that cause stays.
     fn hold_up(&mut self, cause: Cause) {
-        if let Cause::ChildOf(parent) = cause {
-            self.stuck.insert(parent);
-        }
+        self.stuck.extend(cause.parent());
     }
 }
 
 /// Revokes a child that has no children, and few leases.
-async fn childless(inner: &Arc<Inner>, unsealed: &Unsealed, parent: TokenId, child: TokenId) -> Result<Child> {
-    let (row, mark) = match unsealed.tokens.begin_revocation(child, Cause::ChildOf(parent)).await? {
-        Begun::Marked(row, mark) => (row, mark),
+async fn childless(inner: &Arc<Inner>, unsealed: &Unsealed, parent: TokenId, child: TokenId, rule: OfDamaged) -> Result<Child> {
+    let cause = Cause::ChildOf(parent);
+    let (row, mark) = match unsealed.tokens.begin_revocation(child, cause).await? {
+        Begun::Marked(row, mark) => (Ok(row), mark),
         Begun::Not => {
             // An edge whose child is gone, left by a crash between two steps; or the child was made an orphan meanwhile.
             unsealed.tokens.drop_edge(parent, child).await?;
             return Ok(Child::Gone);
         }
-        Begun::Damaged(error) => return Ok(Child::Damaged(error)),
+        Begun::Damaged(error) => (Err(error), Mark::Old),
     };
     if !unsealed.tokens.children(child, None, 1).await?.is_empty() || loosen_leases(inner, unsealed, child).await? >= PAGE {
         return Ok(Child::Grown(child, mark));
     }
     while loosen_leases(inner, unsealed, child).await? > 0 {}
-    finish(unsealed, child, &row).await?;
-    Ok(Child::Gone)
+    Ok(finish(unsealed, child, cause, row, rule).await?.map_or(Child::Gone, Child::Damaged))
 }
 
-/// The end of a token whose revocation has begun, that has no children any more and no leases.
-async fn finish(unsealed: &Unsealed, id: TokenId, row: &TokenRow) -> Result<()> {
+/// The end of a token whose revocation has begun, that has no children any more and no leases. Gives back one that is damaged and stays.
+async fn finish(unsealed: &Unsealed, id: TokenId, cause: Cause, row: Result<Box<TokenRow>>, rule: OfDamaged) -> Result<Option<Damaged>> {
+    let row = match row {
+        Err(error) if rule == OfDamaged::Keep => return Ok(Some(Damaged { id, error })),
+        row => row,
+    };
     unsealed.rows.clear(&config_key(cubbyhole_prefix(id))).await?;
-    unsealed.tokens.finish_revocation(id, row).await
+    match row {
+        Ok(row) => unsealed.tokens.finish_revocation(id, &row).await?,
+        Err(error) => {
+            tracing::warn!(accessor_begins = %ids::encode_id(&id.0), %error, "a damaged token is removed by force");
+            unsealed.tokens.forget(id, cause.parent()).await?;
+        }
+    }
+    Ok(None)
 }
 
 /// Sets a page of a token's leases to end now: the expiry worker revokes them at once, with retries, so that a token with many leases, or an AWS that

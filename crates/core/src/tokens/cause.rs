@@ -22,6 +22,11 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
+    /// The parent that a child goes with.
+    pub(crate) fn parent(self) -> Option<TokenId> {
+        if let Self::ChildOf(parent) = self { Some(parent) } else { None }
+    }
+
     /// Whether it holds for a token as it is.
     pub(super) fn holds(self, row: &TokenRow) -> bool {
         match self {

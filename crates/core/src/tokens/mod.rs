@@ -260,7 +260,7 @@ impl Tokens {
             }
             Presented::Service { id, secret } => {
                 let (stored, config_version) = self.genuine(id, &secret).await?;
-                Ok((self.alive(stored).await, config_version))
+                Ok((self.alive(stored).await?, config_version))
             }
             Presented::Nonsense => Ok((None, self.config_version().await?)),
         }
@@ -290,7 +290,7 @@ impl Tokens {
         };
         let (parent, config_version) = self.rows.find::<TokenRow>(&token_key(TokenId(parent))).await?;
         let Some(parent) = parent.filter(|_| !known.row.ended(now)) else { return Ok((None, config_version)) };
-        Ok((self.is_alive(&parent.value).await.then_some(known), config_version))
+        Ok((self.is_alive(&parent.value).await?.then_some(known), config_version))
     }
 
     /// The configuration version of this moment.
@@ -301,7 +301,7 @@ impl Tokens {
 
     /// The row of a live token, by id.
     pub(crate) async fn by_id(&self, id: TokenId) -> Result<Option<Known>> {
-        Ok(self.alive(self.stored_by_id(id).await?.0).await)
+        self.alive(self.stored_by_id(id).await?.0).await
     }
 
     /// The row of this id, whether it lives or not, and the configuration version of that moment.
@@ -310,39 +310,43 @@ impl Tokens {
         Ok((found.map(|Found { value: row, version }| Known { id, row, version, batch: false }), config_version))
     }
 
-    async fn alive(&self, known: Option<Known>) -> Option<Known> {
-        let known = known?;
-        self.is_alive(&known.row).await.then_some(known)
+    async fn alive(&self, known: Option<Known>) -> Result<Option<Known>> {
+        let Some(known) = known else { return Ok(None) };
+        Ok(self.is_alive(&known.row).await?.then_some(known))
     }
 
-    async fn is_alive(&self, row: &TokenRow) -> bool {
-        !row.ended(self.clock.now()) && !self.is_swept(row).await
+    async fn is_alive(&self, row: &TokenRow) -> Result<bool> {
+        Ok(!row.ended(self.clock.now()) && !self.is_swept(row).await?)
     }
 
     /// Whether a sweep will come to it: for itself, or because it descends from one that a sweep comes to. Nothing is read while there is no sweep.
-    async fn is_swept(&self, row: &TokenRow) -> bool {
+    async fn is_swept(&self, row: &TokenRow) -> Result<bool> {
         if self.sweeps.is_empty() {
-            return false;
+            return Ok(false);
         }
         if self.sweeps.cover(row) {
-            return true;
+            return Ok(true);
         }
         let mut next = row.parent;
         for _ in 0..ANCESTORS_MAX {
-            let Some(parent) = next else { return false };
-            // One that cannot be read is revoked by no sweep either.
-            let Ok((Some(parent), _)) = self.rows.find::<TokenRow>(&token_key(TokenId(parent))).await else { return false };
-            if self.sweeps.cover(&parent.value) {
-                return true;
+            let Some(parent) = next else { return Ok(false) };
+            let parent = match self.rows.seek::<TokenRow>(&token_key(TokenId(parent))).await?.0 {
+                None => return Ok(false),
+                // Nobody can tell whether a sweep comes to that one, or to one above it.
+                Some(Err(_)) => return Ok(true),
+                Some(Ok(parent)) => parent.value,
+            };
+            if self.sweeps.cover(&parent) {
+                return Ok(true);
             }
-            next = parent.value.parent;
+            next = parent.parent;
         }
-        false
+        Ok(false)
     }
 
     /// The row of a live token, by accessor.
     pub(crate) async fn by_accessor(&self, accessor: &str) -> Result<Option<Known>> {
-        Ok(self.alive(self.stored_by_accessor(accessor).await?).await)
+        self.alive(self.stored_by_accessor(accessor).await?).await
     }
 
     /// The same, also of a token whose time is over; see [`Tokens::stored`].
@@ -354,7 +358,7 @@ impl Tokens {
 
     /// The row of a live token, by lease id.
     pub(crate) async fn by_lease(&self, lease_id: &str) -> Result<Option<Known>> {
-        Ok(self.alive(self.stored_by_lease(lease_id).await?).await)
+        self.alive(self.stored_by_lease(lease_id).await?).await
     }
 
     /// The same, also of a token whose time is over. The path must be its own: the hash in the id does not cover it, and policies judge by it.
@@ -363,9 +367,12 @@ impl Tokens {
         Ok(self.stored_by_id(id).await?.0.filter(|known| known.row.path == path))
     }
 
-    /// Whether a token of this id lives: what a signed lease asks of its parent.
+    /// Whether a token of this id lives: what a signed lease asks of its parent. Nobody can use one whose row does not open.
     pub(crate) async fn lives(&self, id: TokenId) -> Result<bool> {
-        Ok(self.by_id(id).await?.is_some())
+        match self.rows.seek::<TokenRow>(&token_key(id)).await?.0 {
+            Some(Ok(found)) => self.is_alive(&found.value).await,
+            Some(Err(_)) | None => Ok(false),
+        }
     }
 
     /// Spends one use of a limited token, for a request that takes no longer than `at_most`. `None`: none was left, also when others took it at the
@@ -541,6 +548,14 @@ impl Tokens {
             batch = batch.delete(child_key(TokenId(parent), id));
         }
         batch = row.due(id).into_iter().fold(batch, Batch::not_due);
+        self.rows.commit(batch).await?;
+        Ok(())
+    }
+
+    /// Removes a token whose row does not open, with its place under the parent that is known. What else names it is stale then.
+    pub(crate) async fn forget(&self, id: TokenId, parent: Option<TokenId>) -> Result<()> {
+        let batch = Batch::new().taking_back().delete(token_key(id));
+        let batch = parent.into_iter().fold(batch, |batch, parent| batch.delete(child_key(parent, id)));
         self.rows.commit(batch).await?;
         Ok(())
     }

@@ -22,6 +22,7 @@ mod aws_users;
 mod cert;
 mod compatibility;
 mod crash;
+mod damaged;
 mod declarations;
 mod denies;
 mod ecr;

@@ -188,3 +188,31 @@ async fn a_move_that_a_seal_ends_is_undone_by_the_unseal() {
     server.put("sys/remount", json!({ "from": "old", "to": "new" })).await.ok();
     assert_eq!((book.out(), has_mount(&server, "new").await), (NOTHING.to_vec(), true));
 }
+
+/// Story: a mount whose move had failed, and could not be undone at that moment, stayed closed for as long as revocation was paused.
+#[tokio::test]
+async fn moves_that_could_not_be_undone_are_undone_later_also_during_a_pause() {
+    let (setup, book) = lender::setup();
+    let (server, evil) = over_evil(setup).await;
+    for path in ["one", "two"] {
+        server.put(&format!("sys/mounts/{path}"), json!({ "type": "lender" })).await.ok();
+        server.put(&format!("{path}/note/x"), json!({ "text": "kept" })).await.ok();
+        server.put(&format!("{path}/lend"), json!({ "ttl": "10h" })).await.ok();
+    }
+    book.hang(2);
+    let moving = [begin_move(&server, "one", "new"), begin_move(&server, "two", "other")];
+    server.seconds(1).await;
+    evil.at_next_write(Fault::Full);
+    server.seconds(82).await;
+    for moved in moving {
+        moved.await.unwrap().ok();
+    }
+    server.seconds(9).await;
+    evil.heal();
+    server.put("sys/storage/revocation", json!({ "paused": true })).await.ok();
+    assert!(!has_mount(&server, "one").await && !has_mount(&server, "two").await);
+    for _ in 0..4 {
+        server.seconds(60).await;
+    }
+    assert!(has_mount(&server, "one").await && has_mount(&server, "two").await);
+}

@@ -1,4 +1,4 @@
-//! Revocation of much at a time: what a sweep refuses, what is damaged, who waits for a large family, and tokens whose last use was taken.
+//! Revocation of much at a time: what a sweep refuses, who waits for a large family, and tokens whose last use was taken.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::lender::{self, Book, NOTHING};
 
 /// A server with an engine that lends, over a store at hand.
-async fn lender() -> (TestServer, Arc<Book>, Arc<EvilBackend<MemoryBackend>>) {
+pub(crate) async fn lender() -> (TestServer, Arc<Book>, Arc<EvilBackend<MemoryBackend>>) {
     let (setup, book) = lender::setup();
     let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock()) as Arc<dyn Clock>));
     let server = setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
@@ -24,15 +24,15 @@ async fn lender() -> (TestServer, Arc<Book>, Arc<EvilBackend<MemoryBackend>>) {
     (server, book, evil)
 }
 
-const CREATE: &str = "auth/token/create";
+pub(crate) const CREATE: &str = "auth/token/create";
 
 /// A root token with an end, made by this one.
-async fn child(server: &TestServer, path: &str, by: &str) -> String {
+pub(crate) async fn child(server: &TestServer, path: &str, by: &str) -> String {
     server.put(path, json!({ "policies": ["root"], "ttl": "1h" })).token(by).await.ok().token()
 }
 
 /// More tokens than a request waits for.
-async fn many(server: &TestServer, path: &str) -> Vec<String> {
+pub(crate) async fn many(server: &TestServer, path: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     for _ in 0..520 {
         tokens.push(server.put(path, json!({ "policies": ["default"], "ttl": "1h" })).await.ok().token());
@@ -40,37 +40,48 @@ async fn many(server: &TestServer, path: &str) -> Vec<String> {
     tokens
 }
 
-async fn sweep(server: &TestServer, prefix: &str) {
+pub(crate) async fn sweep(server: &TestServer, prefix: &str) {
     assert_eq!(server.put(&format!("sys/leases/revoke-prefix/{prefix}"), json!({ "sync": false })).await.status, 202);
 }
 
-async fn pause(server: &TestServer, paused: bool) {
+pub(crate) async fn pause(server: &TestServer, paused: bool) {
     server.put("sys/storage/revocation", json!({ "paused": paused })).await.ok();
 }
 
-async fn under_way(server: &TestServer) -> Vec<String> {
+pub(crate) async fn under_way(server: &TestServer) -> Vec<String> {
     let revoking = server.get("sys/leases/revoking").await.ok()["data"]["revoking"].clone();
     revoking.as_array().unwrap().iter().map(|one| one["prefix"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn seconds(server: &TestServer, seconds: u32) {
+pub(crate) async fn seconds(server: &TestServer, seconds: u32) {
     for _ in 0..seconds {
         server.seconds(1).await;
     }
 }
 
-async fn tokens(server: &TestServer) -> usize {
+pub(crate) async fn tokens(server: &TestServer) -> usize {
     server.rows(Space::Token).await.len()
 }
 
-/// Makes the one row unreadable that `make` adds to a space.
-async fn damaged<T>(server: &TestServer, store: &dyn Backend, space: Space, make: impl Future<Output = T>) -> T {
+/// What `make` gives, and the key of the one row that it adds to a space.
+pub(crate) async fn added<T>(server: &TestServer, space: Space, make: impl Future<Output = T>) -> (T, Key) {
     let keys = async || server.rows(space).await.into_iter().map(|(key, _)| key).collect::<BTreeSet<_>>();
     let before = keys().await;
     let made = make.await;
     let new: Vec<_> = keys().await.difference(&before).cloned().collect();
     assert_eq!(new.len(), 1);
-    store.commit(Batch::new().put(Key::new(space, new[0].clone()), b"no row of ours".to_vec())).await.unwrap();
+    (made, Key::new(space, new[0].clone()))
+}
+
+/// Makes a row unreadable.
+pub(crate) async fn damage(store: &dyn Backend, row: Key) {
+    store.commit(Batch::new().put(row, b"no row of ours".to_vec())).await.unwrap();
+}
+
+/// Makes the one row unreadable that `make` adds to a space.
+pub(crate) async fn damaged<T>(server: &TestServer, store: &dyn Backend, space: Space, make: impl Future<Output = T>) -> T {
+    let (made, row) = added(server, space, make).await;
+    damage(store, row).await;
     made
 }
 
@@ -111,83 +122,6 @@ async fn a_sweep_refuses_the_families_of_its_tokens_at_once() {
     for (token, expected) in [(&second, 403), (&orphan, 200), (&other, 200)] {
         assert_eq!(server.status_of(token).await, expected);
     }
-}
-
-/// Story: one damaged row of a token stopped the sweep that met it for good, and with it all sweeps that were asked for later.
-#[tokio::test]
-async fn a_damaged_token_or_lease_keeps_no_sweep_from_the_others() {
-    let (server, book, evil) = lender().await;
-    let before = tokens(&server).await;
-    let make = child(&server, "auth/token/create/many", server.root());
-    damaged(&server, &**evil.inner(), Space::Token, make).await;
-    many(&server, "auth/token/create/many").await;
-    sweep(&server, "auth/token/create/many").await;
-    let lend = async || server.put("numbers/lend", json!({ "ttl": "10h" })).await.ok().lease();
-    damaged(&server, &**evil.inner(), Space::Lease, lend()).await;
-    for _ in 0..510 {
-        lend().await;
-    }
-    sweep(&server, "numbers").await;
-    let last = many(&server, "auth/token/create/more").await;
-    sweep(&server, "auth/token/create/more").await;
-    seconds(&server, 10).await;
-    assert_eq!(server.status_of(&last[0]).await, 403);
-    assert_eq!(tokens(&server).await, before + 1, "all but the damaged one");
-    assert_eq!(book.out().len(), 1, "all but the damaged one's");
-    assert_eq!(under_way(&server).await, ["auth/token/create/many/", "numbers/"], "they are tried again");
-    // A list shows the others, too.
-    assert_eq!(server.list("auth/token/accessors").await.ok()["data"]["keys"].as_array().unwrap().len(), before);
-}
-
-/// Story: a child whose row was damaged kept its parent and up to all of its siblings from being revoked, and a damaged lease its token and other leases.
-#[tokio::test]
-async fn what_is_damaged_keeps_nothing_but_those_above_it() {
-    let (server, book, evil) = lender().await;
-    let before = tokens(&server).await;
-    let parent = child(&server, CREATE, server.root()).await;
-    let middle = child(&server, CREATE, &parent).await;
-    damaged(&server, &**evil.inner(), Space::Token, child(&server, CREATE, &middle)).await;
-    for _ in 0..600 {
-        child(&server, CREATE, &middle).await;
-    }
-    let other = child(&server, CREATE, &parent).await;
-    let lend = async || server.put("numbers/lend", json!({ "ttl": "10h" })).token(&other).await.ok().lease();
-    damaged(&server, &**evil.inner(), Space::Lease, lend()).await;
-    lend().await;
-    server.put("auth/token/revoke", json!({ "token": parent })).await.refused(500);
-    server.seconds(1).await;
-    assert_eq!(tokens(&server).await, before + 3, "the damaged one and the two above it");
-    for token in [&parent, &middle, &other] {
-        assert_eq!(server.status_of(token).await, 403);
-    }
-    assert_eq!(book.out().len(), 1, "the damaged one's");
-    // What ends later does not wait for it, and tidying comes to its end.
-    let later = server.token(json!({ "policies": ["default"], "ttl": "100s" })).await;
-    child(&server, CREATE, server.root()).await;
-    server.seconds(100).await;
-    assert_eq!((server.status_of(&later).await, tokens(&server).await), (403, before + 4));
-    for what in ["auth/token/tidy", "sys/leases/tidy"] {
-        assert_eq!(server.put(what, Value::Null).await.status, 202);
-        server.work().await;
-        assert!(!server.put(what, Value::Null).await.body.to_string().contains("already in progress"), "{what}");
-        server.work().await;
-    }
-}
-
-/// Story: among tokens that came due together one damaged row had each of the others revoked alone, again and again.
-#[tokio::test]
-async fn a_damaged_token_that_comes_due_keeps_nobody() {
-    let (server, _, evil) = lender().await;
-    let before = tokens(&server).await;
-    damaged(&server, &**evil.inner(), Space::Token, child(&server, CREATE, server.root())).await;
-    for _ in 0..5 {
-        let parent = child(&server, CREATE, server.root()).await;
-        child(&server, CREATE, &parent).await;
-    }
-    for _ in 0..5 {
-        server.seconds(3600).await;
-    }
-    assert_eq!((tokens(&server).await, server.expiry_entries().await), (before + 1, 1), "it is looked at again");
 }
 
 /// A family of two thousand five hundred, which ends in a hundred seconds.

@@ -170,8 +170,8 @@ pub(super) fn check_free(rows: &[MountRow], path: &str) -> Result<()> {
 }
 
 /// Removes the mount at `path`, with everything that it issued and stored. One that does not exist is no error.
-/// Errors: `BadRequest` when the path lies below a mount, and while the mount is being moved; whatever an engine says that cannot take its secrets back: the mount then stays
-/// closed, and removing it again goes on where this stopped.
+/// Errors: `BadRequest` when the path lies below a mount, and while the mount is being moved; whatever an engine says that cannot take its secrets back, and what
+/// is damaged: the mount then stays closed, and removing it again goes on where this stopped.
 pub(super) async fn disable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: &str) -> Result<()> {
     let mut found = None;
     {
@@ -207,7 +207,7 @@ pub(super) async fn disable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: 
 /// the next time.
 pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<()> {
     let rows = stored_rows(unsealed).await?;
-    undo_interrupted_moves(inner, unsealed, rows.clone()).await?;
+    undo_interrupted_moves(inner, unsealed, rows.clone()).await;
     if unsealed.revocation.is_paused() {
         return Ok(());
     }

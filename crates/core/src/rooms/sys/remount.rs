@@ -242,15 +242,21 @@ fn reopen(rows: &mut [MountRow], moved: &Moved, change: impl FnOnce(&mut MountRo
     Ok(())
 }
 
-/// Undoes the moves among these mounts that nobody is at: the process ended, or the server was sealed, or the store failed.
-pub(crate) async fn undo_interrupted_moves(inner: &Arc<Inner>, unsealed: &Unsealed, rows: Vec<MountRow>) -> Result<()> {
+/// Undoes the moves among these mounts that nobody is at: the process ended, or the server was sealed, or the store failed. What fails is left for the
+/// next time.
+pub(crate) async fn undo_interrupted_moves(inner: &Arc<Inner>, unsealed: &Unsealed, rows: Vec<MountRow>) {
     let moves = rows.iter().filter_map(|row| Some(Moved::of(&row.path, row.moving.as_ref()?)));
     for moved in moves.filter(|moved| !unsealed.moves.has(&moved.id)) {
-        undo(inner, unsealed, &moved).await?;
         let Moved { id: migration_id, source: from, target: to, .. } = &moved;
-        tracing::warn!(%migration_id, %from, %to, "the move of a mount was interrupted; the mount is open again where it was: move it anew");
+        match undo(inner, unsealed, &moved).await {
+            Ok(()) => {
+                tracing::warn!(%migration_id, %from, %to, "the move of a mount was interrupted; the mount is open again where it was: move it anew");
+            }
+            Err(error) => {
+                tracing::warn!(%migration_id, %from, %error, "a mount whose move was interrupted could not be opened again; it is tried again in a few minutes");
+            }
+        }
     }
-    Ok(())
 }
 
 /// Begins the commit of a step of a move: what is remembered of it. Only the last moves are kept. The room that is kept for revocations may be
