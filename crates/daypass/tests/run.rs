@@ -426,17 +426,26 @@ fn a_signal_to_the_whole_group_reaches_the_command_once() {
     }
 }
 
-/// In the background the command has a group of its own, and the shell knows ours alone: it stops us when the command wants the terminal, and `fg` gives it.
+/// A shell stops its jobs when they want the terminal, and `fg` gives it to all of their group.
+///
+/// Story: in the background of a terminal the command had a group of its own. Where we were one part of a pipeline or a script the shell never saw the job
+/// stop, and the terminal stayed with a group that nobody could stop, resume or interrupt.
 #[test]
 fn a_job_that_is_brought_to_the_front_reads_the_terminal() {
     let server = roles();
+    let run = "\"$DAYPASS\" run -role=deploy -- sh -c \"read line; echo got=\\$line\"";
+    for job in [run.to_owned(), format!("{run} | cat"), format!("sh -c '{run}; :'")] {
+        reads_in_the_front(&server, &job);
+    }
+}
+
+fn reads_in_the_front(server: &Server, job: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let job = "\"$DAYPASS\" run -role=deploy -- sh -c 'read line; echo got=$line'";
     let shell = format!("set -m; {job} & until grep -q Stopped jobs; do sleep 0.1; jobs >jobs; done; fg; echo code=$?");
     std::fs::write(folder.path().join("shell"), shell).unwrap();
     let mut terminal = Command::new("script");
     terminal.args(["-qec", "timeout --foreground 60 bash shell 2>&1", "/dev/null"]).current_dir(folder.path()).env_clear();
-    terminal.envs(daypass(&server, &[]).get_envs().filter_map(|(name, value)| Some((name, value?))));
+    terminal.envs(daypass(server, &[]).get_envs().filter_map(|(name, value)| Some((name, value?))));
     terminal.env("DAYPASS", env!("CARGO_BIN_EXE_daypass")).env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped());
     std::fs::write(folder.path().join("jobs"), "").unwrap();
     let mut terminal = terminal.spawn().unwrap();
@@ -444,7 +453,7 @@ fn a_job_that_is_brought_to_the_front_reads_the_terminal() {
     let mut said = String::new();
     terminal.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     terminal.wait().unwrap();
-    assert!(said.contains("got=hello") && said.contains("code=0"), "{said}");
+    assert!(said.contains("got=hello") && said.contains("code=0"), "{job}: {said}");
 }
 
 /// Story: as the first process of a container it waited for its command alone, and all that others left behind stayed as zombies.

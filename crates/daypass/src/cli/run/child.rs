@@ -1,7 +1,8 @@
 //! The command's process: it has our stdin, stdout and stderr, gets the signals that we get, and its end is ours.
 //!
-//! Where we start in the foreground of a terminal it shares our process group, and gets what the terminal sends from the terminal. Everywhere else it
-//! has a group of its own: who signals our whole group would reach it twice else, and some programs take a second signal for "at once".
+//! Where there is a terminal it shares our process group: the shell stops, resumes and ends its jobs by their groups, and we may be one part of a pipeline or
+//! a script. Where there is none it has a group of its own: who signals our whole group would reach it twice else, and some programs take a second signal
+//! for "at once".
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
@@ -17,7 +18,7 @@ use crate::cli::{Failure, Outcome};
 
 /// What is passed on.
 const SIGNALS: [Signal; 6] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2];
-/// What stops and resumes a command of its own group along with us.
+/// What stops and resumes a command of its own group: to us alone they would do nothing to it.
 const STOPS: [Signal; 2] = [Signal::TSTP, Signal::CONT];
 
 /// The command while it runs.
@@ -38,7 +39,7 @@ impl Running {
     /// Starts it. From before its start no signal ends us: it would be left alone.
     pub(super) fn start(mut command: Command, program: &str) -> Result<Self, Failure> {
         let unwatched = |error: io::Error| Failure::server(format!("signals cannot be watched: {error}"));
-        let group = if terminal::is_ours() { Group::Ours } else { Group::Own };
+        let group = if terminal::exists() { Group::Ours } else { Group::Own };
         let stops = STOPS.into_iter().filter(|_| group == Group::Own);
         let ignored = ignored(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
         let watch = |signal: Signal| unix::signal(SignalKind::from_raw(signal.as_raw())).map(|watched| (signal, watched));
@@ -76,11 +77,7 @@ impl Group {
                 if std::process::id() == 1 {
                     orphans::reap(command);
                 }
-                if self == Self::Own {
-                    terminal::follow(command);
-                }
             }
-            (Signal::CONT, _) => terminal::resume(command),
             // Ctrl-C and Ctrl-\ come to the terminal's whole foreground group. Who sends them with kill cannot be told from the terminal without
             // unsafe code: while we are in the foreground they count as the terminal's.
             (Signal::INT | Signal::QUIT, Self::Ours) if terminal::is_ours() => {}
