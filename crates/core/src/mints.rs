@@ -7,6 +7,7 @@
 
 mod find;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use daypass_base::{Clock, Entropy, Seconds, Timestamp};
 use daypass_sdk::{Error, Result};
-use daypass_storage::Batch;
+use daypass_storage::{Batch, Key};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
@@ -199,14 +200,18 @@ impl Mints {
                     continue;
                 }
                 over = over.saturating_sub(1);
-                let row = key.bytes.get(KEYS.len()..).map(String::from_utf8_lossy).unwrap_or_default().into_owned();
-                batch = batch.delete(config_key(format!("{MINTS}{row}"))).delete(key);
+                batch = batch.delete(config_key(format!("{MINTS}{}", row_name(&key)))).delete(key);
             }
             if !batch.deletes.is_empty() {
                 self.rows.commit(batch).await?;
             }
         }
     }
+}
+
+/// The name of the row whose key ids are here.
+fn row_name(keys: &Key) -> Cow<'_, str> {
+    keys.bytes.get(KEYS.len()..).map(String::from_utf8_lossy).unwrap_or_default()
 }
 
 /// Writes until the node is sealed or gone, and once more then. Nothing wakes it while nothing is minted, but for the hourly tidying.

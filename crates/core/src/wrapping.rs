@@ -122,7 +122,7 @@ async fn exchange(inner: &Arc<Inner>, unsealed: &Unsealed, known: Known, path: &
         .unwrap_or_default();
     let kept = Kept { status, body: Zeroizing::new(body.into_bytes()), accessor };
     let (row, contents) = parcel(&kept, path, ttl, inner.clock.now());
-    let made = unsealed.tokens.exchange(known, row, &contents).await?.ok_or_else(invalid)?;
+    let made = unsealed.tokens.exchange(known, inner.settings.limits.request_seconds, row, &contents).await?.ok_or_else(invalid)?;
     tidy_away(inner, unsealed, id).await;
     Ok(handed_out(made, &kept))
 }

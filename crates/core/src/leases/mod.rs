@@ -220,14 +220,14 @@ impl Leases {
     /// Takes a lease off its token and lets it end now.
     pub(crate) async fn loosen(&self, token: TokenId, id: Id, now: Timestamp) -> Result<()> {
         let mut batch = Batch::new().taking_back().delete(of_token_key(token, id));
-        match self.rows.look::<LeaseRow>(&lease_key(id)).await? {
+        match self.look(id).await? {
             None => {}
-            Some(Ok((mut row, version))) => {
-                batch = batch.require(lease_key(id), Condition::Version(version));
-                batch = batch.not_due(lease_due(id, row.expires)).due(lease_due(id, now));
-                row.token = None;
-                row.expires = row.expires.min(now);
-                batch = self.rows.put_json(batch, lease_key(id), &row)?;
+            Some(Ok(mut held)) => {
+                batch = batch.require(lease_key(id), Condition::Version(held.version));
+                batch = batch.not_due(lease_due(id, held.row.expires)).due(lease_due(id, now));
+                held.row.token = None;
+                held.row.expires = held.row.expires.min(now);
+                batch = self.rows.put_json(batch, lease_key(id), &held.row)?;
             }
             // Nobody can take its secret back as it is. That is said again at its end, and keeps neither the token nor its other leases.
             Some(Err(error)) => tracing::warn!(%error, "a lease of a token that is revoked is damaged"),
@@ -309,9 +309,9 @@ impl Leases {
             after = Some(last.to_vec());
             for (_, row) in page.rows {
                 let Some(id) = row.value.get(1..).and_then(|id| id.try_into().ok()) else { continue };
-                let more = match self.rows.look::<LeaseRow>(&lease_key(id)).await? {
+                let more = match self.look(id).await? {
                     None => true,
-                    Some(Ok((row, _))) => show(row),
+                    Some(Ok(held)) => show(held.row),
                     Some(Err(error)) => {
                         tracing::warn!(%error, "a parked lease is damaged; it is passed over");
                         true

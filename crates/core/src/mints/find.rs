@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use daypass_base::Timestamp;
 use daypass_sdk::Result;
 
-use super::{KEYS, Keys, MINTS, Mint, Mints, PAGE};
+use super::{KEYS, Keys, MINTS, Mint, Mints, PAGE, row_name};
 use crate::rows::{self, config_key};
 
 /// What is known of an access key.
@@ -128,7 +128,7 @@ impl Mints {
             for (key, plain) in page {
                 let keys: Keys = rows::parse(&key, &plain.value)?;
                 let uses = keys.keys.iter().filter(|key| *key == access_key_id).count();
-                let row = key.bytes.get(KEYS.len()..).map(String::from_utf8_lossy).unwrap_or_default();
+                let row = row_name(&key);
                 if uses > 0 && row != filling {
                     ends.add(row.into_owned(), uses, most);
                 }

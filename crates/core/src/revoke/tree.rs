@@ -131,14 +131,9 @@ pub(super) async fn token(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId, 
 impl Tree {
     /// Sees to one page of what hangs on a token, or to its end. Returns how much was changed.
     async fn step(&mut self, inner: &Arc<Inner>, unsealed: &Unsealed, line: Line) -> Result<usize> {
-        let (row, mark) = match unsealed.tokens.begin_revocation(line.id, line.cause).await? {
-            Begun::Marked(row, mark) => (Ok(row), mark),
-            Begun::Not => {
-                self.lines.pop();
-                return Ok(0);
-            }
-            // Nothing is added to what cannot be read, so that what hangs on it comes to an end as if it were marked.
-            Begun::Damaged(error) => (Err(error), Mark::Old),
+        let Some(Begun { row, mark }) = unsealed.tokens.begin_revocation(line.id, line.cause).await? else {
+            self.lines.pop();
+            return Ok(0);
         };
         let children = unsealed.tokens.children(line.id, line.after, PAGE).await?;
         let made = match children.last() {
@@ -205,14 +200,10 @@ impl Tree {
 /// Revokes a child that has no children, and few leases.
 async fn childless(inner: &Arc<Inner>, unsealed: &Unsealed, parent: TokenId, child: TokenId, rule: OfDamaged) -> Result<Child> {
     let cause = Cause::ChildOf(parent);
-    let (row, mark) = match unsealed.tokens.begin_revocation(child, cause).await? {
-        Begun::Marked(row, mark) => (Ok(row), mark),
-        Begun::Not => {
-            // An edge whose child is gone, left by a crash between two steps; or the child was made an orphan meanwhile.
-            unsealed.tokens.drop_edge(parent, child).await?;
-            return Ok(Child::Gone);
-        }
-        Begun::Damaged(error) => (Err(error), Mark::Old),
+    let Some(Begun { row, mark }) = unsealed.tokens.begin_revocation(child, cause).await? else {
+        // An edge whose child is gone, left by a crash between two steps; or the child was made an orphan meanwhile.
+        unsealed.tokens.drop_edge(parent, child).await?;
+        return Ok(Child::Gone);
     };
     if !unsealed.tokens.children(child, None, 1).await?.is_empty() || loosen_leases(inner, unsealed, child).await? >= PAGE {
         return Ok(Child::Grown(child, mark));

@@ -216,22 +216,14 @@ fn longest(terms: &daypass_sdk::LeaseTerms, live: &crate::mounts::Live) -> Secon
 fn effective_ttl(leased: &Leased, live: &crate::mounts::Live, known: &Known, now: daypass_base::Timestamp) -> (Seconds, Vec<String>) {
     let asked = leased.terms.ttl.set().unwrap_or(live.mount.default_lease_ttl);
     let max = longest(&leased.terms, live);
-    let mut warnings = Vec::new();
-    if asked > max {
-        warnings.push(format!(
-            "TTL of \"{}\" exceeded the effective max_ttl of \"{}\"; TTL value is capped accordingly",
-            short(asked),
-            short(max)
-        ));
-    }
+    let short = |seconds: Seconds| duration::short_string(seconds.duration());
+    let capped =
+        || format!("TTL of \"{}\" exceeded the effective max_ttl of \"{}\"; TTL value is capped accordingly", short(asked), short(max));
+    let warnings = (asked > max).then(capped).into_iter().collect();
     let ttl = asked.min(max);
     // Nobody could take it back with the batch token's end: its lease must end by itself before.
     let of_token = known.row.expires.filter(|_| known.batch).map(|end| Seconds::from(end.since(now)));
     (of_token.map_or(ttl, |most| most.min(ttl)), warnings)
-}
-
-fn short(seconds: Seconds) -> String {
-    duration::short_string(seconds.duration())
 }
 
 /// Removes the note that an engine made before it acted, once its secret was taken back: of what was to go with the lease, the part that deletes, and its row.

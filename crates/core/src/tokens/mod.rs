@@ -193,14 +193,11 @@ impl TokenRow {
     }
 }
 
-/// What came of the beginning of a revocation.
-pub(crate) enum Begun {
-    /// The row does not open.
-    Damaged(Error),
-    /// It is marked, by this or before.
-    Marked(Box<TokenRow>, Mark),
-    /// It is gone, or the cause does not hold for it as it is now.
-    Not,
+/// A token whose revocation has begun: its row, which is marked now, or why that does not open. Nothing is added to what cannot be read either, so that what
+/// hangs on it comes to an end as if it were marked.
+pub(crate) struct Begun {
+    pub(crate) row: Result<Box<TokenRow>>,
+    pub(crate) mark: Mark,
 }
 
 /// Whose mark it is.
@@ -385,12 +382,7 @@ impl Tokens {
             match row.num_uses {
                 0 => return Ok(Some(known)),
                 uses if uses < 0 => return Ok(None),
-                1 => {
-                    let (before, until) = (row.due(known.id), self.clock.now() + at_most);
-                    row.num_uses = SPENT;
-                    row.spent_until = Some(row.expires.map_or(until, |end| end.min(until)));
-                    batch = moved(batch.taking_back(), before, row.due(known.id));
-                }
+                1 => batch = self.take_last_use(batch.taking_back(), known.id, row, at_most),
                 _ => row.num_uses -= 1,
             }
             match self.rows.commit(self.rows.put_json(batch, key, &*known.row)?).await {
@@ -439,18 +431,33 @@ impl Tokens {
         }
     }
 
-    /// Spends the last use of a token and makes another token in its place, in one commit. `None`: others took that use.
-    pub(crate) async fn exchange(&self, mut known: Known, mut row: TokenRow, cubbyhole: &[(&str, Vec<u8>)]) -> Result<Option<Made>> {
+    /// Takes the last use of a token, which is due when the request that takes it is over: where nobody revokes it, the expiry worker does.
+    fn take_last_use(&self, batch: Batch, id: TokenId, row: &mut TokenRow, at_most: Seconds) -> Batch {
+        let (before, until) = (row.due(id), self.clock.now() + at_most);
+        row.num_uses = SPENT;
+        row.spent_until = Some(row.expires.map_or(until, |end| end.min(until)));
+        moved(batch, before, row.due(id))
+    }
+
+    /// Spends the last use of a token, for a request that takes no longer than `at_most`, and makes another token in its place, in one commit. `None`: others
+    /// took that use.
+    pub(crate) async fn exchange(
+        &self,
+        mut known: Known,
+        at_most: Seconds,
+        mut row: TokenRow,
+        cubbyhole: &[(&str, Vec<u8>)],
+    ) -> Result<Option<Made>> {
         let fresh = text::service(&*self.clock, &*self.entropy);
         self.mark(&mut row, &fresh);
         for _ in 0..CONFLICTS_MAX {
             if known.row.num_uses != 1 {
                 return Ok(None);
             }
-            Arc::make_mut(&mut known.row).num_uses = SPENT;
             let key = token_key(known.id);
             let batch =
                 Batch::new().require(token_key(fresh.id), Condition::Absent).require(key.clone(), Condition::Version(known.version));
+            let batch = self.take_last_use(batch, known.id, Arc::make_mut(&mut known.row), at_most);
             let batch = self.rows.put_json(batch, key, &*known.row)?;
             match self.rows.commit(self.with_token(batch, fresh.id, &row, cubbyhole)?).await {
                 Ok(_) => {
@@ -508,19 +515,19 @@ impl Tokens {
         Ok(keys.iter().filter_map(|key| key.get(17..33)).filter_map(|child| <[u8; 16]>::try_from(child).ok()).map(TokenId).collect())
     }
 
-    /// Marks a token as being revoked: from here on nobody can use it or add to it.
-    pub(crate) async fn begin_revocation(&self, id: TokenId, cause: Cause) -> Result<Begun> {
+    /// Marks a token as being revoked: from here on nobody can use it or add to it. `None`: it is gone, or the cause does not hold for it as it is now.
+    pub(crate) async fn begin_revocation(&self, id: TokenId, cause: Cause) -> Result<Option<Begun>> {
         for _ in 0..CONFLICTS_MAX {
             let (mut row, version) = match self.rows.look::<TokenRow>(&token_key(id)).await? {
-                None => return Ok(Begun::Not),
+                None => return Ok(None),
                 Some(Ok((row, version))) => (Box::new(row), version),
-                Some(Err(error)) => return Ok(Begun::Damaged(error)),
+                Some(Err(error)) => return Ok(Some(Begun { row: Err(error), mark: Mark::Old })),
             };
             if row.revoking {
-                return Ok(Begun::Marked(row, Mark::Old));
+                return Ok(Some(Begun { row: Ok(row), mark: Mark::Old }));
             }
             if !cause.holds(&row) {
-                return Ok(Begun::Not);
+                return Ok(None);
             }
             row.revoking = true;
             let mut batch = Batch::new().taking_back().require(token_key(id), Condition::Version(version));
@@ -533,7 +540,7 @@ impl Tokens {
                 batch = moved(batch, before, row.due(id));
             }
             match self.rows.commit(self.rows.put_json(batch, token_key(id), &row)?).await {
-                Ok(_) => return Ok(Begun::Marked(row, Mark::Ours)),
+                Ok(_) => return Ok(Some(Begun { row: Ok(row), mark: Mark::Ours })),
                 Err(CommitFailure::Conflict(_)) => {}
                 Err(failure) => return Err(failure.into()),
             }

@@ -26,6 +26,13 @@ async fn status(server: &TestServer, moved: &Answer) -> String {
     server.get(&path).await.ok().text("/data/migration_info/status")
 }
 
+/// A mount with something stored, and something lent for ten hours.
+async fn mount_and_lend(server: &TestServer, path: &str) {
+    server.put(&format!("sys/mounts/{path}"), json!({ "type": "lender" })).await.ok();
+    server.put(&format!("{path}/note/x"), json!({ "text": "kept" })).await.ok();
+    server.put(&format!("{path}/lend"), json!({ "ttl": "10h" })).await.ok();
+}
+
 async fn has_mount(server: &TestServer, path: &str) -> bool {
     server.get(&format!("{path}/note/x")).await.status == 200
 }
@@ -91,9 +98,7 @@ async fn a_login_under_way_ends_with_the_move_of_its_method() {
 async fn a_move_goes_on_without_its_client_and_is_undone_when_secrets_cannot_be_taken_back_in_time() {
     let (setup, book) = lender::setup();
     let server = setup.start().await;
-    server.put("sys/mounts/old", json!({ "type": "lender" })).await.ok();
-    server.put("old/note/x", json!({ "text": "kept" })).await.ok();
-    server.put("old/lend", json!({ "ttl": "10h" })).await.ok();
+    mount_and_lend(&server, "old").await;
     book.hang(1);
     let moving = begin_move(&server, "old", "new");
     server.work().await;
@@ -139,12 +144,9 @@ async fn is_cut_short(fault: Fault, write: u64) -> bool {
     let (setup, book) = lender::setup();
     let evil = Arc::new(EvilBackend::new(Arc::clone(&store), Arc::new(setup.clock())));
     let server = setup.over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
-    server.put("sys/mounts/old", json!({ "type": "lender" })).await.ok();
-    server.put("old/note/x", json!({ "text": "kept" })).await.ok();
+    mount_and_lend(&server, "old").await;
+    server.put("old/lend", json!({ "ttl": "10h" })).await.ok();
     server.put("sys/quotas/rate-limit/q", json!({ "path": "old", "rate": 1000 })).await.ok();
-    for _ in 0..2 {
-        server.put("old/lend", json!({ "ttl": "10h" })).await.ok();
-    }
     evil.at(Step::Write(evil.calls().writes + write), fault);
     let moved = server.put("sys/remount", json!({ "from": "old", "to": "new" })).await;
     let struck = evil.calls().struck > 0;
@@ -174,9 +176,7 @@ async fn is_cut_short(fault: Fault, write: u64) -> bool {
 async fn a_move_that_a_seal_ends_is_undone_by_the_unseal() {
     let (setup, book) = lender::setup();
     let server = setup.start().await;
-    server.put("sys/mounts/old", json!({ "type": "lender" })).await.ok();
-    server.put("old/note/x", json!({ "text": "kept" })).await.ok();
-    server.put("old/lend", json!({ "ttl": "10h" })).await.ok();
+    mount_and_lend(&server, "old").await;
     book.hang(1);
     let moving = begin_move(&server, "old", "new");
     server.work().await;
@@ -195,9 +195,7 @@ async fn moves_that_could_not_be_undone_are_undone_later_also_during_a_pause() {
     let (setup, book) = lender::setup();
     let (server, evil) = over_evil(setup).await;
     for path in ["one", "two"] {
-        server.put(&format!("sys/mounts/{path}"), json!({ "type": "lender" })).await.ok();
-        server.put(&format!("{path}/note/x"), json!({ "text": "kept" })).await.ok();
-        server.put(&format!("{path}/lend"), json!({ "ttl": "10h" })).await.ok();
+        mount_and_lend(&server, path).await;
     }
     book.hang(2);
     let moving = [begin_move(&server, "one", "new"), begin_move(&server, "two", "other")];

@@ -178,7 +178,7 @@ async fn migrate(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow, m
     let moved = Moved::of(&row.path, &moving);
     let Moved { id: migration_id, source: from, target: to, .. } = &moved;
     tracing::info!(%migration_id, %from, %to, "a mount is being moved");
-    let done = carry_out(inner, unsealed, row, moving).await;
+    let done = carry_out(inner, unsealed, row, moving, &moved).await;
     match &done {
         Ok(()) => tracing::info!(%migration_id, %from, %to, "the mount is moved"),
         Err(error) => {
@@ -191,15 +191,14 @@ async fn migrate(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow, m
     done
 }
 
-async fn carry_out(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow, moving: Moving) -> Result<()> {
-    let moved = Moved::of(&row.path, &moving);
+async fn carry_out(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow, moving: Moving, moved: &Moved) -> Result<()> {
     let close = |rows: &mut Vec<MountRow>| {
         check_free(rows, &moving.to)?;
         let found = rows.iter_mut().find(|found| found.uuid == row.uuid && found.path == row.path && !found.is_closed());
         found.ok_or_else(|| no_mount(&row.path))?.moving = Some(moving.clone());
         Ok(())
     };
-    change_mounts_along(inner, unsealed, || noted(unsealed, &moved), close).await?;
+    change_mounts_along(inner, unsealed, || noted(unsealed, moved), close).await?;
     if !drain(inner, unsealed, row).await {
         return Err(Error::failed(format!("requests to {:?} do not end; the mount stays where it is", row.path)));
     }
