@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use daypass_core::{Harm, OwnFile, OwnFiles, OwnFolder};
+use daypass_storage::sqlite;
 
 use crate::cli::server::ServerArgs;
 use crate::config::listener::{ClientCertificates, Listener};
@@ -11,9 +12,7 @@ use crate::config::{self, Config, Seal, Storage};
 /// The server's own files, its log file and its pid file among them. Errors: two of them are one file, of which one would harm the other.
 pub(super) fn named(args: &ServerArgs, config: &Config) -> Result<OwnFiles, String> {
     let store = match &config.storage {
-        Some(Storage::Sqlite { path }) => {
-            ENDINGS.iter().map(|ending| OwnFile { path: with(path, ending), what: "store", harm: Harm::Fatal }).collect()
-        }
+        Some(Storage::Sqlite { path }) => sqlite::files_of(path).map(|path| OwnFile { path, what: "store", harm: Harm::Fatal }).collect(),
         Some(Storage::Memory) | None => Vec::new(),
     };
     let seal = match &config.seal {
@@ -64,15 +63,6 @@ fn of_tls(listener: &Listener) -> Vec<OwnFile> {
 fn fatal(path: &Path, what: &'static str) -> OwnFile {
     OwnFile { path: path.to_owned(), what, harm: Harm::Fatal }
 }
-
-fn with(path: &Path, ending: &str) -> PathBuf {
-    let mut whole = path.as_os_str().to_owned();
-    whole.push(ending);
-    whole.into()
-}
-
-/// What is beside a store's file: SQLite's own files, the lock, and the state that a restore puts in its place.
-const ENDINGS: [&str; 6] = ["", "-journal", "-shm", "-wal", ".lock", ".restore"];
 
 #[cfg(test)]
 mod tests {

@@ -50,6 +50,14 @@ use self::versions::Versions;
 use crate::snapshot::{Content, Export, Staged, Staging};
 use crate::{Backend, Batch, Claim, CommitError, Due, Key, Page, Read, ReadError, Row, rules};
 
+/// The files that a store at this path lives on: its own, SQLite's beside it, the lock, and the state that a restore puts in its place.
+pub fn files_of(store: &Path) -> impl Iterator<Item = PathBuf> {
+    ["", "-journal", "-shm", "-wal", LOCK, snapshot::STAGED].into_iter().map(|suffix| snapshot::beside(store, suffix))
+}
+
+/// What the name of the side file that is locked ends in.
+const LOCK: &str = ".lock";
+
 /// The embedded store. Dropping it finishes what was handed over, as [`Backend::close`] does, but blocks while it does so.
 pub struct SqliteBackend {
     readers: Arc<Readers>,

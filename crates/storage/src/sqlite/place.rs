@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
-use super::{OpenError, snapshot};
+use super::snapshot::{self, beside};
+use super::{LOCK, OpenError};
 
 /// A file that belongs to this process until this value is dropped, which must be after SQLite has closed it. The locks end with the process.
 pub(super) struct Place {
@@ -134,9 +135,7 @@ fn sync(directory: &Path) -> io::Result<()> {
 
 /// Locks the side file.
 fn lock_side(path: &Path) -> Result<File, OpenError> {
-    let mut side = path.as_os_str().to_owned();
-    side.push(".lock");
-    let side = PathBuf::from(side);
+    let side = beside(path, LOCK);
     let io = |action| {
         let side = side.clone();
         move |source| OpenError::Io { action, path: side, source }

@@ -275,7 +275,8 @@ fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
-fn beside(store: &Path, suffix: &str) -> PathBuf {
+/// A file beside the store's.
+pub(super) fn beside(store: &Path, suffix: &str) -> PathBuf {
     let mut name = store.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -300,7 +301,7 @@ fn sql_error(error: &rusqlite::Error, store: &Path) -> CommitError {
 
 /// In the file for a moment only.
 const EXPORT: &str = ".export";
-const STAGED: &str = ".restore";
+pub(super) const STAGED: &str = ".restore";
 const BUFFER_BYTES: usize = 64 * 1024;
 /// How much is written between two looks at the disk.
 const CHECK_BYTES: u64 = 4 * 1024 * 1024;
