@@ -20,6 +20,7 @@ pub mod sim;
 pub mod trace;
 pub mod units;
 pub mod upload;
+pub mod weight;
 pub mod whole;
 pub mod wire;
 
@@ -33,6 +34,7 @@ pub use recent::Recent;
 pub use secret::Secret;
 pub use units::{Seconds, Timestamp};
 pub use upload::Upload;
+pub use weight::Weight;
 
 /// A boxed future that can move between threads; what object-safe traits return here.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -65,6 +65,11 @@ pub struct Limits {
     pub json_array_elements: usize,
     /// Values in one JSON body. Beyond: 400.
     pub json_tokens: usize,
+    /// About how many bytes of memory the values of one JSON body may take. Beyond: 400.
+    pub json_memory_bytes: usize,
+    /// About how many bytes of memory the fields of all requests under way may take, each counted twice, since its handler gets a copy; a request whose
+    /// fields take less than 16 KiB is not counted. At least twice `json_memory_bytes` is granted. Beyond: 503.
+    pub all_fields_bytes: usize,
     /// Longest time that a request's work may take. Beyond: 500.
     pub request_seconds: Seconds,
     /// Names in one list answer. Beyond: 400, which says how to ask for pages.
@@ -115,6 +120,8 @@ impl Default for Limits {
             json_object_entries: 10_000,
             json_array_elements: 10_000,
             json_tokens: 500_000,
+            json_memory_bytes: 64 << 20,
+            all_fields_bytes: 512 << 20,
             request_seconds: Seconds(90),
             list_names: LIST_NAMES,
             mounts: 10_000,

@@ -87,6 +87,9 @@ impl<'de> Deserialize<'de> for Seconds {
 
 struct SecondsVisitor;
 
+/// 292 years: the longest duration that Go knows, and a text may hold.
+const SECONDS_MAX: u64 = 9_223_372_036;
+
 impl<'de> Visitor<'de> for SecondsVisitor {
     type Value = Seconds;
 
@@ -95,11 +98,14 @@ impl<'de> Visitor<'de> for SecondsVisitor {
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Seconds, E> {
-        Ok(Seconds(value))
+        // Cut and not refused: rows of before may hold more, and what was written must be read again.
+        Ok(Seconds(value.min(SECONDS_MAX)))
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Seconds, E> {
-        u64::try_from(value).map(Seconds).map_err(|_negative| E::custom(format!("cannot provide negative value '{value}'")))
+        u64::try_from(value)
+            .map(|value| Seconds(value.min(SECONDS_MAX)))
+            .map_err(|_negative| E::custom(format!("cannot provide negative value '{value}'")))
     }
 
     #[expect(

@@ -3,6 +3,7 @@
 use daypass_base::{Entropy, Limits};
 
 use crate::http::{Body, HttpRequest};
+use crate::memory::Memory;
 use crate::stages::parse::{Outcome, parse};
 use crate::traces::Caller;
 
@@ -11,7 +12,8 @@ pub fn parse_request(request: HttpRequest, entropy: &dyn Entropy) -> Result<Stri
     if let Some(caller) = Caller::of(&request.headers) {
         assert!(caller.trace != [0; 16] && caller.span != [0; 8], "an id of zeros is none");
     }
-    match parse(request, &Limits::default(), entropy) {
+    let limits = Limits::default();
+    match parse(request, &limits, &Memory::new(&limits), entropy) {
         Outcome::Parsed(parsed) => Ok(parsed.path.clone()),
         Outcome::Answer(answer) => Err(answer.status),
     }
@@ -19,7 +21,7 @@ pub fn parse_request(request: HttpRequest, entropy: &dyn Entropy) -> Result<Stri
 
 /// Reads a body as JSON. Errors: the text for the client.
 pub fn read_body(body: &[u8]) -> Result<serde_json::Map<String, serde_json::Value>, String> {
-    crate::json::read_object(body, &Limits::default())
+    crate::json::read_object(body, &Limits::default()).map(|(map, _)| map)
 }
 
 /// A request of raw parts, as a server would read them. `None` when no server would hand them on.

@@ -2,27 +2,27 @@
 //!
 //! Vault checks shape apart from parsing and answers 500; here a bad body is always the client's 400, with Vault's texts for the limits.
 
-use daypass_base::{Limits, whole};
+use daypass_base::{Limits, Weight, whole};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads a body. `null` and blank bodies count as no fields. Errors: a text for the client.
-pub(crate) fn read_object(bytes: &[u8], limits: &Limits) -> Result<Map<String, Value>, String> {
+/// Reads a body. `null` and blank bodies count as no fields. With it comes about how many bytes of memory it takes. Errors: a text for the client.
+pub(crate) fn read_object(bytes: &[u8], limits: &Limits) -> Result<(Map<String, Value>, usize), String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Map::new());
+        return Ok((Map::new(), 0));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     // Our own counter limits the depth, at 300 as Vault does; serde_json's would stop at 128.
     deserializer.disable_recursion_limit();
-    let mut budget = Budget { limits, tokens: 0, is_large: false };
+    let mut budget = Budget { limits, tokens: 0, weight: Weight::limited(limits.json_memory_bytes), is_large: false };
     let value = Reader { budget: &mut budget, depth: 0 }.deserialize(&mut deserializer).map_err(|error| text(&error))?;
     deserializer.end().map_err(|error| text(&error))?;
     if budget.is_large {
         whole::check(bytes).map_err(|beyond| format!("error parsing JSON: {beyond}"))?;
     }
     match value {
-        Value::Object(map) => Ok(map),
-        Value::Null => Ok(Map::new()),
+        Value::Object(map) => Ok((map, budget.weight.bytes())),
+        Value::Null => Ok((Map::new(), 0)),
         other => Err(format!("error parsing JSON: failed to parse JSON input: an object is wanted, got {}", kind(&other))),
     }
 }
@@ -50,6 +50,7 @@ fn kind(value: &Value) -> &'static str {
 struct Budget<'a> {
     limits: &'a Limits,
     tokens: usize,
+    weight: Weight,
     /// There is a float that may have been a whole number: then the text is looked at again.
     is_large: bool,
 }
@@ -103,12 +104,12 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
         Number::from_f64(value).map(Value::Number).ok_or_else(|| de::Error::custom("a number is out of range"))
     }
 
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+    fn visit_str<E: de::Error>(mut self, value: &str) -> Result<Value, E> {
         self.check_string(value)?;
         Ok(Value::String(value.to_owned()))
     }
 
-    fn visit_string<E: de::Error>(self, value: String) -> Result<Value, E> {
+    fn visit_string<E: de::Error>(mut self, value: String) -> Result<Value, E> {
         self.check_string(&value)?;
         Ok(Value::String(value))
     }
@@ -117,6 +118,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
         let depth = self.deeper()?;
         let mut items = Vec::new();
         while let Some(item) = access.next_element_seed(Reader { budget: &mut *self.budget, depth })? {
+            self.budget.weight.element(items.len()).map_err(de::Error::custom)?;
             items.push(item);
             if items.len() > self.budget.limits.json_array_elements {
                 return Err(de::Error::custom("JSON array exceeds allowed element count"));
@@ -125,7 +127,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
         Ok(Value::Array(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut access: A) -> Result<Value, A::Error> {
         let depth = self.deeper()?;
         let mut map = Map::new();
         while let Some(key) = access.next_key::<String>()? {
@@ -133,6 +135,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
             if map.contains_key(&key) {
                 return Err(de::Error::custom(format!("duplicate key '{key}' in object")));
             }
+            self.budget.weight.entry(map.len()).map_err(de::Error::custom)?;
             let value = access.next_value_seed(Reader { budget: &mut *self.budget, depth })?;
             map.insert(key, value);
             if map.len() > self.budget.limits.json_object_entries {
@@ -151,11 +154,11 @@ impl Reader<'_, '_> {
         Ok(self.depth + 1)
     }
 
-    fn check_string<E: de::Error>(&self, text: &str) -> Result<(), E> {
+    fn check_string<E: de::Error>(&mut self, text: &str) -> Result<(), E> {
         if text.len() > self.budget.limits.json_string_bytes {
             return Err(de::Error::custom("JSON string value exceeds allowed length"));
         }
-        Ok(())
+        self.budget.weight.text(text.len()).map_err(de::Error::custom)
     }
 }
 
@@ -167,7 +170,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Map<String, Value>, String> {
-        read_object(text.as_bytes(), &Limits::default())
+        read_object(text.as_bytes(), &Limits::default()).map(|(map, _)| map)
     }
 
     #[test]
@@ -200,6 +203,21 @@ mod tests {
         assert_eq!(read(&long).unwrap_err(), "JSON string value exceeds allowed length");
         let wide = format!("{{\"a\":[{}1]}}", "1,".repeat(10_000));
         assert_eq!(read(&wide).unwrap_err(), "JSON array exceeds allowed element count");
+    }
+
+    /// Story: two and a half megabytes of objects with one entry each took 160 MB of memory, and twice that while their handler ran: 24 such requests of
+    /// strangers ended a server.
+    #[test]
+    fn what_would_take_far_more_memory_than_its_text_is_refused() {
+        let chain = format!("{}0{}", "{\"\":".repeat(290), "}".repeat(290));
+        let body = |chains: usize| format!("{{\"j\":[{}{chain}]}}", format!("{chain},").repeat(chains - 1));
+        let refused = read(&body(1714)).unwrap_err();
+        assert_eq!(
+            refused,
+            "JSON input takes more than 67108864 bytes of memory: it has too many small objects or arrays, send it in parts"
+        );
+        let (_, weight) = read_object(body(300).as_bytes(), &Limits::default()).unwrap();
+        assert_eq!(weight, 300 * 290 * 640 + 640 + 128 + 296 * 64 + 17);
     }
 
     /// Story: `18446744073709551617` was stored as `1.8446744073709552e+19`, and nobody was told.

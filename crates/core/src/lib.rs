@@ -20,6 +20,7 @@ mod leases;
 mod lockout;
 pub mod log;
 mod logins;
+mod memory;
 mod metrics;
 mod mints;
 mod monitors;

@@ -24,6 +24,7 @@ use crate::leases::Leases;
 use crate::leases::ledger::Ledger;
 use crate::lockout::Lockouts;
 use crate::log::Log;
+use crate::memory::Memory;
 use crate::mints::Mints;
 use crate::monitors::Monitors;
 use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, Requests, SystemTtls, Table, UnderWay};
@@ -119,6 +120,8 @@ pub(crate) struct Inner {
     pub(crate) started: Timestamp,
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) in_flight: crate::in_flight::InFlight,
+    /// What fields of requests take.
+    pub(crate) memory: Memory,
     /// One snapshot is taken or restored at a time.
     pub(crate) snapshots: crate::snapshots::Turn,
     /// The runtime that the node was made on. Connections may have others, which background work would only hold up.
@@ -207,6 +210,7 @@ impl Core {
         let factories = factories.into_iter().map(|factory| ((class_of(&factory), factory.kind), factory)).collect();
         let started = clock.now();
         let inner = Arc::new_cyclic(|weak: &Weak<Inner>| Inner {
+            memory: Memory::new(&settings.limits),
             backend,
             clock,
             entropy,

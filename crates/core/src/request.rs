@@ -55,7 +55,7 @@ impl Core {
     async fn answer(&self, request: HttpRequest, trace: Option<Arc<Open>>) -> HttpResponse {
         let inner = &self.inner;
         let method = request.method.clone();
-        let mut parsed = match parse(request, &inner.settings.limits, &*inner.entropy) {
+        let mut parsed = match parse(request, &inner.settings.limits, &inner.memory, &*inner.entropy) {
             Outcome::Parsed(parsed) => parsed,
             Outcome::Answer(answer) => return answer,
         };

@@ -5,6 +5,7 @@ mod client_certificate;
 mod dev;
 mod listen;
 mod log;
+mod memory;
 mod own_files;
 mod process;
 mod traces;
@@ -223,6 +224,7 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str, l
         limits.json_array_elements = narrower(limits.json_array_elements, json.elements_max);
         limits.json_tokens = narrower(limits.json_tokens, json.tokens_max);
     }
+    limits.all_fields_bytes = memory::share(limits.all_fields_bytes);
     limits.body_bytes = config.listeners.iter().map(listen::body_bytes).max().unwrap_or(limits.body_bytes);
     Settings {
         ttls,

@@ -3,11 +3,14 @@
 
 use std::fmt;
 
+use daypass_base::Weight;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 /// Names and items in one document. A token of 64 KiB cannot hold more than half of it.
 const PARTS_MAX: usize = 65_536;
+/// About how many bytes of memory one document may take: what an identity provider answers has at most a mebibyte of text.
+const MEMORY_BYTES_MAX: usize = 8 << 20;
 
 /// Reads an object. Errors: what is wrong, without the values.
 ///
@@ -17,7 +20,12 @@ const PARTS_MAX: usize = 65_536;
 /// assert!(strict::object(br#"{"sub":"a","sub":"b"}"#).unwrap_err().contains("twice"));
 /// ```
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
-    match value(bytes)? {
+    object_within(bytes, MEMORY_BYTES_MAX)
+}
+
+/// The same for what strangers send: it takes about so many bytes of memory at most, however small its text is. Errors: as above.
+pub fn object_within(bytes: &[u8], memory: usize) -> Result<Map<String, Value>, String> {
+    match value(bytes, memory)? {
         Value::Object(map) => Ok(map),
         _ => Err("it is no JSON object".to_owned()),
     }
@@ -31,16 +39,16 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
 /// assert!(strict::list(br#"[{"a":1,"a":2}]"#).unwrap_err().contains("twice"));
 /// ```
 pub fn list(bytes: &[u8]) -> Result<Vec<Value>, String> {
-    match value(bytes)? {
+    match value(bytes, MEMORY_BYTES_MAX)? {
         Value::Array(items) => Ok(items),
         _ => Err("it is no JSON list".to_owned()),
     }
 }
 
-fn value(bytes: &[u8]) -> Result<Value, String> {
-    let mut parts = 0;
+fn value(bytes: &[u8], memory: usize) -> Result<Value, String> {
+    let mut budget = Budget { parts: 0, weight: Weight::limited(memory) };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { parts: &mut parts }.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    let value = Strict { budget: &mut budget }.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
     value.map_err(|error| if error.is_data() { without_place(&error.to_string()) } else { "it is no JSON".to_owned() })
 }
 
@@ -49,14 +57,19 @@ fn without_place(text: &str) -> String {
     text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
-struct Strict<'p> {
-    parts: &'p mut usize,
+struct Budget {
+    parts: usize,
+    weight: Weight,
+}
+
+struct Strict<'b> {
+    budget: &'b mut Budget,
 }
 
 impl Strict<'_> {
     fn count<E: de::Error>(&mut self) -> Result<(), E> {
-        *self.parts += 1;
-        if *self.parts > PARTS_MAX { Err(E::custom(format!("it has more than {PARTS_MAX} parts"))) } else { Ok(()) }
+        self.budget.parts += 1;
+        if self.budget.parts > PARTS_MAX { Err(E::custom(format!("it has more than {PARTS_MAX} parts"))) } else { Ok(()) }
     }
 }
 
@@ -91,7 +104,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number is out of range"))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        self.budget.weight.text(value.len()).map_err(E::custom)?;
         Ok(Value::String(value.to_owned()))
     }
 
@@ -101,8 +115,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(Strict { parts: &mut *self.parts })? {
+        while let Some(item) = seq.next_element_seed(Strict { budget: &mut *self.budget })? {
             self.count()?;
+            self.budget.weight.element(items.len()).map_err(de::Error::custom)?;
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -112,7 +127,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut out = Map::new();
         while let Some(name) = map.next_key::<String>()? {
             self.count()?;
-            let value = map.next_value_seed(Strict { parts: &mut *self.parts })?;
+            let weight = &mut self.budget.weight;
+            weight.text(name.len()).and_then(|()| weight.entry(out.len())).map_err(de::Error::custom)?;
+            let value = map.next_value_seed(Strict { budget: &mut *self.budget })?;
             if out.insert(name, value).is_some() {
                 return Err(de::Error::custom("a name stands twice in one object"));
             }
@@ -141,5 +158,15 @@ mod tests {
         }
         let many = format!("{{\"a\":[{}0]}}", "0,".repeat(70_000));
         assert!(object(many.as_bytes()).unwrap_err().contains("more than 65536 parts"));
+    }
+
+    /// Story: a token of 64 KiB that nobody had signed took four megabytes while the server asked for the issuer's keys.
+    #[test]
+    fn many_small_objects_are_refused_before_they_take_memory() {
+        let nested = format!("{}0{}", "{\"\":".repeat(100), "}".repeat(100));
+        let claims = format!("{{\"a\":[{}{nested}]}}", format!("{nested},").repeat(40));
+        assert!(object_within(claims.as_bytes(), 1 << 19).unwrap_err().starts_with("JSON input takes more than 524288 bytes of memory"));
+        let groups: Vec<String> = (0..1000).map(|number| format!("\"https://groups.example/{number}\"")).collect();
+        assert!(object_within(format!("{{\"groups\":[{}]}}", groups.join(",")).as_bytes(), 1 << 19).is_ok());
     }
 }

@@ -130,7 +130,7 @@ impl Bucket {
         if pace.block.is_zero() {
             return Taken { allowed: false, limit: pace.rate, remaining: 0, reset };
         }
-        self.blocked_until = Some(now + pace.block);
+        self.blocked_until = Some(now.saturating_add(pace.block));
         Taken { allowed: false, limit: pace.rate, remaining: 0, reset: pace.block }
     }
 }
@@ -149,6 +149,13 @@ mod tests {
 
     fn at(buckets: &Buckets, address: u32, second: u64) -> bool {
         buckets.take(Some(IpAddr::V4(address.into())), Duration::from_secs(second)).allowed
+    }
+
+    /// Story: with the longest block each request over the quota was a panic and a 500, where 429 was due.
+    #[test]
+    fn a_block_may_be_as_long_as_a_duration() {
+        let buckets = Buckets::new(Pace { block: Duration::MAX, ..PACE }, Arc::default());
+        assert_eq!([at(&buckets, 1, 5), at(&buckets, 1, 5), at(&buckets, 1, 5), at(&buckets, 1, 6)], [true, true, false, false]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::http::{Body, HttpRequest, HttpResponse, is_upload};
 use crate::identity::mfa::factors::Factors;
+use crate::memory::{Held, Memory};
 use crate::respond::{Answer, Content, write};
 use crate::traces::Open;
 use crate::{ids, json};
@@ -52,6 +53,8 @@ pub(crate) struct Parsed {
     pub(crate) uri: String,
     /// Its trace, if it is traced.
     pub(crate) trace: Option<Arc<Open>>,
+    /// The share of memory that its fields take.
+    _held: Held,
     _proof: (),
 }
 
@@ -63,14 +66,14 @@ pub(crate) enum Outcome {
     Answer(HttpResponse),
 }
 
-pub(crate) fn parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Outcome {
-    match try_parse(request, limits, entropy) {
+pub(crate) fn parse(request: HttpRequest, limits: &Limits, memory: &Memory, entropy: &dyn Entropy) -> Outcome {
+    match try_parse(request, limits, memory, entropy) {
         Ok(parsed) => Outcome::Parsed(Box::new(parsed)),
         Err(answer) => Outcome::Answer(*answer),
     }
 }
 
-fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Result<Parsed, Box<HttpResponse>> {
+fn try_parse(request: HttpRequest, limits: &Limits, memory: &Memory, entropy: &dyn Entropy) -> Result<Parsed, Box<HttpResponse>> {
     let HttpRequest { method, uri, headers, body, peer, client_chain, opened } = request;
     let sent = uri.path().len() + uri.query().map_or(0, str::len);
     if sent > limits.uri_bytes {
@@ -82,16 +85,18 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
     let operation = operation(method.as_str(), &query, &headers)?;
     let page = if operation == Operation::List { page(&query)? } else { Page::default() };
     let mut upload = None;
-    let fields = match operation {
+    let (fields, weight) = match operation {
         Operation::Update if is_upload(&path) => {
             upload = Some(whole_or_coming(body)?);
-            Map::new()
+            (Map::new(), 0)
         }
         Operation::Update | Operation::Patch => body_fields(body, &headers, limits)?,
         // The one deletion with a body: which attempt is to be given up.
         Operation::Delete if path == "sys/rekey/init" => body_fields(body, &headers, limits)?,
-        _ => plain_query(query, operation),
+        // As long as a URI may be.
+        _ => (plain_query(query, operation), 0),
     };
+    let held = memory.take(weight).ok_or_else(overloaded)?;
     let path = if operation == Operation::List && !path.ends_with('/') && !path.is_empty() { format!("{path}/") } else { path };
     let wrap_ttl = wrapping(&headers)?;
     check_flags(&headers)?;
@@ -115,6 +120,7 @@ fn try_parse(request: HttpRequest, limits: &Limits, entropy: &dyn Entropy) -> Re
         options: method == Method::OPTIONS,
         headers,
         trace: None,
+        _held: held,
         _proof: (),
     })
 }
@@ -248,12 +254,20 @@ fn whole_or_coming(body: Body) -> Result<Upload, Box<HttpResponse>> {
     }
 }
 
+/// Clients that are told when come again by themselves.
+#[expect(clippy::unnecessary_box_returns, reason = "the error side of every function here: kept small")]
+fn overloaded() -> Box<HttpResponse> {
+    let answer = Answer::refused(503, vec!["overloaded, try again later".to_owned()]);
+    Box::new(write(Answer { headers: vec![("retry-after", "1".to_owned())], ..answer }))
+}
+
 #[expect(clippy::unnecessary_box_returns, reason = "the error side of every function here: kept small")]
 fn too_large() -> Box<HttpResponse> {
     refused(413, vec!["http: request body too large".to_owned()])
 }
 
-fn body_fields(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<Map<String, Value>, Box<HttpResponse>> {
+/// The fields of a body, and about how many bytes of memory they take.
+fn body_fields(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<(Map<String, Value>, usize), Box<HttpResponse>> {
     let bytes = match body {
         // Nothing but an upload comes like that.
         Body::TooLarge | Body::Coming(_) => return Err(too_large()),
@@ -278,7 +292,7 @@ fn body_fields(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<Map<S
                 }
             }
         }
-        return Ok(fields);
+        return Ok((fields, bytes.len()));
     }
     json::read_object(&bytes, limits).map_err(|text| refused(400, vec![text]))
 }

@@ -15,6 +15,7 @@ use daypass_server::{Bound, Limits, Listener, Reloader, TlsFiles};
 use zeroize::Zeroizing;
 
 use super::bridge::Rules;
+use super::memory;
 use crate::cli::server::ServerArgs;
 use crate::config::Config;
 use crate::config::listener::{self, Place, TlsVersion};
@@ -92,7 +93,7 @@ pub(super) fn body_bytes(listener: &listener::Listener) -> usize {
     let defaults = Limits::default();
     match listener.max_request_size {
         None => defaults.body_bytes,
-        Some(0) => defaults.all_bodies_bytes,
+        Some(0) => memory::share(defaults.all_bodies_bytes),
         Some(size) => usize::try_from(size).unwrap_or(usize::MAX),
     }
 }
@@ -105,7 +106,7 @@ fn limits(listener: &listener::Listener) -> Limits {
     let or = |time: Option<Seconds>, usual| time.and_then(Seconds::set).map_or(usual, Seconds::duration);
     Limits {
         body_bytes: body,
-        all_bodies_bytes: defaults.all_bodies_bytes.max(body),
+        all_bodies_bytes: memory::share(defaults.all_bodies_bytes).max(body),
         header_timeout: or(timeouts.read_header, defaults.header_timeout),
         body_timeout: or(timeouts.read, defaults.body_timeout),
         idle_timeout: or(timeouts.idle, defaults.idle_timeout),

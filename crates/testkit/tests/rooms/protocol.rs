@@ -1,6 +1,7 @@
 //! The edges of the protocol: what is not a request to any engine.
 
-use daypass_testkit::TestServer;
+use daypass_core::Limits;
+use daypass_testkit::{Setup, TestServer};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -54,6 +55,27 @@ async fn a_number_that_would_lose_digits_is_refused_wherever_it_is_sent() {
         }
     }
     server.get("one/a").await.ok();
+}
+
+/// Story: 24 requests of strangers, each 2.5 MB of objects with one entry, took three and a half gigabytes, and the server ended. What is held while a login
+/// waits for its password is counted now by the memory that it takes.
+#[tokio::test]
+async fn logins_that_wait_hold_no_more_memory_than_all_fields_may_take() {
+    let limits = Limits { json_memory_bytes: 256 << 10, all_fields_bytes: 512 << 10, ..Limits::default() };
+    let server = Setup::default().limits(limits).start().await;
+    server.put("sys/auth/userpass", json!({ "type": "userpass" })).await.ok();
+    let login = |objects: usize| {
+        let body = format!(r#"{{"password":"x","j":[{}{{"":0}}]}}"#, r#"{"":0},"#.repeat(objects - 1));
+        server.ask("POST", "auth/userpass/login/u").nobody().raw(body)
+    };
+    let too_heavy = login(400).await;
+    let text = "JSON input takes more than 262144 bytes of memory: it has too many small objects or arrays, send it in parts";
+    assert_eq!(too_heavy.refused(400), text);
+    let (first, second, small) = tokio::join!(login(300), login(300), login(10));
+    assert_eq!(first.refused(400), "invalid username or password");
+    assert_eq!((second.refused(503), second.header("retry-after")), ("overloaded, try again later", Some("1")));
+    assert_eq!(small.refused(400), "invalid username or password");
+    assert_eq!(login(300).await.refused(400), "invalid username or password", "the memory is given back");
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ use serde_json::Value;
 pub(in crate::auth) const TOKEN_BYTES_MAX: usize = 64 * 1024;
 /// Longest header, in bytes as written.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// About how many bytes of memory header and claims may take each: a thousand groups take a quarter of it.
+const CLAIMS_MEMORY_MAX: usize = 512 << 10;
 /// Audiences of one token.
 const AUDIENCES_MAX: usize = 64;
 /// Longest key id, in bytes.
@@ -87,10 +89,10 @@ impl<'t> Token<'t> {
             return Err(format!("malformed token: its header has more than {HEADER_BYTES_MAX} bytes"));
         }
         let signed = text.get(..header.len() + 1 + claims.len()).unwrap_or_default();
-        let header =
-            strict::object(&decoded("header", header)?).map_err(|why| format!("malformed token: its header cannot be read: {why}"))?;
-        let claims =
-            strict::object(&decoded("payload", claims)?).map_err(|why| format!("malformed token: its payload cannot be read: {why}"))?;
+        let header = strict::object_within(&decoded("header", header)?, CLAIMS_MEMORY_MAX)
+            .map_err(|why| format!("malformed token: its header cannot be read: {why}"))?;
+        let claims = strict::object_within(&decoded("payload", claims)?, CLAIMS_MEMORY_MAX)
+            .map_err(|why| format!("malformed token: its payload cannot be read: {why}"))?;
         let signature = decoded("signature", signature)?;
         if header.contains_key("crit") {
             return Err("malformed token: its header has critical extensions (crit), none of which is supported".to_owned());
