@@ -171,15 +171,33 @@ impl Identities {
         Ok((id, config_version))
     }
 
-    /// The names among `reported` that are aliases of external groups: what a token has to remember of its login.
+    /// The names among `reported` that are aliases of external groups: what a token has to remember of its login. All are looked up: one that was
+    /// left out could be that of a group that denies, or of which a second factor is wanted. Errors: `BadRequest` when they are too many.
     pub(crate) async fn known_groups(&self, mount_accessor: &str, reported: &[String]) -> Result<Vec<String>> {
-        let names: BTreeSet<String> = reported.iter().take(bounds::REPORTED_GROUPS_MAX).map(|name| name.to_lowercase()).collect();
-        if names.is_empty() {
-            return Ok(Vec::new());
+        let names: BTreeSet<String> = reported.iter().map(|name| name.to_lowercase()).collect();
+        if names.len() > bounds::REPORTED_GROUPS_MAX {
+            return Err(Error::bad_request(format!(
+                "the auth method reported {} names of groups of this login, over the limit of {}: leave some of the groups there",
+                names.len(),
+                bounds::REPORTED_GROUPS_MAX
+            )));
         }
-        let keys: Vec<_> = names.iter().map(|name| rows::alias_key(Kind::Group, mount_accessor, name, self.rows.barrier())).collect();
-        let found = self.rows.get_many(&keys).await?;
+        let names: Vec<String> = names.into_iter().collect();
+        let found = self.groups_of_aliases(mount_accessor, &names).await?;
         Ok(names.into_iter().zip(found).filter(|(_, found)| found.is_some()).map(|(name, _)| name).collect())
+    }
+
+    /// The external groups that these names are aliases of, each in its place.
+    async fn groups_of_aliases(&self, mount_accessor: &str, names: &[String]) -> Result<Vec<Option<String>>> {
+        let mut out = Vec::with_capacity(names.len());
+        for names in names.chunks(PAGE) {
+            let keys: Vec<_> = names.iter().map(|name| rows::alias_key(Kind::Group, mount_accessor, name, self.rows.barrier())).collect();
+            for (key, plain) in keys.iter().zip(self.rows.get_many(&keys).await?) {
+                let pointer = plain.map(|plain| crate::rows::parse::<Pointer>(key, &plain.value)).transpose()?;
+                out.push(pointer.map(|pointer| pointer.to));
+            }
+        }
+        Ok(out)
     }
 
     /// What is known of a token's owner, as of `config_version`. Nobody is looked up twice under one version. External groups are those that
@@ -251,7 +269,7 @@ impl Identities {
         let (entity, ended) = self.owner(&who.entity_id).await?;
         let id = entity.as_ref().map_or(who.entity_id.as_str(), |entity| entity.id.as_str());
         let mut direct = self.groups_of(rows::Member::Entity(id)).await?;
-        direct.extend(self.external_groups(who).await?);
+        direct.extend(self.groups_of_aliases(&who.mount_accessor, &who.groups).await?.into_iter().flatten());
         let found = self.inheritance(direct).await?;
         let mut policies: BTreeSet<String> = entity.iter().flat_map(|entity| entity.policies.iter().cloned()).collect();
         policies.extend(found.groups.values().flat_map(|group| group.policies.iter().cloned()));
@@ -288,17 +306,6 @@ impl Identities {
             (None, None) => None,
         };
         Ok((entity, left))
-    }
-
-    async fn external_groups(&self, who: &Who) -> Result<BTreeSet<String>> {
-        let barrier = self.rows.barrier();
-        let keys: Vec<_> = who.groups.iter().map(|name| rows::alias_key(Kind::Group, &who.mount_accessor, name, barrier)).collect();
-        if keys.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        let found = self.rows.get_many(&keys).await?;
-        let pointers = keys.iter().zip(found).filter_map(|(key, plain)| plain.map(|plain| (key, plain)));
-        pointers.map(|(key, plain)| crate::rows::parse::<Pointer>(key, &plain.value).map(|pointer| pointer.to)).collect()
     }
 
     /// The caller as policy templates see it.
