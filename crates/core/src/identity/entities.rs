@@ -38,9 +38,14 @@ impl Identities {
         Ok(found.or_else(derived))
     }
 
+    /// The id of the entity that is called so: a stored one, or one of a login of which nothing is stored.
     pub(crate) async fn entity_id_by_name(&self, name: &str) -> Result<Option<String>> {
-        let pointer: Option<Pointer> = self.read(&rows::name_key(Kind::Entity, name.trim(), self.barrier())).await?;
-        Ok(pointer.map(|pointer| pointer.to))
+        let name = name.trim();
+        if let Some(pointer) = self.read::<Pointer>(&rows::name_key(Kind::Entity, name, self.barrier())).await? {
+            return Ok(Some(pointer.to));
+        }
+        let Some(id) = derived::entity_of_name(self.barrier(), name) else { return Ok(None) };
+        Ok(self.current_entity(&id).await?.is_none().then_some(id))
     }
 
     /// Shows the stored entities behind this one, in the order of ids, until `show` says that it has seen enough.
@@ -103,16 +108,12 @@ impl Identities {
     ) -> Result<()> {
         let wanted = match wanted.filter(|name| !name.is_empty()) {
             Some(name) => bounds::name("the name of an entity", &name)?,
-            None if is_new => match self.entity_id_by_name(&row.name).await? {
-                // Somebody took the short name: the whole id is nobody else's.
-                Some(other) if other != row.id => format!("entity_{}", row.id),
-                _ => row.name.clone(),
-            },
+            None if is_new => row.name.clone(),
             None => return Ok(()),
         };
-        if let Some(other) = self.entity_id_by_name(&wanted).await?
-            && other != row.id
-        {
+        // The name that a login's own entity has while it is not stored, or will have again when it is deleted, is not given to another either.
+        let holders = [self.entity_id_by_name(&wanted).await?, derived::entity_of_name(self.barrier(), &wanted)];
+        if holders.iter().flatten().any(|holder| *holder != row.id) {
             return Err(Error::bad_request("entity name is already in use"));
         }
         if !is_new {

@@ -114,16 +114,10 @@ pub(super) async fn entity_for(unsealed: &Unsealed, cx: &Cx, id: &str) -> Result
     Ok(Some(row))
 }
 
-/// The entity of a name. One that is not stored has a name, too, but only its owner can be found by it.
+/// The entity of a name, stored or of a login.
 pub(super) async fn entity_named(unsealed: &Unsealed, cx: &Cx, name: &str) -> Result<Option<EntityRow>> {
-    let own = &cx.request.caller.entity_id;
-    match unsealed.identities.entity_id_by_name(name).await? {
-        Some(id) => entity_for(unsealed, cx, &id).await,
-        None if !own.is_empty() && derived::entity_name(own) == name => {
-            Ok(entity_for(unsealed, cx, own).await?.filter(|row| row.name == name))
-        }
-        None => Ok(None),
-    }
+    let Some(id) = unsealed.identities.entity_id_by_name(name).await? else { return Ok(None) };
+    entity_for(unsealed, cx, &id).await
 }
 
 async fn entity_of_alias(unsealed: &Unsealed, mount_accessor: &str, name: &str) -> Result<Option<EntityRow>> {
