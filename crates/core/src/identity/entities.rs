@@ -9,7 +9,7 @@ use daypass_sdk::{Error, Result};
 use super::change::Change;
 use super::groups::Lists;
 use super::rows::{self, EndedRow, EntityRow, Kind, Member, Pointer};
-use super::{Identities, PAGE, Target, bounds, derived};
+use super::{Identities, PAGE, Target, bounds, derived, merged_into};
 use crate::rows::not_before;
 
 /// What is to become of an entity; `None` leaves it as it is.
@@ -125,20 +125,21 @@ impl Identities {
     }
 
     /// Deletes entities with their aliases and memberships, and ends their tokens; those that do not exist are no error. It is one change;
-    /// where that would be too long for one, it is several, and what was done before a failure stays done.
+    /// where that would be too long for one, it is several, and what was done before a failure stays done. Errors: `BadRequest` for one that was
+    /// merged into another which is not to go: its logins and tokens are that one's, and would go on.
     pub(crate) async fn delete_entities(&self, ids: &[String]) -> Result<()> {
         if ids.len() > bounds::BATCH_MAX {
             return Err(Error::bad_request(format!("{} entities can be deleted at once, {} were given", bounds::BATCH_MAX, ids.len())));
         }
-        let ids: BTreeSet<&String> = ids.iter().filter(|id| bounds::is_id(id)).collect();
-        let mut rest = ids.into_iter().peekable();
+        let ids: BTreeSet<String> = ids.iter().filter(|id| bounds::is_id(id)).cloned().collect();
+        let mut rest = ids.iter().peekable();
         while rest.peek().is_some() {
             let mut change = self.change().await?;
             change.take_back();
             let (mut lists, mut is_needed) = (Lists::default(), false);
             while !change.is_long() && !lists.are_long() {
                 let Some(id) = rest.next() else { break };
-                is_needed |= self.delete_entity(&mut change, &mut lists, id).await?;
+                is_needed |= self.delete_entity(&mut change, &mut lists, id, &ids).await?;
             }
             if is_needed {
                 lists.put(&mut change)?;
@@ -148,14 +149,15 @@ impl Identities {
         Ok(())
     }
 
-    /// Returns whether there was anything to delete.
-    async fn delete_entity(&self, change: &mut Change<'_>, lists: &mut Lists, id: &str) -> Result<bool> {
+    /// Deletes one of `ids`. Returns whether there was anything to delete.
+    async fn delete_entity(&self, change: &mut Change<'_>, lists: &mut Lists, id: &str, ids: &BTreeSet<String>) -> Result<bool> {
+        let stored = self.current_entity(id).await?;
+        if let Some(other) = stored.as_ref().filter(|row| row.id != id) {
+            return if ids.contains(&other.id) { Ok(false) } else { Err(merged_into(id, &other.id)) };
+        }
         let groups = self.groups_of(Member::Entity(id)).await?;
-        let stored = self.entity(id).await?;
         let had_seeds = self.drop_seeds(change, id).await?;
-        // One that was merged into another is gone already, and its tokens are those of the other.
-        let is_merged = stored.is_none() && self.current_entity(id).await?.is_some();
-        let has_ended = !is_merged && self.end(change, id).await?;
+        let has_ended = self.end(change, id).await?;
         let is_needed = stored.is_some() || !groups.is_empty() || had_seeds || has_ended;
         self.leave_all(change, lists, Member::Entity(id), &groups).await?;
         let Some(row) = stored else { return Ok(is_needed) };
@@ -169,6 +171,8 @@ impl Identities {
             }
         }
         for merged in &row.merged {
+            let groups = self.groups_of(Member::Entity(merged)).await?;
+            self.leave_all(change, lists, Member::Entity(merged), &groups).await?;
             change.delete(rows::merged_key(merged));
             self.end(change, merged).await?;
         }

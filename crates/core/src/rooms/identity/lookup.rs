@@ -141,7 +141,9 @@ async fn own_alias(unsealed: &Unsealed, cx: &Cx) -> Result<Option<AliasRow>> {
     };
     let Some((row, alias)) = known.as_ref().and_then(|known| Some((&known.row, known.row.alias.as_ref()?))) else { return Ok(None) };
     let mount_accessor = row.alias_mount(alias);
-    let is_own = unsealed.identities.entity_of_alias(mount_accessor, &alias.name).await?.0 == cx.request.caller.entity_id;
+    let (entity_id, _) = unsealed.identities.entity_of_alias(mount_accessor, &alias.name).await?;
+    let entity = unsealed.identities.entity_or_derived(&entity_id).await?;
+    let is_own = entity.is_some_and(|entity| entity.id == cx.request.caller.entity_id);
     Ok(is_own.then(|| unstored_alias(unsealed, mount_accessor, &alias.name)))
 }
 
