@@ -67,10 +67,11 @@ pub(crate) async fn make_token(inner: &Inner, unsealed: &Unsealed, remote: Optio
     Ok(answer(&unsealed.tokens.create(row, None, &[]).await?))
 }
 
-/// Adds what the owner's entity and groups give.
+/// Adds what the owner's entity and groups give. The entity is the one of now, as for all who ask for it: the row's may have been merged into it.
 pub(crate) fn with_identity(mut auth: Auth, standing: &Standing) -> Auth {
     auth.policies = all_policies(&auth.token_policies, &standing.policies);
     auth.identity_policies.clone_from(&standing.policies);
+    auth.entity_id = standing.current_id(&auth.entity_id).to_owned();
     auth
 }
 

@@ -52,6 +52,9 @@ impl Identities {
             (None, "") => self.entity_of_alias(&wish.mount_accessor, &name).await?.0,
             (_, id) => id.to_owned(),
         };
+        // By an entity that was merged the one is meant that it went into, which may have the alias already.
+        let unknown = || Error::bad_request("invalid entity ID given in 'canonical_id': no entity has it");
+        let target = self.entity_or_derived(&target).await?.ok_or_else(unknown)?;
         let now = self.clock.now();
         let fresh = || AliasRow {
             id: crate::ids::uuid(&*self.entropy),
@@ -68,7 +71,7 @@ impl Identities {
                 if old.mount_accessor != wish.mount_accessor || old.name.to_lowercase() != name.to_lowercase() {
                     self.take_alias(&mut change, &old).await?;
                 }
-                if holder.id != target {
+                if holder.id != target.id {
                     holder.updated = now;
                     change.put(rows::entity_key(&holder.id), &holder)?;
                 }
@@ -81,11 +84,7 @@ impl Identities {
         if let Some(custom_metadata) = custom_metadata {
             alias.custom_metadata = custom_metadata;
         }
-        let row = match holder.filter(|holder| holder.id == target) {
-            Some(holder) => Some(holder),
-            None => self.entity_or_derived(&target).await?,
-        };
-        let row = row.ok_or_else(|| Error::bad_request("invalid entity ID given in 'canonical_id': no entity has it"))?;
+        let row = holder.filter(|holder| holder.id == target.id).unwrap_or(target);
         let ids = (alias.id.clone(), row.id.clone());
         self.add_alias(&mut change, row, alias).await?;
         change.commit().await?;

@@ -93,8 +93,8 @@ pub(crate) const DIRECT_GROUPS_MAX: usize = 256;
 pub(crate) const DEPTH_MAX: usize = 16;
 /// Groups that anybody is in, inherited ones included.
 pub(crate) const GROUPS_MAX: usize = 2_000;
-/// Groups that one login may report; more are not looked at.
-pub(crate) const REPORTED_GROUPS_MAX: usize = 1_000;
+/// Names of groups that one login may report. GitHub's are most: of each of up to 999 teams the name and the slug.
+pub(crate) const REPORTED_GROUPS_MAX: usize = 2_000;
 /// Entities that one request may delete or merge.
 pub(crate) const BATCH_MAX: usize = 500;
 

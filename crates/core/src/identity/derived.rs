@@ -66,9 +66,16 @@ pub(crate) fn alias_id(barrier: &Barrier, mount_accessor: &str, alias: &str) -> 
     uuid::Builder::from_random_bytes(mac.first_chunk().copied().unwrap_or_default()).into_uuid().to_string()
 }
 
-/// The name of an entity that was given none.
+/// The name of an entity that was given none. It has the whole id: templates fill names in, and what two ids have in common would be the name of
+/// both entities.
 pub(crate) fn entity_name(id: &str) -> String {
-    format!("entity_{}", id.get(..8).unwrap_or(id))
+    format!("{NAMED}{id}")
+}
+
+/// The alias's own entity that this is the name of, in whichever spelling: it is no other's, also while that one is called otherwise.
+pub(crate) fn entity_of_name(barrier: &Barrier, name: &str) -> Option<String> {
+    let name = name.to_lowercase();
+    name.strip_prefix(NAMED).filter(|id| is_entity_id(barrier, id)).map(str::to_owned)
 }
 
 fn check(barrier: &Barrier, bytes: &[u8; 16]) -> [u8; 4] {
@@ -77,6 +84,7 @@ fn check(barrier: &Barrier, bytes: &[u8; 16]) -> [u8; 4] {
     mac.first_chunk().copied().unwrap_or_default()
 }
 
+const NAMED: &str = "entity_";
 /// Bytes that name; the rest proves.
 const BODY: usize = 12;
 /// The last of those, where an alias has another entity than its first: behind the bits that make it a UUID.
@@ -118,6 +126,21 @@ mod tests {
         for id in [&first, &other] {
             assert!(is_entity_id(&barrier, id) && is_of_alias(&barrier, id, "auth_approle_1", "Ci"));
             assert!(!is_of_alias(&barrier, id, "auth_approle_1", "cd") && !is_of_alias(&barrier, id, "auth_approle_2", "ci"));
+        }
+    }
+
+    /// Story: the name had the first eight digits of the id, which two of a hundred thousand logins share. A policy for
+    /// `secret/data/{{identity.entity.name}}/*` gave each of the two the folder of the other.
+    #[test]
+    fn entities_whose_ids_begin_alike_have_two_names() {
+        assert_ne!(entity_name("3f1c2b7e-0000-4000-8000-000000000000"), entity_name("3f1c2b7e-0000-4000-8000-000000000001"));
+        let (barrier, other) = (barrier(1), barrier(2));
+        let id = entity_id(&barrier, "auth_approle_1", "ci");
+        for name in [entity_name(&id), entity_name(&id).to_uppercase()] {
+            assert_eq!((entity_of_name(&barrier, &name), entity_of_name(&other, &name)), (Some(id.clone()), None));
+        }
+        for name in [id.as_str(), "entity_", "entity_3f1c2b7e"] {
+            assert_eq!(entity_of_name(&barrier, name), None, "{name}");
         }
     }
 

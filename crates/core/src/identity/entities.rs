@@ -9,7 +9,7 @@ use daypass_sdk::{Error, Result};
 use super::change::Change;
 use super::groups::Lists;
 use super::rows::{self, EndedRow, EntityRow, Kind, Member, Pointer};
-use super::{Identities, PAGE, Target, bounds, derived};
+use super::{Identities, PAGE, Target, bounds, derived, merged_into};
 use crate::rows::not_before;
 
 /// What is to become of an entity; `None` leaves it as it is.
@@ -38,9 +38,14 @@ impl Identities {
         Ok(found.or_else(derived))
     }
 
+    /// The id of the entity that is called so: a stored one, or one of a login of which nothing is stored.
     pub(crate) async fn entity_id_by_name(&self, name: &str) -> Result<Option<String>> {
-        let pointer: Option<Pointer> = self.read(&rows::name_key(Kind::Entity, name.trim(), self.barrier())).await?;
-        Ok(pointer.map(|pointer| pointer.to))
+        let name = name.trim();
+        if let Some(pointer) = self.read::<Pointer>(&rows::name_key(Kind::Entity, name, self.barrier())).await? {
+            return Ok(Some(pointer.to));
+        }
+        let Some(id) = derived::entity_of_name(self.barrier(), name) else { return Ok(None) };
+        Ok(self.current_entity(&id).await?.is_none().then_some(id))
     }
 
     /// Shows the stored entities behind this one, in the order of ids, until `show` says that it has seen enough.
@@ -103,16 +108,12 @@ impl Identities {
     ) -> Result<()> {
         let wanted = match wanted.filter(|name| !name.is_empty()) {
             Some(name) => bounds::name("the name of an entity", &name)?,
-            None if is_new => match self.entity_id_by_name(&row.name).await? {
-                // Somebody took the short name: the whole id is nobody else's.
-                Some(other) if other != row.id => format!("entity_{}", row.id),
-                _ => row.name.clone(),
-            },
+            None if is_new => row.name.clone(),
             None => return Ok(()),
         };
-        if let Some(other) = self.entity_id_by_name(&wanted).await?
-            && other != row.id
-        {
+        // The name that a login's own entity has while it is not stored, or will have again when it is deleted, is not given to another either.
+        let holders = [self.entity_id_by_name(&wanted).await?, derived::entity_of_name(self.barrier(), &wanted)];
+        if holders.iter().flatten().any(|holder| *holder != row.id) {
             return Err(Error::bad_request("entity name is already in use"));
         }
         if !is_new {
@@ -124,20 +125,21 @@ impl Identities {
     }
 
     /// Deletes entities with their aliases and memberships, and ends their tokens; those that do not exist are no error. It is one change;
-    /// where that would be too long for one, it is several, and what was done before a failure stays done.
+    /// where that would be too long for one, it is several, and what was done before a failure stays done. Errors: `BadRequest` for one that was
+    /// merged into another which is not to go: its logins and tokens are that one's, and would go on.
     pub(crate) async fn delete_entities(&self, ids: &[String]) -> Result<()> {
         if ids.len() > bounds::BATCH_MAX {
             return Err(Error::bad_request(format!("{} entities can be deleted at once, {} were given", bounds::BATCH_MAX, ids.len())));
         }
-        let ids: BTreeSet<&String> = ids.iter().filter(|id| bounds::is_id(id)).collect();
-        let mut rest = ids.into_iter().peekable();
+        let ids: BTreeSet<String> = ids.iter().filter(|id| bounds::is_id(id)).cloned().collect();
+        let mut rest = ids.iter().peekable();
         while rest.peek().is_some() {
             let mut change = self.change().await?;
             change.take_back();
             let (mut lists, mut is_needed) = (Lists::default(), false);
             while !change.is_long() && !lists.are_long() {
                 let Some(id) = rest.next() else { break };
-                is_needed |= self.delete_entity(&mut change, &mut lists, id).await?;
+                is_needed |= self.delete_entity(&mut change, &mut lists, id, &ids).await?;
             }
             if is_needed {
                 lists.put(&mut change)?;
@@ -147,14 +149,15 @@ impl Identities {
         Ok(())
     }
 
-    /// Returns whether there was anything to delete.
-    async fn delete_entity(&self, change: &mut Change<'_>, lists: &mut Lists, id: &str) -> Result<bool> {
+    /// Deletes one of `ids`. Returns whether there was anything to delete.
+    async fn delete_entity(&self, change: &mut Change<'_>, lists: &mut Lists, id: &str, ids: &BTreeSet<String>) -> Result<bool> {
+        let stored = self.current_entity(id).await?;
+        if let Some(other) = stored.as_ref().filter(|row| row.id != id) {
+            return if ids.contains(&other.id) { Ok(false) } else { Err(merged_into(id, &other.id)) };
+        }
         let groups = self.groups_of(Member::Entity(id)).await?;
-        let stored = self.entity(id).await?;
         let had_seeds = self.drop_seeds(change, id).await?;
-        // One that was merged into another is gone already, and its tokens are those of the other.
-        let is_merged = stored.is_none() && self.current_entity(id).await?.is_some();
-        let has_ended = !is_merged && self.end(change, id).await?;
+        let has_ended = self.end(change, id).await?;
         let is_needed = stored.is_some() || !groups.is_empty() || had_seeds || has_ended;
         self.leave_all(change, lists, Member::Entity(id), &groups).await?;
         let Some(row) = stored else { return Ok(is_needed) };
@@ -168,6 +171,8 @@ impl Identities {
             }
         }
         for merged in &row.merged {
+            let groups = self.groups_of(Member::Entity(merged)).await?;
+            self.leave_all(change, lists, Member::Entity(merged), &groups).await?;
             change.delete(rows::merged_key(merged));
             self.end(change, merged).await?;
         }

@@ -7,7 +7,7 @@ use daypass_sdk::{Error, Result};
 
 use super::change::Change;
 use super::rows::{self, GroupRow, Kind, Member, MembersRow, Pointer};
-use super::{Identities, Target, bounds, derived};
+use super::{Identities, Target, bounds, merged_into};
 
 /// The groups of somebody, found by going up from those that it is in itself.
 #[derive(Debug, Default)]
@@ -244,8 +244,10 @@ impl Identities {
 
     async fn check_new_entities(&self, ids: &[String]) -> Result<()> {
         for id in ids {
-            if !self.entity_exists(id).await? {
-                return Err(Error::bad_request(format!("invalid entity ID {id:?}: no entity has it")));
+            let unknown = || Error::bad_request(format!("invalid entity ID {id:?}: no entity has it"));
+            let entity = self.entity_or_derived(id).await?.ok_or_else(unknown)?;
+            if entity.id != *id {
+                return Err(merged_into(id, &entity.id));
             }
             self.check_room(Member::Entity(id), id).await?;
         }
@@ -349,11 +351,6 @@ impl Identities {
             change.delete(rows::edge_key(member, group));
         }
         Ok(())
-    }
-
-    /// Whether an id is that of an entity: a stored one, or one that some login has.
-    pub(crate) async fn entity_exists(&self, id: &str) -> Result<bool> {
-        Ok(derived::is_entity_id(self.barrier(), id) || self.entity(id).await?.is_some())
     }
 }
 

@@ -20,6 +20,9 @@ impl Identities {
         let mut change = self.change().await?;
         let mut into = self.entity_or_derived(to).await?.ok_or_else(|| Error::bad_request("entity ID to merge to is invalid"))?;
         let is_new = self.entity(&into.id).await?.is_none();
+        if is_new {
+            into.created = self.clock.now();
+        }
         self.name_entity(&mut change, &mut into, None, is_new).await?;
         let mut groups = self.groups_of(Member::Entity(&into.id)).await?;
         let mut lists = Lists::default();
@@ -28,6 +31,10 @@ impl Identities {
             let row = self.entity_or_derived(id).await?.ok_or_else(|| Error::bad_request("entity ID to merge from is invalid"))?;
             if row.id == into.id {
                 return Err(Error::bad_request("to_entity_id should not be present in from_entity_ids"));
+            }
+            // Named twice, also by one that was merged into it before.
+            if merged.contains(&row.id) {
+                continue;
             }
             for group in self.groups_of(Member::Entity(&row.id)).await? {
                 let list = lists.of(self, &group).await?;

@@ -30,7 +30,7 @@ use parking_lot::RwLock;
 use crate::node::Unsealed;
 use crate::rows::Rows;
 use crate::tokens::{AliasRef, TokenRow, token_key};
-use rows::{EndedRow, EntityRow, GroupRow, Kind, Pointer};
+use rows::{EndedRow, EntityRow, GroupRow, Kind, Member, Pointer};
 
 /// The identity store.
 pub(crate) struct Identities {
@@ -171,15 +171,51 @@ impl Identities {
         Ok((id, config_version))
     }
 
-    /// The names among `reported` that are aliases of external groups: what a token has to remember of its login.
-    pub(crate) async fn known_groups(&self, mount_accessor: &str, reported: &[String]) -> Result<Vec<String>> {
-        let names: BTreeSet<String> = reported.iter().take(bounds::REPORTED_GROUPS_MAX).map(|name| name.to_lowercase()).collect();
-        if names.is_empty() {
-            return Ok(Vec::new());
+    /// Whose a login of this entity is from now on: its own, or that of the entity which it was merged into. Also what is known of that one, with
+    /// the groups that a mount reported.
+    pub(crate) async fn owner_of_login(
+        &self,
+        entity_id: String,
+        reported: (&str, &[String]),
+        config_version: u64,
+    ) -> Result<(String, Arc<Standing>)> {
+        let standing = self.standing_of(&entity_id, reported, config_version).await?;
+        let current = standing.current_id(&entity_id);
+        if current == entity_id {
+            return Ok((entity_id, standing));
         }
-        let keys: Vec<_> = names.iter().map(|name| rows::alias_key(Kind::Group, mount_accessor, name, self.rows.barrier())).collect();
-        let found = self.rows.get_many(&keys).await?;
+        let current = current.to_owned();
+        let standing = self.standing_of(&current, reported, config_version).await?;
+        Ok((current, standing))
+    }
+
+    /// The names among `reported` that are aliases of external groups: what a token has to remember of its login. All are looked up: one that was
+    /// left out could be that of a group that denies, or of which a second factor is wanted. Errors: `BadRequest` when they are too many.
+    pub(crate) async fn known_groups(&self, mount_accessor: &str, reported: &[String]) -> Result<Vec<String>> {
+        let names: BTreeSet<String> = reported.iter().map(|name| name.to_lowercase()).collect();
+        if names.len() > bounds::REPORTED_GROUPS_MAX {
+            return Err(Error::bad_request(format!(
+                "the auth method reported {} names of groups of this login, over the limit of {}: leave some of the groups there",
+                names.len(),
+                bounds::REPORTED_GROUPS_MAX
+            )));
+        }
+        let names: Vec<String> = names.into_iter().collect();
+        let found = self.groups_of_aliases(mount_accessor, &names).await?;
         Ok(names.into_iter().zip(found).filter(|(_, found)| found.is_some()).map(|(name, _)| name).collect())
+    }
+
+    /// The external groups that these names are aliases of, each in its place.
+    async fn groups_of_aliases(&self, mount_accessor: &str, names: &[String]) -> Result<Vec<Option<String>>> {
+        let mut out = Vec::with_capacity(names.len());
+        for names in names.chunks(PAGE) {
+            let keys: Vec<_> = names.iter().map(|name| rows::alias_key(Kind::Group, mount_accessor, name, self.rows.barrier())).collect();
+            for (key, plain) in keys.iter().zip(self.rows.get_many(&keys).await?) {
+                let pointer = plain.map(|plain| crate::rows::parse::<Pointer>(key, &plain.value)).transpose()?;
+                out.push(pointer.map(|pointer| pointer.to));
+            }
+        }
+        Ok(out)
     }
 
     /// What is known of a token's owner, as of `config_version`. Nobody is looked up twice under one version. External groups are those that
@@ -249,9 +285,11 @@ impl Identities {
 
     async fn find_standing(&self, who: &Who) -> Result<Standing> {
         let (entity, ended) = self.owner(&who.entity_id).await?;
-        let id = entity.as_ref().map_or(who.entity_id.as_str(), |entity| entity.id.as_str());
-        let mut direct = self.groups_of(rows::Member::Entity(id)).await?;
-        direct.extend(self.external_groups(who).await?);
+        let mut direct = match &entity {
+            Some(entity) => self.direct_groups(entity).await?,
+            None => self.groups_of(Member::Entity(&who.entity_id)).await?,
+        };
+        direct.extend(self.groups_of_aliases(&who.mount_accessor, &who.groups).await?.into_iter().flatten());
         let found = self.inheritance(direct).await?;
         let mut policies: BTreeSet<String> = entity.iter().flat_map(|entity| entity.policies.iter().cloned()).collect();
         policies.extend(found.groups.values().flat_map(|group| group.policies.iter().cloned()));
@@ -290,15 +328,13 @@ impl Identities {
         Ok((entity, left))
     }
 
-    async fn external_groups(&self, who: &Who) -> Result<BTreeSet<String>> {
-        let barrier = self.rows.barrier();
-        let keys: Vec<_> = who.groups.iter().map(|name| rows::alias_key(Kind::Group, &who.mount_accessor, name, barrier)).collect();
-        if keys.is_empty() {
-            return Ok(BTreeSet::new());
+    /// The groups that an entity is in itself. Older versions took the id of a merged entity for a member: that means this one.
+    async fn direct_groups(&self, entity: &EntityRow) -> Result<BTreeSet<String>> {
+        let mut groups = self.groups_of(Member::Entity(&entity.id)).await?;
+        for merged in &entity.merged {
+            groups.extend(self.groups_of(Member::Entity(merged)).await?);
         }
-        let found = self.rows.get_many(&keys).await?;
-        let pointers = keys.iter().zip(found).filter_map(|(key, plain)| plain.map(|plain| (key, plain)));
-        pointers.map(|(key, plain)| crate::rows::parse::<Pointer>(key, &plain.value).map(|pointer| pointer.to)).collect()
+        Ok(groups)
     }
 
     /// The caller as policy templates see it.
@@ -316,10 +352,12 @@ impl Identities {
             },
             Some(stored) => {
                 let mut aliases: Vec<Alias> = stored.aliases.iter().map(|stored| stored_alias(stored, alias.as_ref())).collect();
-                // A derived entity that is stored has its own alias by derivation; an operator's entity only those that it was given.
+                // A derived entity that is stored has its own alias by derivation, as has one that such an entity was merged into; an operator's
+                // entity only those that it was given.
                 let own = alias.filter(|alias| {
-                    derived::is_of_alias(self.rows.barrier(), &row.entity_id, &alias.mount_accessor, &alias.name)
-                        && aliases.iter().all(|stored| stored.mount_accessor != alias.mount_accessor)
+                    let mut ids = stored.merged.iter().chain([&row.entity_id]);
+                    aliases.iter().all(|stored| stored.mount_accessor != alias.mount_accessor)
+                        && ids.any(|id| derived::is_of_alias(self.rows.barrier(), id, &alias.mount_accessor, &alias.name))
                 });
                 aliases.extend(own);
                 Entity { id: stored.id.clone(), name: stored.name.clone(), metadata: stored.metadata.clone(), aliases }
@@ -341,8 +379,8 @@ impl Identities {
     }
 
     /// The groups that an entity is in itself, and those that it is in through them; both in order.
-    pub(crate) async fn memberships(&self, entity_id: &str) -> Result<(Vec<String>, Vec<String>)> {
-        let found = self.inheritance(self.groups_of(rows::Member::Entity(entity_id)).await?).await?;
+    pub(crate) async fn memberships(&self, entity: &EntityRow) -> Result<(Vec<String>, Vec<String>)> {
+        let found = self.inheritance(self.direct_groups(entity).await?).await?;
         Ok((found.direct, found.inherited))
     }
 
@@ -401,6 +439,11 @@ fn stored_alias(stored: &rows::AliasRow, of_token: Option<&Alias>) -> Alias {
 /// A refusal that blames somebody who changed the same thing.
 fn changed_meanwhile() -> Error {
     Error::failed("the identity store was changed by somebody else at the same moment: nothing was written; try again")
+}
+
+/// A refusal of an id that is an entity's no more, with the one that is meant by it.
+fn merged_into(id: &str, into: &str) -> Error {
+    Error::bad_request(format!("invalid entity ID {id:?}: it was merged into {into:?}, which its logins have now; name that one"))
 }
 
 const PAGE: usize = 500;

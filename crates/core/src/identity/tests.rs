@@ -163,7 +163,7 @@ proptest! {
             }
             for (number, entity) in entities.iter().enumerate() {
                 let ids = |numbers: BTreeSet<usize>| numbers.into_iter().map(|group| groups[group].clone()).collect::<BTreeSet<_>>();
-                let (direct, inherited) = bench.identities.memberships(entity).await.unwrap();
+                let (direct, inherited) = bench.identities.memberships(&entities::blank(entity.clone(), Timestamp::from_nanos(0))).await.unwrap();
                 let all = model.all(number);
                 assert_eq!(direct.iter().cloned().collect::<BTreeSet<_>>(), ids(model.direct(number)));
                 assert_eq!(direct.into_iter().chain(inherited).collect::<BTreeSet<_>>(), ids(all.clone()));
@@ -219,6 +219,27 @@ async fn nothing_is_left_of_what_was_deleted() {
         left.extend(keys.into_iter().map(|key| String::from_utf8_lossy(&key).into_owned()));
     }
     assert_eq!(left, ["identity/guard"]);
+}
+
+/// Older versions took the id of an entity that was merged away for a member of a group, and what the group gave or denied held for nobody.
+#[tokio::test]
+async fn a_member_of_before_that_was_merged_away_is_the_entity_that_is_left() {
+    let bench = Bench::new();
+    let (group, from, to) = (bench.group(0).await, bench.entity().await, bench.entity().await);
+    bench.identities.merge(std::slice::from_ref(&from), &to, &[]).await.unwrap();
+    assert!(bench.put_entities(&group, &[&from]).await.is_err(), "this version takes none");
+    let mut change = bench.identities.change().await.unwrap();
+    change.edge(rows::edge_key(Member::Entity(&from), &group));
+    let members = rows::MembersRow { entities: vec![from.clone()], groups: Vec::new() };
+    change.put(rows::members_key(&group), &members).unwrap();
+    change.commit().await.unwrap();
+    let left = bench.identities.entity(&to).await.unwrap().unwrap();
+    assert_eq!(bench.identities.memberships(&left).await.unwrap().0, [group.as_str()]);
+    for id in [&from, &to] {
+        assert_eq!(bench.standing(id).await.policies, ["p0"]);
+    }
+    bench.identities.delete_entities(std::slice::from_ref(&to)).await.unwrap();
+    assert_eq!(bench.identities.members(&group).await.unwrap(), rows::MembersRow::default(), "it goes with the one that is left");
 }
 
 /// Rows of children that an older version stored have a copy of the groups and do not say whose login it was.

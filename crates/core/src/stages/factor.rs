@@ -75,7 +75,7 @@ pub(crate) async fn ask(inner: &Inner, unsealed: &Unsealed, parsed: &Parsed, liv
         // Nobody has a second factor of nobody.
         return Err(denied());
     }
-    let entity = owner.standing.current_id(&owner.entity_id).to_owned();
+    let entity = owner.entity_id.clone();
     if !parsed.factors.is_empty() {
         unsealed.identities.verify_factors(&rules, &wanted, &entity, &parsed.factors).await?;
         return Ok(proven(login, owner, Vec::new()));
@@ -102,8 +102,7 @@ pub(crate) async fn validate(inner: &Arc<Inner>, unsealed: &Unsealed, id: &str, 
     let waiting = taken.waiting().ok_or_else(gone)?;
     let (live, visit) = door(inner, unsealed, &waiting.mount_accessor).await?.ok_or_else(gone)?;
     let (owner, config_version) = owner(inner, unsealed, &live, &waiting.login).await?;
-    let entity = owner.standing.current_id(&owner.entity_id);
-    if entity.is_empty() {
+    if owner.entity_id.is_empty() {
         return Err(denied());
     }
     let rules = unsealed.identities.mfa_rules(config_version).await?;
@@ -112,7 +111,7 @@ pub(crate) async fn validate(inner: &Arc<Inner>, unsealed: &Unsealed, id: &str, 
         // Nothing is left to satisfy, so nothing was proved here either: a login of now gets its token at once.
         return Err(Error::bad_request("no login enforcement applies to this login any more: log in again"));
     }
-    unsealed.identities.verify_factors(&rules, &wanted, entity, factors).await?;
+    unsealed.identities.verify_factors(&rules, &wanted, &owner.entity_id, factors).await?;
     let Waiting { login, below, wrap_ttl, .. } = taken.finish().ok_or_else(gone)?;
     let path = format!("{}{below}", live.row.path);
     Ok((Proven { login, owner, live, path, warnings: Vec::new(), _visit: visit, _proof: () }, wrap_ttl))
@@ -137,7 +136,7 @@ pub(crate) fn check_networks(login: &Login, remote: Option<IpAddr>) -> Result<()
     if in_networks(&login.bound_cidrs, remote) { Ok(()) } else { Err(denied()) }
 }
 
-/// Whose login it is, and the configuration version at that moment. Errors: `Denied` while the owner is disabled.
+/// Whose login it is, and the configuration version at that moment. Errors: `Denied` while the owner is disabled; `BadRequest` of too many groups.
 async fn owner(inner: &Inner, unsealed: &Unsealed, live: &Live, login: &Login) -> Result<(Owner, u64)> {
     if login.alias.is_empty() {
         return Ok((Owner::default(), unsealed.tokens.config_version().await?));
@@ -145,7 +144,7 @@ async fn owner(inner: &Inner, unsealed: &Unsealed, live: &Live, login: &Login) -
     let accessor = &live.row.accessor;
     let (entity_id, config_version) = unsealed.identities.entity_of_alias(accessor, &login.alias).await?;
     let groups = unsealed.identities.known_groups(accessor, &login.groups).await?;
-    let standing = unsealed.identities.standing_of(&entity_id, (accessor, &groups), config_version).await?;
+    let (entity_id, standing) = unsealed.identities.owner_of_login(entity_id, (accessor, &groups), config_version).await?;
     if standing.refuses(inner.clock.now()) {
         return Err(denied());
     }

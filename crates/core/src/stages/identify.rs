@@ -8,13 +8,13 @@ use daypass_base::{Seconds, Secret};
 use daypass_policy::Acl;
 use daypass_sdk::{Caller, Error, Operation, Result};
 
-use crate::identity::Authority;
+use crate::identity::{Authority, Standing};
 use crate::node::{Inner, Unsealed};
 use crate::policies::all_policies;
 use crate::stages::admit::Admitted;
 use crate::stages::door::Routed;
 use crate::stages::parse::Parsed;
-use crate::tokens::{Known, SPENT, in_networks};
+use crate::tokens::{Known, SPENT, TokenRow, in_networks};
 
 /// Who sent a request.
 pub(crate) struct Identified {
@@ -89,7 +89,7 @@ async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, found: Fo
         // A token on a public endpoint is neither needed nor spent; one that is of no use is as good as none. A spent one is the affair of
         // the request that spent it: only that may tidy up after it.
         let known = known.filter(|known| in_networks(&known.row.bound_cidrs, remote) && known.row.num_uses != SPENT);
-        let caller = known.as_ref().map(|known| Arc::new(caller(unsealed, parsed, known, &[]))).unwrap_or_default();
+        let caller = known.as_ref().map(|known| Arc::new(caller(unsealed, parsed, known, &Standing::default()))).unwrap_or_default();
         return Ok(Identified { known, acl: None, identity_policies: Vec::new(), caller, _proof: () });
     }
     if parsed.token.is_none() {
@@ -104,16 +104,17 @@ async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, found: Fo
     let known = if known.row.num_uses == 0 { Some(known) } else { unsealed.tokens.spend(known, request_max).await? };
     let known = known.ok_or_else(invalid_token)?;
     let identity_policies = standing.policies.clone();
-    let caller = Arc::new(caller(unsealed, parsed, &known, &identity_policies));
+    let caller = Arc::new(caller(unsealed, parsed, &known, &standing));
     Ok(Identified { known: Some(known), acl: Some(acl), identity_policies, caller, _proof: () })
 }
 
-fn caller(unsealed: &Unsealed, parsed: &Parsed, known: &Known, identity_policies: &[String]) -> Caller {
+fn caller(unsealed: &Unsealed, parsed: &Parsed, known: &Known, standing: &Standing) -> Caller {
     let row = &known.row;
+    let entity_id = standing.current_id(&row.entity_id);
     Caller {
         display_name: row.display_name.clone(),
-        entity_id: row.entity_id.clone(),
-        policies: all_policies(&row.policies, identity_policies),
+        entity_id: entity_id.to_owned(),
+        policies: all_policies(&row.policies, &standing.policies),
         metadata: row.meta.clone().unwrap_or_default(),
         claims: row.alias.as_ref().and_then(|alias| row.alias_metadata(alias)).cloned().unwrap_or_default(),
         key: key(unsealed, parsed, known),
@@ -121,7 +122,7 @@ fn caller(unsealed: &Unsealed, parsed: &Parsed, known: &Known, identity_policies
         accessor: row.accessor.clone(),
         token: (!known.batch).then_some(known.id),
         expires: row.expires,
-        client_id: client_id(known),
+        client_id: client_id(row, entity_id),
     }
 }
 
@@ -139,11 +140,11 @@ fn key(unsealed: &Unsealed, parsed: &Parsed, known: &Known) -> [u8; 16] {
 
 /// The entity, or a hash over the policies that stands for callers without one: the same as Vault's, so that client counts of both add up
 /// (recorded fixture `terraform-apply`).
-fn client_id(known: &Known) -> String {
-    if !known.row.entity_id.is_empty() {
-        return known.row.entity_id.clone();
+fn client_id(row: &TokenRow, entity_id: &str) -> String {
+    if !entity_id.is_empty() {
+        return entity_id.to_owned();
     }
-    let message = format!("{}\0root", known.row.policies.join("\u{7f}"));
+    let message = format!("{}\0root", row.policies.join("\u{7f}"));
     data_encoding::BASE64.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, message.as_bytes()).as_ref())
 }
 

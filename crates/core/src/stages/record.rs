@@ -124,7 +124,7 @@ fn record<'a>(exchange: &'a Exchange<'a>, headers: &'a Headers<'a>, results: Opt
         client_token: token,
         accessor: &known.row.accessor,
         display_name: &known.row.display_name,
-        entity_id: &known.row.entity_id,
+        entity_id: &identified.caller.entity_id,
         metadata: known.row.meta.as_ref().map(|meta| meta as _),
         identity_policies: Some(&identified.identity_policies),
         policies: Some(&identified.caller.policies),

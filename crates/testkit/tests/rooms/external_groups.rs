@@ -82,6 +82,33 @@ async fn two_logins_of_one_entity_have_each_their_own_groups() {
     }
 }
 
+/// Story: of the groups that a login reported the first thousand were looked up, with all repetitions, and the rest was left out: a group that
+/// denies, too. Now each name counts once, all are looked up, and more than any method honestly reports are refused.
+#[tokio::test]
+async fn no_group_is_left_out_because_there_are_many() {
+    let house = house().await;
+    house.policy("denies", r#"path "kv/open" { capabilities = ["deny"] }"#).await;
+    external(&house, "team-z", json!({ "policies": "denies" })).await;
+    let names = |count: usize| -> Vec<String> { (0..count).map(|number| format!("team-{number:04}")).collect() };
+    let and_those_that_count = |mut names: Vec<String>| {
+        names.extend(["team-a".to_owned(), "team-z".to_owned()]);
+        names
+    };
+    let repeated = || and_those_that_count([names(1_998), vec!["TEAM-0000".to_owned(); 500]].concat());
+    let (login, _) = house.login(json!({ "name": "ann", "groups": repeated() })).await;
+    let looked = house.get("auth/token/lookup-self").token(&login).await.ok();
+    assert_eq!(looked["data"]["identity_policies"], json!(["denies", "reads"]));
+    assert_eq!(house.reads(&login, "kv/open").await, 403);
+    let text = "the auth method reported 2001 names of groups of this login, over the limit of 2000: leave some of the groups there";
+    let many = and_those_that_count(names(1_999));
+    assert_eq!(house.enter(json!({ "name": "ann", "groups": many })).await.refused(400), text);
+    let renew = || house.put("auth/token/renew-self", json!({})).token(&login);
+    house.put("auth/gate/groups", json!({ "groups": many })).await.ok();
+    assert_eq!(renew().await.refused(400), format!("failed to renew entry: {text}"));
+    house.put("auth/gate/groups", json!({ "groups": repeated() })).await.ok();
+    assert_eq!(renew().await.ok()["auth"]["identity_policies"], json!(["denies", "reads"]));
+}
+
 /// Nobody can tell any more in which groups the login would be.
 #[tokio::test]
 async fn a_child_that_outlives_its_login_is_in_no_external_group() {

@@ -50,6 +50,34 @@ async fn teams_are_members_of_external_groups() {
     assert_eq!(login(&server).await.ok()["auth"]["identity_policies"], json!(["from-the-group"]));
 }
 
+/// Story: of the names that a login reports the first thousand were looked up, and each team has two. Whoever may make teams made 600 whose names
+/// come early, and was out of the group that a policy denies and out of the one that needs a second factor; a renewal let go of them as well.
+#[tokio::test]
+async fn whoever_makes_many_teams_stays_in_those_that_restrict() {
+    let server = house().await;
+    let accessor = server.get("sys/auth/github").await.ok().text("/data/accessor");
+    let group = server.put("identity/group", json!({"type": "external", "policies": "restricted"})).await.ok().text("/data/id");
+    server.put("identity/group-alias", json!({"name": "contractors", "mount_accessor": accessor, "canonical_id": group})).await.ok();
+    let team = |name: String, slug: String| json!({"name": name, "slug": slug, "organization": {"login": "acme", "id": 1}});
+    let mut teams = vec![team("contractors".to_owned(), "contractors".to_owned())];
+    let says = |teams: &[serde_json::Value]| {
+        for (page, teams) in (1..).zip(teams.chunks(100)) {
+            server.idp().answers(&format!("{API}user/teams?per_page=100&page={page}"), &json!(teams));
+        }
+    };
+    says(&teams);
+    let token = login(&server).await.ok().token();
+    teams.extend((0..600).map(|number| team(format!("A {number:04}"), format!("a-{number:04}"))));
+    says(&teams);
+    assert_eq!(login(&server).await.ok()["auth"]["identity_policies"], json!(["restricted"]));
+    let renewed = server.put("auth/token/renew-self", json!({})).token(&token).await.ok();
+    assert_eq!(renewed["auth"]["identity_policies"], json!(["restricted"]));
+    let method = server.put("identity/mfa/method/totp", json!({"issuer": "Example"})).await.ok().text("/data/method_id");
+    let wanted = json!({"mfa_method_ids": [method], "identity_group_ids": [group]});
+    server.put("identity/mfa/login-enforcement/contractors", wanted).await.ok();
+    assert_eq!(login(&server).await.ok().token(), "", "no token without the second factor");
+}
+
 #[tokio::test]
 async fn the_access_token_is_neither_shown_nor_logged_nor_stored_in_clear() {
     let server = house().await;

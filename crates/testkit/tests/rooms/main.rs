@@ -26,6 +26,7 @@ mod damaged;
 mod declarations;
 mod denies;
 mod ecr;
+mod entities;
 mod external_groups;
 mod full;
 mod github;

@@ -114,16 +114,10 @@ pub(super) async fn entity_for(unsealed: &Unsealed, cx: &Cx, id: &str) -> Result
     Ok(Some(row))
 }
 
-/// The entity of a name. One that is not stored has a name, too, but only its owner can be found by it.
+/// The entity of a name, stored or of a login.
 pub(super) async fn entity_named(unsealed: &Unsealed, cx: &Cx, name: &str) -> Result<Option<EntityRow>> {
-    let own = &cx.request.caller.entity_id;
-    match unsealed.identities.entity_id_by_name(name).await? {
-        Some(id) => entity_for(unsealed, cx, &id).await,
-        None if !own.is_empty() && derived::entity_name(own) == name => {
-            Ok(entity_for(unsealed, cx, own).await?.filter(|row| row.name == name))
-        }
-        None => Ok(None),
-    }
+    let Some(id) = unsealed.identities.entity_id_by_name(name).await? else { return Ok(None) };
+    entity_for(unsealed, cx, &id).await
 }
 
 async fn entity_of_alias(unsealed: &Unsealed, mount_accessor: &str, name: &str) -> Result<Option<EntityRow>> {
@@ -147,7 +141,9 @@ async fn own_alias(unsealed: &Unsealed, cx: &Cx) -> Result<Option<AliasRow>> {
     };
     let Some((row, alias)) = known.as_ref().and_then(|known| Some((&known.row, known.row.alias.as_ref()?))) else { return Ok(None) };
     let mount_accessor = row.alias_mount(alias);
-    let is_own = unsealed.identities.entity_of_alias(mount_accessor, &alias.name).await?.0 == cx.request.caller.entity_id;
+    let (entity_id, _) = unsealed.identities.entity_of_alias(mount_accessor, &alias.name).await?;
+    let entity = unsealed.identities.entity_or_derived(&entity_id).await?;
+    let is_own = entity.is_some_and(|entity| entity.id == cx.request.caller.entity_id);
     Ok(is_own.then(|| unstored_alias(unsealed, mount_accessor, &alias.name)))
 }
 

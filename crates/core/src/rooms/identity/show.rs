@@ -12,7 +12,7 @@ use crate::node::Unsealed;
 
 /// An entity with its groups and aliases.
 pub(super) async fn entity(unsealed: &Unsealed, row: &EntityRow) -> Result<Map<String, Value>> {
-    let (direct, inherited) = unsealed.identities.memberships(&row.id).await?;
+    let (direct, inherited) = unsealed.identities.memberships(row).await?;
     let all: Vec<&String> = direct.iter().chain(&inherited).collect();
     let table = unsealed.table.load();
     Ok(Map::from_iter([

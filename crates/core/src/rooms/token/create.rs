@@ -120,10 +120,11 @@ async fn made(room: Arc<TokenRoom>, cx: Cx, params: CreateParams, lineage: Linea
 async fn take_alias(unsealed: &Unsealed, cx: &Cx, row: &mut TokenRow, name: String) -> Result<()> {
     let accessor = cx.mount.accessor.clone();
     let (entity_id, config_version) = unsealed.identities.entity_of_alias(&accessor, &name).await?;
+    let (entity_id, standing) = unsealed.identities.owner_of_login(entity_id, (&accessor, &[]), config_version).await?;
     row.entity_id = entity_id;
     row.entity_since = None;
     row.alias = Some(AliasRef { name, mount_accessor: accessor, metadata: Some(BTreeMap::new()), groups: Vec::new(), login: None });
-    if unsealed.identities.standing(row, config_version).await?.refuses(row.entity_since()) {
+    if standing.refuses(row.entity_since()) {
         return Err(Error::new(Kind::Denied, "entity from given entity alias is disabled"));
     }
     Ok(())

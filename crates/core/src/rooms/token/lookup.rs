@@ -49,6 +49,8 @@ pub(super) async fn accessors(room: Arc<TokenRoom>, cx: Cx, _: Nothing) -> Resul
 /// What look-ups show of a token. Clients assert the types of these keys, so all of them are always there.
 async fn shown(unsealed: &Unsealed, known: &Known, id: Value, now: Timestamp) -> Result<Reply> {
     let row = &known.row;
+    let config_version = unsealed.table.load().config_version;
+    let standing = unsealed.identities.standing(row, config_version).await?;
     let mut data = Map::from_iter([
         ("id".to_owned(), id),
         ("accessor".to_owned(), json!(if known.batch { "" } else { row.accessor.as_str() })),
@@ -63,7 +65,7 @@ async fn shown(unsealed: &Unsealed, known: &Known, id: Value, now: Timestamp) ->
         ("expire_time".to_owned(), json!(row.expires)),
         ("ttl".to_owned(), json!(row.ttl(now))),
         ("explicit_max_ttl".to_owned(), json!(row.explicit_max_ttl)),
-        ("entity_id".to_owned(), json!(row.entity_id)),
+        ("entity_id".to_owned(), json!(standing.current_id(&row.entity_id))),
         ("type".to_owned(), json!(if known.batch { "batch" } else { "service" })),
         ("renewable".to_owned(), json!(row.renewable && !known.batch)),
         ("issue_time".to_owned(), json!(row.created)),
@@ -81,8 +83,6 @@ async fn shown(unsealed: &Unsealed, known: &Known, id: Value, now: Timestamp) ->
         data.insert("last_renewal".to_owned(), json!(renewed));
         data.insert("last_renewal_time".to_owned(), json!(renewed.seconds()));
     }
-    let config_version = unsealed.table.load().config_version;
-    let standing = unsealed.identities.standing(row, config_version).await?;
     if !standing.policies.is_empty() {
         data.insert("identity_policies".to_owned(), json!(standing.policies));
         data.insert("external_namespace_policies".to_owned(), json!({}));

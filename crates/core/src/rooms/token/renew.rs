@@ -176,7 +176,7 @@ async fn grant(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &mut TokenRow,
         }
         if let (Some(alias), Some(groups)) = (&mut row.alias, groups) {
             // Who left a group since the login loses what it gave, and who joined one gains it.
-            alias.groups = unsealed.identities.known_groups(&live.row.accessor, &groups).await?;
+            alias.groups = unsealed.identities.known_groups(&live.row.accessor, &groups).await.map_err(not_renewed)?;
         }
     }
     ttl::grant(&wish).map_err(|_past| Error::bad_request("past the max TTL, cannot renew"))

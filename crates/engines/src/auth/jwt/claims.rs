@@ -257,7 +257,7 @@ fn seconds(given: i64, default: i64) -> i64 {
     }
 }
 
-/// Groups of one login: as many as the core remembers of a token.
+/// Groups of one login; the core takes more.
 const GROUPS_MAX: usize = 1_000;
 /// Longest name that a claim gives, in bytes: the longest that an alias can have.
 const NAME_BYTES_MAX: usize = 512;
