@@ -289,6 +289,71 @@ fn kv_asks_about_the_mount_first() {
     );
 }
 
+/// Story: `kv delete -versions="$OLD"` with `OLD` not set deleted the newest version, and a kill switch for one source identity ended the sessions of
+/// all. Vault refuses the first; nothing is sent now.
+#[test]
+fn an_empty_flag_that_narrows_is_refused_before_anything_is_sent() {
+    let server = Server::start(&[("GET /v1/sys/internal/ui/mounts/kv", 200, r#"{"data":{"path":"kv/","options":{"version":"2"}}}"#)]);
+    for (arguments, wanted) in [
+        (&["kv", "delete", "-versions=", "kv/a"][..], "-versions is empty, and without it the newest version is deleted"),
+        (&["kv", "delete", "-versions", "", "kv/a"], "-versions is empty"),
+        (&["kv", "delete", "-versions=,", "kv/a"], "No versions provided"),
+        (&["kv", "destroy", "-versions=,", "kv/a"], "No versions provided"),
+        (&["kv", "undelete", "kv/a"], "No versions provided"),
+        (&["kv", "put", "-cas=", "kv/a", "k=v"], "-cas is empty"),
+        (&["aws", "revoke-sessions", "-source-identity=", "aws", "r"], "-source-identity is empty, and without it the sessions of all"),
+        (&["aws", "revoke-sessions", "-undo", "-source-identity= ", "aws", "r"], "-source-identity is empty"),
+        (&["aws", "revoke-sessions", "-role-arn=", "aws", "r"], "-role-arn is empty"),
+        (&["token", "create", "-use-limit="], "-use-limit is empty"),
+    ] {
+        let ran = run(&server, arguments);
+        assert!(ran.code == 1 && ran.err.starts_with(wanted), "{arguments:?}: {} {}", ran.code, ran.err);
+    }
+    assert_eq!(server.seen(), [""; 0]);
+}
+
+/// Story: wrappers write `-mount="$MOUNT"` also where `MOUNT` is not set, which is the default to Vault; here `kv get` found nothing, `login` went to
+/// `auth//login`, and numbers and files were refused.
+#[test]
+fn an_empty_flag_is_one_that_was_not_given() {
+    let server = Server::start(&[
+        ("GET /v1/sys/internal/ui/mounts/kv/a", 200, r#"{"data":{"path":"kv/","options":{"version":"2"}}}"#),
+        ("GET /v1/kv/data/a", 200, r#"{"data":{"data":{"k":"v"},"metadata":{"version":1}}}"#),
+        ("POST /v1/sys/mounts/kv", 204, ""),
+        ("PUT /v1/sys/audit/file", 204, ""),
+        ("GET /v1/auth/token/lookup-self", 200, r#"{"data":{"id":"t"}}"#),
+    ]);
+    for arguments in [
+        &["kv", "get", "-mount=", "-field=", "-version=", "kv/a"][..],
+        &["kv", "get", "-ca-cert=", "-ca-path=", "-client-cert=", "-client-key=", "-agent-address=", "-address=", "kv/a"],
+        &["secrets", "enable", "-path=", "-version=", "-description=", "kv"],
+        &["audit", "enable", "-path=", "file", "file_path=/tmp/a"],
+        &["login", "-method=", "-path=", "token=t"],
+    ] {
+        let ran = run(&server, arguments);
+        assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.err);
+    }
+    let seen = server.seen();
+    assert_eq!(seen.iter().filter(|line| line.starts_with("GET /v1/kv/data/a ")).count(), 2);
+    assert!(seen.iter().any(|line| line.starts_with("PUT /v1/sys/audit/file ")), "{seen:?}");
+    assert_eq!(seen.last().map(String::as_str), Some("GET /v1/auth/token/lookup-self  [t]"));
+}
+
+/// Story: a token from a file ends with a line's end, and only `login -` took it off: `token=-` and `token=@file` were refused.
+#[test]
+fn a_token_from_a_file_or_a_pipe_has_no_line_end() {
+    let server = Server::start(&[("GET /v1/auth/token/lookup-self", 200, r#"{"data":{"id":"t"}}"#)]);
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("token");
+    std::fs::write(&file, "hvs.t\n").unwrap();
+    let from_file = format!("token=@{}", file.display());
+    for arguments in [["login", "token=-"], ["login", "-"], ["login", &from_file]] {
+        let ran = run_as("daypass", home.path(), &[("VAULT_ADDR", &server.address)], &arguments, "hvs.t\n");
+        assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.err);
+    }
+    assert_eq!(server.seen(), ["GET /v1/auth/token/lookup-self  [hvs.t]"; 3]);
+}
+
 #[test]
 fn kv_patch_falls_back_to_read_and_write() {
     let server = Server::start(&[

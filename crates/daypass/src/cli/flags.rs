@@ -3,7 +3,10 @@
 //! clap knows what flags there are, this pass how they are written; its errors are worded as Go's flag package words them.
 //! What comes out is free of surprises for clap: long flags with `=`, then `--`, then the arguments.
 
+mod empty;
+
 use clap::{Arg, ArgAction, Command};
+use empty::{Empty, empty};
 
 use super::Failure;
 
@@ -38,10 +41,10 @@ pub(crate) fn read(root: &Command, arguments: &[String]) -> Result<Asked, Failur
                 "h" => return Ok(Asked::Help { path, long: false }),
                 "help" => return Ok(Asked::Help { path, long: true }),
                 "v" | "version" if path.is_empty() => return Ok(Asked::Run(vec!["version".to_owned()])),
-                _ => match flag(command, written, &mut rest)? {
+                _ => match flag(command, &path, written, &mut rest)? {
                     Flag::Given(flag) => flags.push(flag),
-                    // Of a switch that is given twice the last counts as well.
-                    Flag::Off(switch) => flags.retain(|flag| *flag != switch),
+                    // Of a flag that is given twice the last counts here as well.
+                    Flag::Absent(name) => flags.retain(|flag| flag.split('=').next() != Some(&name)),
                 },
             }
         } else if command.has_subcommands() {
@@ -86,11 +89,11 @@ fn flag_name(word: &str) -> Option<&str> {
 /// A flag as clap wants it.
 enum Flag {
     Given(String),
-    /// A switch that is switched off, which clap is not told of.
-    Off(String),
+    /// A switch that is switched off, or a flag without a value: clap is not told of it.
+    Absent(String),
 }
 
-fn flag<'a>(command: &Command, written: &str, rest: &mut impl Iterator<Item = &'a String>) -> Result<Flag, Failure> {
+fn flag<'a>(command: &Command, path: &[String], written: &str, rest: &mut impl Iterator<Item = &'a String>) -> Result<Flag, Failure> {
     let (name, given) = match written.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (written, None),
@@ -101,7 +104,7 @@ fn flag<'a>(command: &Command, written: &str, rest: &mut impl Iterator<Item = &'
     if matches!(arg.get_action(), ArgAction::SetTrue) {
         let on = given.map_or(Ok(true), |value| boolean(name, value))?;
         let switch = format!("--{long}");
-        return Ok(if on { Flag::Given(switch) } else { Flag::Off(switch) });
+        return Ok(if on { Flag::Given(switch) } else { Flag::Absent(switch) });
     }
     let optional_value = arg.get_num_args().is_some_and(|range| range.min_values() == 0);
     let value = match given {
@@ -109,7 +112,12 @@ fn flag<'a>(command: &Command, written: &str, rest: &mut impl Iterator<Item = &'
         None if optional_value => return Ok(Flag::Given(format!("--{long}"))),
         None => rest.next().cloned().ok_or_else(|| Failure::usage(format!("flag needs an argument: -{name}")))?,
     };
-    Ok(Flag::Given(format!("--{long}={value}")))
+    match empty(path, arg) {
+        Empty::Refused(why) if value.trim().is_empty() => Err(Failure::usage(format!("-{long} is empty, and without it {why}"))
+            .hint(format!("is a shell variable in it not set? Leave -{long} out where that is meant"))),
+        Empty::Absent if value.is_empty() => Ok(Flag::Absent(format!("--{long}"))),
+        _ => Ok(Flag::Given(format!("--{long}={value}"))),
+    }
 }
 
 fn has_name(arg: &Arg, name: &str) -> bool {

@@ -107,22 +107,28 @@ enum Kept {
 /// The arguments as a map; a lone word is the token.
 fn arguments(args: &Args) -> Result<Value, Failure> {
     let mut stdin = std::io::stdin();
-    if args.method == "token" {
-        match args.arguments.as_slice() {
-            [dash] if dash == "-" => {
-                let text = Secret::new(data::text_of("-", &mut stdin).map_err(Failure::usage)?);
-                // Still on its way to the server.
-                return Ok(Value::map([("token", Value::text(text.expose().trim()))]));
-            }
-            [first, rest @ ..] if !first.contains('=') => {
-                let mut map = data::parse(rest, &mut stdin).map_err(bad_arguments)?;
-                map.set("token", Value::text(first.trim()));
-                return Ok(map);
-            }
-            _ => {}
-        }
+    if args.method != "token" {
+        return data::parse(&args.arguments, &mut stdin).map_err(bad_arguments);
     }
-    data::parse(&args.arguments, &mut stdin).map_err(bad_arguments)
+    let mut given = match args.arguments.as_slice() {
+        [dash] if dash == "-" => {
+            let text = Secret::new(data::text_of("-", &mut stdin).map_err(Failure::usage)?);
+            // Still on its way to the server.
+            Value::map([("token", Value::text(text.expose()))])
+        }
+        [first, rest @ ..] if !first.contains('=') => {
+            let mut map = data::parse(rest, &mut stdin).map_err(bad_arguments)?;
+            map.set("token", Value::text(first));
+            map
+        }
+        all => data::parse(all, &mut stdin).map_err(bad_arguments)?,
+    };
+    if let Some(token) = given.get("token").and_then(Value::as_text) {
+        // From a file or a pipe it comes with a line's end.
+        let token = token.trim().to_owned();
+        given.set("token", Value::text(token));
+    }
+    Ok(given)
 }
 
 fn bad_arguments(why: String) -> Failure {

@@ -246,6 +246,12 @@ async fn all_sessions_that_began_before_can_be_ended_and_that_undone() {
     assert!(policy["Statement"][0]["Condition"]["DateLessThan"]["aws:TokenIssueTime"].as_str().unwrap().starts_with("2026-01-02T03:04:"));
     assert_ne!(server.get("aws/sts/r").await.ok().text("/data/access_key"), before, "a kept credential would be dead");
     assert!(server.put("aws/revoke-sessions/r", json!({ "source_identity": "acme*" })).await.refused(400).contains("cannot be one"));
+    // A variable that nobody set, which meant one identity, ended the sessions of all, and undid that for all.
+    for blank in [json!(""), json!(" "), Value::Null] {
+        let answer = server.put("aws/revoke-sessions/r", json!({ "source_identity": blank })).await;
+        assert!(answer.refused(400).contains("source_identity is blank: name the source identity"));
+    }
+    assert!(server.delete("aws/revoke-sessions/r?source_identity=").await.refused(400).contains("source_identity is blank"));
     let undone = server.delete("aws/revoke-sessions/r").await.ok();
     assert!(undone["warnings"][0].as_str().unwrap().contains("nothing was undone"), "{}", undone.body);
     assert_eq!(server.aws().role_policies("near").len(), 1);

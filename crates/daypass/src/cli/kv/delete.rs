@@ -3,7 +3,7 @@
 use super::super::settings::{Ctx, Field, Http, Output};
 use super::super::{Failure, Outcome, exactly, read};
 use super::mount::{self, MountFlag};
-use super::versions::version_list;
+use super::versions::{none_named, version_list};
 use crate::show::value::Value;
 use crate::show::{self, Format};
 
@@ -37,12 +37,14 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let [path] = exactly(&args.arguments)?;
     let format = ctx.format_but_raw(&args.output)?;
     let versions = version_list(&args.versions);
+    if versions.as_ref().is_some_and(Vec::is_empty) {
+        return Err(none_named("delete"));
+    }
     let (client, place) = mount::find(ctx, &args.http, &args.mount, path)?;
     let path = place.api("data");
-    let deleted = if place.versioned && !versions.is_empty() {
-        client.write(&place.api("delete"), Some(Value::map([("versions", Value::texts(versions))])))
-    } else {
-        client.delete(&path, &[])
+    let deleted = match versions {
+        Some(versions) if place.versioned => client.write(&place.api("delete"), Some(Value::map([("versions", Value::texts(versions))]))),
+        _ => client.delete(&path, &[]),
     };
     match deleted.map_err(|error| Failure::api(&format!("Error deleting {path}"), error))? {
         Some(answer) if !answer.is_bare() => read::show_answer(&answer, &args.field, format),

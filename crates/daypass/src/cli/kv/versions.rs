@@ -79,10 +79,7 @@ pub(super) fn enable(args: &EnableArgs, ctx: &Ctx) -> Outcome {
 fn run(args: &VersionsArgs, ctx: &Ctx, kind: &str, unsupported: &str) -> Outcome {
     let [path] = exactly(&args.arguments)?;
     let format = ctx.format_but_raw(&args.output)?;
-    let versions = version_list(&args.versions);
-    if versions.is_empty() {
-        return Err(Failure::usage(format!("No versions provided, use the \"-versions\" flag to specify the version to {kind}.")));
-    }
+    let versions = version_list(&args.versions).filter(|versions| !versions.is_empty()).ok_or_else(|| none_named(kind))?;
     let (client, place) = mount::find(ctx, &args.http, &args.mount, path)?;
     place.require_versions(1, unsupported)?;
     let path = place.api(kind);
@@ -91,7 +88,13 @@ fn run(args: &VersionsArgs, ctx: &Ctx, kind: &str, unsupported: &str) -> Outcome
     write::show_written(answer, &path, &Field::default(), format)
 }
 
-/// `-versions=1,2 -versions=3` as one list.
-pub(super) fn version_list(flags: &[String]) -> Vec<String> {
-    flags.iter().flat_map(|flag| flag.split(',')).map(str::trim).filter(|version| !version.is_empty()).map(str::to_owned).collect()
+/// `-versions=1,2 -versions=3` as one list; nothing where the flag was not given.
+pub(super) fn version_list(flags: &[String]) -> Option<Vec<String>> {
+    let items = flags.iter().flat_map(|flag| flag.split(',')).map(str::trim).filter(|version| !version.is_empty());
+    (!flags.is_empty()).then(|| items.map(str::to_owned).collect())
+}
+
+/// `-versions=,` names none: nobody means the newest by that.
+pub(super) fn none_named(kind: &str) -> Failure {
+    Failure::usage(format!("No versions provided, use the \"-versions\" flag to specify the version to {kind}."))
 }

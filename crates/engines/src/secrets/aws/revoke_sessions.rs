@@ -45,15 +45,14 @@ struct Params {
     /// IAM role, when the role allows more than one, or has templates or a pattern of some. Example: `arn:aws:iam::111111111111:role/ecr-staging`.
     #[serde(default)]
     role_arn: String,
-    /// Only sessions with this source identity. Example: `acme.app`.
-    #[serde(default)]
-    source_identity: String,
+    /// Only sessions with this source identity; those of all when it is left out. Blank is refused. Example: `acme.app`.
+    source_identity: Option<String>,
 }
 
 async fn revoke(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> {
-    let name = params.policy()?;
+    let (name, source_identity) = params.policy()?;
     let Ready { own, target, iam_role } = ready(&engine, &cx, &params).await?;
-    let policy = Policy { own, target, iam_role, name, source_identity: params.source_identity };
+    let policy = Policy { own, target, iam_role, name, source_identity };
     // In a task of its own: cut off with its request, it would let a later revocation begin while AWS still works on this one, and be undone by it.
     let (of, at) = (Arc::clone(&engine), cx.clone());
     let putting = tokio::spawn(async move { policy.put(&of, &at).await });
@@ -74,6 +73,7 @@ struct Policy {
     target: Target,
     iam_role: String,
     name: String,
+    /// Empty for all sessions.
     source_identity: String,
 }
 
@@ -101,9 +101,9 @@ impl Policy {
 }
 
 async fn undo(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Reply> {
-    let name = params.policy()?;
+    let (name, source_identity) = params.policy()?;
     let Ready { target, iam_role, .. } = ready(&engine, &cx, &params).await?;
-    let _turn = engine.revoked.turn(&iam_role, &params.source_identity).await;
+    let _turn = engine.revoked.turn(&iam_role, &source_identity).await;
     let call = Call { target: &target, deadline: deadline(&cx) };
     match engine.aws.delete_role_policy(call, role_name(&iam_role), &name).await {
         Err(error) if error.kind == ErrorKind::NotFound => Ok(Reply::nothing().warn(format!(
@@ -111,7 +111,7 @@ async fn undo(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Reply> {
         ))),
         Err(error) => Err(upstream(format!("Error deleting the policy {name} of {iam_role}: {}", error.sdk_text()), error)),
         Ok(()) => {
-            engine.revoked.forget(&iam_role, &params.source_identity);
+            engine.revoked.forget(&iam_role, &source_identity);
             Ok(Reply::nothing())
         }
     }
@@ -133,11 +133,14 @@ fn not_put(name: &str, iam_role: &str, error: AwsError) -> Error {
 }
 
 impl Params {
-    /// The name of the policy. Errors: `BadRequest` for what cannot be a source identity.
-    fn policy(&self) -> Result<String> {
-        let identity = self.source_identity.as_str();
-        if identity.is_empty() {
-            return Ok(POLICY.to_owned());
+    /// The name of the policy, and the source identity that it is for, empty for all. Errors: `BadRequest` for what cannot be a source identity:
+    /// a blank one too, which comes from a variable that nobody set and meant one identity.
+    fn policy(&self) -> Result<(String, String)> {
+        let Some(identity) = self.source_identity.as_deref() else { return Ok((POLICY.to_owned(), String::new())) };
+        if identity.trim().is_empty() {
+            return Err(Error::bad_request(
+                "source_identity is blank: name the source identity that is meant, or leave the field out for the sessions of all",
+            ));
         }
         if identity != names::safe(identity) || identity.len() > IDENTITY_SIZE_MAX {
             return Err(Error::bad_request(format!(
@@ -145,7 +148,7 @@ impl Params {
                 quoted(identity)
             )));
         }
-        Ok(format!("{POLICY}-of-{identity}"))
+        Ok((format!("{POLICY}-of-{identity}"), identity.to_owned()))
     }
 }
 

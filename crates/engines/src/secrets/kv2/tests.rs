@@ -174,6 +174,25 @@ async fn a_write_is_one_commit_and_keeps_as_many_rows_as_versions() {
     assert!(bench.storage.keys().is_empty());
 }
 
+/// Story: `DELETE metadata/a/` answered 204 and left the secret with all its versions where it was; Vault deletes it. Policies judge the path with
+/// the slash, so another name is not meant here: it is refused, as writes are.
+#[tokio::test]
+async fn no_delete_of_a_name_with_a_slash_claims_success() {
+    let bench = bench();
+    bench.call("PUT", "data/a", data(json!({ "n": 1 }))).await;
+    for (method, path, body) in [
+        ("DELETE", "metadata/a/", Value::Null),
+        ("DELETE", "data/a/", Value::Null),
+        ("PUT", "delete/a/", json!({ "versions": [1] })),
+        ("PUT", "undelete/a/", json!({ "versions": [1] })),
+        ("PUT", "destroy/a/", json!({ "versions": [1] })),
+    ] {
+        let answer = bench.call(method, path, body).await;
+        assert!(matches!(answer.status, 400 | 404), "{method} {path}: {answer:?}");
+    }
+    assert_eq!(bench.call("GET", "data/a", Value::Null).await.body["data"]["data"], json!({ "n": 1 }));
+}
+
 #[tokio::test]
 async fn large_data_has_its_own_row_and_reads_the_same() {
     let bench = bench();

@@ -125,7 +125,7 @@ fn certifiable(key: &Key) -> Result<()> {
 /// The version that a request means. Errors: `BadRequest` with Vault's text.
 fn chosen(key: &Key, wanted: Option<i64>) -> Result<(u64, &Version)> {
     let number = wanted.map_or(Ok(key.latest), u64::try_from).unwrap_or(0);
-    key.versions.get(&number).map(|version| (number, version)).ok_or_else(|| Error::bad_request("no such key version"))
+    key.in_use(number).map(|version| (number, version))
 }
 
 /// What a request takes over, in DER.

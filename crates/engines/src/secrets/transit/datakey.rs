@@ -24,6 +24,9 @@ struct Params {
     /// Context of a derived key, in base64.
     #[serde(default)]
     context: String,
+    /// Version of the key that encrypts the new one; 0 for the latest.
+    #[serde(default)]
+    key_version: i64,
     /// Not taken by keys of today.
     #[serde(default)]
     nonce: String,
@@ -59,7 +62,7 @@ async fn make(transit: Arc<Transit>, cx: Cx, params: Params) -> Result<Reply> {
     let (entropy, plain) = (Arc::clone(&cx.entropy), made.clone());
     let place = Place::of(&key, 1, 0);
     // Into the cipher.
-    let work = move || cipher::encrypt(&key, 0, plain.expose(), &with, &*entropy);
+    let work = move || cipher::encrypt(&key, params.key_version, plain.expose(), &with, &*entropy);
     let (ciphertext, version) = transit.work.run(place, work).await?;
     let mut data = encrypted(ciphertext, version);
     if params.plaintext == "plaintext" {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::batch::{BatchInput, Inputs, Outcomes, Partial};
+use super::cache::Loaded;
 use super::cipher::{self, With};
 use super::encrypt::{Item, not_found, same_context};
 use super::work::Place;
@@ -16,17 +17,14 @@ use super::{Transit, rows};
 
 /// What to decrypt.
 #[derive(Deserialize, JsonSchema)]
-pub(super) struct Params {
+struct Params {
     /// Name of the key.
-    pub(super) name: String,
+    name: String,
     /// The ciphertext, as it was answered.
     ciphertext: Option<String>,
     /// Context of a derived key, in base64.
     #[serde(default)]
     context: String,
-    /// Version to encrypt with when a ciphertext is wrapped again; 0 for the latest. Decryption reads it from the ciphertext.
-    #[serde(default)]
-    key_version: i64,
     /// Not taken by keys of today.
     #[serde(default)]
     nonce: String,
@@ -39,7 +37,7 @@ pub(super) struct Params {
     /// Items with the fields above and a `reference`, at most 2000, instead of one ciphertext.
     batch_input: Option<BatchInput>,
     /// Status of a batch of which only some items failed, instead of 400.
-    pub(super) partial_failure_response_code: Option<i64>,
+    partial_failure_response_code: Option<i64>,
 }
 
 pub(super) fn endpoint() -> Endpoint<Transit> {
@@ -55,8 +53,11 @@ async fn decrypt(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Re
     let bytes = inputs.items.iter().map(|item| item.ciphertext.as_ref().map_or(0, String::len)).sum();
     let place = Place::of(&key, inputs.items.len(), bytes);
     let references = inputs.items.iter().map(|item| item.reference.clone()).collect();
-    let ready: Vec<(String, Result<With>)> = inputs.items.into_iter().enumerate().map(|(number, item)| ready(number, item, &key)).collect();
-    let one = move |(text, with): (String, Result<With>)| cipher::decrypt(&key, &text, &with?).map(|plaintext| decrypted(&plaintext));
+    let ready: Vec<Result<Ready>> = inputs.items.into_iter().enumerate().map(|(number, item)| item.to_decrypt(number, &key)).collect();
+    let one = move |ready: Result<Ready>| {
+        let Ready { ciphertext, with } = ready?;
+        cipher::decrypt(&key, &ciphertext, &with).map(|plaintext| decrypted(&plaintext))
+    };
     let results = transit.work.each(place, ready, one).await?;
     // An empty plaintext is one, so failures show the field too.
     let empty = Map::from_iter([("plaintext".to_owned(), Value::from(""))]);
@@ -64,10 +65,23 @@ async fn decrypt(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Re
     outcomes.answer(&cx, Partial::Refused(params.partial_failure_response_code), &empty)
 }
 
-/// An item's ciphertext and what goes with it.
-pub(super) fn ready(number: usize, item: Item, key: &super::cache::Loaded) -> (String, Result<With>) {
-    let with = item.with(number, key);
-    (item.ciphertext.unwrap_or_default(), with)
+/// A ciphertext that was read.
+pub(super) struct Ready {
+    pub(super) ciphertext: String,
+    pub(super) with: With,
+}
+
+/// The ciphertext of a request or of an item. Errors: `BadRequest` with Vault's text.
+pub(super) fn given(ciphertext: Option<String>) -> Result<String> {
+    ciphertext.filter(|text| !text.is_empty()).ok_or_else(|| Error::bad_request("missing ciphertext to decrypt"))
+}
+
+impl Item {
+    /// Errors: `BadRequest`.
+    pub(super) fn to_decrypt(self, number: usize, key: &Loaded) -> Result<Ready> {
+        let with = self.with(number, key)?;
+        Ok(Ready { ciphertext: given(self.ciphertext)?, with })
+    }
 }
 
 fn decrypted(plaintext: &Secret<Vec<u8>>) -> Map<String, Value> {
@@ -78,7 +92,7 @@ fn decrypted(plaintext: &Secret<Vec<u8>>) -> Map<String, Value> {
 
 impl Params {
     /// The inputs, each with a ciphertext. Errors: `BadRequest` with Vault's texts.
-    pub(super) fn inputs(&mut self) -> Result<Inputs<Item>> {
+    fn inputs(&mut self) -> Result<Inputs<Item>> {
         let batch = self.batch_input.take();
         let inputs = Inputs::read(batch, || self.item())?;
         for (number, item) in inputs.items.iter().enumerate() {
@@ -93,17 +107,13 @@ impl Params {
     }
 
     fn item(&mut self) -> Result<Item> {
-        let given = self.ciphertext.take().filter(|text| !text.is_empty());
-        let ciphertext = given.ok_or_else(|| Error::bad_request("missing ciphertext to decrypt"))?;
         Ok(Item {
-            plaintext: None,
-            ciphertext: Some(ciphertext),
+            ciphertext: Some(given(self.ciphertext.take())?),
             context: std::mem::take(&mut self.context),
             nonce: std::mem::take(&mut self.nonce),
-            key_version: self.key_version,
             associated_data: std::mem::take(&mut self.associated_data),
             padding_scheme: std::mem::take(&mut self.padding_scheme),
-            reference: String::new(),
+            ..Item::default()
         })
     }
 }

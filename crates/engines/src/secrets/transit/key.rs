@@ -185,7 +185,15 @@ impl Key {
         if wanted < self.min_encryption {
             return Err(Error::bad_request(words.too_old));
         }
+        self.in_use(wanted)?;
         Ok(wanted)
+    }
+
+    /// A version that may still be used, for whatever. One below `min_decryption_version` is retired, and what it signed or encrypted could never be
+    /// verified or decrypted. Errors: `BadRequest` with Vault's text.
+    pub(super) fn in_use(&self, number: u64) -> Result<&Version> {
+        let found = self.versions.get(&number).filter(|_| number >= self.min_decryption);
+        found.ok_or_else(|| Error::bad_request("no such key version"))
     }
 
     /// Versions that decrypt and verify.

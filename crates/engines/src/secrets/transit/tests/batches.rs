@@ -29,6 +29,39 @@ async fn items_of_a_batch_fail_alone() {
     assert_eq!(ok(&bench, "POST", "rewrap/k", fine).await["batch_results"][0]["key_version"], 1);
 }
 
+/// Story: a nightly job wrapped a table again in batches; one row that was damaged made its batch answer 400, and an item without a ciphertext the
+/// whole batch fail, where Vault answers 200 and says of each item what became of it. Clients give up at 400.
+#[tokio::test]
+async fn an_item_that_cannot_be_wrapped_again_spoils_no_batch() {
+    let bench = bench();
+    key(&bench, "k", json!({})).await;
+    let good = encrypt(&bench, "k", "a").await;
+    ok(&bench, "POST", "keys/k/rotate", Value::Null).await;
+    let batch = json!([
+        { "ciphertext": good, "reference": "good" },
+        { "ciphertext": "junk" },
+        { "reference": "none" },
+        { "ciphertext": "" },
+        { "ciphertext": null },
+        { "ciphertext": good, "key_version": 9 },
+    ]);
+    let results = ok(&bench, "POST", "rewrap/k", json!({ "batch_input": batch })).await["batch_results"].clone();
+    assert_eq!((&results[0]["reference"], &results[0]["key_version"]), (&json!("good"), &json!(2)));
+    let failed = |error: &str, reference: &str| json!({ "error": error, "reference": reference });
+    let missing = "missing ciphertext to decrypt";
+    assert_eq!(results[1], failed("invalid ciphertext: no prefix", ""));
+    assert_eq!(results[2], failed(missing, "none"));
+    assert_eq!((&results[3], &results[4]), (&failed(missing, ""), &failed(missing, "")));
+    assert_eq!(results[5], failed("requested version for encryption is higher than the latest key version", ""));
+    let all = ok(&bench, "POST", "rewrap/k", json!({ "batch_input": [{ "ciphertext": "junk" }] })).await;
+    assert_eq!(all["batch_results"][0], failed("invalid ciphertext: no prefix", ""));
+    // One that comes alone still fails alone, and decryption has its own status.
+    assert_eq!(refused(&bench, "rewrap/k", json!({ "ciphertext": "junk" })).await, "invalid ciphertext: no prefix");
+    assert_eq!(refused(&bench, "rewrap/k", json!({})).await, missing);
+    let answer = bench.call("POST", "decrypt/k", json!({ "batch_input": [{ "ciphertext": "" }] })).await;
+    assert_eq!((answer.status, &answer.body["data"]["batch_results"][0]["error"]), (400, &json!(missing)));
+}
+
 #[tokio::test]
 async fn batches_that_are_none_are_refused() {
     let bench = bench();

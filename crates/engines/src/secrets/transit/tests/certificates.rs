@@ -159,3 +159,17 @@ async fn a_chain_that_is_not_the_keys_is_refused_in_words() {
     assert_eq!(message(&none), "certificate chain not supported for keys that do not support signing");
     assert_eq!(ok(&bench, "GET", "keys/k", Value::Null).await["keys"]["1"]["certificate_chain"], "");
 }
+
+/// Story: a chain could still be put to a version that was retired.
+#[tokio::test]
+async fn a_retired_version_gets_no_certificates() {
+    let bench = bench();
+    let pair = KeyPair::generate().unwrap();
+    ok(&bench, "POST", "keys/k/import", json!({ "type": "ecdsa-p256", "public_key": pair.public_key_pem(), "allow_rotation": true })).await;
+    let (leaf, _) = chain(&pair);
+    let first = json!({ "version": 1, "certificate_chain": leaf });
+    ok(&bench, "POST", "keys/k/set-certificate", first.clone()).await;
+    ok(&bench, "POST", "keys/k/rotate", Value::Null).await;
+    ok(&bench, "POST", "keys/k/config", json!({ "min_decryption_version": 2 })).await;
+    assert!(refused(&bench, "keys/k/set-certificate", first).await.ends_with(": no such key version"));
+}

@@ -396,3 +396,76 @@ async fn the_cache_is_bounded_and_forgets_on_demand() {
     assert!(cache.fresh("29", &daypass_sdk::Secret::new(vec![28])).is_none(), "another row is another key");
     bench.mounted.invalidate();
 }
+
+/// Story: versions below `min_decryption_version` were taken as `key_version` all the same. A job that pinned one went on encrypting what nobody could
+/// decrypt any more, and signing with a key that was retired because it had leaked.
+#[tokio::test]
+async fn a_retired_version_does_nothing_more() {
+    let bench = bench();
+    for (name, key_type) in [("aes", "aes256-gcm96"), ("rsa", "rsa-2048"), ("ec", "ecdsa-p256"), ("ed", "ed25519")] {
+        key(&bench, name, json!({ "type": key_type, "exportable": true })).await;
+        for _ in 0..2 {
+            ok(&bench, "POST", &format!("keys/{name}/rotate"), Value::Null).await;
+        }
+        ok(&bench, "POST", &format!("keys/{name}/config"), json!({ "min_decryption_version": 2 })).await;
+    }
+    let sealed = encrypt(&bench, "aes", "a").await;
+    let none = "no such key version";
+    let asked = |version: i64| {
+        [
+            ("encrypt/aes", json!({ "plaintext": b64("a"), "key_version": version })),
+            ("encrypt/rsa", json!({ "plaintext": b64("a"), "key_version": version })),
+            ("rewrap/aes", json!({ "ciphertext": sealed, "key_version": version })),
+            ("datakey/wrapped/aes", json!({ "key_version": version })),
+            ("hmac/aes", json!({ "input": b64("a"), "key_version": version })),
+            ("hmac/ec", json!({ "batch_input": [{ "input": b64("a") }], "key_version": version })),
+            ("sign/ec", json!({ "input": b64("a"), "key_version": version })),
+            ("sign/ed", json!({ "input": b64("a"), "key_version": version })),
+            ("sign/rsa", json!({ "input": b64("a"), "key_version": version })),
+        ]
+    };
+    for (path, body) in asked(1) {
+        assert_eq!(refused(&bench, path, body).await, none, "{path}");
+    }
+    for (path, body) in asked(2) {
+        ok(&bench, "POST", path, body).await;
+    }
+    let csr = |version: i64| json!({ "version": version });
+    assert_eq!(refused(&bench, "keys/ec/csr", csr(1)).await, format!("could not create the csr: {none}"));
+    ok(&bench, "POST", "keys/ec/csr", csr(2)).await;
+    let items = json!([{ "plaintext": b64("a"), "key_version": 1 }, { "plaintext": b64("a") }]);
+    let answer = bench.call("POST", "encrypt/aes", json!({ "batch_input": items })).await;
+    assert_eq!((answer.status, &answer.body["data"]["batch_results"][0]["error"]), (400, &json!(none)));
+    assert_eq!(answer.body["data"]["batch_results"][1]["key_version"], 3);
+    let exported = ok(&bench, "GET", "export/signing-key/ec", Value::Null).await;
+    assert_eq!(exported["keys"].as_object().unwrap().keys().collect::<Vec<_>>(), ["2", "3"]);
+    let one = bench.call("GET", "export/signing-key/ec/1", Value::Null).await;
+    assert_eq!(message(&one), "version for export is below minimum decryption version");
+    // The limit for encryption has words of its own, and comes first.
+    ok(&bench, "POST", "keys/aes/config", json!({ "min_encryption_version": 3 })).await;
+    let below = "requested version for encryption is less than the minimum encryption key version";
+    assert_eq!(refused(&bench, "datakey/wrapped/aes", json!({ "key_version": 1 })).await, below);
+    // What is allowed again works again.
+    ok(&bench, "POST", "keys/ec/config", json!({ "min_decryption_version": 1 })).await;
+    ok(&bench, "POST", "sign/ec", json!({ "input": b64("a"), "key_version": 1 })).await;
+}
+
+/// Story: `datakey` took no `key_version`: it warned of a field that it does not know, and encrypted with the latest.
+#[tokio::test]
+async fn a_data_key_is_encrypted_with_the_version_that_is_named() {
+    let bench = bench();
+    key(&bench, "k", json!({})).await;
+    ok(&bench, "POST", "keys/k/rotate", Value::Null).await;
+    for (version, wanted) in [(0, 2), (1, 1), (2, 2)] {
+        let made = ok(&bench, "POST", "datakey/plaintext/k", json!({ "key_version": version })).await;
+        assert_eq!(made["key_version"], wanted);
+        let opened = ok(&bench, "POST", "decrypt/k", json!({ "ciphertext": made["ciphertext"] })).await;
+        assert_eq!(opened["plaintext"], made["plaintext"]);
+    }
+    for (version, wanted) in [
+        (3, "requested version for encryption is higher than the latest key version"),
+        (-1, "requested version for encryption is negative"),
+    ] {
+        assert_eq!(refused(&bench, "datakey/wrapped/k", json!({ "key_version": version })).await, wanted);
+    }
+}
