@@ -254,7 +254,7 @@ impl Leased {
         self
     }
 
-    /// Names a row of the engine's storage that goes with the lease. Only for [`Self::stored`] leases.
+    /// Names a row of the engine's storage that goes with the lease, however that ends: no other lease may have it. Only for [`Self::stored`] leases.
     #[must_use]
     pub fn with_row(mut self, row: String) -> Self {
         self.row = Some(row);

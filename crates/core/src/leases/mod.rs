@@ -27,7 +27,7 @@ pub(crate) struct LeaseRow {
     /// The end of the batch token that it was lent: no renewal goes beyond it, for nothing takes the secret back with that token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cap: Option<Timestamp>,
-    /// A row of its mount's storage that goes with it: the whole key.
+    /// A row of its mount's storage that goes with it, and is its alone: the whole key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) row: Option<String>,
     pub(crate) internal: Value,

@@ -206,9 +206,9 @@ pub(crate) async fn delete(aws: &dyn Aws, call: Call<'_>, user: &str, id: &str) 
     }
 }
 
-/// What is not found is gone, unless another account was asked than the one that it is in. Errors: `Failed` then, or when AWS does not say
-/// which account that is.
-async fn truly_gone<M: KeyMount>(mount: &M, call: Call<'_>, note: &Note, thing: &str) -> Result<()> {
+/// Whether the account that a note is about was asked: else what is not found there is not gone, nor what is found ours. Errors: `Failed` where it was
+/// another, or when AWS does not say which account that is.
+async fn in_its_account<M: KeyMount>(mount: &M, call: Call<'_>, note: &Note, thing: &str) -> Result<()> {
     let other = account::other(mount.aws(), call, &note.account).await;
     match other.map_err(|error| failed("unable to see which account was asked for the access key", error))? {
         None => Ok(()),
@@ -233,14 +233,14 @@ pub(crate) async fn undo<M: KeyMount>(mount: &M, cx: &Cx, note: &Note, stray: &S
             Gone::Deleted => Ok(()),
             Gone::NotFound => {
                 let thing = format!("access key {} of IAM user {}", stray.id, quoted(&note.username));
-                truly_gone(mount, call, note, &thing).await
+                in_its_account(mount, call, note, &thing).await
             }
         };
     }
-    let Some(strange) = strange(aws, call, note, stray).await? else {
-        let thing = format!("an access key of IAM user {} that may have been made here for nobody", quoted(&note.username));
-        return truly_gone(mount, call, note, &thing).await;
-    };
+    let strange = strange(aws, call, note, stray).await?;
+    // One of the same name in another account is another user: what it has says nothing of ours, and is not ours to delete.
+    let thing = format!("an access key of IAM user {} that may have been made here for nobody", quoted(&note.username));
+    in_its_account(mount, call, note, &thing).await?;
     let mut idle = Vec::new();
     for key in strange {
         if root.key().access_key != key.id && !mount.uses(cx, &note.username, &key.id).await? {
@@ -281,13 +281,13 @@ pub(crate) async fn clock_of(aws: &dyn Aws, call: Call<'_>, then: Option<i64>) -
     asked.ok().and_then(|_| aws.skew(call.target))
 }
 
-/// The keys that the user has and had not before. `None` where there is no such user.
-async fn strange(aws: &dyn Aws, call: Call<'_>, note: &Note, stray: &StrayKey) -> Result<Option<Vec<KeyInfo>>> {
+/// The keys that the user has and had not before; none where there is no such user.
+async fn strange(aws: &dyn Aws, call: Call<'_>, note: &Note, stray: &StrayKey) -> Result<Vec<KeyInfo>> {
     let keys = match aws.list_access_keys(call, &note.username).await {
-        Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(Vec::new()),
         keys => keys.map_err(|error| failed("unable to list the access keys", error))?,
     };
-    Ok(Some(keys.into_iter().filter(|key| !stray.known.contains(&key.id)).collect()))
+    Ok(keys.into_iter().filter(|key| !stray.known.contains(&key.id)).collect())
 }
 
 impl StrayKey {

@@ -16,7 +16,7 @@ use super::{KeyMount, RootKey};
 /// Where the notes are.
 const NOTES: &str = "wal/";
 /// A note this old belongs to nobody who is still at work.
-const AGE_MAX: Seconds = Seconds(300);
+pub(crate) const AGE_MAX: Seconds = Seconds(300);
 /// Notes that are read at once.
 const PAGE: usize = 100;
 /// Notes that one round of the regular work reads; the next round goes on behind them.

@@ -265,6 +265,27 @@ fn held(server: &TestServer, id: &str) -> bool {
     server.aws().holdings(ROOT_USER).contains(&Holding::AccessKey(id.to_owned()))
 }
 
+/// Story: a key whose making was not answered was looked for at the user of the same name in the account that config/root led to by then: one that was
+/// made there at that moment was deleted, and without one the note was dropped, so that ours worked on with nobody to know it.
+#[tokio::test]
+async fn a_key_that_nobody_knows_is_looked_for_in_its_own_account_alone() {
+    let server = server().await;
+    server.aws().differ(Skew::default());
+    let first = root_key(&server).await;
+    failed_rotation(&server, "", 0).await;
+    let both = server.aws().holdings(ROOT_USER);
+    assert_eq!(both.len(), 2);
+    account(&server, "222222222222");
+    minutes(&server, 10).await;
+    assert_eq!(server.aws().holdings(ROOT_USER), both);
+    let shown = format!("aws/config/parked-users/{ROOT_USER}");
+    let said = server.get(&shown).await.ok().text("/data/last_error");
+    assert!(said.contains("was made in account 123456789012, and config/root leads to account 222222222222 now"), "{said}");
+    account(&server, "123456789012");
+    server.put(&shown, Value::Null).await.ok();
+    assert_eq!(server.aws().holdings(ROOT_USER), [Holding::AccessKey(first)]);
+}
+
 /// Story: whatever key was made within ten minutes of a rotation that failed was taken for the rotation's own, and deleted.
 #[tokio::test]
 async fn a_key_that_a_person_made_after_a_failed_rotation_stays() {

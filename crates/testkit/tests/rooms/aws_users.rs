@@ -186,20 +186,24 @@ fn account(server: &TestServer, account: &str) {
 async fn a_user_of_another_account_is_not_taken_for_deleted() {
     let server = server().await;
     let lease = minted(&server).await.lease();
-    let user = only_user(&server);
     server.seconds(61).await;
     let root = json!({ "access_key": "AKIAOTHER", "secret_key": "other-secret" });
     let warned = server.put("aws/config/root", root).await.ok();
     assert!(warned["warnings"][0].as_str().unwrap().contains("leased still"), "{}", warned.body);
     account(&server, "222222222222");
-    server.aws().remove_user(&user);
+    server.aws().fail("GetUser", "NoSuchEntity", 404);
     let refusal = server.put("sys/leases/revoke", json!({ "lease_id": lease })).await;
     assert!(refusal.refused(400).contains("was made in account 123456789012, and config/root leads to account 222222222222 now"));
     server.put("sys/leases/lookup", json!({ "lease_id": lease })).await.ok();
+    only_user(&server);
     account(&server, "123456789012");
-    server.aws().add_user(&user);
     server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
     assert!(server.aws().users().is_empty());
+}
+
+/// What is stored of users beside their leases.
+async fn rows(server: &TestServer) -> Vec<String> {
+    server.keys().await.into_iter().filter(|key| key.contains("/users/") || key.contains("/wal/")).collect()
 }
 
 /// A server whose users have the same name each time.
@@ -221,6 +225,68 @@ async fn the_note_of_an_attempt_that_failed_costs_nobody_the_user_of_that_name()
     assert_eq!(only_user(&server), "ci");
     server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
     assert!(server.aws().users().is_empty());
+}
+
+/// Story: one build's user was deleted by hand, and another build got the name. The end of the first lease took the row of the name along, so that
+/// a third attempt, whose CreateUser was not answered, took the second build's user for its own and deleted it.
+#[tokio::test]
+async fn the_end_of_a_lease_and_an_attempt_that_failed_cost_nobody_the_user_that_has_the_name_since() {
+    let server = without_chance().await;
+    let first = minted(&server).await.lease();
+    server.aws().remove_user("ci");
+    let second = minted(&server).await;
+    server.put("sys/leases/revoke", json!({ "lease_id": first })).await.ok();
+    server.aws().fail("CreateUser", "ServiceFailure", 500);
+    assert!(server.get("aws/creds/ci").await.status >= 400);
+    minutes(&server, NOTE_AGE / 60 + 1).await;
+    assert_eq!(only_user(&server), "ci");
+    assert!(keys_of(&server, "ci").contains(&second.text("/data/access_key")));
+    server.put("sys/leases/revoke", json!({ "lease_id": second.lease() })).await.ok();
+    assert!(server.aws().users().is_empty());
+    assert!(rows(&server).await.is_empty());
+}
+
+/// Story: as above, the other way round. The name was the first lease's for as long as that lasted, so what a lost answer left was left for ever.
+#[tokio::test]
+async fn a_lease_whose_user_is_gone_keeps_no_other_of_its_name_alive() {
+    let server = without_chance().await;
+    minted(&server).await;
+    server.aws().remove_user("ci");
+    server.aws().fail("CreateUser", "", 0);
+    assert!(server.get("aws/creds/ci").await.status >= 400);
+    assert!(server.aws().users().is_empty());
+}
+
+/// A key must not live on because the server may not look at users. But then the name alone says which is meant.
+#[tokio::test]
+async fn without_a_right_to_look_a_user_goes_unless_its_name_was_anothers_too() {
+    let server = without_chance().await;
+    let first = minted(&server).await.lease();
+    server.aws().remove_user("ci");
+    let second = minted(&server).await.lease();
+    server.aws().fail_often("GetUser", "AccessDenied", 403, 2);
+    for lease in [&first, &second] {
+        let refused = server.put("sys/leases/revoke", json!({ "lease_id": lease })).await;
+        assert!(refused.refused(400).contains("before it is deleted: AccessDenied"), "{}", refused.body);
+        only_user(&server);
+    }
+    server.put("sys/leases/revoke", json!({ "lease_id": first })).await.ok();
+    server.aws().fail("GetUser", "AccessDenied", 403);
+    server.put("sys/leases/revoke", json!({ "lease_id": second })).await.ok();
+    assert!(server.aws().users().is_empty());
+}
+
+/// Story: a note of a user that an operator dropped left a row behind, and every change of config/root warned of a user that nobody had.
+#[tokio::test]
+async fn a_note_that_is_dropped_takes_its_row_along() {
+    let server = server().await;
+    server.aws().fail("CreateAccessKey", "", 0);
+    server.aws().fail_often("ListGroupsForUser", "AccessDenied", 403, 100);
+    assert!(server.get("aws/creds/ci").await.status >= 400);
+    let user = only_user(&server);
+    minutes(&server, NOTE_AGE / 60 + 1).await;
+    server.delete(&format!("aws/config/parked-users/{user}")).await.ok();
+    assert!(rows(&server).await.is_empty());
 }
 
 /// Story: the server had no right to GetUser. So it did not know how old a user was, and deleted somebody's.

@@ -18,6 +18,7 @@ mod aws_rotation;
 mod aws_sessions;
 mod aws_static;
 mod aws_trouble;
+mod aws_user_accounts;
 mod aws_users;
 mod cert;
 mod compatibility;

@@ -18,7 +18,7 @@ use crate::secrets::at_aws::needs_endpoint;
 use crate::secrets::federation::{self, Federation};
 
 use super::names::{self, DEFAULT_TEMPLATE};
-use super::{Aws, rotate_root, users};
+use super::{Aws, rotate_root, user_rows};
 
 pub(super) const KEY: &str = "config/root";
 /// Most fallback endpoints.
@@ -257,7 +257,7 @@ async fn write_root(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<Reply> {
     if old.as_ref() != config.target(&cx).ok().as_ref() {
         // What failed attempts left is in the account that is reached now.
         warnings.extend(notes::settle(&*engine, &cx).await?);
-        warnings.extend(users::left_behind(&cx).await?);
+        warnings.extend(user_rows::left_behind(&cx).await?);
     }
     let changes = daypass_sdk::Changes::new().unchanged(KEY, read.as_ref()).put_json(KEY, &config)?;
     cx.store.commit(changes).await?;

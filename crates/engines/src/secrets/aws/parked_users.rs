@@ -15,6 +15,7 @@ use crate::aws_keys::notes::{self, Note, Undone};
 use super::Aws;
 use super::config_root::Nothing;
 use super::text::quoted;
+use super::user_rows;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
     vec![
@@ -85,7 +86,8 @@ async fn drop_parked_user(_: Arc<Aws>, cx: Cx, params: Named) -> Result<Reply> {
         return Ok(Reply::nothing());
     }
     for (place, ..) in found {
-        cx.store.delete(&place).await?;
+        let with_its_row = user_rows::release(&cx, &place, &params.username).await?;
+        cx.store.commit(with_its_row.delete(&place)).await?;
     }
     let what = quoted(&params.username);
     Ok(Reply::nothing().warn(format!("IAM user {what}, or a key of it, may still exist at AWS: nobody here knows of it any more")))

@@ -8,6 +8,7 @@ use super::{Aws, names, text};
 use crate::testing::{Answer, Bench};
 
 mod live;
+mod users_of_old;
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/deploy";
 

@@ -1,16 +1,16 @@
 //! IAM users made for a lease, and taken apart when it ends.
 //!
 //! A note ([`crate::aws_keys::notes`]) is stored before AWS is asked for anything, and goes in the commit that stores the lease. What dies in
-//! between leaves the note, and the regular work deletes the user that it names. With the note comes the row `users/<name>`, which says whose
-//! the user of this name is and goes with the user: a template without chance in it gives the same name again, and an attempt that failed must
-//! not cost another build its user.
+//! between leaves the note, and the regular work deletes the user that it names. With the note comes a row of the same making
+//! ([`super::user_rows`]), which goes with the user: a template without chance in it gives the same name again, in this account or another, and
+//! neither an attempt that failed nor the end of one lease may cost another build its user.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_aws::{AccessKey, AwsError, Call, Depth, ErrorKind, NewUser, Skew, Target, UserGrant};
+use daypass_aws::{AccessKey, AwsError, Call, Depth, ErrorKind, NewUser, Skew, Target, User, UserGrant};
 use daypass_base::Timestamp;
-use daypass_sdk::{Changes, Cx, Error, Expect, LeaseInfo, LeaseTerms, Leased, Renewal, Reply, Result, Seconds, reveal};
+use daypass_sdk::{Changes, Cx, Error, LeaseInfo, LeaseTerms, Leased, Renewal, Reply, Result, Seconds, reveal};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -26,13 +26,14 @@ use super::config_root::{self, RootConfig};
 use super::names::{self, Use};
 use super::role::Role;
 use super::text::quoted;
+use super::user_rows::{self, Holder};
 
-/// Rows of users that leases hold.
-const USERS: &str = "users/";
 /// A user may look so much older than the request that made it: AWS's clock is known as it was when STS answered last.
 const SKEW: Seconds = Seconds(300);
-/// What else can be done about a note.
+/// What else can be done about a note,
 const DROP: &str = "drop this entry";
+/// and about a lease.
+const FORCE: &str = "revoke its lease with force";
 /// Time to ask in which account a user will be.
 const WHERE_PATIENCE: Duration = Duration::from_secs(3);
 /// IAM is eventually consistent: a user this young that is not found may still appear.
@@ -47,12 +48,22 @@ struct Made {
     /// The account that it is in; empty in leases of old.
     #[serde(default)]
     account: String,
+    /// Its unique id: a user that was made anew under its name has another one. Empty in notes and in leases of old.
+    #[serde(default)]
+    id: String,
     /// Where its note lay, by which its row knows it; empty in leases of old.
     #[serde(default)]
     note: String,
     /// By how many milliseconds AWS's clock was ahead, where that is known and matters.
     #[serde(skip)]
     skew: Option<i64>,
+}
+
+impl Made {
+    /// Its row.
+    fn row(&self) -> String {
+        user_rows::row(&self.username, &self.note)
+    }
 }
 
 /// The account in which a mount makes its users, as far as it is known: of the place that leads there.
@@ -87,13 +98,6 @@ async fn account_at(engine: &Aws, target: &Target) -> String {
     }
 }
 
-/// Whose the user of a name is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Holder {
-    /// Where the note of its making lies or lay.
-    note: String,
-}
-
 /// Makes a user with a key. Errors: `Upstream` with Vault's words for the step that AWS refused.
 pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfig, name: &str) -> Result<Reply> {
     let target = config.target(cx)?;
@@ -101,7 +105,7 @@ pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfi
     let username = names::generate(cx, &config.username_template, name, Use::Iam)?;
     let account = account_at(engine, &target).await;
     let skew = engine.aws.skew(&target).map(Skew::milliseconds);
-    let mut made = Made { username, at: cx.clock.now(), account, note: String::new(), skew };
+    let mut made = Made { username, at: cx.clock.now(), account, id: String::new(), note: String::new(), skew };
     let note = begin(cx, &made).await?;
     made.note.clone_from(&note.place);
     let call = Call { target: &target, deadline: deadline(cx) };
@@ -112,27 +116,22 @@ pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfi
             return Err(error);
         }
     };
-    let holder = Holder { note: made.note.clone() };
+    let (row, holder) = (made.row(), Holder::leased(&made.note, &made.account, &made.id));
     let data = json!({ "access_key": key.id, "secret_key": reveal(&key.secret), "session_token": Value::Null });
     let leased = Leased::stored(data, terms, &made)
         .fact("access_key_id", key.id)
         .fact("credential_type", "iam_user")
         .fact("user_name", &made.username)
-        .also(note.settled(Changes::new()).put_json(user_row(&made.username), &holder)?)
-        .with_row(user_row(&made.username));
+        .also(note.settled(Changes::new()).put_json(&row, &holder)?)
+        .with_row(row);
     Ok(leased.into())
 }
 
-/// Stores the note and, unless the name is another's already, the row.
+/// Stores the note and the row.
 async fn begin(cx: &Cx, made: &Made) -> Result<Written> {
-    let row = user_row(&made.username);
-    let is_free = cx.store.get(&row).await?.is_none();
     let note = Note { at: made.at, skew: made.skew, ..Note::user(cx, &made.username, &made.account) };
     notes::begin_with(cx, &note, |changes, place| {
-        if !is_free {
-            return Ok(changes);
-        }
-        changes.expect(&row, Expect::Absent).put_json(&row, &Holder { note: place.to_owned() })
+        changes.put_json(user_rows::row(&made.username, place), &Holder::making(place, &made.account, made.at))
     })
     .await
 }
@@ -168,7 +167,7 @@ async fn make(engine: &Aws, call: Call<'_>, role: &Role, made: &mut Made, role_n
         failed("Error creating IAM user", error, fate)
     })?;
     engine.home.learn(call.target, &created.account);
-    made.account = created.account;
+    (made.account, made.id) = (created.account, created.id);
     for grant in grants(role, role_name) {
         let doing = match &grant {
             UserGrant::Group(_) => "Error adding user to group",
@@ -199,31 +198,10 @@ async fn give_up(engine: &Aws, cx: &Cx, target: &Target, made: &Made, user: Fate
         Fate::NotMade => true,
         Fate::Unknown => unmake(engine, cx, call, made).await.is_ok_and(|found| found == Found::Deleted),
     };
-    // Where its row cannot be read now, the note stays: who undoes it removes the row.
-    if gone && let Ok(released) = release(cx, made).await {
+    // Where rows cannot be read now, the note stays: who undoes it removes its row.
+    if gone && let Ok(released) = user_rows::release(cx, &made.note, &made.username).await {
         notes::clear_with(cx, released, &made.note).await;
     }
-}
-
-/// What removes the row of a user that is gone, if it is of this making.
-async fn release(cx: &Cx, made: &Made) -> Result<Changes> {
-    let row = user_row(&made.username);
-    let holder: Option<Holder> = cx.store.get_json(&row).await?;
-    let is_ours = holder.is_some_and(|holder| holder.note == made.note);
-    Ok(if is_ours { Changes::new().delete(row) } else { Changes::new() })
-}
-
-/// The row that says whose the user of a name is.
-fn user_row(username: &str) -> String {
-    format!("{USERS}{username}")
-}
-
-/// A warning for whoever changes how AWS is reached while leases hold IAM users.
-pub(super) async fn left_behind(cx: &Cx) -> Result<Option<String>> {
-    let leased = !cx.store.list_page(USERS, None, 1).await?.is_empty();
-    Ok(leased.then(|| {
-        "IAM users that were made before are leased still: they are deleted as config/root says then, so it has to lead to their account".to_owned()
-    }))
 }
 
 /// Whether there was anything to delete.
@@ -274,40 +252,80 @@ fn done(removed: Result<(), AwsError>) -> Result<(), AwsError> {
     }
 }
 
-/// Takes a leased user back. Errors: `Upstream`; the core tries again.
+/// Takes a leased user back: the one that was made, and no other of its name. Errors: `Upstream`; `Failed` where another account is asked than the
+/// one that it is in, or nobody can tell whose the user is. The core tries again.
 pub(super) async fn revoke(engine: Arc<Aws>, cx: Cx, lease: LeaseInfo) -> Result<()> {
     let made: Made = serde_json::from_value(lease.internal)
         .map_err(|error| Error::internal("what is stored with the lease of an IAM user is not readable").because(error))?;
-    let holder: Option<Holder> = cx.store.get_json(&user_row(&made.username)).await?;
-    if !made.note.is_empty() && holder.is_some_and(|holder| holder.note != made.note) {
-        tracing::warn!(user = %made.username, "the IAM user of this name was made for another lease since: it is left alone");
-        return Ok(());
-    }
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(&cx)?;
     let call = Call { target: &target, deadline: deadline(&cx) };
-    match dismantle(&engine, call, &made.username).await {
-        Ok(Found::Nothing) => truly_gone(&engine, &cx, call, &made).await?,
-        Ok(Found::Deleted) => {}
-        Err(error) => return Err(failed(&made.username, error)),
+    match look(&engine, call, &made.username).await {
+        Ok(None) => return truly_gone(&engine, &cx, call, &made).await,
+        Ok(Some(user)) if !is_the_one(&cx, &made, &user, FORCE).await? => {
+            tracing::warn!(user = %made.username, id = %user.id, "the IAM user of this name is not the one of this lease, which is gone: it is left alone");
+            return Ok(());
+        }
+        Ok(Some(_)) => {}
+        Err(error) => unseen_but_ours(&engine, &cx, call, &made, error).await?,
     }
-    // Its row goes with the lease.
-    Ok(())
+    match dismantle(&engine, call, &made.username).await {
+        Ok(Found::Nothing) => truly_gone(&engine, &cx, call, &made).await,
+        // Its row goes with the lease.
+        Ok(Found::Deleted) => Ok(()),
+        Err(error) => Err(failed(&made.username, error)),
+    }
+}
+
+/// The user that has a name now, if there is one.
+async fn look(engine: &Aws, call: Call<'_>, username: &str) -> Result<Option<User>, AwsError> {
+    match twice(|| engine.aws.get_user(call, Some(username))).await {
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+fn not_seen(username: &str, error: AwsError) -> Error {
+    upstream(format!("Error reading IAM user {} before it is deleted: {}", quoted(username), error.sdk_text()), error)
+}
+
+/// Whether the user that has the name now may be the one that was made. Errors: `Failed` when it is in another account, or may be another making's.
+async fn is_the_one(cx: &Cx, made: &Made, user: &User, otherwise: &str) -> Result<bool> {
+    if !made.account.is_empty() && user.account != made.account {
+        return Err(elsewhere(made, &user.account, otherwise));
+    }
+    if !made.id.is_empty() {
+        return Ok(user.id == made.id);
+    }
+    Ok(!user_rows::is_anothers(cx, &made.note, user, otherwise).await?)
+}
+
+/// Where the server may not look at users (no `iam:GetUser`), the name of a leased user has to do: in its account, and while nobody else here made one
+/// of that name. Errors: otherwise, and when AWS did not tell for another reason.
+async fn unseen_but_ours(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made, error: AwsError) -> Result<()> {
+    let may_not_look = error.kind == ErrorKind::Denied;
+    if !may_not_look || !user_rows::others(cx, &made.note, &made.username).await?.is_empty() {
+        return Err(not_seen(&made.username, error));
+    }
+    in_its_account(engine, call, made, FORCE).await
 }
 
 /// Whether a leased user that is not found is gone. Errors: when it may still appear, or is in an account that is not the one asked.
 async fn truly_gone(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made) -> Result<()> {
     settled(cx, made)?;
-    match account::other(engine.aws.as_ref(), call, &made.account).await {
-        Ok(None) => Ok(()),
-        Ok(Some(asked)) => Err(elsewhere(made, &asked, "revoke its lease with force")),
-        Err(error) => Err(unseen(made, error)),
-    }
+    in_its_account(engine, call, made, FORCE).await
 }
 
-fn unseen(made: &Made, error: AwsError) -> Error {
-    let text = format!("unable to see which account was asked for IAM user {}: {}", quoted(&made.username), error.sdk_text());
-    Error::failed(text).because(error)
+/// Errors: when another account is asked than the one that the user was made in, or AWS does not say which that is.
+async fn in_its_account(engine: &Aws, call: Call<'_>, made: &Made, otherwise: &str) -> Result<()> {
+    match account::other(engine.aws.as_ref(), call, &made.account).await {
+        Ok(None) => Ok(()),
+        Ok(Some(asked)) => Err(elsewhere(made, &asked, otherwise)),
+        Err(error) => {
+            let text = format!("unable to see which account was asked for IAM user {}: {}", quoted(&made.username), error.sdk_text());
+            Err(Error::failed(text).because(error))
+        }
+    }
 }
 
 fn elsewhere(made: &Made, asked: &str, then: &str) -> Error {
@@ -341,38 +359,25 @@ async fn terms(cx: &Cx) -> Result<LeaseTerms> {
 /// Undoes a note of a user: nobody got its keys.
 pub(super) async fn undo(engine: &Aws, cx: &Cx, place: &str, note: &Note) -> Result<Changes> {
     let (username, account) = (note.username.clone(), note.account.clone());
-    let made = Made { username, at: note.at, account, note: place.to_owned(), skew: note.skew };
+    let made = Made { username, at: note.at, account, id: String::new(), note: place.to_owned(), skew: note.skew };
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(cx)?;
     let call = Call { target: &target, deadline: UNDO_PATIENCE };
     if unmake(engine, cx, call, &made).await? == Found::Nothing {
         settled(cx, &made)?;
-        let other = account::other(engine.aws.as_ref(), call, &made.account).await;
-        if let Some(asked) = other.map_err(|error| unseen(&made, error))? {
-            return Err(elsewhere(&made, &asked, DROP));
-        }
+        in_its_account(engine, call, &made, DROP).await?;
     }
-    release(cx, &made).await
+    user_rows::release(cx, place, &made.username).await
 }
 
 /// Takes a user apart that may have been made for nobody. One that another making or a lease holds, that is older, or in another account, is
 /// somebody's; so it has to be known how old it is. Errors: also when that cannot be told.
 async fn unmake(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made) -> Result<Found> {
     let username = made.username.as_str();
-    let holder: Option<Holder> = cx.store.get_json(&user_row(username)).await?;
-    if holder.is_some_and(|holder| holder.note != made.note) {
+    let found = look(engine, call, username).await.map_err(|error| not_seen(username, error))?;
+    let Some(user) = found else { return Ok(Found::Nothing) };
+    if !is_the_one(cx, made, &user, DROP).await? {
         return Ok(Found::Deleted);
-    }
-    let user = match engine.aws.get_user(call, Some(username)).await {
-        Ok(user) => user,
-        Err(error) if error.kind == ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(error) => {
-            let text = format!("Error reading IAM user {} before it is deleted: {}", quoted(username), error.sdk_text());
-            return Err(upstream(text, error));
-        }
-    };
-    if !made.account.is_empty() && user.account != made.account {
-        return Err(elsewhere(made, &user.account, DROP));
     }
     let clock = keys::clock_of(engine.aws.as_ref(), call, made.skew).await;
     if user.created + SKEW >= clock.unwrap_or_default().theirs(made.at) {
