@@ -26,7 +26,7 @@ pub mod wire;
 
 pub use causes::causes;
 pub use client_chain::ClientChain;
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, Moment, SystemClock};
 pub use entropy::{Entropy, SystemEntropy};
 pub use limits::Limits;
 pub use receipt::{Delivery, Fate, Receipt};

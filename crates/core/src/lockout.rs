@@ -6,8 +6,9 @@
 //! Source: Vault, "User lockout"; recorded fixture `userpass-lockout`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use daypass_base::{Clock, Seconds, Timestamp};
+use daypass_base::{Clock, Seconds};
 use daypass_sdk::{Error, Result};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -45,7 +46,8 @@ impl Drop for Attempt<'_> {
 #[derive(Debug, Clone, Copy)]
 struct Failures {
     count: u64,
-    last: Timestamp,
+    /// On the monotonic clock, as every time here: one that is put back locks nobody out for longer, and one that is put on lets nobody in.
+    last: Duration,
     /// The settings that were in force at the last failure.
     settings: UserLockout,
 }
@@ -72,7 +74,7 @@ impl Lockouts {
     }
 
     /// Before a login. Errors: `Denied` while the alias is locked out, whatever it presents.
-    pub(crate) fn check(&self, accessor: &str, alias: &str, settings: UserLockout, now: Timestamp) -> Result<()> {
+    pub(crate) fn check(&self, accessor: &str, alias: &str, settings: UserLockout, now: Duration) -> Result<()> {
         if settings.disable {
             return Ok(());
         }
@@ -95,7 +97,7 @@ impl Lockouts {
             let mut ended = std::pin::pin!(self.ended.notified());
             // From here on an end is noticed, also one that comes before the wait.
             ended.as_mut().enable();
-            let now = clock.now();
+            let now = clock.elapsed();
             self.check(accessor, alias, settings, now)?;
             if let Some(attempt) = self.take_turn(key(accessor, alias), settings, now) {
                 return Ok(Some(attempt));
@@ -104,7 +106,7 @@ impl Lockouts {
         }
     }
 
-    fn take_turn(&self, key: (String, String), settings: UserLockout, now: Timestamp) -> Option<Attempt<'_>> {
+    fn take_turn(&self, key: (String, String), settings: UserLockout, now: Duration) -> Option<Attempt<'_>> {
         let mut pending = self.pending.lock();
         let failed = self.state.lock().get(&key).filter(|failures| !failures.over(now)).map_or(0, |failures| failures.count);
         let running = pending.get(&key).copied().unwrap_or(0);
@@ -117,7 +119,7 @@ impl Lockouts {
     }
 
     /// After a login that presented something wrong.
-    pub(crate) fn failed(&self, accessor: &str, alias: &str, settings: UserLockout, now: Timestamp) {
+    pub(crate) fn failed(&self, accessor: &str, alias: &str, settings: UserLockout, now: Duration) {
         if settings.disable || alias.len() > ALIAS_BYTES_MAX {
             // No user and no role has so long a name: nothing is behind it that could be guessed.
             return;
@@ -145,7 +147,7 @@ impl Lockouts {
     }
 
     /// Aliases that are locked out now, by mount accessor; of one mount when it is named.
-    pub(crate) fn locked(&self, accessor: Option<&str>, now: Timestamp) -> BTreeMap<String, Vec<String>> {
+    pub(crate) fn locked(&self, accessor: Option<&str>, now: Duration) -> BTreeMap<String, Vec<String>> {
         let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for ((mount, alias), failures) in &*self.state.lock() {
             if failures.locked(now) && accessor.is_none_or(|accessor| accessor == mount) {
@@ -157,24 +159,25 @@ impl Lockouts {
 }
 
 impl Failures {
-    fn locked(&self, now: Timestamp) -> bool {
-        self.count >= self.settings.threshold && now < self.last + self.settings.duration
+    fn locked(&self, now: Duration) -> bool {
+        self.count >= self.settings.threshold && now.saturating_sub(self.last) < self.settings.duration.duration()
     }
 
     /// Whether it counts no longer.
-    fn over(&self, now: Timestamp) -> bool {
-        !self.locked(now) && (self.count >= self.settings.threshold || now >= self.last + self.settings.counter_reset)
+    fn over(&self, now: Duration) -> bool {
+        !self.locked(now)
+            && (self.count >= self.settings.threshold || now.saturating_sub(self.last) >= self.settings.counter_reset.duration())
     }
 }
 
 /// Drops what counts no longer; when all still count, the oldest that are not locked out, and at last the oldest at all.
-fn make_room(state: &mut BTreeMap<(String, String), Failures>, now: Timestamp, entries_max: usize) {
+fn make_room(state: &mut BTreeMap<(String, String), Failures>, now: Duration, entries_max: usize) {
     state.retain(|_, failures| !failures.over(now));
     if state.len() < entries_max {
         return;
     }
     // A whole part at once, so that a flood of names does not sort the table for each of them.
-    let mut order: Vec<(bool, Timestamp, (String, String))> =
+    let mut order: Vec<(bool, Duration, (String, String))> =
         state.iter().map(|(key, failures)| (failures.locked(now), failures.last, key.clone())).collect();
     order.sort_unstable();
     for (_, _, key) in order.into_iter().take((entries_max / 16).max(1)) {
@@ -193,8 +196,8 @@ const ALIAS_BYTES_MAX: usize = 4096;
 mod tests {
     use super::*;
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_seconds(1_800_000_000 + seconds)
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
     }
 
     #[test]
@@ -216,7 +219,7 @@ mod tests {
     #[test]
     fn success_time_and_unlocking_forget_failures() {
         let lockouts = Lockouts::new(100);
-        let fail = |times: i64, from: i64| (0..times).for_each(|n| lockouts.failed("m", "u", DEFAULT, at(from + n)));
+        let fail = |times: u64, from: u64| (0..times).for_each(|n| lockouts.failed("m", "u", DEFAULT, at(from + n)));
         fail(4, 0);
         lockouts.succeeded("m", "u");
         fail(4, 10);

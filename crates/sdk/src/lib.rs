@@ -29,4 +29,4 @@ pub use reply::{Answer, Json, Keys, LeaseTerms, Leased, Login, METADATA_BYTES_MA
 pub use room::{Found, Mounted, Room, Support};
 pub use store::{Changes, CommitFailure, Entry, Expect, Parse, Shared, Storage, Store, from_json, into_the_sealed_store, whole};
 
-pub use daypass_base::{BoxFuture, Clock, Entropy, Seconds, Secret, Timestamp};
+pub use daypass_base::{BoxFuture, Clock, Entropy, Moment, Seconds, Secret, Timestamp};

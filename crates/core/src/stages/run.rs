@@ -58,7 +58,7 @@ pub(crate) async fn run(
         if let Some(alias) = &alias {
             match &reply {
                 Ok(_) => unsealed.lockouts.succeeded(&live.row.accessor, alias),
-                Err(error) if error.wrong_credentials => unsealed.lockouts.failed(&live.row.accessor, alias, rules, inner.clock.now()),
+                Err(error) if error.wrong_credentials => unsealed.lockouts.failed(&live.row.accessor, alias, rules, inner.clock.elapsed()),
                 Err(_) => {}
             }
         }

@@ -3,6 +3,7 @@
 pub(super) mod minted;
 mod terraform;
 
+use daypass_base::Clock as _;
 use http::Method;
 use minted::{Source, Wanted};
 
@@ -174,7 +175,7 @@ fn credential_process(args: &CredentialProcessArgs, ctx: &Ctx) -> Outcome {
     let (minted, answer) = client.work(source.mint()).map_err(|problem| problem.failure(&source.path))?;
     // On stderr: stdout is for the credential alone.
     show::warnings(&answer);
-    show::out(&minted.for_process());
+    show::out(&minted.for_process(source.clock().moment()));
     Ok(0)
 }
 

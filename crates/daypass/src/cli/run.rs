@@ -16,7 +16,7 @@ mod token;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use daypass_base::{Entropy, Secret, SystemClock, SystemEntropy};
+use daypass_base::{Entropy, Secret, SystemEntropy};
 use tokio::net::TcpListener;
 
 use super::aws::minted::{Minted, Source, Wanted};
@@ -92,7 +92,7 @@ async fn serve(client: &Client, source: &Source<'_>, first: Minted, mut command:
     let secret = Secret::new(entropy.base62(SECRET_SIZE));
     // Exposed to the command, whose SDKs send it back.
     command.env(environment::URI, format!("http://{address}{}", endpoint::PATH)).env(environment::AUTHORIZATION, secret.expose());
-    let clock = Arc::new(SystemClock::new());
+    let clock = Arc::clone(source.clock());
     let (kept, mut asked) = keeper::keep(first, Arc::clone(&clock));
     let mut child = child::Running::start(command, program)?;
     let mint = async || source.mint().await.map(|(minted, _warned_once)| minted);

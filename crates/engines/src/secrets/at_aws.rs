@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use daypass_aws::{Aws, AwsError, Call, ErrorKind, Skew, Target};
+use daypass_aws::{Aws, AwsError, Call, ErrorKind, Target};
 use daypass_base::duration::short_string;
-use daypass_sdk::{Cx, Error, Kind, Leased, Reply, Seconds, Timestamp};
+use daypass_sdk::{Cx, Error, Kind, Leased, Reply, Seconds};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
@@ -47,23 +47,18 @@ pub(crate) fn safe(text: &str) -> String {
     text.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
 }
 
-/// How long something lasts from now that ends then. A lease of zero would mean the mount's default: that is never said of what is over.
-fn left(cx: &Cx, end: Timestamp) -> Seconds {
-    Seconds::from(end.since(cx.clock.now())).max(Seconds(1))
-}
-
-/// A secret that ends by itself when AWS's clock says so; `ttl` is added to its fields. Its lease lasts as long, but not longer than the mount allows.
+/// A secret that ends by itself when that much time is over; `ttl` is added to its fields. Its lease lasts as long, but not longer than the mount allows.
 pub(super) fn lent<'a>(
     cx: &Cx,
     mut data: Map<String, Value>,
-    (clock, end): (Skew, Timestamp),
+    left: Duration,
     facts: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Reply {
-    let end = clock.ours(end);
-    let ttl = left(cx, end);
+    // A lease of zero would mean the mount's default: that is never said of what is over.
+    let ttl = Seconds::from(left).max(Seconds(1));
     data.insert("ttl".to_owned(), ttl.0.into());
     let most = cx.mount.max_lease_ttl.set().unwrap_or(Seconds(u64::MAX));
-    let leased = Leased::not_renewable(Value::Object(data), ttl.min(most)).ends(end);
+    let leased = Leased::not_renewable(Value::Object(data), ttl.min(most)).ends(cx.clock.now() + left);
     let reply = Reply::from(facts.into_iter().fold(leased, |leased, (name, value)| leased.fact(name, value)));
     if ttl <= most {
         return reply;

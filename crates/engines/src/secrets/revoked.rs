@@ -34,6 +34,23 @@ struct Known {
     before: HashMap<Ended, Timestamp>,
     /// What found no place: holds for every role.
     floor: Option<Timestamp>,
+    /// How often something was ended.
+    count: u64,
+}
+
+/// A session, as far as it matters for ending it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    /// Account and name of its IAM role.
+    iam_role: String,
+    source_identity: Option<String>,
+}
+
+impl Session {
+    /// One that is asked for like this.
+    pub(crate) fn of(input: &AssumeRole) -> Self {
+        Self { iam_role: account_and_name(&input.role_arn), source_identity: input.source_identity.clone() }
+    }
 }
 
 impl Revoked {
@@ -52,6 +69,7 @@ impl Revoked {
     /// latest counts.
     pub(super) fn note(&self, iam_role: &str, source_identity: &str, before: Timestamp) {
         let mut known = self.known.lock();
+        known.count += 1;
         if known.before.len() >= ENTRIES_MAX {
             // No session that began then is left.
             known.before.retain(|_, then| *then + SESSION_MAX > before);
@@ -72,15 +90,31 @@ impl Revoked {
     /// Whether a session that was made by this call and ends at `expiration`, by AWS's clock, may be one of those.
     pub(crate) fn ended(&self, input: &AssumeRole, expiration: Timestamp) -> bool {
         let known = self.known.lock();
-        if known.before.is_empty() && known.floor.is_none() {
-            return false;
-        }
+        !known.is_empty() && known.ended(&Session::of(input), expiration - input.duration.duration())
+    }
+
+    /// Whether a session that began then, by AWS's clock, may be one of those.
+    pub(super) fn has_ended(&self, session: &Session, began: Timestamp) -> bool {
+        let known = self.known.lock();
+        !known.is_empty() && known.ended(session, began)
+    }
+
+    /// How often something was ended by now: as long as it is the same, no other session is over.
+    pub(super) fn count(&self) -> u64 {
+        self.known.lock().count
+    }
+}
+
+impl Known {
+    fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.floor.is_none()
+    }
+
+    fn ended(&self, session: &Session, began: Timestamp) -> bool {
+        let identities = std::iter::once("").chain(session.source_identity.as_deref());
+        let of_role = identities.filter_map(|identity| self.before.get(&(session.iam_role.clone(), identity.to_owned())).copied());
         // What AWS compares is when the session began, in whole seconds. One of the very second is made anew rather than doubted.
-        let began = expiration - input.duration.duration();
-        let role = account_and_name(&input.role_arn);
-        let identities = std::iter::once("").chain(input.source_identity.as_deref());
-        let of_role = identities.filter_map(|identity| known.before.get(&(role.clone(), identity.to_owned())).copied());
-        of_role.chain(known.floor).any(|before| began <= before)
+        of_role.chain(self.floor).any(|before| began <= before)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Logins through AppRole and userpass: exact under load, silent towards strangers, and with every field of a role in the token.
 
+use daypass_base::{Clock, Timestamp};
 use daypass_testkit::{Answer, Ask, Setup, TestServer};
 use serde_json::{Value, json};
 
@@ -193,6 +194,22 @@ async fn who_guesses_is_locked_out_for_a_while_and_seen_and_let_in_again() {
         assert_eq!(try_user(&server, "bob", "wrong").await.refused(400), WRONG_USER);
     }
     try_user(&server, "bob", "right").await.ok();
+}
+
+/// Story: a clock that was put on let in at once whoever had been locked out, and one that was put back kept people out for as long.
+#[tokio::test]
+async fn a_lockout_lasts_as_long_whoever_sets_the_clock() {
+    for by in [86_400, -86_400] {
+        let server = userpass().await;
+        for _ in 0..5 {
+            try_user(&server, "bob", "wrong").await.refused(400);
+        }
+        server.clock().jump_to(Timestamp::from_seconds(server.clock().now().seconds() + by));
+        server.seconds(899).await;
+        assert_eq!(try_user(&server, "bob", "right").await.status, 403, "{by}");
+        server.seconds(1).await;
+        try_user(&server, "bob", "right").await.ok();
+    }
 }
 
 /// Story: of the numbers of a lock-out those that were not said became 0. A mount that was told the threshold alone locked nobody out any more, and one

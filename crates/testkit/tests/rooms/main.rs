@@ -9,6 +9,7 @@ mod aws_auth;
 mod aws_auth_ec2;
 mod aws_auth_rotation;
 mod aws_broken_off;
+mod aws_clock;
 mod aws_container;
 mod aws_federation;
 mod aws_killed;

@@ -38,7 +38,7 @@ struct UnlockParams {
 async fn list(sys: Arc<Sys>, cx: Cx, params: ListParams) -> Result<Reply> {
     let (_, unsealed) = sys.way.open()?;
     let wanted = Some(params.mount_accessor.as_str()).filter(|accessor| !accessor.is_empty());
-    let locked = unsealed.lockouts.locked(wanted, cx.clock.now());
+    let locked = unsealed.lockouts.locked(wanted, cx.clock.elapsed());
     let total: usize = locked.values().map(Vec::len).sum();
     let mounts: Vec<Value> = locked
         .into_iter()

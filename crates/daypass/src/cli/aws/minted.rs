@@ -1,8 +1,9 @@
 //! One credential of a role: how it is asked for, what came, when it ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_base::{Clock as _, Seconds, Secret, SystemClock, Timestamp};
+use daypass_base::{Clock, Moment, Seconds, Secret, SystemClock, Timestamp};
 use http::Method;
 
 use crate::cli::Failure;
@@ -36,7 +37,7 @@ impl Wanted {
 /// Where credentials come from.
 pub(crate) struct Source<'a> {
     client: &'a Client,
-    clock: SystemClock,
+    clock: Arc<SystemClock>,
     call: Call,
     /// `MOUNT/sts/ROLE`.
     pub(crate) path: String,
@@ -45,12 +46,17 @@ pub(crate) struct Source<'a> {
 impl<'a> Source<'a> {
     /// The role at `path`, asked for what is wanted.
     pub(crate) fn new(client: &'a Client, path: String, wanted: &Wanted) -> Self {
-        Self { client, clock: SystemClock::new(), call: wanted.call(&path), path }
+        Self { client, clock: Arc::new(SystemClock::new()), call: wanted.call(&path), path }
+    }
+
+    /// The clock that lifetimes are counted by.
+    pub(crate) fn clock(&self) -> &Arc<SystemClock> {
+        &self.clock
     }
 
     /// A credential, with the whole answer for its warnings. Within [`Client::work`].
     pub(crate) async fn mint(&self) -> Result<(Minted, Answer), NotMinted> {
-        let asked = self.clock.now();
+        let asked = self.clock.moment();
         let answer = self.client.fetch_within(&self.call).await.map_err(NotMinted::Api)?.ok_or(NotMinted::Nothing)?;
         match read(&answer, asked) {
             Read::Session(minted) => Ok((minted, answer)),
@@ -73,8 +79,8 @@ pub(crate) struct Minted {
     access_key: String,
     secret_key: Secret<String>,
     session_token: Secret<String>,
-    /// When it ends by this machine's clock, in whole seconds: never later than it does.
-    end: Timestamp,
+    /// From when on its life is counted.
+    asked: Moment,
     /// How long it had when it came.
     life: Duration,
 }
@@ -90,7 +96,7 @@ enum Read {
 
 /// Reads an answer to what was asked at that time. The server counts the lifetime from a later moment, and drops fractions of a second: counted
 /// from before the question, it is over a little early.
-fn read(answer: &Answer, asked: Timestamp) -> Read {
+fn read(answer: &Answer, asked: Moment) -> Read {
     let Some(data) = answer.data() else { return Read::Other };
     let (access_key, secret_key) = (data.text_at("access_key"), data.text_at("secret_key"));
     // Older servers have the token under Vault's first name alone, and no "ttl".
@@ -105,52 +111,58 @@ fn read(answer: &Answer, asked: Timestamp) -> Read {
             access_key: access_key.to_owned(),
             secret_key: secret_key.into(),
             session_token: session_token.into(),
-            end: Timestamp::from_seconds(asked.seconds()) + ttl,
+            asked,
             life: ttl.duration(),
         }),
     }
 }
 
 impl Minted {
-    /// Time until its end.
-    pub(crate) fn left(&self, now: Timestamp) -> Duration {
-        self.end.since(now)
+    /// Time until its end. Whoever sets this machine's clock makes it no longer.
+    pub(crate) fn left(&self, now: Moment) -> Duration {
+        self.life.saturating_sub(now.since(self.asked))
+    }
+
+    /// When it ends by this machine's clock, in whole seconds: never later than it does, and the same each time unless somebody has put the clock back.
+    fn end(&self, now: Moment) -> Timestamp {
+        let told = Timestamp::from_seconds(self.asked.wall.seconds()) + self.life;
+        told.min(Timestamp::from_seconds((now.wall + self.left(now)).seconds()))
     }
 
     /// Whether at least half of the life is left that it had when it came. SDKs ask five to fifteen minutes before the end: of an hour they get
     /// half at least, so that none of them asks at every call.
-    pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_fresh(&self, now: Moment) -> bool {
         self.left(now) * 2 >= self.life
     }
 
     /// As the process credential provider of AWS's SDKs reads it. Source: AWS SDKs and Tools Reference Guide, "Process credential provider".
-    pub(crate) fn for_process(&self) -> String {
+    pub(crate) fn for_process(&self, now: Moment) -> String {
         let mut value = Value::map([("Version", Value::number(1))]);
-        self.fields("SessionToken").for_each(|(name, text)| value.set(name, Value::text(text)));
+        self.fields("SessionToken", now).for_each(|(name, text)| value.set(name, Value::text(text)));
         value.compact()
     }
 
     /// As the container credential provider reads it. Source: the same guide, "Container credential provider".
-    pub(crate) fn for_container(&self) -> String {
-        Value::map(self.fields("Token").map(|(name, text)| (name, Value::text(text)))).compact()
+    pub(crate) fn for_container(&self, now: Moment) -> String {
+        Value::map(self.fields("Token", now).map(|(name, text)| (name, Value::text(text)))).compact()
     }
 
-    fn fields(&self, token: &'static str) -> impl Iterator<Item = (&'static str, String)> {
+    fn fields(&self, token: &'static str, now: Moment) -> impl Iterator<Item = (&'static str, String)> {
         // Exposed to whoever asked for the credential.
         let (secret_key, session_token) = (self.secret_key.expose().clone(), self.session_token.expose().clone());
         let fields = [
             ("AccessKeyId", self.access_key.clone()),
             ("SecretAccessKey", secret_key),
             (token, session_token),
-            ("Expiration", self.end.to_string()),
+            ("Expiration", self.end(now).to_string()),
         ];
         fields.into_iter()
     }
 
     /// For tests: one that came at `asked` and lasts so long.
     #[cfg(test)]
-    pub(crate) fn sample(access_key: &str, asked: Timestamp, life: Duration) -> Self {
-        Self { access_key: access_key.to_owned(), secret_key: "s".into(), session_token: "t".into(), end: asked + life, life }
+    pub(crate) fn sample(access_key: &str, asked: Moment, life: Duration) -> Self {
+        Self { access_key: access_key.to_owned(), secret_key: "s".into(), session_token: "t".into(), asked, life }
     }
 }
 
@@ -203,7 +215,12 @@ impl std::fmt::Display for NotMinted {
 mod tests {
     use super::*;
 
-    const ASKED: Timestamp = Timestamp::from_nanos(1_767_323_045_900_000_000);
+    const ASKED: Moment = Moment { wall: Timestamp::from_nanos(1_767_323_045_900_000_000), elapsed: Duration::ZERO };
+
+    /// So much later, with the clock put on or back besides.
+    fn later(by: Duration, wall: Timestamp) -> Moment {
+        Moment { wall, elapsed: ASKED.elapsed + by }
+    }
 
     fn of(data: &str) -> Read {
         read(&Answer::parse(&format!(r#"{{"lease_id":"aws/sts/r/x","lease_duration":600,"data":{data}}}"#)).unwrap(), ASKED)
@@ -218,8 +235,8 @@ mod tests {
         // Asked at 03:04:05.9.
         let rest = r#""AccessKeyId":"ASIA","SecretAccessKey":"s/+","#;
         let end = r#""Expiration":"2026-01-02T03:19:05Z"}"#;
-        assert_eq!(minted.for_process(), format!(r#"{{"Version":1,{rest}"SessionToken":"t",{end}"#));
-        assert_eq!(minted.for_container(), format!(r#"{{{rest}"Token":"t",{end}"#));
+        assert_eq!(minted.for_process(ASKED), format!(r#"{{"Version":1,{rest}"SessionToken":"t",{end}"#));
+        assert_eq!(minted.for_container(ASKED), format!(r#"{{{rest}"Token":"t",{end}"#));
     }
 
     #[test]
@@ -238,7 +255,20 @@ mod tests {
     #[test]
     fn it_is_fresh_for_half_of_its_life() {
         let minted = Minted::sample("ASIA", ASKED, Duration::from_hours(1));
-        let fresh = |mins| minted.is_fresh(ASKED + Duration::from_mins(mins));
-        assert_eq!([0, 30, 31, 61].map(fresh), [true, true, false, false]);
+        let at = |mins| later(Duration::from_mins(mins), ASKED.wall + Duration::from_mins(mins));
+        assert_eq!([0, 30, 31, 61].map(|mins| minted.is_fresh(at(mins))), [true, true, false, false]);
+    }
+
+    /// Story: a laptop's clock was an hour ahead and was put right. Its SDKs were given the ended credential for another hour, and told that it would
+    /// last.
+    #[test]
+    fn a_clock_that_is_put_back_makes_nothing_last_longer() {
+        let minted = Minted::sample("ASIA", ASKED, Duration::from_hours(1));
+        let put_right = later(Duration::from_mins(40), ASKED.wall - Duration::from_mins(20));
+        assert_eq!((minted.is_fresh(put_right), minted.left(put_right)), (false, Duration::from_mins(20)));
+        assert!(minted.for_container(put_right).contains(r#""Expiration":"2026-01-02T03:04:05Z""#), "{}", minted.for_container(put_right));
+        // The monotonic clock stood still while it slept.
+        let awake = later(Duration::ZERO, ASKED.wall + Duration::from_mins(61));
+        assert!(minted.left(awake).is_zero());
     }
 }

@@ -41,10 +41,7 @@ pub(super) async fn serve(
                 async move {
                     match refused {
                         Some(refused) => refused.response(),
-                        None => kept
-                            .credential()
-                            .await
-                            .map_or_else(|refused| refused.response(), |it| response(StatusCode::OK, it.for_container())),
+                        None => kept.for_container().await.map_or_else(|refused| refused.response(), |it| response(StatusCode::OK, it)),
                     }
                 }
             };

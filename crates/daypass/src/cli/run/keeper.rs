@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_base::{Clock, Timestamp};
+use daypass_base::{Clock, Moment};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::endpoint::Refused;
@@ -44,9 +44,14 @@ impl<C> Clone for Kept<C> {
 }
 
 impl<C: Clock> Kept<C> {
+    /// As the container credential provider reads it, now.
+    pub(super) async fn for_container(&self) -> Result<String, Refused> {
+        Ok(self.credential().await?.for_container(self.clock.moment()))
+    }
+
     /// The one that is kept while it is fresh, else the next one; where that does not come, the one that is kept until it ends.
-    pub(super) async fn credential(&self) -> Outcome {
-        let (kept, now) = (Arc::clone(&self.kept.borrow()), self.clock.now());
+    async fn credential(&self) -> Outcome {
+        let (kept, now) = (Arc::clone(&self.kept.borrow()), self.clock.moment());
         if kept.is_fresh(now) {
             return Ok(kept);
         }
@@ -55,7 +60,7 @@ impl<C: Clock> Kept<C> {
             next = self.next() => next,
             () = self.clock.sleep(patience) => Err(Refused::later(format!("no answer of the daypass server within {}s", patience.as_secs()))),
         };
-        next.or_else(|refused| if kept.left(self.clock.now()).is_zero() { Err(refused) } else { Ok(kept) })
+        next.or_else(|refused| if kept.left(self.clock.moment()).is_zero() { Err(refused) } else { Ok(kept) })
     }
 
     async fn next(&self) -> Outcome {
@@ -71,7 +76,7 @@ pub(super) struct Asked<C> {
     kept: watch::Sender<Arc<Minted>>,
     asks: mpsc::Receiver<oneshot::Sender<Outcome>>,
     clock: Arc<C>,
-    failed: Option<(Timestamp, Refused)>,
+    failed: Option<(Moment, Refused)>,
 }
 
 impl<C: Clock> Asked<C> {
@@ -89,7 +94,7 @@ impl<C: Clock> Asked<C> {
     }
 
     async fn outcome(&mut self, mint: &impl AsyncFn() -> Result<Minted, NotMinted>) -> Outcome {
-        let (kept, now) = (Arc::clone(&self.kept.borrow()), self.clock.now());
+        let (kept, now) = (Arc::clone(&self.kept.borrow()), self.clock.moment());
         if kept.is_fresh(now) {
             return Ok(kept);
         }
@@ -106,7 +111,7 @@ impl<C: Clock> Asked<C> {
             }
             Err(problem) => {
                 let refused = Refused::of(&problem);
-                self.failed = Some((self.clock.now(), refused.clone()));
+                self.failed = Some((self.clock.moment(), refused.clone()));
                 Err(refused)
             }
         }
@@ -125,7 +130,7 @@ mod tests {
     const HOUR: Duration = Duration::from_hours(1);
 
     fn sample(clock: &SimClock, name: &str) -> Minted {
-        Minted::sample(name, clock.now(), HOUR)
+        Minted::sample(name, clock.moment(), HOUR)
     }
 
     /// So many askers at one moment, and what each of them got; with what the server answered, in its order, and how often it was asked.
@@ -160,7 +165,7 @@ mod tests {
     }
 
     fn is(outcome: &Outcome, name: &str) -> bool {
-        outcome.as_ref().is_ok_and(|minted| minted.for_container().contains(&format!("\"{name}\"")))
+        outcome.as_ref().is_ok_and(|minted| minted.for_container(SimClock::default().moment()).contains(&format!("\"{name}\"")))
     }
 
     #[tokio::test]

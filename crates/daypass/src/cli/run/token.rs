@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use daypass_base::{Clock, Seconds, Timestamp};
+use daypass_base::{Clock, Moment, Seconds, Timestamp};
 use http::Method;
 
 use super::note;
@@ -19,7 +19,9 @@ const GAIN_MIN: Duration = Duration::from_secs(1);
 /// What is known of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Token {
-    end: Timestamp,
+    /// From when on its life is counted.
+    asked: Moment,
+    life: Duration,
     renewable: bool,
 }
 
@@ -27,10 +29,11 @@ struct Token {
 pub(super) async fn keep_alive(client: &Client, clock: &dyn Clock) -> Infallible {
     match look_up(client, clock).await {
         Ok(Some(token)) => {
-            let (end, why) = renew(client, clock, token).await;
+            let (token, why) = renew(client, clock, token).await;
+            let now = clock.moment();
             note(&format!(
                 "the token {why}, and ends at {}: the command gets no new AWS credentials after that",
-                Timestamp::from_seconds(end.seconds())
+                Timestamp::from_seconds((now.wall + token.left(now)).seconds())
             ));
         }
         Ok(None) => {}
@@ -43,7 +46,7 @@ pub(super) async fn keep_alive(client: &Client, clock: &dyn Clock) -> Infallible
 async fn look_up(client: &Client, clock: &dyn Clock) -> Result<Option<Token>, String> {
     let call = Call::new(Method::GET, "auth/token/lookup-self").unwrapped();
     loop {
-        let asked = clock.now();
+        let asked = clock.moment();
         match client.fetch_within(&call).await {
             Ok(answer) => return Ok(answer.and_then(|answer| Token::of(answer.data()?, "ttl", asked))),
             Err(error) if is_lasting(&error) => return Err(in_a_line(&error)),
@@ -52,23 +55,23 @@ async fn look_up(client: &Client, clock: &dyn Clock) -> Result<Option<Token>, St
     }
 }
 
-/// Renews until nothing more comes of it. Returns when the token ends, and why it goes no further.
-async fn renew(client: &Client, clock: &dyn Clock, mut token: Token) -> (Timestamp, String) {
+/// Renews until nothing more comes of it. Returns the token as it is then, and why it goes no further.
+async fn renew(client: &Client, clock: &dyn Clock, mut token: Token) -> (Token, String) {
     let call = Call::new(Method::PUT, "auth/token/renew-self").body(Value::map::<&str>([])).unwrapped();
     loop {
         // Also where it cannot be renewed: that is of interest to commands that run long.
-        clock.sleep((token.end.since(clock.now()) / 2).max(PAUSE_MIN)).await;
+        clock.sleep((token.left(clock.moment()) / 2).max(PAUSE_MIN)).await;
         if !token.renewable {
-            return (token.end, "cannot be renewed".to_owned());
+            return (token, "cannot be renewed".to_owned());
         }
-        let asked = clock.now();
+        let asked = clock.moment();
         match client.fetch_within(&call).await {
             Ok(answer) => match answer.and_then(|answer| Token::of(&answer.auth, "lease_duration", asked)) {
-                Some(renewed) if renewed.end.since(token.end) > GAIN_MIN => token = renewed,
-                renewed => return (renewed.map_or(token.end, |token| token.end), "cannot be renewed any further".to_owned()),
+                Some(renewed) if renewed.gains_on(token) => token = renewed,
+                renewed => return (renewed.unwrap_or(token), "cannot be renewed any further".to_owned()),
             },
-            Err(error) if is_lasting(&error) || asked >= token.end => {
-                return (token.end, format!("was not renewed ({})", in_a_line(&error)));
+            Err(error) if is_lasting(&error) || token.is_over(asked) => {
+                return (token, format!("was not renewed ({})", in_a_line(&error)));
             }
             Err(_) => {}
         }
@@ -76,9 +79,24 @@ async fn renew(client: &Client, clock: &dyn Clock, mut token: Token) -> (Timesta
 }
 
 impl Token {
-    fn of(data: &Value, ttl: &str, asked: Timestamp) -> Option<Self> {
+    fn of(data: &Value, ttl: &str, asked: Moment) -> Option<Self> {
         let ttl = data.get(ttl).and_then(Value::as_integer).and_then(|ttl| u64::try_from(ttl).ok()).and_then(|ttl| Seconds(ttl).set())?;
-        Some(Self { end: asked + ttl, renewable: data.get("renewable").is_some_and(Value::is_true) })
+        Some(Self { asked, life: ttl.duration(), renewable: data.get("renewable").is_some_and(Value::is_true) })
+    }
+
+    /// Time until its end. Whoever sets this machine's clock makes it no longer.
+    fn left(self, now: Moment) -> Duration {
+        self.life.saturating_sub(now.since(self.asked))
+    }
+
+    /// Whether it ends later than the one before it does.
+    fn gains_on(self, before: Self) -> bool {
+        self.life.saturating_sub(before.left(self.asked)) > GAIN_MIN
+    }
+
+    /// Whether it has ended for certain: the other clock may have been put on.
+    fn is_over(self, now: Moment) -> bool {
+        now.elapsed.saturating_sub(self.asked.elapsed) >= self.life
     }
 }
 
@@ -90,5 +108,21 @@ fn in_a_line(error: &Error) -> String {
     match error {
         Error::Api(refusal) if !refusal.raw => refusal.errors.join("; "),
         other => other.to_string().replace('\n', " "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Story: the clock was put back by an hour while a command ran. What the next renewal gave seemed to end before the token did, and it was the last.
+    #[test]
+    fn a_renewal_counts_by_the_time_that_passes() {
+        let at = |mins: u64, wall: i64| Moment { wall: Timestamp::from_seconds(wall * 60), elapsed: Duration::from_mins(mins) };
+        let token = |asked, mins| Token { asked, life: Duration::from_mins(mins), renewable: true };
+        let first = token(at(0, 1_000), 60);
+        assert!(token(at(30, 970), 60).gains_on(first) && !token(at(30, 970), 30).gains_on(first));
+        assert_eq!(first.left(at(30, 970)), Duration::from_mins(30));
+        assert!(!first.is_over(at(59, 5_000)) && first.is_over(at(60, 1_000)));
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use daypass_aws::{AssumeRole, Call, Identity, Partition, Principal, Target};
-use daypass_sdk::{Cx, Error, Result, Seconds, Timestamp};
+use daypass_sdk::{Cx, Error, Result, Seconds};
 use parking_lot::Mutex;
 
 use super::arn::{Pattern, PrincipalArn};
@@ -56,18 +56,18 @@ impl Who {
     }
 }
 
-/// Full ARNs that were looked up, with their paths: for a while, under everything that says whose they are.
+/// Full ARNs that were looked up, with their paths: for a while, on the monotonic clock, under everything that says whose they are.
 #[derive(Default)]
-pub(super) struct FullArns(Mutex<HashMap<Key, (Timestamp, String)>>);
+pub(super) struct FullArns(Mutex<HashMap<Key, (Duration, String)>>);
 
 type Key = (Partition, String, String);
 
 impl FullArns {
-    fn find(&self, key: &Key, now: Timestamp) -> Option<String> {
+    fn find(&self, key: &Key, now: Duration) -> Option<String> {
         self.0.lock().get(key).filter(|(until, _)| now < *until).map(|(_, arn)| arn.clone())
     }
 
-    fn keep(&self, key: Key, arn: String, now: Timestamp) {
+    fn keep(&self, key: Key, arn: String, now: Duration) {
         let mut known = self.0.lock();
         if known.len() >= FULL_ARNS_MAX {
             known.clear();
@@ -108,7 +108,7 @@ impl AwsAuth {
     /// The full ARN of who logs in, with its path. Errors: `BadRequest` when it cannot be told, or is somebody else's by now.
     pub(super) async fn full_arn(&self, cx: &Cx, who: &Who) -> Result<String> {
         let key = (who.principal.partition, who.principal.account.clone(), who.unique_id.clone());
-        let now = cx.clock.now();
+        let now = cx.clock.elapsed();
         if let Some(arn) = self.full_arns.find(&key, now) {
             return Ok(arn);
         }

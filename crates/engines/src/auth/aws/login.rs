@@ -83,7 +83,7 @@ async fn by_signature(engine: Arc<AwsAuth>, cx: Cx, params: LoginParams) -> Resu
     let signed = SignedRequest::read(params.given(), rules)?;
     let until = fresh_until(&cx, &signed)?;
     let remote = cx.request.remote;
-    if !config.allow_signature_reuse && !engine.seen.allows(&signed.signature, remote, cx.clock.now()) {
+    if !config.allow_signature_reuse && !engine.seen.allows(&signed.signature, remote, cx.clock.moment()) {
         return Err(used());
     }
     let target = config.login_target(&cx);
@@ -102,7 +102,7 @@ async fn by_signature(engine: Arc<AwsAuth>, cx: Cx, params: LoginParams) -> Resu
         _ => role.role_id.clone(),
     };
     // Last: only a login that succeeds uses a signature up, so nobody can fill the memory with others' or block a login by failing.
-    if !config.allow_signature_reuse && !engine.seen.take(signed.signature, until, remote, cx.clock.now()) {
+    if !config.allow_signature_reuse && !engine.seen.take(signed.signature, until, remote, cx.clock.moment()) {
         return Err(used());
     }
     let remembered = Remembered { role_name: name, account: identity.account, arn: identity.arn, user_id: identity.user_id };
@@ -261,7 +261,7 @@ fn used() -> Error {
 /// The other way to prove an instance.
 const TUPLE: &str = "a tuple containing the instance identity document and its SHA256 RSA signature";
 /// How long a signature is good for; STS itself allows as much.
-const SIGNATURE_LIFE: Duration = Duration::from_mins(15);
+pub(super) const SIGNATURE_LIFE: Duration = Duration::from_mins(15);
 const HELP: &str =
     "Sign a GetCallerIdentity request of STS with the AWS credentials at hand, and hand in its method, URL, body and headers instead of
 sending it. The server asks STS whose signature it is; it learns no key. A signature serves one login.

@@ -34,19 +34,20 @@ pub(super) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// AWS's clock, as far as it is known.
-    pub(super) fn clock(&self) -> Skew {
+    /// AWS's clock, as its last answer showed it.
+    fn clock(&self) -> Skew {
         self.engine.aws.skew(self.call.target).unwrap_or_default()
     }
 
     /// The credential, kept or made, and the facts of it.
-    pub(super) async fn credential(&self, grant: Grant) -> Result<(Credential, Vec<(String, String)>)> {
+    pub(super) async fn credential(&self, grant: Grant) -> Result<(Arc<Minted>, Vec<(String, String)>)> {
         let (ours, mut facts) = (&self.role.ours, grant.facts());
         let window = Window::of(ours, grant.lifetime());
         // Roles of old may have templates that nothing could be found again by.
         let window = window.filter(|_| Ours::fickle(self.role).is_none());
         let (Some(window), Grant::Assume { input, is_stable, .. }) = (window, &grant) else {
-            return Ok((self.make(grant).await?, facts));
+            let credential = self.make(grant).await?;
+            return Ok((Arc::new(Minted::now(self.cx, credential, self.clock(), String::new())), facts));
         };
         let input = AssumeRole { session_name: if *is_stable { input.session_name.clone() } else { String::new() }, ..input.clone() };
         let caller = (!ours.reuse_shared).then_some(self.cx.request.caller.key);
@@ -66,12 +67,13 @@ impl Asking<'_> {
             facts.push(("session_name".to_owned(), minted.session_name.clone()));
             facts.push(("reused".to_owned(), "true".to_owned()));
         }
-        Ok((minted.credential.clone(), facts))
+        Ok((minted, facts))
     }
 
     /// Makes a credential. Errors: `TooMany` over the role's limits; those of AWS.
     async fn make(&self, mut grant: Grant) -> Result<Credential> {
-        let place = self.engine.limits.take(self.cx, self.name, &self.role.ours, grant.lifetime())?;
+        let Aws { limits, revoked, .. } = self.engine;
+        let place = limits.take(self.cx, (self.name, &self.role.ours), &grant, revoked)?;
         if let Some((policy, policy_arns)) = grant.session_policy() {
             policies::extend(self.engine.aws.as_ref(), self.call, &self.role.iam_groups, policy, policy_arns).await?;
         }
@@ -80,7 +82,7 @@ impl Asking<'_> {
             Grant::Assume { input, .. } if !self.role.ours.via_role_arn.is_empty() => self.over_the_hop(input, &grant).await?,
             _ => self.by_own_keys(grant.doing(), &grant).await?,
         };
-        place.minted();
+        place.minted(credential.expiration, revoked);
         Ok(credential)
     }
 

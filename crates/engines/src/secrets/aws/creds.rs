@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 
-use daypass_aws::{AssumeRole, Call, Credential, FederationToken, SessionToken, Skew};
+use daypass_aws::{AssumeRole, Call, FederationToken, SessionToken};
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, reveal};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Map;
 
 use crate::secrets::at_aws::{deadline, lent};
+use crate::secrets::revoked::Session;
 
 use super::Aws;
 use super::asking::Asking;
@@ -19,6 +20,7 @@ use super::config_root::RootConfig;
 use super::loaded::{self, Loaded};
 use super::names::{self, Use};
 use super::ours::CHAINED_TTL_MAX;
+use super::reuse::Minted;
 use super::role::{CredentialType, Door, Role};
 use super::text::quoted;
 use super::users;
@@ -90,8 +92,8 @@ pub(super) async fn mint_by(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door
     };
     let grant = grant(&cx, &role, &config, &wanted, door)?;
     let lowered = grant.lowered();
-    let (credential, facts) = asking.credential(grant).await?;
-    let mut reply = answer(&cx, &role, door, &credential, asking.clock())?;
+    let (minted, facts) = asking.credential(grant).await?;
+    let mut reply = answer(&cx, &role, door, &minted)?;
     if let daypass_sdk::Outcome::Leased(leased) = &mut reply.outcome {
         leased.facts.extend(facts);
     }
@@ -222,6 +224,12 @@ impl Grant {
         }
     }
 
+    /// What can be ended at AWS before its time.
+    pub(super) fn session(&self) -> Option<Session> {
+        let Self::Assume { input, .. } = self else { return None };
+        Some(Session::of(input))
+    }
+
     pub(super) fn lifetime(&self) -> Seconds {
         match self {
             Self::Assume { input, .. } => input.duration,
@@ -247,8 +255,8 @@ impl Grant {
 }
 
 /// Shows a credential. The lease lasts as long as AWS accepts it, but not longer than the mount allows.
-fn answer(cx: &Cx, role: &Role, door: Door, credential: &Credential, clock: Skew) -> Result<Reply> {
-    let kind = role.kind_at(door)?;
+fn answer(cx: &Cx, role: &Role, door: Door, minted: &Minted) -> Result<Reply> {
+    let (kind, credential) = (role.kind_at(door)?, &minted.credential);
     let token = reveal(&credential.session_token);
     let mut data = Map::new();
     data.insert("access_key".to_owned(), credential.access_key_id.as_str().into());
@@ -261,7 +269,7 @@ fn answer(cx: &Cx, role: &Role, door: Door, credential: &Credential, clock: Skew
     }
     data.insert("session_token".to_owned(), token);
     let facts = [("access_key_id", credential.access_key_id.as_str()), ("credential_type", kind.name())];
-    Ok(lent(cx, data, (clock, credential.expiration), facts))
+    Ok(lent(cx, data, minted.left(cx.clock.moment()), facts))
 }
 
 pub(super) fn some(text: &str) -> Option<String> {

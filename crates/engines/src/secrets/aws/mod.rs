@@ -113,8 +113,8 @@ unless config/root has keys.";
 
     fn tick(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, Result<()>> {
         Box::pin(async move {
-            self.kept.tidy(cx.clock.now());
-            self.limits.tidy(cx.clock.now());
+            self.kept.tidy(cx.clock.moment());
+            self.limits.tidy(cx.clock.elapsed());
             // One that fails must not keep the others from their work.
             let notes = notes::tidy(&*self, &cx).await;
             let root = rotation::rotate_due(&*self, &cx).await;

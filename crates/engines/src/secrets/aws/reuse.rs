@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use daypass_aws::{AssumeRole, Credential, Skew};
-use daypass_sdk::{Cx, Error, Kind, Result, Seconds, Timestamp};
+use daypass_sdk::{Cx, Error, Kind, Moment, Result, Seconds};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
@@ -50,25 +51,31 @@ impl Window {
         Some(Self { length, min_ttl: ours.reuse_min_ttl.set().unwrap_or(Seconds(lifetime.0 / 2)) })
     }
 
-    fn is_open(self, made: &Minted, now: Timestamp) -> bool {
-        now < made.at + self.length && now + self.min_ttl <= made.end
+    fn is_open(self, minted: &Minted, now: Moment) -> bool {
+        now.since(minted.at) < self.length.duration() && minted.left(now) >= self.min_ttl.duration()
     }
 }
 
 /// A credential, and when and under which name it was made.
 #[derive(Debug)]
 pub(super) struct Minted {
-    pub(super) at: Timestamp,
+    at: Moment,
     pub(super) credential: Credential,
-    /// When it is over, by this machine's clock.
-    pub(super) end: Timestamp,
+    /// How long AWS took it from then on.
+    life: Duration,
     pub(super) session_name: String,
 }
 
 impl Minted {
     /// Made now. Whoever made it knows AWS's clock.
     pub(super) fn now(cx: &Cx, credential: Credential, clock: Skew, session_name: String) -> Self {
-        Self { at: cx.clock.now(), end: clock.ours(credential.expiration), credential, session_name }
+        let at = cx.clock.moment();
+        Self { at, life: credential.expiration.since(clock.theirs(at.wall)), credential, session_name }
+    }
+
+    /// For how long AWS takes it yet. Whoever sets this machine's clock changes nothing about that.
+    pub(super) fn left(&self, now: Moment) -> Duration {
+        self.life.saturating_sub(now.since(self.at))
     }
 }
 
@@ -146,7 +153,7 @@ impl Kept {
     /// The place for these requests: one with a good credential, one where a credential is being made, or a new one. `None` when there is
     /// no room for another.
     fn place(&self, cx: &Cx, same: &Same, window: Window) -> Option<Place> {
-        let now = cx.clock.now();
+        let now = cx.clock.moment();
         let mut places = self.places.lock();
         if let Some(place) = places.get(same) {
             let good = match place.get() {
@@ -161,7 +168,7 @@ impl Kept {
             // What is over in any case goes; the windows of other roles are not known here, and do not matter for that.
             places.retain(|_, place| match place.get() {
                 None => true,
-                Some(Ok(minted)) => minted.end > now,
+                Some(Ok(minted)) => !minted.left(now).is_zero(),
                 Some(Err(_)) => false,
             });
             if places.len() >= KEPT_MAX {
@@ -191,10 +198,10 @@ impl Kept {
     }
 
     /// Forgets what nobody can be handed any more. Called once a minute, so that a credential does not stay in memory for long.
-    pub(super) fn tidy(&self, now: Timestamp) {
+    pub(super) fn tidy(&self, now: Moment) {
         self.places.lock().retain(|_, place| match place.get() {
             None => true,
-            Some(Ok(minted)) => minted.end > now && now < minted.at + WINDOW_MAX,
+            Some(Ok(minted)) => !minted.left(now).is_zero() && now.since(minted.at) < WINDOW_MAX.duration(),
             Some(Err(_)) => false,
         });
     }
@@ -289,7 +296,8 @@ mod tests {
         let last = Same { role: KEPT_MAX.to_string(), ..same(1) };
         kept.get(&cx, last, WINDOW, || minted(&cx, &asked)).await.unwrap();
         assert_eq!(asked.load(Ordering::Relaxed), KEPT_MAX + 2, "what finds no place is made each time");
-        kept.tidy(cx.clock.now() + Seconds(3600));
+        let now = cx.clock.moment();
+        kept.tidy(Moment { elapsed: now.elapsed + Duration::from_hours(1), ..now });
         assert!(kept.places.lock().is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use data_encoding::BASE64;
-use daypass_aws::{Aws, Call, ErrorKind, Login, Logins, Skew};
+use daypass_aws::{Aws, Call, ErrorKind, Login, Logins};
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, reveal};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -61,11 +61,10 @@ async fn log_in(engine: Arc<Ecr>, cx: Cx, wanted: Wanted) -> Result<Reply> {
     let plan = role.plan(&cx, &wanted.name, &config_root::stored(&cx).await?);
     engine.last.remember(&plan.target);
     let at_least = role.min_ttl.max(wanted.min_ttl.unwrap_or_default());
-    let clock = || engine.aws.skew(&plan.target).unwrap_or_default();
-    let want = Want { role: &wanted.name, plan: &plan, now: clock().theirs(cx.clock.now()), at_least };
+    let want = Want { role: &wanted.name, plan: &plan, now: cx.clock.moment(), at_least };
     let ask = fetch(engine.aws.as_ref(), &plan, &cx);
     let handed = engine.held.login(want, &engine.revoked, ask).await.map_err(refused)?;
-    answer(&cx, &plan, &handed, clock(), format)
+    answer(&cx, &plan, &handed, format)
 }
 
 /// Asks AWS: for a session of the IAM role, if there is one, then for the logins.
@@ -83,7 +82,7 @@ async fn fetch(aws: &dyn Aws, plan: &Plan, cx: &Cx) -> Result<Got, Failed> {
     // In the role's order, so that the first is the one that its writer put first.
     let place = |login: &Login| plan.registries.iter().position(|account| host(login).starts_with(account.as_str()));
     logins.logins.sort_by_key(place);
-    Ok(Got { logins: Arc::new(logins), session_ends })
+    Ok(Got::new(logins, session_ends, cx.clock.moment(), aws.skew(&plan.target).unwrap_or_default()))
 }
 
 fn refused(Failed { doing, error }: Failed) -> Error {
@@ -95,8 +94,9 @@ fn refused(Failed { doing, error }: Failed) -> Error {
 }
 
 /// Shows logins. The lease lasts as long as the first of them, but not longer than the mount allows.
-fn answer(cx: &Cx, plan: &Plan, handed: &Handed, clock: Skew, format: Format) -> Result<Reply> {
-    let logins = handed.logins();
+fn answer(cx: &Cx, plan: &Plan, handed: &Handed, format: Format) -> Result<Reply> {
+    let got = handed.got();
+    let logins = &got.logins;
     let (Some(first), Some(end)) = (logins.logins.first(), end_of(logins)) else {
         return Err(Error::internal("a login without a registry was kept"));
     };
@@ -119,7 +119,7 @@ fn answer(cx: &Cx, plan: &Plan, handed: &Handed, clock: Skew, format: Format) ->
     let role_arn = plan.assume.as_ref().map_or("", |assume| assume.role_arn.as_str());
     let facts = [("access_key_id", logins.access_key_id.as_str()), ("registry", hosts.as_str()), ("role_arn", role_arn)];
     let reused = matches!(handed, Handed::Again(_)).then_some(("reused", "true"));
-    Ok(lent(cx, data, (clock, end), facts.into_iter().chain(reused)))
+    Ok(lent(cx, data, got.left(cx.clock.moment()), facts.into_iter().chain(reused)))
 }
 
 fn fields(login: &Login) -> Map<String, Value> {

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use daypass_aws::{AwsError, Logins};
-use daypass_sdk::{Seconds, Timestamp};
+use daypass_aws::{AwsError, Logins, Skew};
+use daypass_sdk::{Moment, Seconds, Timestamp};
 use parking_lot::Mutex;
 
 use super::role::Plan;
@@ -13,6 +14,8 @@ use crate::secrets::revoked::Revoked;
 
 /// Roles whose logins are kept; the one unused for longest goes first.
 const ROLES_MAX: usize = 1000;
+/// How long a login lives. Source: Amazon ECR API Reference, "GetAuthorizationToken".
+const LIFE_MAX: Duration = Duration::from_hours(12);
 
 /// The logins of a mount's roles.
 #[derive(Default)]
@@ -22,7 +25,7 @@ pub(super) struct Held {
 
 struct Kept {
     slot: Arc<Slot>,
-    used: Timestamp,
+    used: Duration,
 }
 
 /// One role's login, and the queue before it: the lock is held while AWS is asked, so that whoever comes meanwhile finds the answer. A
@@ -45,20 +48,37 @@ pub(super) struct Got {
     pub(super) logins: Arc<Logins>,
     /// When the session ends that got them, where an IAM role was assumed.
     pub(super) session_ends: Option<Timestamp>,
+    came: Moment,
+    /// For how long the first of them to end was good then.
+    life: Duration,
+}
+
+impl Got {
+    /// What came at this moment. Whoever asked knows AWS's clock.
+    pub(super) fn new(logins: Logins, session_ends: Option<Timestamp>, came: Moment, clock: Skew) -> Self {
+        // The clock is as STS showed it, maybe long ago and before ours was set: whatever it says, no login lives longer.
+        let life = end_of(&logins).map_or(Duration::ZERO, |end| end.since(clock.theirs(came.wall))).min(LIFE_MAX);
+        Self { logins: Arc::new(logins), session_ends, came, life }
+    }
+
+    /// For how long they are good yet. Whoever sets this machine's clock changes nothing about that.
+    pub(super) fn left(&self, now: Moment) -> Duration {
+        self.life.saturating_sub(now.since(self.came))
+    }
 }
 
 /// Logins that somebody gets.
 pub(super) enum Handed {
     /// Fetched for somebody else before.
-    Again(Arc<Logins>),
+    Again(Got),
     /// Fetched for this one.
-    First(Arc<Logins>),
+    First(Got),
 }
 
 impl Handed {
-    pub(super) fn logins(&self) -> &Logins {
-        let (Self::Again(logins) | Self::First(logins)) = self;
-        logins
+    pub(super) fn got(&self) -> &Got {
+        let (Self::Again(got) | Self::First(got)) = self;
+        got
     }
 }
 
@@ -80,7 +100,7 @@ pub(super) struct Failed {
 pub(super) struct Want<'a> {
     pub(super) role: &'a str,
     pub(super) plan: &'a Plan,
-    pub(super) now: Timestamp,
+    pub(super) now: Moment,
     pub(super) at_least: Seconds,
 }
 
@@ -90,16 +110,17 @@ impl Held {
     where
         F: Future<Output = Result<Got, Failed>>,
     {
-        let slot = self.slot(want.role, want.now);
+        let slot = self.slot(want.role, want.now.elapsed);
         let ticket = slot.arrivals.fetch_add(1, Ordering::Relaxed);
         let mut state = slot.state.lock().await;
         let is_over = |got: &Got| want.plan.assume.as_ref().zip(got.session_ends).is_some_and(|(input, end)| revoked.ended(input, end));
         if let Some((plan, got)) = &state.good
             && plan == want.plan
             && !is_over(got)
-            && end_of(&got.logins).is_some_and(|end| end > want.now && end.since(want.now) >= want.at_least.duration())
+            && !got.left(want.now).is_zero()
+            && got.left(want.now) >= want.at_least.duration()
         {
-            return Ok(Handed::Again(Arc::clone(&got.logins)));
+            return Ok(Handed::Again(got.clone()));
         }
         if let Some(failure) = state.bad.as_ref().filter(|failure| ticket < failure.came_before && failure.plan == *want.plan) {
             return Err(failure.failed.clone());
@@ -107,7 +128,7 @@ impl Held {
         match ask.await {
             Ok(got) => {
                 *state = State { good: Some((want.plan.clone(), got.clone())), bad: None };
-                Ok(Handed::First(got.logins))
+                Ok(Handed::First(got))
             }
             Err(failed) => {
                 let came_before = slot.arrivals.load(Ordering::Relaxed);
@@ -122,7 +143,7 @@ impl Held {
         self.roles.lock().remove(role);
     }
 
-    fn slot(&self, role: &str, now: Timestamp) -> Arc<Slot> {
+    fn slot(&self, role: &str, now: Duration) -> Arc<Slot> {
         let mut roles = self.roles.lock();
         if let Some(kept) = roles.get_mut(role) {
             kept.used = now;

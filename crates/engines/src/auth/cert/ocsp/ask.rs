@@ -82,7 +82,7 @@ impl Asker<'_> {
     /// What is known of a certificate, or is told now.
     async fn told(&self, subject: &Subject) -> Outcome {
         let key = subject.key(self.responders);
-        let (kept, now) = (&self.cert.kept, self.cx.clock.now());
+        let (kept, now) = (&self.cert.kept, self.cx.clock.moment());
         if let Some(told) = kept.find(&key, now)
             && self.is_young(&told)
         {
