@@ -11,6 +11,7 @@ mod iam;
 mod identity;
 mod keys;
 mod login;
+mod places;
 mod plain;
 mod query;
 mod retry;
@@ -36,14 +37,15 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use daypass_base::{BoxFuture, Clock, Entropy, Seconds, SystemEntropy};
 
 use crate::api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StsEndpoint, Target};
-use crate::{AwsError, Skew};
+use crate::{AwsError, Partition, Skew};
 
 use self::http::Http;
 use endpoint::Endpoint;
 pub use identity::ContainerEndpoint;
-use identity::Source;
+use identity::{REGION_FALLBACK, Source};
 use keys::Keys;
 pub use login::LoginRequest;
+use places::{Door, Purpose, Queues, Told};
 use retry::Retries;
 use sort::sorted;
 use time::SdkClock;
@@ -52,8 +54,6 @@ use wire::Wire;
 
 /// Clients are kept for this many configurations; the one unused for longest goes first.
 const CLIENTS_MAX: usize = 64;
-/// Calls under way at one moment; more wait, within their deadlines. STS itself throttles an account well below this.
-const CALLS_MAX: usize = 512;
 /// One attempt may take this long; then the next one starts.
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
 /// Origins to which connections are kept.
@@ -87,7 +87,7 @@ pub struct LiveAws {
     clients: Mutex<Vec<(Target, Arc<Clients>)>>,
     wires: Mutex<HashMap<String, Arc<Wire>>>,
     retries: Arc<Retries>,
-    places: tokio::sync::Semaphore,
+    queues: Queues,
     forwards: forward::Forwards,
 }
 
@@ -105,6 +105,7 @@ struct Clients {
     /// How often an STS call is made again; `None`: for [`sts::RETRIES_MAX`].
     retries: Option<u32>,
     iam: aws_sdk_iam::Client,
+    iam_door: Door,
     /// The STS endpoint that answered last.
     good: AtomicUsize,
 }
@@ -127,7 +128,7 @@ impl LiveAws {
             own: tokio::sync::Mutex::default(),
             bare: tokio::sync::Mutex::default(),
             clients: Mutex::default(),
-            places: tokio::sync::Semaphore::new(CALLS_MAX),
+            queues: Queues::new(),
             forwards: forward::Forwards::default(),
         }
     }
@@ -205,11 +206,15 @@ impl LiveAws {
             base = base.into_builder().credentials_provider(provider).build();
         }
         let mut iam = aws_sdk_iam::config::Builder::from(&base);
-        if let Some(url) = target.iam_endpoint.as_ref().or(self.settings.endpoint.as_ref()) {
+        let url = target.iam_endpoint.as_ref().or(self.settings.endpoint.as_ref());
+        if let Some(url) = url {
             iam = iam.endpoint_url(url);
         }
+        // Where nobody says where it is, it is at one place for a whole partition.
+        let partition = || Partition::of_region(base.region().map_or(REGION_FALLBACK, AsRef::as_ref));
+        let name = url.map_or_else(|| format!("IAM of {}", partition().name()), |url| places::origin_of(url));
         let iam = aws_sdk_iam::Client::from_conf(iam.build());
-        Clients { sts, keys, retries: most, iam, good: AtomicUsize::new(0) }
+        Clients { sts, keys, retries: most, iam, iam_door: self.queues.door(name), good: AtomicUsize::new(0) }
     }
 
     async fn sts_endpoints(&self, target: &Target, base: &SdkConfig) -> Arc<[std::result::Result<Endpoint, String>]> {
@@ -218,14 +223,15 @@ impl LiveAws {
         let mut all = Vec::new();
         for endpoint in wanted {
             let url = Some(endpoint.url.as_str()).filter(|url| !url.is_empty()).or(self.settings.endpoint.as_deref());
-            all.push(Endpoint::resolve(base, url, endpoint.region.as_deref(), |origin| self.wire(origin)).await);
+            let reach = |uri: &::http::Uri| (self.wire(uri), self.queues.usual.share(&places::origin(uri)));
+            all.push(Endpoint::resolve(base, url, endpoint.region.as_deref(), reach).await);
         }
         all.into()
     }
 
     /// The connections to an origin, shared by all targets.
     fn wire(&self, url: &::http::Uri) -> Arc<Wire> {
-        let origin = format!("{}://{}", url.scheme_str().unwrap_or_default(), url.authority().map_or("", |a| a.as_str()));
+        let origin = places::origin(url);
         let mut wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
         if wires.len() >= WIRES_MAX && !wires.contains_key(&origin) {
             // Those in use go on; they are merely shared no more.
@@ -256,24 +262,34 @@ impl LiveAws {
         F: FnOnce(aws_sdk_iam::Client) -> Fut,
         Fut: Future<Output = Result<T>>,
     {
+        self.iam_to(Purpose::Usual, call, make).await
+    }
+
+    /// The same for a call that takes something back, or that one such call needs.
+    async fn iam_back<T, F, Fut>(&self, call: Call<'_>, make: F) -> Result<T>
+    where
+        F: FnOnce(aws_sdk_iam::Client) -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        self.iam_to(Purpose::TakeBack, call, make).await
+    }
+
+    async fn iam_to<T, F, Fut>(&self, purpose: Purpose, call: Call<'_>, make: F) -> Result<T>
+    where
+        F: FnOnce(aws_sdk_iam::Client) -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let told = Told::default();
         let made = async {
             let clients = self.clients(call.target).await;
+            let _place = self.queues.through(&clients.iam_door, purpose, &told).await?;
             let answer = make(clients.iam.clone()).await;
             if answer.as_ref().err().is_some_and(AwsError::identity_is_lost) && call.target.keys.is_none() {
                 self.forget_own_identity(call.target, &clients).await;
             }
             answer
         };
-        self.within(call.deadline, made).await
-    }
-
-    /// Does work of one call within its deadline, and with a place of its own all the while.
-    async fn within<T>(&self, deadline: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let placed = async {
-            let _place = self.places.acquire().await.map_err(AwsError::unreachable)?;
-            work.await
-        };
-        self.until(deadline, pin!(placed)).await
+        self.within(call.deadline, &told, pin!(made)).await
     }
 
     /// Work that lies in its place already: handed over by value it would be kept twice, and a mint is copied through the caches often enough.

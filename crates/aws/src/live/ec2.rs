@@ -2,8 +2,11 @@
 //!
 //! Whoever has a document that AWS signed causes this call, so its answers are read strictly and its attempts are few.
 
+use std::pin::pin;
+
 use daypass_base::BoxFuture;
 
+use super::places::Told;
 use super::plain::PlainAnswer;
 use super::query::Form;
 use super::signed::{Outgoing, Signer, signed};
@@ -19,17 +22,21 @@ const VERSION: &str = "2016-11-15";
 
 impl Ec2 for LiveAws {
     fn describe_instance<'a>(&'a self, call: Call<'a>, wanted: DescribeInstance<'a>) -> BoxFuture<'a, Result<Option<Instance>>> {
-        Box::pin(self.within(call.deadline, async move {
-            let clients = self.clients(call.target).await;
-            match self.ask_ec2(call, &clients, wanted).await {
-                Err(error) if error.identity_is_lost() && call.target.keys.is_none() => {
-                    self.forget_own_identity(call.target, &clients).await;
-                    let clients = self.clients(call.target).await;
-                    self.ask_ec2(call, &clients, wanted).await
+        Box::pin(async move {
+            let told = Told::default();
+            let asked = async {
+                let clients = self.clients(call.target).await;
+                match self.ask_ec2(call, &clients, wanted, &told).await {
+                    Err(error) if error.identity_is_lost() && call.target.keys.is_none() => {
+                        self.forget_own_identity(call.target, &clients).await;
+                        let clients = self.clients(call.target).await;
+                        self.ask_ec2(call, &clients, wanted, &told).await
+                    }
+                    answer => answer,
                 }
-                answer => answer,
-            }
-        }))
+            };
+            self.within(call.deadline, &told, pin!(asked)).await
+        })
     }
 
     fn get_instance_profile<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<InstanceProfile>> {
@@ -42,7 +49,7 @@ impl Ec2 for LiveAws {
 }
 
 impl LiveAws {
-    async fn ask_ec2(&self, call: Call<'_>, clients: &Clients, wanted: DescribeInstance<'_>) -> Result<Option<Instance>> {
+    async fn ask_ec2(&self, call: Call<'_>, clients: &Clients, wanted: DescribeInstance<'_>, told: &Told) -> Result<Option<Instance>> {
         let signer = Signer { credentials: clients.signing_keys().await?, region: wanted.region.to_owned() };
         let url = match wanted.endpoint.or(self.settings.endpoint.as_deref()) {
             Some(url) => url.trim_end_matches('/').to_owned(),
@@ -55,7 +62,7 @@ impl LiveAws {
         self.patiently(call.target, || async move {
             let headers = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
             let request = signed(signer, &Outgoing { service: "ec2", url, headers: &headers, body }, self.signing_time())?;
-            read(&self.send(request).await?)
+            read(&self.send(request, told).await?)
         })
         .await
     }

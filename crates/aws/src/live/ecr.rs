@@ -1,6 +1,7 @@
 //! ECR's one call, signed by AWS's own signer. The SDK's crates for ECR hold some ninety calls that are never made: with 84,000 lines the
 //! first of them alone is four times as large as the one for STS.
 
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -10,6 +11,7 @@ use daypass_base::{BoxFuture, Secret, Timestamp};
 use serde::Deserialize;
 
 use super::identity::{REGION_FALLBACK, Source};
+use super::places::Told;
 use super::plain::{PlainAnswer, bare_code};
 use super::signed::{Outgoing, Signer, signed};
 use super::{Clients, LiveAws};
@@ -19,28 +21,32 @@ use crate::{AwsError, Partition};
 
 impl Ecr for LiveAws {
     fn get_authorization_token<'a>(&'a self, call: Call<'a>, input: AuthorizationToken) -> BoxFuture<'a, Result<Logins>> {
-        Box::pin(self.within(call.deadline, async move {
-            let clients = self.clients(call.target).await;
-            match self.ask_ecr(call, &clients, &input).await {
-                Err(error) if error.identity_is_lost() && input.session.is_none() && call.target.keys.is_none() => {
-                    self.forget_own_identity(call.target, &clients).await;
-                    let clients = self.clients(call.target).await;
-                    self.ask_ecr(call, &clients, &input).await
+        Box::pin(async move {
+            let told = Told::default();
+            let asked = async {
+                let clients = self.clients(call.target).await;
+                match self.ask_ecr(call, &clients, &input, &told).await {
+                    Err(error) if error.identity_is_lost() && input.session.is_none() && call.target.keys.is_none() => {
+                        self.forget_own_identity(call.target, &clients).await;
+                        let clients = self.clients(call.target).await;
+                        self.ask_ecr(call, &clients, &input, &told).await
+                    }
+                    answer => answer,
                 }
-                answer => answer,
-            }
-        }))
+            };
+            self.within(call.deadline, &told, pin!(asked)).await
+        })
     }
 }
 
 impl LiveAws {
-    async fn ask_ecr(&self, call: Call<'_>, clients: &Clients, input: &AuthorizationToken) -> Result<Logins> {
+    async fn ask_ecr(&self, call: Call<'_>, clients: &Clients, input: &AuthorizationToken, told: &Told) -> Result<Logins> {
         let signer = self.signer(call, clients, input).await?;
         let signer = &signer;
         let logins = self
             .patiently(call.target, || async move {
                 let request = request(signer, input, self.settings.endpoint.as_deref(), self.signing_time())?;
-                read(&self.send(request).await?, input.public)
+                read(&self.send(request, told).await?, input.public)
             })
             .await?;
         Ok(Logins { access_key_id: signer.credentials.access_key_id().to_owned(), logins })

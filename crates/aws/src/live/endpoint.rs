@@ -14,6 +14,7 @@ use aws_smithy_types::date_time::Format;
 use aws_smithy_types::endpoint::Endpoint as Resolved;
 use aws_types::service_config::ServiceConfigKey;
 use bytes::Bytes;
+use daypass_dial::Share;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HOST, USER_AGENT};
 use http::{HeaderName, HeaderValue, Request, Uri};
 use http_body_util::Full;
@@ -47,6 +48,8 @@ pub(super) struct Endpoint {
     region: String,
     service: String,
     pub(super) wire: Arc<Wire>,
+    /// The places of its origin.
+    pub(super) share: Arc<Share>,
     corrects: bool,
     /// Milliseconds to add to our time when signing.
     skew: AtomicI64,
@@ -59,7 +62,7 @@ impl Endpoint {
         base: &SdkConfig,
         url: Option<&str>,
         region: Option<&str>,
-        wire: impl FnOnce(&Uri) -> Arc<Wire>,
+        reach: impl FnOnce(&Uri) -> (Arc<Wire>, Arc<Share>),
     ) -> Result<Self, String> {
         let region = region.or_else(|| base.region().map(AsRef::as_ref)).unwrap_or(REGION_FALLBACK);
         let params = Params::builder()
@@ -71,10 +74,15 @@ impl Endpoint {
             .map_err(|error| causes(&error))?;
         let resolver = DefaultResolver::new();
         let resolved = resolver.resolve_endpoint(&params).await.map_err(|error| causes(error.as_ref()))?;
-        Self::new(&resolved, region, base, wire)
+        Self::new(&resolved, region, base, reach)
     }
 
-    fn new(resolved: &Resolved, region: &str, base: &SdkConfig, wire: impl FnOnce(&Uri) -> Arc<Wire>) -> Result<Self, String> {
+    fn new(
+        resolved: &Resolved,
+        region: &str,
+        base: &SdkConfig,
+        reach: impl FnOnce(&Uri) -> (Arc<Wire>, Arc<Share>),
+    ) -> Result<Self, String> {
         let url = resolved.url();
         let uri: Uri = url.parse().map_err(|error| format!("the endpoint {url:?} is no URL: {error}"))?;
         let (Some(_scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
@@ -84,12 +92,14 @@ impl Endpoint {
         let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
         let scheme = resolved.auth_schemes().iter().find(|scheme| scheme.name() == "sigv4");
         let signing = |name: &str| scheme.and_then(|scheme| scheme.get(name)?.as_string().map(str::to_owned));
+        let (wire, share) = reach(&uri);
         Ok(Self {
             host,
             url: uri.to_string(),
             region: signing("signingRegion").unwrap_or_else(|| region.to_owned()),
             service: signing("signingName").unwrap_or_else(|| "sts".to_owned()),
-            wire: wire(&uri),
+            wire,
+            share,
             corrects: !base.disable_clock_skew_correction().unwrap_or_default(),
             skew: AtomicI64::new(0),
             uri,

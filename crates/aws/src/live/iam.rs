@@ -61,7 +61,7 @@ impl Iam for LiveAws {
     }
 
     fn delete_user<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.iam(call, move |client| async move {
+        Box::pin(self.iam_back(call, move |client| async move {
             client.delete_user().user_name(name).send().await.map_err(|error| sorted(&error))?;
             Ok(())
         }))
@@ -86,7 +86,7 @@ impl Iam for LiveAws {
     }
 
     fn list_user_holdings<'a>(&'a self, call: Call<'a>, name: &'a str, depth: Depth) -> BoxFuture<'a, Result<Vec<Holding>>> {
-        Box::pin(self.iam(call, move |client| async move {
+        Box::pin(self.iam_back(call, move |client| async move {
             match depth {
                 Depth::ByHand => by_hand(&client, name).await,
                 Depth::Usual => usual(&client, name).await,
@@ -96,15 +96,15 @@ impl Iam for LiveAws {
 
     fn remove_user_holding<'a>(&'a self, call: Call<'a>, name: &'a str, holding: &'a Holding) -> BoxFuture<'a, Result<()>> {
         // Boxed: one of many futures of the SDK, each kilobytes large.
-        Box::pin(self.iam(call, move |client| Box::pin(remove(client, name, holding))))
+        Box::pin(self.iam_back(call, move |client| Box::pin(remove(client, name, holding))))
     }
 
     fn list_access_keys<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<Vec<KeyInfo>>> {
-        Box::pin(self.iam(call, move |client| async move { keys(&client, name).await }))
+        Box::pin(self.iam_back(call, move |client| async move { keys(&client, name).await }))
     }
 
     fn access_key_last_used<'a>(&'a self, call: Call<'a>, id: &'a str) -> BoxFuture<'a, Result<Option<Timestamp>>> {
-        Box::pin(self.iam(call, move |client| async move {
+        Box::pin(self.iam_back(call, move |client| async move {
             let answer = client.get_access_key_last_used().access_key_id(id).send().await.map_err(|error| sorted(&error))?;
             Ok(answer.access_key_last_used.and_then(|used| used.last_used_date).as_ref().map(moment))
         }))

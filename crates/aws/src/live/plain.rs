@@ -6,6 +6,7 @@ use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings}
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::byte_stream::ByteStream;
 
+use super::places::{Told, origin_of, taken};
 use super::sort::causes;
 use super::{ATTEMPT_MAX, LiveAws};
 use crate::api::{Result, Target};
@@ -30,8 +31,11 @@ pub(super) struct PlainAnswer {
 }
 
 impl LiveAws {
-    /// Sends one request. Errors: `Unreachable` when there is no answer, or too long a one.
-    pub(super) async fn send(&self, request: HttpRequest) -> Result<PlainAnswer> {
+    /// Sends one request, once there is a place for it, for which `told` says that it waits. Errors: `Unreachable` when there is no answer, or too long a one.
+    pub(super) async fn send(&self, request: HttpRequest, told: &Told) -> Result<PlainAnswer> {
+        let origin = origin_of(request.uri());
+        let share = self.queues.usual.share(&origin);
+        let _place = taken(&self.queues.usual, &share, &origin, told).await?;
         let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_MAX).read_timeout(ATTEMPT_MAX).build();
         let response = self.http.connector(&settings).call(request).await.map_err(|error| AwsError::unreachable(causes(&error)))?;
         let header = |name: &str| response.headers().get(name).map(str::to_owned);

@@ -41,7 +41,7 @@ impl IamRoles for LiveAws {
     }
 
     fn put_role_policy<'a>(&'a self, call: Call<'a>, policy: &'a RolePolicy) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.iam(call, move |client| async move {
+        Box::pin(self.iam_back(call, move |client| async move {
             let request = client.put_role_policy().role_name(&policy.role).policy_name(&policy.name).policy_document(&policy.document);
             request.send().await.map_err(|error| sorted(&error))?;
             Ok(())
@@ -49,7 +49,7 @@ impl IamRoles for LiveAws {
     }
 
     fn delete_role_policy<'a>(&'a self, call: Call<'a>, role: &'a str, policy: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.iam(call, move |client| async move {
+        Box::pin(self.iam_back(call, move |client| async move {
             client.delete_role_policy().role_name(role).policy_name(policy).send().await.map_err(|error| sorted(&error))?;
             Ok(())
         }))

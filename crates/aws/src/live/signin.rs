@@ -1,11 +1,14 @@
 //! The console's federation endpoint: a request that nobody signs, because it carries the session itself.
 
+use std::pin::pin;
+
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use daypass_base::{BoxFuture, Secret};
 use serde::Deserialize;
 
 use super::LiveAws;
+use super::places::Told;
 use super::plain::PlainAnswer;
 use super::sort::causes;
 use crate::AwsError;
@@ -14,16 +17,18 @@ use crate::signin::{ConsoleVisit, SignIn};
 
 impl SignIn for LiveAws {
     fn sign_in<'a>(&'a self, call: Call<'a>, visit: ConsoleVisit) -> BoxFuture<'a, Result<Secret<String>>> {
-        Box::pin(self.within(call.deadline, async move {
+        Box::pin(async move {
             // The sandbox plays this too.
             let endpoint = match &self.settings.endpoint {
                 Some(everything_at) => format!("{}/federation", everything_at.trim_end_matches('/')),
                 None => visit.endpoint.clone(),
             };
-            let (url, form) = (&endpoint, &form(&visit));
-            let token = self.patiently(call.target, || async move { read(&self.send(request(url, form)?).await?) }).await?;
+            let told = Told::default();
+            let (url, form, telling) = (&endpoint, &form(&visit), &told);
+            let asked = self.patiently(call.target, || async move { read(&self.send(request(url, form)?, telling).await?) });
+            let token = self.within(call.deadline, &told, pin!(asked)).await?;
             Ok(page(&endpoint, &visit, &token))
-        }))
+        })
     }
 }
 

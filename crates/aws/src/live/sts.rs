@@ -6,12 +6,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_smithy_async::time::TimeSource;
+use aws_smithy_runtime_api::client::identity::Identity as Signer;
 use bytes::Bytes;
 use daypass_base::Clock;
+use daypass_dial::Place;
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
 use super::endpoint::{self, Endpoint};
+use super::places::{Told, taken};
 use super::query::Form;
 use super::retry::{Failed, Progress, Remedy};
 use super::time::SdkClock;
@@ -73,22 +76,20 @@ impl LiveAws {
     /// Makes an STS call within its deadline. `account` is whose limits it counts against.
     async fn sts<T>(&self, call: Call<'_>, account: &str, form: Form, read: fn(&Fields) -> Option<T>) -> Result<T> {
         let body = form.done();
-        let mut told = None;
-        let answer = self.until(call.deadline, pin!(self.persistently(call, account, &body, &mut told))).await;
-        // When time is up over another attempt, what AWS said to the one before tells more.
-        let answer = answer.map_err(|error| told.unwrap_or(error))?;
+        let told = Told::default();
+        let answer = self.within(call.deadline, &told, pin!(self.persistently(call, account, &body, &told))).await?;
         read(&answer.fields).ok_or_else(|| not_understood("an element is missing", &answer))
     }
 
     /// Asks again where that may help: with a fresh identity when AWS says that the one in hand is over or none that it knows, once; after a
     /// wait when AWS asks for fewer calls or does not answer. `told` has the last failure while it goes on.
-    async fn persistently(&self, call: Call<'_>, account: &str, body: &Bytes, told: &mut Option<AwsError>) -> Result<Understood> {
+    async fn persistently(&self, call: Call<'_>, account: &str, body: &Bytes, told: &Told) -> Result<Understood> {
         let began = self.clock.elapsed();
         let mut renewed = call.target.keys.is_some();
         let mut progress = None;
         loop {
             let clients = self.clients(call.target).await;
-            let failed = match self.round(&clients, body).await {
+            let failed = match self.round(&clients, body, told).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -103,26 +104,39 @@ impl LiveAws {
                 progress.most = clients.retries;
                 progress
             });
-            *told = None;
+            told.say(None);
             let Some(wait) = self.retries.wait(progress, failed.remedy) else { return Err(failed.error) };
             tracing::debug!(error = %failed.error, ?wait, "an STS call is made again");
-            *told = Some(failed.error);
+            // When time is up over another attempt, what AWS said to the one before tells more.
+            told.say(Some(failed.error));
             self.clock.sleep(wait).await;
         }
     }
 
     /// Asks the endpoint that answered last, then the others. Those who wait for their next round leave their places to others.
-    async fn round(&self, clients: &Clients, body: &Bytes) -> std::result::Result<Understood, Failed> {
-        let closed = |error| Failed { error: AwsError::unreachable(error), remedy: Remedy::None };
-        let _place = self.places.acquire().await.map_err(closed)?;
+    async fn round(&self, clients: &Clients, body: &Bytes, told: &Told) -> std::result::Result<Understood, Failed> {
+        // Before there is a place: whoever waits for keys holds nothing that others need.
+        let signer = clients.keys.identity().await.map_err(|error| Failed { error, remedy: Remedy::None })?;
         let count = clients.sts.len();
-        let start = clients.good.load(Ordering::Relaxed);
+        let mut start = clients.good.load(Ordering::Relaxed);
+        let mut place = self.place(clients, start, told).await?;
+        let good = clients.good.load(Ordering::Relaxed);
+        if good != start {
+            // While this waited for a place another endpoint answered.
+            drop(place);
+            (start, place) = (good, self.place(clients, good, told).await?);
+        }
+        let mut place = Some(place);
         let mut last = Failed { error: AwsError::unreachable("no STS endpoint is configured"), remedy: Remedy::None };
         for step in 0..count {
             let at = (start + step) % count.max(1);
             let Some(endpoint) = clients.sts.get(at) else { break };
+            let _place = match place.take() {
+                Some(place) => place,
+                None => self.place(clients, at, told).await?,
+            };
             let answer = match endpoint {
-                Ok(endpoint) => self.ask(clients, endpoint, body).await,
+                Ok(endpoint) => self.ask(&signer, endpoint, body).await,
                 Err(detail) => Err(Failed { error: AwsError::unreachable(detail), remedy: Remedy::None }),
             };
             match answer {
@@ -144,14 +158,20 @@ impl LiveAws {
         Err(last)
     }
 
+    /// A place at one of a target's endpoints. `None` where that is none that could be asked.
+    async fn place<'a>(&'a self, clients: &'a Clients, at: usize, told: &Told) -> std::result::Result<Option<Place<'a>>, Failed> {
+        let Some(Ok(endpoint)) = clients.sts.get(at) else { return Ok(None) };
+        let place = taken(&self.queues.usual, &endpoint.share, endpoint.url(), told).await;
+        place.map(Some).map_err(|error| Failed { error, remedy: Remedy::None })
+    }
+
     /// Asks one endpoint, and once more by its own clock when ours is why it refused the signature.
-    async fn ask(&self, clients: &Clients, endpoint: &Endpoint, body: &Bytes) -> std::result::Result<Understood, Failed> {
-        let identity = clients.keys.identity().await.map_err(|error| Failed { error, remedy: Remedy::None })?;
+    async fn ask(&self, signer: &Signer, endpoint: &Endpoint, body: &Bytes) -> std::result::Result<Understood, Failed> {
         let now = || SdkClock(std::sync::Arc::clone(&self.clock)).now();
         let mut adjusted = false;
         loop {
             let asked = now();
-            let sent = pin!(endpoint.wire.send(|| endpoint.request(&identity, now(), body)));
+            let sent = pin!(endpoint.wire.send(|| endpoint.request(signer, now(), body)));
             let answer = in_time(&*self.clock, endpoint, sent).await?;
             endpoint.notice(&answer, asked, now());
             match understand(&answer, endpoint::millis(now())) {

@@ -262,6 +262,7 @@ async fn clients_are_bounded() {
 mod endpoints;
 mod logins;
 mod network;
+mod places;
 mod steady;
 
 /// Runs one of the tests below in a process of its own, whose environment is `environment` alone.

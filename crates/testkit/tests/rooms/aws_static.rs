@@ -147,3 +147,32 @@ async fn what_is_written_to_a_static_role_during_its_rotation_holds() {
     let said = server.get("aws/static-creds/legacy").await.ok().text("/data/expiration");
     assert!(said.as_str() > "2026-01-02T06:00" && said.as_str() < "2026-01-02T06:10", "{said}");
 }
+
+/// Story: each round of the regular work began at the front and ended at a role that took long, whose claim had just ended when the next round began. The
+/// roles behind it kept their old keys for as long as its AWS was slow.
+#[tokio::test]
+async fn a_static_role_that_is_slow_keeps_none_behind_it_from_being_rotated() {
+    let server = server().await;
+    for user in ["slow", "swift"] {
+        server.aws().add_user(user);
+        server.put(&format!("aws/static-roles/{user}"), json!({ "username": user, "rotation_period": "1h" })).await.ok();
+    }
+    // Two keys, AWS's limit: one has to go before the next is made, which only this role does.
+    server.aws().add_key("slow").unwrap();
+    server.aws().guard(|action| if action == "Remove" { Gate::Late(Duration::from_secs(25)) } else { Gate::Open });
+    server.aws().fail_often("Remove", "AccessDenied", 403, 100);
+    let before = [keys_of(&server, "slow"), keys_of(&server, "swift")];
+    let seconds = async |seconds: u32| {
+        for _ in 0..seconds {
+            server.seconds(1).await;
+        }
+    };
+    minutes(&server, 59).await;
+    seconds(200).await;
+    assert_eq!(keys_of(&server, "slow"), before[0]);
+    assert_eq!(keys_of(&server, "swift").len(), 2, "it is rotated");
+    server.aws().unguard();
+    server.aws().forgive();
+    seconds(130).await;
+    assert_ne!(keys_of(&server, "slow"), before[0], "and so is the slow one, once it may");
+}

@@ -1,6 +1,7 @@
 //! Minting while AWS is in trouble: the whole server, the real client, and the strict fake of AWS over loopback, on one simulated clock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use daypass_aws::{ContainerEndpoint, LiveAws, Settings};
 use daypass_base::sim::SeededEntropy;
@@ -92,6 +93,36 @@ async fn who_is_throttled_all_the_time_is_told_before_clients_give_up() {
     let took = clock.elapsed().saturating_sub(began).as_secs();
     assert!(answer.refused(502).contains("Error assuming role: Throttling"), "{:?}", answer.body);
     assert!((10..=18).contains(&took), "{took}");
+}
+
+/// Story: all calls to AWS shared 512 places. Requests to a mount whose STS did not answer held each of them for ten seconds, and mints of every other mount
+/// waited in one line with them.
+#[tokio::test]
+async fn an_sts_that_hangs_holds_up_no_other_mount() {
+    let (server, _sandbox) = server().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    server.put("sys/mounts/hole", json!({ "type": "aws" })).await.ok();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    server.put("hole/config/root", json!({ "sts_endpoint": endpoint, "sts_region": "us-east-1" })).await.ok();
+    let arn = "arn:aws:iam::111111111111:role/h";
+    server.put("hole/roles/h", json!({ "credential_type": "assumed_role", "role_arns": arn })).await.ok();
+    // So that the server's own identity is there.
+    server.get("aws/sts/ecr-staging").await.ok();
+    let mut hanging = tokio::task::JoinSet::new();
+    for _ in 0..700 {
+        let server = Arc::clone(&server);
+        hanging.spawn(async move { server.get("hole/sts/h").await });
+    }
+    // Until all of them have come as far as they come while time stands still.
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    let clock = server.clock().clone();
+    let began = clock.elapsed();
+    clock.while_passing(server.get("aws/sts/ecr-staging").into_future()).await.ok();
+    let took = clock.elapsed().saturating_sub(began);
+    // After 3.1 s the first of them give up, since nobody takes their connections.
+    assert!(took < Duration::from_secs(3) && hanging.try_join_next().is_none(), "{took:?}");
 }
 
 #[tokio::test]

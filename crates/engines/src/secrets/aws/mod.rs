@@ -47,6 +47,7 @@ use crate::secrets::at_aws::LastTarget;
 use crate::secrets::revoked::Revoked;
 use limits::Limits;
 use reuse::Kept;
+use static_rotation::Stopped;
 use users::Home;
 
 /// The engine of one mount.
@@ -59,6 +60,8 @@ pub struct Aws {
     revoked: Arc<Revoked>,
     limits: Limits,
     upkeep: Upkeep,
+    /// Where the regular work on static roles goes on.
+    stopped: Stopped,
     /// Where IAM users are made.
     home: Home,
 }
@@ -73,7 +76,7 @@ impl Aws {
     pub(crate) fn beside(aws: Arc<dyn daypass_aws::Aws>, revoked: Arc<Revoked>) -> Self {
         let kept = Kept::beside(Arc::clone(&revoked));
         let (last, limits, upkeep, home) = (LastTarget::default(), Limits::default(), Upkeep::default(), Home::default());
-        Self { aws, last, kept, revoked, limits, upkeep, home }
+        Self { aws, last, kept, revoked, limits, upkeep, stopped: Stopped::default(), home }
     }
 }
 

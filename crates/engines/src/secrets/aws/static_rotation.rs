@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use daypass_aws::{Call, ErrorKind, Target};
 use daypass_sdk::{Changes, CommitFailure, Cx, Entry, Error, Expect, Reply, Result, Seconds};
+use parking_lot::Mutex;
 
 use crate::aws_keys::keys::{self, Fresh, Owner, StrayKey, UNDO_PATIENCE, failed};
 use crate::aws_keys::notes::{self, Note, Undone};
@@ -19,7 +20,7 @@ use super::{Aws, text::quoted};
 const RETRY: Seconds = Seconds(60);
 /// Roles that one page of the regular work looks at.
 const PAGE: usize = 500;
-/// Time for one round of the regular work: an AWS that hangs must not hold up expiry, which runs on the same worker.
+/// Once a round of the regular work has taken so long, the next role has its turn in the next round.
 const ROUND_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Makes the first key of a role and stores the role with it. Errors: `BadRequest` when the keys of the user are handled here already.
@@ -135,23 +136,52 @@ pub(super) async fn end(engine: &Aws, cx: &Cx, place: &str, read: &Entry) -> Res
     }
 }
 
-/// Rotates what is due. One that fails holds up no other.
+/// Where the last round of the regular work stopped because its time was over: the role that it came to last.
+#[derive(Default)]
+pub(super) struct Stopped(Mutex<Option<String>>);
+
+/// Rotates what is due, from behind the role at which the last round stopped to the end, and then from the front. One that fails or takes its time holds up
+/// no other: the next round begins behind it.
 pub(super) async fn rotate_due(engine: &Aws, cx: &Cx) -> Result<()> {
-    let began = cx.clock.elapsed();
-    let mut after: Option<String> = None;
+    let end = cx.clock.elapsed() + ROUND_PATIENCE;
+    let stopped = engine.stopped.0.lock().take();
+    let rest = Part { after: stopped.clone(), last: None };
+    let front = stopped.map(|last| Part { after: None, last: Some(last) });
+    for part in [Some(rest), front].into_iter().flatten() {
+        if let Some(last) = rotate_part(engine, cx, part, end).await? {
+            *engine.stopped.0.lock() = Some(last);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The roles behind one of them, up to another.
+struct Part {
+    after: Option<String>,
+    last: Option<String>,
+}
+
+/// Rotates what is due of a part, until `end` on the monotonic clock. Gives the role that it came to last where time was over.
+async fn rotate_part(engine: &Aws, cx: &Cx, part: Part, end: Duration) -> Result<Option<String>> {
+    let Part { mut after, last } = part;
     loop {
-        let names = cx.store.list_page(ROLES, after.as_deref(), PAGE).await?;
-        let Some(last) = names.last() else { return Ok(()) };
-        after = Some(last.clone());
+        let mut names = cx.store.list_page(ROLES, after.as_deref(), PAGE).await?;
+        after = names.last().cloned();
+        if let Some(last) = &last {
+            names.retain(|name| name <= last);
+        }
+        if names.is_empty() {
+            return Ok(None);
+        }
         let places: Vec<String> = names.iter().map(|name| key(name)).collect();
-        for (place, entry) in places.iter().zip(cx.store.get_many(&places).await?) {
+        for (name, entry) in names.into_iter().zip(cx.store.get_many(&places).await?) {
             let Some(entry) = entry else { continue };
-            if let Err(error) = rotate_one(engine, cx, place, &entry).await {
-                tracing::warn!(role = %place, %error, "the key of a static role could not be rotated; it is tried again in a minute");
+            if let Err(error) = rotate_one(engine, cx, &key(&name), &entry).await {
+                tracing::warn!(role = %key(&name), %error, "the key of a static role could not be rotated; it is tried again in a minute");
             }
-            // Those that were tried are claimed for a minute: the next round comes to the others.
-            if cx.clock.elapsed().saturating_sub(began) >= ROUND_PATIENCE {
-                return Ok(());
+            if cx.clock.elapsed() >= end {
+                return Ok(Some(name));
             }
         }
     }

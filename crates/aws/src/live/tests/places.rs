@@ -1,0 +1,102 @@
+//! Places of calls: what an endpoint that hangs leaves to others, and what is told of a call that finds none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_base::Clock;
+use daypass_base::sim::{SeededEntropy, SimClock};
+use daypass_dial::{Place, Share};
+use tokio::net::TcpListener;
+
+use super::{calls, root_keys, sandbox};
+use crate::ecr::AuthorizationToken;
+use crate::live::places::{CALLS_MAX, CALLS_OF_ORIGIN_MAX};
+use crate::live::{LiveAws, Settings};
+use crate::{Aws, AwsError, Call, Ecr, ErrorKind, Iam, StsEndpoint, Target};
+
+fn live(endpoint: &str, clock: &SimClock) -> LiveAws {
+    let settings = Settings { endpoint: Some(endpoint.to_owned()), ..Settings::default() };
+    LiveAws::drawing(Arc::new(clock.clone()), Arc::new(SeededEntropy::new(5)), settings)
+}
+
+fn target() -> Target {
+    Target { keys: Some(root_keys()), max_retries: Some(0), ..Target::default() }
+}
+
+/// So many calls under way that have no answer.
+fn hanging<'a>(aws: &'a LiveAws, share: &'a Share, calls: usize) -> Vec<Place<'a>> {
+    std::iter::repeat_with(|| aws.queues.usual.take_now(share).unwrap()).take(calls).collect()
+}
+
+#[tokio::test]
+async fn a_call_that_finds_no_place_names_the_endpoint_when_its_time_is_up() {
+    let clock = SimClock::default();
+    let (aws, target) = (live("http://127.0.0.1:1", &clock), target());
+    let share = aws.queues.usual.share("http://127.0.0.1:1");
+    let held = hanging(&aws, &share, CALLS_OF_ORIGIN_MAX);
+    let call = Call { target: &target, deadline: Duration::from_secs(5) };
+    let told = |error: AwsError| {
+        assert_eq!((error.kind, error.status), (ErrorKind::Unreachable, None));
+        let begins = "send request failed\ncaused by: Post \"http://127.0.0.1:1";
+        assert!(
+            error.message.starts_with(begins) && error.message.contains("not sent: 384 calls to it, or 1024 in all, may be under way"),
+            "{error}"
+        );
+    };
+    let began = clock.elapsed();
+    told(clock.while_passing(aws.get_caller_identity(call)).await.unwrap_err());
+    let took = clock.elapsed().saturating_sub(began).as_secs();
+    assert!((5..7).contains(&took), "{took}");
+    told(clock.while_passing(aws.get_user(call, Some("ci"))).await.unwrap_err());
+    told(clock.while_passing(aws.get_authorization_token(call, AuthorizationToken::default())).await.unwrap_err());
+    drop(held);
+    let error = clock.while_passing(aws.get_caller_identity(call)).await.unwrap_err();
+    assert!(!error.message.contains("not sent"), "{error}");
+}
+
+/// Story: all calls shared one number of places. While mints held each of them at an STS that hung, no IAM user was deleted, and its lease was parked.
+#[tokio::test]
+async fn what_is_taken_back_needs_no_place_that_mints_hold() {
+    let clock = SimClock::at(daypass_base::SystemClock::new().now());
+    let sandbox = sandbox(Arc::new(clock.clone())).await;
+    let (aws, target) = (live(&sandbox.url(), &clock), target());
+    let shares: Vec<_> = ["a", "b", "c"].into_iter().map(|origin| aws.queues.usual.share(origin)).collect();
+    let last = CALLS_MAX - 2 * CALLS_OF_ORIGIN_MAX;
+    let held: Vec<_> = shares.iter().zip([CALLS_OF_ORIGIN_MAX, CALLS_OF_ORIGIN_MAX, last]).flat_map(|(s, n)| hanging(&aws, s, n)).collect();
+    let call = Call { target: &target, deadline: Duration::from_secs(5) };
+    let gone = clock.while_passing(aws.delete_user(call, "nobody")).await.unwrap_err();
+    assert_eq!(gone.kind, ErrorKind::NotFound, "{gone}");
+    let error = clock.while_passing(aws.get_caller_identity(call)).await.unwrap_err();
+    assert!(error.message.contains("not sent"), "{error}");
+    drop(held);
+    clock.while_passing(aws.get_caller_identity(call)).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_waited_at_an_endpoint_that_hangs_goes_where_others_were_answered() {
+    let clock = SimClock::at(daypass_base::SystemClock::new().now());
+    let sandbox = sandbox(Arc::new(clock.clone())).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let first = format!("http://{}", silent.local_addr().unwrap());
+    let endpoint = |url: &str| StsEndpoint { url: url.to_owned(), region: Some("us-east-1".to_owned()) };
+    let aws = live(&sandbox.url(), &clock);
+    let target = Target { sts_endpoints: vec![endpoint(&first), endpoint(&sandbox.url())], ..target() };
+    let clients = aws.clients(&target).await;
+    let share = aws.queues.usual.share(&first);
+    let mut held = hanging(&aws, &share, CALLS_OF_ORIGIN_MAX);
+    let call = Call { target: &target, deadline: Duration::from_mins(1) };
+    let others = async {
+        // One of those under way is answered by the other endpoint, and gives its place back.
+        tokio::task::yield_now().await;
+        clients.good.store(1, std::sync::atomic::Ordering::Relaxed);
+        held.pop();
+    };
+    let (own, ()) = tokio::join!(aws.get_caller_identity(call), others);
+    own.unwrap();
+    assert_eq!(calls(&sandbox, "GetCallerIdentity"), 1);
+    tokio::select! {
+        biased;
+        _ = silent.accept() => panic!("the one that hangs was asked"),
+        () = std::future::ready(()) => {}
+    }
+}
