@@ -13,6 +13,8 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
+use crate::limits::LIST_ELEMENTS;
+
 /// A field that could not be read: which, and why in Vault's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("error converting input for field {field:?}: {detail}")]
@@ -79,7 +81,7 @@ impl<'de> Deserialize<'de> for CommaList {
         let texts = match value {
             Value::Null => Vec::new(),
             Value::String(text) if text.trim().is_empty() => Vec::new(),
-            Value::String(text) => text.split(',').map(|item| item.trim().to_owned()).collect(),
+            Value::String(text) => elements(&text).map_err(de::Error::custom)?.map(str::to_owned).collect(),
             other => texts(other).map_err(de::Error::custom)?.into_iter().map(|item| item.trim().to_owned()).collect(),
         };
         Ok(Self(texts))
@@ -123,7 +125,8 @@ impl<'de> Deserialize<'de> for CommaInts {
             Value::Null => Vec::new(),
             Value::Array(items) => items,
             Value::String(text) => {
-                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(|item| Value::String(item.to_owned())).collect()
+                let elements = elements(&text).map_err(de::Error::custom)?;
+                elements.filter(|item| !item.is_empty()).map(|item| Value::String(item.to_owned())).collect()
             }
             other => vec![other],
         };
@@ -144,6 +147,25 @@ schema!(CommaList: { "type": ["array", "string"], "items": { "type": "string" },
 schema!(StringList: { "type": ["array", "string"], "items": { "type": "string" } });
 schema!(KvPairs: { "type": ["object", "array", "string"], "additionalProperties": { "type": "string" } });
 schema!(CommaInts: { "type": ["array", "string", "integer"], "items": { "type": "integer" } });
+
+/// How many elements a text has where it is read as a list.
+///
+/// ```
+/// assert_eq!(["a", "a, b"].map(daypass_base::lenient::count_elements), [1, 2]);
+/// ```
+#[must_use]
+pub fn count_elements(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b',').count() + 1
+}
+
+/// The elements of a text, trimmed. Errors: there are more than any list may have. Those of an array are counted when the JSON is read.
+fn elements(text: &str) -> Result<impl Iterator<Item = &str>, String> {
+    let count = count_elements(text);
+    if count > LIST_ELEMENTS {
+        return Err(format!("the text has {count} elements with commas between them, over the limit of {LIST_ELEMENTS}"));
+    }
+    Ok(text.split(',').map(str::trim))
+}
 
 fn texts(value: Value) -> Result<Vec<String>, String> {
     match value {

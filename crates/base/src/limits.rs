@@ -57,11 +57,11 @@ pub struct Limits {
     pub snapshot_bytes: u64,
     /// Levels of arrays and objects in a JSON body. Beyond: 400.
     pub json_depth: usize,
-    /// Bytes of one JSON string. Beyond: 400.
+    /// Bytes of one JSON string, and of one value of a form, joined where a name comes several times. Beyond: 400.
     pub json_string_bytes: usize,
     /// Entries of one JSON object. Beyond: 400.
     pub json_object_entries: usize,
-    /// Elements of one JSON array. Beyond: 400.
+    /// Elements of one JSON array, and of a text that is read as a list. Beyond: 400.
     pub json_array_elements: usize,
     /// Values in one JSON body. Beyond: 400.
     pub json_tokens: usize,
@@ -93,6 +93,9 @@ pub struct Limits {
 /// [`Limits::list_names`] wherever names are listed, also in engines, which see no other limit.
 pub const LIST_NAMES: usize = 500_000;
 
+/// The highest [`Limits::json_array_elements`], wherever a text is split at its commas: also inside of other fields, which nobody else looks into.
+pub const LIST_ELEMENTS: usize = 10_000;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -118,7 +121,7 @@ impl Default for Limits {
             json_depth: 300,
             json_string_bytes: 1 << 20,
             json_object_entries: 10_000,
-            json_array_elements: 10_000,
+            json_array_elements: LIST_ELEMENTS,
             json_tokens: 500_000,
             json_memory_bytes: 64 << 20,
             all_fields_bytes: 512 << 20,

@@ -42,6 +42,8 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             if !unsealed.revocation.is_paused() {
                 chores.want_mounts(&unsealed);
             }
+            unsealed.lockouts.tidy(strong.clock.elapsed());
+            unsealed.identities.mfa.waiting.tidy(elapsed);
             if let Err(error) = unsealed.oidc.rotate_due().await {
                 tracing::warn!(%error, "keys of identity tokens could not be rotated; it is tried again in a minute");
             }

@@ -43,6 +43,7 @@ mod tokens;
 mod traces;
 mod ttl;
 mod view;
+mod weight;
 mod wrapping;
 
 pub use daypass_audit::{DeviceHealth, Harm, OwnFile, OwnFiles, OwnFolder, Pace, Prefixing, SinkHealth, Space};

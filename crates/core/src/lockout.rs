@@ -3,11 +3,17 @@
 //! A count is lost with the process and is not shared between nodes, which is what Vault does with its own counters; what matters is
 //! that guessing stays slow. It must never learn a password, and it never tells whether an alias exists.
 //!
+//! Anybody may make entries: with the longest names all of them take some 30 megabytes, with role ids 20. What is over goes within a minute.
+//!
 //! Source: Vault, "User lockout"; recorded fixture `userpass-lockout`.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Bound;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 use daypass_base::{Clock, Seconds};
 use daypass_sdk::{Error, Result};
 use parking_lot::Mutex;
@@ -17,18 +23,53 @@ use crate::mounts::UserLockout;
 
 /// Failed logins by mount accessor and alias.
 pub(crate) struct Lockouts {
-    state: Mutex<BTreeMap<(String, String), Failures>>,
+    state: Mutex<BTreeMap<Key, Failures>>,
     entries_max: usize,
     /// Logins that are being looked at, by mount accessor and alias: there are no more than there are requests.
-    pending: Mutex<BTreeMap<(String, String), u64>>,
+    pending: Mutex<BTreeMap<Key, u64>>,
     /// One of them has ended.
     ended: Notify,
+}
+
+/// The accessor of a mount, and an alias of it.
+type Key = (String, Alias);
+
+/// Whom a login claims to be, in few bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Alias {
+    /// SHA-256 of a name that is longer than [`NAME_BYTES_MAX`].
+    Digest(Box<[u8]>),
+    Name(Box<str>),
+}
+
+impl Alias {
+    fn of(name: &str) -> Self {
+        if name.len() > NAME_BYTES_MAX {
+            return Self::Digest(digest::digest(&digest::SHA256, name.as_bytes()).as_ref().into());
+        }
+        Self::Name(name.into())
+    }
+
+    /// What an alias is shown as, back to it; names are shown as they are.
+    fn shown_as(text: &str) -> Option<Self> {
+        let digest = HEXLOWER.decode(text.strip_prefix(DIGEST)?.as_bytes()).ok()?;
+        (digest.len() == digest::SHA256_OUTPUT_LEN).then(|| Self::Digest(digest.into()))
+    }
+}
+
+impl fmt::Display for Alias {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digest(digest) => write!(f, "{DIGEST}{}", HEXLOWER.encode(digest)),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
 }
 
 /// A login that is being looked at. Dropped without a verdict (it took too long) it counts neither way.
 pub(crate) struct Attempt<'a> {
     lockouts: &'a Lockouts,
-    key: (String, String),
+    key: Key,
 }
 
 impl Drop for Attempt<'_> {
@@ -48,8 +89,10 @@ struct Failures {
     count: u64,
     /// On the monotonic clock, as every time here: one that is put back locks nobody out for longer, and one that is put on lets nobody in.
     last: Duration,
-    /// The settings that were in force at the last failure.
-    settings: UserLockout,
+    /// There were too many, by the settings that were in force at the last one.
+    too_many: bool,
+    /// From here on they count no longer, by the same.
+    until: Duration,
 }
 
 /// What holds for a mount that was not tuned: five failures, a quarter of an hour.
@@ -106,7 +149,7 @@ impl Lockouts {
         }
     }
 
-    fn take_turn(&self, key: (String, String), settings: UserLockout, now: Duration) -> Option<Attempt<'_>> {
+    fn take_turn(&self, key: Key, settings: UserLockout, now: Duration) -> Option<Attempt<'_>> {
         let mut pending = self.pending.lock();
         let failed = self.state.lock().get(&key).filter(|failures| !failures.over(now)).map_or(0, |failures| failures.count);
         let running = pending.get(&key).copied().unwrap_or(0);
@@ -130,19 +173,47 @@ impl Lockouts {
         if count == 0 && state.len() >= self.entries_max {
             make_room(&mut state, now, self.entries_max);
         }
-        state.insert(key, Failures { count: count + 1, last: now, settings });
+        let count = count + 1;
+        let too_many = count >= settings.threshold;
+        let until = now.saturating_add(if too_many { settings.duration } else { settings.counter_reset }.duration());
+        state.insert(key, Failures { count, last: now, too_many, until });
     }
 
     /// After a login that succeeded.
     pub(crate) fn succeeded(&self, accessor: &str, alias: &str) {
-        self.unlock(accessor, alias);
-    }
-
-    /// Forgets the failures of an alias. One that has none is no error.
-    pub(crate) fn unlock(&self, accessor: &str, alias: &str) {
         let mut state = self.state.lock();
+        // Most of the time nobody has failed, and no key is needed.
         if !state.is_empty() {
             state.remove(&key(accessor, alias));
+        }
+    }
+
+    /// Forgets the failures of an alias, which may be named as [`Self::locked`] shows it. One that has none is no error.
+    pub(crate) fn unlock(&self, accessor: &str, alias: &str) {
+        let mut state = self.state.lock();
+        state.remove(&key(accessor, alias));
+        if let Some(digest) = Alias::shown_as(alias) {
+            state.remove(&(accessor.to_owned(), digest));
+        }
+    }
+
+    /// Drops what counts no longer: a part of the table at a time, so that logins do not wait for all of it.
+    pub(crate) fn tidy(&self, now: Duration) {
+        let mut after: Option<Key> = None;
+        loop {
+            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut state = self.state.lock();
+            let part: Vec<(Key, bool)> = state
+                .range((from, Bound::Unbounded))
+                .take(TIDIED_AT_ONCE)
+                .map(|(key, failures)| (key.clone(), failures.over(now)))
+                .collect();
+            for (key, _) in part.iter().filter(|(_, over)| *over) {
+                state.remove(key);
+            }
+            drop(state);
+            let Some((last, _)) = part.into_iter().last() else { return };
+            after = Some(last);
         }
     }
 
@@ -151,7 +222,7 @@ impl Lockouts {
         let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for ((mount, alias), failures) in &*self.state.lock() {
             if failures.locked(now) && accessor.is_none_or(|accessor| accessor == mount) {
-                out.entry(mount.clone()).or_default().push(alias.clone());
+                out.entry(mount.clone()).or_default().push(alias.to_string());
             }
         }
         out
@@ -160,24 +231,23 @@ impl Lockouts {
 
 impl Failures {
     fn locked(&self, now: Duration) -> bool {
-        self.count >= self.settings.threshold && now.saturating_sub(self.last) < self.settings.duration.duration()
+        self.too_many && now < self.until
     }
 
     /// Whether it counts no longer.
     fn over(&self, now: Duration) -> bool {
-        !self.locked(now)
-            && (self.count >= self.settings.threshold || now.saturating_sub(self.last) >= self.settings.counter_reset.duration())
+        now >= self.until
     }
 }
 
 /// Drops what counts no longer; when all still count, the oldest that are not locked out, and at last the oldest at all.
-fn make_room(state: &mut BTreeMap<(String, String), Failures>, now: Duration, entries_max: usize) {
+fn make_room(state: &mut BTreeMap<Key, Failures>, now: Duration, entries_max: usize) {
     state.retain(|_, failures| !failures.over(now));
     if state.len() < entries_max {
         return;
     }
     // A whole part at once, so that a flood of names does not sort the table for each of them.
-    let mut order: Vec<(bool, Duration, (String, String))> =
+    let mut order: Vec<(bool, Duration, Key)> =
         state.iter().map(|(key, failures)| (failures.locked(now), failures.last, key.clone())).collect();
     order.sort_unstable();
     for (_, _, key) in order.into_iter().take((entries_max / 16).max(1)) {
@@ -185,12 +255,17 @@ fn make_room(state: &mut BTreeMap<(String, String), Failures>, now: Duration, en
     }
 }
 
-fn key(accessor: &str, alias: &str) -> (String, String) {
-    (accessor.to_owned(), alias.to_owned())
+fn key(accessor: &str, alias: &str) -> Key {
+    (accessor.to_owned(), Alias::of(alias))
 }
 
 /// Longer aliases belong to nobody: names of users and role ids are limited to this.
 const ALIAS_BYTES_MAX: usize = 4096;
+/// Names of people and ids of roles that are remembered as they are.
+const NAME_BYTES_MAX: usize = 128;
+/// What the digest of a longer one is shown with.
+const DIGEST: &str = "sha256:";
+const TIDIED_AT_ONCE: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -265,5 +340,30 @@ mod tests {
         lockouts.failed("m", &"x".repeat(5000), DEFAULT, at(200));
         assert!(lockouts.state.lock().len() <= 64);
         assert!(lockouts.check("m", "victim", DEFAULT, at(200)).is_err());
+    }
+
+    /// Story: a hundred thousand made-up names of 4 KiB each stayed in memory as they were, for as long as the server ran.
+    #[test]
+    fn a_long_name_takes_few_bytes_and_nothing_stays_when_it_counts_no_longer() {
+        let lockouts = Lockouts::new(10_000);
+        let (long, other) = ("r".repeat(4000), "r".repeat(4001));
+        (0..5).for_each(|n| lockouts.failed("m", &long, DEFAULT, at(n)));
+        let held: usize = lockouts.state.lock().keys().map(|(mount, alias)| mount.len() + alias.to_string().len()).sum();
+        assert!(held < NAME_BYTES_MAX, "{held} bytes");
+        assert!(lockouts.check("m", &long, DEFAULT, at(5)).is_err() && lockouts.check("m", &other, DEFAULT, at(5)).is_ok());
+        let shown = lockouts.locked(None, at(5)).remove("m").unwrap().remove(0);
+        assert!(shown.starts_with(DIGEST) && shown.len() == DIGEST.len() + 64, "{shown}");
+        // Whoever is called as a digest is shown is somebody else, whose success forgives nobody's failures.
+        lockouts.succeeded("m", &shown);
+        assert!(lockouts.check("m", &long, DEFAULT, at(5)).is_err());
+        lockouts.unlock("m", &shown);
+        assert!(lockouts.check("m", &long, DEFAULT, at(5)).is_ok());
+        (0..3000).for_each(|n| lockouts.failed("m", &n.to_string(), DEFAULT, at(n % 1000)));
+        (0..5).for_each(|_| lockouts.failed("m", "locked", DEFAULT, at(999)));
+        lockouts.tidy(at(899 + 500));
+        assert_eq!(lockouts.state.lock().len(), 3 * 500 + 1);
+        assert!(lockouts.check("m", "locked", DEFAULT, at(1400)).is_err());
+        lockouts.tidy(at(3000));
+        assert!(lockouts.state.lock().is_empty());
     }
 }

@@ -8,7 +8,7 @@
 mod find;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use tokio::sync::{Notify, watch};
 use crate::metrics::Counter;
 use crate::node::Inner;
 use crate::rows::{Rows, config_key};
+use crate::weight;
 
 pub(crate) use find::Found;
 
@@ -52,6 +53,15 @@ pub(crate) struct Mint {
     pub(crate) remote_address: String,
     /// What the engine says of it: session name, role ARN.
     pub(crate) facts: BTreeMap<String, String>,
+}
+
+impl Mint {
+    /// About how much memory it takes.
+    fn bytes(&self) -> usize {
+        let Self { path, lease_id, display_name, entity_id, accessor, metadata, claims, facts, .. } = self;
+        let pairs = [metadata, claims, facts].map(weight::pairs).iter().sum::<usize>();
+        size_of::<Self>() + weight::texts([path, lease_id, display_name, entity_id, accessor]) + pairs
+    }
 }
 
 /// The key ids of a row, and when the last of its credentials is over.
@@ -91,6 +101,32 @@ impl Written {
     }
 }
 
+/// Mints that are not in a row yet, oldest first.
+#[derive(Default)]
+struct Waiting {
+    mints: VecDeque<Mint>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Says no when there is no room.
+    fn put(&mut self, mint: Mint) -> bool {
+        let bytes = self.bytes + mint.bytes();
+        if self.mints.len() >= QUEUE_MAX || bytes > QUEUE_BYTES_MAX {
+            return false;
+        }
+        self.bytes = bytes;
+        self.mints.push_back(mint);
+        true
+    }
+
+    fn take(&mut self, most: usize) -> Vec<Mint> {
+        let taken: Vec<Mint> = self.mints.drain(..self.mints.len().min(most)).collect();
+        self.bytes = self.bytes.saturating_sub(taken.iter().map(Mint::bytes).sum());
+        taken
+    }
+}
+
 /// The ledger of an unsealed node.
 pub(crate) struct Mints {
     rows: Rows,
@@ -99,7 +135,7 @@ pub(crate) struct Mints {
     /// Most rows.
     most: usize,
     retention: Seconds,
-    waiting: Mutex<Vec<Mint>>,
+    waiting: Mutex<Waiting>,
     filling: tokio::sync::Mutex<Filling>,
     added: Notify,
     /// Mints that found no place in the queue.
@@ -123,14 +159,11 @@ impl Mints {
 
     /// Notes a mint, to be written soon.
     pub(crate) fn add(&self, mint: Mint) {
-        let mut waiting = self.waiting.lock();
-        if waiting.len() >= QUEUE_MAX {
+        if self.waiting.lock().put(mint) {
+            self.added.notify_one();
+        } else {
             self.lost.add();
-            return;
         }
-        waiting.push(mint);
-        drop(waiting);
-        self.added.notify_one();
     }
 
     /// Writes what waits. What cannot be written waits on.
@@ -138,11 +171,7 @@ impl Mints {
         let mut filling = self.filling.lock().await;
         loop {
             let room = ROW_MINTS.saturating_sub(filling.mints.len());
-            let taken: Vec<Mint> = {
-                let mut waiting = self.waiting.lock();
-                let taken = waiting.len().min(room);
-                waiting.drain(..taken).collect()
-            };
+            let taken = self.waiting.lock().take(room);
             if taken.is_empty() && !filling.dirty {
                 return;
             }
@@ -254,8 +283,9 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
 
 /// Mints in one row.
 const ROW_MINTS: usize = 64;
-/// Mints that wait to be written: some ten megabytes.
+/// Mints that wait to be written: some ten megabytes, unless logins prove or makers of tokens write much more than usual.
 const QUEUE_MAX: usize = 20_000;
+const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// For so long mints gather before they are written.
 const GATHER: Duration = Duration::from_millis(250);
 const PRUNE_EVERY: Duration = Duration::from_hours(1);

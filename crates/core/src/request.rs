@@ -223,7 +223,7 @@ async fn work(
 ) -> (Operation, Result<Wrapped, Error>, Option<Late>) {
     let intended = intent::decide(inner, parsed, routed, identified).await;
     let operation = intended.operation;
-    let judged = judge::judge(parsed, routed, identified, intended);
+    let judged = judge::judge(parsed, routed, identified, intended, &inner.settings.limits);
     let exchange = Exchange { parsed, routed, identified, operation, engine_version };
     let began = inner.clock.elapsed();
     let on_record = record::request(unsealed, &*inner.clock, &exchange, judged.as_ref()).await;

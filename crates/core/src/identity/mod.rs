@@ -30,6 +30,7 @@ use parking_lot::RwLock;
 use crate::node::Unsealed;
 use crate::rows::Rows;
 use crate::tokens::{AliasRef, TokenRow, token_key};
+use crate::weight;
 use rows::{EndedRow, EntityRow, GroupRow, Kind, Member, Pointer};
 
 /// The identity store.
@@ -51,6 +52,8 @@ struct Cache {
     /// Nothing was ever stored here: no look-up is needed.
     unused: bool,
     standings: HashMap<Who, Arc<Standing>>,
+    /// About how much memory they take.
+    bytes: usize,
 }
 
 /// Which entity or group is written. Whose a name is is found out while nobody else changes anything: of several who write the same name at once
@@ -125,7 +128,21 @@ impl Standing {
         };
         is_ended || self.entity.as_ref().is_some_and(|entity| entity.disabled)
     }
+
+    /// About how much memory it takes.
+    fn bytes(&self) -> usize {
+        let lists = weight::texts(self.policies.iter().chain(&self.reported));
+        let groups = self.groups.iter().map(|group| weight::texts([&group.id, &group.name]) + weight::pairs(&group.metadata));
+        let entity = self.entity.iter().map(|entity| {
+            let aliases = entity.aliases.iter().map(|alias| size_of_val(alias) + alias.name.len() + weight::pairs(&alias.custom_metadata));
+            weight::texts(entity.policies.iter().chain(&entity.merged)) + weight::pairs(&entity.metadata) + aliases.sum::<usize>()
+        });
+        size_of::<Self>() + lists + groups.chain(entity).sum::<usize>()
+    }
 }
+
+/// What standings in memory may take; beyond, all are forgotten and read again, as with too many of them.
+const STANDINGS_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What a token may do, and what of that comes from who owns it.
 pub(crate) struct Authority {
@@ -268,10 +285,14 @@ impl Identities {
         let standing = Arc::new(self.find_standing(&who).await?);
         let mut cache = self.cache.write();
         if cache.config_version == config_version {
-            if cache.standings.len() >= self.cached_most {
+            let bytes = weight::texts(&who.groups) + standing.bytes();
+            if cache.standings.len() >= self.cached_most || cache.bytes + bytes > STANDINGS_BYTES_MAX {
                 cache.standings.clear();
+                cache.bytes = 0;
             }
-            cache.standings.insert(who, Arc::clone(&standing));
+            if cache.standings.insert(who, Arc::clone(&standing)).is_none() {
+                cache.bytes += bytes;
+            }
         }
         Ok(standing)
     }
@@ -279,7 +300,7 @@ impl Identities {
     fn note_version(&self, config_version: u64, unused: bool) {
         let mut cache = self.cache.write();
         if cache.config_version < config_version {
-            *cache = Cache { config_version, unused, standings: HashMap::new() };
+            *cache = Cache { config_version, unused, ..Cache::default() };
         }
     }
 

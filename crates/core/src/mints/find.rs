@@ -97,7 +97,7 @@ impl Mints {
             sifted.add(&mint);
             in_memory.insert(mint.lease_id);
         }
-        for mint in self.waiting.lock().iter().filter(|mint| mint.access_key_id == access_key_id) {
+        for mint in self.waiting.lock().mints.iter().filter(|mint| mint.access_key_id == access_key_id) {
             sifted.add(mint);
             in_memory.insert(mint.lease_id.clone());
         }

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 
 use crate::identity::Standing;
 use crate::tokens::{AliasRef, TokenRow};
+use crate::weight;
 
 /// The sets of one configuration version.
 pub(super) struct Sets {
@@ -57,6 +58,15 @@ impl Asker {
         });
         Self { entity_id: row.entity_id.clone(), alias }
     }
+
+    /// About how much memory it takes.
+    fn bytes(&self) -> usize {
+        let alias = self.alias.as_ref().map_or(0, |alias| {
+            let metadata = alias.metadata.as_ref().map_or(0, weight::pairs);
+            weight::texts([&alias.name, &alias.mount_accessor].into_iter().chain(&alias.groups)) + metadata
+        });
+        KEY_BYTES + alias
+    }
 }
 
 impl Sets {
@@ -78,13 +88,13 @@ impl Sets {
     }
 
     pub(super) fn keep_set(&self, config_version: u64, names: Vec<String>, set: Arc<PolicySet>) {
-        self.keep(config_version, set.bytes(), |cache| {
+        self.keep(config_version, set.bytes() + names_bytes(&names), |cache| {
             cache.place(names, set);
         });
     }
 
     pub(super) fn keep_acl(&self, config_version: u64, names: Vec<String>, set: Arc<PolicySet>, asker: Asker, acl: Arc<Acl>) {
-        let bytes = acl.bytes() + KEY_BYTES;
+        let bytes = acl.bytes() + asker.bytes();
         self.keep(config_version, bytes, |cache| {
             if cache.place(names, set).acls.insert(asker, acl).is_none() {
                 cache.acls += 1;
@@ -126,14 +136,20 @@ impl Cache {
 
     /// Where a set is kept; two who made the same at once share one of them.
     fn place(&mut self, names: Vec<String>, set: Arc<PolicySet>) -> &mut Kept {
+        let bytes = names_bytes(&names);
         self.sets.entry(names).or_insert_with(|| {
-            self.set_bytes += set.bytes() + KEY_BYTES;
+            self.set_bytes += set.bytes() + bytes;
             Kept { set, acls: HashMap::new() }
         })
     }
 }
 
-/// About how much memory the names of a set or what is known of a caller take.
+/// About how much memory the names of a set take: a token may have policies with names of 256 KiB together.
+fn names_bytes(names: &[String]) -> usize {
+    KEY_BYTES + weight::texts(names)
+}
+
+/// About how much memory a set or a caller takes besides its texts.
 const KEY_BYTES: usize = 512;
 
 #[cfg(test)]

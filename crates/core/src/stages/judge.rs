@@ -1,7 +1,9 @@
 //! Judge: policy decides. Nothing runs without the value that this module alone can make.
 
+use daypass_base::{Limits, lenient};
 use daypass_policy::Question;
 use daypass_sdk::{Cx, Error, Kind, Operation, Result};
+use serde_json::Value;
 
 use crate::stages::door::Routed;
 use crate::stages::identify::Identified;
@@ -18,17 +20,19 @@ pub(crate) struct Judged {
     _proof: (),
 }
 
-/// Errors: `Denied`; or the trouble of the intent, for callers who may know.
-pub(crate) fn judge(parsed: &Parsed, routed: &Routed, identified: &Identified, intended: Intended) -> Result<Judged> {
+/// Errors: `Denied`; or the trouble of the intent, for callers who may know; `BadRequest` for a list that is too long to be compared with anything.
+pub(crate) fn judge(parsed: &Parsed, routed: &Routed, identified: &Identified, intended: Intended, limits: &Limits) -> Result<Judged> {
     let Intended { operation, trouble, cx, .. } = intended;
-    if routed.support.public && parsed.operation != Operation::Help {
-        return trouble.map_or(Ok(Judged { operation, cx, granting: Vec::new(), _proof: () }), Err);
-    }
-    let Some(acl) = &identified.acl else { return Err(crate::stages::identify::denied()) };
     let lists: Vec<&str> = match (&routed.live, &routed.found) {
         (Some(live), Some(found)) => live.engine.comma_lists(found, operation).iter().map(String::as_str).collect(),
         _ => Vec::new(),
     };
+    if routed.support.public && parsed.operation != Operation::Help {
+        check_lengths(parsed, &lists, limits)?;
+        return trouble.map_or(Ok(Judged { operation, cx, granting: Vec::new(), _proof: () }), Err);
+    }
+    let Some(acl) = &identified.acl else { return Err(crate::stages::identify::denied()) };
+    check_lengths(parsed, &lists, limits)?;
     let question = Question {
         path: &parsed.path,
         operation: policy_operation(operation),
@@ -49,6 +53,18 @@ pub(crate) fn judge(parsed: &Parsed, routed: &Routed, identified: &Identified, i
         return Err(trouble);
     }
     Ok(Judged { operation, cx, granting: verdict.granting().map(str::to_owned).collect(), _proof: () })
+}
+
+/// A text that is read as a list has no more elements than an array may have, whichever way it came.
+fn check_lengths(parsed: &Parsed, lists: &[&str], limits: &Limits) -> Result<()> {
+    for name in lists {
+        let Some(Value::String(text)) = parsed.fields.get(*name) else { continue };
+        let (count, most) = (lenient::count_elements(text), limits.json_array_elements);
+        if count > most {
+            return Err(Error::bad_request(format!("{name} has {count} elements with commas between them, over the limit of {most}")));
+        }
+    }
+    Ok(())
 }
 
 /// Policy said no.

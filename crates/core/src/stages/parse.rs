@@ -279,22 +279,36 @@ fn body_fields(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<(Map<
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     // Java's and curl's default type is the form's, whatever the body is: the first byte decides.
     if form && first.is_some_and(|byte| !matches!(byte, b'{' | b'[')) {
-        let text = String::from_utf8_lossy(&bytes);
-        let mut fields = Map::new();
-        for (name, value) in query_fields(&text, limits)? {
-            match fields.get_mut(&name) {
-                Some(Value::String(joined)) => {
-                    joined.push(',');
-                    joined.push_str(&value);
-                }
-                _ => {
-                    fields.insert(name, Value::String(value));
-                }
-            }
-        }
-        return Ok((fields, bytes.len()));
+        return form_fields(&String::from_utf8_lossy(&bytes), limits).map(|fields| (fields, bytes.len()));
     }
     json::read_object(&bytes, limits).map_err(|text| refused(400, vec![text]))
+}
+
+/// A form's fields: the values of one name are joined, and are as long together as a string of JSON at most.
+fn form_fields(form: &str, limits: &Limits) -> Result<Map<String, Value>, Box<HttpResponse>> {
+    let check = |bytes: usize| {
+        let most = limits.json_string_bytes;
+        if bytes <= most {
+            Ok(())
+        } else {
+            Err(refused(400, vec![format!("a field of the form has {bytes} bytes, over the limit of {most} bytes")]))
+        }
+    };
+    let mut fields = Map::new();
+    for (name, value) in query_fields(form, limits)? {
+        check(name.len().max(value.len()))?;
+        match fields.get_mut(&name) {
+            Some(Value::String(joined)) => {
+                joined.push(',');
+                joined.push_str(&value);
+                check(joined.len())?;
+            }
+            _ => {
+                fields.insert(name, Value::String(value));
+            }
+        }
+    }
+    Ok(fields)
 }
 
 /// The part of a list that is asked for, as OpenBao's clients ask; Vault has no pages. A limit of zero is none.

@@ -352,6 +352,38 @@ async fn a_provider_may_post_its_answer_as_a_form() {
     assert_eq!(plain.server.put("auth/oidc/oidc/callback", json!({"state": "x"})).nobody().await.status, 405);
 }
 
+/// Story: whoever began a login could post a code and a token of 30 MiB each to it, without any right, and to 4096 logins of a mount at a time. All of it stayed
+/// in memory, and beyond its five minutes where nobody began another login.
+#[tokio::test]
+async fn nobody_can_fill_the_memory_with_what_only_a_provider_posts() {
+    let house = House::of_people(json!({"oidc_response_mode": "form_post"}), json!({})).await;
+    let post = async |begun: &BTreeMap<String, String>, fields: String| {
+        let form = format!("state={}&{fields}", begun["state"]);
+        let kind = "application/x-www-form-urlencoded";
+        house.server.ask("POST", "auth/oidc/oidc/callback").nobody().header("content-type", kind).raw(form).await
+    };
+    let (code, token) = (|bytes| format!("code={}", "c".repeat(bytes)), |bytes| format!("id_token={}", "t".repeat(bytes)));
+    let honest = house.begin(json!({})).await;
+    assert_eq!(post(&honest, code(8193)).await.refused(400), "code is longer than 8192 bytes: it has 8193");
+    assert_eq!(post(&honest, token(65_537)).await.refused(400), "id_token is longer than 65536 bytes: it has 65537");
+    let long = json!({"redirect_uri": format!("http://localhost/{}", "r".repeat(2048))});
+    assert!(house.server.put("auth/oidc/oidc/auth_url", long).nobody().await.refused(400).starts_with("redirect_uri is longer than 2048"));
+    let mut kept = 0;
+    while post(&house.begin(json!({})).await, token(65_536)).await.status == 200 {
+        kept += 1;
+    }
+    assert_eq!(kept, 256, "16 MiB");
+    assert_eq!(post(&honest, code(100)).await.status, 429);
+    // It lost nothing but this try: its own program can bring the code, and a minute after the others are over there is room again.
+    house.provider_gives(&honest, json!({}));
+    house.finish(&honest, "&code=x").await.ok();
+    house.server.seconds(301).await;
+    let honest = house.begin(json!({})).await;
+    assert_eq!(post(&honest, code(8192)).await.status, 200);
+    house.provider_gives(&honest, json!({}));
+    house.finish(&honest, "").await.ok();
+}
+
 #[tokio::test]
 async fn nobody_can_fill_the_memory_with_logins_that_never_end() {
     let house = House::of_people(json!({}), json!({})).await;

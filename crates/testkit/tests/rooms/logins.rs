@@ -212,6 +212,33 @@ async fn a_lockout_lasts_as_long_whoever_sets_the_clock() {
     }
 }
 
+/// Story: each made-up role id stood in the lock-out table as it was sent, up to 4 KiB long, and nothing took it out again: a hundred thousand of them took half
+/// a gigabyte.
+#[tokio::test]
+async fn a_long_name_is_locked_out_under_its_hash_and_let_in_by_either() {
+    let (server, _) = approle(TestServer::start().await, json!({})).await;
+    let long = "r".repeat(129);
+    server.put("auth/approle/role/r/role-id", json!({ "role_id": long })).await.ok();
+    let secret = secret_id(&server, json!({})).await;
+    let lock = async || {
+        for _ in 0..5 {
+            assert_eq!(log_in(&server, &long, "wrong").await.refused(400), WRONG_ROLE);
+        }
+        assert_eq!(log_in(&server, &long, &secret).await.status, 403);
+        let seen = server.get("sys/locked-users").await.ok();
+        let mount = &seen["data"]["by_namespace"][0]["mount_accessors"][0];
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (text(&mount["mount_accessor"]), text(&mount["alias_identifiers"][0]))
+    };
+    let (accessor, shown) = lock().await;
+    assert!(shown.starts_with("sha256:") && shown.len() == 71, "{shown}");
+    server.put(&format!("sys/locked-users/{accessor}/unlock/{long}"), Value::Null).await.ok();
+    log_in(&server, &long, &secret).await.ok();
+    let (accessor, shown) = lock().await;
+    server.put(&format!("sys/locked-users/{accessor}/unlock/{shown}"), Value::Null).await.ok();
+    log_in(&server, &long, &secret).await.ok();
+}
+
 /// Story: of the numbers of a lock-out those that were not said became 0. A mount that was told the threshold alone locked nobody out any more, and one
 /// that was told how long alone locked out whoever mistyped once.
 #[tokio::test]

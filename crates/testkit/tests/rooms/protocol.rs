@@ -1,6 +1,6 @@
 //! The edges of the protocol: what is not a request to any engine.
 
-use daypass_core::Limits;
+use daypass_base::Limits;
 use daypass_testkit::{Setup, TestServer};
 use serde_json::{Value, json};
 
@@ -37,6 +37,46 @@ async fn a_form_is_known_by_its_type_however_that_is_written() {
     }
     let other = server.ask("POST", "sys/tools/random").header("content-type", "application/x-www-form-urlencoded2").raw("bytes=4").await;
     assert!(other.refused(400).starts_with("error parsing JSON"));
+}
+
+/// Story: a form passed the limit on texts, which was JSON's alone: one field could have all of a request's 32 MiB.
+#[tokio::test]
+async fn a_field_of_a_form_is_no_longer_than_a_text_of_json() {
+    let server = TestServer::start().await;
+    let send = |form: String| server.ask("POST", "cubbyhole/a").header("content-type", "application/x-www-form-urlencoded").raw(form);
+    let most = 1 << 20;
+    send(format!("a={}&b={}", "x".repeat(most), "%78".repeat(most))).await.ok();
+    let over = |bytes: usize| format!("a field of the form has {bytes} bytes, over the limit of {most} bytes");
+    assert_eq!(send(format!("a={}", "x".repeat(most + 1))).await.refused(400), over(most + 1));
+    assert_eq!(send(format!("{}=x", "x".repeat(most + 1))).await.refused(400), over(most + 1));
+    let half = "x".repeat(most / 2);
+    assert_eq!(send(format!("a={half}&b=1&a={half}")).await.refused(400), over(most + 1), "joined with a comma");
+    let json = server.ask("PUT", "cubbyhole/a").raw(format!(r#"{{"a":"{}"}}"#, "x".repeat(most + 1))).await;
+    assert_eq!(json.refused(400), "JSON string value exceeds allowed length");
+}
+
+/// Story: a list that was written as a text with commas passed the limit on arrays, and `sys/capabilities-self` looked at half a million paths at one go.
+#[tokio::test]
+async fn a_list_in_a_text_is_no_longer_than_an_array() {
+    let server = TestServer::start().await;
+    let ask = |paths: String| server.put("sys/capabilities-self", json!({ "paths": paths }));
+    let many = |count: usize| vec!["a"; count].join(",");
+    ask(many(10_000)).await.ok();
+    let over = ask(many(10_001)).await;
+    assert_eq!(over.refused(400), "paths has 10001 elements with commas between them, over the limit of 10000");
+    let form = format!("paths={}", many(10_001));
+    let form = server.ask("POST", "sys/capabilities-self").header("content-type", "application/x-www-form-urlencoded").raw(form).await;
+    assert_eq!(form.refused(400), over.refused(400));
+    let array = server.put("sys/capabilities-self", json!({ "paths": vec!["a"; 10_001] })).await;
+    assert_eq!(array.refused(400), "JSON array exceeds allowed element count");
+    // Numbers, and lists inside of other fields, are counted where they are split.
+    server.put("sys/mounts/kv", json!({ "type": "kv", "options": { "version": "2" } })).await.ok();
+    let numbers = server.put("kv/destroy/a", json!({ "versions": vec!["1"; 10_001].join(",") })).await;
+    assert!(numbers.refused(400).ends_with("the text has 10001 elements with commas between them, over the limit of 10000"), "{numbers:?}");
+    let strict = Setup::default().limits(Limits { json_array_elements: 3, ..Limits::default() }).start().await;
+    strict.put("sys/capabilities-self", json!({ "paths": "a,b,c" })).await.ok();
+    let over = strict.put("sys/capabilities-self", json!({ "paths": "a,b,c,d" })).await;
+    assert_eq!(over.refused(400), "paths has 4 elements with commas between them, over the limit of 3");
 }
 
 /// Story: a whole number beyond 64 bits was stored as a float, in secrets too, and answered with success.

@@ -10,6 +10,8 @@ use daypass_base::Seconds;
 use daypass_sdk::{Error, Kind, Login, Result};
 use parking_lot::Mutex;
 
+use crate::weight;
+
 /// A login that waits.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -54,9 +56,9 @@ impl WaitingRoom {
     /// Lets a login wait under an id that nobody can guess. Who has many of them waiting loses the oldest. Errors: `TooMany` when all logins
     /// together are too many.
     pub(crate) fn add(&self, id: &str, waiting: Waiting, now: Duration) -> Result<()> {
-        let bytes = weight(&waiting);
+        let bytes = bytes(&waiting);
         let mut state = self.state.lock();
-        state.forget(|place| now >= place.until);
+        state.forget_ended(now);
         let mut own: Vec<(Duration, String)> = state
             .logins
             .iter()
@@ -74,6 +76,11 @@ impl WaitingRoom {
         }
         state.put(id.to_owned(), Place { waiting, bytes, until: now + LIFETIME });
         Ok(())
+    }
+
+    /// Forgets logins whose time is over, also where none is added any more.
+    pub(crate) fn tidy(&self, now: Duration) {
+        self.state.lock().forget_ended(now);
     }
 
     /// Takes a login out to be judged. `None`: none waits under this id any more, or somebody else judges it.
@@ -96,8 +103,8 @@ impl State {
         Some(place)
     }
 
-    fn forget(&mut self, over: impl Fn(&Place) -> bool) {
-        let gone: Vec<String> = self.logins.iter().filter(|(_, place)| over(place)).map(|(id, _)| id.clone()).collect();
+    fn forget_ended(&mut self, now: Duration) {
+        let gone: Vec<String> = self.logins.iter().filter(|(_, place)| now >= place.until).map(|(id, _)| id.clone()).collect();
         for id in gone {
             self.remove(&id);
         }
@@ -124,13 +131,12 @@ impl Drop for Taken {
 }
 
 /// About what a login takes in memory.
-fn weight(waiting: &Waiting) -> usize {
+fn bytes(waiting: &Waiting) -> usize {
     let Waiting { login, mount_accessor, below, entity_id, .. } = waiting;
-    let lists = login.policies.iter().chain(&login.groups).chain(&login.bound_cidrs).map(|text| text.len() + TEXT_BYTES).sum::<usize>();
-    let pairs = login.metadata.iter().map(|(name, value)| name.len() + value.len() + 2 * TEXT_BYTES).sum::<usize>();
+    let lists = weight::texts(login.policies.iter().chain(&login.groups).chain(&login.bound_cidrs));
     let internal = login.internal.as_ref().map_or(0, |value| 4 * value.to_string().len());
     let texts = login.display_name.len() + login.alias.len() + mount_accessor.len() + below.len() + entity_id.len();
-    size_of::<Place>() + lists + pairs + internal + texts
+    size_of::<Place>() + lists + weight::pairs(&login.metadata) + internal + texts
 }
 
 const LIFETIME: Duration = Duration::from_mins(5);
@@ -138,8 +144,6 @@ const LOGINS_MAX: usize = 16_384;
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Logins of one entity that wait at one time.
 const OF_ONE_MAX: usize = 8;
-/// What a text takes besides its bytes.
-const TEXT_BYTES: usize = 24;
 
 #[cfg(test)]
 mod tests {
@@ -170,6 +174,8 @@ mod tests {
         assert!(room.take("1", at(299)).is_none(), "it is finished");
         room.add("2", of("e", 1), at(0)).unwrap();
         assert!(room.take("2", at(300)).is_none());
+        room.add("3", of("e", 1), at(0)).unwrap();
+        room.tidy(at(300));
         assert_eq!(room.state.lock().bytes, 0);
     }
 

@@ -31,7 +31,7 @@ struct ListParams {
 struct UnlockParams {
     /// Accessor of the auth mount.
     mount_accessor: String,
-    /// The user name or role id.
+    /// The user name or role id. Those longer than 128 bytes are shown as `sha256:` and the hash of the name; either will do here.
     alias_identifier: String,
 }
 

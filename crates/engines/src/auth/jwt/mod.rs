@@ -54,6 +54,12 @@ impl Engine for Jwt {
         ]
     }
 
+    /// Logins that nobody answers do not stay longer than they are good for.
+    fn tick(self: Arc<Self>, cx: Cx) -> BoxFuture<'static, Result<()>> {
+        self.pending.sweep(cx.clock.elapsed());
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn renew_login(self: Arc<Self>, cx: Cx, internal: Value) -> BoxFuture<'static, Result<Renewal>> {
         Box::pin(login::renew(cx, internal))
     }

@@ -18,11 +18,11 @@ use serde_json::{Value, json};
 use super::Jwt;
 use super::config::{self, Config, Prepared};
 use super::login::{admit, role_name};
-use super::pending::{Flow, Posted};
+use super::pending::{Flow, Post, Posted};
 use super::role::Role;
 use super::roles;
 use crate::auth::cidr;
-use crate::auth::jose::token::{Token, Verified};
+use crate::auth::jose::token::{TOKEN_BYTES_MAX, Token, Verified};
 
 /// How a login begins.
 #[derive(Deserialize, JsonSchema)]
@@ -31,7 +31,7 @@ use crate::auth::jose::token::{Token, Verified};
 struct BeginParams {
     /// The role to log in to; by default the configuration's `default_role`.
     role: String,
-    /// Where the provider shall send the person back to; the role must allow it: `http://localhost:8250/oidc/callback`.
+    /// Where the provider shall send the person back to; the role must allow it: `http://localhost:8250/oidc/callback`. At most 2048 bytes.
     redirect_uri: String,
     /// Anything random; the callback must show it again. At most 512 bytes.
     client_nonce: Secret<String>,
@@ -44,9 +44,9 @@ struct BeginParams {
 struct CallbackParams {
     /// Says which login this is.
     state: String,
-    /// The provider's code; none where the provider has posted it already.
+    /// The provider's code; none where the provider has posted it already. At most 8 KiB where it is posted.
     code: Option<Secret<String>>,
-    /// The provider's token, where it sends one by `form_post`.
+    /// The provider's token, where it sends one by `form_post`. At most 64 KiB.
     id_token: Option<Secret<String>>,
     /// What the login began with.
     client_nonce: Secret<String>,
@@ -82,10 +82,9 @@ async fn begin(jwt: Arc<Jwt>, cx: Cx, params: BeginParams) -> Result<Json<Value>
     if params.redirect_uri.is_empty() {
         return Err(Error::bad_request("missing redirect_uri"));
     }
+    check_length("redirect_uri", &params.redirect_uri, REDIRECT_URI_BYTES_MAX)?;
     // Only its length is looked at.
-    if params.client_nonce.expose().len() > CLIENT_NONCE_BYTES_MAX {
-        return Err(Error::bad_request(format!("client_nonce is longer than {CLIENT_NONCE_BYTES_MAX} bytes")));
-    }
+    check_length("client_nonce", params.client_nonce.expose(), CLIENT_NONCE_BYTES_MAX)?;
     let url = match roles::find_named(&cx, &name).await? {
         Some((name, role)) if role.browser && allows(&role.allowed_redirect_uris, &params.redirect_uri) => {
             match prepared.source.provider(&cx, jwt.idp.as_ref()).await {
@@ -182,13 +181,13 @@ async fn tokens(
     flow: &Flow,
     code: Option<Secret<String>>,
 ) -> Result<(Secret<String>, Option<Secret<String>>)> {
-    let posted = flow.posted.as_ref();
     // `no_code` is what Vault's UI sends after a form_post; compared, and repeated nowhere.
     let given = code.filter(|code| !code.is_empty() && code.expose() != "no_code");
-    let code = given.or_else(|| posted.and_then(|posted| posted.code.clone()));
-    let Some(code) = code else {
-        let id = posted.and_then(|posted| posted.id_token.clone());
-        return id.map(|id| (id, None)).ok_or_else(|| failed("No code or id_token received."));
+    let code = match (given, &flow.posted) {
+        (Some(code), _) => code,
+        (None, Some(Posted::Code(code))) => code.clone(),
+        (None, Some(Posted::IdToken(id))) => return Ok((id.clone(), None)),
+        (None, Some(Posted::Nothing) | None) => return Err(failed("No code or id_token received.")),
     };
     let given = Exchange {
         code,
@@ -234,19 +233,37 @@ async fn verified(jwt: &Jwt, cx: &Cx, prepared: &Prepared, role: &Role, text: &s
     Ok(claims)
 }
 
-/// Keeps what a provider posts. People see the answer, in their browser.
+/// Keeps what a provider posts. People see the answer, in their browser. Fails with `BadRequest` for what no provider sends, in size.
 async fn posted(jwt: Arc<Jwt>, cx: Cx, params: CallbackParams) -> Result<Outcome> {
     let prepared = config::prepared(&jwt, &cx).await?.ok_or_else(|| failed("Could not load configuration."))?;
     if prepared.config.oidc_response_mode != "form_post" {
         return Err(Error::wrong_operation());
     }
-    let given = |secret: Option<Secret<String>>| secret.filter(|secret| !secret.is_empty());
-    let kept = Posted { code: given(params.code), id_token: given(params.id_token) };
-    Ok(if jwt.pending.post(cx.clock.elapsed(), &params.state, kept) {
-        Outcome::Raw(200, "text/html", Bytes::from_static(RECEIVED.as_bytes()))
-    } else {
-        Outcome::Raw(400, "text/html", Bytes::from_static(EXPIRED.as_bytes()))
-    })
+    let given = |name: &str, secret: Option<Secret<String>>, most: usize| {
+        let given = secret.filter(|secret| !secret.is_empty());
+        // Only its length is looked at: anybody may post this, and it is kept.
+        given.map(|secret| check_length(name, secret.expose(), most).map(|()| secret)).transpose()
+    };
+    let kept = match (given("code", params.code, CODE_BYTES_MAX)?, given("id_token", params.id_token, TOKEN_BYTES_MAX)?) {
+        // The token that comes for a code is taken then, whatever else was posted.
+        (Some(code), _) => Posted::Code(code),
+        (None, Some(id)) => Posted::IdToken(id),
+        (None, None) => Posted::Nothing,
+    };
+    let (status, page) = match jwt.pending.post(cx.clock.elapsed(), &params.state, kept) {
+        Post::Kept => (200, RECEIVED),
+        Post::NoRoom => (429, NO_ROOM),
+        Post::NotAwaited => (400, EXPIRED),
+    };
+    Ok(Outcome::Raw(status, "text/html", Bytes::from_static(page.as_bytes())))
+}
+
+/// Errors: `BadRequest` for a text over its limit. It may be a secret, and is not repeated.
+fn check_length(name: &str, text: &str, most: usize) -> Result<()> {
+    if text.len() <= most {
+        return Ok(());
+    }
+    Err(Error::bad_request(format!("{name} is longer than {most} bytes: it has {}", text.len())))
 }
 
 /// Whether a role allows a redirect: to the letter, except for the port on this machine (RFC 8252 section 7.3).
@@ -279,8 +296,13 @@ fn unverified(why: &str) -> Error {
 }
 
 const CLIENT_NONCE_BYTES_MAX: usize = 512;
+/// Browsers take no longer addresses everywhere.
+const REDIRECT_URI_BYTES_MAX: usize = 2048;
+/// Those of the large providers have one or two thousand.
+const CODE_BYTES_MAX: usize = 8 * 1024;
 const RECEIVED: &str =
     "<!DOCTYPE html><title>Login</title><p>The login page's answer has arrived. Go back to the program in which you log in.</p>";
+const NO_ROOM: &str = "<!DOCTYPE html><title>Login</title><p>Vault login failed. Too many logins wait for their program: load this page again in a minute.</p>";
 const EXPIRED: &str = "<!DOCTYPE html><title>Login</title><p>Vault login failed. Expired or missing OAuth state.</p>";
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use daypass_sdk::{Cx, Error, Kind, Result, Seconds, Timestamp};
 use parking_lot::Mutex;
 
@@ -20,13 +21,13 @@ use crate::secrets::revoked::{Revoked, Session};
 const COUNTED_MAX: usize = 10_000;
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The counts of a mount, by role and claim value.
+/// The counts of a mount, by role and the hash of a claim's value: a login may bring values of many kilobytes.
 #[derive(Default)]
 pub(super) struct Limits {
     counts: Mutex<Counts>,
 }
 
-type Counts = BTreeMap<(String, String), Arc<Mutex<Count>>>;
+type Counts = BTreeMap<(String, [u8; digest::SHA256_OUTPUT_LEN]), Arc<Mutex<Count>>>;
 
 /// Times are those of the monotonic clock, where nothing else is said.
 #[derive(Default)]
@@ -69,8 +70,8 @@ impl Limits {
             return Ok(Taken(None));
         }
         let value = match ours.limit_by.as_str() {
-            "" => String::new(),
-            claim => cx.request.caller.claims.get(claim).cloned().ok_or_else(|| {
+            "" => "",
+            claim => cx.request.caller.claims.get(claim).map(String::as_str).ok_or_else(|| {
                 Error::bad_request(format!(
                     "role {} counts by the claim {}, which the caller's login did not prove",
                     quoted(role_name),
@@ -89,9 +90,11 @@ impl Limits {
         Ok(Taken(Some(Place { count, made: now, spot, lifetime: grant.lifetime() })))
     }
 
-    fn count(&self, role_name: &str, value: String, now: Duration) -> Result<Arc<Mutex<Count>>> {
+    fn count(&self, role_name: &str, value: &str, now: Duration) -> Result<Arc<Mutex<Count>>> {
+        let mut hash = [0; digest::SHA256_OUTPUT_LEN];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, value.as_bytes()).as_ref());
         let mut counts = self.counts.lock();
-        let key = (role_name.to_owned(), value);
+        let key = (role_name.to_owned(), hash);
         if !counts.contains_key(&key) && counts.len() >= COUNTED_MAX {
             counts.retain(|_, count| !count.lock().is_idle(now));
             if counts.len() >= COUNTED_MAX {

@@ -18,6 +18,10 @@ use crate::secrets::revoked::Revoked;
 
 /// Most credentials that a mount keeps. When all places are taken by credentials that are still good, others are made but not kept.
 const KEPT_MAX: usize = 10_000;
+/// About how much memory they may take: session policies and tags may come from callers.
+const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A credential with its session token, and what is small of [`Same`].
+const CREDENTIAL_BYTES: usize = 3 * 1024;
 
 /// What makes two requests the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -32,6 +36,15 @@ pub(super) struct Same {
     pub(super) config: u64,
     /// What is asked of AWS; a session name that was made for this request alone is left out.
     pub(super) input: AssumeRole,
+}
+
+impl Same {
+    /// About how much memory it takes, with its credential.
+    fn bytes(&self) -> usize {
+        let AssumeRole { policy, policy_arns, tags, transitive_tag_keys, .. } = &self.input;
+        let texts = policy.iter().chain(policy_arns).chain(transitive_tag_keys).chain(tags.iter().flat_map(|(key, value)| [key, value]));
+        CREDENTIAL_BYTES + texts.map(|text| text.len() + size_of::<String>()).sum::<usize>()
+    }
 }
 
 /// How long a credential is good for others.
@@ -120,10 +133,40 @@ impl Shared {
     }
 }
 
+#[derive(Default)]
+struct Places {
+    all: HashMap<Same, Place>,
+    bytes: usize,
+}
+
+impl Places {
+    fn put(&mut self, same: Same, place: &Place) {
+        let bytes = same.bytes();
+        if self.all.insert(same, Arc::clone(place)).is_none() {
+            self.bytes += bytes;
+        }
+    }
+
+    fn has_room_for(&self, same: &Same) -> bool {
+        self.all.len() < KEPT_MAX && self.bytes + same.bytes() <= KEPT_BYTES_MAX
+    }
+
+    fn remove_if(&mut self, same: &Same, goes: impl Fn(&Place) -> bool) {
+        if self.all.get(same).is_some_and(goes) && self.all.remove(same).is_some() {
+            self.bytes = self.bytes.saturating_sub(same.bytes());
+        }
+    }
+
+    fn retain(&mut self, stays: impl Fn(&Same, &Place) -> bool) {
+        self.all.retain(|same, place| stays(same, place));
+        self.bytes = self.all.keys().map(Same::bytes).sum();
+    }
+}
+
 /// The credentials that a mount keeps.
 #[derive(Default)]
 pub(super) struct Kept {
-    places: Mutex<HashMap<Same, Place>>,
+    places: Mutex<Places>,
     revoked: Arc<Revoked>,
 }
 
@@ -155,7 +198,7 @@ impl Kept {
     fn place(&self, cx: &Cx, same: &Same, window: Window) -> Option<Place> {
         let now = cx.clock.moment();
         let mut places = self.places.lock();
-        if let Some(place) = places.get(same) {
+        if let Some(place) = places.all.get(same) {
             let good = match place.get() {
                 None => true,
                 Some(Ok(minted)) => window.is_open(minted, now) && !self.revoked.ended(&same.input, minted.credential.expiration),
@@ -164,37 +207,30 @@ impl Kept {
             if good {
                 return Some(Arc::clone(place));
             }
-        } else if places.len() >= KEPT_MAX {
+        } else if !places.has_room_for(same) {
             // What is over in any case goes; the windows of other roles are not known here, and do not matter for that.
             places.retain(|_, place| match place.get() {
                 None => true,
                 Some(Ok(minted)) => !minted.left(now).is_zero(),
                 Some(Err(_)) => false,
             });
-            if places.len() >= KEPT_MAX {
+            if !places.has_room_for(same) {
                 return None;
             }
         }
         let place = Place::default();
-        places.insert(same.clone(), Arc::clone(&place));
+        places.put(same.clone(), &place);
         Some(place)
     }
 
     /// Gives a place up, unless another has taken it over.
     fn leave(&self, same: &Same, place: &Place) {
-        let mut places = self.places.lock();
-        if places.get(same).is_some_and(|held| Arc::ptr_eq(held, place)) {
-            places.remove(same);
-        }
+        self.places.lock().remove_if(same, |held| Arc::ptr_eq(held, place));
     }
 
     /// Forgets a credential that AWS does not know any more, unless another has taken its place.
     pub(super) fn give_up(&self, same: &Same, dead: &Arc<Minted>) {
-        let is_held = |place: &Place| matches!(place.get(), Some(Ok(minted)) if Arc::ptr_eq(minted, dead));
-        let mut places = self.places.lock();
-        if places.get(same).is_some_and(is_held) {
-            places.remove(same);
-        }
+        self.places.lock().remove_if(same, |place| matches!(place.get(), Some(Ok(minted)) if Arc::ptr_eq(minted, dead)));
     }
 
     /// Forgets what nobody can be handed any more. Called once a minute, so that a credential does not stay in memory for long.
@@ -213,7 +249,7 @@ impl Kept {
 
     /// Forgets everything: the configuration may have changed.
     pub(super) fn clear(&self) {
-        self.places.lock().clear();
+        *self.places.lock() = Places::default();
     }
 }
 
@@ -292,12 +328,29 @@ mod tests {
             let same = Same { role: number.to_string(), ..same(1) };
             kept.get(&cx, same, WINDOW, || minted(&cx, &asked)).await.unwrap();
         }
-        assert_eq!(kept.places.lock().len(), KEPT_MAX);
+        assert_eq!(kept.places.lock().all.len(), KEPT_MAX);
         let last = Same { role: KEPT_MAX.to_string(), ..same(1) };
         kept.get(&cx, last, WINDOW, || minted(&cx, &asked)).await.unwrap();
         assert_eq!(asked.load(Ordering::Relaxed), KEPT_MAX + 2, "what finds no place is made each time");
         let now = cx.clock.moment();
         kept.tidy(Moment { elapsed: now.elapsed + Duration::from_hours(1), ..now });
-        assert!(kept.places.lock().is_empty());
+        assert!(kept.places.lock().all.is_empty());
+    }
+
+    /// Story: ten thousand credentials were kept however large their session policies and tags were, a quarter of a gigabyte and more.
+    #[tokio::test]
+    async fn what_is_kept_takes_no_more_than_its_room() {
+        let (cx, kept, asked) = (cx(), Kept::default(), AtomicUsize::new(0));
+        for number in 0..200 {
+            let input = AssumeRole { policy: Some("p".repeat(1024 * 1024)), ..AssumeRole::default() };
+            let same = Same { role: number.to_string(), input, ..same(1) };
+            kept.get(&cx, same, WINDOW, || minted(&cx, &asked)).await.unwrap();
+        }
+        let (count, bytes) = (kept.places.lock().all.len(), kept.places.lock().bytes);
+        assert!((60..64).contains(&count) && bytes <= KEPT_BYTES_MAX, "{count} of {bytes} bytes");
+        for number in 0..200 {
+            kept.forget(&number.to_string());
+        }
+        assert_eq!(kept.places.lock().bytes, 0);
     }
 }

@@ -24,6 +24,11 @@ impl Loaded {
         Self { key, row, parsed: Mutex::default() }
     }
 
+    fn row_bytes(&self) -> usize {
+        // Only its length is looked at.
+        self.row.expose().len()
+    }
+
     /// A version, parsed. Errors: `BadRequest` when it was trimmed away, `Internal` when what is stored is no key.
     pub(super) fn material(&self, number: u64) -> Result<Arc<Material>> {
         if let Some(found) = self.parsed.lock().get(&number) {
@@ -69,7 +74,9 @@ impl Cache {
         state.uses += 1;
         let uses = state.uses;
         state.keys.insert(name.to_owned(), (Arc::clone(loaded), uses));
-        while state.keys.len() > most.clamp(1, KEYS_MAX) {
+        // Keys with many versions are large: all of them together have a limit, too. The one that is in use stays.
+        let bytes = |keys: &HashMap<String, (Arc<Loaded>, u64)>| keys.values().map(|(loaded, _)| loaded.row_bytes()).sum::<usize>();
+        while state.keys.len() > most.clamp(1, KEYS_MAX) || (state.keys.len() > 1 && bytes(&state.keys) > ROWS_BYTES_MAX) {
             let oldest = state.keys.iter().min_by_key(|(_, (_, used))| *used).map(|(name, _)| name.clone());
             let Some(oldest) = oldest else { break };
             state.keys.remove(&oldest);
@@ -92,5 +99,7 @@ impl Cache {
 
 /// Keys in memory per mount, whatever `cache-config` says.
 pub(super) const KEYS_MAX: usize = 1_000;
+/// Rows of keys in memory per mount; what is parsed of them is a few times as large.
+const ROWS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Parsed versions in memory per key.
 const VERSIONS_PARSED_MAX: usize = 16;
