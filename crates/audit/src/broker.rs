@@ -45,6 +45,8 @@ pub enum SelfTest<'a> {
     Record(&'a str),
     /// For a device that was enabled before the server started.
     Skip,
+    /// For one of those whose file cannot be opened now: it is opened when that is possible, and fails until then.
+    Later,
 }
 
 /// A device that works and is not enabled yet. Store its configuration, then hand it to [`Broker::install`]; dropped instead, it is
@@ -171,7 +173,7 @@ impl Broker {
         }
         let Parsed { format, target, skip_test } = parsed?;
         self.keep_off(&target, test)?;
-        let sink = self.open(&config, target).await?;
+        let sink = self.open(&config, target, test == SelfTest::Later).await?;
         let device = Device { config, format, salt, sink };
         if let (SelfTest::Record(id), false) = (test, skip_test) {
             let request = RequestRecord { id, operation: "update", path: "sys/audit/test", ..RequestRecord::default() };
@@ -285,20 +287,23 @@ impl Broker {
     fn keep_off(&self, target: &Target, test: SelfTest<'_>) -> Result<(), EnableError> {
         let Target::File { path, .. } = target else { return Ok(()) };
         let Some(own) = self.own.at(path) else { return Ok(()) };
-        if test == SelfTest::Skip && own.harm == Harm::Mixed {
+        if !matches!(test, SelfTest::Record(_)) && own.harm == Harm::Mixed {
             tracing::warn!(path = %path.display(), "an audit device writes to the {} of this server: give it a file of its own", own.what);
             return Ok(());
         }
         Err(EnableError::FileOfServer { path: path.display().to_string(), what: own.what })
     }
 
-    async fn open(&self, config: &DeviceConfig, target: Target) -> Result<Box<dyn Sink>, EnableError> {
+    async fn open(&self, config: &DeviceConfig, target: Target, later: bool) -> Result<Box<dyn Sink>, EnableError> {
         let (name, clock) = (&config.path, Arc::clone(&self.clock));
         let (shown, queued) = match target {
             Target::Discard => return Ok(Box::new(DiscardSink)),
             Target::File { path, mode, durability } => {
                 let shown = path.display().to_string();
-                (Some(shown), QueuedSink::start(name, self.limits, clock, move || FileWriter::open(&path, mode, durability)).await)
+                let open = move || {
+                    if later { Ok(FileWriter::unopened(&path, mode, durability)) } else { FileWriter::open(&path, mode, durability) }
+                };
+                (Some(shown), QueuedSink::start(name, self.limits, clock, open).await)
             }
             Target::Socket { network, address, write_timeout } => {
                 let writer = LinkWriter::new(Peer { network, address }, write_timeout, Arc::clone(&clock));

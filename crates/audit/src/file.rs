@@ -37,7 +37,8 @@ pub enum Durability {
 #[derive(Debug)]
 pub struct FileWriter {
     path: PathBuf,
-    mode: u32,
+    /// Kept are those that it has when it is opened first.
+    mode: FileMode,
     durability: Durability,
     open: Option<Open>,
     /// Whether the file may end in a cut line, which the next line must not continue.
@@ -54,18 +55,27 @@ struct Open {
 impl FileWriter {
     /// Opens `path`. The error is a reason for the operator.
     pub fn open(path: &Path, mode: FileMode, durability: Durability) -> Result<Self, String> {
-        let mode = match mode {
-            FileMode::Set(mode) => mode,
-            FileMode::Keep => {
-                let found = std::fs::metadata(path).map_err(|error| format!("unable to determine existing file mode: {error}"))?;
-                found.mode() & 0o7777
-            }
-        };
-        let mut writer = Self { path: path.to_owned(), mode, durability, open: None, torn: false };
+        let mut writer = Self::unopened(path, mode, durability);
+        writer.bits().map_err(|error| format!("unable to determine existing file mode: {error}"))?;
         match writer.reopen() {
             Ok(()) => Ok(writer),
             Err(error) => Err(format!("sanity check failed; unable to open {:?} for writing: {error}", path.display().to_string())),
         }
+    }
+
+    /// One that is opened by its first line, or by [`Writer::reopen`]: for a file that cannot be opened yet.
+    pub fn unopened(path: &Path, mode: FileMode, durability: Durability) -> Self {
+        Self { path: path.to_owned(), mode, durability, open: None, torn: false }
+    }
+
+    /// Its permission bits, from now on also where another file takes its place.
+    fn bits(&mut self) -> std::io::Result<u32> {
+        let bits = match self.mode {
+            FileMode::Set(bits) => bits,
+            FileMode::Keep => std::fs::metadata(&self.path)?.mode() & 0o7777,
+        };
+        self.mode = FileMode::Set(bits);
+        Ok(bits)
     }
 
     /// Opens the file anew if another one is at the path by now, or none.
@@ -150,12 +160,13 @@ impl Writer for FileWriter {
     }
 
     fn reopen(&mut self) -> std::io::Result<()> {
-        let file = OpenOptions::new().append(true).create(true).mode(self.mode).open(&self.path)?;
+        let bits = self.bits()?;
+        let file = OpenOptions::new().append(true).create(true).mode(bits).open(&self.path)?;
         let found = file.metadata()?;
         let identity = found.is_file().then(|| (found.dev(), found.ino()));
         // Devices and pipes keep their mode: /dev/null with 0600 breaks a machine.
-        if identity.is_some() && found.mode() & 0o7777 != self.mode {
-            file.set_permissions(Permissions::from_mode(self.mode))?;
+        if identity.is_some() && found.mode() & 0o7777 != bits {
+            file.set_permissions(Permissions::from_mode(bits))?;
         }
         self.torn = identity.is_some() && found.len() > 0 && !ends_a_line(&self.path, found.len());
         self.open = Some(Open { file, identity });

@@ -37,17 +37,30 @@ impl Audit {
         let broker = Broker::new(clock, SinkLimits::default(), prefixing, own);
         let audit = Self { rows: rows.clone(), broker, changing: tokio::sync::Mutex::default() };
         let stored = audit.stored().await?;
+        let mut open = 0;
         for device in &stored {
-            let prepared = audit.broker.prepare(device.config.clone(), audit.salt(&device.salt_id), SelfTest::Skip).await;
-            if let Err(error) = prepared.and_then(|prepared| audit.broker.install_stored(prepared)) {
-                tracing::error!(device = %device.config.path, %error, "an audit device cannot be opened");
+            match audit.install(device, SelfTest::Skip).await {
+                Ok(()) => open += 1,
+                Err(error) => tracing::error!(device = %device.config.path, %error, "an audit device cannot be opened"),
             }
         }
-        if !stored.is_empty() && !audit.broker.is_enabled() {
+        if !stored.is_empty() && open == 0 {
             return Err(Error::failed("no audit device can be opened; the log has the reasons"));
+        }
+        // A log that could not be opened is a device that fails, and no device that is gone: it is listed and counted, and goes on when its volume is back.
+        let listed = audit.broker.list();
+        for device in stored.iter().filter(|device| listed.iter().all(|config| config.path != device.config.path)) {
+            if let Err(error) = audit.install(device, SelfTest::Later).await {
+                tracing::error!(device = %device.config.path, %error, "an audit device is left out until the server is unsealed again");
+            }
         }
         audit.apply_headers(&audit.headers().await?);
         Ok(audit)
+    }
+
+    async fn install(&self, device: &Stored, test: SelfTest<'_>) -> std::result::Result<(), daypass_audit::EnableError> {
+        let prepared = self.broker.prepare(device.config.clone(), self.salt(&device.salt_id), test).await?;
+        self.broker.install_stored(prepared)
     }
 
     pub(crate) fn is_enabled(&self) -> bool {
@@ -79,7 +92,7 @@ impl Audit {
         // Again: another may have been enabled meanwhile. What is refused must not stay stored.
         self.broker.conflict(prepared.config()).map_err(refused)?;
         let device = Stored { config: prepared.config().clone(), salt_id };
-        // One of this path that could not be opened at the start is replaced: it must not come back at the next.
+        // One of this path that was left out at the start is replaced: it must not come back at the next.
         self.change_stored(|devices| {
             devices.retain(|other| other.config.path != device.config.path);
             devices.push(device.clone());

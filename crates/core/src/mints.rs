@@ -162,18 +162,23 @@ impl Mints {
         if self.waiting.lock().put(mint) {
             self.added.notify_one();
         } else {
+            if self.lost.get() == 0 {
+                tracing::error!(
+                    "the mint ledger cannot be written, and as many mints wait for it as may: those that come now are missing in it, the audit log has them"
+                );
+            }
             self.lost.add();
         }
     }
 
-    /// Writes what waits. What cannot be written waits on.
-    pub(crate) async fn flush(&self) {
+    /// Writes what waits. What cannot be written waits on: then it returns `false`.
+    pub(crate) async fn flush(&self) -> bool {
         let mut filling = self.filling.lock().await;
         loop {
             let room = ROW_MINTS.saturating_sub(filling.mints.len());
             let taken = self.waiting.lock().take(room);
             if taken.is_empty() && !filling.dirty {
-                return;
+                return true;
             }
             if filling.name.is_empty() {
                 let number = u32::from_be_bytes(self.entropy.bytes());
@@ -187,8 +192,8 @@ impl Mints {
                 }
             }
             if let Err(error) = self.write(&filling).await {
-                tracing::warn!(%error, "the mint ledger could not be written; it is tried again, and the audit log has every mint");
-                return;
+                tracing::warn!(%error, "the mint ledger could not be written; it is tried again in ten seconds, and the audit log has every mint");
+                return false;
             }
             filling.dirty = false;
             if filling.mints.len() >= ROW_MINTS {
@@ -243,16 +248,16 @@ fn row_name(keys: &Key) -> Cow<'_, str> {
     keys.bytes.get(KEYS.len()..).map(String::from_utf8_lossy).unwrap_or_default()
 }
 
-/// Writes until the node is sealed or gone, and once more then. Nothing wakes it while nothing is minted, but for the hourly tidying.
+/// Writes until the node is sealed or gone, and once more then. Nothing wakes it while nothing is minted, but for the hourly tidying, and for a write that failed.
 pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
-    let mut pruned: Option<Duration> = None;
+    let (mut pruned, mut written): (Option<Duration>, bool) = (None, true);
     loop {
         let Some(strong) = inner.upgrade() else { return };
         let Ok(unsealed) = strong.unsealed() else { return };
         let clock = Arc::clone(&strong.clock);
         drop(strong);
         if *stopped.borrow() {
-            unsealed.mints.flush().await;
+            let _nobody_tries_again = unsealed.mints.flush().await;
             return;
         }
         if pruned.is_none_or(|last| clock.elapsed().saturating_sub(last) >= PRUNE_EVERY) {
@@ -261,7 +266,7 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
                 tracing::warn!(%error, "the mint ledger could not be tidied; it is tried again in an hour");
             }
         }
-        let (tidying, added) = (clock.sleep(PRUNE_EVERY), unsealed.mints.added.notified());
+        let (tidying, added) = (clock.sleep(if written { PRUNE_EVERY } else { AGAIN_AFTER }), unsealed.mints.added.notified());
         tokio::select! {
             () = added => {
                 // Others come meanwhile, and share the write.
@@ -269,9 +274,9 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
                     () = clock.sleep(GATHER) => {}
                     _ = stopped.changed() => {}
                 }
-                unsealed.mints.flush().await;
+                written = unsealed.mints.flush().await;
             }
-            () = tidying => {}
+            () = tidying => written = unsealed.mints.flush().await,
             changed = stopped.changed() => {
                 if changed.is_err() {
                     return;
@@ -288,6 +293,8 @@ const QUEUE_MAX: usize = 20_000;
 const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// For so long mints gather before they are written.
 const GATHER: Duration = Duration::from_millis(250);
+/// When a write that failed is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 const PAGE: usize = 256;
 const NAMES_PAGE: usize = 4096;

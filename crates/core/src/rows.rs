@@ -343,9 +343,14 @@ pub(crate) fn commit_failure(error: CommitError) -> CommitFailure {
             let text = "the store is full: nothing more was changed; free space on its disk, reads go on meanwhile";
             CommitFailure::Error(Error::new(Kind::StoreFull, text).because(error))
         }
+        CommitError::Stopped(_) => CommitFailure::Error(Error::new(Kind::StoreFull, STOPPED).because(error)),
         other => CommitFailure::Error(Error::internal("the store did not take a write").because(other)),
     }
 }
+
+/// The log has the reason, which names files.
+const STOPPED: &str =
+    "the store takes no writes until the server is started again: its disk failed; look at the server's log and at the disk first";
 
 /// What a value is bound to: its space and its key.
 fn binding(key: &Key) -> Vec<u8> {

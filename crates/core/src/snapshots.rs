@@ -239,7 +239,7 @@ async fn take_over(
     let reopened = match &replaced {
         Ok(()) => barrier,
         // Nothing was changed: on with the old state.
-        Err(CommitError::Failed(_)) => match inner.stored(SEALED_KEYRING).await {
+        Err(CommitError::Failed(_) | CommitError::Stopped(_)) => match inner.stored(SEALED_KEYRING).await {
             Ok(Some(keyring)) => unsealed.rows.barrier().reopen(&keyring).ok(),
             _ => None,
         },

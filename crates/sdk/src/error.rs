@@ -23,7 +23,7 @@ pub enum Kind {
     NotFound,
     /// The engine has no such path. 404 `unsupported path`.
     NoSuchPath,
-    /// The store is full: writes are refused, reads go on. 507 would confuse clients; 503 with a clear text.
+    /// The store is full, or stopped until a restart: writes are refused, reads go on. 507 would confuse clients; 503 with a clear text.
     StoreFull,
     /// The server is sealed. 503.
     Sealed,

@@ -120,6 +120,11 @@ impl<B: Backend + ?Sized> EvilBackend<B> {
         self.plan.lock().crashed
     }
 
+    /// From now on no write is taken, as after a sync that failed.
+    pub fn stop(&self) {
+        self.plan.lock().stopped = true;
+    }
+
     /// There is room again, and no more faults are planned.
     pub fn heal(&self) {
         let mut plan = self.plan.lock();
@@ -141,6 +146,7 @@ impl<B: Backend + ?Sized> EvilBackend<B> {
     async fn write<T>(&self, write: impl Future<Output = Result<T, CommitError>>) -> Result<T, CommitError> {
         let verdict = self.begin(Access::Write).await;
         let done = match verdict.end {
+            _ if self.plan.lock().stopped => Err(CommitError::Stopped(STOPPED.to_owned())),
             End::Normal => write.await,
             End::FailBefore(reason) => Err(CommitError::Failed(reason.to_owned())),
             End::Full => Err(CommitError::Full("no room, as planned".to_owned())),
@@ -194,6 +200,8 @@ fn length(row: &Row) -> u64 {
     u64::try_from(row.value.len()).unwrap_or(u64::MAX)
 }
 
+/// Why a store that is stopped takes no writes.
+const STOPPED: &str = "a sync failed, as planned";
 /// A call gives way fewer times than this, before it takes effect and after.
 const WAYS: u64 = 4;
 
@@ -257,6 +265,11 @@ impl<B: Backend + ?Sized> Backend for EvilBackend<B> {
         self.inner.kind()
     }
 
+    fn stopped(&self) -> Option<String> {
+        let stopped = self.plan.lock().stopped;
+        stopped.then(|| STOPPED.to_owned()).or_else(|| self.inner.stopped())
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.inner.close()
     }
@@ -269,6 +282,7 @@ struct Plan {
     crashed: bool,
     full: bool,
     low: bool,
+    stopped: bool,
     chance: Option<Arc<dyn Entropy>>,
 }
 

@@ -210,6 +210,9 @@ pub enum CommitError {
     /// The store is closed or the medium failed; nothing was changed.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// The medium failed earlier in a way after which nobody can say what is on it: nothing is written until it is opened again, and nothing was changed.
+    #[error("the store takes no writes: {0}")]
+    Stopped(String),
     /// The answer was lost: the batch may or may not have been applied. Read back before trying again.
     #[error("the store's answer was lost: {0}")]
     Unknown(String),
@@ -280,6 +283,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What `seal-status` and `vault status` call it: `inmem`, `sqlite`.
     fn kind(&self) -> &'static str;
+
+    /// Why no write will be taken until the store is opened again ([`CommitError::Stopped`]); `None` while there is hope.
+    fn stopped(&self) -> Option<String>;
 
     /// Stops taking batches, finishes those taken, and closes the medium.
     fn close(&self) -> BoxFuture<'_, ()>;

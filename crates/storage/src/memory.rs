@@ -129,6 +129,10 @@ impl Backend for MemoryBackend {
         "inmem"
     }
 
+    fn stopped(&self) -> Option<String> {
+        None
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move { self.state.lock().closed = true })
     }

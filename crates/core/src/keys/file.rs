@@ -45,6 +45,27 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Whether the server can unseal itself at its next start, where its configuration wants that. Looked at once in a while: anybody may ask.
+    pub(crate) async fn seal_is_healthy(&self) -> bool {
+        let SealKind::KeyFile(path) = &self.settings.seal else { return true };
+        let now = self.clock.elapsed();
+        let known = *self.seal_looked_at.lock();
+        if let Some((looked, healthy)) = known
+            && now.saturating_sub(looked) < LOOK_EVERY
+        {
+            return healthy;
+        }
+        let healthy = match stored_seal(&*self.backend).await {
+            Ok(Some(stored)) => stored.root_by(&KeyFile::at(path.clone())).is_ok(),
+            // Before `operator init`, and where the store cannot be read, the file is not what is wrong.
+            Ok(None) | Err(_) => true,
+        };
+        *self.seal_looked_at.lock() = Some((now, healthy));
+        healthy
+    }
+}
+
 /// The rows that a seal is made of, each with its version.
 struct StoredSeal {
     config: SealConfig,
@@ -182,5 +203,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
     std::fs::canonicalize(one).is_ok_and(|one| std::fs::canonicalize(other).is_ok_and(|other| one == other))
 }
 
+/// Between two looks at the key file for those who watch the seal.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_mins(1);
 const SHARES_ALONE: &str = "this store is sealed by shares, not by a key file: take the seal \"keyfile\" block out of the configuration and unseal with the \
                             shares; moving a store from shares to a key file is not offered";

@@ -326,7 +326,8 @@ impl<'a> Pending<'a> {
                 | CommitError::Fenced(_)
                 | CommitError::Full(_)
                 | CommitError::TooLarge(_)
-                | CommitError::Failed(_),
+                | CommitError::Failed(_)
+                | CommitError::Stopped(_),
             ) => self.give_back(),
             // Dropped in doubt.
             Err(_) => {}

@@ -53,8 +53,6 @@ pub(super) struct Committer {
     options: SqliteOptions,
     versions: Versions,
     room: Room,
-    /// Why nothing is written any more, once a sync has failed.
-    stopped: Option<String>,
     /// What is done when the group before it is done with.
     apart: Option<Job>,
     /// Given up last, after the connection is closed.
@@ -100,7 +98,7 @@ impl Committer {
         options: SqliteOptions,
         place: Place,
     ) -> Self {
-        Self { connection, queue, shared, readers, options, versions, room: Room::default(), stopped: None, apart: None, place }
+        Self { connection, queue, shared, readers, options, versions, room: Room::default(), apart: None, place }
     }
 
     pub(super) fn run(mut self) {
@@ -200,8 +198,8 @@ impl Committer {
 
     /// One transaction. An error means that nothing was changed, but for `Unknown`.
     fn transact(&mut self, group: &[(Work, OwnedSemaphorePermit)]) -> Result<Vec<Outcome>, CommitError> {
-        if let Some(reason) = &self.stopped {
-            return Err(CommitError::Failed(reason.clone()));
+        if let Some(reason) = self.shared.stopped.get() {
+            return Err(CommitError::Stopped(reason.clone()));
         }
         self.room.free = self.place.free_bytes();
         self.room.taken.set(0);
@@ -369,10 +367,15 @@ impl Committer {
         let classified = self.classify(error);
         if is_sync_failure(error) {
             tracing::error!(%error, "a sync of the store failed: no more writes until a restart");
-            self.stopped = Some(format!("a sync failed earlier ({error}), writes stay off until a restart: check the disk first"));
+            self.stop(format!("a sync failed earlier ({error}), writes stay off until a restart: check the disk first"));
             return CommitError::Unknown(error.to_string());
         }
         classified
+    }
+
+    /// The first reason is the one that is told.
+    fn stop(&self, reason: String) {
+        let _another_came_first = self.shared.stopped.set(reason);
     }
 
     fn roll_back(&self) {
@@ -416,8 +419,8 @@ impl Committer {
     /// Puts another file in the store's place, while nobody reads. The rename is the one moment that counts: before it the old file is whole and has no
     /// WAL, after it the new one. `at` is told of each step, for tests.
     fn replace(&mut self, staged: &StagedFile, mut at: impl FnMut(Swap)) -> Result<(), CommitError> {
-        if let Some(reason) = &self.stopped {
-            return Err(CommitError::Failed(reason.clone()));
+        if let Some(reason) = self.shared.stopped.get() {
+            return Err(CommitError::Stopped(reason.clone()));
         }
         let (readers, shared) = (Arc::clone(&self.readers), Arc::clone(&self.shared));
         let Some(_no_export) = shared.exports.try_write() else {
@@ -478,7 +481,7 @@ impl Committer {
             }
             Err(reason) => {
                 tracing::error!(reason, "the store cannot be opened again: no more writes until a restart");
-                self.stopped = Some(format!("the store could not be opened again ({reason}), writes stay off until a restart"));
+                self.stop(format!("the store could not be opened again ({reason}), writes stay off until a restart"));
                 Err(CommitError::Unknown(reason))
             }
         }
@@ -498,7 +501,7 @@ impl Committer {
         // Exports end soon once the store is to be closed. One that goes on has the file open, and what follows must come after that.
         let shared = Arc::clone(&self.shared);
         let no_export = shared.exports.write();
-        if self.stopped.is_none() {
+        if self.shared.stopped.get().is_none() {
             match schema::write_back(&self.connection) {
                 Ok(WrittenBack::Whole) => {}
                 Ok(WrittenBack::InPart) => {

@@ -28,9 +28,9 @@ mod versions;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -218,6 +218,8 @@ struct Shared {
     exports: RwLock<()>,
     /// The store is closed, or about to be.
     closing: AtomicBool,
+    /// Why nothing is written any more, once a sync has failed.
+    stopped: OnceLock<String>,
 }
 
 impl Shared {
@@ -230,6 +232,7 @@ impl Shared {
             transactions: AtomicU64::new(0),
             exports: RwLock::new(()),
             closing: AtomicBool::new(false),
+            stopped: OnceLock::new(),
         }
     }
 }
@@ -390,6 +393,14 @@ impl Backend for SqliteBackend {
 
     fn kind(&self) -> &'static str {
         "sqlite"
+    }
+
+    fn stopped(&self) -> Option<String> {
+        if let Some(reason) = self.shared.stopped.get() {
+            return Some(reason.clone());
+        }
+        let ended = !self.shared.closing.load(Ordering::Acquire) && self.thread.lock().as_ref().is_some_and(JoinHandle::is_finished);
+        ended.then(|| "the writing thread has ended".to_owned())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -64,6 +64,23 @@ async fn what_only_reads_goes_on_and_what_writes_says_why_it_does_not() {
     assert_eq!(server.status_of(&token).await, 403);
 }
 
+/// Story: after a sync that failed nothing was written until a restart, and nobody was told: health was 200, no metric said so, and clients read `internal error`.
+#[tokio::test]
+async fn a_store_that_is_stopped_says_so_wherever_somebody_looks() {
+    let (server, evil) = over_evil(Setup::default()).await;
+    server.mount_aws("cdp/aws/staging").await;
+    assert_eq!(server.get("sys/health").await.status, 200);
+    evil.stop();
+    let text =
+        "the store takes no writes until the server is started again: its disk failed; look at the server's log and at the disk first";
+    assert_eq!(server.put("auth/token/create", json!({ "ttl": "5m" })).await.refused(503), text);
+    server.put(STS, json!({ "ttl": "15m" })).await.ok();
+    assert_eq!(server.get("sys/health?activecode=204").await.status, 503);
+    assert!(server.get("sys/metrics?format=prometheus").await.ok().body.to_string().contains("daypass_store_stopped 1"));
+    let server = server.restart().await;
+    server.put("auth/token/create", json!({ "ttl": "5m" })).await.refused(503);
+}
+
 #[tokio::test]
 async fn what_came_due_meanwhile_is_settled_when_there_is_room_again() {
     let (setup, book) = lender::setup();

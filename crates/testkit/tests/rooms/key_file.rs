@@ -105,6 +105,22 @@ async fn a_new_file_is_never_one_that_is_there_and_the_root_key_is_another_one()
 }
 
 /// Story: a key file named for a store of shares was tried as a key all the same, and the answer was that it is the wrong one.
+/// Story: the key file was moved away, and what watches the seal went on saying that all was well.
+#[tokio::test]
+async fn a_seal_that_will_not_open_at_the_next_start_is_not_healthy() {
+    let keys = Keys::fresh();
+    let (_, server) = server(&Arc::new(MemoryBackend::new()), &keys.old).await;
+    let healthy = async || server.get("sys/seal-backend-status").nobody().await.ok()["healthy"].clone();
+    assert_eq!(healthy().await, true);
+    std::fs::rename(&keys.old, &keys.new).unwrap();
+    assert_eq!(healthy().await, true, "it is looked at once a minute");
+    server.advance(std::time::Duration::from_mins(1)).await;
+    assert_eq!(healthy().await, false);
+    std::fs::rename(&keys.new, &keys.old).unwrap();
+    server.advance(std::time::Duration::from_mins(1)).await;
+    assert_eq!(healthy().await, true);
+}
+
 #[tokio::test]
 async fn a_store_of_shares_is_told_from_one_with_the_wrong_file() {
     let (store, keys) = (Arc::new(MemoryBackend::new()), Keys::fresh());

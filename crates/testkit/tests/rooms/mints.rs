@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use daypass_aws::Made;
-use daypass_testkit::{Answer, TestServer};
+use daypass_storage::evil::Fault;
+use daypass_testkit::{Answer, Setup, TestServer};
 use serde_json::json;
 
+use crate::full::over_evil;
 use crate::seal::stopped_and_started;
 
 async fn server() -> TestServer {
@@ -73,6 +75,23 @@ async fn mints_are_in_the_ledger_after_a_seal_and_a_stop() {
     server.put("sys/seal", json!({})).await.ok();
     let server = stopped_and_started(server).await;
     server.unseal().await;
+    assert_eq!(server.get(&format!("sys/mints/{key}")).await.ok().text("/data/access_key_id"), key);
+}
+
+/// Story: the ledger waited for the next mint where its write had failed. On a disk that was full for a second, mints lay in memory for hours, and after a kill
+/// `daypass whois` said that nobody had got their keys.
+#[tokio::test]
+async fn what_could_not_be_written_is_written_when_there_is_room_again() {
+    let (server, evil) = over_evil(Setup::default()).await;
+    server.mount_aws("aws").await;
+    server.seconds(1).await;
+    evil.at_next_write(Fault::Full);
+    let key = minted(&server).await;
+    server.seconds(1).await;
+    server.seconds(1).await;
+    evil.heal();
+    server.seconds(11).await;
+    let server = server.restart().await;
     assert_eq!(server.get(&format!("sys/mints/{key}")).await.ok().text("/data/access_key_id"), key);
 }
 

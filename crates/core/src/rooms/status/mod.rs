@@ -151,6 +151,8 @@ async fn health(status: Arc<Status>, cx: Cx, params: HealthParams) -> Result<Rep
     let status = match (state.initialised, state.sealed) {
         (false, _) => uninitialised,
         (true, true) => sealed,
+        // Whatever code was asked for: requests are better off elsewhere, and a restart is what helps.
+        (true, false) if inner.backend.stopped().is_some() => 503,
         (true, false) => active,
     };
     let mode = if state.sealed { "unknown" } else { "disabled" };
@@ -275,8 +277,10 @@ async fn seal_status_body(inner: &Arc<Inner>) -> Result<Value> {
 
 async fn seal_backend(status: Arc<Status>, _: Cx, _: Nothing) -> Result<Reply> {
     let state = status.way.inner()?.seal_status().await?;
-    let backend = json!({ "name": state.kind, "healthy": true });
-    Ok(Outcome::Bare(200, json!({ "healthy": true, "backends": [backend], "fully_wrapped": true })).into())
+    let inner = status.way.inner()?;
+    let healthy = inner.seal_is_healthy().await;
+    let backend = json!({ "name": state.kind, "healthy": healthy });
+    Ok(Outcome::Bare(200, json!({ "healthy": healthy, "backends": [backend], "fully_wrapped": true })).into())
 }
 
 /// A share.

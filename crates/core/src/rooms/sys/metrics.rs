@@ -91,6 +91,7 @@ async fn families(inner: &Inner) -> Vec<Family> {
     let mut all = vec![
         gauge("vault.core.unsealed", "Whether the server serves.", serves),
         gauge("vault.core.active", "Whether this node answers requests itself.", serves),
+        gauge("daypass.store.stopped", "Whether the store takes no writes until a restart.", inner.backend.stopped().is_some().into()),
         gauge("vault.core.in_flight_requests", "Requests that are being answered.", inner.in_flight.count()),
     ];
     if let Some(unsealed) = unsealed {
@@ -124,6 +125,11 @@ async fn of_unsealed(unsealed: &Unsealed) -> Vec<Family> {
             unsealed.revocation.is_paused().into(),
         ),
         counter("vault.token.lookup", "Tokens presented since the server was unsealed.", unsealed.tokens.counts.lookups.get()),
+        counter(
+            "daypass.mints.lost",
+            "Mints since the server was unsealed that found no place in the ledger's queue.",
+            unsealed.mints.lost.get(),
+        ),
         tokens(unsealed),
     ]);
     all.extend(lease_quotas(unsealed));
