@@ -224,6 +224,8 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str, l
         limits.json_tokens = narrower(limits.json_tokens, json.tokens_max);
     }
     limits.body_bytes = config.listeners.iter().map(listen::body_bytes).max().unwrap_or(limits.body_bytes);
+    limits.body_timeout =
+        config.listeners.iter().map(|listener| listen::limits(listener).body_timeout).max().unwrap_or(limits.body_timeout);
     Settings {
         ttls,
         limits,
