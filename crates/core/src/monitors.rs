@@ -1,19 +1,20 @@
 //! Answers that go on while the log does: `sys/monitor`. Each is a task that this owns, and that ends with its reader, with its token or its
-//! right, when the server is sealed and when it stops.
+//! right, when the server is sealed and when it stops. [`Reader`] looks at token and right, for snapshots too.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use daypass_base::{BoxFuture, Clock, Secret};
+use daypass_base::{Clock, Secret};
 use daypass_policy::{Operation, Question};
-use daypass_sdk::{Error, Kind, Result};
+use daypass_sdk::{Cx, Error, Kind, Result};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::log::Lines;
 use crate::node::Unsealed;
+use crate::tokens::SPENT;
 
 /// All that run.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ impl Default for Monitors {
 /// Who reads, for as long as the token is good.
 pub(crate) struct Reader {
     pub(crate) token: Secret<String>,
+    /// What it reads: `sys/monitor`.
+    pub(crate) path: String,
     pub(crate) unsealed: Weak<Unsealed>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -46,8 +49,7 @@ impl Monitors {
             return Err(Error::new(Kind::TooMany, text));
         }
         let (pieces, body) = mpsc::channel(PIECES);
-        let look = reader.clock.sleep(LOOK_AT_TOKEN);
-        tasks.spawn(pass_on(reader, follow(), pieces, look));
+        tasks.spawn(pass_on(reader.refused(), follow(), pieces));
         Ok(body)
     }
 
@@ -60,17 +62,13 @@ impl Monitors {
     }
 }
 
-async fn pass_on(reader: Reader, mut lines: Lines, pieces: mpsc::Sender<Bytes>, mut look: BoxFuture<'static, ()>) {
+async fn pass_on(refused: impl Future<Output = ()>, mut lines: Lines, pieces: mpsc::Sender<Bytes>) {
+    let mut refused = std::pin::pin!(refused);
     let mut line = None;
     loop {
         tokio::select! {
             biased;
-            () = &mut look => {
-                if !reader.may_read().await {
-                    return;
-                }
-                look = reader.clock.sleep(LOOK_AT_TOKEN);
-            }
+            () = &mut refused => return,
             room = pieces.reserve(), if line.is_some() => match (room, line.take()) {
                 (Ok(room), Some(line)) => room.send(line),
                 (Ok(_), None) => {}
@@ -86,13 +84,39 @@ async fn pass_on(reader: Reader, mut lines: Lines, pieces: mpsc::Sender<Bytes>, 
 }
 
 impl Reader {
-    /// Whether the token still is good, and may still follow the log.
+    /// Who sent this request. Errors: `Internal`.
+    pub(crate) fn of(cx: &Cx, unsealed: &Arc<Unsealed>, clock: &Arc<dyn Clock>) -> Result<Self> {
+        let token = cx.request.presented.clone().ok_or_else(|| Error::internal("an answer that goes on, for a request without a token"))?;
+        Ok(Self { token, path: cx.request.path.clone(), unsealed: Arc::downgrade(unsealed), clock: Arc::clone(clock) })
+    }
+
+    /// Resolves when it may read no longer, which is looked at from now on.
+    pub(crate) fn refused(self) -> impl Future<Output = ()> + Send + 'static {
+        let mut look = self.clock.sleep(LOOK_AT_TOKEN);
+        async move {
+            loop {
+                look.await;
+                if !self.may_read().await {
+                    return;
+                }
+                look = self.clock.sleep(LOOK_AT_TOKEN);
+            }
+        }
+    }
+
+    /// Whether the last use of its token was taken, as by the request that is being answered.
+    pub(crate) async fn is_spent(&self, unsealed: &Unsealed) -> Result<bool> {
+        let (known, _) = unsealed.tokens.find(&self.token).await?;
+        Ok(known.is_some_and(|known| known.row.num_uses == SPENT))
+    }
+
+    /// Whether the token still is good, and may still read this.
     async fn may_read(&self) -> bool {
         let Some(unsealed) = self.unsealed.upgrade() else { return false };
         match self.judge(&unsealed).await {
             Ok(may) => may,
             Err(error) => {
-                tracing::warn!(%error, "a monitor ends: the rights of its token cannot be told any more");
+                tracing::warn!(%error, "an answer that goes on ends: the rights of its token cannot be told any more");
                 false
             }
         }
@@ -102,15 +126,13 @@ impl Reader {
         let (known, config_version) = unsealed.tokens.find(&self.token).await?;
         let Some(known) = known else { return Ok(false) };
         let authority = unsealed.authority(&known.row, config_version).await?;
-        Ok(authority.acl.judge(&Question::new(PATH, Operation::Read)).allowed)
+        Ok(authority.acl.judge(&Question::new(&self.path, Operation::Read)).allowed)
     }
 }
 
-/// What a reader reads.
-const PATH: &str = "sys/monitor";
 /// Monitors at one time.
 const AT_ONCE: usize = 8;
 /// Lines on their way to one client, besides those that wait in the log.
 const PIECES: usize = 16;
-/// How often the token of a monitor is looked at.
+/// How often the token of a reader is looked at.
 const LOOK_AT_TOKEN: Duration = Duration::from_secs(5);

@@ -270,6 +270,7 @@ impl Core {
 
     /// Ends answers that would go on for as long as their clients like. The server is about to stop: no new ones begin.
     pub async fn end_streams(&self) {
+        self.inner.snapshots.end();
         if let Some(unsealed) = self.inner.unsealed.load_full() {
             unsealed.monitors.end().await;
         }

@@ -1,5 +1,8 @@
 //! Snapshots taken from a running node, and restored into one.
 //!
+//! **A snapshot** that is being taken keeps others from it, and a copy of the store on the disk: so it ends when its client takes too little of it, with its
+//! token, with the seal and before the server stops.
+//!
 //! **A restore** is taken in beside the store in use, verified to its last byte, and only then put in its place. From there on nothing of the old state may
 //! be written: requests in flight hold keys and rows of it. So the node drops what it has in memory, closes the old [`crate::rows::Rows`] for good, and lets
 //! the store swap; it opens itself again where it has the keys, and stays sealed where it has not.
@@ -7,15 +10,18 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_barrier::Barrier;
-use daypass_base::{Timestamp, Upload};
+use daypass_base::{BoxFuture, Clock, Timestamp, Upload};
 use daypass_sdk::{Error, Kind, Result};
 use daypass_storage::snapshot::{Archive, Manifest, Record, Sink, SnapshotError, Staged, Staging, Whole, read};
 use daypass_storage::{Backend, CommitError, Key};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use crate::monitors::Reader;
 use crate::node::{Inner, SEAL_ROWS, SEALED_KEYRING, SealKind, Unsealed, sealed};
 use crate::revocation;
 use crate::rows::config_key;
@@ -31,70 +37,124 @@ pub(crate) enum Keys {
 
 /// The right to take a snapshot or to restore one: both want room beside the store for as much again.
 #[derive(Debug)]
-pub(crate) struct Turn(Arc<Semaphore>);
+pub(crate) struct Turn {
+    turns: Arc<Semaphore>,
+    /// The server is about to stop.
+    ended: watch::Sender<bool>,
+}
 
 impl Default for Turn {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
+        Self { turns: Arc::new(Semaphore::new(1)), ended: watch::Sender::default() }
     }
 }
 
 impl Turn {
+    /// Ends the snapshot that is being taken, for good: none is taken any more.
+    pub(crate) fn end(&self) {
+        self.ended.send_replace(true);
+    }
+
     /// Errors: `TooMany`.
     fn take(&self) -> Result<OwnedSemaphorePermit> {
         let text = "a snapshot is being taken or restored already: wait for it to end, then try again";
-        Arc::clone(&self.0).try_acquire_owned().map_err(|_taken| Error::new(Kind::TooMany, text))
+        Arc::clone(&self.turns).try_acquire_owned().map_err(|_taken| Error::new(Kind::TooMany, text))
     }
 }
 
-/// Begins a snapshot: its bytes come piece by piece. Errors: `TooMany`, `StoreFull`, `Internal`.
-pub(crate) async fn save(inner: &Inner, unsealed: &Unsealed) -> Result<mpsc::Receiver<Bytes>> {
+/// Begins a snapshot: its bytes come piece by piece. Errors: `TooMany`, `StoreFull`, `Sealed`, `Internal`.
+pub(crate) async fn save(inner: &Inner, unsealed: &Unsealed, reader: Reader) -> Result<mpsc::Receiver<Bytes>> {
+    if *inner.snapshots.ended.borrow() {
+        return Err(sealed());
+    }
     let turn = inner.snapshots.take()?;
+    // A token whose last use this is ends with the request, which is over when the answer begins: its snapshot comes whole.
+    let refused: BoxFuture<'static, ()> =
+        if reader.is_spent(unsealed).await? { Box::pin(std::future::pending()) } else { Box::pin(reader.refused()) };
+    let ends = Ends { refused, sealed: unsealed.stop.subscribe(), stopping: inner.snapshots.ended.subscribe() };
     let unsealable = |error: &dyn std::fmt::Display| Error::internal(format!("the sums of a snapshot could not be sealed: {error}"));
     // The keys of this moment: the state that is exported from here on has them all, and may lack those that are made meanwhile.
     let keys = unsealed.rows.barrier().frozen().map_err(|error| unsealable(&error))?;
     let export = inner.backend.export().await.map_err(store_error)?;
     let archive = Archive::new(export, &format!("daypass {}", env!("CARGO_PKG_VERSION")), inner.clock.now());
-    let sealed = keys.seal(SUMS_BINDING, archive.sums().as_bytes()).map_err(|error| unsealable(&error))?;
-    let (written, pieces) = mpsc::channel(PIECES);
-    let (to_client, body) = mpsc::channel(PIECES);
-    // Ends soon after its reader does, which is the task below.
-    let writing = tokio::task::spawn_blocking(move || {
-        let mut out = Pieces { to: written, waiting: Vec::with_capacity(PIECE_BYTES) };
-        let written = archive.write(&sealed, &mut out).and_then(|()| out.flush());
-        drop(turn);
-        written
-    });
-    let passing = tokio::spawn(pass_on(pieces, to_client, writing, unsealed.stop.subscribe()));
+    let sums = keys.seal(SUMS_BINDING, archive.sums().as_bytes()).map_err(|error| unsealable(&error))?;
+    let (client, body) = mpsc::channel(PIECES);
+    let client = Client { pieces: client, clock: Arc::clone(&inner.clock), patience: inner.settings.limits.body_timeout };
+    let passing = inner.apart(pass_on(archive, sums, turn, client, ends));
     let mut background = unsealed.background.lock();
     background.retain(|task| !task.is_finished());
     background.push(passing);
     Ok(body)
 }
 
-/// Passes a snapshot on to its client, until it is gone or the server is sealed. What is left out then is its end, which every reader looks for.
-async fn pass_on(
-    mut pieces: mpsc::Receiver<Bytes>,
-    to_client: mpsc::Sender<Bytes>,
-    writing: tokio::task::JoinHandle<io::Result<()>>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let whole = async {
+/// What ends a snapshot before its time.
+struct Ends {
+    /// Its reader may read it no longer.
+    refused: BoxFuture<'static, ()>,
+    sealed: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Ends {
+    async fn first(mut self) -> String {
+        tokio::select! {
+            () = self.refused => "its token is good for it no longer".to_owned(),
+            _gone = self.sealed.wait_for(|sealed| *sealed) => "the server is sealed".to_owned(),
+            _gone = self.stopping.wait_for(|stopping| *stopping) => "the server stops".to_owned(),
+        }
+    }
+}
+
+/// Writes a snapshot and passes it on to its client, until that is gone or something ends it. What is left out then is its end, which every reader looks for.
+async fn pass_on(archive: Archive, sums: Vec<u8>, turn: OwnedSemaphorePermit, client: Client, ends: Ends) {
+    let (written, mut pieces) = mpsc::channel(PIECES);
+    // Ends soon after its reader does, which is this task.
+    let writing = tokio::task::spawn_blocking(move || {
+        let mut out = Pieces { to: written, waiting: Vec::with_capacity(PIECE_BYTES) };
+        let written = archive.write(&sums, &mut out).and_then(|()| out.flush());
+        drop(turn);
+        written
+    });
+    let given_up = tokio::select! {
+        passed = client.take(&mut pieces) => passed.err(),
+        why = ends.first() => Some(why),
+    };
+    drop((pieces, client));
+    match (given_up, writing.await) {
+        (None, Ok(Ok(()))) => tracing::info!("a snapshot was taken"),
+        (Some(why), Ok(_)) => tracing::warn!(why, "a snapshot was given up before its end"),
+        (None, Ok(Err(error))) => tracing::warn!(%error, "a snapshot was given up before its end"),
+        (_, Err(error)) => tracing::error!(%error, "a snapshot ended badly"),
+    }
+}
+
+/// Who wants a snapshot.
+struct Client {
+    pieces: mpsc::Sender<Bytes>,
+    clock: Arc<dyn Clock>,
+    /// It has so much time for each piece, as a client that sends a snapshot has.
+    patience: Duration,
+}
+
+impl Client {
+    /// Errors: why it does not get all of them.
+    async fn take(&self, pieces: &mut mpsc::Receiver<Bytes>) -> std::result::Result<(), String> {
+        let gone = || "its client has gone".to_owned();
         while let Some(piece) = pieces.recv().await {
-            if to_client.send(piece).await.is_err() {
-                return;
+            let piece = match self.pieces.try_send(piece) {
+                Ok(()) => continue,
+                Err(TrySendError::Closed(_)) => return Err(gone()),
+                Err(TrySendError::Full(piece)) => piece,
+            };
+            tokio::select! {
+                biased;
+                sent = self.pieces.send(piece) => sent.map_err(|_gone| gone())?,
+                () = self.clock.sleep(self.patience) => {
+                    return Err(format!("its client took less than {} KiB in {} seconds", PIECE_BYTES / 1024, self.patience.as_secs()));
+                }
             }
         }
-    };
-    tokio::select! {
-        () = whole => {}
-        _stopped = stop.wait_for(|stop| *stop) => {}
-    }
-    drop((pieces, to_client));
-    match writing.await {
-        Ok(Ok(())) => tracing::info!("a snapshot was taken"),
-        Ok(Err(error)) => tracing::warn!(%error, "a snapshot was given up before its end"),
-        Err(error) => tracing::error!(%error, "a snapshot ended badly"),
+        Ok(())
     }
 }
 

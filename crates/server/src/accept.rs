@@ -12,7 +12,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use crate::lanes::Lanes;
 use crate::listener::{Parted, Socket};
 use crate::request::{Running, Shared};
-use crate::{Limits, Listener, Peer, Reloader, Service, connection};
+use crate::{Limits, Listener, Peer, Reloader, Service, connection, room};
 
 /// A listener with what it needs to serve.
 pub struct Bound {
@@ -42,10 +42,9 @@ impl Server {
         let (deadline, _) = watch::channel(None);
         let running = Arc::new(Running::default());
         let serve = |bound: Bound| {
-            let room = bound.limits.all_bodies_bytes.max(bound.limits.body_bytes.saturating_mul(2)).div_ceil(1024);
             let shared = Arc::new(Shared {
                 service: Arc::clone(&service),
-                bodies: Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))),
+                bodies: room::of_all(&bound.limits),
                 requests: Arc::new(Semaphore::new(bound.limits.requests.clamp(1, Semaphore::MAX_PERMITS))),
                 running: Arc::clone(&running),
                 limits: bound.limits,

@@ -248,6 +248,7 @@ async fn watch_over(talk: &mut impl Talk, session: &Session, stop: &mut watch::R
                     break;
                 }
                 finishing = true;
+                pace.finish();
                 if parking == Parking::Allowed && pace.is_quiet() {
                     return Poll::Ready(End::Closed);
                 }
@@ -259,9 +260,8 @@ async fn watch_over(talk: &mut impl Talk, session: &Session, stop: &mut watch::R
                     Verdict::Park if parking == Parking::Allowed => return Poll::Ready(End::Parked),
                     Verdict::Wait(until) => until,
                     // Talking shows whether anybody listens on.
-                    Verdict::Busy if pace.is_streaming() => pace.clock().elapsed() + LOOK_AT_LISTENER,
-                    // A stream of HTTP/2 may end without a word to this task.
-                    Verdict::Busy => pace.clock().elapsed() + limits.idle_timeout,
+                    Verdict::Busy(until) if pace.is_streaming() => until.min(pace.clock().elapsed() + LOOK_AT_LISTENER),
+                    Verdict::Busy(until) => until,
                     Verdict::Park => pace.cut_at(limits),
                 };
                 if alarm.poll_at(look_again, cx).is_pending() {

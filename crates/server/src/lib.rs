@@ -5,12 +5,13 @@
 //!
 //! - [`listener`] binds. [`tls`] reads certificates and reads them again. [`Limits`] has every number.
 //! - [`accept`] takes connections and ends them. [`Lanes`] are the threads that they are served on. [`connection`] drives one, with [`pace`] as its watch.
-//! - [`request`] reads a body within its limits, of which [`room`] keeps count, and calls the service. [`delivery`] finds out whether an answer arrived, where somebody asks,
-//!   with [`frames`] for HTTP/2.
+//! - [`request`] reads a body within its limits, of which [`room`] keeps count, and calls the service. [`answer`] is the body that it gives to HTTP, and [`unsent`] knows what of it
+//!   nobody has read. [`delivery`] finds out whether an answer arrived, where somebody asks, with [`frames`] for HTTP/2.
 //!
 //! A connection that waits for its next request holds about 2 KB: after a moment HTTP's buffers are given back, and only the socket is kept.
 
 pub mod accept;
+mod answer;
 mod connection;
 mod delivery;
 mod frames;
@@ -23,6 +24,7 @@ mod room;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod unsent;
 mod upload;
 mod wire;
 
@@ -78,7 +80,7 @@ pub enum RequestBody {
     Broken(String),
     /// It is still coming, at most [`Limits::snapshot_bytes`] of it, and not slower than 64 KiB in each [`Limits::body_timeout`].
     Coming(Upload),
-    /// All bodies that are held have used up [`Limits::all_bodies_bytes`], or [`Limits::requests`] run already. Worth a 503.
+    /// All bodies and answers that are held have used up [`Limits::all_bodies_bytes`], or [`Limits::requests`] run already. Worth a 503.
     NoRoom,
     /// It did not come in within [`Limits::body_timeout`].
     TooSlow,

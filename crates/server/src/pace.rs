@@ -12,6 +12,7 @@ use daypass_base::{Clock, Receipt};
 use crate::Limits;
 use crate::delivery::Deliveries;
 use crate::request::Running;
+use crate::unsent::Unsent;
 
 /// The state of one connection.
 pub(crate) struct Pace {
@@ -27,6 +28,9 @@ pub(crate) struct Pace {
     unflushed: AtomicBool,
     /// Answers without an end of their own that are being sent.
     streams: AtomicU32,
+    unsent: Unsent,
+    /// The server is about to stop.
+    finishing: AtomicBool,
     /// A body was left unread: the client may still be sending.
     unread: AtomicBool,
     /// Made for the first answer whose arrival somebody waits to hear of.
@@ -49,8 +53,8 @@ enum Phase {
 /// What is to be done with a connection now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// A request is in flight; its own limits hold.
-    Busy,
+    /// A request is in flight; its own limits hold. Look again at this time.
+    Busy(Duration),
     /// It took too long.
     Cut,
     /// Its buffers can be given back.
@@ -70,6 +74,8 @@ impl Pace {
             since_ms,
             unflushed: AtomicBool::new(false),
             streams: AtomicU32::new(0),
+            unsent: Unsent::default(),
+            finishing: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             deliveries: OnceLock::new(),
             newest_stream: AtomicU32::new(0),
@@ -87,12 +93,36 @@ impl Pace {
         }
     }
 
-    /// Bytes of an answer went out: a slow reader that reads is no idle one.
+    /// Bytes of an answer went out over HTTP/1: a slow reader that reads is no idle one.
     pub(crate) fn bytes_written(&self) {
         self.unflushed.store(true, Ordering::Relaxed);
+        self.goes_on();
+    }
+
+    fn goes_on(&self) {
         if self.phase() == Phase::Idle {
             self.enter(Phase::Idle);
         }
+    }
+
+    pub(crate) fn unsent(&self) -> &Unsent {
+        &self.unsent
+    }
+
+    /// HTTP got a piece of this answer.
+    pub(crate) fn piece_given(&self, answer: u32) {
+        self.unsent.given(answer, self.clock.elapsed());
+    }
+
+    /// HTTP let go of a piece of this answer: it is written, or given up.
+    pub(crate) fn piece_written(&self, answer: u32) {
+        self.unsent.written(answer, self.clock.elapsed());
+        self.goes_on();
+    }
+
+    /// The server is about to stop: answers without an end of their own have one now.
+    pub(crate) fn finish(&self) {
+        self.finishing.store(true, Ordering::Relaxed);
     }
 
     /// Bytes wait to go out, and no time is granted for that.
@@ -166,15 +196,25 @@ impl Pace {
     }
 
     pub(crate) fn verdict(&self, limits: &Limits) -> Verdict {
-        if self.in_flight.load(Ordering::Relaxed) > 0 {
-            return Verdict::Busy;
-        }
         let now = self.clock.elapsed();
-        let cut = self.cut_at(limits);
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
+        let only_streams = in_flight > 0 && self.streams.load(Ordering::Relaxed) == in_flight;
+        let ending = only_streams && self.finishing.load(Ordering::Relaxed);
+        // Whatever else is under way: a client that reads all answers but one could have that one held for ever.
+        let unread = self.unsent.oldest().map(|since| since + if ending { limits.linger } else { limits.idle_timeout });
+        if unread.is_some_and(|cut| now >= cut) {
+            return Verdict::Cut;
+        }
+        if in_flight > 0 {
+            // A stream of HTTP/2 may end without a word to whoever looks.
+            return Verdict::Busy(unread.unwrap_or(now + limits.idle_timeout));
+        }
+        let cut = unread.map_or(self.cut_at(limits), |unread| unread.min(self.cut_at(limits)));
         if now >= cut {
             return Verdict::Cut;
         }
-        if self.phase() != Phase::Idle || self.unflushed.load(Ordering::Relaxed) || self.untaken.load(Ordering::Relaxed) > 0 {
+        let is_held = unread.is_some() || self.unflushed.load(Ordering::Relaxed) || self.untaken.load(Ordering::Relaxed) > 0;
+        if self.phase() != Phase::Idle || is_held {
             return Verdict::Wait(cut);
         }
         let park = self.since() + limits.park_after;
@@ -276,7 +316,7 @@ mod tests {
         pace.bytes_read();
         assert_eq!(after(1), Verdict::Cut, "more bytes of the same head buy no time");
         let request = InFlight::begin(&pace);
-        assert_eq!(after(1_000), Verdict::Busy);
+        assert!(matches!(after(1_000), Verdict::Busy(_)));
         let answer = request.answered();
         assert!(matches!(after(299), Verdict::Wait(_)), "its buffers hold what waits for the client");
         drop(answer);

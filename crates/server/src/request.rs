@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use daypass_base::{BoxFuture, Receipt, Upload};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use daypass_base::{BoxFuture, Upload};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use hyper::body::{Body as _, Frame, Incoming};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::pace::{InFlight, Pace, Streaming, Untaken};
-use crate::room::{Head, Permits, Room, SMALL_BYTES, held_by};
+use crate::answer::{Answer, Receipted};
+use crate::pace::{InFlight, Pace, Streaming};
+use crate::room::{Head, OWN_BYTES, Room, SMALL_BYTES, STREAM_BYTES, held_by};
+use crate::unsent::Hold;
 use crate::upload;
 use crate::wire::Protocol;
 use crate::{Body, Limits, Peer, RequestBody, ServerRequest, ServerResponse, Service, TlsFacts};
@@ -38,10 +40,10 @@ pub(crate) struct Session {
     pub(crate) peer: Peer,
     pub(crate) tls: Option<Arc<TlsFacts>>,
     pub(crate) protocol: Protocol,
-    /// Bounds the handlers that run for one HTTP/2 connection, those of streams that the client has reset included: to HTTP such a
-    /// stream is over, so [`Limits::streams`] alone would let a client start any number of them.
+    /// Bounds the handlers that run for one HTTP/2 connection and the answers that wait for its client, those of streams that the client has reset
+    /// included: to HTTP such a stream is over, so [`Limits::streams`] alone would let a client start any number of them.
     pub(crate) streams: Option<Arc<Semaphore>>,
-    /// Its own room for bodies, in KiB (see [`crate::room`]): what all connections together have may be taken by others.
+    /// Its own room for bodies and answers, in KiB (see [`crate::room`]): what all connections together have may be taken by others.
     pub(crate) room: Arc<Semaphore>,
 }
 
@@ -62,9 +64,9 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
         if head.headers.len() > self.0.shared.limits.headers {
             self.0.pace.leave_unread();
             let refused = ServerResponse::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Bytes::new());
-            return Box::pin(std::future::ready(Ok(self.0.render(refused, false, in_flight))));
+            return Box::pin(std::future::ready(Ok(self.0.render(refused, false, in_flight, Held::default()))));
         }
-        let room = self.0.room_for(&head, &incoming);
+        let room = self.0.room_for(&head);
         if room.is_none() {
             head.headers = HeaderMap::new();
         }
@@ -85,13 +87,11 @@ impl Session {
             return Ok(self.answer_upload(head, incoming, room, in_flight).await);
         }
         let (body, room) = self.read_body(incoming, room).await;
+        let mut held = Held { room, ..Held::default() };
         // Only now: a body that comes slowly takes nobody's turn.
-        let (body, held) = match self.admit(room) {
-            Some(held) => (body, held),
-            None => (RequestBody::NoRoom, Held::default()),
-        };
-        let answer = self.begin(head, body, held).await;
-        Ok(self.render(answer, is_head, in_flight))
+        let body = if self.admit(&mut held) { body } else { RequestBody::NoRoom };
+        let (answer, held) = self.begin(head, body, held).await;
+        Ok(self.render(answer, is_head, in_flight, held))
     }
 
     fn begin(&self, head: Head, body: RequestBody, held: Held) -> Finish {
@@ -103,10 +103,8 @@ impl Session {
     /// The service reads the body while it comes.
     async fn answer_upload(&self, head: Head, incoming: Incoming, room: Option<Room>, in_flight: InFlight) -> Response<Answer> {
         let (pieces, upload) = Upload::channel();
-        let (body, held) = match room.and_then(|room| self.admit(room.permits())) {
-            Some(held) => (RequestBody::Coming(upload), held),
-            None => (RequestBody::NoRoom, Held::default()),
-        };
+        let mut held = Held { room, ..Held::default() };
+        let body = if held.room.is_some() && self.admit(&mut held) { RequestBody::Coming(upload) } else { RequestBody::NoRoom };
         let mut answer = self.begin(head, body, held);
         let mut bringing = std::pin::pin!(upload::bring(incoming, &pieces, &self.shared.limits, self.pace.clock()));
         let brought = tokio::select! {
@@ -114,45 +112,46 @@ impl Session {
             answer = &mut answer => Err(answer),
             whole = &mut bringing => Ok(whole),
         };
-        let (answer, whole) = match brought {
+        let ((answer, held), whole) = match brought {
             Err(answer) => (answer, false),
             Ok(whole) => (answer.await, whole),
         };
         if !whole {
             self.pace.leave_unread();
         }
-        self.render(answer, false, in_flight)
+        self.render(answer, false, in_flight, held)
     }
 
-    /// A turn to run, if there is one. Never waits: who waits holds memory, and a client that is told can come again.
-    fn admit(&self, room: Permits) -> Option<Held> {
+    /// Takes a turn to run, if there is one. Never waits: who waits holds memory, and a client that is told can come again.
+    fn admit(&self, held: &mut Held) -> bool {
         let turn = |turns: &Arc<Semaphore>| Arc::clone(turns).try_acquire_owned().ok();
-        let of_connection = match &self.streams {
-            Some(streams) => Some(turn(streams)?),
-            None => None,
-        };
-        Some(Held { turns: [Some(turn(&self.shared.requests)?), of_connection], room })
+        held.of_connection = self.streams.as_ref().and_then(turn);
+        if self.streams.is_some() && held.of_connection.is_none() {
+            return false;
+        }
+        held.turn = turn(&self.shared.requests);
+        held.turn.is_some()
     }
 
-    /// The room that a request begins with. Over HTTP/2 a connection has many that wait for their bodies; one without a body waits for nothing.
-    fn room_for(&self, head: &Head, incoming: &Incoming) -> Option<Room> {
-        let waits = self.protocol == Protocol::Http2 && !incoming.is_end_stream();
-        let (head, body) = if waits { (held_by(head), SMALL_BYTES) } else { (0, 0) };
+    /// The room that a request begins with. Over HTTP/2 a connection has many that wait for their bodies, and for their client to take their answers: a small
+    /// answer has its room before anything is done.
+    fn room_for(&self, head: &Head) -> Option<Room> {
+        let (head, body) = if self.protocol == Protocol::Http2 { (held_by(head), SMALL_BYTES) } else { (0, 0) };
         let mut room = Room::new(&self.room, &self.shared.bodies, head);
         room.grow_to(body).then_some(room)
     }
 
     /// Reads a body to its end. With it comes its share of the room for bodies.
-    async fn read_body(&self, incoming: Incoming, room: Option<Room>) -> (RequestBody, Permits) {
-        let (body, permits) = match room {
-            Some(room) if incoming.is_end_stream() => (RequestBody::Whole(Bytes::new()), room.permits()),
-            Some(mut room) => (self.collect(incoming, &mut room).await, room.permits()),
-            None => (RequestBody::NoRoom, Permits::default()),
+    async fn read_body(&self, incoming: Incoming, mut room: Option<Room>) -> (RequestBody, Option<Room>) {
+        let body = match &mut room {
+            Some(_) if incoming.is_end_stream() => RequestBody::Whole(Bytes::new()),
+            Some(room) => self.collect(incoming, room).await,
+            None => RequestBody::NoRoom,
         };
         if !matches!(body, RequestBody::Whole(_)) {
             self.pace.leave_unread();
         }
-        (body, permits)
+        (body, room)
     }
 
     async fn collect(&self, mut incoming: Incoming, room: &mut Room) -> RequestBody {
@@ -211,21 +210,19 @@ impl Session {
         .await
     }
 
-    fn render(&self, answer: ServerResponse, is_head: bool, in_flight: InFlight) -> Response<Answer> {
+    fn render(&self, answer: ServerResponse, is_head: bool, in_flight: InFlight, mut held: Held) -> Response<Answer> {
+        let answer = self.find_room(without_forbidden_body(answer, is_head), &mut held);
         let ServerResponse { status, mut headers, body, receipt } = answer;
-        // Clients of HTTP/2 take a body for a broken stream where none may be (RFC 9110, 15.3.5 and 15.4.5).
-        let has_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let body = match body {
-            Body::Full(bytes) if is_head && has_body => {
-                headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(bytes.len()));
-                Answer::Full { bytes: Bytes::new(), receipted: None, _untaken: in_flight.answered() }
-            }
-            _ if is_head || !has_body => Answer::Full { bytes: Bytes::new(), receipted: None, _untaken: in_flight.answered() },
             Body::Full(bytes) => {
+                let hold = if self.is_counted(bytes.len()) { Some(Hold::new(&self.pace, held)) } else { None };
                 let receipted = receipt.map(|receipt| Receipted { receipt, pace: Arc::clone(&self.pace), protocol: self.protocol });
-                Answer::Full { bytes, receipted, _untaken: in_flight.answered() }
+                Answer::Full { bytes, hold, receipted, _untaken: in_flight.answered() }
             }
-            Body::Stream(pieces) => Answer::Stream { pieces, _streaming: Streaming::begin(&self.pace), _in_flight: in_flight },
+            Body::Stream(pieces) => {
+                let hold = Hold::new(&self.pace, held);
+                Answer::Stream { pieces, hold, _streaming: Streaming::begin(&self.pace), _in_flight: in_flight }
+            }
         };
         if self.protocol == Protocol::Http1 && self.pace.left_unread() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -235,6 +232,53 @@ impl Session {
         *response.headers_mut() = headers;
         response
     }
+
+    /// Whether an answer with so many bytes takes room. Over HTTP/1 a connection has one of them at a time, so the number of connections bounds small ones.
+    fn is_counted(&self, bytes: usize) -> bool {
+        bytes > if self.protocol == Protocol::Http1 { OWN_BYTES } else { 0 }
+    }
+
+    /// The answer, which has room now, or one that says that there was none: from here on only the client tells how long it is held.
+    fn find_room(&self, answer: ServerResponse, held: &mut Held) -> ServerResponse {
+        let bytes = match &answer.body {
+            Body::Full(bytes) => bytes.len(),
+            // It is made as its client takes it.
+            Body::Stream(_) => return answer,
+        };
+        if self.has_room(bytes, held) {
+            return answer;
+        }
+        tracing::debug!(bytes, peer = ?self.peer, "there is no room for an answer");
+        let mut overloaded = json_error(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED);
+        overloaded.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if !self.has_room(OVERLOADED.len(), held) {
+            overloaded.body = Body::Full(Bytes::new());
+        }
+        overloaded
+    }
+
+    fn has_room(&self, bytes: usize, held: &mut Held) -> bool {
+        if !self.is_counted(bytes) {
+            return true;
+        }
+        let stream = if self.protocol == Protocol::Http2 { STREAM_BYTES } else { 0 };
+        let room = held.room.get_or_insert_with(|| Room::new(&self.room, &self.shared.bodies, stream));
+        room.turn_to_answer(bytes, &self.shared.limits)
+    }
+}
+
+/// The answer without a body where none may be: clients of HTTP/2 take one for a broken stream (RFC 9110, 15.3.5 and 15.4.5).
+fn without_forbidden_body(mut answer: ServerResponse, is_head: bool) -> ServerResponse {
+    let has_body = !matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if has_body && !is_head {
+        return answer;
+    }
+    if let Body::Full(bytes) = &answer.body
+        && has_body
+    {
+        answer.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(bytes.len()));
+    }
+    ServerResponse { body: Body::Full(Bytes::new()), receipt: None, ..answer }
 }
 
 enum Next {
@@ -271,18 +315,22 @@ struct Finish {
     held: Held,
 }
 
-/// What a request holds until its handler has ended: its turns and its share of the room for bodies.
+/// What a request holds.
 #[derive(Default)]
-struct Held {
-    turns: [Option<OwnedSemaphorePermit>; 2],
-    room: Permits,
+pub(crate) struct Held {
+    /// Of [`Limits::requests`], until its handler has ended.
+    turn: Option<OwnedSemaphorePermit>,
+    /// Of [`Session::streams`], until its answer is written.
+    of_connection: Option<OwnedSemaphorePermit>,
+    /// Until its handler has ended, and then that of its answer until that is written.
+    room: Option<Room>,
 }
 
 impl Future for Finish {
-    type Output = ServerResponse;
+    type Output = (ServerResponse, Held);
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ServerResponse> {
-        let Some(future) = &mut self.future else { return Poll::Ready(broken_handler()) };
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(future) = &mut self.future else { return Poll::Ready((broken_handler(), Held::default())) };
         let response = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(polled) => ready!(polled),
             Err(_panic) => {
@@ -291,8 +339,8 @@ impl Future for Finish {
             }
         };
         self.future = None;
-        self.held = Held::default();
-        Poll::Ready(response)
+        self.held.turn = None;
+        Poll::Ready((response, std::mem::take(&mut self.held)))
     }
 }
 
@@ -305,7 +353,7 @@ impl Drop for Finish {
         // Owned by `Server::shutdown`, which waits for `Running`.
         drop(runtime.spawn(async move {
             let _nobody_reads_it = future.await;
-            drop((held.turns, held.room, apart));
+            drop((held, apart));
         }));
     }
 }
@@ -328,63 +376,14 @@ impl Drop for Apart {
 }
 
 fn broken_handler() -> ServerResponse {
-    let mut response = ServerResponse::new(StatusCode::INTERNAL_SERVER_ERROR, r#"{"errors":["internal error"]}"#);
-    response.headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    json_error(StatusCode::INTERNAL_SERVER_ERROR, r#"{"errors":["internal error"]}"#)
+}
+
+fn json_error(status: StatusCode, body: &'static str) -> ServerResponse {
+    let mut response = ServerResponse::new(status, body);
+    response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-/// The body of an answer.
-pub(crate) enum Answer {
-    /// Counted as not yet taken until it is dropped. `bytes` are those that HTTP has not got yet.
-    Full { bytes: Bytes, receipted: Option<Receipted>, _untaken: Untaken },
-    /// Its request is in flight, and it is counted as streaming, until it is dropped.
-    Stream { pieces: mpsc::Receiver<Bytes>, _streaming: Streaming, _in_flight: InFlight },
-}
-
-/// The receipt of an answer, and where it goes when nothing but the socket holds the answer up any more.
-pub(crate) struct Receipted {
-    receipt: Receipt,
-    pace: Arc<Pace>,
-    protocol: Protocol,
-}
-
-impl Receipted {
-    /// The next bytes of the answer, of those that are left.
-    ///
-    /// HTTP/2 asks for bytes before the client's window has room for them and comes again when those are on their way to the socket, so the last
-    /// byte goes alone: when HTTP asks for what is behind it, there was room for it, and so for all. Up to then a stream that the client gives up
-    /// drops the receipt.
-    fn next(slot: &mut Option<Self>, bytes: &mut Bytes) -> Bytes {
-        let Some(Self { receipt, pace, protocol }) = slot.take() else { return std::mem::take(bytes) };
-        if protocol == Protocol::Http1 || bytes.is_empty() {
-            pace.hand_over(receipt);
-            return std::mem::take(bytes);
-        }
-        *slot = Some(Self { receipt, pace, protocol });
-        bytes.split_to(bytes.len().saturating_sub(1).max(1))
-    }
-}
-
-impl hyper::body::Body for Answer {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = match &mut *self {
-            Self::Full { bytes, receipted, .. } => Some(Receipted::next(receipted, bytes)).filter(|bytes| !bytes.is_empty()),
-            Self::Stream { pieces, .. } => ready!(pieces.poll_recv(cx)),
-        };
-        Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Full { bytes, receipted: None, .. } if bytes.is_empty())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Full { bytes, .. } => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(0)),
-            Self::Stream { .. } => SizeHint::default(),
-        }
-    }
-}
+/// As the service says it where there is no room for a request.
+const OVERLOADED: &str = r#"{"errors":["overloaded, try again later"]}"#;

@@ -15,8 +15,10 @@ mod bodies;
 mod certificates;
 mod deliveries;
 mod endings;
+mod http2;
 mod limits;
 mod tls;
+mod unread;
 mod wire;
 
 /// Answers by path; `/echo` is the default.
@@ -63,6 +65,7 @@ impl Service for Arc<Echo> {
                 "/large" => ServerResponse::new(StatusCode::OK, vec![b'x'; 8 * 1024 * 1024]),
                 "/stream" => stream(),
                 "/endless" => endless(&service),
+                "/flood" => flood(&service),
                 "/upload" => upload(request).await,
                 _ => echo(&service, request),
             }
@@ -102,6 +105,17 @@ fn endless(service: &Arc<Echo>) -> ServerResponse {
     drop(tokio::spawn(async move {
         sender.send(Bytes::from("first")).await.unwrap();
         sender.closed().await;
+        service.finished.store(true, Ordering::SeqCst);
+    }));
+    ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(pieces), receipt: None }
+}
+
+/// Has always more.
+fn flood(service: &Arc<Echo>) -> ServerResponse {
+    let service = Arc::clone(service);
+    let (sender, pieces) = mpsc::channel(1);
+    drop(tokio::spawn(async move {
+        while sender.send(Bytes::from(vec![b'x'; 64 * 1024])).await.is_ok() {}
         service.finished.store(true, Ordering::SeqCst);
     }));
     ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(pieces), receipt: None }

@@ -247,9 +247,10 @@ impl Wire {
 
     fn watch(&self, written: &Poll<io::Result<usize>>) {
         match written {
-            Poll::Ready(Ok(_)) => self.pace.bytes_written(),
-            // Something waits to be written, which is as good as unflushed.
-            Poll::Pending => self.pace.write_blocked(),
+            // Over HTTP/2 they may as well be the answer to a ping.
+            Poll::Ready(Ok(_)) if self.protocol == Protocol::Http1 => self.pace.bytes_written(),
+            // What waits to be written is as good as unflushed.
+            Poll::Ready(Ok(_)) | Poll::Pending => self.pace.write_blocked(),
             Poll::Ready(Err(error)) => self.broke(error),
         }
     }

@@ -98,7 +98,8 @@ pub(super) fn body_bytes(listener: &listener::Listener) -> usize {
     }
 }
 
-fn limits(listener: &listener::Listener) -> Limits {
+/// What a listener grants.
+pub(super) fn limits(listener: &listener::Listener) -> Limits {
     let defaults = Limits::default();
     let body = body_bytes(listener);
     let timeouts = &listener.timeouts;

@@ -2,6 +2,7 @@
 
 use daypass_base::{Delivery, Fate};
 
+use super::http2::Http2;
 use super::*;
 
 /// Asks for `/receipt`, whose handler waits for the test, and gives back who waits to hear of its answer.
@@ -192,62 +193,20 @@ async fn the_end_of_the_server_waits_for_what_becomes_of_an_answer() {
     assert_eq!((ending.await.unwrap(), delivery.fate()), (0, Fate::Delivered));
 }
 
-/// A client that writes its own frames.
-struct Http2(tokio_rustls::client::TlsStream<TcpStream>);
-
-impl Http2 {
-    /// Asks for `/receipt`, whose answer is four bytes long, and grants `window` bytes of it.
-    async fn asked(window: u8) -> (Test, Self, Delivery) {
-        let (test, stream) = over_tls(&[b"h2"]).await;
-        let mut client = Self(stream);
-        client.0.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-        client.send(4, 0, 0, &[0, 4, 0, 0, 0, window]).await;
-        client.ask(1, "/receipt").await;
-        let delivery = started(&test).await;
-        test.service.gate.notify_one();
-        (test, client, delivery)
-    }
-
-    async fn send(&mut self, kind: u8, flags: u8, stream: u8, payload: &[u8]) {
-        let head = [0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream];
-        self.0.write_all(&[head.as_slice(), payload].concat()).await.unwrap();
-    }
-
-    async fn ask(&mut self, stream: u8, path: &str) {
-        let mut head = Vec::new();
-        for (name, value) in [(":method", "GET"), (":scheme", "https"), (":path", path), (":authority", "localhost")] {
-            for text in [name, value] {
-                head.extend_from_slice(if text == name { &[0] } else { &[] });
-                head.push(u8::try_from(text.len()).unwrap());
-                head.extend_from_slice(text.as_bytes());
-            }
-        }
-        self.send(1, 5, stream, &head).await;
-    }
-
-    async fn give_up(&mut self, stream: u8) {
-        self.send(3, 0, stream, &[0, 0, 0, 8]).await;
-        settle().await;
-    }
-
-    /// Reads until these bytes of the answer are there.
-    async fn read(&mut self, bytes: usize) {
-        let mut body = Vec::new();
-        while body.len() < bytes {
-            let mut head = [0; 9];
-            self.0.read_exact(&mut head).await.unwrap();
-            let mut payload = vec![0; usize::from(head[2])];
-            self.0.read_exact(&mut payload).await.unwrap();
-            body.extend(payload.into_iter().filter(|_| head[3] == 0));
-        }
-        settle().await;
-    }
+/// Asks for `/receipt`, whose answer is four bytes long, over HTTP/2, and grants `window` bytes of it.
+async fn asked_over_http2(window: u8) -> (Test, Http2, Delivery) {
+    let (test, stream) = over_tls(&[b"h2"]).await;
+    let mut client = Http2::speak(stream, u32::from(window)).await;
+    client.ask(1, "/receipt").await;
+    let delivery = started(&test).await;
+    test.service.gate.notify_one();
+    (test, client, delivery)
 }
 
 #[tokio::test]
 async fn an_answer_over_http2_is_delivered_to_a_client_that_stays_and_to_one_that_closes() {
     for (window, closes) in [(4, false), (4, true), (255, false), (255, true)] {
-        let (test, mut client, delivery) = Http2::asked(window).await;
+        let (test, mut client, delivery) = asked_over_http2(window).await;
         client.read(4).await;
         let stays = (!closes).then_some(client);
         assert_eq!(test.advance_until(delivery.known()).await.0, Fate::Delivered, "{window} {closes}");
@@ -260,7 +219,7 @@ async fn an_answer_over_http2_is_delivered_to_a_client_that_stays_and_to_one_tha
 async fn an_answer_over_http2_that_waits_for_the_window_of_its_client_is_not_delivered() {
     for window in [0, 1, 3] {
         for gives_up in [true, false] {
-            let (test, mut client, delivery) = Http2::asked(window).await;
+            let (test, mut client, delivery) = asked_over_http2(window).await;
             client.read(usize::from(window)).await;
             for _ in 0..20 {
                 test.clock.advance(Duration::from_secs(1));
@@ -286,7 +245,7 @@ async fn an_answer_over_http2_that_waits_for_the_window_of_its_client_is_not_del
 /// Story: a proxy sends the requests of all its clients over one connection. When one of them gave its own up, the answer to another counted as lost.
 #[tokio::test]
 async fn what_becomes_of_a_later_stream_says_nothing_about_the_answer() {
-    let (test, mut client, delivery) = Http2::asked(255).await;
+    let (test, mut client, delivery) = asked_over_http2(255).await;
     client.read(4).await;
     client.ask(3, "/").await;
     client.give_up(3).await;
@@ -295,12 +254,12 @@ async fn what_becomes_of_a_later_stream_says_nothing_about_the_answer() {
 
 #[tokio::test]
 async fn an_answer_over_http2_that_its_client_gives_up_while_it_is_on_its_way_is_lost() {
-    let (test, mut client, delivery) = Http2::asked(255).await;
+    let (test, mut client, delivery) = asked_over_http2(255).await;
     client.read(4).await;
     assert_eq!(delivery.fate(), Fate::OnItsWay);
     client.give_up(1).await;
     assert_eq!(test.advance_until(delivery.known()).await.0, Fate::Lost);
-    let (test, client, delivery) = Http2::asked(255).await;
+    let (test, client, delivery) = asked_over_http2(255).await;
     settle().await;
     drop(client);
     assert_eq!(test.advance_until(delivery.known()).await.0, Fate::Lost, "it dies with all of it unread");

@@ -13,7 +13,7 @@ use super::tls::{Client, Issuer, files};
 use super::*;
 
 /// A server over TLS, and who vouches for it.
-async fn start_http2(limits: Limits) -> (Test, Issuer) {
+pub(super) async fn start_http2(limits: Limits) -> (Test, Issuer) {
     let root = tempfile::tempdir().unwrap();
     let issuer = Issuer::new();
     issuer.write_pair(root.path());

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use daypass_testkit::{Ask, Setup, TestServer};
 use serde_json::json;
+use tokio::sync::mpsc::Receiver;
 
 async fn bytes(ask: Ask) -> Vec<u8> {
     let (answer, bytes) = ask.download().await;
@@ -185,25 +187,115 @@ async fn a_snapshot_under_writes_is_one_state_that_restores() {
     assert!(secret(&server).await.parse::<u64>().is_ok());
 }
 
-#[tokio::test]
-async fn one_snapshot_is_taken_at_a_time_and_ends_with_its_reader_or_a_seal() {
-    let server = with_secret(Setup::default().on_disk(), "x").await;
-    // More than fits between the writer and a reader that does not read.
+/// A server that holds more than fits between the writer of a snapshot and a reader that does not read.
+async fn with_much(setup: Setup) -> TestServer {
+    let server = with_secret(setup, "x").await;
     for number in 0..4 {
         let noise: String = (0..900_000_u32).map(|at| char::from(b'a' + u8::try_from((at % 7919 + number) % 26).unwrap())).collect();
         server.put(&format!("secret/large{number}"), json!({ "value": noise })).await.ok();
     }
+    server
+}
+
+/// Waits until a snapshot may be taken, and takes it.
+async fn next_snapshot(server: &TestServer) -> Vec<u8> {
+    let mut tries = 0;
+    loop {
+        let (answer, bytes) = server.get("sys/storage/snapshot").download().await;
+        if answer.status != 429 {
+            answer.ok();
+            return bytes;
+        }
+        tries += 1;
+        assert!(tries < 100_000, "the turn is not given back");
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn rest(mut reading: Receiver<Bytes>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = reading.recv().await {
+        bytes.extend_from_slice(&piece);
+    }
+    bytes
+}
+
+/// Whether these bytes are a whole snapshot: one that was given up lacks its end.
+async fn is_whole(server: &TestServer, bytes: &[u8]) -> bool {
+    restored(server, "sys/storage/snapshot", bytes).await.status == 204
+}
+
+#[tokio::test]
+async fn one_snapshot_is_taken_at_a_time_and_ends_with_its_reader_or_a_seal() {
+    let server = with_much(Setup::default().on_disk()).await;
     let reading = server.get("sys/storage/snapshot").stream(200).await;
     assert!(server.get("sys/storage/snapshot").await.refused(429).contains("already"));
     let then = b"any";
     assert!(restored(&server, "sys/storage/snapshot", then).await.refused(429).contains("already"));
     drop(reading);
-    let mut tries = 0;
-    while server.get("sys/storage/snapshot").await.status == 429 {
-        tries += 1;
-        assert!(tries < 100_000, "the turn is not given back");
-        tokio::task::yield_now().await;
+    assert!(!next_snapshot(&server).await.is_empty());
+}
+
+/// Story: a client of a backup stopped reading, and stayed. Nobody could take or restore a snapshot any more, root by force neither, until the server was
+/// sealed or restarted.
+#[tokio::test]
+async fn a_snapshot_whose_client_stops_reading_is_given_up() {
+    let server = with_much(Setup::default().on_disk()).await;
+    let mut reading = server.get("sys/storage/snapshot").stream(200).await;
+    // A client that takes a piece now and then is a slow one.
+    for _ in 0..4 {
+        while reading.len() < reading.max_capacity() {
+            tokio::task::yield_now().await;
+        }
+        server.seconds(20).await;
+        assert!(reading.recv().await.is_some());
     }
+    server.get("sys/storage/snapshot").await.refused(429);
+    // What writes it is a thread with a time of its own, and may have to come so far first.
+    let mut waited = 0;
+    let after = loop {
+        let (answer, after) = server.get("sys/storage/snapshot").download().await;
+        if answer.status != 429 {
+            break after;
+        }
+        waited += 5;
+        assert!(waited < 3600, "the turn is not given back");
+        server.seconds(5).await;
+    };
+    assert!(!is_whole(&server, &rest(reading).await).await);
+    assert!(is_whole(&server, &after).await);
+}
+
+#[tokio::test]
+async fn a_snapshot_ends_with_its_token_and_comes_whole_for_the_last_use_of_one() {
+    let server = with_much(Setup::default().on_disk()).await;
+    server.policy("backup", r#"path "sys/storage/snapshot" { capabilities = ["read"] }"#).await;
+    let token = server.token(json!({ "policies": "backup" })).await;
+    let reading = server.get("sys/storage/snapshot").token(&token).stream(200).await;
+    server.put("auth/token/revoke", json!({ "token": token })).await.ok();
+    server.seconds(6).await;
+    next_snapshot(&server).await;
+    assert!(!is_whole(&server, &rest(reading).await).await);
+    let once = server.token(json!({ "policies": "backup", "num_uses": 1 })).await;
+    let reading = server.get("sys/storage/snapshot").token(&once).stream(200).await;
+    server.seconds(20).await;
+    assert!(is_whole(&server, &rest(reading).await).await);
+}
+
+/// Story: whoever did not read a backup held up the end of the server by half a minute.
+#[tokio::test]
+async fn a_snapshot_ends_when_the_server_is_sealed_or_stops() {
+    let server = with_much(Setup::default().on_disk()).await;
+    let reading = server.get("sys/storage/snapshot").stream(200).await;
+    server.core().end_streams().await;
+    assert!(!is_whole(&server, &rest(reading).await).await);
+    assert_eq!(server.get("sys/storage/snapshot").await.status, 503, "none begins while the server stops");
+
+    let server = with_much(Setup::default().on_disk()).await;
+    let reading = server.get("sys/storage/snapshot").stream(200).await;
+    server.put("sys/seal", json!({})).await.ok();
+    server.seconds(1).await;
+    rest(reading).await;
 }
 
 #[tokio::test]

@@ -60,8 +60,7 @@ async fn monitor(sys: Arc<Sys>, cx: Cx, wanted: Wanted) -> Result<Reply> {
         "json" => LineFormat::Json,
         other => return Err(Error::bad_request(format!("unknown log format {other:?}: it is standard or json"))),
     };
-    let token = cx.request.presented.clone().ok_or_else(|| Error::internal("a monitor without a token"))?;
-    let reader = Reader { token, unsealed: Arc::downgrade(&unsealed), clock: Arc::clone(&inner.clock) };
+    let reader = Reader::of(&cx, &unsealed, &inner.clock)?;
     let lines = unsealed.monitors.begin(reader, || inner.settings.log.follow(level, format))?;
     Ok(Outcome::Stream(TEXT, lines).into())
 }

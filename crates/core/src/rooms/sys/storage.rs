@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::Sys;
 use super::mounts::Nothing;
+use crate::monitors::Reader;
 use crate::revocation;
 use crate::snapshots::{self, Keys};
 
@@ -23,7 +24,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
             .help(
                 "Reading gives a gzipped archive of one state of the store, sealed as the store is; writers are not held up. Writing takes such an archive as \
                  the body, as it is, and replaces all that is stored once it is verified. Afterwards revocation is paused: see sys/storage/revocation. One \
-                 snapshot is taken or restored at a time.",
+                 snapshot is taken or restored at a time; one whose client stops reading, or whose token ends, is given up.",
             )
             .text(GZIP)
             .unhurried()
@@ -51,9 +52,10 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
     ]
 }
 
-async fn save(sys: Arc<Sys>, _: Cx, _: Nothing) -> Result<Reply> {
+async fn save(sys: Arc<Sys>, cx: Cx, _: Nothing) -> Result<Reply> {
     let (inner, unsealed) = sys.way.open()?;
-    let pieces = snapshots::save(&inner, &unsealed).await?;
+    let reader = Reader::of(&cx, &unsealed, &inner.clock)?;
+    let pieces = snapshots::save(&inner, &unsealed, reader).await?;
     let mut reply = Reply::from(Outcome::Stream(GZIP, pieces));
     reply.headers.push(("content-disposition", "attachment".to_owned()));
     Ok(reply)
