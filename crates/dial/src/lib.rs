@@ -4,13 +4,17 @@
 //! it. A line has no task of its own: the request that uses it drives it, so that nothing is handed from task to task; at rest it costs its
 //! socket and a small buffer, and whether its peer has closed it is seen when it is taken up again.
 //!
+//! [`Places`] keep one peer that does not answer from holding up the calls to all others.
+//!
 //! What may be asked of whom, how long it may take and what an answer means is the caller's to say.
 
 mod line;
 mod open;
+mod places;
 mod tls;
 
 pub use line::{Broken, Line};
 pub use open::{Opened, Peer, Proxy, Reader, Refused, Stream, Trust, open, proxy_of};
+pub use places::{NoPlace, Place, Places, Shares, Turn};
 pub use rustls::{ClientConfig, RootCertStore};
 pub use tls::{Roots, SystemTrust, client_config, system_roots, verifier};

@@ -3,24 +3,24 @@
 //! Nothing is read or connected before the first call.
 
 mod dial;
-mod places;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::{BoxFuture, Clock};
-use daypass_dial::{Broken, SystemTrust};
+use daypass_dial::{Broken, Places, Shares, SystemTrust};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use zeroize::Zeroizing;
 
-use self::places::Places;
 use crate::{ANSWER_MAX, Answer, Ask, Idp, IdpError, Payload, Proof, Result, percent_encoded};
 
 /// Longest call, whatever its deadline.
 const CALL_MAX: Duration = Duration::from_secs(30);
+/// Many jobs may start in the same second: the server takes as many more as wait for a place.
+const SHARES: Shares = Shares { all: 64, of_origin: 16, waiting: 1024 };
 /// Longest chain of causes that is shown, in characters.
 const DETAIL_MAX: usize = 400;
 
@@ -34,13 +34,13 @@ pub struct LiveIdp {
 impl LiveIdp {
     /// Providers on the network.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, places: Places::new(), system: SystemTrust::default() }
+        Self { clock, places: Places::new(SHARES), system: SystemTrust::default() }
     }
 
     async fn call(&self, ask: Ask) -> Result<Answer> {
         let host = ask.url.host().to_owned();
         let unreachable = |detail: String| IdpError::Unreachable { host: host.clone(), detail };
-        let _place = self.places.take(ask.url.origin()).await.map_err(|error| unreachable(error.to_string()))?;
+        let _place = self.places.take(&ask.url.origin()).await.map_err(|error| unreachable(error.to_string()))?;
         let request = request(&ask)?;
         let mut line = self.open(&ask).await?;
         let broken = |broken| match broken {
