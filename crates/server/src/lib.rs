@@ -11,6 +11,7 @@
 //! A connection that waits for its next request holds about 2 KB: after a moment HTTP's buffers are given back, and only the socket is kept.
 
 pub mod accept;
+mod client_key;
 mod connection;
 mod delivery;
 mod frames;
@@ -18,6 +19,7 @@ mod lanes;
 
 pub mod listener;
 mod pace;
+mod rare;
 mod request;
 mod room;
 #[cfg(test)]
