@@ -73,8 +73,7 @@ enum Front {
 
 /// The URL that a signed request goes to. `sandbox` is where all calls go that have no endpoint of their own.
 pub(crate) fn destination(signed: &SignedIdentity, target: &Target, sandbox: Option<&str>) -> Result<String> {
-    let configured = target.sts_endpoints.first().map(|endpoint| endpoint.url.as_str()).filter(|url| !url.is_empty());
-    let fixed = configured.or(sandbox);
+    let fixed = fixed(target, sandbox);
     if fixed.is_some_and(|url| authority(url).eq_ignore_ascii_case(&signed.host)) {
         return Ok(fixed.unwrap_or_default().to_owned());
     }
@@ -98,10 +97,25 @@ pub(crate) fn destination(signed: &SignedIdentity, target: &Target, sandbox: Opt
     }
     Ok(match front {
         Front::Global if region == "us-east-1" => format!("https://{GLOBAL}"),
-        Front::Global | Front::Regional => format!("https://sts.{region}.{}", Partition::of_region(region).dns_suffix()),
+        Front::Global | Front::Regional => regional(region),
         Front::Fips => format!("https://sts-fips.{region}.{}", Partition::of_region(region).dns_suffix()),
         Front::Dual => format!("https://sts.{region}.{}", dual_suffix(region)),
     })
+}
+
+/// Whether an operator named this place: by its URL, or by the `region` that it is the usual endpoint of.
+pub(crate) fn is_configured(url: &str, target: &Target, sandbox: Option<&str>, region: Option<&str>) -> bool {
+    fixed(target, sandbox) == Some(url) || region.is_some_and(|region| regional(region) == url)
+}
+
+/// Where all signed requests go, whatever they were signed for.
+fn fixed<'a>(target: &'a Target, sandbox: Option<&'a str>) -> Option<&'a str> {
+    target.sts_endpoints.first().map(|endpoint| endpoint.url.as_str()).filter(|url| !url.is_empty()).or(sandbox)
+}
+
+/// The usual endpoint of a region.
+fn regional(region: &str) -> String {
+    format!("https://sts.{region}.{}", Partition::of_region(region).dns_suffix())
 }
 
 /// Reads what STS answered.
@@ -260,8 +274,17 @@ mod tests {
             assert_eq!(destination(&signed(host, region), &target, None).as_deref(), Ok(url));
         }
         assert!(destination(&signed("evil.example", "eu-west-1"), &target, None).is_err());
+        assert!(is_configured(url, &target, None, None) && !is_configured("https://sts.eu-west-1.amazonaws.com", &target, None, None));
         let sandbox = destination(&signed("127.0.0.1:4566", "eu-west-1"), &Target::default(), Some("http://127.0.0.1:4566"));
         assert_eq!(sandbox.as_deref(), Ok("http://127.0.0.1:4566"));
+    }
+
+    #[test]
+    fn the_usual_endpoint_of_the_configured_region_is_no_strangers_choice() {
+        let configured =
+            |host: &str, region: &str| is_configured(&goes(host, region).unwrap(), &Target::default(), None, Some("eu-west-1"));
+        assert!(configured("sts.eu-west-1.amazonaws.com", "eu-west-1") && configured("sts.amazonaws.com", "eu-west-1"));
+        assert!(!configured("sts-fips.eu-west-1.amazonaws.com", "eu-west-1") && !configured("sts.eu-west-2.amazonaws.com", "eu-west-2"));
     }
 
     const GOOD: &str = r#"<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>

@@ -31,7 +31,7 @@ pub enum ErrorKind {
     NotFound,
     /// None of the others.
     Other,
-    /// AWS asks for fewer calls, after all retries.
+    /// AWS asks for fewer calls, after all retries; without a status, this server does.
     Throttled,
     /// No sensible answer came in time: no connection, a time limit, a failure on AWS's side.
     Unreachable,
@@ -66,6 +66,11 @@ impl AwsError {
             status: None,
             request_id: None,
         }
+    }
+
+    /// It was not sent: too many wait for theirs already.
+    pub(crate) fn crowded(message: String) -> Self {
+        Self { kind: ErrorKind::Throttled, code: "RequestLimit".to_owned(), message, status: None, request_id: None }
     }
 
     /// An answer began and cannot be read: whether AWS did what it was asked is not known, so there is no status to judge by.

@@ -15,6 +15,6 @@ mod tls;
 
 pub use line::{Broken, Line};
 pub use open::{Opened, Peer, Proxy, Reader, Refused, Stream, Trust, open, proxy_of};
-pub use places::{Place, Places, Share};
+pub use places::{NoPlace, Place, Places, Room, Share, Turn};
 pub use rustls::{ClientConfig, RootCertStore};
 pub use tls::{Roots, SystemTrust, client_config, system_roots, verifier};

@@ -1,38 +1,85 @@
-//! Places for calls: so many in all, and fewer for each origin, so that one that does not answer leaves some to the others. A call waits for a place of its
+//! Places for calls: so many in all, and fewer for each origin, so that one that does not answer leaves some to the others. A call waits for a turn of its
 //! origin first: whoever waits there holds nothing that others need.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// Origins that are told apart at one moment; the calls to any more of them have the places of one.
 const ORIGINS_MAX: usize = 256;
 /// What stands for those. No origin is called so.
 const OTHERS: &str = "";
 
+/// How many calls there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Under way at one moment; more wait, within their deadlines.
+    pub all: usize,
+    /// Those of them to one origin.
+    pub of_origin: usize,
+    /// Waiting for a turn of one origin at one moment; more are refused.
+    pub waiting: usize,
+}
+
 /// The places of all calls.
 pub struct Places {
+    room: Room,
     all: Semaphore,
-    all_max: usize,
-    of_origin_max: usize,
     /// Those that somebody calls, wants to call, or will call again.
     origins: Mutex<HashMap<String, Weak<Share>>>,
 }
 
 /// The places of one origin, the same for all who hold it. Whoever calls an origin often keeps it, so that a call looks nothing up.
-pub struct Share(Semaphore);
+pub struct Share {
+    turns: Arc<Semaphore>,
+    /// Calls that are under way or wait.
+    calls: AtomicUsize,
+    /// It is that of many origins.
+    is_shared: bool,
+}
+
+/// A call's turn at its origin; somebody else's when this is dropped.
+pub struct Turn<'a> {
+    places: &'a Places,
+    _turn: OwnedSemaphorePermit,
+    call: Call,
+}
 
 /// A place that was taken; it is free again when this is dropped.
 pub struct Place<'a> {
     _all: SemaphorePermit<'a>,
-    _of_origin: SemaphorePermit<'a>,
+    turn: Turn<'a>,
 }
 
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlace {
+    /// [`Room::waiting`] of them wait already.
+    #[error("{waiting} calls to it wait already: try again in a few seconds")]
+    Full {
+        /// The limit.
+        waiting: usize,
+    },
+    /// A call that was made meanwhile found that nobody answers: see [`Place::forsake`].
+    #[error("it gave no answer to the call before this one: try again in a few seconds")]
+    Silent,
+}
+
+/// Somebody calls an origin, or wants to.
+struct Call(Arc<Share>);
+
 impl Places {
-    /// So many at one moment, and those of them to one origin. More wait.
-    pub fn new(all: usize, of_origin: usize) -> Self {
-        Self { all: Semaphore::new(all), all_max: all, of_origin_max: of_origin, origins: Mutex::default() }
+    /// Nobody calls anybody.
+    #[must_use]
+    pub fn new(room: Room) -> Self {
+        Self { room, all: Semaphore::new(room.all), origins: Mutex::default() }
+    }
+
+    /// How many calls there may be.
+    pub fn room(&self) -> Room {
+        self.room
     }
 
     /// The places of an origin, which is remembered for as long as somebody holds them.
@@ -48,31 +95,43 @@ impl Places {
         if let Some(share) = origins.get(origin).and_then(Weak::upgrade) {
             return share;
         }
-        let share = Arc::new(Share(Semaphore::new(self.of_origin_max)));
+        let turns = Arc::new(Semaphore::new(self.room.of_origin));
+        let share = Arc::new(Share { turns, calls: AtomicUsize::new(0), is_shared: origin == OTHERS });
         origins.insert(origin.to_owned(), Arc::downgrade(&share));
         share
     }
 
     /// A place for a call to this origin, if there is one now.
-    pub fn take_now<'a>(&'a self, share: &'a Share) -> Option<Place<'a>> {
-        let of_origin = share.0.try_acquire().ok()?;
-        Some(Place { _all: self.all.try_acquire().ok()?, _of_origin: of_origin })
+    pub fn take_now(&self, share: &Arc<Share>) -> Option<Place<'_>> {
+        let call = self.call(share).ok()?;
+        let turn = Arc::clone(&share.turns).try_acquire_owned().ok()?;
+        Some(Place { _all: self.all.try_acquire().ok()?, turn: Turn { places: self, _turn: turn, call } })
     }
 
     /// A place for a call to this origin, once there is one.
-    pub async fn take<'a>(&'a self, share: &'a Share) -> Result<Place<'a>, AcquireError> {
-        let of_origin = share.0.acquire().await?;
-        Ok(Place { _all: self.all.acquire().await?, _of_origin: of_origin })
+    ///
+    /// # Errors
+    /// [`NoPlace`].
+    pub async fn take(&self, share: &Arc<Share>) -> Result<Place<'_>, NoPlace> {
+        self.turn(share).await?.place().await
     }
 
-    /// How many calls may be under way at one moment.
-    pub fn all_max(&self) -> usize {
-        self.all_max
+    /// The first half of [`Places::take`], for whoever looks again, before it goes on, at what may have changed while it waited.
+    ///
+    /// # Errors
+    /// [`NoPlace`].
+    pub async fn turn(&self, share: &Arc<Share>) -> Result<Turn<'_>, NoPlace> {
+        let call = self.call(share)?;
+        let turn = Arc::clone(&share.turns).acquire_owned().await.map_err(|_closed| NoPlace::Silent)?;
+        Ok(Turn { places: self, _turn: turn, call })
     }
 
-    /// Those of them to one origin.
-    pub fn of_origin_max(&self) -> usize {
-        self.of_origin_max
+    fn call(&self, share: &Arc<Share>) -> Result<Call, NoPlace> {
+        let Room { of_origin, waiting, .. } = self.room;
+        let before = share.calls.fetch_add(1, Ordering::Relaxed);
+        // Taken back when it is dropped.
+        let call = Call(Arc::clone(share));
+        if before >= of_origin.saturating_add(waiting) { Err(NoPlace::Full { waiting }) } else { Ok(call) }
     }
 
     fn origins(&self) -> MutexGuard<'_, HashMap<String, Weak<Share>>> {
@@ -80,13 +139,50 @@ impl Places {
     }
 }
 
+impl<'a> Turn<'a> {
+    /// The second half of [`Places::take`].
+    ///
+    /// # Errors
+    /// None but in theory: the places of all are never closed.
+    pub async fn place(self) -> Result<Place<'a>, NoPlace> {
+        let all = self.places.all.acquire().await.map_err(|_closed| NoPlace::Silent)?;
+        Ok(Place { _all: all, turn: self })
+    }
+}
+
+impl Place<'_> {
+    /// Nobody answers there: whoever waits for a turn of this origin is told so now, and does not find out one after the other. Whoever comes later, and
+    /// asks [`Places::share`] anew, tries again.
+    pub fn forsake(self) {
+        let Turn { places, call: Call(share), .. } = &self.turn;
+        // Those who wait there want different origins.
+        if !share.is_shared {
+            share.turns.close();
+            places.origins().retain(|_, known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(share)));
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ROOM: Room = Room { all: 8, of_origin: 2, waiting: 2 };
+
+    /// Whether it still waits.
+    async fn waits<T>(work: &mut (impl Future<Output = T> + Unpin)) -> bool {
+        tokio::select! { biased; _ = work => false, () = std::future::ready(()) => true }
+    }
+
     #[test]
     fn an_origin_has_its_share_and_all_have_theirs() {
-        let places = Places::new(8, 2);
+        let places = Places::new(ROOM);
         let shares = ["a", "b", "c", "d"].map(|origin| places.share(origin));
         let mut taken = Vec::new();
         for share in &shares {
@@ -103,31 +199,58 @@ mod tests {
         assert!(last.is_some() && places.take_now(&shares[0]).is_none(), "who finds no place of all keeps none of its origin");
         drop(last);
         assert!(places.take_now(&shares[0]).is_some());
+        assert_eq!(fifth.calls.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
     async fn who_waits_at_one_origin_holds_nothing_that_others_need() {
-        let places = Places::new(2, 1);
+        let places = Places::new(Room { all: 2, of_origin: 1, ..ROOM });
         let (slow, other) = (places.share("slow"), places.share("other"));
         let held = places.take_now(&slow).unwrap();
         let mut waiting = std::pin::pin!(places.take(&slow));
-        tokio::select! {
-            biased;
-            _ = &mut waiting => panic!("there is no place"),
-            () = std::future::ready(()) => {}
-        }
+        assert!(waits(&mut waiting).await);
         assert!(places.take_now(&other).is_some());
         drop(held);
         assert!(waiting.await.is_ok());
     }
 
+    #[tokio::test]
+    async fn whoever_finds_a_long_line_is_told_at_once() {
+        let places = Places::new(Room { of_origin: 1, ..ROOM });
+        let share = places.share("a");
+        let place = places.take_now(&share).unwrap();
+        let waiting = [places.call(&share).unwrap(), places.call(&share).unwrap()];
+        assert_eq!(places.take(&share).await.err(), Some(NoPlace::Full { waiting: 2 }));
+        assert!(places.take_now(&places.share("b")).is_some());
+        drop(waiting);
+        assert!(waits(&mut std::pin::pin!(places.take(&share))).await, "there is room to wait again");
+        drop(place);
+        assert!(places.take(&share).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_one_that_does_not_answer_is_told_so() {
+        let places = Places::new(Room { of_origin: 1, ..ROOM });
+        let (a, b) = (places.share("a"), places.share("b"));
+        let (place, other) = (places.take_now(&a).unwrap(), places.take_now(&b).unwrap());
+        let mut waiting = std::pin::pin!(places.take(&a));
+        assert!(waits(&mut waiting).await);
+        place.forsake();
+        assert_eq!(waiting.await.err(), Some(NoPlace::Silent));
+        assert!(places.take_now(&b).is_none(), "others keep their turns");
+        assert!(places.take_now(&places.share("a")).is_some(), "and whoever comes later tries again");
+        drop(other);
+    }
+
     #[test]
     fn origins_are_told_apart_up_to_a_limit_and_nothing_stays_of_those_that_nobody_calls() {
-        let places = Places::new(8, 2);
+        let places = Places::new(ROOM);
         let shares: Vec<_> = (0..ORIGINS_MAX + 50).map(|number| places.share(&number.to_string())).collect();
         assert_eq!(places.origins().len(), ORIGINS_MAX + 1);
         assert!(Arc::ptr_eq(&shares[3], &places.share("3")) && !Arc::ptr_eq(&shares[3], &shares[4]));
         assert!(Arc::ptr_eq(&shares[ORIGINS_MAX], &shares[ORIGINS_MAX + 49]), "the rest have the places of one");
+        places.take_now(&shares[ORIGINS_MAX]).unwrap().forsake();
+        assert!(places.take_now(&shares[ORIGINS_MAX]).is_some(), "which are not forsaken");
         drop(shares);
         let again = places.share("new");
         assert!(places.origins().len() == 1 && Arc::ptr_eq(&again, &places.share("new")));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::{BoxFuture, Clock};
-use daypass_dial::{Broken, Places, SystemTrust};
+use daypass_dial::{Broken, Places, Room, SystemTrust};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
@@ -19,10 +19,8 @@ use crate::{ANSWER_MAX, Answer, Ask, Idp, IdpError, Payload, Proof, Result, perc
 
 /// Longest call, whatever its deadline.
 const CALL_MAX: Duration = Duration::from_secs(30);
-/// Calls under way at one moment; more wait, within their deadlines.
-const CALLS_MAX: usize = 64;
-/// Those of them to one provider.
-const CALLS_OF_ORIGIN_MAX: usize = 16;
+/// Many jobs may start in the same second: the server takes as many more as wait for a place.
+const ROOM: Room = Room { all: 64, of_origin: 16, waiting: 1024 };
 /// Longest chain of causes that is shown, in characters.
 const DETAIL_MAX: usize = 400;
 
@@ -36,7 +34,7 @@ pub struct LiveIdp {
 impl LiveIdp {
     /// Providers on the network.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, places: Places::new(CALLS_MAX, CALLS_OF_ORIGIN_MAX), system: SystemTrust::default() }
+        Self { clock, places: Places::new(ROOM), system: SystemTrust::default() }
     }
 
     async fn call(&self, ask: Ask) -> Result<Answer> {

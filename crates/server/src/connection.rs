@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use daypass_base::client_chain::TooLong;
 use daypass_base::{BoxFuture, ClientChain, Clock};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
@@ -49,7 +51,7 @@ pub(crate) async fn serve(
         let wire = Wire::new(transport, Protocol::Http1, Arc::clone(&pace));
         return http1(wire, session(Protocol::Http1, None), stop, Start::Wait).await;
     };
-    let shaken = Box::pin(handshake(socket, &tls, &shared.limits, &pace, stop.clone())).await;
+    let shaken = Box::pin(handshake(socket, &peer, &tls, &shared.limits, &pace, stop.clone())).await;
     let Some((transport, facts, protocol)) = shaken else { return };
     let wire = Wire::new(transport, protocol, Arc::clone(&pace));
     let session = session(protocol, Some(Arc::new(facts)));
@@ -62,6 +64,7 @@ pub(crate) async fn serve(
 
 async fn handshake(
     socket: Socket,
+    peer: &Peer,
     tls: &Reloader,
     limits: &Limits,
     pace: &Pace,
@@ -81,10 +84,24 @@ async fn handshake(
         shaken = shake => match shaken {
             Ok(shaken) => Some(shaken),
             Err(error) => {
-                tracing::debug!(%error, "a TLS handshake failed");
+                tell(&error, peer, tls, pace.clock().elapsed());
                 None
             }
         },
+    }
+}
+
+/// A certificate that is not taken breaks its connection off, and many a client says no more than that: here is the reason. Anything else that goes wrong
+/// is mostly strangers trying ports.
+fn tell(error: &io::Error, peer: &Peer, tls: &Reloader, now: Duration) {
+    let inner = error.get_ref();
+    let refused = inner.is_some_and(|inner| {
+        inner.is::<TooLong>() || matches!(inner.downcast_ref(), Some(Error::InvalidCertificate(_) | Error::NoCertificatesPresented))
+    });
+    if let Some(left_out) = refused.then(|| tls.refusals.may_tell(now)).flatten() {
+        tracing::info!(%error, client = ?peer, left_out, "a client's certificate was not taken, and its connection ended");
+    } else {
+        tracing::debug!(%error, "a TLS handshake failed");
     }
 }
 

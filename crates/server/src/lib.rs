@@ -12,6 +12,7 @@
 
 pub mod accept;
 mod answer;
+mod client_key;
 mod connection;
 mod delivery;
 mod frames;
@@ -19,6 +20,7 @@ mod lanes;
 
 pub mod listener;
 mod pace;
+mod rare;
 mod request;
 mod room;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::*;
 
 mod bodies;
 mod certificates;
+mod client_key;
 mod deliveries;
 mod endings;
 mod http2;

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::client_key::AnyCertificate;
+use crate::rare::Rare;
 
 /// Where a listener's certificates are, and what it asks of clients.
 #[derive(Debug, Clone)]
@@ -86,13 +88,14 @@ pub enum TlsError {
 pub struct Reloader {
     files: TlsFiles,
     config: ArcSwap<ServerConfig>,
+    pub(crate) refusals: Rare,
 }
 
 impl Reloader {
     /// Reads the files for the first time.
     pub fn load(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
         let config = ArcSwap::from_pointee(read(&files)?);
-        Ok(Arc::new(Self { files, config }))
+        Ok(Arc::new(Self { files, config, refusals: Rare::default() }))
     }
 
     /// Reads the files again. On an error the old certificates stay in force.
@@ -183,53 +186,6 @@ fn verifier(wanted: &ClientCertificates, provider: &Arc<CryptoProvider>) -> Resu
     let builder = if required { builder } else { builder.allow_unauthenticated() };
     let verifier = builder.build().map_err(|error| wrong(error.to_string()))?;
     Ok(Some(verifier))
-}
-
-/// Takes any certificate whose key the client proves to hold. A service that trusts it must check its chain.
-#[derive(Debug)]
-struct AnyCertificate {
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ClientCertVerifier for AnyCertificate {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
 }
 
 /// As far as a key's file is looked at for what is wrong with it.

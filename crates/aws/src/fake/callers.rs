@@ -21,6 +21,7 @@ struct Said {
 #[derive(Default)]
 pub(super) struct Known {
     said: Option<Said>,
+    crowded: bool,
     /// Unique ids by ARN.
     principals: BTreeMap<String, String>,
     /// Accounts by the access key ids of sessions that were given out.
@@ -32,6 +33,11 @@ impl FakeAws {
     pub fn says_to_strangers(&self, status: u16, content_type: &str, body: &str) {
         let said = Said { status, content_type: content_type.to_owned(), body: body.to_owned() };
         self.state().callers.said = Some(said);
+    }
+
+    /// From now on too many forwarded calls wait already.
+    pub fn is_crowded(&self) {
+        self.state().callers.crowded = true;
     }
 
     /// From now on forwarded calls are signed by this principal, as far as STS can tell.
@@ -66,9 +72,10 @@ impl Callers for FakeAws {
         };
         let mut state = self.state();
         state.made.push(Made::Forwarded(url, signed.clone()));
-        let said = state.callers.said.clone();
+        let (said, crowded) = (state.callers.said.clone(), state.callers.crowded);
         drop(state);
         ready(match said {
+            _ if crowded => Err(AwsError::crowded("512 calls to it wait already".to_owned())),
             Some(said) => caller::understood(said.status, &said.content_type, said.body.as_bytes()),
             None => Err(AwsError::unreachable("nobody said who the stranger is")),
         })

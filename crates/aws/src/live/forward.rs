@@ -1,13 +1,17 @@
 //! A `GetCallerIdentity` that somebody else signed, sent to STS as it is; and the names and ids of principals.
 //!
-//! Strangers can cause these calls before anybody knows who they are. So they have places of their own: no mint waits for them.
+//! Strangers can cause these calls before anybody knows who they are, and choose of which region the STS is that is asked. So they have places of their
+//! own: no mint waits for them. And an STS that nobody knows to answer has others than one that said who somebody is, or that the operator named: no
+//! login waits for calls to places where nobody may be.
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::BoxFuture;
+use daypass_dial::{NoPlace, Place, Places, Room};
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
@@ -15,53 +19,142 @@ use http_body_util::Full;
 use super::sort::sorted;
 use super::wire::{Answer, Trouble, Wire};
 use super::{ATTEMPT_MAX, LiveAws};
-use crate::api::{Call, Identity, Result};
+use crate::api::{Call, Identity, Result, Target};
 use crate::caller::{self, Callers, Principal, PrincipalKind, SignedForm, SignedIdentity};
 use crate::{AwsError, ErrorKind};
 
-/// Forwarded calls under way at one moment; more wait, within their deadlines.
-const FORWARDS_MAX: usize = 64;
-/// Origins to which connections are kept; only those that said who somebody is.
+/// Calls to origins that are known. Many jobs may start in the same second.
+const KNOWN: Room = Room { all: 128, of_origin: 32, waiting: 1024 };
+/// Calls to any others. One that answers is known from then on, and whoever still waits for it is let on.
+const STRANGE: Room = Room { all: 64, of_origin: 2, waiting: 512 };
+/// Origins to which connections are kept; only those that said who somebody is. One more takes the place of that which did so longest ago.
 const WIRES_MAX: usize = 32;
 
 /// What forwarded calls have for themselves.
 pub(super) struct Forwards {
-    places: tokio::sync::Semaphore,
-    wires: Mutex<HashMap<String, Arc<Wire>>>,
+    known: Places,
+    strange: Places,
+    wires: Mutex<HashMap<String, Kept>>,
+}
+
+/// The connections to an origin that said who somebody is.
+struct Kept {
+    wire: Arc<Wire>,
+    /// When it last did, on the monotonic clock.
+    at: Duration,
+}
+
+/// Where a call goes.
+pub(super) struct Goal {
+    pub(super) origin: Uri,
+    /// Whether an operator's configuration names it: then nobody else chose it.
+    pub(super) configured: bool,
+}
+
+/// Whether anybody is known to answer there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Known,
+    Strange,
+}
+
+/// An attempt that failed.
+struct Failed {
+    error: AwsError,
+    /// Nobody answered: there was no connection, or nothing came.
+    silent: bool,
 }
 
 impl Default for Forwards {
     fn default() -> Self {
-        Self { places: tokio::sync::Semaphore::new(FORWARDS_MAX), wires: Mutex::default() }
+        Self { known: Places::new(KNOWN), strange: Places::new(STRANGE), wires: Mutex::default() }
+    }
+}
+
+impl Forwards {
+    /// A place for a call, once there is one. What is known of its origin may change while it waits; then it waits where it belongs.
+    async fn place(&self, goal: &Goal, name: &str) -> std::result::Result<(Place<'_>, Standing), NoPlace> {
+        loop {
+            let standing = self.standing(goal, name);
+            let places = if standing == Standing::Known { &self.known } else { &self.strange };
+            let turn = places.turn(&places.share(name)).await?;
+            if self.standing(goal, name) == standing {
+                return Ok((turn.place().await?, standing));
+            }
+        }
+    }
+
+    fn standing(&self, goal: &Goal, name: &str) -> Standing {
+        if goal.configured || self.kept().contains_key(name) { Standing::Known } else { Standing::Strange }
+    }
+
+    /// An origin said who somebody is.
+    fn keep(&self, name: String, wire: Arc<Wire>, now: Duration) {
+        let mut wires = self.kept();
+        if wires.len() >= WIRES_MAX && !wires.contains_key(&name) {
+            let oldest = wires.iter().min_by_key(|(_, kept)| kept.at).map(|(name, _)| name.clone());
+            oldest.and_then(|oldest| wires.remove(&oldest));
+        }
+        wires.entry(name).and_modify(|kept| kept.at = now).or_insert(Kept { wire, at: now });
+    }
+
+    #[cfg(test)]
+    pub(super) fn known_number(&self) -> usize {
+        self.kept().len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn knows(&self, goal: &Goal) -> bool {
+        self.standing(goal, &goal.origin.to_string()) == Standing::Known
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<String, Kept>> {
+        self.wires.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl LiveAws {
     async fn forward(&self, call: Call<'_>, signed: &SignedIdentity) -> Result<Identity> {
-        let url = caller::destination(signed, call.target, self.settings.endpoint.as_deref())?;
+        let sandbox = self.settings.endpoint.as_deref();
+        let url = caller::destination(signed, call.target, sandbox)?;
         let origin: Uri = url.parse().map_err(|error| AwsError::unreachable(format!("the endpoint {url:?} is no URL: {error}")))?;
-        let request = request(&origin, signed)?;
-        let _place = self.forwards.places.acquire().await.map_err(AwsError::unreachable)?;
-        self.patiently(call.target, || self.forward_once(&origin, &request)).await
+        let region = call.target.region.as_deref().or(self.settings.region.as_deref());
+        let goal = Goal { origin, configured: caller::is_configured(&url, call.target, sandbox, region) };
+        self.forward_to(call.target, &goal, signed).await
     }
 
-    async fn forward_once(&self, origin: &Uri, request: &Request<Full<Bytes>>) -> Result<Identity> {
-        let kept = || self.forwards.wires.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = origin.to_string();
-        let known = kept().get(&name).cloned();
+    /// As often as the target says where somebody is known to answer; else once.
+    pub(super) async fn forward_to(&self, target: &Target, goal: &Goal, signed: &SignedIdentity) -> Result<Identity> {
+        let request = request(&goal.origin, signed)?;
+        let name = goal.origin.to_string();
+        let (place, standing) = self.forwards.place(goal, &name).await.map_err(|none| no_place(&name, none))?;
+        let attempt = || self.forward_once(&goal.origin, &name, &request);
+        if standing == Standing::Known {
+            return self.patiently(target, || async { attempt().await.map_err(|failed| failed.error) }).await;
+        }
+        attempt().await.map_err(|Failed { error, silent }| {
+            if silent {
+                place.forsake();
+            }
+            error
+        })
+    }
+
+    async fn forward_once(&self, origin: &Uri, name: &str, request: &Request<Full<Bytes>>) -> std::result::Result<Identity, Failed> {
+        let known = self.forwards.kept().get(name).map(|kept| Arc::clone(&kept.wire));
         let wire = known.unwrap_or_else(|| Arc::new(Wire::new(origin.clone(), Arc::clone(&self.clock))));
         let answer = tokio::select! {
             biased;
-            sent = wire.send(|| Ok(request.clone())) => sent.map_err(|trouble| no_answer(&name, trouble))?,
+            sent = wire.send(|| Ok(request.clone())) => sent.map_err(|trouble| no_answer(name, trouble)),
             () = self.clock.sleep(ATTEMPT_MAX) => {
-                return Err(AwsError::unreachable(format!("Post {name:?}: no answer within {ATTEMPT_MAX:?}")));
+                Err(Failed { error: AwsError::unreachable(format!("Post {name:?}: no answer within {ATTEMPT_MAX:?}")), silent: true })
             }
         };
-        let identity = understood(&answer)?;
-        let mut wires = kept();
-        if wires.len() < WIRES_MAX {
-            wires.entry(name).or_insert(wire);
+        if answer.as_ref().is_err_and(|failed| failed.silent) {
+            self.forwards.kept().remove(name);
         }
+        let identity = understood(&answer?).map_err(|error| Failed { error, silent: false })?;
+        self.forwards.keep(name.to_owned(), wire, self.clock.elapsed());
         Ok(identity)
     }
 }
@@ -102,9 +195,18 @@ fn understood(answer: &Answer) -> Result<Identity> {
     caller::understood(answer.status.as_u16(), kind, &answer.body)
 }
 
-fn no_answer(url: &str, trouble: Trouble) -> AwsError {
+/// A connection that broke says nothing against its origin: what was sent may be the cause.
+fn no_answer(url: &str, trouble: Trouble) -> Failed {
+    let silent = matches!(trouble, Trouble::Unconnected(_));
     let (Trouble::Settings(detail) | Trouble::Unconnected(detail) | Trouble::Lost(detail)) = trouble;
-    AwsError::unreachable(format!("Post {url:?}: {detail}"))
+    Failed { error: AwsError::unreachable(format!("Post {url:?}: {detail}")), silent }
+}
+
+fn no_place(url: &str, none: NoPlace) -> AwsError {
+    match none {
+        NoPlace::Full { .. } => AwsError::crowded(format!("Post {url:?}: {none}")),
+        NoPlace::Silent => AwsError::unreachable(format!("Post {url:?}: {none}")),
+    }
 }
 
 impl Callers for LiveAws {

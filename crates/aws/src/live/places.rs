@@ -5,21 +5,18 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use daypass_dial::{Place, Places, Share};
+use daypass_dial::{Place, Places, Room, Share};
 use http::Uri;
 
 use super::LiveAws;
 use crate::AwsError;
 use crate::api::Result;
 
-/// Calls under way at one moment; more wait, within their deadlines. Each has a socket and some ten kilobytes.
-pub(super) const CALLS_MAX: usize = 1024;
-/// Those of them to one origin: enough for 256 callers who ask without a pause. STS itself throttles an account well below this.
-pub(super) const CALLS_OF_ORIGIN_MAX: usize = 384;
+/// Calls; each has a socket and some ten kilobytes. Those to one origin are enough for 256 callers who ask without a pause: STS itself throttles an account
+/// well below this. Who waits is a request, and those are limited.
+pub(super) const USUAL: Room = Room { all: 1024, of_origin: 384, waiting: usize::MAX };
 /// Calls that take something back. The expiry worker makes 16 at once.
-const BACK_MAX: usize = 64;
-/// Those of them to one origin.
-const BACK_OF_ORIGIN_MAX: usize = 32;
+const BACK: Room = Room { all: 64, of_origin: 32, waiting: usize::MAX };
 
 /// The places of all calls.
 pub(super) struct Queues {
@@ -44,7 +41,7 @@ pub(super) enum Purpose {
 
 impl Queues {
     pub(super) fn new() -> Self {
-        Self { usual: Places::new(CALLS_MAX, CALLS_OF_ORIGIN_MAX), back: Places::new(BACK_MAX, BACK_OF_ORIGIN_MAX) }
+        Self { usual: Places::new(USUAL), back: Places::new(BACK) }
     }
 
     pub(super) fn door(&self, name: String) -> Door {
@@ -52,7 +49,7 @@ impl Queues {
     }
 
     /// A place for a call through a door.
-    pub(super) async fn through<'a>(&'a self, door: &'a Door, purpose: Purpose, told: &Told) -> Result<Place<'a>> {
+    pub(super) async fn through<'a>(&'a self, door: &Door, purpose: Purpose, told: &Told) -> Result<Place<'a>> {
         match purpose {
             Purpose::TakeBack => taken(&self.back, &door.back, &door.name, told).await,
             Purpose::Usual => taken(&self.usual, &door.usual, &door.name, told).await,
@@ -68,7 +65,7 @@ impl LiveAws {
 }
 
 /// A place for a call to `name`, once there is one. Until then `told` says what is waited for.
-pub(super) async fn taken<'a>(places: &'a Places, share: &'a Share, name: &str, told: &Told) -> Result<Place<'a>> {
+pub(super) async fn taken<'a>(places: &'a Places, share: &Arc<Share>, name: &str, told: &Told) -> Result<Place<'a>> {
     if let Some(place) = places.take_now(share) {
         return Ok(place);
     }
@@ -84,8 +81,8 @@ fn unsent(places: &Places, name: &str) -> AwsError {
     AwsError::unreachable(format!(
         "Post {name:?}: not sent: {} calls to it, or {} in all, may be under way at one moment, and this one had no turn among them in the time that its \
          request had; see that the endpoint answers, and ask again later",
-        places.of_origin_max(),
-        places.all_max()
+        places.room().of_origin,
+        places.room().all
     ))
 }
 

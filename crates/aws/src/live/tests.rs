@@ -260,6 +260,7 @@ async fn clients_are_bounded() {
 }
 
 mod endpoints;
+mod forwards;
 mod logins;
 mod network;
 mod places;

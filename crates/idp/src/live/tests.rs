@@ -165,7 +165,7 @@ async fn a_provider_that_hangs_leaves_places_to_the_others() {
     let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (live, url) = (Arc::new(live()), format!("http://{}/keys", slow.local_addr().unwrap()));
     let mut hanging = tokio::task::JoinSet::new();
-    for _ in 0..2 * CALLS_MAX {
+    for _ in 0..2 * ROOM.all {
         let (live, url) = (Arc::clone(&live), url.clone());
         hanging.spawn(async move { live.ask(ask(&url, Trust::System)).await });
     }

@@ -444,6 +444,15 @@ async fn an_answer_that_is_not_stss_says_nothing() {
 }
 
 #[tokio::test]
+async fn a_login_that_finds_too_many_waiting_is_told_when_to_come_back() {
+    let server = server().await;
+    server.aws().is_crowded();
+    let answer = login(&server, &signed("a")).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("5")));
+    assert_eq!(answer.text("/errors/0"), "error making upstream request: 512 calls to it wait already");
+}
+
+#[tokio::test]
 async fn principals_of_other_accounts_are_looked_up_with_the_role_for_their_account() {
     let server = server().await;
     let foreign = "arn:aws:iam::222222222222:role/ci";

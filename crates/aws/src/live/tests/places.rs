@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use super::{calls, root_keys, sandbox};
 use crate::ecr::AuthorizationToken;
-use crate::live::places::{CALLS_MAX, CALLS_OF_ORIGIN_MAX};
+use crate::live::places::USUAL;
 use crate::live::{LiveAws, Settings};
 use crate::{Aws, AwsError, Call, Ecr, ErrorKind, Iam, StsEndpoint, Target};
 
@@ -24,7 +24,7 @@ fn target() -> Target {
 }
 
 /// So many calls under way that have no answer.
-fn hanging<'a>(aws: &'a LiveAws, share: &'a Share, calls: usize) -> Vec<Place<'a>> {
+fn hanging<'a>(aws: &'a LiveAws, share: &Arc<Share>, calls: usize) -> Vec<Place<'a>> {
     std::iter::repeat_with(|| aws.queues.usual.take_now(share).unwrap()).take(calls).collect()
 }
 
@@ -33,7 +33,7 @@ async fn a_call_that_finds_no_place_names_the_endpoint_when_its_time_is_up() {
     let clock = SimClock::default();
     let (aws, target) = (live("http://127.0.0.1:1", &clock), target());
     let share = aws.queues.usual.share("http://127.0.0.1:1");
-    let held = hanging(&aws, &share, CALLS_OF_ORIGIN_MAX);
+    let held = hanging(&aws, &share, USUAL.of_origin);
     let call = Call { target: &target, deadline: Duration::from_secs(5) };
     let told = |error: AwsError| {
         assert_eq!((error.kind, error.status), (ErrorKind::Unreachable, None));
@@ -61,8 +61,8 @@ async fn what_is_taken_back_needs_no_place_that_mints_hold() {
     let sandbox = sandbox(Arc::new(clock.clone())).await;
     let (aws, target) = (live(&sandbox.url(), &clock), target());
     let shares: Vec<_> = ["a", "b", "c"].into_iter().map(|origin| aws.queues.usual.share(origin)).collect();
-    let last = CALLS_MAX - 2 * CALLS_OF_ORIGIN_MAX;
-    let held: Vec<_> = shares.iter().zip([CALLS_OF_ORIGIN_MAX, CALLS_OF_ORIGIN_MAX, last]).flat_map(|(s, n)| hanging(&aws, s, n)).collect();
+    let last = USUAL.all - 2 * USUAL.of_origin;
+    let held: Vec<_> = shares.iter().zip([USUAL.of_origin, USUAL.of_origin, last]).flat_map(|(s, n)| hanging(&aws, s, n)).collect();
     let call = Call { target: &target, deadline: Duration::from_secs(5) };
     let gone = clock.while_passing(aws.delete_user(call, "nobody")).await.unwrap_err();
     assert_eq!(gone.kind, ErrorKind::NotFound, "{gone}");
@@ -83,7 +83,7 @@ async fn who_waited_at_an_endpoint_that_hangs_goes_where_others_were_answered() 
     let target = Target { sts_endpoints: vec![endpoint(&first), endpoint(&sandbox.url())], ..target() };
     let clients = aws.clients(&target).await;
     let share = aws.queues.usual.share(&first);
-    let mut held = hanging(&aws, &share, CALLS_OF_ORIGIN_MAX);
+    let mut held = hanging(&aws, &share, USUAL.of_origin);
     let call = Call { target: &target, deadline: Duration::from_mins(1) };
     let others = async {
         // One of those under way is answered by the other endpoint, and gives its place back.

@@ -25,7 +25,7 @@ pub(super) struct Wish {
     pub(super) org: Option<String>,
     /// Which of its projects; all where none is named. A `*` stands for any text.
     pub(super) project: Option<String>,
-    /// Which branch or tag, in full.
+    /// Which branch or tag: `refs/heads/main`, `refs/tags/v1`, or `main`, a branch. A `*` stands for any text.
     pub(super) git_ref: Option<String>,
     pub(super) audience: Option<String>,
     /// The issuer, where the preset cannot know it.
@@ -151,7 +151,7 @@ fn github(wish: &Wish) -> Result<Plan, String> {
     let org = needed(wish.org.as_deref(), "-org=ORGANISATION (or user) whose workflows may log in")?;
     let mut bound = vec![("repository_owner", vec![org.to_owned()])];
     bound.extend(wish.project.as_deref().map(|project| ("repository", vec![below(org, project)])));
-    bound.extend(wish.git_ref.clone().map(|name| ("ref", vec![name])));
+    bound.extend(git_ref(wish)?.map(|wanted| ("ref", vec![wanted.full()])));
     Ok(Plan {
         issuer: issuer(wish, "https://token.actions.githubusercontent.com"),
         audience: audience(wish, || format!("https://github.com/{org}")),
@@ -162,7 +162,8 @@ fn github(wish: &Wish) -> Result<Plan, String> {
     })
 }
 
-/// A `namespace_path` is the whole path of the group that the project is in.
+/// A `namespace_path` is the whole path of the group that the project is in. A `ref` is the bare name, of a branch as of a tag: many who may push no
+/// protected branch may push a tag of its name.
 ///
 /// Source: docs.gitlab.com, "OpenID Connect (OIDC) authentication using ID tokens".
 fn gitlab(wish: &Wish) -> Result<Plan, String> {
@@ -171,7 +172,12 @@ fn gitlab(wish: &Wish) -> Result<Plan, String> {
         Some(project) => vec![("project_path", vec![below(group, project)])],
         None => vec![("namespace_path", vec![group.to_owned(), format!("{group}/*")])],
     };
-    bound.extend(wish.git_ref.clone().map(|name| ("ref", vec![name])));
+    match git_ref(wish)? {
+        Some(GitRef::Branch(name)) => bound.extend([("ref", vec![name.to_owned()]), ("ref_type", vec!["branch".to_owned()])]),
+        Some(GitRef::Tag(name)) => bound.extend([("ref", vec![name.to_owned()]), ("ref_type", vec!["tag".to_owned()])]),
+        Some(GitRef::Other(name)) => return Err(neither(name)),
+        None => {}
+    }
     Ok(Plan {
         issuer: issuer(wish, "https://gitlab.com"),
         audience: audience(wish, || wish.server.clone()),
@@ -196,6 +202,7 @@ fn gitlab(wish: &Wish) -> Result<Plan, String> {
 ///
 /// Source: plugins.jenkins.io, "OpenID Connect Provider"; its sources for the defaults and for the issuers of folders.
 fn jenkins(wish: &Wish) -> Result<Plan, String> {
+    no_ref(wish, "a job of a multibranch project is named by -project=FOLDER/JOB/BRANCH")?;
     let url = needed(wish.url.as_deref(), "-url=https://JENKINS/oidc, the issuer that the OpenID Connect Provider plugin shows")?;
     let wanted = wish.project.as_deref().or(wish.org.as_deref());
     let folder = needed(wanted, "-project=FOLDER or FOLDER/JOB whose builds may log in")?;
@@ -227,12 +234,23 @@ fn jenkins_job(issuer: &str, job: &str) -> Result<String, String> {
     Ok(parts.fold(root.to_owned(), |url, part| format!("{url}/job/{}", part.replace('%', "%25").replace(' ', "%20"))))
 }
 
+/// The subject alone tells a branch from a tag: `build_branch` of a tag's build may be the tag's name. A job that asks for another subject is not let in
+/// where a branch or tag is bound.
+///
 /// Source: buildkite.com/docs, "OIDC in Buildkite Pipelines".
 fn buildkite(wish: &Wish) -> Result<Plan, String> {
     let org = needed(wish.org.as_deref(), "-org=ORGANISATION whose jobs may log in")?;
     let mut bound = vec![("organization_slug", vec![org.to_owned()])];
     bound.extend(wish.project.clone().map(|pipeline| ("pipeline_slug", vec![pipeline])));
-    bound.extend(wish.git_ref.clone().map(|branch| ("build_branch", vec![branch])));
+    if let Some(wanted) = git_ref(wish)? {
+        let pipeline = wish.project.as_deref().unwrap_or("*");
+        bound.push(("sub", vec![format!("organization:{org}:pipeline:{pipeline}:ref:{}:commit:*", wanted.full())]));
+        match wanted {
+            GitRef::Branch(name) => bound.push(("build_branch", vec![name.to_owned()])),
+            GitRef::Tag(name) => bound.push(("build_tag", vec![name.to_owned()])),
+            GitRef::Other(name) => return Err(neither(name)),
+        }
+    }
     Ok(Plan {
         issuer: issuer(wish, "https://agent.buildkite.com"),
         audience: audience(wish, || format!("https://buildkite.com/{org}")),
@@ -250,7 +268,7 @@ fn circleci(wish: &Wish) -> Result<Plan, String> {
     let org = needed(wish.org.as_deref(), "-org=ORGANISATION-ID, a UUID from the organisation's settings")?;
     let project = needed(wish.project.as_deref(), "-project=PROJECT-ID, a UUID from the project's settings")?;
     let mut bound = vec![("oidc.circleci.com/project-id", vec![project.to_owned()])];
-    bound.extend(wish.git_ref.clone().map(|name| ("oidc.circleci.com/vcs-ref", vec![name])));
+    bound.extend(git_ref(wish)?.map(|wanted| ("oidc.circleci.com/vcs-ref", vec![wanted.full()])));
     Ok(Plan {
         issuer: issuer(wish, &format!("https://oidc.circleci.com/org/{org}")),
         audience: audience(wish, || org.to_owned()),
@@ -270,6 +288,7 @@ fn circleci(wish: &Wish) -> Result<Plan, String> {
 
 /// Source: developer.hashicorp.com, "Workload identity" of dynamic provider credentials.
 fn terraform_cloud(wish: &Wish) -> Result<Plan, String> {
+    no_ref(wish, "which branch a workspace takes its runs from is a setting of the workspace")?;
     let org = needed(wish.org.as_deref(), "-org=ORGANISATION whose runs may log in")?;
     let mut bound = vec![("terraform_organization_name", vec![org.to_owned()])];
     bound.extend(wish.project.clone().map(|workspace| ("terraform_workspace_name", vec![workspace])));
@@ -298,7 +317,15 @@ fn bitbucket(wish: &Wish) -> Result<Plan, String> {
         needed(wish.audience.as_deref(), "-audience=ari:cloud:bitbucket::workspace/UUID, from the repository's OpenID Connect page")?;
     let repository = needed(wish.project.as_deref(), "-project={UUID} of the repository, with its braces, from the same page")?;
     let mut bound = vec![("repositoryUuid", vec![repository.to_owned()])];
-    bound.extend(wish.git_ref.clone().map(|branch| ("branchName", vec![branch])));
+    match git_ref(wish)? {
+        Some(GitRef::Branch(name)) => bound.push(("branchName", vec![name.to_owned()])),
+        Some(GitRef::Tag(name) | GitRef::Other(name)) => {
+            return Err(format!(
+                "-ref={name}: Bitbucket's tokens name branches alone: give -ref=BRANCH, or a deployment environment of its own"
+            ));
+        }
+        None => {}
+    }
     Ok(Plan {
         issuer: issuer(wish, &format!("https://api.bitbucket.org/2.0/workspaces/{workspace}/pipelines-config/identity/oidc")),
         audience: audience.to_owned(),
@@ -317,6 +344,7 @@ fn bitbucket(wish: &Wish) -> Result<Plan, String> {
 
 /// Source: kubernetes.io, "Managing service accounts", the claims of bound tokens.
 fn eks(wish: &Wish) -> Result<Plan, String> {
+    no_ref(wish, "give the builds of each branch a service account of their own")?;
     let url = needed(wish.url.as_deref(), "-url=https://oidc.eks.REGION.amazonaws.com/id/ID, the cluster's OIDC issuer")?;
     let namespace = needed(wish.org.as_deref(), "-org=NAMESPACE whose pods may log in")?;
     let mut bound = vec![("/kubernetes.io/namespace", vec![namespace.to_owned()])];
@@ -333,6 +361,50 @@ fn eks(wish: &Wish) -> Result<Plan, String> {
             ("/kubernetes.io/serviceaccount/name", "service_account"),
         ],
     })
+}
+
+/// What `-ref` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GitRef<'w> {
+    Branch(&'w str),
+    /// Neither, in full: `refs/pull/1/merge`.
+    Other(&'w str),
+    Tag(&'w str),
+}
+
+impl GitRef<'_> {
+    /// As git writes it.
+    fn full(self) -> String {
+        match self {
+            Self::Branch(name) => format!("refs/heads/{name}"),
+            Self::Other(name) => name.to_owned(),
+            Self::Tag(name) => format!("refs/tags/{name}"),
+        }
+    }
+}
+
+/// A bare name is a branch's, wherever a vendor's tokens have bare names: nobody thinks of tags who writes `-ref=main`.
+fn git_ref(wish: &Wish) -> Result<Option<GitRef<'_>>, String> {
+    let Some(given) = wish.git_ref.as_deref() else { return Ok(None) };
+    let (heads, tags) = (given.strip_prefix("refs/heads/"), given.strip_prefix("refs/tags/"));
+    match heads.or(tags).unwrap_or(given) {
+        "" => Err(format!("-ref={given} names nothing: give -ref=BRANCH, -ref=refs/heads/BRANCH or -ref=refs/tags/TAG")),
+        name if tags.is_some() => Ok(Some(GitRef::Tag(name))),
+        name if heads.is_none() && name.starts_with("refs/") => Ok(Some(GitRef::Other(name))),
+        name => Ok(Some(GitRef::Branch(name))),
+    }
+}
+
+fn neither(name: &str) -> String {
+    format!("-ref={name} is neither a branch nor a tag: give -ref=BRANCH, -ref=refs/heads/BRANCH or -ref=refs/tags/TAG")
+}
+
+/// A flag without an effect would let in more than was meant.
+fn no_ref(wish: &Wish, instead: &str) -> Result<(), String> {
+    match &wish.git_ref {
+        Some(name) => Err(format!("-ref={name}: these tokens name no branch: {instead}")),
+        None => Ok(()),
+    }
 }
 
 fn needed<'w>(given: Option<&'w str>, what: &str) -> Result<&'w str, String> {

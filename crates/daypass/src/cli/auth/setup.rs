@@ -31,7 +31,7 @@ pub(crate) struct SetupArgs {
     /// Which of its projects, repositories or workspaces; * stands for any text [default: all of them]
     #[arg(long, value_name = "NAME")]
     project: Option<String>,
-    /// Which branch or tag alone, as the build server writes it: refs/heads/main
+    /// Which branch (main, refs/heads/main) or tag (refs/tags/v1) alone; * stands for any text
     #[arg(long = "ref", value_name = "REF")]
     git_ref: Option<String>,
     /// The role to write

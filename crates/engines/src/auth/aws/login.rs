@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use daypass_aws::{AwsError, Call, ErrorKind, Identity, Instance};
 use daypass_base::lenient::null_is_absent;
-use daypass_sdk::{Cx, Endpoint, Error, Login, Operation, Renewal, Result, from_json};
+use daypass_sdk::{Cx, Endpoint, Error, Kind, Login, Operation, Renewal, Result, Seconds, from_json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ async fn login(engine: Arc<AwsAuth>, cx: Cx, params: LoginParams) -> Result<Logi
     }
 }
 
-/// Fails with `BadRequest` unless STS says that the signature is of a principal whom the role names.
+/// Fails with `BadRequest` unless STS says that the signature is of a principal whom the role names, and with `TooMany` when too many logins wait for STS.
 async fn by_signature(engine: Arc<AwsAuth>, cx: Cx, params: LoginParams) -> Result<Login> {
     let config = ClientConfig::find(&cx).await?;
     let rules = Rules { server_id: &config.iam_server_id_header_value, allowed: &config.allowed_sts_header_values };
@@ -246,6 +246,10 @@ pub(super) async fn renew(engine: Arc<AwsAuth>, cx: Cx, internal: Value) -> Resu
 /// What STS, or the way to it, says against a login.
 fn upstream(error: AwsError) -> Error {
     let text = match (error.kind, error.status) {
+        (ErrorKind::Throttled, None) => {
+            let text = format!("error making upstream request: {}", error.message);
+            return Error::new(Kind::TooMany, text).retry_after(CROWDED).because(error);
+        }
         (ErrorKind::Malformed, None) => return Error::bad_request(format!("invalid request: {}", error.message)),
         (ErrorKind::Other, _) if error.code == "InvalidAnswer" => error.message.clone(),
         (_, Some(status)) => format!("received error code {status} from STS: {}: {}", error.code, error.message),
@@ -260,6 +264,8 @@ fn used() -> Error {
 
 /// The other way to prove an instance.
 const TUPLE: &str = "a tuple containing the instance identity document and its SHA256 RSA signature";
+/// After so long there may be room for a login again.
+const CROWDED: Seconds = Seconds(5);
 /// How long a signature is good for; STS itself allows as much.
 pub(super) const SIGNATURE_LIFE: Duration = Duration::from_mins(15);
 const HELP: &str =

@@ -16,6 +16,7 @@ use x509_parser::prelude::FromDer;
 use super::crl::Crl;
 use super::leaf::Leaf;
 use super::trusted::{Authority, Origin, Pinned};
+use super::unread;
 
 /// Why a certificate is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl Judge<'_> {
     /// The path by which one of these authorities vouches for the client's certificate.
     pub(super) fn vouched(&self, chain: &ClientChain, authorities: &[Authority]) -> Result<Path, Refusal> {
         let own = CertificateDer::from(chain.own().ok_or(Refusal::Unknown)?);
-        let own = EndEntityCert::try_from(&own).map_err(refusal)?;
+        let own = EndEntityCert::try_from(&own).map_err(|error| explained(error, chain, &[]))?;
         let authorities: Vec<&Authority> = authorities.iter().filter(|authority| authority.is_valid_at(self.now)).collect();
         let anchors: Vec<TrustAnchor<'_>> = authorities.iter().map(|authority| authority.anchor.clone()).collect();
         let between: Vec<CertificateDer<'_>> = chain.sent_along().map(CertificateDer::from).collect();
@@ -105,7 +106,7 @@ impl Judge<'_> {
                 Ok(Path::of(std::iter::once(own.der().to_vec()).chain(between).chain([authority.der.clone()]).collect()))
             }
             // webpki tells of one error of all the paths that it tried; one that was found and refused here says more.
-            Err(error) => Err(why.take().unwrap_or_else(|| refusal(error))),
+            Err(error) => Err(why.take().unwrap_or_else(|| explained(error, chain, &authorities))),
         }
     }
 
@@ -190,6 +191,30 @@ impl ExtendedKeyUsageValidator for ForClients {
 fn signs_certificates(der: &[u8]) -> bool {
     let Ok((_, parsed)) = X509Certificate::from_der(der) else { return false };
     parsed.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()))
+}
+
+/// The same as [`refusal`], with what of these certificates is the cause where webpki does not judge it.
+fn explained(error: Error, chain: &ClientChain, authorities: &[&Authority]) -> Refusal {
+    let all = || chain.own().into_iter().chain(chain.sent_along());
+    let why = match error {
+        Error::NameConstraintViolation => {
+            let between = chain.sent_along().chain(authorities.iter().map(|authority| authority.der.as_slice()));
+            unread::constrained(chain.own().unwrap_or_default(), between).map(|kinds| {
+                format!(", or constrains {kinds} and such constraints are not supported by daypass: they let in nobody who has such a name")
+            })
+        }
+        Error::UnsupportedCertVersion => {
+            Some(": it is not of X.509 version 3, the only one that is supported: have it issued anew".to_owned())
+        }
+        Error::UnsupportedCriticalExtension => {
+            Some(unread::unknown_extensions(all())).filter(|ids| !ids.is_empty()).map(|ids| format!(" ({ids})"))
+        }
+        _ => None,
+    };
+    match (refusal(error), why) {
+        (Refusal::Unsound(text), Some(why)) => Refusal::Unsound(text + &why),
+        (refusal, _) => refusal,
+    }
 }
 
 fn refusal(error: Error) -> Refusal {

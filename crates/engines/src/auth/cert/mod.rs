@@ -26,6 +26,7 @@ mod ocsp;
 mod pem;
 mod role;
 mod trusted;
+mod unread;
 
 use std::sync::Arc;
 

@@ -22,8 +22,9 @@ fn wish(org: &str, project: Option<&str>) -> Wish {
 }
 
 fn known() -> Vec<Known> {
-    let mut all = vec![github(), gitlab(), gitlab_of_a_group(), jenkins(), jenkins_of_a_folder(), buildkite()];
-    all.extend([circleci(), circleci_of_branches(), terraform_cloud(), bitbucket(), eks()]);
+    let mut all = vec![github(), github_of_a_bare_branch(), gitlab(), gitlab_of_a_group(), gitlab_of_a_branch(), gitlab_of_tags()];
+    all.extend([jenkins(), jenkins_of_a_folder(), buildkite(), buildkite_of_a_branch(), buildkite_of_tags()]);
+    all.extend([circleci(), circleci_of_branches(), terraform_cloud(), bitbucket(), bitbucket_of_a_branch(), eks()]);
     all
 }
 
@@ -43,10 +44,17 @@ fn github() -> Known {
             ("repository", json!("acme/app2")),
             ("repository", json!("evil/app")),
             ("ref", json!("refs/heads/main2")),
+            ("ref", json!("refs/tags/main")),
+            ("ref", json!("refs/pull/1/merge")),
             ("aud", json!("https://github.com/evil")),
             ("iss", json!("https://token.actions.githubusercontent.com/evil")),
         ],
     }
+}
+
+fn github_of_a_bare_branch() -> Known {
+    let known = github();
+    Known { wish: Wish { git_ref: Some("main".to_owned()), ..known.wish }, ..known }
 }
 
 fn gitlab() -> Known {
@@ -67,6 +75,22 @@ fn gitlab_of_a_group() -> Known {
     let strangers =
         vec![("namespace_path", json!("acme2")), ("namespace_path", json!("evil/acme")), ("namespace_path", json!("acme2/team"))];
     Known { preset: "gitlab", wish: wish("acme", None), claims: gitlab_claims(), strangers }
+}
+
+/// Story: the role bound `ref` alone, which is `main` for the tag `main` too. Whoever may push a tag, and no protected branch, was let in.
+fn gitlab_of_a_branch() -> Known {
+    let mut known = gitlab();
+    known.wish.git_ref = Some("main".to_owned());
+    known.strangers.extend([("ref_type", json!("tag")), ("ref", json!("other"))]);
+    known
+}
+
+fn gitlab_of_tags() -> Known {
+    let mut known = gitlab();
+    known.wish.git_ref = Some("refs/tags/v*".to_owned());
+    (known.claims["ref"], known.claims["ref_type"], known.claims["ref_path"]) = (json!("v1"), json!("tag"), json!("refs/tags/v1"));
+    known.strangers.extend([("ref_type", json!("branch")), ("ref", json!("other"))]);
+    known
 }
 
 fn gitlab_claims() -> Json {
@@ -122,6 +146,31 @@ fn buildkite() -> Known {
             ("aud", json!("https://buildkite.com/evil")),
         ],
     }
+}
+
+/// Story: as GitLab's, by `build_branch`, which may be the name of a tag.
+fn buildkite_of_a_branch() -> Known {
+    let mut known = buildkite();
+    known.wish.git_ref = Some("main".to_owned());
+    known.strangers.extend([
+        ("sub", json!("organization:acme:pipeline:app:ref:refs/tags/main:commit:9f31:step:")),
+        ("sub", json!("01990000-0000-7000-8000-000000000000")),
+        ("build_branch", json!("other")),
+    ]);
+    known
+}
+
+fn buildkite_of_tags() -> Known {
+    let mut known = buildkite();
+    known.wish = Wish { git_ref: Some("refs/tags/v*".to_owned()), ..wish("acme", None) };
+    (known.claims["build_branch"], known.claims["build_tag"]) = (json!("v1"), json!("v1"));
+    known.claims["sub"] = json!("organization:acme:pipeline:app:ref:refs/tags/v1:commit:9f31:step:");
+    known.strangers = vec![
+        ("organization_slug", json!("evil")),
+        ("build_tag", json!(null)),
+        ("sub", json!("organization:acme:pipeline:app:ref:refs/heads/v1:commit:9f31:step:")),
+    ];
+    known
 }
 
 /// With a glob beside the flag that says whether somebody is inside of the job.
@@ -185,6 +234,13 @@ fn bitbucket() -> Known {
     }
 }
 
+fn bitbucket_of_a_branch() -> Known {
+    let mut known = bitbucket();
+    known.wish.git_ref = Some("refs/heads/main".to_owned());
+    known.strangers.extend([("branchName", json!("other")), ("branchName", json!(null))]);
+    known
+}
+
 fn eks() -> Known {
     let identity = |namespace: &str, account: &str| json!({"namespace": namespace, "serviceaccount": {"name": account, "uid": "u"}, "pod": {"name": "pod-1"}});
     Known {
@@ -246,8 +302,10 @@ async fn every_vendors_token_logs_in_and_nobody_elses_does() {
     }
 }
 
+/// Story: `-ref` for build servers whose tokens name no branch was passed over in silence, and builds of all branches were let in.
 #[test]
 fn a_preset_says_what_it_needs() {
+    let of = |name: &str| Wish { git_ref: Some(name.to_owned()), ..wish("acme", Some("app")) };
     for (preset, wish, told) in [
         ("github", Wish::default(), "give -org=ORGANISATION (or user) whose workflows may log in"),
         ("github", wish("*", None), "has a star, which could stand for anybody"),
@@ -259,6 +317,14 @@ fn a_preset_says_what_it_needs() {
         ("eks", wish("builds", None), "give -url=https://oidc.eks"),
         ("terraform-cloud", Wish::default(), "give -org=ORGANISATION"),
         ("buildkite", Wish::default(), "give -org=ORGANISATION"),
+        ("buildkite", of("refs/pull/1/head"), "is neither a branch nor a tag"),
+        ("gitlab", of("refs/merge-requests/1/head"), "is neither a branch nor a tag: give -ref=BRANCH"),
+        ("gitlab", of("refs/tags/"), "names nothing"),
+        ("github", of(""), "names nothing"),
+        ("bitbucket", Wish { audience: Some("a".to_owned()), ..of("refs/tags/v1") }, "Bitbucket's tokens name branches alone"),
+        ("jenkins", of("main"), "these tokens name no branch"),
+        ("terraform-cloud", of("main"), "these tokens name no branch"),
+        ("eks", of("main"), "these tokens name no branch"),
     ] {
         let error = Preset::parse(preset).unwrap().plan(&wish).unwrap_err();
         assert!(error.contains(told), "{preset}: {error}");

@@ -158,6 +158,32 @@ async fn authorities_keep_to_their_names() {
     House::refuses(&answer, "a root or intermediate certificate is not authorized to sign for this name");
 }
 
+/// Story: an authority that constrains e-mail addresses let in nobody who had one, and the answer told its owners that their certificates were wrong.
+#[tokio::test]
+async fn constraints_that_are_not_compared_are_said_to_be_so() {
+    let root = Ca::root("root");
+    let mut house = House::trusting(&root.made()).await;
+    let mut refused_to = async |subtree: GeneralSubtree, names: Vec<SanType>, said: &str| {
+        let builds = root.below("builds", |params| {
+            params.name_constraints = Some(NameConstraints { permitted_subtrees: vec![subtree], excluded_subtrees: Vec::new() });
+        });
+        let made = builds.issue_with("runner", |params| params.subject_alt_names = names);
+        House::refuses(&house.login(&[&made, &builds.made()]).await, said);
+    };
+    let email = || vec![SanType::Rfc822Name("ci@acme.example".try_into().unwrap())];
+    refused_to(
+        GeneralSubtree::Rfc822Name("acme.example".to_owned()),
+        email(),
+        "is not authorized to sign for this name, or constrains e-mail addresses and such constraints are not supported by daypass",
+    )
+    .await;
+    let subject = rcgen::DistinguishedName::new();
+    refused_to(GeneralSubtree::DirectoryName(subject), email(), "or constrains directory names, which subjects are, and such").await;
+    let host = GeneralSubtree::DnsName("builds.acme.example".to_owned());
+    let names = vec![SanType::DnsName("admin.acme.example".try_into().unwrap())];
+    refused_to(host, names, "is not authorized to sign for this name").await;
+}
+
 #[tokio::test]
 async fn a_certificate_for_something_else_is_none_for_clients() {
     let root = Ca::root("root");
@@ -192,7 +218,7 @@ async fn a_critical_extension_that_nobody_knows_is_not_passed_over() {
         })
     };
     assert_eq!(house.login(&[&extended(false)]).await.status, 200);
-    House::refuses(&house.login(&[&extended(true)]).await, "x509: unhandled critical extension");
+    House::refuses(&house.login(&[&extended(true)]).await, "x509: unhandled critical extension (1.2.3.4)");
 }
 
 #[tokio::test]
