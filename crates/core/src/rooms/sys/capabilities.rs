@@ -129,7 +129,6 @@ fn wanted(paths: CommaList, path: CommaList) -> Result<Vec<String>> {
     Ok(paths)
 }
 
-
 fn invalid() -> Error {
     Error::new(Kind::InvalidRequest, "invalid token")
 }

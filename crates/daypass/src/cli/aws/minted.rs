@@ -79,7 +79,7 @@ pub(crate) struct Minted {
     access_key: String,
     secret_key: Secret<String>,
     session_token: Secret<String>,
-    /// From when on its life is counted.
+    /// From when on its life is counted: a full second, since its end is told in those.
     asked: Moment,
     /// How long it had when it came.
     life: Duration,
@@ -111,7 +111,7 @@ fn read(answer: &Answer, asked: Moment) -> Read {
             access_key: access_key.to_owned(),
             secret_key: secret_key.into(),
             session_token: session_token.into(),
-            asked,
+            asked: Moment { wall: Timestamp::from_seconds(asked.wall.seconds()), ..asked },
             life: ttl.duration(),
         }),
     }
@@ -125,7 +125,7 @@ impl Minted {
 
     /// When it ends by this machine's clock, in whole seconds: never later than it does, and the same each time unless somebody has put the clock back.
     fn end(&self, now: Moment) -> Timestamp {
-        let told = Timestamp::from_seconds(self.asked.wall.seconds()) + self.life;
+        let told = self.asked.wall + self.life;
         told.min(Timestamp::from_seconds((now.wall + self.left(now)).seconds()))
     }
 

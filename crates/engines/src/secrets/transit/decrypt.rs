@@ -53,7 +53,7 @@ async fn decrypt(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Re
     let bytes = inputs.items.iter().map(|item| item.ciphertext.as_ref().map_or(0, String::len)).sum();
     let place = Place::of(&key, inputs.items.len(), bytes);
     let references = inputs.items.iter().map(|item| item.reference.clone()).collect();
-    let ready: Vec<Result<Ready>> = inputs.items.into_iter().enumerate().map(|(number, item)| item.to_decrypt(number, &key)).collect();
+    let ready: Vec<Result<Ready>> = inputs.items.into_iter().enumerate().map(|(number, item)| item.into_ready(number, &key)).collect();
     let one = move |ready: Result<Ready>| {
         let Ready { ciphertext, with } = ready?;
         cipher::decrypt(&key, &ciphertext, &with).map(|plaintext| decrypted(&plaintext))
@@ -78,7 +78,7 @@ pub(super) fn given(ciphertext: Option<String>) -> Result<String> {
 
 impl Item {
     /// Errors: `BadRequest`.
-    pub(super) fn to_decrypt(self, number: usize, key: &Loaded) -> Result<Ready> {
+    pub(super) fn into_ready(self, number: usize, key: &Loaded) -> Result<Ready> {
         let with = self.with(number, key)?;
         Ok(Ready { ciphertext: given(self.ciphertext)?, with })
     }

@@ -58,7 +58,7 @@ async fn rewrap(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Rep
     let references = inputs.items.iter().map(|item| item.reference.clone()).collect();
     let with_version = |(number, item): (usize, Item)| {
         let version = item.key_version;
-        item.to_decrypt(number, &key).map(|ready| (ready, version))
+        item.into_ready(number, &key).map(|ready| (ready, version))
     };
     let ready: Vec<Result<(Ready, i64)>> = inputs.items.into_iter().enumerate().map(with_version).collect();
     let key = Arc::clone(&key);
