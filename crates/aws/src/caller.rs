@@ -96,7 +96,7 @@ pub(crate) fn destination(signed: &SignedIdentity, target: &Target, sandbox: Opt
         )));
     }
     Ok(match front {
-        Front::Global if region == "us-east-1" => format!("https://{GLOBAL}"),
+        Front::Global if region == GLOBAL_REGION => format!("https://{GLOBAL}"),
         Front::Global | Front::Regional => regional(region),
         Front::Fips => format!("https://sts-fips.{region}.{}", Partition::of_region(region).dns_suffix()),
         Front::Dual => format!("https://sts.{region}.{}", dual_suffix(region)),
@@ -105,7 +105,8 @@ pub(crate) fn destination(signed: &SignedIdentity, target: &Target, sandbox: Opt
 
 /// Whether an operator named this place: by its URL, or by the `region` that it is the usual endpoint of.
 pub(crate) fn is_configured(url: &str, target: &Target, sandbox: Option<&str>, region: Option<&str>) -> bool {
-    fixed(target, sandbox) == Some(url) || region.is_some_and(|region| regional(region) == url)
+    let usual = |region| regional(region) == url || region == GLOBAL_REGION && url.strip_prefix("https://") == Some(GLOBAL);
+    fixed(target, sandbox) == Some(url) || region.is_some_and(usual)
 }
 
 /// Where all signed requests go, whatever they were signed for.
@@ -198,6 +199,8 @@ fn refused(message: String) -> AwsError {
 
 /// The host that old clients sign for, most of them for `us-east-1`.
 const GLOBAL: &str = "sts.amazonaws.com";
+/// Whose it is.
+const GLOBAL_REGION: &str = "us-east-1";
 /// Longest text of a refusal that is passed on, in bytes.
 const MESSAGE_MAX: usize = 300;
 

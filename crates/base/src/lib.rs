@@ -6,6 +6,7 @@
 pub mod causes;
 pub mod client_chain;
 pub mod clock;
+pub mod download;
 pub mod duration;
 pub mod entropy;
 pub mod hcl;
@@ -27,6 +28,7 @@ pub mod wire;
 pub use causes::causes;
 pub use client_chain::ClientChain;
 pub use clock::{Clock, Moment, SystemClock};
+pub use download::Download;
 pub use entropy::{Entropy, SystemEntropy};
 pub use limits::Limits;
 pub use receipt::{Delivery, Fate, Receipt};

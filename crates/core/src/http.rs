@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use daypass_base::{ClientChain, Receipt, Upload};
+use daypass_base::{ClientChain, Download, Receipt, Upload};
 use http::{HeaderMap, Method, Uri};
-use tokio::sync::mpsc;
 
 /// A request whose body has been read.
 #[derive(Debug)]
@@ -79,7 +78,7 @@ pub struct HttpResponse {
     /// The body.
     pub body: Bytes,
     /// What follows the body, piece by piece, until the sender is dropped.
-    pub more: Option<mpsc::Receiver<Bytes>>,
+    pub more: Option<Download>,
     /// Usual headers that this answer goes without; names in lower case.
     pub without: &'static [&'static str],
     /// To be told that the answer reached its client; dropped, it did not.

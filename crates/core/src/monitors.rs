@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use daypass_base::{Clock, Secret};
+use daypass_base::{Clock, Download, Secret};
 use daypass_policy::{Operation, Question};
 use daypass_sdk::{Cx, Error, Kind, Result};
 use parking_lot::Mutex;
@@ -40,7 +40,7 @@ pub(crate) struct Reader {
 
 impl Monitors {
     /// Begins one. Errors: `TooMany`, and `Sealed` when the server is about to stop.
-    pub(crate) fn begin(&self, reader: Reader, follow: impl FnOnce() -> Lines) -> Result<mpsc::Receiver<Bytes>> {
+    pub(crate) fn begin(&self, reader: Reader, follow: impl FnOnce() -> Lines) -> Result<Download> {
         let mut tasks = self.tasks.lock();
         let tasks = tasks.as_mut().ok_or_else(crate::node::sealed)?;
         while tasks.try_join_next().is_some() {}
@@ -50,7 +50,7 @@ impl Monitors {
         }
         let (pieces, body) = mpsc::channel(PIECES);
         tasks.spawn(pass_on(reader.refused(), follow(), pieces));
-        Ok(body)
+        Ok(Download::endless(body))
     }
 
     /// Ends all of them, for good.

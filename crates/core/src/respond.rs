@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use daypass_base::Receipt;
 use daypass_base::wire::{Auth, Envelope, Errors, WrapInfo};
+use daypass_base::{Download, Receipt};
 use daypass_sdk::{Error, Kind};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
 
 use crate::http::HttpResponse;
 
@@ -40,7 +39,7 @@ pub(crate) enum Content {
     /// A body as it is.
     Raw(&'static str, Bytes),
     /// A body that comes piece by piece.
-    Stream(&'static str, mpsc::Receiver<Bytes>),
+    Stream(&'static str, Download),
     /// A refusal.
     Refused(Errors),
 }
@@ -118,7 +117,7 @@ pub(crate) fn write(answer: Answer) -> HttpResponse {
     HttpResponse { status: answer.status, headers, body, more: None, without: &[], receipt: answer.receipt }
 }
 
-fn stream(status: u16, mut headers: Vec<(&'static str, String)>, kind: &str, more: mpsc::Receiver<Bytes>) -> HttpResponse {
+fn stream(status: u16, mut headers: Vec<(&'static str, String)>, kind: &str, more: Download) -> HttpResponse {
     headers.push(("content-type", kind.to_owned()));
     HttpResponse { status, headers, body: Bytes::new(), more: Some(more), without: &[], receipt: None }
 }

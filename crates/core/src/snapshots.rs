@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_barrier::Barrier;
-use daypass_base::{BoxFuture, Clock, Timestamp, Upload};
+use daypass_base::download::End;
+use daypass_base::{BoxFuture, Clock, Download, Timestamp, Upload};
 use daypass_sdk::{Error, Kind, Result};
 use daypass_storage::snapshot::{Archive, Manifest, Record, Sink, SnapshotError, Staged, Staging, Whole, read};
 use daypass_storage::{Backend, CommitError, Key};
@@ -63,7 +64,7 @@ impl Turn {
 }
 
 /// Begins a snapshot: its bytes come piece by piece. Errors: `TooMany`, `StoreFull`, `Sealed`, `Internal`.
-pub(crate) async fn save(inner: &Inner, unsealed: &Unsealed, reader: Reader) -> Result<mpsc::Receiver<Bytes>> {
+pub(crate) async fn save(inner: &Inner, unsealed: &Unsealed, reader: Reader) -> Result<Download> {
     if *inner.snapshots.ended.borrow() {
         return Err(sealed());
     }
@@ -79,12 +80,13 @@ pub(crate) async fn save(inner: &Inner, unsealed: &Unsealed, reader: Reader) -> 
     let archive = Archive::new(export, &format!("daypass {}", env!("CARGO_PKG_VERSION")), inner.clock.now());
     let sums = keys.seal(SUMS_BINDING, archive.sums().as_bytes()).map_err(|error| unsealable(&error))?;
     let (client, body) = mpsc::channel(PIECES);
-    let client = Client { pieces: client, clock: Arc::clone(&inner.clock), patience: inner.settings.limits.body_timeout };
-    let passing = inner.apart(pass_on(archive, sums, turn, client, ends));
+    let (download, end) = Download::with_end(body);
+    let client = Client { pieces: client, clock: Arc::clone(&inner.clock), patience: inner.settings.limits.idle_timeout };
+    let passing = inner.apart(pass_on((archive, sums), turn, (client, end), ends));
     let mut background = unsealed.background.lock();
     background.retain(|task| !task.is_finished());
     background.push(passing);
-    Ok(body)
+    Ok(download)
 }
 
 /// What ends a snapshot before its time.
@@ -105,8 +107,8 @@ impl Ends {
     }
 }
 
-/// Writes a snapshot and passes it on to its client, until that is gone or something ends it. What is left out then is its end, which every reader looks for.
-async fn pass_on(archive: Archive, sums: Vec<u8>, turn: OwnedSemaphorePermit, client: Client, ends: Ends) {
+/// Writes a snapshot and passes it on to its client, until that is gone or something ends it. Then the client is told that it was broken off.
+async fn pass_on((archive, sums): (Archive, Vec<u8>), turn: OwnedSemaphorePermit, (client, end): (Client, End), ends: Ends) {
     let (written, mut pieces) = mpsc::channel(PIECES);
     // Ends soon after its reader does, which is this task.
     let writing = tokio::task::spawn_blocking(move || {
@@ -119,8 +121,13 @@ async fn pass_on(archive: Archive, sums: Vec<u8>, turn: OwnedSemaphorePermit, cl
         passed = client.take(&mut pieces) => passed.err(),
         why = ends.first() => Some(why),
     };
-    drop((pieces, client));
-    match (given_up, writing.await) {
+    drop(pieces);
+    let written = writing.await;
+    if let (None, Ok(Ok(()))) = (&given_up, &written) {
+        end.reached();
+    }
+    drop(client);
+    match (given_up, written) {
         (None, Ok(Ok(()))) => tracing::info!("a snapshot was taken"),
         (Some(why), Ok(_)) => tracing::warn!(why, "a snapshot was given up before its end"),
         (None, Ok(Err(error))) => tracing::warn!(%error, "a snapshot was given up before its end"),
@@ -132,7 +139,8 @@ async fn pass_on(archive: Archive, sums: Vec<u8>, turn: OwnedSemaphorePermit, cl
 struct Client {
     pieces: mpsc::Sender<Bytes>,
     clock: Arc<dyn Clock>,
-    /// It has so much time for each piece, as a client that sends a snapshot has.
+    /// It has so much time for each piece. A kernel takes more only when a third of its buffer is free again, which may be a megabyte and a half: a client
+    /// that reads 25 KB a second lets a minute pass between two pieces that it is seen to take.
     patience: Duration,
 }
 

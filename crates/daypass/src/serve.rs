@@ -226,8 +226,8 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str, l
     }
     limits.all_fields_bytes = memory::share(limits.all_fields_bytes);
     limits.body_bytes = config.listeners.iter().map(listen::body_bytes).max().unwrap_or(limits.body_bytes);
-    limits.body_timeout =
-        config.listeners.iter().map(|listener| listen::limits(listener).body_timeout).max().unwrap_or(limits.body_timeout);
+    limits.idle_timeout =
+        config.listeners.iter().map(|listener| listen::limits(listener).idle_timeout).max().unwrap_or(limits.idle_timeout);
     Settings {
         ttls,
         limits,

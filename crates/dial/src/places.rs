@@ -11,6 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 const ORIGINS_MAX: usize = 256;
 /// What stands for those. No origin is called so.
 const OTHERS: &str = "";
+/// So many calls in a row get no answer before nobody is believed to be there: one broken connection is no sign.
+const SILENCES_MAX: usize = 3;
 
 /// How many calls there may be.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +38,8 @@ pub struct Share {
     turns: Arc<Semaphore>,
     /// Calls that are under way or wait.
     calls: AtomicUsize,
+    /// Calls that got no answer since the last that got one, as far as those who call tell.
+    silences: AtomicUsize,
     /// It is that of many origins.
     is_shared: bool,
 }
@@ -62,8 +66,8 @@ pub enum NoPlace {
         /// The limit.
         waiting: usize,
     },
-    /// A call that was made meanwhile found that nobody answers: see [`Place::forsake`].
-    #[error("it gave no answer to the call before this one: try again in a few seconds")]
+    /// Calls that were made meanwhile found that nobody answers: see [`Place::unanswered`].
+    #[error("it gave no answer to the calls before this one: try again in a few seconds")]
     Silent,
 }
 
@@ -96,7 +100,7 @@ impl Places {
             return share;
         }
         let turns = Arc::new(Semaphore::new(self.room.of_origin));
-        let share = Arc::new(Share { turns, calls: AtomicUsize::new(0), is_shared: origin == OTHERS });
+        let share = Arc::new(Share { turns, calls: AtomicUsize::new(0), silences: AtomicUsize::new(0), is_shared: origin == OTHERS });
         origins.insert(origin.to_owned(), Arc::downgrade(&share));
         share
     }
@@ -151,12 +155,18 @@ impl<'a> Turn<'a> {
 }
 
 impl Place<'_> {
-    /// Nobody answers there: whoever waits for a turn of this origin is told so now, and does not find out one after the other. Whoever comes later, and
-    /// asks [`Places::share`] anew, tries again.
-    pub fn forsake(self) {
+    /// The call got an answer.
+    pub fn answered(self) {
+        self.turn.call.0.silences.store(0, Ordering::Relaxed);
+    }
+
+    /// The call got none. After some in a row whoever waits for a turn of this origin is told so, and does not find out one after the other. Whoever comes
+    /// later, and asks [`Places::share`] anew, tries again.
+    pub fn unanswered(self) {
         let Turn { places, call: Call(share), .. } = &self.turn;
-        // Those who wait there want different origins.
-        if !share.is_shared {
+        let silences = share.silences.fetch_add(1, Ordering::Relaxed) + 1;
+        // Those who wait where origins are not told apart want different ones.
+        if silences >= SILENCES_MAX && !share.is_shared {
             share.turns.close();
             places.origins().retain(|_, known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(share)));
         }
@@ -232,10 +242,18 @@ mod tests {
     async fn whoever_waits_for_one_that_does_not_answer_is_told_so() {
         let places = Places::new(Room { of_origin: 1, ..ROOM });
         let (a, b) = (places.share("a"), places.share("b"));
-        let (place, other) = (places.take_now(&a).unwrap(), places.take_now(&b).unwrap());
+        let other = places.take_now(&b).unwrap();
+        for silences in [2, 1, 2] {
+            for _ in 0..silences {
+                places.take_now(&a).unwrap().unanswered();
+            }
+            places.take_now(&a).unwrap().answered();
+        }
+        (0..2).for_each(|_| places.take_now(&a).unwrap().unanswered());
+        let place = places.take_now(&a).unwrap();
         let mut waiting = std::pin::pin!(places.take(&a));
         assert!(waits(&mut waiting).await);
-        place.forsake();
+        place.unanswered();
         assert_eq!(waiting.await.err(), Some(NoPlace::Silent));
         assert!(places.take_now(&b).is_none(), "others keep their turns");
         assert!(places.take_now(&places.share("a")).is_some(), "and whoever comes later tries again");
@@ -249,8 +267,8 @@ mod tests {
         assert_eq!(places.origins().len(), ORIGINS_MAX + 1);
         assert!(Arc::ptr_eq(&shares[3], &places.share("3")) && !Arc::ptr_eq(&shares[3], &shares[4]));
         assert!(Arc::ptr_eq(&shares[ORIGINS_MAX], &shares[ORIGINS_MAX + 49]), "the rest have the places of one");
-        places.take_now(&shares[ORIGINS_MAX]).unwrap().forsake();
-        assert!(places.take_now(&shares[ORIGINS_MAX]).is_some(), "which are not forsaken");
+        (0..9).for_each(|_| places.take_now(&shares[ORIGINS_MAX]).unwrap().unanswered());
+        assert!(places.take_now(&shares[ORIGINS_MAX]).is_some(), "which are not given up");
         drop(shares);
         let again = places.share("new");
         assert!(places.origins().len() == 1 && Arc::ptr_eq(&again, &places.share("new")));

@@ -61,7 +61,7 @@ pub enum Outcome {
     /// A body as it is, with status and content type.
     Raw(u16, &'static str, Bytes),
     /// 200 with a body of this content type that comes piece by piece, until the sender is dropped. For the core's own rooms.
-    Stream(&'static str, tokio::sync::mpsc::Receiver<Bytes>),
+    Stream(&'static str, daypass_base::Download),
     /// A token that the core's token room made or renewed.
     Token(Box<daypass_base::wire::Auth>),
     /// 200 with where the core put an answer away.

@@ -1,14 +1,13 @@
 //! The body of an answer as HTTP takes it: in pieces, of which it is known when they are written ([`crate::unsent`]).
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use daypass_base::Receipt;
+use daypass_base::download::BrokenOff;
+use daypass_base::{Download, Receipt};
 use hyper::body::{Frame, SizeHint};
-use tokio::sync::mpsc;
 
 use crate::pace::{InFlight, Pace, Streaming, Untaken};
 use crate::unsent::Hold;
@@ -20,7 +19,7 @@ pub(crate) enum Answer {
     /// connection has one at a time.
     Full { bytes: Bytes, hold: Option<Arc<Hold>>, receipted: Option<Receipted>, _untaken: Untaken },
     /// Its request is in flight, and it is counted as streaming, until it is dropped.
-    Stream { pieces: mpsc::Receiver<Bytes>, hold: Arc<Hold>, _streaming: Streaming, _in_flight: InFlight },
+    Stream { pieces: Download, hold: Arc<Hold>, _streaming: Streaming, _in_flight: InFlight },
 }
 
 /// The receipt of an answer, and where it goes when nothing but the socket holds the answer up any more.
@@ -50,9 +49,10 @@ impl Receipted {
 
 impl hyper::body::Body for Answer {
     type Data = Bytes;
-    type Error = Infallible;
+    /// HTTP breaks the answer off as well: one that looked whole would be a backup that looks good.
+    type Error = BrokenOff;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let next = match &mut *self {
             Self::Full { bytes, hold, receipted, .. } => {
                 let next = Some(Receipted::next(receipted, bytes)).filter(|bytes| !bytes.is_empty());
@@ -61,7 +61,11 @@ impl hyper::body::Body for Answer {
                     None => bytes,
                 })
             }
-            Self::Stream { pieces, hold, .. } => ready!(pieces.poll_recv(cx)).map(|bytes| hold.piece(bytes)),
+            Self::Stream { pieces, hold, .. } => match ready!(pieces.poll_next(cx)) {
+                Some(Ok(bytes)) => Some(hold.piece(bytes)),
+                Some(Err(broken)) => return Poll::Ready(Some(Err(broken))),
+                None => None,
+            },
         };
         Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
     }

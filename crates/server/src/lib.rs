@@ -34,9 +34,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use daypass_base::{BoxFuture, ClientChain, Receipt, Upload};
+use daypass_base::{BoxFuture, ClientChain, Download, Receipt, Upload};
 use http::{HeaderMap, Method, StatusCode, Uri};
-use tokio::sync::mpsc;
 
 pub use accept::{Bound, Server};
 pub use daypass_base::Limits;
@@ -142,5 +141,5 @@ pub enum Body {
     /// All at once.
     Full(Bytes),
     /// Piece by piece, until the sender is dropped. The sender's `send` fails once the client is gone.
-    Stream(mpsc::Receiver<Bytes>),
+    Stream(Download),
 }

@@ -7,7 +7,7 @@ use daypass_base::Clock;
 use daypass_base::sim::SimClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::*;
 
@@ -64,7 +64,8 @@ impl Service for Arc<Echo> {
                 "/panic" => panic!("as planned"),
                 "/empty" => ServerResponse::new(StatusCode::NO_CONTENT, "a body where none may be"),
                 "/large" => ServerResponse::new(StatusCode::OK, vec![b'x'; 8 * 1024 * 1024]),
-                "/stream" => stream(),
+                "/stream" => stream(true),
+                "/broken" => stream(false),
                 "/endless" => endless(&service),
                 "/flood" => flood(&service),
                 "/upload" => upload(request).await,
@@ -89,14 +90,19 @@ async fn upload(request: ServerRequest) -> ServerResponse {
     }
 }
 
-fn stream() -> ServerResponse {
+/// Comes whole, or is broken off.
+fn stream(whole: bool) -> ServerResponse {
     let (sender, pieces) = mpsc::channel(1);
+    let (download, end) = Download::with_end(pieces);
     drop(tokio::spawn(async move {
         for piece in ["one ", "two ", "three"] {
             sender.send(Bytes::from(piece)).await.unwrap();
         }
+        if whole {
+            end.reached();
+        }
     }));
-    ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(pieces), receipt: None }
+    ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(download), receipt: None }
 }
 
 /// Goes on until nobody listens.
@@ -108,7 +114,7 @@ fn endless(service: &Arc<Echo>) -> ServerResponse {
         sender.closed().await;
         service.finished.store(true, Ordering::SeqCst);
     }));
-    ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(pieces), receipt: None }
+    ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(Download::endless(pieces)), receipt: None }
 }
 
 /// Has always more.
@@ -119,7 +125,7 @@ fn flood(service: &Arc<Echo>) -> ServerResponse {
         while sender.send(Bytes::from(vec![b'x'; 64 * 1024])).await.is_ok() {}
         service.finished.store(true, Ordering::SeqCst);
     }));
-    ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(pieces), receipt: None }
+    ServerResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Stream(Download::endless(pieces)), receipt: None }
 }
 
 fn echo(service: &Echo, request: ServerRequest) -> ServerResponse {

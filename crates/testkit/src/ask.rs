@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use daypass_base::{ClientChain, Fate, Receipt};
+use daypass_base::{ClientChain, Download, Fate, Receipt};
 use daypass_core::{Body, Core, HttpRequest, HttpResponse, Opened};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
@@ -112,21 +112,26 @@ impl Ask {
 
     /// Sends it, and gives what its answer goes on to tell; the answer must have this status.
     pub async fn stream(self, status: u16) -> mpsc::Receiver<Bytes> {
+        self.follow(status).await.pieces()
+    }
+
+    /// The same, for whoever asks whether it came whole.
+    pub async fn follow(self, status: u16) -> Download {
         let asked = format!("{} {}", self.method, self.path);
         let answer = self.handled().await;
         assert_eq!(answer.status, status, "{asked} was answered {:?}", answer.body);
         // A sender that is gone ends the stream: an answer that is whole tells no more.
-        answer.more.unwrap_or_else(|| mpsc::channel(1).1)
+        answer.more.unwrap_or_else(|| Download::endless(mpsc::channel(1).1))
     }
 
-    /// Sends it, and reads all that its answer goes on to tell.
+    /// Sends it, and reads all that its answer goes on to tell, which comes whole.
     pub async fn download(self) -> (Answer, Vec<u8>) {
         let asked = format!("{} {}", self.method, self.path);
         let answer = self.handled().await;
         let mut bytes = answer.body.to_vec();
         if let Some(mut more) = answer.more {
-            while let Some(piece) = more.recv().await {
-                bytes.extend_from_slice(&piece);
+            while let Some(piece) = more.next().await {
+                bytes.extend_from_slice(&piece.unwrap());
             }
         }
         let body = daypass_base::nested::read(&answer.body).unwrap_or_default();

@@ -21,6 +21,7 @@ use super::wire::{Answer, Trouble, Wire};
 use super::{ATTEMPT_MAX, LiveAws};
 use crate::api::{Call, Identity, Result, Target};
 use crate::caller::{self, Callers, Principal, PrincipalKind, SignedForm, SignedIdentity};
+use crate::live::identity::Source;
 use crate::{AwsError, ErrorKind};
 
 /// Calls to origins that are known. Many jobs may start in the same second.
@@ -61,8 +62,18 @@ enum Standing {
 /// An attempt that failed.
 struct Failed {
     error: AwsError,
-    /// Nobody answered: there was no connection, or nothing came.
-    silent: bool,
+    silent: Silent,
+}
+
+/// Whether nobody answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silent {
+    /// Somebody did.
+    No,
+    /// Nothing came in time.
+    TimedOut,
+    /// There was no connection.
+    Unconnected,
 }
 
 impl Default for Forwards {
@@ -118,12 +129,18 @@ impl LiveAws {
         let sandbox = self.settings.endpoint.as_deref();
         let url = caller::destination(signed, call.target, sandbox)?;
         let origin: Uri = url.parse().map_err(|error| AwsError::unreachable(format!("the endpoint {url:?} is no URL: {error}")))?;
-        let region = call.target.region.as_deref().or(self.settings.region.as_deref());
-        let goal = Goal { origin, configured: caller::is_configured(&url, call.target, sandbox, region) };
+        let configured = match call.target.region.as_deref().or(self.settings.region.as_deref()) {
+            Some(region) => caller::is_configured(&url, call.target, sandbox, Some(region)),
+            None => {
+                let base = self.base(Source::Own).await;
+                caller::is_configured(&url, call.target, sandbox, base.config.region().map(AsRef::as_ref))
+            }
+        };
+        let goal = Goal { origin, configured };
         self.forward_to(call.target, &goal, signed).await
     }
 
-    /// As often as the target says where somebody is known to answer; else once.
+    /// As often as the target says where somebody is known to answer; else once, and once more where there was no connection: that says so at once.
     pub(super) async fn forward_to(&self, target: &Target, goal: &Goal, signed: &SignedIdentity) -> Result<Identity> {
         let request = request(&goal.origin, signed)?;
         let name = goal.origin.to_string();
@@ -132,12 +149,15 @@ impl LiveAws {
         if standing == Standing::Known {
             return self.patiently(target, || async { attempt().await.map_err(|failed| failed.error) }).await;
         }
-        attempt().await.map_err(|Failed { error, silent }| {
-            if silent {
-                place.forsake();
-            }
-            error
-        })
+        let mut done = attempt().await;
+        if done.as_ref().is_err_and(|failed| failed.silent == Silent::Unconnected) {
+            done = attempt().await;
+        }
+        match &done {
+            Err(failed) if failed.silent != Silent::No => place.unanswered(),
+            _ => place.answered(),
+        }
+        done.map_err(|failed| failed.error)
     }
 
     async fn forward_once(&self, origin: &Uri, name: &str, request: &Request<Full<Bytes>>) -> std::result::Result<Identity, Failed> {
@@ -147,13 +167,13 @@ impl LiveAws {
             biased;
             sent = wire.send(|| Ok(request.clone())) => sent.map_err(|trouble| no_answer(name, trouble)),
             () = self.clock.sleep(ATTEMPT_MAX) => {
-                Err(Failed { error: AwsError::unreachable(format!("Post {name:?}: no answer within {ATTEMPT_MAX:?}")), silent: true })
+                Err(Failed { error: AwsError::unreachable(format!("Post {name:?}: no answer within {ATTEMPT_MAX:?}")), silent: Silent::TimedOut })
             }
         };
-        if answer.as_ref().is_err_and(|failed| failed.silent) {
+        if answer.as_ref().is_err_and(|failed| failed.silent != Silent::No) {
             self.forwards.kept().remove(name);
         }
-        let identity = understood(&answer?).map_err(|error| Failed { error, silent: false })?;
+        let identity = understood(&answer?).map_err(|error| Failed { error, silent: Silent::No })?;
         self.forwards.keep(name.to_owned(), wire, self.clock.elapsed());
         Ok(identity)
     }
@@ -197,16 +217,14 @@ fn understood(answer: &Answer) -> Result<Identity> {
 
 /// A connection that broke says nothing against its origin: what was sent may be the cause.
 fn no_answer(url: &str, trouble: Trouble) -> Failed {
-    let silent = matches!(trouble, Trouble::Unconnected(_));
+    let silent = if matches!(trouble, Trouble::Unconnected(_)) { Silent::Unconnected } else { Silent::No };
     let (Trouble::Settings(detail) | Trouble::Unconnected(detail) | Trouble::Lost(detail)) = trouble;
     Failed { error: AwsError::unreachable(format!("Post {url:?}: {detail}")), silent }
 }
 
 fn no_place(url: &str, none: NoPlace) -> AwsError {
-    match none {
-        NoPlace::Full { .. } => AwsError::crowded(format!("Post {url:?}: {none}")),
-        NoPlace::Silent => AwsError::unreachable(format!("Post {url:?}: {none}")),
-    }
+    // Nothing was sent: whoever comes again may have more luck.
+    AwsError::crowded(format!("Post {url:?}: {none}"))
 }
 
 impl Callers for LiveAws {

@@ -113,6 +113,15 @@ async fn a_stream_arrives_whole() {
     let test = start(Limits::default()).await;
     let answer = test.exchange(get_and_close("/stream")).await;
     assert!(answer.contains("transfer-encoding: chunked") && answer.contains("one ") && answer.contains("three"), "{answer}");
+    assert!(answer.ends_with("0\r\n\r\n"), "{answer}");
+}
+
+/// Story: a snapshot that was given up looked whole to every client: a job that kept it had a backup that was none.
+#[tokio::test]
+async fn a_stream_that_is_broken_off_has_no_end() {
+    let test = start(Limits::default()).await;
+    let answer = test.exchange(get_and_close("/broken")).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && !answer.ends_with("0\r\n\r\n"), "{answer}");
 }
 
 #[tokio::test]

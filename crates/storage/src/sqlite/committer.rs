@@ -564,7 +564,10 @@ fn repeat(error: &CommitError) -> CommitError {
     match error {
         CommitError::Full(reason) => CommitError::Full(reason.clone()),
         CommitError::Failed(reason) => CommitError::Failed(reason.clone()),
-        other => CommitError::Failed(other.to_string()),
+        CommitError::Stopped(reason) => CommitError::Stopped(reason.clone()),
+        CommitError::Conflict(_) | CommitError::Fenced(_) | CommitError::TooLarge(_) | CommitError::Unknown(_) => {
+            CommitError::Failed(error.to_string())
+        }
     }
 }
 

@@ -24,7 +24,12 @@ fn after_a_failed_sync_nothing_is_promised_or_written_any_more() {
     assert!(matches!(committer.commit_failed(&failure(ffi::SQLITE_IOERR_FSYNC)), CommitError::Unknown(_)));
     assert!(committer.connection.is_autocommit(), "the transaction was ended");
     let later = committer.transact(&[]).err().unwrap();
-    assert!(matches!(&later, CommitError::Failed(text) if text.contains("restart")), "{later}");
+    assert!(matches!(&later, CommitError::Stopped(text) if text.contains("restart")), "{later}");
+    // Story: whoever waited was told of any failure, of which a client learns no more than that.
+    let (answer, mut answered) = oneshot::channel();
+    let permit = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+    committer.settle(vec![(Work::Commit { batch: Batch::new(), answer }, permit)]);
+    assert!(matches!(answered.try_recv().unwrap(), Err(CommitError::Stopped(_))));
 }
 
 /// What the files of a store were at each step of being replaced: a kill there leaves these. Names of steps with what is found in them.
