@@ -221,7 +221,7 @@ pub(crate) async fn undo<M: KeyMount>(mount: &M, cx: &Cx, note: &Note, stray: &S
     let aws = mount.aws();
     let root: M::Root = cx.store.get_json(M::Root::ROW).await?.unwrap_or_default();
     let own = root.reach(cx)?;
-    let call = Call { target: &own, deadline: UNDO_PATIENCE };
+    let call = Call::taking_back(&own, UNDO_PATIENCE);
     let target = stray.route.target(aws, call, &note.username).await?;
     let call = Call { target: &target, ..call };
     if !stray.id.is_empty() {

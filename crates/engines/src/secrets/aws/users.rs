@@ -86,7 +86,7 @@ async fn account_at(engine: &Aws, target: &Target) -> String {
     if let Some(account) = engine.home.known(target) {
         return account;
     }
-    match engine.aws.get_caller_identity(Call { target, deadline: WHERE_PATIENCE }).await {
+    match engine.aws.get_caller_identity(Call::usual(target, WHERE_PATIENCE)).await {
         Ok(identity) => {
             engine.home.learn(target, &identity.account);
             identity.account
@@ -108,7 +108,7 @@ pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfi
     let mut made = Made { username, at: cx.clock.now(), account, id: String::new(), note: String::new(), skew };
     let note = begin(cx, &made).await?;
     made.note.clone_from(&note.place);
-    let call = Call { target: &target, deadline: deadline(cx) };
+    let call = Call::usual(&target, deadline(cx));
     let key = match make(engine, call, role, &mut made, name).await {
         Ok(key) => key,
         Err(Failed { error, user }) => {
@@ -192,7 +192,7 @@ fn grants(role: &Role, role_name: &str) -> Vec<UserGrant> {
 
 /// Undoes at once what can be undone; what cannot is left to the regular work, by the note.
 async fn give_up(engine: &Aws, cx: &Cx, target: &Target, made: &Made, user: Fate) {
-    let call = Call { target, deadline: UNDO_PATIENCE };
+    let call = Call::taking_back(target, UNDO_PATIENCE);
     let gone = match user {
         Fate::Made => dismantle(engine, call, &made.username).await.is_ok_and(|found| found == Found::Deleted),
         Fate::NotMade => true,
@@ -259,7 +259,7 @@ pub(super) async fn revoke(engine: Arc<Aws>, cx: Cx, lease: LeaseInfo) -> Result
         .map_err(|error| Error::internal("what is stored with the lease of an IAM user is not readable").because(error))?;
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(&cx)?;
-    let call = Call { target: &target, deadline: deadline(&cx) };
+    let call = Call::taking_back(&target, deadline(&cx));
     match look(&engine, call, &made.username).await {
         Ok(None) => return truly_gone(&engine, &cx, call, &made).await,
         Ok(Some(user)) if !is_the_one(&cx, &made, &user, FORCE).await? => {
@@ -362,7 +362,7 @@ pub(super) async fn undo(engine: &Aws, cx: &Cx, place: &str, note: &Note) -> Res
     let made = Made { username, at: note.at, account, id: String::new(), note: place.to_owned(), skew: note.skew };
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(cx)?;
-    let call = Call { target: &target, deadline: UNDO_PATIENCE };
+    let call = Call::taking_back(&target, UNDO_PATIENCE);
     if unmake(engine, cx, call, &made).await? == Found::Nothing {
         settled(cx, &made)?;
         in_its_account(engine, call, &made, DROP).await?;
