@@ -300,25 +300,36 @@ async fn is_the_one(cx: &Cx, made: &Made, user: &User, otherwise: &str) -> Resul
     Ok(!user_rows::is_anothers(cx, &made.note, user, otherwise).await?)
 }
 
-/// Where the server may not look at users (no `iam:GetUser`), the name of a leased user has to do: in its account, and while nobody else here made one
-/// of that name. Errors: otherwise, and when AWS did not tell for another reason.
+/// Where the server may not look at users (no `iam:GetUser`), the name of a leased user has to do: where STS says that its account is asked, and while nobody
+/// else here made one of that name. Errors: otherwise, and when AWS did not tell for another reason.
 async fn unseen_but_ours(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made, error: AwsError) -> Result<()> {
     let may_not_look = error.kind == ErrorKind::Denied;
     if !may_not_look || !user_rows::others(cx, &made.note, &made.username).await?.is_empty() {
         return Err(not_seen(&made.username, error));
     }
-    in_its_account(engine, call, made, FORCE).await
+    match account::surely_other(engine.aws.as_ref(), call, &made.account).await {
+        Err(error) => {
+            let text = format!(
+                "IAM user {} may be one of that name in another account: iam:GetUser is refused, and STS did not say which account is asked: {}; let the \
+                 server call iam:GetUser or reach STS, or see in IAM that the user is gone and {FORCE}",
+                quoted(&made.username),
+                error.sdk_text()
+            );
+            Err(upstream(text, error))
+        }
+        told => in_its_account(made, told, FORCE),
+    }
 }
 
 /// Whether a leased user that is not found is gone. Errors: when it may still appear, or is in an account that is not the one asked.
 async fn truly_gone(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made) -> Result<()> {
     settled(cx, made)?;
-    in_its_account(engine, call, made, FORCE).await
+    in_its_account(made, account::other(engine.aws.as_ref(), call, &made.account).await, FORCE)
 }
 
 /// Errors: when another account is asked than the one that the user was made in, or AWS does not say which that is.
-async fn in_its_account(engine: &Aws, call: Call<'_>, made: &Made, otherwise: &str) -> Result<()> {
-    match account::other(engine.aws.as_ref(), call, &made.account).await {
+fn in_its_account(made: &Made, other: Result<Option<String>, AwsError>, otherwise: &str) -> Result<()> {
+    match other {
         Ok(None) => Ok(()),
         Ok(Some(asked)) => Err(elsewhere(made, &asked, otherwise)),
         Err(error) => {
@@ -365,7 +376,7 @@ pub(super) async fn undo(engine: &Aws, cx: &Cx, place: &str, note: &Note) -> Res
     let call = Call::taking_back(&target, UNDO_PATIENCE);
     if unmake(engine, cx, call, &made).await? == Found::Nothing {
         settled(cx, &made)?;
-        in_its_account(engine, call, &made, DROP).await?;
+        in_its_account(&made, account::other(engine.aws.as_ref(), call, &made.account).await, DROP)?;
     }
     user_rows::release(cx, place, &made.username).await
 }
