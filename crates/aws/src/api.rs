@@ -37,13 +37,36 @@ pub trait Aws: crate::Callers + crate::Ec2 + crate::Ecr + crate::Iam + crate::Ia
     fn forget(&self, target: &Target);
 }
 
-/// Where a call goes, and how long it may take.
+/// Where a call goes, how long it may take, and what it is for.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
     /// Where it goes and whose keys sign it.
     pub target: &'a Target,
     /// Time for everything: finding the identity, all attempts, the waits between them.
     pub deadline: Duration,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To take something back, or to see before that whether it may be: it waits for no mint (`live/places.rs`).
+    TakeBack,
+    /// Anything else.
+    Usual,
+}
+
+impl<'a> Call<'a> {
+    /// A call that takes nothing back.
+    pub fn usual(target: &'a Target, deadline: Duration) -> Self {
+        Self { target, deadline, purpose: Purpose::Usual }
+    }
+
+    /// One of those that take something back.
+    pub fn taking_back(target: &'a Target, deadline: Duration) -> Self {
+        Self { target, deadline, purpose: Purpose::TakeBack }
+    }
 }
 
 /// An AWS endpoint configuration: what `config/root` of an aws mount says. Empty (`default()`) when there is none.

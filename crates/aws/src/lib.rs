@@ -25,8 +25,8 @@ mod validate;
 mod xml;
 
 pub use api::{
-    AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StaticKeys, StsEndpoint, Target, WebIdentity,
-    WebTokens,
+    AssumeRole, Aws, Call, Credential, FederationToken, Identity, Purpose, Result, SessionToken, StaticKeys, StsEndpoint, Target,
+    WebIdentity, WebTokens,
 };
 pub use caller::{Callers, Principal, PrincipalKind, SignedForm, SignedIdentity};
 pub use ec2::{DescribeInstance, Ec2, Instance, InstanceProfile};

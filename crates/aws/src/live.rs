@@ -36,7 +36,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use daypass_base::{BoxFuture, Clock, Entropy, Seconds, SystemEntropy};
 
-use crate::api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Result, SessionToken, StsEndpoint, Target};
+use crate::api::{AssumeRole, Aws, Call, Credential, FederationToken, Identity, Purpose, Result, SessionToken, StsEndpoint, Target};
 use crate::{AwsError, Partition, Skew};
 
 use self::http::Http;
@@ -45,7 +45,7 @@ pub use identity::ContainerEndpoint;
 use identity::{REGION_FALLBACK, Source};
 use keys::Keys;
 pub use login::LoginRequest;
-use places::{Door, Purpose, Queues, Told};
+use places::{Door, Queues, Told};
 use retry::Retries;
 use sort::sorted;
 use time::SdkClock;
@@ -223,7 +223,7 @@ impl LiveAws {
         let mut all = Vec::new();
         for endpoint in wanted {
             let url = Some(endpoint.url.as_str()).filter(|url| !url.is_empty()).or(self.settings.endpoint.as_deref());
-            let reach = |uri: &::http::Uri| (self.wire(uri), self.queues.usual.share(&places::origin(uri)));
+            let reach = |uri: &::http::Uri| (self.wire(uri), self.queues.door(places::origin(uri)));
             all.push(Endpoint::resolve(base, url, endpoint.region.as_deref(), reach).await);
         }
         all.into()
@@ -262,10 +262,10 @@ impl LiveAws {
         F: FnOnce(aws_sdk_iam::Client) -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        self.iam_to(Purpose::Usual, call, make).await
+        self.iam_to(call.purpose, call, make).await
     }
 
-    /// The same for a call that takes something back, or that one such call needs.
+    /// The same for an action that takes something back, or that one such needs, whatever the call is for.
     async fn iam_back<T, F, Fut>(&self, call: Call<'_>, make: F) -> Result<T>
     where
         F: FnOnce(aws_sdk_iam::Client) -> Fut,

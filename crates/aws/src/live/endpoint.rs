@@ -14,12 +14,12 @@ use aws_smithy_types::date_time::Format;
 use aws_smithy_types::endpoint::Endpoint as Resolved;
 use aws_types::service_config::ServiceConfigKey;
 use bytes::Bytes;
-use daypass_dial::Share;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HOST, USER_AGENT};
 use http::{HeaderName, HeaderValue, Request, Uri};
 use http_body_util::Full;
 
 use super::identity::REGION_FALLBACK;
+use super::places::Door;
 use super::sort::causes;
 use super::wire::{Answer, Wire};
 use crate::Skew;
@@ -49,7 +49,7 @@ pub(super) struct Endpoint {
     service: String,
     pub(super) wire: Arc<Wire>,
     /// The places of its origin.
-    pub(super) share: Arc<Share>,
+    pub(super) door: Door,
     corrects: bool,
     /// Milliseconds to add to our time when signing.
     skew: AtomicI64,
@@ -62,7 +62,7 @@ impl Endpoint {
         base: &SdkConfig,
         url: Option<&str>,
         region: Option<&str>,
-        reach: impl FnOnce(&Uri) -> (Arc<Wire>, Arc<Share>),
+        reach: impl FnOnce(&Uri) -> (Arc<Wire>, Door),
     ) -> Result<Self, String> {
         let region = region.or_else(|| base.region().map(AsRef::as_ref)).unwrap_or(REGION_FALLBACK);
         let params = Params::builder()
@@ -77,12 +77,7 @@ impl Endpoint {
         Self::new(&resolved, region, base, reach)
     }
 
-    fn new(
-        resolved: &Resolved,
-        region: &str,
-        base: &SdkConfig,
-        reach: impl FnOnce(&Uri) -> (Arc<Wire>, Arc<Share>),
-    ) -> Result<Self, String> {
+    fn new(resolved: &Resolved, region: &str, base: &SdkConfig, reach: impl FnOnce(&Uri) -> (Arc<Wire>, Door)) -> Result<Self, String> {
         let url = resolved.url();
         let uri: Uri = url.parse().map_err(|error| format!("the endpoint {url:?} is no URL: {error}"))?;
         let (Some(_scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
@@ -92,14 +87,14 @@ impl Endpoint {
         let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
         let scheme = resolved.auth_schemes().iter().find(|scheme| scheme.name() == "sigv4");
         let signing = |name: &str| scheme.and_then(|scheme| scheme.get(name)?.as_string().map(str::to_owned));
-        let (wire, share) = reach(&uri);
+        let (wire, door) = reach(&uri);
         Ok(Self {
             host,
             url: uri.to_string(),
             region: signing("signingRegion").unwrap_or_else(|| region.to_owned()),
             service: signing("signingName").unwrap_or_else(|| "sts".to_owned()),
             wire,
-            share,
+            door,
             corrects: !base.disable_clock_skew_correction().unwrap_or_default(),
             skew: AtomicI64::new(0),
             uri,

@@ -10,18 +10,18 @@ use http::Uri;
 
 use super::LiveAws;
 use crate::AwsError;
-use crate::api::Result;
+use crate::api::{Purpose, Result};
 
 /// Calls; each has a socket and some ten kilobytes. Those to one origin are enough for 256 callers who ask without a pause: STS itself throttles an account
 /// well below this. Who waits is a request, and those are limited.
 pub(super) const USUAL: Room = Room { all: 1024, of_origin: 384, waiting: usize::MAX };
-/// Calls that take something back. The expiry worker makes 16 at once.
+/// Calls that take something back, with those that are made to see whether they may. The expiry worker makes 16 at once.
 const BACK: Room = Room { all: 64, of_origin: 32, waiting: usize::MAX };
 
 /// The places of all calls.
 pub(super) struct Queues {
     pub(super) usual: Places,
-    /// For what takes something back.
+    /// For what takes something back: see [`Purpose::TakeBack`].
     pub(super) back: Places,
 }
 
@@ -30,13 +30,6 @@ pub(super) struct Door {
     name: String,
     usual: Arc<Share>,
     back: Arc<Share>,
-}
-
-/// What a call is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    TakeBack,
-    Usual,
 }
 
 impl Queues {

@@ -14,14 +14,14 @@ use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
 use super::endpoint::{self, Endpoint};
-use super::places::{Told, taken};
+use super::places::Told;
 use super::query::Form;
 use super::retry::{Failed, Progress, Remedy};
 use super::time::SdkClock;
 use super::wire::{Answer, REQUEST_ID, Trouble};
 use super::{ATTEMPT_MAX, Clients, LiveAws};
 use crate::answer::Fields;
-use crate::api::{AssumeRole, Call, Credential, FederationToken, Identity, Result, SessionToken, Target};
+use crate::api::{AssumeRole, Call, Credential, FederationToken, Identity, Purpose, Result, SessionToken, Target};
 use crate::validate::DURATION_MIN;
 use crate::{AwsError, ErrorKind};
 
@@ -89,7 +89,7 @@ impl LiveAws {
         let mut progress = None;
         loop {
             let clients = self.clients(call.target).await;
-            let failed = match self.round(&clients, body, told).await {
+            let failed = match self.round(&clients, call.purpose, body, told).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -114,17 +114,17 @@ impl LiveAws {
     }
 
     /// Asks the endpoint that answered last, then the others. Those who wait for their next round leave their places to others.
-    async fn round(&self, clients: &Clients, body: &Bytes, told: &Told) -> std::result::Result<Understood, Failed> {
+    async fn round(&self, clients: &Clients, purpose: Purpose, body: &Bytes, told: &Told) -> std::result::Result<Understood, Failed> {
         // Before there is a place: whoever waits for keys holds nothing that others need.
         let signer = clients.keys.identity().await.map_err(|error| Failed { error, remedy: Remedy::None })?;
         let count = clients.sts.len();
         let mut start = clients.good.load(Ordering::Relaxed);
-        let mut place = self.place(clients, start, told).await?;
+        let mut place = self.place(clients, start, purpose, told).await?;
         let good = clients.good.load(Ordering::Relaxed);
         if good != start {
             // While this waited for a place another endpoint answered.
             drop(place);
-            (start, place) = (good, self.place(clients, good, told).await?);
+            (start, place) = (good, self.place(clients, good, purpose, told).await?);
         }
         let mut place = Some(place);
         let mut last = Failed { error: AwsError::unreachable("no STS endpoint is configured"), remedy: Remedy::None };
@@ -133,7 +133,7 @@ impl LiveAws {
             let Some(endpoint) = clients.sts.get(at) else { break };
             let _place = match place.take() {
                 Some(place) => place,
-                None => self.place(clients, at, told).await?,
+                None => self.place(clients, at, purpose, told).await?,
             };
             let answer = match endpoint {
                 Ok(endpoint) => self.ask(&signer, endpoint, body).await,
@@ -159,9 +159,15 @@ impl LiveAws {
     }
 
     /// A place at one of a target's endpoints. `None` where that is none that could be asked.
-    async fn place<'a>(&'a self, clients: &'a Clients, at: usize, told: &Told) -> std::result::Result<Option<Place<'a>>, Failed> {
+    async fn place<'a>(
+        &'a self,
+        clients: &'a Clients,
+        at: usize,
+        purpose: Purpose,
+        told: &Told,
+    ) -> std::result::Result<Option<Place<'a>>, Failed> {
         let Some(Ok(endpoint)) = clients.sts.get(at) else { return Ok(None) };
-        let place = taken(&self.queues.usual, &endpoint.share, endpoint.url(), told).await;
+        let place = self.queues.through(&endpoint.door, purpose, told).await;
         place.map(Some).map_err(|error| Failed { error, remedy: Remedy::None })
     }
 

@@ -35,7 +35,7 @@ fn container(sandbox: &Running) -> ContainerEndpoint {
 }
 
 fn call(target: &Target) -> Call<'_> {
-    Call { target, deadline: Duration::from_secs(30) }
+    Call::usual(target, Duration::from_secs(30))
 }
 
 fn wanted(role: &str) -> AssumeRole {
@@ -193,7 +193,7 @@ async fn an_outage_is_unreachable_and_ends_with_the_deadline() {
 
     sandbox.control().add(Rule { milliseconds: 60_000, ..rule("AssumeRole", Effect::Delay, None) }).unwrap();
     let target = Target::default();
-    let hurried = Call { target: &target, deadline: Duration::from_millis(200) };
+    let hurried = Call::usual(&target, Duration::from_millis(200));
     let error = aws.assume_role(hurried, wanted(STAGING)).await.unwrap_err();
     assert!(error.kind == ErrorKind::Unreachable && error.message.contains("within the 200ms left"), "{error}");
 }

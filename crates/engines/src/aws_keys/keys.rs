@@ -208,11 +208,23 @@ pub(crate) async fn delete(aws: &dyn Aws, call: Call<'_>, user: &str, id: &str) 
 
 /// Whether the account that a note is about was asked: else what is not found there is not gone, nor what is found ours. Errors: `Failed` where it was
 /// another, or when AWS does not say which account that is.
-async fn in_its_account<M: KeyMount>(mount: &M, call: Call<'_>, note: &Note, thing: &str) -> Result<()> {
-    let other = account::other(mount.aws(), call, &note.account).await;
+fn in_its_account<M: KeyMount>(note: &Note, other: Result<Option<String>, AwsError>, thing: &str) -> Result<()> {
     match other.map_err(|error| failed("unable to see which account was asked for the access key", error))? {
         None => Ok(()),
         Some(asked) => Err(account::elsewhere(thing, &note.account, M::Root::ROW, &asked, "delete the key there and drop this entry")),
+    }
+}
+
+/// The account that has the user whose keys were found, where it is another one than the note's. IAM says it too, of the user itself, where there is a way
+/// to IAM and none to STS. Errors: when neither does.
+async fn surely_other(aws: &dyn Aws, call: Call<'_>, note: &Note) -> Result<Option<String>, AwsError> {
+    let unreachable = match account::surely_other(aws, call, &note.account).await {
+        Err(error) if error.kind == ErrorKind::Unreachable => error,
+        told => return told,
+    };
+    match aws.get_user(call, Some(&note.username)).await {
+        Ok(user) if !user.account.is_empty() => Ok(Some(user.account).filter(|asked| *asked != note.account)),
+        _ => Err(unreachable),
     }
 }
 
@@ -221,7 +233,7 @@ pub(crate) async fn undo<M: KeyMount>(mount: &M, cx: &Cx, note: &Note, stray: &S
     let aws = mount.aws();
     let root: M::Root = cx.store.get_json(M::Root::ROW).await?.unwrap_or_default();
     let own = root.reach(cx)?;
-    let call = Call { target: &own, deadline: UNDO_PATIENCE };
+    let call = Call::taking_back(&own, UNDO_PATIENCE);
     let target = stray.route.target(aws, call, &note.username).await?;
     let call = Call { target: &target, ..call };
     if !stray.id.is_empty() {
@@ -233,23 +245,23 @@ pub(crate) async fn undo<M: KeyMount>(mount: &M, cx: &Cx, note: &Note, stray: &S
             Gone::Deleted => Ok(()),
             Gone::NotFound => {
                 let thing = format!("access key {} of IAM user {}", stray.id, quoted(&note.username));
-                in_its_account(mount, call, note, &thing).await
+                in_its_account::<M>(note, account::other(aws, call, &note.account).await, &thing)
             }
         };
     }
     let strange = strange(aws, call, note, stray).await?;
-    // One of the same name in another account is another user: what it has says nothing of ours, and is not ours to delete.
-    let thing = format!("an access key of IAM user {} that may have been made here for nobody", quoted(&note.username));
-    in_its_account(mount, call, note, &thing).await?;
     let mut idle = Vec::new();
     for key in strange {
         if root.key().access_key != key.id && !mount.uses(cx, &note.username, &key.id).await? {
             idle.push(key);
         }
     }
+    // One of the same name in another account is another user: what it has says nothing of ours, and is not ours to delete.
+    let thing = format!("an access key of IAM user {} that may have been made here for nobody", quoted(&note.username));
     if idle.is_empty() {
-        return Ok(());
+        return in_its_account::<M>(note, account::other(aws, call, &note.account).await, &thing);
     }
+    in_its_account::<M>(note, surely_other(aws, call, note).await, &thing)?;
     let clock = clock_of(aws, Call { target: &own, ..call }, stray.skew).await;
     let Some(key) = stray.made(note.at, clock, &idle, &note.username)? else { return Ok(()) };
     let used = match aws.access_key_last_used(call, &key.id).await {

@@ -74,7 +74,7 @@ pub(crate) async fn replace<M: KeyMount>(mount: &M, cx: &Cx) -> Result<String> {
     let stored = read.as_ref().map(|entry| daypass_sdk::from_json(row, &entry.value)).transpose()?;
     let mut root = M::Root::with_key(stored)?;
     let old = root.reach(cx)?;
-    let call = Call { target: &old, deadline: deadline(cx) };
+    let call = Call::usual(&old, deadline(cx));
     let user = aws.get_user(call, None).await.map_err(|error| failed("error calling GetUser", error))?;
     let fresh = made(aws, cx, call, &user).await?;
     let keys = StaticKeys { access_key_id: fresh.key.id.clone(), secret_access_key: fresh.key.secret.clone() };
@@ -114,7 +114,7 @@ async fn made(aws: &dyn Aws, cx: &Cx, call: Call<'_>, user: &User) -> Result<Fre
 
 /// Waits until the new key works: IAM is eventually consistent.
 async fn accepted(aws: &dyn Aws, cx: &Cx, target: &Target) -> Result<(), AwsError> {
-    let call = Call { target, deadline: deadline(cx) };
+    let call = Call::usual(target, deadline(cx));
     let mut tried = 0;
     loop {
         tried += 1;

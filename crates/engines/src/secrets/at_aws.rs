@@ -107,7 +107,7 @@ mod tests {
     fn calls_of_one_request_are_made_again_for_as_long_as_one_alone() {
         let left = |max_retries, spent| {
             let target = Target { max_retries, ..Target::default() };
-            onward(Call { target: &target, deadline: Duration::from_secs(90) }, Duration::from_secs(spent)).as_secs()
+            onward(Call::usual(&target, Duration::from_secs(90)), Duration::from_secs(spent)).as_secs()
         };
         assert_eq!([0, 5, 14, 80].map(|spent| left(None, spent)), [90, 10, 3, 3]);
         assert_eq!([0, 5, 80, 89].map(|spent| left(Some(9), spent)), [90, 85, 10, 3]);

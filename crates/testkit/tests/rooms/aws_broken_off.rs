@@ -46,7 +46,7 @@ impl Broken {
     }
 
     fn call(&self) -> Call<'_> {
-        Call { target: &self.admin, deadline: Duration::from_secs(10) }
+        Call::usual(&self.admin, Duration::from_secs(10))
     }
 
     async fn keys(&self, user: &str) -> Vec<String> {

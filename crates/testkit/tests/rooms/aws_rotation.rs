@@ -286,6 +286,31 @@ async fn a_key_that_nobody_knows_is_looked_for_in_its_own_account_alone() {
     assert_eq!(server.aws().holdings(ROOT_USER), [Holding::AccessKey(first)]);
 }
 
+/// Story: the same while STS did not answer, which counted as the account of the note. Where nobody says which account is asked, nothing is deleted there; IAM
+/// says it as well, of the user.
+#[tokio::test]
+async fn a_key_that_nobody_knows_is_deleted_only_where_aws_says_whose_user_has_it() {
+    let server = server().await;
+    server.aws().differ(Skew::default());
+    let first = root_key(&server).await;
+    failed_rotation(&server, "", 0).await;
+    let both = server.aws().holdings(ROOT_USER);
+    let shown = format!("aws/config/parked-users/{ROOT_USER}");
+    server.aws().guard(|action| if action == "GetCallerIdentity" { Gate::Cut } else { Gate::Open });
+    server.aws().fail_often("GetUser", "AccessDenied", 403, 100);
+    minutes(&server, 10).await;
+    let said = server.get(&shown).await.ok().text("/data/last_error");
+    assert!(said.contains("unable to see which account was asked for the access key: "), "{said}");
+    server.aws().forgive();
+    account(&server, "222222222222");
+    let refused = server.put(&shown, Value::Null).await;
+    assert!(refused.refused(400).contains("config/root leads to account 222222222222 now"), "{}", refused.body);
+    assert_eq!(server.aws().holdings(ROOT_USER), both);
+    account(&server, "123456789012");
+    server.put(&shown, Value::Null).await.ok();
+    assert_eq!(server.aws().holdings(ROOT_USER), [Holding::AccessKey(first)]);
+}
+
 /// Story: whatever key was made within ten minutes of a rotation that failed was taken for the rotation's own, and deleted.
 #[tokio::test]
 async fn a_key_that_a_person_made_after_a_failed_rotation_stays() {

@@ -97,7 +97,7 @@ async fn a_static_role_takes_no_key_of_the_servers_own_user() {
     server.put("sys/mounts/aws", json!({ "type": "aws" })).await.ok();
     static_role(&server).await;
     let target = Target::default();
-    let call = Call { target: &target, deadline: Duration::from_secs(1) };
+    let call = Call::usual(&target, Duration::from_secs(1));
     let is = async |name: &str| {
         let user_id = server.aws().get_user(call, Some(name)).await.unwrap().id;
         let (account, arn) = ("123456789012".to_owned(), format!("arn:aws:iam::123456789012:user/{name}"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use daypass_aws::{Aws, Call, Iam, LiveAws, Settings, StaticKeys, Target};
 use daypass_base::{Clock, Secret, SystemClock, SystemEntropy};
-use daypass_sandbox::{Options, Running, World};
+use daypass_sandbox::{Effect, Options, Rule, Running, World};
 use daypass_sdk::Timestamp;
 use daypass_testkit::{Answer, Setup, TestServer};
 use serde_json::{Value, json};
@@ -15,9 +15,9 @@ const TWO: &str = "222222222222";
 
 /// A server whose users have the same name each time.
 struct Accounts {
-    server: TestServer,
+    server: Arc<TestServer>,
     aws: Arc<LiveAws>,
-    _sandbox: Running,
+    sandbox: Running,
 }
 
 /// The key of an account's administrator.
@@ -47,7 +47,7 @@ async fn accounts() -> Accounts {
     let server = setup.aws(Arc::clone(&aws) as Arc<dyn Aws>).start().await;
     server.put("sys/mounts/aws", json!({ "type": "aws" })).await.ok();
     server.put("aws/roles/up", json!({ "credential_type": "iam_user" })).await.ok();
-    Accounts { server, aws, _sandbox: sandbox }
+    Accounts { server: Arc::new(server), aws, sandbox }
 }
 
 impl Accounts {
@@ -73,12 +73,21 @@ impl Accounts {
         let (access_key_id, secret) = (minted.text("/data/access_key"), minted.text("/data/secret_key"));
         let keys = StaticKeys { access_key_id, secret_access_key: Secret::from(secret.as_str()) };
         let target = Target { keys: Some(keys), ..Target::default() };
-        self.aws.get_caller_identity(Call { target: &target, deadline: Duration::from_secs(10) }).await.is_ok()
+        self.aws.get_caller_identity(Call::usual(&target, Duration::from_secs(10))).await.is_ok()
+    }
+
+    /// What somebody does by hand in IAM.
+    async fn delete_by_hand(&self, account: &str, minted: &Answer) {
+        let target = Target { keys: Some(admin(account)), ..Target::default() };
+        let call = Call::usual(&target, Duration::from_secs(10));
+        let key = daypass_aws::Holding::AccessKey(minted.text("/data/access_key"));
+        self.aws.remove_user_holding(call, "ci-up", &key).await.unwrap();
+        self.aws.delete_user(call, "ci-up").await.unwrap();
     }
 
     async fn users(&self, account: &str) -> usize {
         let target = Target { keys: Some(admin(account)), ..Target::default() };
-        let call = Call { target: &target, deadline: Duration::from_secs(10) };
+        let call = Call::usual(&target, Duration::from_secs(10));
         usize::from(self.aws.get_user(call, Some("ci-up")).await.is_ok())
     }
 
@@ -137,10 +146,8 @@ async fn a_user_that_has_another_id_is_not_the_one_of_the_lease() {
     it.lead_to(ONE).await;
     let first = it.minted().await;
     let target = Target { keys: Some(admin(ONE)), ..Target::default() };
-    let call = Call { target: &target, deadline: Duration::from_secs(10) };
-    let key = daypass_aws::Holding::AccessKey(first.text("/data/access_key"));
-    it.aws.remove_user_holding(call, "ci-up", &key).await.unwrap();
-    it.aws.delete_user(call, "ci-up").await.unwrap();
+    let call = Call::usual(&target, Duration::from_secs(10));
+    it.delete_by_hand(ONE, &first).await;
     it.aws.create_user(call, &daypass_aws::NewUser { name: "ci-up".into(), ..daypass_aws::NewUser::default() }).await.unwrap();
     it.revoke(&first).await.ok();
     assert_eq!((it.users(ONE).await, it.rows().await), (1, 0));
@@ -148,5 +155,48 @@ async fn a_user_that_has_another_id_is_not_the_one_of_the_lease() {
     // While somebody has the name, nobody here gets it; that leaves nothing behind.
     assert!(it.server.get("aws/creds/up").await.refused(400).contains("EntityAlreadyExists"));
     assert_eq!(it.server.put("aws/config/parked-users/ci-up", Value::Null).await.status, 400);
+    assert_eq!(it.rows().await, 0);
+}
+
+/// Story: deletions had places of their own for their calls, and mints at an STS that hung held those of the two calls before: who has the name, and which
+/// account is asked. So nothing was taken back while they waited.
+#[tokio::test]
+async fn a_lease_is_revoked_while_mints_hold_every_place() {
+    let it = accounts().await;
+    it.lead_to(ONE).await;
+    let deleted = it.minted().await;
+    let role = json!({ "credential_type": "assumed_role", "role_arns": format!("arn:aws:iam::{ONE}:role/hung") });
+    it.server.put("aws/roles/hung", role).await.ok();
+    it.delete_by_hand(ONE, &deleted).await;
+    it.server.seconds(61).await;
+    let hang = Rule {
+        service: None,
+        action: Some("AssumeRole".to_owned()),
+        effect: Effect::Delay,
+        times: None,
+        rate: None,
+        milliseconds: 600_000,
+    };
+    it.sandbox.control().add(hang).unwrap();
+    let mut hanging = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        for _ in 0..100 {
+            let server = Arc::clone(&it.server);
+            hanging.spawn(async move { server.get("aws/sts/hung").await });
+        }
+        // Until all of them have come as far as they come while time stands still: a listener has 128 connections wait, and the kernel drops the rest.
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let clock = it.server.clock().clone();
+    let target = Target { keys: Some(admin(ONE)), ..Target::default() };
+    let usual = it.aws.get_caller_identity(Call::usual(&target, Duration::from_secs(1)));
+    let unsent = clock.while_passing(usual).await.unwrap_err();
+    assert!(unsent.message.contains("not sent"), "{unsent}");
+    let began = clock.elapsed();
+    clock.while_passing(it.revoke(&deleted)).await.ok();
+    let took = clock.elapsed().saturating_sub(began);
+    assert!(took < Duration::from_secs(5) && hanging.try_join_next().is_none(), "{took:?}");
     assert_eq!(it.rows().await, 0);
 }

@@ -201,6 +201,41 @@ async fn a_user_of_another_account_is_not_taken_for_deleted() {
     assert!(server.aws().users().is_empty());
 }
 
+/// Story: the server was not allowed to GetUser, config/root led to another account by then, and STS did not answer. That counted as the account of the lease:
+/// the user of the same name there, which was somebody else's, was deleted, and ours lived on.
+#[tokio::test]
+async fn a_user_that_cannot_be_looked_at_is_not_deleted_in_an_account_that_nobody_names() {
+    let server = server().await;
+    let lease = minted(&server).await.lease();
+    let user = only_user(&server);
+    account(&server, "222222222222");
+    server.aws().fail_often("GetUser", "AccessDenied", 403, 100);
+    server.aws().guard(|action| if action == "GetCallerIdentity" { Gate::Cut } else { Gate::Open });
+    let refused = server.put("sys/leases/revoke", json!({ "lease_id": lease })).await;
+    let said = format!("IAM user \"{user}\" may be one of that name in another account: iam:GetUser is refused, and STS did not say");
+    assert!(refused.refused(400).contains(&said), "{}", refused.body);
+    only_user(&server);
+    server.aws().unguard();
+    let refused = server.put("sys/leases/revoke", json!({ "lease_id": lease })).await;
+    assert!(refused.refused(400).contains("config/root leads to account 222222222222 now"), "{}", refused.body);
+    only_user(&server);
+    account(&server, "123456789012");
+    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
+    assert!(server.aws().users().is_empty());
+}
+
+/// There are networks with a way to IAM and none to STS: what is gone there is not looked for without end.
+#[tokio::test]
+async fn without_a_way_to_sts_a_user_that_is_gone_is_gone() {
+    let server = server().await;
+    let lease = minted(&server).await.lease();
+    server.aws().remove_user(&only_user(&server));
+    server.aws().guard(|action| if action == "GetCallerIdentity" { Gate::Cut } else { Gate::Open });
+    server.seconds(61).await;
+    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
+    assert_eq!(server.put("sys/leases/lookup", json!({ "lease_id": lease })).await.refused(400), "invalid lease");
+}
+
 /// What is stored of users beside their leases.
 async fn rows(server: &TestServer) -> Vec<String> {
     server.keys().await.into_iter().filter(|key| key.contains("/users/") || key.contains("/wal/")).collect()

@@ -59,7 +59,7 @@ async fn child_calls_each_partition() {
     let aws = LiveAws::new(Arc::new(SystemClock::new()), Settings::default());
     for (region, ..) in PARTITIONS {
         let target = Target { region: Some(region.to_owned()), keys: Some(root_keys()), max_retries: Some(0), ..Target::default() };
-        let call = Call { target: &target, deadline: Duration::from_secs(10) };
+        let call = Call::usual(&target, Duration::from_secs(10));
         assert_eq!(aws.get_caller_identity(call).await.unwrap_err().kind, ErrorKind::Unreachable, "{region}");
         assert_eq!(aws.get_user(call, None).await.unwrap_err().kind, ErrorKind::Unreachable, "{region}");
     }

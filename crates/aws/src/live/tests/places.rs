@@ -8,7 +8,7 @@ use daypass_base::sim::{SeededEntropy, SimClock};
 use daypass_dial::{Place, Share};
 use tokio::net::TcpListener;
 
-use super::{calls, root_keys, sandbox};
+use super::{calls, root_keys, sandbox, wanted};
 use crate::ecr::AuthorizationToken;
 use crate::live::places::USUAL;
 use crate::live::{LiveAws, Settings};
@@ -34,7 +34,7 @@ async fn a_call_that_finds_no_place_names_the_endpoint_when_its_time_is_up() {
     let (aws, target) = (live("http://127.0.0.1:1", &clock), target());
     let share = aws.queues.usual.share("http://127.0.0.1:1");
     let held = hanging(&aws, &share, USUAL.of_origin);
-    let call = Call { target: &target, deadline: Duration::from_secs(5) };
+    let call = Call::usual(&target, Duration::from_secs(5));
     let told = |error: AwsError| {
         assert_eq!((error.kind, error.status), (ErrorKind::Unreachable, None));
         let begins = "send request failed\ncaused by: Post \"http://127.0.0.1:1";
@@ -47,14 +47,15 @@ async fn a_call_that_finds_no_place_names_the_endpoint_when_its_time_is_up() {
     told(clock.while_passing(aws.get_caller_identity(call)).await.unwrap_err());
     let took = clock.elapsed().saturating_sub(began).as_secs();
     assert!((5..7).contains(&took), "{took}");
-    told(clock.while_passing(aws.get_user(call, Some("ci"))).await.unwrap_err());
+    told(clock.while_passing(aws.list_group_policies(call, "ci")).await.unwrap_err());
     told(clock.while_passing(aws.get_authorization_token(call, AuthorizationToken::default())).await.unwrap_err());
     drop(held);
     let error = clock.while_passing(aws.get_caller_identity(call)).await.unwrap_err();
     assert!(!error.message.contains("not sent"), "{error}");
 }
 
-/// Story: all calls shared one number of places. While mints held each of them at an STS that hung, no IAM user was deleted, and its lease was parked.
+/// Story: all calls shared one number of places. While mints held each of them at an STS that hung, no IAM user was deleted, and its lease was parked. Then
+/// deletions had places of their own, and waited for the mints before they began: to see who has the name, and which account is asked.
 #[tokio::test]
 async fn what_is_taken_back_needs_no_place_that_mints_hold() {
     let clock = SimClock::at(daypass_base::SystemClock::new().now());
@@ -63,9 +64,15 @@ async fn what_is_taken_back_needs_no_place_that_mints_hold() {
     let shares: Vec<_> = ["a", "b", "c"].into_iter().map(|origin| aws.queues.usual.share(origin)).collect();
     let last = USUAL.all - 2 * USUAL.of_origin;
     let held: Vec<_> = shares.iter().zip([USUAL.of_origin, USUAL.of_origin, last]).flat_map(|(s, n)| hanging(&aws, s, n)).collect();
-    let call = Call { target: &target, deadline: Duration::from_secs(5) };
-    let gone = clock.while_passing(aws.delete_user(call, "nobody")).await.unwrap_err();
-    assert_eq!(gone.kind, ErrorKind::NotFound, "{gone}");
+    let call = Call::usual(&target, Duration::from_secs(5));
+    let back = Call::taking_back(&target, Duration::from_secs(5));
+    let gone = |error: AwsError| assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
+    gone(clock.while_passing(aws.delete_user(call, "nobody")).await.unwrap_err());
+    gone(clock.while_passing(aws.get_user(call, Some("nobody"))).await.unwrap_err());
+    clock.while_passing(aws.get_caller_identity(back)).await.unwrap();
+    let role = wanted("arn:aws:iam::111111111111:role/nobody");
+    let refused = clock.while_passing(aws.assume_role(back, role)).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Denied, "{refused}");
     let error = clock.while_passing(aws.get_caller_identity(call)).await.unwrap_err();
     assert!(error.message.contains("not sent"), "{error}");
     drop(held);
@@ -84,7 +91,7 @@ async fn who_waited_at_an_endpoint_that_hangs_goes_where_others_were_answered() 
     let clients = aws.clients(&target).await;
     let share = aws.queues.usual.share(&first);
     let mut held = hanging(&aws, &share, USUAL.of_origin);
-    let call = Call { target: &target, deadline: Duration::from_mins(1) };
+    let call = Call::usual(&target, Duration::from_mins(1));
     let others = async {
         // One of those under way is answered by the other endpoint, and gives its place back.
         tokio::task::yield_now().await;

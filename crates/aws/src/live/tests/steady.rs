@@ -54,7 +54,7 @@ async fn with_half_of_the_calls_throttled_and_the_rest_slow_no_caller_sees_an_er
             let aws = Arc::clone(&aws);
             tokio::spawn(async move {
                 let target = Target::default();
-                aws.assume_role(Call { target: &target, deadline: DEADLINE }, wanted(STAGING)).await
+                aws.assume_role(Call::usual(&target, DEADLINE), wanted(STAGING)).await
             })
         })
         .collect();
@@ -84,7 +84,7 @@ async fn an_account_that_throttles_everything_is_asked_at_a_bounded_rate_until_t
             let (aws, counted) = (Arc::clone(&aws), Arc::clone(&counted));
             tokio::spawn(async move {
                 let target = Target::default();
-                let error = aws.assume_role(Call { target: &target, deadline: Duration::from_secs(SECONDS) }, wanted(STAGING)).await;
+                let error = aws.assume_role(Call::usual(&target, Duration::from_secs(SECONDS)), wanted(STAGING)).await;
                 counted.fetch_add(1, Ordering::Relaxed);
                 error.unwrap_err()
             })
@@ -314,14 +314,14 @@ async fn retry_after_is_kept_to() {
     let (address, _) = scripted(vec![vec![http("503 Busy", "Retry-After: 10\r\n", "<html>come again</html>"), identity()]]).await;
     let (aws, target) = live(address, &clock);
     let began = clock.elapsed();
-    let patient = Call { target: &target, deadline: Duration::from_mins(2) };
+    let patient = Call::usual(&target, Duration::from_mins(2));
     clock.while_passing(aws.get_caller_identity(patient)).await.unwrap();
     let took = clock.elapsed().saturating_sub(began);
     assert!(took >= Duration::from_secs(10) && took < Duration::from_secs(12), "{took:?}");
 
     let (address, _) = scripted(vec![vec![http("503 Busy", "Retry-After: 30\r\n", "<html>come again</html>")]]).await;
     let (aws, target) = live(address, &clock);
-    let hurried = Call { target: &target, deadline: Duration::from_secs(10) };
+    let hurried = Call::usual(&target, Duration::from_secs(10));
     let error = aws.get_caller_identity(hurried).await.unwrap_err();
     assert_eq!((error.kind, error.status, error.code.as_str()), (ErrorKind::Unreachable, Some(503), "InternalFailure"), "told at once");
 }

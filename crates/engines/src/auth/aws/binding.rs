@@ -132,7 +132,7 @@ impl AwsAuth {
     /// Asks IAM of the principal's account. Errors: why it does not tell, or that it told of another one.
     async fn look_up(&self, cx: &Cx, wanted: &PrincipalArn) -> std::result::Result<Principal, String> {
         let target = self.target_of(cx, wanted.partition, &wanted.account).await?;
-        let call = Call { target: &target, deadline: deadline(cx) };
+        let call = Call::usual(&target, deadline(cx));
         let found = self.aws.get_principal(call, wanted.kind, &wanted.name).await.map_err(|error| error.to_string())?;
         if !wanted.is_named_by(&found.arn) {
             return Err(format!(
@@ -158,7 +158,7 @@ impl AwsAuth {
             external_id: Some(role.external_id).filter(|id| !id.is_empty()),
             ..AssumeRole::default()
         };
-        let call = Call { target: &target, deadline: deadline(cx) };
+        let call = Call::usual(&target, deadline(cx));
         let session = self.aws.assume_role(call, input).await.map_err(|error| error.to_string())?;
         Ok(target.signed_by(&session))
     }

@@ -87,7 +87,7 @@ async fn by_signature(engine: Arc<AwsAuth>, cx: Cx, params: LoginParams) -> Resu
         return Err(used());
     }
     let target = config.login_target(&cx);
-    let call = Call { target: &target, deadline: deadline(&cx) };
+    let call = Call::usual(&target, deadline(&cx));
     let identity = engine.aws.forward_caller_identity(call, &signed.identity).await.map_err(upstream)?;
     let who = Who::of(&identity)?;
     let name = if params.role.is_empty() { who.principal.name.to_lowercase() } else { params.role.to_lowercase() };

@@ -112,7 +112,7 @@ impl Asking<'_> {
         };
         tracing::debug!(%error, "a call to STS is made again with the keys that config/root has now");
         let deadline = onward(self.call, self.cx.clock.elapsed().saturating_sub(began));
-        match self.ask(Call { target: &target, deadline }, grant.clone()).await {
+        match self.ask(Call::usual(&target, deadline), grant.clone()).await {
             Ok(credential) => Ok(credential),
             Err(error) => Err(self.engine.refused(&target, doing, error).await),
         }
@@ -134,7 +134,7 @@ impl Asking<'_> {
         loop {
             let hop = self.hop(onward_to).await?;
             let deadline = onward(self.call, self.cx.clock.elapsed().saturating_sub(began));
-            let error = match self.ask(Call { target: &hop.target, deadline }, grant.clone()).await {
+            let error = match self.ask(Call::usual(&hop.target, deadline), grant.clone()).await {
                 Ok(credential) => return Ok(credential),
                 Err(error) => error,
             };
@@ -194,7 +194,7 @@ impl Aws {
     async fn refused(&self, target: &Target, doing: &str, error: AwsError) -> Error {
         let mut text = format!("{doing}: {}", error.sdk_text());
         if about_the_server(&error) && !error.message.contains("arn:aws") {
-            let call = Call { target, deadline: WHOAMI_PATIENCE };
+            let call = Call::usual(target, WHOAMI_PATIENCE);
             // Who the server is helps to understand the refusal, but must never replace it.
             if let Ok(identity) = self.aws.get_caller_identity(call).await {
                 text.push_str("\n\tthe server itself is ");

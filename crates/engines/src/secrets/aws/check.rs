@@ -86,7 +86,7 @@ async fn check(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> 
     engine.last.remember(&target);
     let attribution = Attribution::of(&cx, &params.name);
     let wanted = role.iam_role(&attribution, &params.name, &params.role_arn)?;
-    let call = Call { target: &target, deadline: deadline(&cx) };
+    let call = Call::usual(&target, deadline(&cx));
     let mut walk = Walk::default();
     let mend = match config.federation() {
         Some(federation) => match introduce(&cx, federation, &mut walk).await {
@@ -135,7 +135,7 @@ async fn check(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>> 
     let limits = input.clone();
     let Some(session) = assume(&engine, &cx, call, &mut walk, hop, input).await else { return Ok(walk.answer()) };
     prove(&engine, &cx, &target, &session, &mut walk).await;
-    let call = Call { target: &target, deadline: deadline(&cx) };
+    let call = Call::usual(&target, deadline(&cx));
     let of = session::Of { own: &own, role_arn: &wanted };
     session::lifetime(&engine, call, &mut walk, of, &Lifetime::of(&role, None, cx.mount.max_lease_ttl)).await;
     session::permissions(&engine, call, &mut walk, of, (&params, &limits)).await;
@@ -259,7 +259,7 @@ async fn diagnose(engine: &Aws, call: Call<'_>, walk: &mut Walk, hop: &Hop<'_>, 
 /// The session works: AWS says who it is.
 async fn prove(engine: &Aws, cx: &Cx, target: &Target, session: &Credential, walk: &mut Walk) {
     let signed = target.signed_by(session);
-    let call = Call { target: &signed, deadline: deadline(cx) };
+    let call = Call::usual(&signed, deadline(cx));
     match engine.aws.get_caller_identity(call).await {
         Ok(identity) => walk.passed("the credential works", identity.arn),
         Err(error) => walk.failed("the credential works", error.sdk_text(), Value::Null),

@@ -71,7 +71,7 @@ async fn visit(engine: Arc<Aws>, cx: Cx, wanted: Wanted) -> Result<Reply> {
         issuer: wanted.issuer.clone(),
         duration: wanted.session_duration,
     };
-    let call = Call { target: &target, deadline: deadline(&cx) };
+    let call = Call::usual(&target, deadline(&cx));
     let url = engine.aws.sign_in(call, visit).await.map_err(|error| {
         let hint = if wanted.session_duration.is_some() { "\n\tleave session_duration out: AWS takes it of few sessions" } else { "" };
         upstream(format!("Error signing in to the console: {}{hint}", error.sdk_text()), error)

@@ -82,14 +82,7 @@ pub(super) async fn mint_by(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door
     if role.kind_at(door)? == CredentialType::IamUser {
         return users::issue(&engine, &cx, &role, &config, &wanted.name).await;
     }
-    let asking = Asking {
-        engine: &engine,
-        cx: &cx,
-        call: Call { target: &target, deadline: deadline(&cx) },
-        role: &role,
-        name: &wanted.name,
-        versions,
-    };
+    let asking = Asking { engine: &engine, cx: &cx, call: Call::usual(&target, deadline(&cx)), role: &role, name: &wanted.name, versions };
     let grant = grant(&cx, &role, &config, &wanted, door)?;
     let lowered = grant.lowered();
     let (minted, facts) = asking.credential(grant).await?;

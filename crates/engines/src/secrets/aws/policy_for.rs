@@ -65,7 +65,7 @@ async fn policy_for(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Val
         ("", Some(federation)) => federation.role_arn.to_owned(),
         ("", None) => {
             engine.last.remember(&target);
-            let call = Call { target: &target, deadline: deadline(&cx) };
+            let call = Call::usual(&target, deadline(&cx));
             let identity = engine.aws.get_caller_identity(call).await;
             let identity = identity.map_err(|error| {
                 upstream(format!("who the server is could not be asked; name it in principal: {}", error.sdk_text()), error)

@@ -92,7 +92,7 @@ impl Policy {
         let before = revoked::next_second(clock.theirs(cx.clock.now()) + Skew::UNSEEN);
         let document = documents::sessions_over(&before.to_string(), &self.source_identity);
         let policy = RolePolicy { role: role_name(&self.iam_role).to_owned(), name: self.name.clone(), document: document.to_string() };
-        let call = Call { target: &self.target, deadline: deadline(cx) };
+        let call = Call::taking_back(&self.target, deadline(cx));
         engine.aws.put_role_policy(call, &policy).await.map_err(|error| not_put(&self.name, &self.iam_role, error))?;
         // What is kept for other callers, here or at another mount, would be handed out dead.
         engine.revoked.note(&self.iam_role, &self.source_identity, before);
@@ -104,7 +104,7 @@ async fn undo(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Reply> {
     let (name, source_identity) = params.policy()?;
     let Ready { target, iam_role, .. } = ready(&engine, &cx, &params).await?;
     let _turn = engine.revoked.turn(&iam_role, &source_identity).await;
-    let call = Call { target: &target, deadline: deadline(&cx) };
+    let call = Call::taking_back(&target, deadline(&cx));
     match engine.aws.delete_role_policy(call, role_name(&iam_role), &name).await {
         Err(error) if error.kind == ErrorKind::NotFound => Ok(Reply::nothing().warn(format!(
             "{iam_role} has no policy {name}: nothing was undone. What was ended for one source identity is undone for that one (source_identity)"
@@ -173,7 +173,7 @@ async fn ready(engine: &Aws, cx: &Cx, params: &Params) -> Result<Ready> {
     }
     let iam_role = role.iam_role_of_any(&params.name, &params.role_arn)?;
     engine.last.remember(&target);
-    let call = Call { target: &target, deadline: deadline(cx) };
+    let call = Call::taking_back(&target, deadline(cx));
     let identity = engine.aws.get_caller_identity(call).await;
     let own = identity.map_err(|error| upstream(format!("who the server is could not be asked: {}", error.sdk_text()), error))?;
     let account = arn::iam_role(&iam_role).map(|arn| arn.account.to_owned()).unwrap_or_default();

@@ -186,7 +186,7 @@ async fn write_static_role(engine: Arc<Aws>, cx: Cx, params: Fields) -> Result<J
     let wanted = params.checked(stored.as_ref())?;
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let own = config.target(&cx)?;
-    let call = Call { target: &own, deadline: deadline(&cx) };
+    let call = Call::usual(&own, deadline(&cx));
     let target = wanted.route.target(engine.aws.as_ref(), call, &wanted.username).await?;
     let call = Call { target: &target, ..call };
     let user = user_of(&engine, call, &wanted).await?;

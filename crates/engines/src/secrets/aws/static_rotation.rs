@@ -98,7 +98,7 @@ async fn is_own(engine: &Aws, config: &RootConfig, cx: &Cx, id: &str) -> Result<
     if own.keys.is_some() || own.web_identity.is_some() {
         return Ok(false);
     }
-    let call = Call { target: &own, deadline: UNDO_PATIENCE };
+    let call = Call::usual(&own, UNDO_PATIENCE);
     let error = match engine.aws.get_caller_identity(call).await {
         Ok(identity) => return Ok(identity.user_id == id),
         Err(error) => error,
@@ -205,7 +205,7 @@ async fn rotate_one(engine: &Aws, cx: &Cx, place: &str, entry: &Entry) -> Result
         return Ok(());
     }
     let target = target(engine, cx, &role).await?;
-    let call = Call { target: &target, deadline: UNDO_PATIENCE };
+    let call = Call::usual(&target, UNDO_PATIENCE);
     // A name is not a user: another one may have it by now, and its keys are not ours to delete.
     let user = static_roles::user_of(engine, call, &role).await?;
     let role = role.of(user)?;
@@ -231,7 +231,7 @@ async fn rotate_one(engine: &Aws, cx: &Cx, place: &str, entry: &Entry) -> Result
 pub(super) async fn target(engine: &Aws, cx: &Cx, role: &StaticRole) -> Result<Target> {
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let own = config.target(cx)?;
-    role.route.target(engine.aws.as_ref(), Call { target: &own, deadline: UNDO_PATIENCE }, &role.username).await
+    role.route.target(engine.aws.as_ref(), Call::usual(&own, UNDO_PATIENCE), &role.username).await
 }
 
 /// A role that a rotation has claimed, as it stands by now, and its version. `None` where the claim holds no more, or it cannot be read.

@@ -86,7 +86,7 @@ async fn account_at(engine: &Aws, target: &Target) -> String {
     if let Some(account) = engine.home.known(target) {
         return account;
     }
-    match engine.aws.get_caller_identity(Call { target, deadline: WHERE_PATIENCE }).await {
+    match engine.aws.get_caller_identity(Call::usual(target, WHERE_PATIENCE)).await {
         Ok(identity) => {
             engine.home.learn(target, &identity.account);
             identity.account
@@ -108,7 +108,7 @@ pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfi
     let mut made = Made { username, at: cx.clock.now(), account, id: String::new(), note: String::new(), skew };
     let note = begin(cx, &made).await?;
     made.note.clone_from(&note.place);
-    let call = Call { target: &target, deadline: deadline(cx) };
+    let call = Call::usual(&target, deadline(cx));
     let key = match make(engine, call, role, &mut made, name).await {
         Ok(key) => key,
         Err(Failed { error, user }) => {
@@ -192,7 +192,7 @@ fn grants(role: &Role, role_name: &str) -> Vec<UserGrant> {
 
 /// Undoes at once what can be undone; what cannot is left to the regular work, by the note.
 async fn give_up(engine: &Aws, cx: &Cx, target: &Target, made: &Made, user: Fate) {
-    let call = Call { target, deadline: UNDO_PATIENCE };
+    let call = Call::taking_back(target, UNDO_PATIENCE);
     let gone = match user {
         Fate::Made => dismantle(engine, call, &made.username).await.is_ok_and(|found| found == Found::Deleted),
         Fate::NotMade => true,
@@ -259,7 +259,7 @@ pub(super) async fn revoke(engine: Arc<Aws>, cx: Cx, lease: LeaseInfo) -> Result
         .map_err(|error| Error::internal("what is stored with the lease of an IAM user is not readable").because(error))?;
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(&cx)?;
-    let call = Call { target: &target, deadline: deadline(&cx) };
+    let call = Call::taking_back(&target, deadline(&cx));
     match look(&engine, call, &made.username).await {
         Ok(None) => return truly_gone(&engine, &cx, call, &made).await,
         Ok(Some(user)) if !is_the_one(&cx, &made, &user, FORCE).await? => {
@@ -300,25 +300,36 @@ async fn is_the_one(cx: &Cx, made: &Made, user: &User, otherwise: &str) -> Resul
     Ok(!user_rows::is_anothers(cx, &made.note, user, otherwise).await?)
 }
 
-/// Where the server may not look at users (no `iam:GetUser`), the name of a leased user has to do: in its account, and while nobody else here made one
-/// of that name. Errors: otherwise, and when AWS did not tell for another reason.
+/// Where the server may not look at users (no `iam:GetUser`), the name of a leased user has to do: where STS says that its account is asked, and while nobody
+/// else here made one of that name. Errors: otherwise, and when AWS did not tell for another reason.
 async fn unseen_but_ours(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made, error: AwsError) -> Result<()> {
     let may_not_look = error.kind == ErrorKind::Denied;
     if !may_not_look || !user_rows::others(cx, &made.note, &made.username).await?.is_empty() {
         return Err(not_seen(&made.username, error));
     }
-    in_its_account(engine, call, made, FORCE).await
+    match account::surely_other(engine.aws.as_ref(), call, &made.account).await {
+        Err(error) => {
+            let text = format!(
+                "IAM user {} may be one of that name in another account: iam:GetUser is refused, and STS did not say which account is asked: {}; let the \
+                 server call iam:GetUser or reach STS, or see in IAM that the user is gone and {FORCE}",
+                quoted(&made.username),
+                error.sdk_text()
+            );
+            Err(upstream(text, error))
+        }
+        told => in_its_account(made, told, FORCE),
+    }
 }
 
 /// Whether a leased user that is not found is gone. Errors: when it may still appear, or is in an account that is not the one asked.
 async fn truly_gone(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made) -> Result<()> {
     settled(cx, made)?;
-    in_its_account(engine, call, made, FORCE).await
+    in_its_account(made, account::other(engine.aws.as_ref(), call, &made.account).await, FORCE)
 }
 
 /// Errors: when another account is asked than the one that the user was made in, or AWS does not say which that is.
-async fn in_its_account(engine: &Aws, call: Call<'_>, made: &Made, otherwise: &str) -> Result<()> {
-    match account::other(engine.aws.as_ref(), call, &made.account).await {
+fn in_its_account(made: &Made, other: Result<Option<String>, AwsError>, otherwise: &str) -> Result<()> {
+    match other {
         Ok(None) => Ok(()),
         Ok(Some(asked)) => Err(elsewhere(made, &asked, otherwise)),
         Err(error) => {
@@ -362,10 +373,10 @@ pub(super) async fn undo(engine: &Aws, cx: &Cx, place: &str, note: &Note) -> Res
     let made = Made { username, at: note.at, account, id: String::new(), note: place.to_owned(), skew: note.skew };
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(cx)?;
-    let call = Call { target: &target, deadline: UNDO_PATIENCE };
+    let call = Call::taking_back(&target, UNDO_PATIENCE);
     if unmake(engine, cx, call, &made).await? == Found::Nothing {
         settled(cx, &made)?;
-        in_its_account(engine, call, &made, DROP).await?;
+        in_its_account(&made, account::other(engine.aws.as_ref(), call, &made.account).await, DROP)?;
     }
     user_rows::release(cx, place, &made.username).await
 }

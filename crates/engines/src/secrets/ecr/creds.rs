@@ -69,7 +69,7 @@ async fn log_in(engine: Arc<Ecr>, cx: Cx, wanted: Wanted) -> Result<Reply> {
 
 /// Asks AWS: for a session of the IAM role, if there is one, then for the logins.
 async fn fetch(aws: &dyn Aws, plan: &Plan, cx: &Cx) -> Result<Got, Failed> {
-    let (call, began) = (Call { target: &plan.target, deadline: deadline(cx) }, cx.clock.elapsed());
+    let (call, began) = (Call::usual(&plan.target, deadline(cx)), cx.clock.elapsed());
     let mut question = plan.question();
     if let Some(assume) = &plan.assume {
         let made = aws.assume_role(call, assume.clone()).await;

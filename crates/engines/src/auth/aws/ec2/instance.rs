@@ -44,7 +44,7 @@ impl AwsAuth {
     async fn describe(&self, cx: &Cx, place: Place<'_>) -> Result<Option<Instance>, String> {
         let config = text(ClientConfig::find(cx).await)?;
         let target = self.target_of(cx, Partition::of_region(place.region), place.account).await?;
-        let call = Call { target: &target, deadline: deadline(cx) };
+        let call = Call::usual(&target, deadline(cx));
         let wanted = DescribeInstance { id: place.instance, region: place.region, endpoint: config.ec2_endpoint() };
         self.aws.describe_instance(call, wanted).await.map_err(|error| error.to_string())
     }
@@ -95,7 +95,7 @@ impl AwsAuth {
     async fn role_in(&self, cx: &Cx, profile: &str) -> Result<String, String> {
         let parsed = PrincipalArn::parse(profile)?;
         let target = self.target_of(cx, parsed.partition, &parsed.account).await?;
-        let call = Call { target: &target, deadline: deadline(cx) };
+        let call = Call::usual(&target, deadline(cx));
         let found = self.aws.get_instance_profile(call, &parsed.name).await.map_err(|error| error.to_string())?;
         if found.arn != profile {
             return Err(format!("IAM tells of {:?} instead of {profile:?}", found.arn));
