@@ -260,6 +260,13 @@ async fn all_sessions_that_began_before_can_be_ended_and_that_undone() {
 
     server.put("aws/roles/r", json!({ "role_arns": FAR })).await.ok();
     assert!(server.put("aws/revoke-sessions/r", json!({})).await.refused(400).contains("write revoke_role_arn"));
+    // The policy goes by the role's name: it would have gone to a role of the same name in the wrong account, with an answer that all was done.
+    server.put("aws/roles/r", json!({ "revoke_role_arn": "arn:aws:iam::999999999999:role/revoker" })).await.ok();
+    let answer = server.put("aws/revoke-sessions/r", json!({})).await;
+    assert!(
+        answer.refused(400).contains("and revoke_role_arn arn:aws:iam::999999999999:role/revoker of account 999999999999"),
+        "{answer:?}"
+    );
 }
 
 /// Story: the moment had nanoseconds, and the time that AWS compares has whole seconds: a session made after the answer, but within its second, was dead

@@ -187,6 +187,14 @@ async fn ready(engine: &Aws, cx: &Cx, params: &Params) -> Result<Ready> {
         }
         return Ok(Ready { own: target.clone(), target, iam_role });
     }
+    let revoker = arn::iam_role(&role.ours.revoke_role_arn).map(|arn| arn.account.to_owned()).unwrap_or_default();
+    if account != revoker {
+        // The policy goes by the role's name: another account may have one of the same name.
+        return Err(Error::bad_request(format!(
+            "{iam_role} is of account {account}, and revoke_role_arn {} of account {revoker}: write one of account {account} to the role",
+            role.ours.revoke_role_arn
+        )));
+    }
     let input = AssumeRole {
         role_arn: role.ours.revoke_role_arn.clone(),
         session_name: names::safe(&format!("daypass-revoke-{}", cx.clock.now().seconds())),
