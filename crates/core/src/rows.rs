@@ -349,7 +349,7 @@ pub(crate) fn commit_failure(error: CommitError) -> CommitFailure {
 }
 
 /// The log has the reason, which names files.
-const STOPPED: &str =
+pub(crate) const STOPPED: &str =
     "the store takes no writes until the server is started again: its disk failed; look at the server's log and at the disk first";
 
 /// What a value is bound to: its space and its key.

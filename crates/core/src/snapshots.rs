@@ -25,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use crate::monitors::Reader;
 use crate::node::{Inner, SEAL_ROWS, SEALED_KEYRING, SealKind, Unsealed, sealed};
 use crate::revocation;
-use crate::rows::config_key;
+use crate::rows::{STOPPED, config_key};
 
 /// Whether the keys of a snapshot must be this server's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -335,6 +335,7 @@ async fn take_over(
 fn store_error(error: CommitError) -> Error {
     match error {
         CommitError::Full(text) => Error::new(Kind::StoreFull, text),
+        CommitError::Stopped(_) => Error::new(Kind::StoreFull, STOPPED).because(error),
         other => Error::internal("the store could not be copied or replaced").because(other),
     }
 }

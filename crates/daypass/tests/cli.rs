@@ -532,6 +532,24 @@ fn a_snapshot_that_is_interrupted_leaves_nothing_and_says_so() {
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
 }
 
+/// Story: a server that gives a snapshot up breaks it off, and whoever saved it was told of an end of file and not what to do.
+#[test]
+fn a_snapshot_that_is_broken_off_is_not_saved_and_says_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 4096];
+        assert_ne!(stream.read(&mut request).unwrap(), 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").unwrap();
+    });
+    let ran =
+        run_as("daypass", home.path(), &[("VAULT_ADDR", &address), ("VAULT_TOKEN", "t")], &["operator", "snapshot", "save", "a.snap"], "");
+    assert!(ran.code == 2 && ran.err.contains("hint: nothing was saved: try again"), "{}", ran.err);
+    assert!(!home.path().join("a.snap").exists());
+}
+
 /// Story: what came was not verified before it was gone, so a pipe that got half a snapshot must hear of it by the exit code.
 #[test]
 fn a_snapshot_that_is_none_ends_badly_wherever_it_went() {

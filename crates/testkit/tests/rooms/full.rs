@@ -75,6 +75,9 @@ async fn a_store_that_is_stopped_says_so_wherever_somebody_looks() {
         "the store takes no writes until the server is started again: its disk failed; look at the server's log and at the disk first";
     assert_eq!(server.put("auth/token/create", json!({ "ttl": "5m" })).await.refused(503), text);
     server.put(STS, json!({ "ttl": "15m" })).await.ok();
+    let snapshot = server.get("sys/storage/snapshot").download().await.1;
+    let restored = server.ask("POST", "sys/storage/snapshot").raw(snapshot).await;
+    assert_eq!(restored.refused(503), text);
     assert_eq!(server.get("sys/health?activecode=204").await.status, 503);
     assert!(server.get("sys/metrics?format=prometheus").await.ok().body.to_string().contains("daypass_store_stopped 1"));
     let server = server.restart().await;

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::super::settings::{Ctx, Http, Output};
 use super::super::{Failure, Outcome};
 use super::offline;
-use crate::client::{Call, Client, Followed};
+use crate::client::{self, Call, Client, Followed};
 use crate::config::Seal;
 use crate::show;
 use crate::show::value::Value;
@@ -129,15 +129,20 @@ fn save(args: &SaveArgs, ctx: &Ctx) -> Outcome {
     });
     progress.end();
     drop(pieces);
-    if followed.map_err(|error| Failure::api("Error taking the snapshot", error))? == Followed::Interrupted {
+    // What came is not whole: the server says why in its log.
+    let hint = format!("{undone}: try again, and look into the server's log if that does not help");
+    let failed = |error| {
+        let broken_off = matches!(error, client::Error::Unreached { .. });
+        let failure = Failure::api("Error taking the snapshot", error);
+        if broken_off && failure.hint.is_none() { failure.hint(hint.clone()) } else { failure }
+    };
+    if followed.map_err(failed)? == Followed::Interrupted {
         return Err(Failure::server(format!("Interrupted: {nothing}")));
     }
     let Some(passed) = client.unless_interrupted(move || passing.join()) else {
         return Err(Failure::server(format!("Interrupted: all of the snapshot came in, but it was not verified: {nothing}")));
     };
     let passed = passed.unwrap_or_else(|_panicked| Err(Failure::server("The snapshot could not be verified")));
-    // What came is not whole: the server says why in its log.
-    let hint = format!("{undone}: try again, and look into the server's log if that does not help");
     let (whole, size) = passed.map_err(|failure| if failure.is_usage() { failure } else { failure.hint(hint) })?;
     target.keep().map_err(|error| at_file("Error naming the snapshot", &args.file, &error))?;
     let Manifest { time, rows, .. } = &whole.manifest;
