@@ -324,14 +324,18 @@ fn an_empty_flag_is_one_that_was_not_given() {
         ("GET /v1/auth/token/lookup-self", 200, r#"{"data":{"id":"t"}}"#),
     ]);
     for arguments in [
-        &["kv", "get", "-mount=", "-field=", "-version=", "kv/a"][..],
+        &["kv", "get", "-mount=", "-field=", "kv/a"][..],
         &["kv", "get", "-ca-cert=", "-ca-path=", "-client-cert=", "-client-key=", "-agent-address=", "-address=", "kv/a"],
-        &["secrets", "enable", "-path=", "-version=", "-description=", "kv"],
+        &["secrets", "enable", "-path=", "-description=", "kv"],
         &["audit", "enable", "-path=", "file", "file_path=/tmp/a"],
         &["login", "-method=", "-path=", "token=t"],
     ] {
         let ran = run(&server, arguments);
         assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.err);
+    }
+    for arguments in [["kv", "get", "-version=", "kv/a"], ["secrets", "enable", "-version=", "kv"], ["read", "-wrap-ttl=", "kv/a"]] {
+        let ran = run(&server, &arguments);
+        assert!(ran.code == 1 && ran.err.contains(" is empty, and without it "), "{arguments:?}: {}", ran.err);
     }
     let seen = server.seen();
     assert_eq!(seen.iter().filter(|line| line.starts_with("GET /v1/kv/data/a ")).count(), 2);

@@ -129,12 +129,11 @@ impl LiveAws {
         let sandbox = self.settings.endpoint.as_deref();
         let url = caller::destination(signed, call.target, sandbox)?;
         let origin: Uri = url.parse().map_err(|error| AwsError::unreachable(format!("the endpoint {url:?} is no URL: {error}")))?;
-        let configured = match call.target.region.as_deref().or(self.settings.region.as_deref()) {
-            Some(region) => caller::is_configured(&url, call.target, sandbox, Some(region)),
-            None => {
-                let base = self.base(Source::Own).await;
-                caller::is_configured(&url, call.target, sandbox, base.config.region().map(AsRef::as_ref))
-            }
+        let configured = if let Some(region) = call.target.region.as_deref().or(self.settings.region.as_deref()) {
+            caller::is_configured(&url, call.target, sandbox, Some(region))
+        } else {
+            let base = self.base(Source::Own).await;
+            caller::is_configured(&url, call.target, sandbox, base.config.region().map(AsRef::as_ref))
         };
         let goal = Goal { origin, configured };
         self.forward_to(call.target, &goal, signed).await

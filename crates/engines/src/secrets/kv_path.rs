@@ -7,9 +7,9 @@ pub(super) fn check(path: &str) -> Result<()> {
     if path.ends_with('/') {
         return Err(Error::bad_request("cannot write to a path ending in '/'"));
     }
-    // No request can read such a path: whoever takes paths in reads it as another. Inside a name two dots are letters like others (`v1..v2`).
-    if path.split('/').any(|segment| segment == "..") {
-        return Err(Error::bad_request("the path of a secret may not contain the segment '..'"));
+    // Parent references never reach a file here, yet every Vault refuses them, and so must a server that takes over its data.
+    if path.contains("..") {
+        return Err(Error::bad_request("the path of a secret may not contain '..'"));
     }
     if path.len() > PATH_BYTES_MAX {
         let length = path.len();
@@ -32,10 +32,10 @@ mod tests {
 
     #[test]
     fn paths_that_cannot_be_stored_are_refused_with_the_limit() {
-        for good in ["a", "a/b c", "é/✓", "a.b", "a..b", "..a/b..", "..."] {
+        for good in ["a", "a/b c", "é/✓", "a.b"] {
             assert!(check(good).is_ok(), "{good}");
         }
-        for bad in ["a/", "../a", "a/..", "a/../b", ".."] {
+        for bad in ["a/", "../a", "a/..", "a..b"] {
             assert!(check(bad).is_err(), "{bad}");
         }
         assert!(check(&"x".repeat(3500)).is_ok());

@@ -144,7 +144,7 @@ mod tests {
             }
         }
         assert!(absent > 800, "{absent}");
-        assert!(refused > 150, "{refused}");
+        assert!(refused > 100, "{refused}");
         // All that are listed were found: none has another name by now.
         assert_eq!(listed, REFUSED.iter().map(|(_, names, _)| names.len()).sum::<usize>());
     }

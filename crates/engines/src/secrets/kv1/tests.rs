@@ -67,7 +67,7 @@ async fn data_named_path_is_stored_as_sent() {
 #[tokio::test]
 async fn paths_that_cannot_be_stored_are_refused() {
     let bench = bench();
-    for path in ["../dots", "a/../b", &"x".repeat(3501)] {
+    for path in ["..dots", "a/../b", &"x".repeat(3501)] {
         assert_eq!(bench.call("PUT", path, json!({"v": 1})).await.status, 400, "{path}");
     }
 }
