@@ -333,7 +333,7 @@ fn an_empty_flag_is_one_that_was_not_given() {
         let ran = run(&server, arguments);
         assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.err);
     }
-    for arguments in [["kv", "get", "-version=", "kv/a"], ["secrets", "enable", "-version=", "kv"], ["read", "-wrap-ttl=", "kv/a"]] {
+    for arguments in [["kv", "get", "-version=", "kv/a"], ["secrets", "enable", "-version=", "kv"], ["kv", "get", "-wrap-ttl=", "kv/a"]] {
         let ran = run(&server, &arguments);
         assert!(ran.code == 1 && ran.err.contains(" is empty, and without it "), "{arguments:?}: {}", ran.err);
     }

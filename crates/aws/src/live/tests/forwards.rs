@@ -93,7 +93,7 @@ async fn logins_signed_for_a_region_that_does_not_answer_hold_up_no_others() {
     clock
         .while_passing(async {
             while let Some(ended) = hanging.join_next().await {
-                told.push(ended.unwrap().unwrap_err().kind)
+                told.push(ended.unwrap().unwrap_err().kind);
             }
         })
         .await;
