@@ -90,6 +90,10 @@ pub struct Limits {
     pub mint_retention: Seconds,
 }
 
+/// What a client is told where there is no room for its request or its answer ([`Limits::all_bodies_bytes`], [`Limits::all_fields_bytes`]): with
+/// 503 and `Retry-After`.
+pub const OVERLOADED: &str = "overloaded, try again later";
+
 /// [`Limits::list_names`] wherever names are listed, also in engines, which see no other limit.
 pub const LIST_NAMES: usize = 500_000;
 

@@ -37,19 +37,18 @@ impl Audit {
         let broker = Broker::new(clock, SinkLimits::default(), prefixing, own);
         let audit = Self { rows: rows.clone(), broker, changing: tokio::sync::Mutex::default() };
         let stored = audit.stored().await?;
-        let mut open = 0;
+        let mut shut = Vec::new();
         for device in &stored {
-            match audit.install(device, SelfTest::Skip).await {
-                Ok(()) => open += 1,
-                Err(error) => tracing::error!(device = %device.config.path, %error, "an audit device cannot be opened"),
+            if let Err(error) = audit.install(device, SelfTest::Skip).await {
+                tracing::error!(device = %device.config.path, %error, "an audit device cannot be opened");
+                shut.push(device);
             }
         }
-        if !stored.is_empty() && open == 0 {
+        if !stored.is_empty() && !audit.broker.is_enabled() {
             return Err(Error::failed("no audit device can be opened; the log has the reasons"));
         }
         // A log that could not be opened is a device that fails, and no device that is gone: it is listed and counted, and goes on when its volume is back.
-        let listed = audit.broker.list();
-        for device in stored.iter().filter(|device| listed.iter().all(|config| config.path != device.config.path)) {
+        for device in shut {
             if let Err(error) = audit.install(device, SelfTest::Later).await {
                 tracing::error!(device = %device.config.path, %error, "an audit device is left out until the server is unsealed again");
             }

@@ -7,6 +7,7 @@ mod aws_keys;
 mod ber;
 mod der;
 mod go_text;
+mod hash;
 pub mod registry;
 pub mod secrets;
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use daypass_base::limits::OVERLOADED;
 use daypass_base::{BoxFuture, Upload};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -249,9 +250,11 @@ impl Session {
             return answer;
         }
         tracing::debug!(bytes, peer = ?self.peer, "there is no room for an answer");
-        let mut overloaded = json_error(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED);
+        let text = format!(r#"{{"errors":["{OVERLOADED}"]}}"#);
+        let bytes = text.len();
+        let mut overloaded = json_error(StatusCode::SERVICE_UNAVAILABLE, text);
         overloaded.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        if !self.has_room(OVERLOADED.len(), held) {
+        if !self.has_room(bytes, held) {
             overloaded.body = Body::Full(Bytes::new());
         }
         overloaded
@@ -379,11 +382,8 @@ fn broken_handler() -> ServerResponse {
     json_error(StatusCode::INTERNAL_SERVER_ERROR, r#"{"errors":["internal error"]}"#)
 }
 
-fn json_error(status: StatusCode, body: &'static str) -> ServerResponse {
+fn json_error(status: StatusCode, body: impl Into<Bytes>) -> ServerResponse {
     let mut response = ServerResponse::new(status, body);
     response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
-
-/// As the service says it where there is no room for a request.
-const OVERLOADED: &str = r#"{"errors":["overloaded, try again later"]}"#;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use daypass_base::limits::OVERLOADED;
 use daypass_base::{ClientChain, Entropy, Limits, Seconds, Secret, Upload, duration, lenient, percent};
 use daypass_sdk::{Operation, Page};
 use http::{HeaderMap, Method};
@@ -257,7 +258,7 @@ fn whole_or_coming(body: Body) -> Result<Upload, Box<HttpResponse>> {
 /// Clients that are told when come again by themselves.
 #[expect(clippy::unnecessary_box_returns, reason = "the error side of every function here: kept small")]
 fn overloaded() -> Box<HttpResponse> {
-    let answer = Answer::refused(503, vec!["overloaded, try again later".to_owned()]);
+    let answer = Answer::refused(503, vec![OVERLOADED.to_owned()]);
     Box::new(write(Answer { headers: vec![("retry-after", "1".to_owned())], ..answer }))
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use daypass_base::BoxFuture;
+use daypass_base::limits::OVERLOADED;
 use daypass_core::{Body as CoreBody, Core, HttpRequest, HttpResponse, Opened};
 use daypass_server::{Body, Peer, RequestBody, ServerRequest, ServerResponse, Service};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
@@ -140,7 +141,7 @@ fn written(answer: HttpResponse) -> ServerResponse {
 
 /// Too many requests, or too much in their bodies: clients that are told when come again by themselves.
 fn overloaded() -> ServerResponse {
-    let mut response = refused(StatusCode::SERVICE_UNAVAILABLE, "overloaded, try again later");
+    let mut response = refused(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED);
     response.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }

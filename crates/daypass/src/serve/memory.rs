@@ -1,12 +1,14 @@
 //! How much memory the process may use: what one kind of thing may take of it at most is a share of that.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// So much of the memory may be taken by bodies, and as much by the fields that were in them: `usual` bytes, and less on a small machine or in a small
 /// container.
 pub(super) fn share(usual: usize) -> usize {
-    let allowed = allowed(&|path| std::fs::read_to_string(path).ok());
-    allowed.and_then(|bytes| usize::try_from(bytes / SHARES).ok()).map_or(usual, |share| share.clamp(SHARE_MIN.min(usual), usual))
+    // Asked for by each listener, and the same for all.
+    static ALLOWED: LazyLock<Option<u64>> = LazyLock::new(|| allowed(&|path| std::fs::read_to_string(path).ok()));
+    ALLOWED.and_then(|bytes| usize::try_from(bytes / SHARES).ok()).map_or(usual, |share| share.clamp(SHARE_MIN.min(usual), usual))
 }
 
 /// The least of what the machine has and of what the process's control groups allow, in bytes. `None` where nothing tells.

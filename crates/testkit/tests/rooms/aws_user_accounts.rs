@@ -96,16 +96,22 @@ impl Accounts {
     }
 }
 
-/// Story: config/root led to another account for a while, where the next build got a user of the same name. Revoking the first lease then
-/// said that it was done, and the key went on working.
-#[tokio::test]
-async fn a_user_goes_although_another_account_had_one_of_its_name_since() {
+/// A lease of each account, and config/root leads to the first one again.
+async fn leased_in_both() -> (Accounts, Answer, Answer) {
     let it = accounts().await;
     it.lead_to(ONE).await;
     let first = it.minted().await;
     it.lead_to(TWO).await;
     let second = it.minted().await;
     it.lead_to(ONE).await;
+    (it, first, second)
+}
+
+/// Story: config/root led to another account for a while, where the next build got a user of the same name. Revoking the first lease then
+/// said that it was done, and the key went on working.
+#[tokio::test]
+async fn a_user_goes_although_another_account_had_one_of_its_name_since() {
+    let (it, first, second) = leased_in_both().await;
     it.revoke(&first).await.ok();
     assert_eq!((it.users(ONE).await, it.users(TWO).await), (0, 1));
     assert!(!it.works(&first).await && it.works(&second).await);
@@ -118,12 +124,7 @@ async fn a_user_goes_although_another_account_had_one_of_its_name_since() {
 /// working with, was deleted, and the second's lived on with nobody to know it.
 #[tokio::test]
 async fn revoking_a_lease_deletes_no_user_of_another_account() {
-    let it = accounts().await;
-    it.lead_to(ONE).await;
-    let first = it.minted().await;
-    it.lead_to(TWO).await;
-    let second = it.minted().await;
-    it.lead_to(ONE).await;
+    let (it, first, second) = leased_in_both().await;
     let refused = it.revoke(&second).await;
     let elsewhere =
         format!("IAM user \"ci-up\" was made in account {TWO}, and config/root leads to account {ONE} now: let it lead there again");

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
+use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
 use daypass_sdk::{Cx, Error, Kind, Result, Seconds, Timestamp};
 use parking_lot::Mutex;
 
 use super::creds::Grant;
 use super::ours::Ours;
 use super::text::quoted;
+use crate::hash::sha256;
 use crate::secrets::revoked::{Revoked, Session};
 
 /// Pairs of role and claim value that a mount counts for.
@@ -27,7 +28,7 @@ pub(super) struct Limits {
     counts: Mutex<Counts>,
 }
 
-type Counts = BTreeMap<(String, [u8; digest::SHA256_OUTPUT_LEN]), Arc<Mutex<Count>>>;
+type Counts = BTreeMap<(String, [u8; SHA256_OUTPUT_LEN]), Arc<Mutex<Count>>>;
 
 /// Times are those of the monotonic clock, where nothing else is said.
 #[derive(Default)]
@@ -91,10 +92,8 @@ impl Limits {
     }
 
     fn count(&self, role_name: &str, value: &str, now: Duration) -> Result<Arc<Mutex<Count>>> {
-        let mut hash = [0; digest::SHA256_OUTPUT_LEN];
-        hash.copy_from_slice(digest::digest(&digest::SHA256, value.as_bytes()).as_ref());
         let mut counts = self.counts.lock();
-        let key = (role_name.to_owned(), hash);
+        let key = (role_name.to_owned(), sha256(value.as_bytes()));
         if !counts.contains_key(&key) && counts.len() >= COUNTED_MAX {
             counts.retain(|_, count| !count.lock().is_idle(now));
             if counts.len() >= COUNTED_MAX {

@@ -50,8 +50,7 @@ pub(super) fn endpoint() -> Endpoint<Transit> {
 async fn decrypt(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Reply> {
     let inputs = params.inputs()?;
     let key = rows::load(&transit, &cx, &params.name).await?.ok_or_else(not_found)?;
-    let bytes = inputs.items.iter().map(|item| item.ciphertext.as_ref().map_or(0, String::len)).sum();
-    let place = Place::of(&key, inputs.items.len(), bytes);
+    let place = inputs.place(&key);
     let references = inputs.items.iter().map(|item| item.reference.clone()).collect();
     let ready: Vec<Result<Ready>> = inputs.items.into_iter().enumerate().map(|(number, item)| item.into_ready(number, &key)).collect();
     let one = move |ready: Result<Ready>| {
@@ -74,6 +73,14 @@ pub(super) struct Ready {
 /// The ciphertext of a request or of an item. Errors: `BadRequest` with Vault's text.
 pub(super) fn given(ciphertext: Option<String>) -> Result<String> {
     ciphertext.filter(|text| !text.is_empty()).ok_or_else(|| Error::bad_request("missing ciphertext to decrypt"))
+}
+
+impl Inputs<Item> {
+    /// Where ciphertexts are decrypted.
+    pub(super) fn place(&self, key: &Loaded) -> Place {
+        let bytes = self.items.iter().map(|item| item.ciphertext.as_ref().map_or(0, String::len)).sum();
+        Place::of(key, self.items.len(), bytes)
+    }
 }
 
 impl Item {

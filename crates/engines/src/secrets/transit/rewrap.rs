@@ -11,7 +11,6 @@ use super::batch::{BatchInput, Inputs, Outcomes, Partial};
 use super::cipher;
 use super::decrypt::{Ready, given};
 use super::encrypt::{Item, encrypted, not_found, same_context};
-use super::work::Place;
 use super::{Transit, rows};
 
 /// What to encrypt again.
@@ -53,8 +52,7 @@ pub(super) fn endpoint() -> Endpoint<Transit> {
 async fn rewrap(transit: Arc<Transit>, cx: Cx, mut params: Params) -> Result<Reply> {
     let inputs = params.inputs()?;
     let key = rows::load(&transit, &cx, &params.name).await?.ok_or_else(not_found)?;
-    let bytes = inputs.items.iter().map(|item| item.ciphertext.as_ref().map_or(0, String::len)).sum();
-    let (place, entropy) = (Place::of(&key, inputs.items.len(), bytes), Arc::clone(&cx.entropy));
+    let (place, entropy) = (inputs.place(&key), Arc::clone(&cx.entropy));
     let references = inputs.items.iter().map(|item| item.reference.clone()).collect();
     let with_version = |(number, item): (usize, Item)| {
         let version = item.key_version;

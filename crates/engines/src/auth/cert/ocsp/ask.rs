@@ -20,8 +20,9 @@ use super::super::{Cert, config, crls};
 use super::kept::Outcome;
 use super::settings::{Responders, SERVERS_MAX};
 use super::signer::Signer;
-use super::verify::{Question, Told, Trouble, Trust, judge, sha256};
+use super::verify::{Question, Told, Trouble, Trust, judge};
 use super::wire::{Status, question};
+use crate::hash::sha256;
 
 /// One certificate of a verified chain.
 struct Subject {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::pem;
 use super::signer::Signer;
-use super::verify::sha256;
+use crate::hash::sha256;
 
 /// The fields as they are stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,8 +7,9 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose
 use super::super::tests::{Ca, NOW, moment};
 use super::super::trusted::Origin;
 use super::signer::Signer;
-use super::verify::{Question, Told, Trouble, Trust, judge, sha256};
+use super::verify::{Question, Told, Trouble, Trust, judge};
 use super::wire::{Status, question};
+use crate::hash::sha256;
 
 const NONCE: &[u8] = &[9; 32];
 const SERIAL: &[u8] = &[7];

@@ -3,7 +3,6 @@
 //! It counts when it speaks of the very certificate that was asked about, is of now, and is signed by the issuer of that certificate, by a responder to
 //! whom that issuer itself gave the right, or by one that the operator named. Everything else is no answer, whatever it says.
 
-use aws_lc_rs::digest::{self, digest};
 use daypass_sdk::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
@@ -156,13 +155,6 @@ fn let_answer(
         return Err("the certificate of the responder was revoked");
     }
     Ok(())
-}
-
-/// SHA-256, for keys of what is kept.
-pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(digest(&digest::SHA256, bytes).as_ref());
-    out
 }
 
 /// Clocks of responders may be so far ahead.
