@@ -378,10 +378,7 @@ impl Client {
         }
         tokio::select! {
             reply = self.exchange_with_retries(call) => reply,
-            () = self.clock.sleep(self.config.timeout) => {
-                let text = format!("context deadline exceeded: no answer within {}s", self.config.timeout.as_secs());
-                Err(self.unreached(call, Trouble::new(text).hint("VAULT_CLIENT_TIMEOUT sets how long to wait, e.g. 120s")))
-            }
+            () = self.clock.sleep(self.config.timeout) => Err(self.unreached(call, no_answer_within(self.config.timeout))),
         }
     }
 
@@ -479,6 +476,11 @@ impl Client {
         let method = name.chars().take(1).chain(name.chars().skip(1).map(|c| c.to_ascii_lowercase())).collect();
         Error::Unreached { method, url: self.config.address.url(&call.path_and_query(&self.config.address)), trouble }
     }
+}
+
+fn no_answer_within(limit: Duration) -> Trouble {
+    let text = format!("context deadline exceeded: no answer within {}s", limit.as_secs());
+    Trouble::new(text).hint("VAULT_CLIENT_TIMEOUT sets how long to wait, e.g. 120s")
 }
 
 /// What Go's client tries again: too many requests, state not yet there, and server errors but "not implemented".

@@ -270,6 +270,52 @@ fn a_token_that_is_only_wanted_is_not_kept() {
     assert!(ran.code == 2 && ran.err.contains("not a terminal\nhint: "), "{}", ran.err);
 }
 
+/// Story: the token at hand was presented to open the wrapped one of a login. One logs in because that has ended, so the login was spent and its token lost.
+#[test]
+fn the_wrapped_token_of_a_login_is_opened_by_itself() {
+    let server = Server::start(&[
+        ("PUT /v1/auth/approle/login", 200, r#"{"wrap_info":{"token":"hvs.wrapping","ttl":60}}"#),
+        (
+            "PUT /v1/sys/wrapping/unwrap",
+            200,
+            r#"{"auth":{"client_token":"hvs.new","accessor":"a","policies":["default"],"token_policies":["default"],"lease_duration":60,"renewable":true}}"#,
+        ),
+    ]);
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join(".vault-token"), "hvs.ended").unwrap();
+    let variables = [("VAULT_ADDR", server.address.as_str()), ("VAULT_WRAP_TTL", "60s")];
+    let ran = run_as("daypass", home.path(), &variables, &["login", "-method=approle", "role_id=r"], "");
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert_eq!(server.seen(), [r#"PUT /v1/auth/approle/login {"role_id":"r"} []"#, "PUT /v1/sys/wrapping/unwrap  [hvs.wrapping]"]);
+    assert_eq!(std::fs::read_to_string(home.path().join(".vault-token")).unwrap(), "hvs.new");
+}
+
+/// Story: a path that the server does not know counted as undone.
+#[test]
+fn sessions_work_again_only_where_the_server_says_so() {
+    let server = Server::start(&[
+        ("DELETE /v1/aws/revoke-sessions/gone", 404, r#"{"errors":["no handler for route"]}"#),
+        ("DELETE /v1/aws/revoke-sessions/deploy", 204, ""),
+    ]);
+    let ran = run(&server, &["aws", "revoke-sessions", "-undo", "aws", "gone"]);
+    assert!(ran.code == 2 && ran.out.is_empty() && ran.err.contains("no handler for route"), "{}{}", ran.out, ran.err);
+    let ran = run(&server, &["aws", "revoke-sessions", "-undo", "aws", "deploy"]);
+    assert!(ran.code == 0 && ran.out.starts_with("Success!"), "{}{}", ran.out, ran.err);
+}
+
+/// Story: on a store without versions they were dropped, and the whole secret was deleted, overwritten, or another one than was asked for was shown.
+#[test]
+fn flags_about_versions_are_refused_where_there_are_none() {
+    let server =
+        Server::start(&[("GET /v1/sys/internal/ui/mounts/kv/a", 200, r#"{"data":{"path":"kv/","type":"kv","options":{"version":"1"}}}"#)]);
+    for arguments in [&["delete", "-versions=1", "kv/a"][..], &["put", "-cas=0", "kv/a", "k=v"], &["get", "-version=3", "kv/a"]] {
+        let ran = run(&server, &[&["kv"], arguments].concat());
+        let wanted = format!("{} is not supported on KV Version 1", arguments[1].split('=').next().unwrap());
+        assert!(ran.code == 1 && ran.out.is_empty() && ran.err.starts_with(&wanted), "{arguments:?}: {}{}", ran.out, ran.err);
+    }
+    assert_eq!(server.seen(), ["GET /v1/sys/internal/ui/mounts/kv/a  [root]"; 3]);
+}
+
 #[test]
 fn kv_asks_about_the_mount_first() {
     let server = Server::start(&[

@@ -219,7 +219,7 @@ fn revoke_sessions(args: &RevokeSessionsArgs, ctx: &Ctx) -> Outcome {
     let client = ctx.client(&args.http)?;
     if args.undo {
         let call = given.fold(Call::new(Method::DELETE, &path), |call, (field, value)| call.query(field, value));
-        match client.fetch(&call).map_err(|error| Failure::api("Error undoing", error))? {
+        match client.ask(&call).map_err(|error| Failure::api("Error undoing", error))? {
             // It says what was not undone.
             Some(answer) => show::answer(format, &answer),
             None => show::out("Success! Earlier sessions work again, once AWS has spread it."),

@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
             return Ok(0);
         }
         let token = Secret::new(answer.wrap_info.text_at("token").to_owned());
-        let unwrapped = unwrap::unwrap(&client, Some(token)).map_err(|error| Failure::api("Error unwrapping login", error))?;
+        let unwrapped = unwrap::unwrap_own(&client, token).map_err(|error| Failure::api("Error unwrapping login", error))?;
         let unwrapped = unwrapped.ok_or_else(|| Failure::server("Could not find wrapped response"))?;
         answer = factor::finish(args, ctx, &client, unwrapped, format)?;
     }

@@ -1,6 +1,7 @@
 //! `monitor`: the server's log, as it is written.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use http::Method;
 
@@ -43,7 +44,7 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let call = Call::new(Method::GET, "sys/monitor").query("log_format", &args.log_format).query("log_level", &level);
     let mut stdout = std::io::stdout();
     let watched = stdout.is_terminal();
-    let ended = client.follow(&call.unwrapped(), async |piece: &[u8]| {
+    let ended = client.follow(&call.unwrapped(), Duration::ZERO, async |piece: &[u8]| {
         let written = stdout.write_all(piece).and_then(|()| stdout.flush());
         let goes_on = written.is_ok();
         show::wrote(written);

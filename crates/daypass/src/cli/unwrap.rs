@@ -44,13 +44,21 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
 
 /// Fetches what `token` wraps; without one, what the client's own token wraps.
 pub(super) fn unwrap(client: &Client, token: Option<Secret<String>>) -> Result<Option<Answer>, Error> {
-    let call = Call::new(Method::PUT, "sys/wrapping/unwrap").unwrapped();
-    client.fetch(&match token {
-        Some(token) if client.config().token.is_none() => call.token(token),
+    match token {
+        Some(token) if client.config().token.is_none() => unwrap_own(client, token),
         // To the server, as the one thing to unwrap.
-        Some(token) => call.body(Value::map([("token", Value::text(token.expose()))])),
-        None => call,
-    })
+        Some(token) => client.fetch(&call().body(Value::map([("token", Value::text(token.expose()))]))),
+        None => client.fetch(&call()),
+    }
+}
+
+/// Fetches what `token` wraps, whatever token the client has and whether or not that one is of any use.
+pub(super) fn unwrap_own(client: &Client, token: Secret<String>) -> Result<Option<Answer>, Error> {
+    client.fetch(&call().token(token))
+}
+
+fn call() -> Call {
+    Call::new(Method::PUT, "sys/wrapping/unwrap").unwrapped()
 }
 
 /// A token given as an argument, or on stdin so that it stays out of the process list.

@@ -1,12 +1,14 @@
 //! One connection to the server: TCP or a socket file, through a proxy where the environment asks for one, in TLS where the address does.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -73,6 +75,7 @@ async fn dial(host: &str, port: u16) -> Result<TcpStream, Trouble> {
             Ok(stream) => {
                 // Small requests must not wait for each other's acknowledgement; a failure to say so costs only time.
                 let _slower = stream.set_nodelay(true);
+                keep_alive(&stream);
                 return Ok(stream);
             }
             Err(error) => {
@@ -85,6 +88,14 @@ async fn dial(host: &str, port: u16) -> Result<TcpStream, Trouble> {
         }
     }
     Err(last)
+}
+
+/// A server that is gone without a word is noticed, however long its answer may take. As Go's dialer asks for; where the system does not, it is only noticed later.
+fn keep_alive(stream: &TcpStream) {
+    let _later = sockopt::set_socket_keepalive(stream, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(stream, Duration::from_secs(30)))
+        .and_then(|()| sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15)))
+        .and_then(|()| sockopt::set_tcp_keepcnt(stream, 4));
 }
 
 /// No host has more addresses than this worth trying.

@@ -1,24 +1,25 @@
-//! An answer that goes on: the server's log.
+//! An answer that goes on: the server's log, a snapshot.
+
+use std::time::Duration;
 
 use http::header::LOCATION;
 use http_body_util::{BodyExt as _, Limited};
 
-use super::{BODY_BYTES_MAX, Call, Client, Error, Follow, Reply, Trouble, connect, innermost, redirected};
+use super::{BODY_BYTES_MAX, Call, Client, Error, Follow, Reply, Trouble, connect, innermost, no_answer_within, redirected};
 
 impl Client {
     /// Makes a request whose answer goes on for as long as the server likes, and gives its pieces as they come. Ends with the answer, with
-    /// Ctrl-C (also while `piece` waits), and when `piece` says that nobody reads any more. Once the answer has begun, no timeout holds.
-    pub(crate) fn follow(&self, call: &Call, piece: impl AsyncFnMut(&[u8]) -> bool) -> Result<Followed, Error> {
+    /// Ctrl-C (also while `piece` waits), and when `piece` says that nobody reads any more. The answer begins within `begun`, or within the client's time
+    /// limit where that is longer; once it has begun, no time limit holds.
+    pub(crate) fn follow(&self, call: &Call, begun: Duration, piece: impl AsyncFnMut(&[u8]) -> bool) -> Result<Followed, Error> {
         if let Some(instead) = self.config.instead {
             return Err(Error::Instead(instead.render(&self.config, call)));
         }
+        let limit = self.config.timeout.max(begun);
         let followed = async {
             let begun = tokio::select! {
                 begun = self.begin(call) => begun.map_err(|trouble| self.unreached(call, trouble))?,
-                () = self.clock.sleep(self.config.timeout) => {
-                    let text = format!("context deadline exceeded: no answer within {}s", self.config.timeout.as_secs());
-                    return Err(self.unreached(call, Trouble::new(text)));
-                }
+                () = self.clock.sleep(limit) => return Err(self.unreached(call, no_answer_within(limit))),
             };
             match begun {
                 Begun::Refused(reply) => Err(Error::Api(self.refusal(call, &reply))),

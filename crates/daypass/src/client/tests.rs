@@ -281,3 +281,21 @@ fn work_that_takes_long_ends_with_ctrl_c_also_after_a_transfer() {
     assert_eq!(client.unless_interrupted(never), None);
     drop(interrupted);
 }
+
+/// Story: a server that takes longer than a minute to write its state beside its store was never given the time, and each try began from nothing.
+#[test]
+fn an_answer_that_begins_late_is_waited_for_as_long_as_its_verb_says() {
+    let (address, _requests) = serve(vec![answer(200, "first"), answer(200, "second")]);
+    let (client, _) = client(Config { timeout: Duration::from_secs(5), ..config(&address) });
+    let taken = |begun| {
+        let mut taken = Vec::new();
+        let followed = client.follow(&Call::get("sys/storage/raft/snapshot"), begun, async |piece: &[u8]| {
+            taken.extend_from_slice(piece);
+            true
+        });
+        followed.map(|_| taken)
+    };
+    assert_eq!(taken(Duration::from_hours(1)).unwrap(), b"first");
+    let error = taken(Duration::ZERO).unwrap_err().to_string();
+    assert!(error.contains("no answer within 5s"), "{error}");
+}

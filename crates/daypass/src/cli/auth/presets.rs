@@ -173,7 +173,11 @@ fn gitlab(wish: &Wish) -> Result<Plan, String> {
         None => vec![("namespace_path", vec![group.to_owned(), format!("{group}/*")])],
     };
     match git_ref(wish)? {
-        Some(GitRef::Branch(name)) => bound.extend([("ref", vec![name.to_owned()]), ("ref_type", vec!["branch".to_owned()])]),
+        Some(GitRef::Branch(name)) => bound.extend([
+            ("ref", vec![name.to_owned()]),
+            ("ref_type", vec!["branch".to_owned()]),
+            ("pipeline_source", GITLAB_OF_A_BRANCH.map(str::to_owned).to_vec()),
+        ]),
         Some(GitRef::Tag(name)) => bound.extend([("ref", vec![name.to_owned()]), ("ref_type", vec!["tag".to_owned()])]),
         Some(GitRef::Other(name)) => return Err(neither(name)),
         None => {}
@@ -189,6 +193,7 @@ fn gitlab(wish: &Wish) -> Result<Plan, String> {
             "job_id",
             "namespace_path",
             "pipeline_id",
+            "pipeline_source",
             "project_path",
             "ref",
             "ref_protected",
@@ -197,6 +202,10 @@ fn gitlab(wish: &Wish) -> Result<Plan, String> {
         ]),
     })
 }
+
+/// Where a pipeline comes from that runs what its branch holds. One of a merge request (`merge_request_event`, and `parent_pipeline` where that begins another)
+/// has the source branch for its `ref` and the source project for its `project_path`, whatever it is merged into and wherever it runs.
+const GITLAB_OF_A_BRANCH: [&str; 7] = ["api", "chat", "pipeline", "push", "schedule", "trigger", "web"];
 
 /// The subject is `JOB_URL`, unless the administrator made claim templates.
 ///

@@ -41,6 +41,9 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
         return Err(none_named("delete"));
     }
     let (client, place) = mount::find(ctx, &args.http, &args.mount, path)?;
+    if versions.is_some() {
+        place.require_versions(1, "-versions is not supported on KV Version 1: without it the secret is gone for good")?;
+    }
     let path = place.api("data");
     let deleted = match versions {
         Some(versions) if place.versioned => client.write(&place.api("delete"), Some(Value::map([("versions", Value::texts(versions))]))),

@@ -36,6 +36,9 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let [path] = exactly(&args.arguments)?;
     let format = ctx.format_but_raw(&args.output)?;
     let (client, place) = mount::find(ctx, &args.http, &args.mount, path)?;
+    if args.version.is_some_and(|version| version > 0) {
+        place.require_versions(1, "-version is not supported on KV Version 1, which keeps the newest data alone")?;
+    }
     let path = place.api("data");
     let version = args.version.filter(|version| *version > 0 && place.versioned).map(|version| ("version".to_owned(), version.to_string()));
     let query: Vec<_> = version.into_iter().collect();

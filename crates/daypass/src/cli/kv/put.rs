@@ -35,6 +35,9 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     let (path, data) = path_and_data(&args.arguments)?;
     let format = ctx.format_but_raw(&args.output)?;
     let (client, place) = mount::find(ctx, &args.http, &args.mount, path)?;
+    if args.cas.is_some_and(|cas| cas >= 0) {
+        place.require_versions(1, "-cas is not supported on KV Version 1: a write there replaces whatever there is")?;
+    }
     let path = place.api("data");
     let body = if place.versioned { versioned_body(data, args.cas) } else { data };
     let answer = client.write(&path, Some(body)).map_err(|error| Failure::api(&format!("Error writing data to {path}"), error))?;

@@ -107,6 +107,9 @@ pub(super) fn run(verb: &Verb, ctx: &Ctx) -> Outcome {
     }
 }
 
+/// The server writes all of its state beside its store before the first byte comes: a minute for some gigabytes.
+const BEGUN_WITHIN: Duration = Duration::from_hours(1);
+
 fn save(args: &SaveArgs, ctx: &Ctx) -> Outcome {
     let client = ctx.client(&args.http)?;
     let target = Target::open(&args.file)?;
@@ -123,7 +126,7 @@ fn save(args: &SaveArgs, ctx: &Ctx) -> Outcome {
     let passing = std::thread::spawn(move || place::pass_on(coming, file, &path));
     let mut progress = Progress::new("received", None);
     let call = Call::new(Method::GET, "sys/storage/raft/snapshot").unwrapped();
-    let followed = client.follow(&call, async |piece: &[u8]| {
+    let followed = client.follow(&call, BEGUN_WITHIN, async |piece: &[u8]| {
         progress.add(piece.len() as u64);
         pieces.send(Bytes::copy_from_slice(piece)).await.is_ok()
     });

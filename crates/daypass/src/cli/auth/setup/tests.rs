@@ -77,11 +77,13 @@ fn gitlab_of_a_group() -> Known {
     Known { preset: "gitlab", wish: wish("acme", None), claims: gitlab_claims(), strangers }
 }
 
-/// Story: the role bound `ref` alone, which is `main` for the tag `main` too. Whoever may push a tag, and no protected branch, was let in.
+/// Story: the role bound `ref` alone, which is `main` for the tag `main` too. Whoever may push a tag, and no protected branch, was let in. So was, later, whoever
+/// may ask for `main` to be merged somewhere else, where the pipeline's file is his own.
 fn gitlab_of_a_branch() -> Known {
     let mut known = gitlab();
     known.wish.git_ref = Some("main".to_owned());
     known.strangers.extend([("ref_type", json!("tag")), ("ref", json!("other"))]);
+    known.strangers.extend(["merge_request_event", "parent_pipeline"].map(|source| ("pipeline_source", json!(source))));
     known
 }
 
