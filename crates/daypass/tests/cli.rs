@@ -284,9 +284,12 @@ fn the_wrapped_token_of_a_login_is_opened_by_itself() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join(".vault-token"), "hvs.ended").unwrap();
     let variables = [("VAULT_ADDR", server.address.as_str()), ("VAULT_WRAP_TTL", "60s")];
-    let ran = run_as("daypass", home.path(), &variables, &["login", "-method=approle", "role_id=r"], "");
+    let ran = run_as("daypass", home.path(), &variables, &["login", "-method=approle", "role_id=r", "secret_id=-"], "s");
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
-    assert_eq!(server.seen(), [r#"PUT /v1/auth/approle/login {"role_id":"r"} []"#, "PUT /v1/sys/wrapping/unwrap  [hvs.wrapping]"]);
+    assert_eq!(
+        server.seen(),
+        [r#"PUT /v1/auth/approle/login {"role_id":"r","secret_id":"s"} []"#, "PUT /v1/sys/wrapping/unwrap  [hvs.wrapping]"]
+    );
     assert_eq!(std::fs::read_to_string(home.path().join(".vault-token")).unwrap(), "hvs.new");
 }
 
