@@ -50,7 +50,7 @@ use retry::Retries;
 use sort::sorted;
 use time::SdkClock;
 use web::Web;
-use wire::Wire;
+use wire::{Tls, Wire};
 
 /// Clients are kept for this many configurations; the one unused for longest goes first.
 const CLIENTS_MAX: usize = 64;
@@ -86,6 +86,7 @@ pub struct LiveAws {
     bare: tokio::sync::Mutex<Option<Arc<Base>>>,
     clients: Mutex<Vec<(Target, Arc<Clients>)>>,
     wires: Mutex<HashMap<String, Arc<Wire>>>,
+    tls: Tls,
     retries: Arc<Retries>,
     queues: Queues,
     forwards: forward::Forwards,
@@ -122,6 +123,7 @@ impl LiveAws {
         Self {
             retries: Arc::new(Retries::new(Arc::clone(&clock), entropy)),
             wires: Mutex::default(),
+            tls: Tls::default(),
             clock,
             settings,
             http,
@@ -237,8 +239,12 @@ impl LiveAws {
             // Those in use go on; they are merely shared no more.
             wires.clear();
         }
-        let wire = || Arc::new(Wire::new(url.clone(), Arc::clone(&self.clock)));
-        Arc::clone(wires.entry(origin).or_insert_with(wire))
+        Arc::clone(wires.entry(origin).or_insert_with(|| self.new_wire(url)))
+    }
+
+    /// Connections to an origin that are shared with nobody yet.
+    fn new_wire(&self, url: &::http::Uri) -> Arc<Wire> {
+        Arc::new(Wire::new(url.clone(), self.tls.clone(), Arc::clone(&self.clock)))
     }
 
     /// Forgets the server's own identity, so that the next call looks for it anew; unless another call did so since `used` was taken.

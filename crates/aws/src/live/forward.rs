@@ -161,7 +161,7 @@ impl LiveAws {
 
     async fn forward_once(&self, origin: &Uri, name: &str, request: &Request<Full<Bytes>>) -> std::result::Result<Identity, Failed> {
         let known = self.forwards.kept().get(name).map(|kept| Arc::clone(&kept.wire));
-        let wire = known.unwrap_or_else(|| Arc::new(Wire::new(origin.clone(), Arc::clone(&self.clock))));
+        let wire = known.unwrap_or_else(|| self.new_wire(origin));
         let answer = tokio::select! {
             biased;
             sent = wire.send(|| Ok(request.clone())) => sent.map_err(|trouble| no_answer(name, trouble)),

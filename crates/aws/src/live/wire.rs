@@ -81,19 +81,28 @@ struct Kept {
     home: Option<Id>,
 }
 
-/// The trust that the environment names for AWS, read once.
-#[derive(Default)]
-struct Tls(OnceCell<Arc<ClientConfig>>);
+/// The trust that the environment names for AWS, read once for all origins: it is hundreds of files on some systems, and strangers name origins.
+#[derive(Clone, Default)]
+pub(super) struct Tls(Arc<OnceCell<Arc<ClientConfig>>>);
+
+impl Tls {
+    async fn read() -> Result<Arc<ClientConfig>, String> {
+        let found = tokio::task::spawn_blocking(certificates).await.map_err(|error| error.to_string())??;
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(found);
+        daypass_dial::client_config(Roots::of_authorities(roots))
+    }
+}
 
 impl Trust for Tls {
+    /// The reading goes on when its caller's time is over, and others wait for that one: a slow disk is read once too.
     async fn tls(&self, _peer: Peer) -> Result<Arc<ClientConfig>, String> {
-        let read = || async {
-            let found = tokio::task::spawn_blocking(certificates).await.map_err(|error| error.to_string())??;
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(found);
-            daypass_dial::client_config(Roots::of_authorities(roots))
-        };
-        self.0.get_or_try_init(read).await.cloned()
+        if let Some(read) = self.0.get() {
+            return Ok(Arc::clone(read));
+        }
+        let cell = Arc::clone(&self.0);
+        let reading = tokio::spawn(async move { cell.get_or_try_init(Self::read).await.cloned() });
+        reading.await.map_err(|error| error.to_string())?
     }
 }
 
@@ -130,9 +139,9 @@ impl Wire {
     }
 
     /// Nothing is opened yet.
-    pub(super) fn new(origin: Uri, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(origin: Uri, tls: Tls, clock: Arc<dyn Clock>) -> Self {
         let way = way(&origin.to_string());
-        Self { origin, way, tls: Tls::default(), clock, rest: Mutex::default(), ahead: AtomicI64::new(NOT_SEEN) }
+        Self { origin, way, tls, clock, rest: Mutex::default(), ahead: AtomicI64::new(NOT_SEEN) }
     }
 
     /// Sends what `request` makes, which has a whole URL. A connection that was at rest may have been closed by its peer in this
@@ -220,6 +229,11 @@ impl Wire {
     }
 
     #[cfg(test)]
+    pub(super) fn trusts_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.tls.0, &other.tls.0)
+    }
+
+    #[cfg(test)]
     pub(super) fn at_rest(&self) -> usize {
         self.rest().lines.len()
     }
@@ -253,6 +267,16 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Story: each connection to an STS that a stranger had named read all certificates of the system anew, and went on reading when it was given up.
+    #[tokio::test]
+    async fn the_certificates_are_read_once_for_all() {
+        let (tls, peer) = (Tls::default(), || Peer::Origin);
+        // Given up at once.
+        drop(tokio::time::timeout(Duration::ZERO, tls.tls(peer())).await);
+        let (one, other) = tokio::join!(tls.tls(peer()), async { tls.clone().tls(peer()).await });
+        assert!(Arc::ptr_eq(&one.unwrap(), &other.unwrap()));
+    }
 
     /// Story: an answer that was held up for five seconds said that AWS's clock is five seconds behind, and `revoke-sessions` spared the sessions of those.
     #[test]

@@ -73,6 +73,9 @@ pub(crate) struct Held {
     pub(crate) version: u64,
 }
 
+/// Why a secret is not handed out that was made for a token which was revoked, or had its end, while it was made.
+pub(crate) const ENDED_MEANWHILE: &str = "the token ended before its secret was handed out";
+
 /// The stored leases of a server.
 pub(crate) struct Leases {
     rows: Rows,
@@ -98,7 +101,7 @@ impl Leases {
                 // alone would not do, it stays until all that hangs on it was loosened.
                 let key = crate::tokens::token_key(token);
                 let found = self.rows.get_json::<TokenRow>(&key).await?.filter(|(row, _)| !row.ended(self.clock.now()));
-                let (_, version) = found.ok_or_else(|| Error::bad_request("the token ended before its secret was handed out"))?;
+                let (_, version) = found.ok_or_else(|| Error::bad_request(ENDED_MEANWHILE))?;
                 batch = batch.require(key, Condition::Version(version)).put(of_token_key(token, id), Vec::new());
             }
             match self.rows.commit(self.rows.put_json(batch, lease_key(id), &row)?).await {

@@ -7,7 +7,7 @@ use daypass_base::{Seconds, duration};
 use daypass_sdk::{Changes, Error, Leased, Login, Operation, Outcome, Reply, Result, TokenId};
 use serde_json::{Map, Value};
 
-use crate::leases::{LeaseRow, signed};
+use crate::leases::{ENDED_MEANWHILE, LeaseRow, signed};
 use crate::logins;
 use crate::mints::Mint;
 use crate::node::{Inner, Unsealed};
@@ -140,7 +140,14 @@ async fn lease(
     let mut last_end = None;
     let (id, renewable) = match leased.internal {
         None => {
-            let token = if known.batch { known.row.parent.map_or(TokenId([0; 16]), TokenId) } else { known.id };
+            let token = if known.batch { known.row.parent.map(TokenId) } else { Some(known.id) };
+            // The making may have taken long, and nothing is stored that a revocation of the token would have found.
+            if let Some(token) = token
+                && !unsealed.tokens.lives(token).await?
+            {
+                return Err(Error::bad_request(ENDED_MEANWHILE));
+            }
+            let token = token.unwrap_or(TokenId([0; 16]));
             let id = signed::issue(&parsed.path, token, now, ttl, unsealed.rows.barrier(), &*inner.entropy);
             unsealed.ledger.add(&id, now + ttl, now);
             (id, false)

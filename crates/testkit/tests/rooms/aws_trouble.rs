@@ -125,6 +125,37 @@ async fn an_sts_that_hangs_holds_up_no_other_mount() {
     assert!(took < Duration::from_secs(3) && hanging.try_join_next().is_none(), "{took:?}");
 }
 
+/// Story: an operator revoked a build's token and then ended its role's sessions. The build's mint had waited for AWS meanwhile: it was answered after both, with a
+/// session that was younger than the ban.
+#[tokio::test]
+async fn a_mint_that_outlasts_its_token_is_not_handed_out() {
+    let (server, sandbox) = server().await;
+    let rule = Rule {
+        service: None,
+        action: Some("AssumeRole".to_owned()),
+        effect: Effect::Delay,
+        times: Some(2),
+        rate: None,
+        milliseconds: 5_000,
+    };
+    sandbox.control().add(rule).unwrap();
+    server.policy("mint", r#"path "aws/sts/*" { capabilities = ["read"] }"#).await;
+    let parent = server.token(json!({ "policies": ["mint"] })).await;
+    let batch = server.put("auth/token/create", json!({ "type": "batch", "policies": ["mint"] })).token(&parent).await.ok().token();
+    let minting: Vec<_> = [&parent, &batch].map(|token| tokio::spawn(server.get("aws/sts/ecr-staging").token(token).into_future())).into();
+    // Until both wait for AWS, while time stands still.
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    server.put("auth/token/revoke", json!({ "token": parent })).await.ok();
+    let clock = server.clock().clone();
+    for minting in minting {
+        let answer = clock.while_passing(minting).await.unwrap();
+        assert_eq!(answer.refused(400), "the token ended before its secret was handed out");
+    }
+    assert_eq!(calls(&sandbox), [None, None], "AWS made both");
+}
+
 #[tokio::test]
 async fn a_refusal_is_told_at_once() {
     let (server, sandbox) = server().await;

@@ -170,7 +170,10 @@ async fn patch(kv: Arc<Kv2>, cx: Cx, params: WriteParams) -> Result<Reply> {
         }
         let Some(mut data) = rows::data_of(&cx, &params.path, &key, key.current).await? else { continue };
         merge(&mut data, changes.clone());
-        let rows = key.add(&seen.config, raw(&data)?, Author::of(&cx), now);
+        let merged = raw(&data)?;
+        // It may take a hundred times its text, and the commit may wait.
+        drop(data);
+        let rows = key.add(&seen.config, merged, Author::of(&cx), now);
         let answer = written(&key, &rows);
         if let Some(answer) = seen.commit(&cx, &params.path, Step::Store(Box::new(key), rows, answer)).await? {
             return Ok(answer);
