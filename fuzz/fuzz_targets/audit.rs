@@ -6,7 +6,7 @@
 #![no_main]
 
 use daypass_audit::{
-    AuthRecord, Encoding, Format, HeaderRule, HeaderRules, Record, RecordType, RequestRecord, ResponseRecord, Salt, WrapRecord, write_line,
+    AuthRecord, Encoding, Format, HeaderRule, HeaderRules, Record, RecordType, RequestRecord, ResponseRecord, Room, Salt, Share, WrapRecord, write_line,
 };
 use daypass_base::Secret;
 use libfuzzer_sys::fuzz_target;
@@ -62,6 +62,8 @@ fuzz_target!(|input: (u8, &str)| {
             wrap_info: Some(WrapRecord { token: &token, accessor, wrapped_accessor: accessor, ..WrapRecord::default() }),
             ..ResponseRecord::default()
         }),
+        // What has no room is summed up.
+        room: if options & 32 == 0 { Room::default() } else { Room { request_data: json.len(), response_data: json.len(), share: Share::All } },
         ..Record::default()
     };
     let rules = HeaderRules::new(BTreeMap::from([("X-Hashed".to_owned(), HeaderRule { hmac: true })]));

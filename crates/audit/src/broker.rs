@@ -1,23 +1,24 @@
 //! The devices that are enabled, and the rule: while there is one, a record must reach at least one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use daypass_base::Clock;
 use parking_lot::Mutex;
+use serde_json::{Map, Value};
 
 use crate::device::{CreateError, DEVICES_MAX, DeviceConfig, EnableError, Parsed, Prefixing, Target};
 use crate::file::{FileWriter, StdoutWriter};
 use crate::headers::HeaderRules;
-use crate::line::{Format, Salt, write_line};
+use crate::line::{Format, Salt, has_room, write_line};
 use crate::link::LinkWriter;
 use crate::own::{Harm, OwnFiles};
-use crate::record::{Record, RequestRecord};
+use crate::record::{Record, RequestRecord, Share};
 use crate::sink::{DiscardSink, Pace, QueuedSink, Receipt, Sink, SinkError, SinkHealth, SinkLimits};
 use crate::socket::Peer;
 use crate::syslog::{self, LocalSyslog};
 use outcome::Waits;
+use turns::Turns;
 
 /// No device took the record. The request must not go on; the client learns no more than that the server failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,8 +84,7 @@ pub struct Broker {
     own: OwnFiles,
     /// Held while the list changes, so that no change is lost; logging never waits for it.
     changing: Mutex<()>,
-    /// Whether the last record was taken by no device, so that the log has the turn and not each request.
-    refusing: Arc<AtomicBool>,
+    turns: Arc<Turns>,
 }
 
 struct Device {
@@ -99,7 +99,7 @@ impl Broker {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, limits: SinkLimits, prefixing: Prefixing, own: OwnFiles) -> Self {
         let (devices, headers) = (ArcSwap::from_pointee(Vec::new()), ArcSwap::from_pointee(HeaderRules::default()));
-        Self { devices, headers, clock, limits, prefixing, own, changing: Mutex::new(()), refusing: Arc::default() }
+        Self { devices, headers, clock, limits, prefixing, own, changing: Mutex::new(()), turns: Arc::default() }
     }
 
     /// Whether any device is enabled; without one, nothing needs to be logged.
@@ -114,13 +114,20 @@ impl Broker {
         self.devices.load().iter().map(|device| device.config.clone()).collect()
     }
 
+    /// Whether the data of a request takes at most `most` bytes in the line of every device; `clear_keys` are those whose strings stay clear. It costs far
+    /// less than to write it.
+    #[must_use]
+    pub fn has_room(&self, data: &Map<String, Value>, clear_keys: &[String], most: usize) -> bool {
+        self.devices.load().iter().all(|device| has_room(data, &device.format, clear_keys, most))
+    }
+
     /// Writes `record` to every device. An error when there are devices and none took it: then the request must not go on.
     ///
     /// The lines are on their way when this returns; the future only waits, so dropping it takes nothing back. It waits until one device
     /// has the record, and a moment longer for the others; for a device that hangs it does not wait. While all hang, it says so at once,
     /// and nothing is queued: what waits in them already tells when one is back.
     pub fn log(&self, record: &Record<'_>) -> impl Future<Output = Result<(), AuditFailed>> + Send + use<> {
-        let (devices, headers) = (self.devices.load_full(), self.headers.load());
+        let (devices, headers, share) = (self.devices.load_full(), self.headers.load(), record.room.share);
         let mut waits = Waits::default();
         let all_hang = devices.iter().all(|device| device.sink.pace() == Pace::Stalled);
         for device in devices.iter() {
@@ -128,20 +135,13 @@ impl Broker {
                 waits.fail(device, SinkError::Stalled(self.limits.deadline));
             } else {
                 let pace = device.sink.pace();
-                waits.push(device, pace, device.sink.submit(write_line(record, &device.format, &device.salt, &headers)));
+                waits.push(device, pace, device.sink.submit(write_line(record, &device.format, &device.salt, &headers), share));
             }
         }
-        let (SinkLimits { grace, deadline, .. }, clock, refusing) = (self.limits, Arc::clone(&self.clock), Arc::clone(&self.refusing));
+        let (SinkLimits { grace, deadline, .. }, clock, turns) = (self.limits, Arc::clone(&self.clock), Arc::clone(&self.turns));
         async move {
             let outcome = waits.outcome(&*clock, grace, SinkError::Stalled(deadline)).await;
-            if refusing.load(Ordering::Relaxed) != outcome.is_err()
-                && refusing.swap(outcome.is_err(), Ordering::Relaxed) != outcome.is_err()
-            {
-                match &outcome {
-                    Ok(()) => tracing::info!("an audit device takes records again: requests are served"),
-                    Err(error) => tracing::error!(%error, "requests are refused until an audit device takes their records"),
-                }
-            }
+            turns.tell(&outcome, share, &*clock);
             outcome
         }
     }
@@ -179,7 +179,7 @@ impl Broker {
             let request = RequestRecord { id, operation: "update", path: "sys/audit/test", ..RequestRecord::default() };
             let record = Record { time: self.clock.now(), request, ..Record::default() };
             let line = write_line(&record, &device.format, &device.salt, &self.headers.load_full());
-            device.sink.submit(line).await.map_err(EnableError::TestFailed)?;
+            device.sink.submit(line, Share::All).await.map_err(EnableError::TestFailed)?;
         }
         Ok(Prepared(device))
     }
@@ -339,3 +339,4 @@ fn with_slash(path: &str) -> String {
 mod outcome;
 #[cfg(test)]
 mod tests;
+mod turns;

@@ -54,21 +54,33 @@ fn element(name: Option<&str>, value: &Value, out: &mut Vec<u8>) {
 fn escaped(text: &str, out: &mut Vec<u8>) {
     let mut bytes = [0; 4];
     for letter in text.chars() {
-        let reference = match letter {
-            '&' => "&amp;",
-            '<' => "&lt;",
-            '>' => "&gt;",
-            '"' => "&#34;",
-            '\'' => "&#39;",
-            '\t' => "&#x9;",
-            '\n' => "&#xA;",
-            '\r' => "&#xD;",
-            '\0'..='\x1f' | '\u{fffe}' | '\u{ffff}' => "\u{fffd}",
-            plain => plain.encode_utf8(&mut bytes),
-        };
-        out.extend_from_slice(reference.as_bytes());
+        out.extend_from_slice(written(letter, &mut bytes).as_bytes());
     }
 }
+
+/// How many bytes `text` takes.
+pub(crate) fn text_bytes(text: &str) -> usize {
+    let mut bytes = [0; 4];
+    text.chars().map(|letter| written(letter, &mut bytes).len()).sum()
+}
+
+fn written(letter: char, bytes: &mut [u8; 4]) -> &str {
+    match letter {
+        '&' => "&amp;",
+        '<' => "&lt;",
+        '>' => "&gt;",
+        '"' => "&#34;",
+        '\'' => "&#39;",
+        '\t' => "&#x9;",
+        '\n' => "&#xA;",
+        '\r' => "&#xD;",
+        '\0'..='\x1f' | '\u{fffe}' | '\u{ffff}' => "\u{fffd}",
+        plain => plain.encode_utf8(bytes),
+    }
+}
+
+/// The most that the element around a value takes, with the name's attribute: of a boolean.
+pub(crate) const ELEMENT_BYTES_MAX: usize = "<json:boolean name=\"\"></json:boolean>".len();
 
 #[cfg(test)]
 mod tests {

@@ -25,6 +25,7 @@ pub use headers::{HeaderRule, HeaderRules};
 pub use line::{Encoding, Format, Salt, write_line};
 pub use own::{Harm, OwnFile, OwnFiles, OwnFolder};
 pub use record::{
-    AuthRecord, GrantingPolicy, MountRecord, Pairs, PolicyResults, Record, RecordType, RequestRecord, ResponseRecord, Strings, WrapRecord,
+    AuthRecord, GrantingPolicy, MountRecord, Pairs, PolicyResults, Record, RecordType, RequestRecord, ResponseRecord, Room, Share, Strings,
+    WrapRecord,
 };
 pub use sink::{Pace, Receipt, Sink, SinkError, SinkHealth, SinkLimits, Space};

@@ -36,10 +36,14 @@ impl Salt {
 
     /// The hash alone.
     fn hex(&self, input: &str) -> Hex {
-        let mut hex = [b'0'; 64];
-        HEXLOWER.encode_mut(hmac::sign(&self.0, input.as_bytes()).as_ref(), &mut hex);
-        hex
+        hex(&hmac::sign(&self.0, input.as_bytes()))
     }
+}
+
+fn hex(tag: &hmac::Tag) -> Hex {
+    let mut hex = [b'0'; 64];
+    HEXLOWER.encode_mut(tag.as_ref(), &mut hex);
+    hex
 }
 
 impl std::fmt::Debug for Salt {
@@ -189,7 +193,7 @@ impl<'a> Line<'a> {
         self.secret(&mut object, "client_token", request.client_token);
         self.accessor(&mut object, "client_token_accessor", request.client_token_accessor);
         if let Some(data) = request.data.filter(|data| !data.is_empty()) {
-            object.nested("data", |out| self.data(data, self.record.non_hmac_request_keys, Elide::Nothing, out));
+            self.data_within(&mut object, data, self.record.non_hmac_request_keys, Elide::Nothing, self.record.room.request_data);
         }
         if let Some(present) = request.headers {
             self.request_headers(&mut object, present, headers);
@@ -221,7 +225,7 @@ impl<'a> Line<'a> {
         if let Some(data) = response.data.filter(|data| !data.is_empty()) {
             let listing = self.format.elide_list_responses && self.record.request.operation == "list";
             let elide = if listing { Elide::Lists } else { Elide::Nothing };
-            object.nested("data", |out| self.data(data, self.record.non_hmac_response_keys, elide, out));
+            self.data_within(&mut object, data, self.record.non_hmac_response_keys, elide, self.record.room.response_data);
         }
         object.pairs("facts", response.facts);
         if let Some(headers) = response.headers {
@@ -241,7 +245,8 @@ impl<'a> Line<'a> {
         if let Some(wrap) = &response.wrap_info {
             object.nested("wrap_info", |out| self.wrap_info(wrap, out));
         }
-        object.texts("warnings", response.warnings);
+        let brief = response.warnings.map(Brief);
+        object.texts("warnings", brief.as_ref().map(|brief| brief as &dyn Strings));
         object.close();
     }
 
@@ -291,6 +296,15 @@ impl<'a> Line<'a> {
         Cow::Owned(out)
     }
 
+    /// Data, or a summary where it takes more than `most` bytes.
+    fn data_within(&self, object: &mut Object<'_>, data: &'a Map<String, Value>, clear_keys: &[String], elide: Elide, most: usize) {
+        if room::fits(data, self.format, clear_keys, elide, most) {
+            object.nested("data", |out| self.data(data, clear_keys, elide, out));
+        } else {
+            object.nested("data_elided", |out| room::summarise(data, self.salt, out));
+        }
+    }
+
     fn data(&self, data: &'a Map<String, Value>, clear_keys: &[String], elide: Elide, out: &mut Vec<u8>) {
         let mut object = Object::open(out);
         for (key, value) in data {
@@ -324,14 +338,35 @@ impl<'a> Line<'a> {
 
     /// The hash of `text` as a JSON string.
     fn hashed(&self, text: &'a str, out: &mut Vec<u8>) {
-        out.push(b'"');
-        out.extend_from_slice(HASH_PREFIX.as_bytes());
-        out.extend_from_slice(&self.taken.hex(self.salt, text));
-        out.push(b'"');
+        hash(&self.taken.hex(self.salt, text), out);
     }
 
     fn accessor(&self, object: &mut Object<'_>, name: &'static str, text: &'a str) {
         if self.format.hmac_accessor { self.secret(object, name, text) } else { object.text(name, text) }
+    }
+}
+
+/// Whether a request's data takes at most `most` bytes in a line of this format.
+pub(crate) fn has_room(data: &Map<String, Value>, format: &Format, clear_keys: &[String], most: usize) -> bool {
+    room::fits(data, format, clear_keys, Elide::Nothing, most)
+}
+
+/// Warnings, which may repeat names that a client chose: no more of them than [`WARNINGS_BYTES_MAX`].
+struct Brief<'a>(&'a dyn Strings);
+
+impl Strings for Brief<'_> {
+    fn each(&self, visit: &mut dyn FnMut(&str)) {
+        let (mut left, mut left_out) = (WARNINGS_BYTES_MAX, 0_u32);
+        self.0.each(&mut |text| match left.checked_sub(text.len()) {
+            Some(rest) => {
+                left = rest;
+                visit(text);
+            }
+            None => left_out = left_out.saturating_add(1),
+        });
+        if left_out > 0 {
+            visit(&format!("{left_out} more are left out here: together they have more than {WARNINGS_BYTES_MAX} bytes"));
+        }
     }
 }
 
@@ -518,6 +553,14 @@ fn json(value: &Value, out: &mut Vec<u8>) {
     let _written = serde_json::to_writer(out, value);
 }
 
+/// A hash as a JSON string.
+fn hash(hex: &Hex, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(HASH_PREFIX.as_bytes());
+    out.extend_from_slice(hex);
+    out.push(b'"');
+}
+
 fn digits(number: u64, out: &mut Vec<u8>) {
     // Writing to a vector cannot fail.
     let _written = write!(out, "{number}");
@@ -558,6 +601,10 @@ const ROOT_NAMESPACE: &str = "root";
 const CLEAR_QUERY_KEYS: [&str; 6] = ["after", "help", "limit", "list", "ttl", "version"];
 /// Room that most lines fit in, in bytes.
 const LINE_BYTES_USUAL: usize = 2048;
+/// Bytes of warnings in a line. Those that are no names of a client's have some hundred each.
+const WARNINGS_BYTES_MAX: usize = 16 << 10;
+
+mod room;
 
 #[cfg(test)]
 mod tests;

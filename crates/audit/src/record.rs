@@ -27,6 +27,35 @@ pub struct Record<'a> {
     pub non_hmac_request_keys: &'a [String],
     /// Keys of the answer's data whose strings stay clear (the mount's `audit_non_hmac_response_keys`).
     pub non_hmac_response_keys: &'a [String],
+    /// How much room it may take.
+    pub room: Room,
+}
+
+/// How much room a record may take in a line, and its line in a device's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that the request's data may take. Where it takes more, a summary stands in its place.
+    pub request_data: usize,
+    /// The same of the answer's data.
+    pub response_data: usize,
+    /// The part of the queue that it may use.
+    pub share: Share,
+}
+
+impl Default for Room {
+    /// As much as it takes.
+    fn default() -> Self {
+        Self { request_data: usize::MAX, response_data: usize::MAX, share: Share::All }
+    }
+}
+
+/// A part of a device's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// For records of callers who are known.
+    All,
+    /// For those of strangers, whose number nobody limits: they must not keep others from being recorded.
+    Half,
 }
 
 /// Which half of an exchange a record is about.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use daypass_base::BoxFuture;
 
+use crate::record::Share;
+
 mod queued;
 
 pub use queued::QueuedSink;
@@ -21,12 +23,17 @@ pub enum SinkError {
     /// The device was disabled.
     #[error("the audit device is closed")]
     Closed,
+    /// The operating system refused this line, and takes others: it is longer than a message may be.
+    #[error("the line was not written: {0}")]
+    Line(String),
     /// The place cannot be opened.
     #[error("{0}")]
     Open(String),
-    /// Lines come faster than they can be written, or writing hangs.
-    #[error("{lines} lines of {bytes} bytes are waiting to be written, the most that may")]
+    /// Lines come faster than they can be written, or writing hangs; or this one is very long.
+    #[error("its queue has no room for a line of {line} bytes: at most {lines} lines with {bytes} bytes together may wait to be written")]
     QueueFull {
+        /// Bytes of the line.
+        line: usize,
         /// Limit on lines.
         lines: usize,
         /// Limit on bytes.
@@ -43,12 +50,24 @@ pub enum SinkError {
     Write(String),
 }
 
+impl SinkError {
+    /// Whether others may be taken where this line was not.
+    #[must_use]
+    pub fn is_of_the_line(&self) -> bool {
+        match self {
+            Self::Line(_) => true,
+            Self::QueueFull { line, bytes, .. } => line.saturating_mul(LONG_LINES) > *bytes,
+            Self::Closed | Self::Open(_) | Self::Stalled(_) | Self::TimedOut(_) | Self::Write(_) => false,
+        }
+    }
+}
+
 /// Limits of a [`QueuedSink`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SinkLimits {
     /// Lines that may wait.
     pub queue_lines_max: usize,
-    /// Bytes that may wait. A longer line is taken when nothing else waits.
+    /// Bytes that may wait; data takes a quarter of it in a line at most (`Limits::audit_data_bytes`). A longer line is taken when nothing else waits.
     pub queue_bytes_max: usize,
     /// How long a line may take to be with the operating system, and a place to be opened.
     pub deadline: Duration,
@@ -77,8 +96,8 @@ pub enum Pace {
 
 /// A place that takes lines.
 pub trait Sink: Send + Sync + 'static {
-    /// Takes charge of a line, which ends in a line feed. Lines are written in the order of these calls.
-    fn submit(&self, line: Vec<u8>) -> Receipt;
+    /// Takes charge of a line, which ends in a line feed, where its share of the queue has room for it. Lines are written in the order of these calls.
+    fn submit(&self, line: Vec<u8>, share: Share) -> Receipt;
 
     /// Opens the place anew, for a log file that was moved away.
     fn reopen(&self) -> Receipt;
@@ -185,7 +204,7 @@ pub enum Fault {
 pub struct DiscardSink;
 
 impl Sink for DiscardSink {
-    fn submit(&self, _line: Vec<u8>) -> Receipt {
+    fn submit(&self, _line: Vec<u8>, _share: Share) -> Receipt {
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -208,6 +227,8 @@ impl Sink for DiscardSink {
     }
 }
 
+/// A line that so many would not fit of is long: that it is refused says little about others.
+const LONG_LINES: usize = 16;
 /// A gibibyte: on a large disk, a twentieth would be an alarm too early.
 const LOW_SPACE_MAX: u64 = 1 << 30;
 

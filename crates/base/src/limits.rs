@@ -70,6 +70,11 @@ pub struct Limits {
     /// About how many bytes of memory the fields of all requests under way may take, each counted twice, since its handler gets a copy; a request whose
     /// fields take less than 16 KiB is not counted. At least twice `json_memory_bytes` is granted. Beyond: 503.
     pub all_fields_bytes: usize,
+    /// Bytes that the data of a request may take in a line of an audit device, a quarter of what may wait to be written there (`audit`'s `SinkLimits`).
+    /// Beyond: 400. Of an answer whose data takes more, the line has a summary.
+    pub audit_data_bytes: usize,
+    /// The same for callers without a valid token. A line repeats no more than this of what another has.
+    pub audit_stranger_data_bytes: usize,
     /// Longest time that a request's work may take. Beyond: 500.
     pub request_seconds: Seconds,
     /// Names in one list answer. Beyond: 400, which says how to ask for pages.
@@ -129,6 +134,9 @@ impl Default for Limits {
             json_tokens: 500_000,
             json_memory_bytes: 64 << 20,
             all_fields_bytes: 512 << 20,
+            audit_data_bytes: 16 << 20,
+            // A token of another issuer, which may have 64 KiB, fits twice where it is written in clear; hashes of texts, 1,600 times.
+            audit_stranger_data_bytes: 128 << 10,
             request_seconds: Seconds(90),
             list_names: LIST_NAMES,
             mounts: 10_000,

@@ -133,7 +133,7 @@ async fn turn_away(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed, rou
     if refused.audit {
         let (identified, engine_version) = (identify::Identified::nobody(), inner.engine_version());
         let exchange = Exchange { parsed, routed, identified: &identified, operation: parsed.operation, engine_version: &engine_version };
-        let recorded = record::request(unsealed, &*inner.clock, &exchange, Err(&refused.error)).await;
+        let recorded = record::request(inner, unsealed, &exchange, Err(&refused.error)).await;
         let written = match recorded {
             Ok((_, late)) => in_time(late).await,
             Err(error) => Err(error),
@@ -167,7 +167,7 @@ async fn admitted_to(
     let exchange = |operation| Exchange { parsed, routed: &routed, identified: &identified, operation, engine_version: &engine_version };
     let (operation, result, late) = match refused {
         Some(error) => {
-            let recorded = record::request(unsealed, &*inner.clock, &exchange(parsed.operation), Err(&error)).await;
+            let recorded = record::request(inner, unsealed, &exchange(parsed.operation), Err(&error)).await;
             match recorded.inspect_err(|_| inner.metrics.audit_request_failures.add()) {
                 Ok((_, late)) => (parsed.operation, Err(error), late),
                 Err(unrecorded) => (parsed.operation, Err(unrecorded), None),
@@ -184,7 +184,7 @@ async fn admitted_to(
     };
     log_failure(parsed, failure.as_ref());
     let exchange = exchange(operation);
-    let response = record::response(unsealed, &*inner.clock, &exchange, &wrapped.answer, failure.as_ref());
+    let response = record::response(inner, unsealed, &exchange, &wrapped.answer, failure.as_ref());
     // Polled in this order, so the lines of both are queued before the first wait.
     let (requested, written) = tokio::join!(in_time(late), response);
     // While revocation is paused, what a used-up token has made stays; the token itself is refused.
@@ -226,13 +226,13 @@ async fn work(
     let judged = judge::judge(parsed, routed, identified, intended, &inner.settings.limits);
     let exchange = Exchange { parsed, routed, identified, operation, engine_version };
     let began = inner.clock.elapsed();
-    let on_record = record::request(unsealed, &*inner.clock, &exchange, judged.as_ref()).await;
+    let on_record = record::request(inner, unsealed, &exchange, judged.as_ref()).await;
     let recorded_at = over(inner, parsed, Stage::Audit, began);
     let mut late = None;
     let result = async {
         let (recorded, to_come) = on_record.inspect_err(|_| inner.metrics.audit_request_failures.add())?;
         late = to_come;
-        let ran = run::run(inner, unsealed, parsed, routed, judged?, &recorded).await;
+        let ran = run::run(inner, unsealed, parsed, routed, judged?, &recorded?).await;
         over(inner, parsed, Stage::Run, recorded_at);
         let ran = ran?;
         let bound = bind::bind(inner, unsealed, parsed, routed, identified, ran).await?;

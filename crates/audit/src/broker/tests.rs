@@ -33,7 +33,7 @@ impl Scripted {
 }
 
 impl Sink for Scripted {
-    fn submit(&self, _line: Vec<u8>) -> Receipt {
+    fn submit(&self, _line: Vec<u8>, _share: Share) -> Receipt {
         self.submitted.fetch_add(1, Ordering::Relaxed);
         if self.never { Box::pin(std::future::pending()) } else { Box::pin(std::future::ready(self.answer.clone())) }
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::headers::HeaderRule;
-use crate::record::{GrantingPolicy, PolicyResults};
+use crate::record::{GrantingPolicy, PolicyResults, Room, Share};
 
 fn salt() -> Salt {
     Salt::new(&Secret::new(b"salt".to_vec()))
@@ -252,6 +252,52 @@ fn values_in_the_query_are_hashed_as_their_parameters_are() {
     assert_eq!(uri("/v1/a?x=&&%"), format!("/v1/a?x=&&{}", salt().hash("%")));
 }
 
+/// Story: 1.5 MB of empty strings, sent without a token, became two lines of 40 MB.
+#[test]
+fn data_for_which_there_is_no_room_is_a_size_and_a_hash() {
+    let data = map(json!({"b": ["", "", 5], "a": {"password": "s3cr3t"}}));
+    let text = r#"{"b":["","",5],"a":{"password":"s3cr3t"}}"#;
+    let summary = json!({"bytes": text.len(), "hmac": salt().hash(text)});
+    let request = RequestRecord { data: Some(&data), operation: "list", ..RequestRecord::default() };
+    let listed = map(json!({"keys": vec!["name"; 50]}));
+    let response = Some(ResponseRecord { data: Some(&listed), ..ResponseRecord::default() });
+    let room = Room { request_data: 200, response_data: 200, share: Share::All };
+    let record = Record { record_type: RecordType::Response, request, response, room, ..Record::default() };
+    let raw = Format { log_raw: true, ..Format::default() };
+    for (format, request_fits, response_fits) in [
+        (Format::default(), false, false),
+        (Format { elide_list_responses: true, ..Format::default() }, false, true),
+        (raw, true, false),
+        (Format { encoding: Encoding::Jsonx, ..Format::default() }, false, false),
+    ] {
+        let line = written(&record, &format);
+        assert!(line.len() < 2000 && (format.log_raw || !line.contains("s3cr3t")), "{line}");
+        if format.encoding == Encoding::Jsonx {
+            assert!(line.contains("<json:object name=\"data_elided\"><json:number name=\"bytes\">"), "{line}");
+            continue;
+        }
+        let line: Value = serde_json::from_str(&line).unwrap();
+        let (request, response) = (&line["request"], &line["response"]);
+        assert_eq!((request["data"].is_object(), response["data"].is_object()), (request_fits, response_fits), "{format:?}");
+        assert_eq!(request["data_elided"], if request_fits { Value::Null } else { summary.clone() });
+        assert_eq!(response["data_elided"].is_object(), !response_fits);
+    }
+    let large = map(json!({"list": vec!["some text"; 5000]}));
+    let text = Value::Object(large.clone()).to_string();
+    let record = Record { request: RequestRecord { data: Some(&large), ..request }, ..record };
+    assert_eq!(parsed(&record, &Format::default())["request"]["data_elided"], json!({"bytes": text.len(), "hmac": salt().hash(&text)}));
+}
+
+#[test]
+fn warnings_that_repeat_what_was_sent_do_not_fill_a_line() {
+    let long = format!("Endpoint ignored these unrecognized parameters: [{}]", "x".repeat(1 << 20));
+    let warnings = vec!["first".to_owned(), long, "last".to_owned()];
+    let response = Some(ResponseRecord { warnings: Some(&warnings), ..ResponseRecord::default() });
+    let record = Record { record_type: RecordType::Response, response, ..Record::default() };
+    let left_out = "1 more are left out here: together they have more than 16384 bytes";
+    assert_eq!(parsed(&record, &Format::default())["response"]["warnings"], json!(["first", "last", left_out]));
+}
+
 /// JSON whose strings all begin with the same mark, so that one can be looked for.
 fn secrets() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -269,6 +315,28 @@ fn secrets() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    #[test]
+    fn what_data_takes_is_counted_before_anything_is_hashed(value in secrets(), key in any::<String>(), text in any::<String>()) {
+        let data = map(json!({"value": value.clone(), "clear": [&text, value], key: text}));
+        let clear = ["clear".to_owned()];
+        for log_raw in [false, true] {
+            for encoding in [Encoding::Json, Encoding::Jsonx] {
+                let format = Format { log_raw, encoding, ..Format::default() };
+                let empty = Record { non_hmac_request_keys: &clear, ..Record::default() };
+                let request = RequestRecord { data: Some(&data), ..RequestRecord::default() };
+                let taken = written(&Record { request, ..empty }, &format).len() - written(&empty, &format).len();
+                let fits = |most: usize| has_room(&data, &format, &clear, most);
+                if encoding == Encoding::Json {
+                    let bytes = taken - r#""data":,"#.len();
+                    prop_assert!(fits(bytes) && !fits(bytes - 1), "{bytes}");
+                } else {
+                    let bytes = taken - r#"<json:object name="data"></json:object>"#.len();
+                    prop_assert!(fits(bytes * 4) && !fits(bytes - 1), "{bytes}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn no_secret_is_ever_in_a_line(request in secrets(), response in secrets(), token in "SECRET.{0,30}", tail in ".{0,20}") {
         let (request, response) = (map(json!({"value": request})), map(json!({"value": response, "keys": [&token]})));

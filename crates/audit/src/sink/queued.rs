@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{Fault, Pace, Receipt, Sink, SinkError, SinkHealth, SinkLimits, Space, Unwritten, Writer};
+use crate::record::Share;
 
 /// A writer behind a bounded queue and a thread.
 pub struct QueuedSink {
@@ -96,30 +97,38 @@ impl QueuedSink {
         })
     }
 
-    fn send(&self, job: impl FnOnce(Reply) -> Job) -> Result<Receipt, SinkError> {
+    /// `line` is how long the line is, where there is one.
+    fn send(&self, line: usize, job: impl FnOnce(Reply) -> Job) -> Result<Receipt, SinkError> {
         let (reply, answer) = oneshot::channel();
         match self.jobs.try_send(job(reply)) {
             Ok(()) => Ok(self.receipt(answer)),
             Err(mpsc::TrySendError::Disconnected(_)) => Err(SinkError::Closed),
-            Err(mpsc::TrySendError::Full(_)) => Err(self.full()),
+            Err(mpsc::TrySendError::Full(_)) => {
+                Err(SinkError::QueueFull { line, lines: self.limits.queue_lines_max, bytes: self.limits.queue_bytes_max })
+            }
         }
     }
 
-    fn full(&self) -> SinkError {
-        SinkError::QueueFull { lines: self.limits.queue_lines_max, bytes: self.limits.queue_bytes_max }
+    /// Whether a line of so many bytes fits behind what waits. How many lines wait in all is the channel's to limit.
+    fn fits(&self, line: usize, lines_before: usize, bytes_before: usize, share: Share) -> Result<(), SinkError> {
+        let SinkLimits { queue_lines_max, queue_bytes_max, .. } = self.limits;
+        let (lines, bytes) = match share {
+            Share::All => (usize::MAX, queue_bytes_max),
+            Share::Half => (queue_lines_max / 2, queue_bytes_max / 2),
+        };
+        if bytes_before > 0 && (lines_before >= lines || bytes_before.saturating_add(line) > bytes) {
+            return Err(SinkError::QueueFull { line, lines: lines.min(queue_lines_max), bytes });
+        }
+        Ok(())
     }
 }
 
 impl Sink for QueuedSink {
-    fn submit(&self, line: Vec<u8>) -> Receipt {
+    fn submit(&self, line: Vec<u8>, share: Share) -> Receipt {
         let (shared, length) = (&self.shared, line.len());
-        let before = shared.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        shared.queued_lines.fetch_add(1, Ordering::Relaxed);
-        let sent = if before > 0 && before.saturating_add(length) > self.limits.queue_bytes_max {
-            Err(self.full())
-        } else {
-            self.send(|reply| Job::Line(line, reply))
-        };
+        let bytes_before = shared.queued_bytes.fetch_add(length, Ordering::Relaxed);
+        let lines_before = shared.queued_lines.fetch_add(1, Ordering::Relaxed);
+        let sent = self.fits(length, lines_before, bytes_before, share).and_then(|()| self.send(length, |reply| Job::Line(line, reply)));
         sent.unwrap_or_else(|error| {
             shared.queued_bytes.fetch_sub(length, Ordering::Relaxed);
             shared.queued_lines.fetch_sub(1, Ordering::Relaxed);
@@ -129,11 +138,11 @@ impl Sink for QueuedSink {
     }
 
     fn reopen(&self) -> Receipt {
-        self.send(Job::Reopen).unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))))
+        self.send(0, Job::Reopen).unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))))
     }
 
     fn close(&self) -> Receipt {
-        self.send(Job::Close).unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))))
+        self.send(0, Job::Close).unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))))
     }
 
     fn pace(&self) -> Pace {
@@ -275,7 +284,8 @@ impl<W: Writer> Scribe<W> {
             };
             // Only whole lines count; one that was cut is written again.
             let reached = start + written;
-            let error = SinkError::Write(source.to_string());
+            let reason = source.to_string();
+            let error = if fault == Fault::Line { SinkError::Line(reason) } else { SinkError::Write(reason) };
             start = self.settle(reached, &Ok(())).unwrap_or(start);
             match fault {
                 Fault::Line => {

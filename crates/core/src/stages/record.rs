@@ -1,19 +1,23 @@
 //! Audit: what was asked, before it runs; what is answered, before it is sent. Fails closed: a request that no enabled device could
 //! record does not run, and an answer that none could record is not sent.
 //!
+//! Nothing is carried out whose data is not on record whole: a request whose data would take too much room there is refused. In its lines, in those that would only
+//! repeat much data, and in those of large answers, which are sent all the same, a summary stands in place of the data.
+//!
 //! What changes nothing (a read of a safe endpoint, a refusal) runs while its record is on its way: its answer waits for both lines at once,
 //! which halves the hand-overs to the threads that write.
 
 use daypass_audit::{
-    AuthRecord, GrantingPolicy, MountRecord, Pairs, PolicyResults, Record, RecordType, RequestRecord, ResponseRecord, WrapRecord,
+    AuthRecord, GrantingPolicy, MountRecord, Pairs, PolicyResults, Record, RecordType, RequestRecord, ResponseRecord, Room, Share,
+    WrapRecord,
 };
 use daypass_base::wire::Auth;
-use daypass_base::{BoxFuture, Clock, Seconds};
+use daypass_base::{BoxFuture, Limits, Seconds};
 use daypass_sdk::{Error, Operation, Result};
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
-use crate::node::Unsealed;
+use crate::node::{Inner, Unsealed};
 use crate::respond::{Answer, Content};
 use crate::stages::door::Routed;
 use crate::stages::identify::Identified;
@@ -37,18 +41,28 @@ pub(crate) struct Exchange<'a> {
     pub(crate) engine_version: &'a str,
 }
 
+impl Exchange<'_> {
+    /// Whether nobody vouches for its caller.
+    fn is_of_stranger(&self) -> bool {
+        self.identified.known.is_none()
+    }
+}
+
 /// Records the request with the judge's verdict. Waits for a device to have it, but for what changes nothing: that may run meanwhile, and
-/// only the answer waits, for what is returned beside the proof. Errors: `Failed` when every device failed.
+/// only the answer waits, for what is returned beside the proof. Instead of that there is `BadRequest` for a request whose data no record has room for. Errors:
+/// `Failed` when every device failed.
 pub(crate) async fn request(
+    inner: &Inner,
     unsealed: &Unsealed,
-    clock: &dyn Clock,
     exchange: &Exchange<'_>,
     verdict: Result<&Judged, &Error>,
-) -> Result<(Recorded, Option<Late>)> {
-    let audit = &unsealed.audit;
+) -> Result<(Result<Recorded>, Option<Late>)> {
+    let (audit, limits) = (&unsealed.audit, &inner.settings.limits);
     if !audit.is_enabled() {
-        return Ok((Recorded { _proof: () }, None));
+        return Ok((Ok(Recorded { _proof: () }), None));
     }
+    let checked = if verdict.is_ok() { check_room(unsealed, limits, exchange) } else { Ok(()) };
+    let verdict = verdict.and_then(|judged| checked.as_ref().map(|_has_room| judged));
     let error = verdict.err().map(ToString::to_string).unwrap_or_default();
     let granting: Vec<GrantingPolicy<'_>> = verdict
         .map(|judged| {
@@ -58,26 +72,53 @@ pub(crate) async fn request(
     let results = PolicyResults { allowed: error.is_empty(), granting_policies: &granting };
     let headers = Headers(&exchange.parsed.headers);
     let mut record = record(exchange, &headers, Some(results));
-    record.time = clock.now();
+    record.time = inner.clock.now();
     record.error = &error;
+    record.room.request_data = if verdict.is_ok() { whole(limits, exchange) } else { brief(limits, exchange) };
     let written = audit.log(&record, NOT_CARRIED_OUT);
     // To wrap an answer makes a token.
-    if verdict.is_err() || exchange.routed.support.safe && exchange.parsed.wrap_ttl.is_none() {
-        return Ok((Recorded { _proof: () }, Some(Box::pin(written))));
+    let waits = verdict.is_ok() && (!exchange.routed.support.safe || exchange.parsed.wrap_ttl.is_some());
+    let recorded = checked.map(|()| Recorded { _proof: () });
+    if !waits {
+        return Ok((recorded, Some(Box::pin(written))));
     }
     written.await?;
-    Ok((Recorded { _proof: () }, None))
+    Ok((recorded, None))
+}
+
+/// Errors: `BadRequest` where the request's data takes more room than its record may have.
+fn check_room(unsealed: &Unsealed, limits: &Limits, exchange: &Exchange<'_>) -> Result<()> {
+    let most = whole(limits, exchange);
+    if unsealed.audit.broker().has_room(&exchange.parsed.fields, clear_request_keys(exchange.routed), most) {
+        return Ok(());
+    }
+    let whose = if exchange.is_of_stranger() { "requests without a valid token" } else { "a request" };
+    Err(Error::bad_request(format!(
+        "the data of this request takes more than {most} bytes in the audit log, where each text is a hash of 79 bytes: that is the limit for {whose}, send \
+         fewer values and shorter names"
+    )))
+}
+
+/// Bytes of data in a record that a request is carried out by.
+fn whole(limits: &Limits, exchange: &Exchange<'_>) -> usize {
+    if exchange.is_of_stranger() { limits.audit_stranger_data_bytes } else { limits.audit_data_bytes }
+}
+
+/// Bytes of data in a record that nothing depends on: of a request that is refused, or one that repeats what another has.
+fn brief(limits: &Limits, exchange: &Exchange<'_>) -> usize {
+    let most = limits.audit_stranger_data_bytes;
+    if exchange.is_of_stranger() { most.min(BRIEF_BYTES) } else { most }
 }
 
 /// Records an answer. Errors: `Failed` when every device failed.
 pub(crate) async fn response(
+    inner: &Inner,
     unsealed: &Unsealed,
-    clock: &dyn Clock,
     exchange: &Exchange<'_>,
     answer: &Answer,
     failure: Option<&Error>,
 ) -> Result<()> {
-    let audit = &unsealed.audit;
+    let (audit, limits) = (&unsealed.audit, &inner.settings.limits);
     if !audit.is_enabled() {
         return Ok(());
     }
@@ -85,9 +126,14 @@ pub(crate) async fn response(
     let headers = Headers(&exchange.parsed.headers);
     let mut record = record(exchange, &headers, None);
     record.record_type = RecordType::Response;
-    record.time = clock.now();
+    record.time = inner.clock.now();
+    record.room = Room { request_data: brief(limits, exchange), response_data: whole(limits, exchange), ..record.room };
     record.error = &error;
     let empty = Map::new();
+    if matches!(&answer.content, Content::Envelope(envelope) if envelope.auth.is_some() || envelope.wrap_info.is_some()) {
+        // Whoever logged in is no stranger any more, and the token is made.
+        record.room.share = Share::All;
+    }
     record.response = Some(match &answer.content {
         Content::Envelope(envelope) => ResponseRecord {
             auth: envelope.auth.as_ref().map(token_record),
@@ -120,6 +166,7 @@ fn record<'a>(exchange: &'a Exchange<'a>, headers: &'a Headers<'a>, results: Opt
     // Exposed to be hashed by the device.
     let token = parsed.token.as_ref().map_or("", |token| token.expose().as_str());
     let config = routed.live.as_ref().map(|live| &live.row.config);
+    let share = if exchange.is_of_stranger() { Share::Half } else { Share::All };
     let auth = known.map(|known| AuthRecord {
         client_token: token,
         accessor: &known.row.accessor,
@@ -160,10 +207,16 @@ fn record<'a>(exchange: &'a Exchange<'a>, headers: &'a Headers<'a>, results: Opt
             wrap_ttl: parsed.wrap_ttl.unwrap_or_default(),
             ..RequestRecord::default()
         },
-        non_hmac_request_keys: config.and_then(|config| config.audit_non_hmac_request_keys.as_deref()).unwrap_or_default(),
+        non_hmac_request_keys: clear_request_keys(routed),
+        room: Room { share, ..Room::default() },
         non_hmac_response_keys: config.and_then(|config| config.audit_non_hmac_response_keys.as_deref()).unwrap_or_default(),
         ..Record::default()
     }
+}
+
+/// Keys of the request's data whose strings stay clear.
+fn clear_request_keys(routed: &Routed) -> &[String] {
+    routed.live.as_ref().and_then(|live| live.row.config.audit_non_hmac_request_keys.as_deref()).unwrap_or_default()
 }
 
 fn token_record(auth: &Auth) -> AuthRecord<'_> {
@@ -183,6 +236,8 @@ fn token_record(auth: &Auth) -> AuthRecord<'_> {
     }
 }
 
+/// Of strangers' requests that are refused, and of the data that lines repeat for them, 50 texts: they cost their senders next to nothing.
+const BRIEF_BYTES: usize = 4 << 10;
 /// What clients are told after `internal error: `.
 const NOT_CARRIED_OUT: &str = "no audit device took the record of this request, so it was not carried out";
 const WITHHELD: &str = "no audit device took the record of the answer, so it is withheld";

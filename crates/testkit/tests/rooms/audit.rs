@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use daypass_core::{Harm, OwnFile, OwnFiles};
+use daypass_core::{Harm, Limits, OwnFile, OwnFiles};
 use daypass_testkit::{Answer, Setup, TestServer, doors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -18,7 +18,16 @@ struct Audited {
 impl Audited {
     /// With one device, `file/`, of these options besides the path.
     async fn start(options: Value) -> Self {
-        let audited = Self { server: TestServer::start().await, folder: tempfile::tempdir().unwrap() };
+        Self::over(TestServer::start().await, options).await
+    }
+
+    /// With limits of its own.
+    async fn within(limits: Limits) -> Self {
+        Self::over(Setup::default().limits(limits).start().await, json!({})).await
+    }
+
+    async fn over(server: TestServer, options: Value) -> Self {
+        let audited = Self { server, folder: tempfile::tempdir().unwrap() };
         audited.enable("file", options).await.ok();
         audited
     }
@@ -115,6 +124,109 @@ async fn without_a_record_no_engine_runs_and_nothing_is_minted() {
     assert_eq!(server.get("aws/sts/deploy").nobody().await.refused(500), REQUEST_LOST, "refusals are answered no other way");
     assert_eq!(server.aws().made().len(), minted);
     assert_eq!(server.get("sys/health").await.status, 200, "whether the server is up is no secret");
+}
+
+/// Story: anybody could make a server write 80 MB into its log by 1.5 MB of empty strings, which fills disks and the queue that all records wait in, and hash half a
+/// million texts for it.
+#[tokio::test]
+async fn what_nobody_authorised_takes_little_room_on_record() {
+    let audited = Audited::start(json!({})).await;
+    let server = &audited.server;
+    let before = audited.text("file").len();
+    let (empty, long) = (json!({ "a": vec![json!(vec![""; 10_000]); 49] }), json!({ "n".repeat(1 << 20): 1 }));
+    for body in [&empty, &long] {
+        assert_eq!(server.put("secret/x", body.clone()).nobody().await.status, 403);
+        for line in audited.last() {
+            assert_eq!((line["request"].get("data"), &line["request"]["data_elided"]["bytes"]), (None, &json!(body.to_string().len())));
+        }
+    }
+    assert!(audited.text("file").len() - before < 8_000, "{} bytes", audited.text("file").len() - before);
+    // Somebody who has the body can tell that it was this.
+    let small = json!({ "list": vec!["x"; 100], "name": "y" });
+    assert_eq!(server.put("secret/x", small.clone()).token("hvs.unknown").await.status, 403);
+    let [request, response] = audited.last();
+    assert_eq!(request["request"]["data_elided"]["hmac"], audited.hash("file", &small.to_string()).await);
+    assert_eq!(response["request"]["data_elided"], request["request"]["data_elided"]);
+    // What is usual is there as ever.
+    assert_eq!(server.put("secret/x", json!({ "name": "y" })).nobody().await.status, 403);
+    let [request, response] = audited.last();
+    let name = audited.hash("file", "y").await;
+    assert_eq!((&request["request"]["data"]["name"], &response["request"]["data"]["name"]), (&json!(name), &json!(name)));
+}
+
+/// Who presents no token is served by logins alone, which need a handful of values. None is carried out whose values are not all on record.
+#[tokio::test]
+async fn a_login_that_takes_too_much_room_on_record_is_refused() {
+    let audited = Audited::start(json!({})).await;
+    let server = &audited.server;
+    server.put("sys/auth/userpass", json!({ "type": "userpass" })).await.ok();
+    server.put("auth/userpass/users/u", json!({ "password": "right" })).await.ok();
+    let login = |values: usize| {
+        let body = json!({ "password": "right", "more": vec!["x"; values] });
+        server.put("auth/userpass/login/u", body).nobody()
+    };
+    login(1).await.ok();
+    let [request, response] = audited.last();
+    assert!(request["request"]["data"].is_object() && response["request"]["data"].is_object());
+    login(1_000).await.ok();
+    let [request, response] = audited.last();
+    assert_eq!(request["request"]["data"]["more"].as_array().map(Vec::len), Some(1_000), "it was carried out, so it is there whole");
+    assert!(response["request"]["data"].is_null() && response["request"]["data_elided"].is_object(), "once is enough");
+    let text = "the data of this request takes more than 131072 bytes in the audit log, where each text is a hash of 79 bytes: that is the limit for requests \
+                without a valid token, send fewer values and shorter names";
+    assert_eq!(login(2_000).await.refused(400), text);
+    let [request, response] = audited.last();
+    assert_eq!((&request["error"], &response["error"]), (&json!(text), &json!(text)));
+    assert!(request["request"]["data"].is_null() && request["request"]["data_elided"].is_object());
+    assert_eq!(response["response"].get("auth"), None);
+    server.delete("sys/audit/file").await.ok();
+    login(2_000).await.ok();
+}
+
+/// A secret of ten thousand keys and a megabyte is usual enough.
+#[tokio::test]
+async fn large_writes_and_answers_of_known_callers_are_on_record_whole() {
+    let audited = Audited::start(json!({})).await;
+    let server = &audited.server;
+    server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+    let secret: Value =
+        (0..10_000).map(|number| (format!("key-{number:05}"), Value::from("v".repeat(90)))).collect::<serde_json::Map<_, _>>().into();
+    server.put("kv/large", secret).await.ok();
+    let [request, response] = audited.last();
+    assert_eq!(request["request"]["data"].as_object().map(serde_json::Map::len), Some(10_000));
+    assert!(response["request"]["data_elided"].is_object(), "once is enough");
+    server.get("kv/large").await.ok();
+    let [_, response] = audited.last();
+    assert_eq!(response["response"]["data"].as_object().map(serde_json::Map::len), Some(10_000));
+    server.get("sys/internal/specs/openapi").await.ok();
+    let [_, response] = audited.last();
+    assert!(response["response"]["data"]["paths"].is_object());
+}
+
+/// One record must not take the queue for itself. A request is refused before it is carried out; an answer is sent, since what it tells of is done.
+#[tokio::test]
+async fn beyond_the_limit_a_request_is_refused_and_an_answer_is_summed_up() {
+    let audited = Audited::within(Limits { audit_data_bytes: 16 << 10, audit_stranger_data_bytes: 8 << 10, ..Limits::default() }).await;
+    let server = &audited.server;
+    audited.enable("short", json!({ "elide_list_responses": "true" })).await.ok();
+    server.put("sys/mounts/kv", json!({ "type": "kv" })).await.ok();
+    let refused = server.put("kv/a", json!({ "list": vec!["x"; 300] })).await;
+    assert!(refused.refused(400).starts_with("the data of this request takes more than 16384 bytes in the audit log"), "{refused:?}");
+    assert!(audited.last()[0]["error"].as_str().unwrap().contains("16384 bytes"));
+    server.get("kv/a").await.refused(404);
+    for number in 0..300 {
+        server.put(&format!("kv/name-{number}"), json!({ "x": "y" })).await.ok();
+    }
+    assert_eq!(server.list("kv").await.ok()["data"]["keys"].as_array().map(Vec::len), Some(300));
+    let [_, response] = audited.last();
+    assert!(response["response"]["data"].is_null() && response["response"]["data_elided"]["bytes"].is_u64(), "{response}");
+    assert_eq!(audited.lines("short").pop().unwrap()["response"]["data"]["keys"], json!(300));
+    // What is public is large as well.
+    server.mount_aws("aws").await;
+    server.put("sys/mounts/aws/tune", json!({ "listing_visibility": "unauth" })).await.ok();
+    assert_eq!(server.get("sys/internal/specs/openapi").nobody().await.status, 200);
+    let [_, response] = audited.last();
+    assert!(response["response"]["data_elided"].is_object(), "{response}");
 }
 
 /// Their answers wait for the record; their work does not.

@@ -84,9 +84,9 @@ fn system() -> Arc<dyn Clock> {
 async fn lines_are_written_in_order_when_the_receipt_says_so() {
     let place = Place::default();
     let sink = place.sink(SinkLimits::default(), system()).await;
-    sink.submit(b"one\n".to_vec()).await.unwrap();
+    sink.submit(b"one\n".to_vec(), Share::All).await.unwrap();
     assert_eq!(place.content(), "one\n");
-    let receipts: Vec<Receipt> = (0..500).map(|line| sink.submit(format!("{line}\n").into_bytes())).collect();
+    let receipts: Vec<Receipt> = (0..500).map(|line| sink.submit(format!("{line}\n").into_bytes(), Share::All)).collect();
     for receipt in receipts {
         receipt.await.unwrap();
     }
@@ -98,12 +98,12 @@ async fn lines_are_written_in_order_when_the_receipt_says_so() {
 async fn lines_that_wait_share_a_write() {
     let (place, gate) = Place::gated();
     let sink = place.sink(SinkLimits::default(), system()).await;
-    let first = sink.submit(b"first\n".to_vec());
+    let first = sink.submit(b"first\n".to_vec(), Share::All);
     gate.send(()).unwrap();
     first.await.unwrap();
     // The thread takes one, hangs in it, and finds the other hundred afterwards.
-    let mut receipts = vec![sink.submit(b"head\n".to_vec())];
-    receipts.extend((0..100).map(|_| sink.submit(b"tail\n".to_vec())));
+    let mut receipts = vec![sink.submit(b"head\n".to_vec(), Share::All)];
+    receipts.extend((0..100).map(|_| sink.submit(b"tail\n".to_vec(), Share::All)));
     for _ in 0..3 {
         gate.send(()).unwrap();
     }
@@ -120,7 +120,7 @@ async fn a_hung_place_costs_the_deadline_and_recovers() {
     let (place, gate) = Place::gated();
     let clock = SimClock::default();
     let sink = place.sink(SinkLimits::default(), Arc::new(clock.clone())).await;
-    let receipt = sink.submit(b"late\n".to_vec());
+    let receipt = sink.submit(b"late\n".to_vec(), Share::All);
     let waiting = tokio::spawn(receipt);
     clock.advance(Duration::from_secs(4));
     assert_eq!(sink.pace(), Pace::Well);
@@ -129,7 +129,7 @@ async fn a_hung_place_costs_the_deadline_and_recovers() {
     assert_eq!(sink.pace(), Pace::Stalled);
     gate.send(()).unwrap();
     gate.send(()).unwrap();
-    sink.submit(b"next\n".to_vec()).await.unwrap();
+    sink.submit(b"next\n".to_vec(), Share::All).await.unwrap();
     assert_eq!(sink.pace(), Pace::Well);
     assert_eq!(place.content(), "late\nnext\n");
 }
@@ -141,11 +141,11 @@ async fn slowness_counts_only_while_something_waits() {
     // A word that comes late, when the line is written long since.
     sink.lags();
     assert_eq!(sink.pace(), Pace::Well);
-    let receipt = sink.submit(b"one\n".to_vec());
+    let receipt = sink.submit(b"one\n".to_vec(), Share::All);
     assert_eq!((sink.pace(), sink.health().queued_lines), (Pace::Lagging, 1));
     drop(gate);
     receipt.await.unwrap();
-    sink.submit(b"two\n".to_vec()).await.unwrap();
+    sink.submit(b"two\n".to_vec(), Share::All).await.unwrap();
     assert_eq!((sink.pace(), sink.health().accepted), (Pace::Well, 2));
 }
 
@@ -155,11 +155,11 @@ async fn a_line_that_cannot_be_written_fails_alone() {
     place.fault = Fault::Line;
     place.failures.lock().unwrap().extend([None, Some(0), None]);
     let sink = place.sink(SinkLimits::default(), system()).await;
-    let head = sink.submit(b"head\n".to_vec());
+    let head = sink.submit(b"head\n".to_vec(), Share::All);
     gate.send(()).unwrap();
     head.await.unwrap();
     // The thread hangs before it takes any of them, so they share a batch or the first is alone.
-    let receipts: Vec<Receipt> = ["one\n", "two\n", "six\n"].iter().map(|line| sink.submit(line.as_bytes().to_vec())).collect();
+    let receipts: Vec<Receipt> = ["one\n", "two\n", "six\n"].iter().map(|line| sink.submit(line.as_bytes().to_vec(), Share::All)).collect();
     drop(gate);
     let mut failed = 0;
     for receipt in receipts {
@@ -175,9 +175,9 @@ async fn a_place_that_cannot_be_helped_is_not_opened_anew() {
     let place = Place { fault: Fault::Hopeless, ..Place::default() };
     place.failures.lock().unwrap().push_back(Some(0));
     let sink = place.sink(SinkLimits::default(), system()).await;
-    assert!(matches!(sink.submit(b"one\n".to_vec()).await, Err(SinkError::Write(_))));
+    assert!(matches!(sink.submit(b"one\n".to_vec(), Share::All).await, Err(SinkError::Write(_))));
     assert!(sink.health().failing);
-    sink.submit(b"two\n".to_vec()).await.unwrap();
+    sink.submit(b"two\n".to_vec(), Share::All).await.unwrap();
     assert_eq!((place.reopens.load(Ordering::SeqCst), place.content().as_str(), sink.health().failing), (0, "two\n", false));
 }
 
@@ -186,11 +186,11 @@ async fn a_place_is_tended_at_the_start_and_every_second_of_work() {
     let place = Place::default();
     let clock = SimClock::default();
     let sink = place.sink(SinkLimits::default(), Arc::new(clock.clone())).await;
-    sink.submit(b"first\n".to_vec()).await.unwrap();
+    sink.submit(b"first\n".to_vec(), Share::All).await.unwrap();
     assert!(sink.health().space.is_some_and(Space::is_low));
     let before = place.tended.load(Ordering::SeqCst);
     clock.advance(Duration::from_secs(1));
-    sink.submit(b"one\n".to_vec()).await.unwrap();
+    sink.submit(b"one\n".to_vec(), Share::All).await.unwrap();
     assert!(place.tended.load(Ordering::SeqCst) > before);
 }
 
@@ -201,14 +201,14 @@ async fn a_full_queue_refuses_at_once() {
     // The thread may have taken the first ones already; the limit holds for those that wait.
     let mut receipts = Vec::new();
     let refused = loop {
-        let mut receipt = sink.submit(b"x\n".to_vec());
+        let mut receipt = sink.submit(b"x\n".to_vec(), Share::All);
         match std::future::poll_fn(|context| std::task::Poll::Ready(receipt.as_mut().poll(context))).await {
             std::task::Poll::Ready(result) => break result,
             std::task::Poll::Pending => receipts.push(receipt),
         }
         assert!(receipts.len() < 20, "the queue has no end");
     };
-    assert_eq!(refused, Err(SinkError::QueueFull { lines: 3, bytes: 1000 }));
+    assert_eq!(refused, Err(SinkError::QueueFull { line: 2, lines: 3, bytes: 1000 }));
     drop(gate);
     for receipt in receipts {
         receipt.await.unwrap();
@@ -221,10 +221,32 @@ async fn bytes_that_wait_are_limited_and_one_huge_line_is_not() {
     let (place, gate) = Place::gated();
     let sink = place.sink(limits(100, 10), Arc::new(SimClock::default())).await;
     sink.shared.queued_bytes.store(9, Ordering::Relaxed);
-    assert_eq!(sink.submit(b"xx\n".to_vec()).await, Err(SinkError::QueueFull { lines: 100, bytes: 10 }));
+    assert_eq!(sink.submit(b"xx\n".to_vec(), Share::All).await, Err(SinkError::QueueFull { line: 3, lines: 100, bytes: 10 }));
     sink.shared.queued_bytes.store(0, Ordering::Relaxed);
     drop(gate);
-    sink.submit(vec![b'\n'; 1000]).await.unwrap();
+    sink.submit(vec![b'\n'; 1000], Share::All).await.unwrap();
+}
+
+/// Story: requests without a token filled the queue with long lines, and those of callers who had one were refused for want of a record.
+#[tokio::test]
+async fn strangers_fill_half_of_the_queue_and_no_more() {
+    let (place, gate) = Place::gated();
+    let sink = place.sink(limits(100, 100), Arc::new(SimClock::default())).await;
+    let line = |bytes: usize| [&vec![b'x'; bytes - 1][..], b"\n"].concat();
+    let mut receipts = vec![sink.submit(line(30), Share::Half), sink.submit(line(20), Share::Half)];
+    let refused = SinkError::QueueFull { line: 2, lines: 50, bytes: 50 };
+    assert_eq!(sink.submit(line(2), Share::Half).await, Err(refused.clone()));
+    receipts.push(sink.submit(line(50), Share::All));
+    assert_eq!(sink.health().queued_bytes, 100);
+    drop(gate);
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    // Of the lines as well.
+    sink.shared.queued_lines.store(50, Ordering::Relaxed);
+    sink.shared.queued_bytes.store(1, Ordering::Relaxed);
+    assert_eq!(sink.submit(line(2), Share::Half).await, Err(refused));
+    sink.submit(line(2), Share::All).await.unwrap();
 }
 
 #[tokio::test]
@@ -232,7 +254,7 @@ async fn a_failed_write_is_tried_once_more_after_opening_anew() {
     let place = Place::default();
     place.failures.lock().unwrap().push_back(Some(0));
     let sink = place.sink(SinkLimits::default(), system()).await;
-    sink.submit(b"one\n".to_vec()).await.unwrap();
+    sink.submit(b"one\n".to_vec(), Share::All).await.unwrap();
     assert_eq!((place.content().as_str(), place.reopens.load(Ordering::SeqCst)), ("one\n", 1));
 }
 
@@ -242,7 +264,8 @@ async fn lines_that_were_written_before_a_failure_count() {
     // The head goes through; of the batch of three, one whole line and a piece; then nothing.
     place.failures.lock().unwrap().extend([None, Some(6), Some(0)]);
     let sink = place.sink(SinkLimits::default(), system()).await;
-    let receipts: Vec<Receipt> = ["head\n", "one\n", "two\n", "three\n"].iter().map(|line| sink.submit(line.as_bytes().to_vec())).collect();
+    let receipts: Vec<Receipt> =
+        ["head\n", "one\n", "two\n", "three\n"].iter().map(|line| sink.submit(line.as_bytes().to_vec(), Share::All)).collect();
     drop(gate);
     let mut taken = Vec::new();
     for receipt in receipts {
@@ -258,10 +281,10 @@ async fn lines_that_were_written_before_a_failure_count() {
 async fn closing_writes_what_waits_and_refuses_the_rest() {
     let place = Place::default();
     let sink = place.sink(SinkLimits::default(), system()).await;
-    let before = sink.submit(b"before\n".to_vec());
+    let before = sink.submit(b"before\n".to_vec(), Share::All);
     sink.close().await.unwrap();
     before.await.unwrap();
-    assert_eq!(sink.submit(b"after\n".to_vec()).await, Err(SinkError::Closed));
+    assert_eq!(sink.submit(b"after\n".to_vec(), Share::All).await, Err(SinkError::Closed));
     assert_eq!(place.content(), "before\n");
 }
 
@@ -269,7 +292,7 @@ async fn closing_writes_what_waits_and_refuses_the_rest() {
 async fn reopening_happens_between_lines() {
     let place = Place::default();
     let sink = place.sink(SinkLimits::default(), system()).await;
-    let receipts = [sink.submit(b"one\n".to_vec()), sink.reopen(), sink.submit(b"two\n".to_vec())];
+    let receipts = [sink.submit(b"one\n".to_vec(), Share::All), sink.reopen(), sink.submit(b"two\n".to_vec(), Share::All)];
     for receipt in receipts {
         receipt.await.unwrap();
     }
