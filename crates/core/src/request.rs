@@ -185,8 +185,9 @@ async fn admitted_to(
     log_failure(parsed, failure.as_ref());
     let exchange = exchange(operation);
     let response = record::response(inner, unsealed, &exchange, &wrapped.answer, failure.as_ref());
+    let answer = wrapped.answer.settled();
     // Polled in this order, so the lines of both are queued before the first wait.
-    let (requested, written) = tokio::join!(in_time(late), response);
+    let (requested, written) = tokio::join!(in_time(late), in_time(response));
     // While revocation is paused, what a used-up token has made stays; the token itself is refused.
     if identified.last_use()
         && !unsealed.revocation.is_paused()
@@ -198,7 +199,7 @@ async fn admitted_to(
     let requested = requested.inspect_err(|_| inner.metrics.audit_request_failures.add());
     let written = written.inspect_err(|_| inner.metrics.audit_response_failures.add());
     let answer = match requested.and(written) {
-        Ok(()) => wrapped.answer,
+        Ok(()) => answer,
         Err(error) => refusal(&error, &parsed.id),
     };
     (answer, routed)

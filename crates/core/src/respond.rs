@@ -53,6 +53,18 @@ impl Answer {
         Self { status, ..Self::default() }
     }
 
+    /// The same with its JSON as the bytes that are sent: it may have to wait, and many small objects take a hundred times their text.
+    pub(crate) fn settled(mut self) -> Self {
+        let body = match &self.content {
+            Content::Bare(value) => json(value),
+            Content::Envelope(envelope) if self.top_level => json(&spread(envelope)),
+            Content::Envelope(envelope) => json(envelope),
+            Content::Empty | Content::Raw(..) | Content::Stream(..) | Content::Refused(_) => return self,
+        };
+        self.content = Content::Raw(JSON, body);
+        self
+    }
+
     pub(crate) fn refused(status: u16, errors: Vec<String>) -> Self {
         Self { status, content: Content::Refused(Errors { errors, data: None }), ..Self::default() }
     }
@@ -100,17 +112,19 @@ pub(crate) fn refusal(error: &Error, request_id: &str) -> Answer {
     Answer { status, content: Content::Refused(errors), headers, ..Answer::default() }
 }
 
+/// The media type of JSON.
+const JSON: &str = "application/json";
+
 /// Writes an answer.
 pub(crate) fn write(answer: Answer) -> HttpResponse {
+    let answer = answer.settled();
     let (kind, body) = match answer.content {
         Content::Stream(kind, more) => return stream(answer.status, answer.headers, kind, more),
-        Content::Empty => ("application/json", Bytes::new()),
-        Content::Bare(value) => ("application/json", json(&value)),
-        Content::Envelope(envelope) if answer.top_level => ("application/json", json(&spread(&envelope))),
-        Content::Envelope(envelope) => ("application/json", json(&envelope)),
-        Content::Refused(errors) if answer.for_aws_sdks => ("application/json", json(&for_aws_sdks(answer.status, &errors))),
-        Content::Refused(errors) => ("application/json", json(&errors)),
         Content::Raw(kind, body) => (kind, body),
+        Content::Refused(errors) if answer.for_aws_sdks => (JSON, json(&for_aws_sdks(answer.status, &errors))),
+        Content::Refused(errors) => (JSON, json(&errors)),
+        // JSON is settled by now.
+        Content::Empty | Content::Bare(_) | Content::Envelope(_) => (JSON, Bytes::new()),
     };
     let mut headers = answer.headers;
     headers.push(("content-type", kind.to_owned()));

@@ -29,7 +29,7 @@ pub(crate) struct Recorded {
     _proof: (),
 }
 
-/// Waits for the record of a request that changes nothing.
+/// Waits for the record of a request that changes nothing, or of an answer.
 pub(crate) type Late = BoxFuture<'static, Result<()>>;
 
 /// What is known of an exchange.
@@ -110,17 +110,18 @@ fn brief(limits: &Limits, exchange: &Exchange<'_>) -> usize {
     if exchange.is_of_stranger() { most.min(BRIEF_BYTES) } else { most }
 }
 
-/// Records an answer. Errors: `Failed` when every device failed.
-pub(crate) async fn response(
+/// Makes the record of an answer, and returns what the answer waits for. Nothing of the answer is needed for that. Errors of that: `Failed` when every device
+/// failed.
+pub(crate) fn response(
     inner: &Inner,
     unsealed: &Unsealed,
     exchange: &Exchange<'_>,
     answer: &Answer,
     failure: Option<&Error>,
-) -> Result<()> {
+) -> Option<Late> {
     let (audit, limits) = (&unsealed.audit, &inner.settings.limits);
     if !audit.is_enabled() {
-        return Ok(());
+        return None;
     }
     let error = failure.map(ToString::to_string).unwrap_or_default();
     let headers = Headers(&exchange.parsed.headers);
@@ -157,7 +158,7 @@ pub(crate) async fn response(
     });
     // A request that was not carried out for want of a record has no answer to withhold.
     let refused = failure.is_some_and(|error| error.message.ends_with(NOT_CARRIED_OUT));
-    audit.log(&record, if refused { NOT_CARRIED_OUT } else { WITHHELD }).await
+    Some(Box::pin(audit.log(&record, if refused { NOT_CARRIED_OUT } else { WITHHELD })))
 }
 
 fn record<'a>(exchange: &'a Exchange<'a>, headers: &'a Headers<'a>, results: Option<PolicyResults<'a>>) -> Record<'a> {
