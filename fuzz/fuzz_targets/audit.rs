@@ -6,7 +6,8 @@
 #![no_main]
 
 use daypass_audit::{
-    AuthRecord, Encoding, Format, HeaderRule, HeaderRules, Record, RecordType, RequestRecord, ResponseRecord, Room, Salt, Share, WrapRecord, write_line,
+    AuthRecord, Encoding, Format, HeaderRule, HeaderRules, Record, RecordType, RequestRecord, ResponseRecord, Room, Salt, Share,
+    WrapRecord, write_line,
 };
 use daypass_base::Secret;
 use libfuzzer_sys::fuzz_target;
@@ -63,7 +64,11 @@ fuzz_target!(|input: (u8, &str)| {
             ..ResponseRecord::default()
         }),
         // What has no room is summed up.
-        room: if options & 32 == 0 { Room::default() } else { Room { request_data: json.len(), response_data: json.len(), share: Share::All } },
+        room: if options & 32 == 0 {
+            Room::default()
+        } else {
+            Room { request_data: json.len(), response_data: json.len(), share: Share::All }
+        },
         ..Record::default()
     };
     let rules = HeaderRules::new(BTreeMap::from([("X-Hashed".to_owned(), HeaderRule { hmac: true })]));
