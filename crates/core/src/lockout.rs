@@ -3,19 +3,21 @@
 //! A count is lost with the process and is not shared between nodes, which is what Vault does with its own counters; what matters is
 //! that guessing stays slow. It must never learn a password, and it never tells whether an alias exists.
 //!
-//! Anybody may make entries: with the longest names all of them take some 30 megabytes, with role ids 20. What is over goes within a minute.
+//! Anybody may make entries: with the longest names all of them take some 30 megabytes, with role ids 20. What is over goes within a minute. Anybody may let
+//! logins wait for each other, too: beyond [`WAITING_MAX`] they are told to come again.
 //!
 //! Source: Vault, "User lockout"; recorded fixture `userpass-lockout`.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Bound;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
-use daypass_base::{Clock, Seconds};
-use daypass_sdk::{Error, Result};
+use daypass_base::{Clock, Places, Seconds};
+use daypass_sdk::{Error, Kind, Result};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -29,6 +31,8 @@ pub(crate) struct Lockouts {
     pending: Mutex<BTreeMap<Key, u64>>,
     /// One of them has ended.
     ended: Notify,
+    /// Of those who wait for that.
+    waiting: Places,
 }
 
 /// The accessor of a mount, and an alias of it.
@@ -113,7 +117,8 @@ pub(crate) fn in_force(tuned: Option<UserLockout>) -> UserLockout {
 impl Lockouts {
     /// Nobody has failed yet. At most `entries_max` aliases are remembered.
     pub(crate) fn new(entries_max: usize) -> Self {
-        Self { state: Mutex::default(), entries_max, pending: Mutex::default(), ended: Notify::new() }
+        let waiting = Places::new(WAITING_MAX, WAITING_OF_ONE_MAX);
+        Self { state: Mutex::default(), entries_max, pending: Mutex::default(), ended: Notify::new(), waiting }
     }
 
     /// Before a login. Errors: `Denied` while the alias is locked out, whatever it presents.
@@ -129,13 +134,21 @@ impl Lockouts {
         }
     }
 
-    /// Begins a login. No more are looked at at one time than may still fail before the alias is locked out: guesses that come together get no
-    /// further than guesses one after the other. Further ones wait until an earlier one has ended, so that many good logins all get through.
-    /// Errors: `Denied` while the alias is locked out.
-    pub(crate) async fn begin(&self, accessor: &str, alias: &str, settings: UserLockout, clock: &dyn Clock) -> Result<Option<Attempt<'_>>> {
+    /// Begins a login of whoever comes from there. No more are looked at at one time than may still fail before the alias is locked out: guesses that come
+    /// together get no further than guesses one after the other. Further ones wait until an earlier one has ended, so that many good logins all get
+    /// through. Errors: `Denied` while the alias is locked out, `TooMany` where too many wait already.
+    pub(crate) async fn begin(
+        &self,
+        accessor: &str,
+        alias: &str,
+        settings: UserLockout,
+        from: Option<IpAddr>,
+        clock: &dyn Clock,
+    ) -> Result<Option<Attempt<'_>>> {
         if settings.disable || alias.len() > ALIAS_BYTES_MAX {
             return Ok(None);
         }
+        let mut place = None;
         loop {
             let mut ended = std::pin::pin!(self.ended.notified());
             // From here on an end is noticed, also one that comes before the wait.
@@ -144,6 +157,9 @@ impl Lockouts {
             self.check(accessor, alias, settings, now)?;
             if let Some(attempt) = self.take_turn(key(accessor, alias), settings, now) {
                 return Ok(Some(attempt));
+            }
+            if place.is_none() {
+                place = Some(self.waiting.take(from).ok_or_else(crowded)?);
             }
             ended.await;
         }
@@ -255,6 +271,14 @@ fn make_room(state: &mut BTreeMap<Key, Failures>, now: Duration, entries_max: us
     }
 }
 
+fn crowded() -> Error {
+    let text = format!(
+        "{WAITING_MAX} logins wait for others of the same name to be looked at, or {WAITING_OF_ONE_MAX} from this address, which is the limit: try again in a \
+         moment"
+    );
+    Error::new(Kind::TooMany, text).retry_after(Seconds(1))
+}
+
 fn key(accessor: &str, alias: &str) -> Key {
     (accessor.to_owned(), Alias::of(alias))
 }
@@ -266,9 +290,15 @@ const NAME_BYTES_MAX: usize = 128;
 /// What the digest of a longer one is shown with.
 const DIGEST: &str = "sha256:";
 const TIDIED_AT_ONCE: usize = 1_000;
+/// Logins that wait for others: an eighth of the requests that a listener answers at one time, so that a flood of them leaves the rest to others.
+const WAITING_MAX: usize = 512;
+/// Those of them from one address: build servers begin hundreds of jobs at once.
+const WAITING_OF_ONE_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use daypass_base::sim::SimClock;
+
     use super::*;
 
     fn at(seconds: u64) -> Duration {
@@ -365,5 +395,40 @@ mod tests {
         assert!(lockouts.check("m", "locked", DEFAULT, at(1400)).is_err());
         lockouts.tidy(at(3000));
         assert!(lockouts.state.lock().is_empty());
+    }
+
+    /// Story: whoever knew a name let thousands of logins wait for the few that were looked at, and each kept one of the turns that a listener has for all its
+    /// requests.
+    #[tokio::test]
+    async fn no_more_wait_for_others_than_leave_the_server_to_the_rest() {
+        let (lockouts, clock) = (Lockouts::new(100), SimClock::default());
+        let begin =
+            |alias: &'static str, last: u8| Box::pin(lockouts.begin("m", alias, DEFAULT, Some(IpAddr::from([192, 0, 2, last])), &clock));
+        let mut looked_at = Vec::new();
+        for _ in 0..5 {
+            looked_at.push(begin("bob", 1).await.unwrap().unwrap());
+        }
+        let mut waiting = Vec::new();
+        for last in [1, 2] {
+            for _ in 0..WAITING_OF_ONE_MAX {
+                let mut one = begin("bob", last);
+                assert!(waits(&mut one));
+                waiting.push(one);
+            }
+            assert_eq!(begin("bob", last).await.err().unwrap().kind, Kind::TooMany);
+        }
+        let refused = begin("bob", 3).await.err().unwrap();
+        assert_eq!((refused.kind, refused.retry_after, refused.wrong_credentials), (Kind::TooMany, Seconds(1), false));
+        assert!(begin("ann", 3).await.is_ok(), "who need not wait needs no place");
+        waiting.pop();
+        assert!(waits(&mut begin("bob", 3)), "who gives up leaves a place");
+        looked_at.pop();
+        let next = waiting.swap_remove(0).await.unwrap();
+        assert!(waits(&mut begin("bob", 3)) && next.is_some(), "and so does whose turn it is");
+    }
+
+    /// Whether it still waits.
+    fn waits<T>(work: &mut (impl Future<Output = T> + Unpin)) -> bool {
+        std::pin::Pin::new(work).poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending()
     }
 }

@@ -1,5 +1,5 @@
 //! Places for calls: so many in all, and fewer for each origin, so that one that does not answer leaves some to the others. A call waits for a turn of its
-//! origin first: whoever waits there holds nothing that others need.
+//! origin first: whoever waits there holds nothing that others need. Nor do more wait than the caller's own room allows, at one origin or at all of them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,12 +23,16 @@ pub struct Room {
     pub of_origin: usize,
     /// Waiting for a turn of one origin at one moment; more are refused.
     pub waiting: usize,
+    /// Waiting at all origins together: whoever can choose among many finds a line at each. More are refused, but where an origin has a turn left.
+    pub waiting_in_all: usize,
 }
 
 /// The places of all calls.
 pub struct Places {
     room: Room,
     all: Semaphore,
+    /// Calls that are under way or wait, whatever their origin.
+    calls: Arc<AtomicUsize>,
     /// Those that somebody calls, wants to call, or will call again.
     origins: Mutex<HashMap<String, Weak<Share>>>,
 }
@@ -38,6 +42,8 @@ pub struct Share {
     turns: Arc<Semaphore>,
     /// Calls that are under way or wait.
     calls: AtomicUsize,
+    /// The same of all origins.
+    calls_in_all: Arc<AtomicUsize>,
     /// Calls that got no answer since the last that got one, as far as those who call tell.
     silences: AtomicUsize,
     /// It is that of many origins.
@@ -66,6 +72,12 @@ pub enum NoPlace {
         /// The limit.
         waiting: usize,
     },
+    /// [`Room::waiting_in_all`] wait already, most of them elsewhere.
+    #[error("{waiting} calls to it and to others wait already: try again in a few seconds")]
+    FullInAll {
+        /// The limit.
+        waiting: usize,
+    },
     /// Calls that were made meanwhile found that nobody answers: see [`Place::unanswered`].
     #[error("it gave no answer to the calls before this one: try again in a few seconds")]
     Silent,
@@ -78,7 +90,7 @@ impl Places {
     /// Nobody calls anybody.
     #[must_use]
     pub fn new(room: Room) -> Self {
-        Self { room, all: Semaphore::new(room.all), origins: Mutex::default() }
+        Self { room, all: Semaphore::new(room.all), calls: Arc::default(), origins: Mutex::default() }
     }
 
     /// How many calls there may be.
@@ -100,7 +112,13 @@ impl Places {
             return share;
         }
         let turns = Arc::new(Semaphore::new(self.room.of_origin));
-        let share = Arc::new(Share { turns, calls: AtomicUsize::new(0), silences: AtomicUsize::new(0), is_shared: origin == OTHERS });
+        let share = Arc::new(Share {
+            turns,
+            calls: AtomicUsize::new(0),
+            calls_in_all: Arc::clone(&self.calls),
+            silences: AtomicUsize::new(0),
+            is_shared: origin == OTHERS,
+        });
         origins.insert(origin.to_owned(), Arc::downgrade(&share));
         share
     }
@@ -131,11 +149,17 @@ impl Places {
     }
 
     fn call(&self, share: &Arc<Share>) -> Result<Call, NoPlace> {
-        let Room { of_origin, waiting, .. } = self.room;
-        let before = share.calls.fetch_add(1, Ordering::Relaxed);
+        let Room { all, of_origin, waiting, waiting_in_all } = self.room;
+        let (before, in_all) = (share.calls.fetch_add(1, Ordering::Relaxed), self.calls.fetch_add(1, Ordering::Relaxed));
         // Taken back when it is dropped.
         let call = Call(Arc::clone(share));
-        if before >= of_origin.saturating_add(waiting) { Err(NoPlace::Full { waiting }) } else { Ok(call) }
+        if before >= of_origin.saturating_add(waiting) {
+            return Err(NoPlace::Full { waiting });
+        }
+        if before >= of_origin && in_all >= all.saturating_add(waiting_in_all) {
+            return Err(NoPlace::FullInAll { waiting: waiting_in_all });
+        }
+        Ok(call)
     }
 
     fn origins(&self) -> MutexGuard<'_, HashMap<String, Weak<Share>>> {
@@ -176,6 +200,7 @@ impl Place<'_> {
 impl Drop for Call {
     fn drop(&mut self) {
         self.0.calls.fetch_sub(1, Ordering::Relaxed);
+        self.0.calls_in_all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -183,7 +208,7 @@ impl Drop for Call {
 mod tests {
     use super::*;
 
-    const ROOM: Room = Room { all: 8, of_origin: 2, waiting: 2 };
+    const ROOM: Room = Room { all: 8, of_origin: 2, waiting: 2, waiting_in_all: 100 };
 
     /// Whether it still waits.
     async fn waits<T>(work: &mut (impl Future<Output = T> + Unpin)) -> bool {
@@ -236,6 +261,27 @@ mod tests {
         assert!(waits(&mut std::pin::pin!(places.take(&share))).await, "there is room to wait again");
         drop(place);
         assert!(places.take(&share).await.is_ok());
+    }
+
+    /// Story: who waited was counted for each origin alone. A stranger who could choose among many let 512 wait at each, and each of them kept one of the turns
+    /// that a listener has for its requests.
+    #[tokio::test]
+    async fn lines_at_many_origins_are_no_longer_than_the_one_of_all() {
+        let places = Places::new(Room { all: 3, of_origin: 1, waiting: 2, waiting_in_all: 3 });
+        let [a, b, c] = ["a", "b", "c"].map(|origin| places.share(origin));
+        let held = [places.take_now(&a).unwrap(), places.take_now(&b).unwrap()];
+        let waiting: Vec<_> = [&a, &a, &b, &b].map(|share| places.call(share).unwrap()).into();
+        assert_eq!(places.take(&a).await.err(), Some(NoPlace::Full { waiting: 2 }));
+        let last = places.take(&c).await.unwrap();
+        assert_eq!(
+            places.take(&c).await.err(),
+            Some(NoPlace::FullInAll { waiting: 3 }),
+            "an origin with a turn left is called, and no more"
+        );
+        drop(waiting);
+        assert!(waits(&mut std::pin::pin!(places.take(&c))).await, "there is room to wait again");
+        drop((held, last));
+        assert_eq!(places.calls.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]

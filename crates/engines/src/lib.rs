@@ -10,6 +10,7 @@ mod go_text;
 mod hash;
 pub mod registry;
 pub mod secrets;
+mod turns;
 
 #[cfg(test)]
 mod testing;

@@ -48,7 +48,7 @@ pub fn all(outside: &Outside) -> Vec<Factory> {
         auth("jwt", "Logins of machines with tokens of their build server", move || Jwt::new(Arc::clone(&jwt))),
         auth("kubernetes", "Logins of pods with the token of their service account", move || Kubernetes::new(Arc::clone(&kubernetes))),
         auth("oidc", "Logins of people through their company's login page", move || Jwt::new(Arc::clone(&oidc))),
-        auth("userpass", "Logins of people with a name and a password", Userpass::default),
+        auth("userpass", "Logins of people with a name and a password", Userpass::maker()),
     ]
 }
 

@@ -19,8 +19,8 @@ use crate::{ANSWER_MAX, Answer, Ask, Idp, IdpError, Payload, Proof, Result, perc
 
 /// Longest call, whatever its deadline.
 const CALL_MAX: Duration = Duration::from_secs(30);
-/// Many jobs may start in the same second: the server takes as many more as wait for a place.
-const ROOM: Room = Room { all: 64, of_origin: 16, waiting: 1024 };
+/// Many jobs may start in the same second: as many more wait for a place, whichever providers they are for, and leave most of a listener's requests to others.
+const ROOM: Room = Room { all: 64, of_origin: 16, waiting: 1024, waiting_in_all: 1024 };
 /// Longest chain of causes that is shown, in characters.
 const DETAIL_MAX: usize = 400;
 

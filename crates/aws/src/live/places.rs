@@ -14,9 +14,9 @@ use crate::api::{Purpose, Result};
 
 /// Calls; each has a socket and some ten kilobytes. Those to one origin are enough for 256 callers who ask without a pause: STS itself throttles an account
 /// well below this. Who waits is a request, and those are limited.
-pub(super) const USUAL: Room = Room { all: 1024, of_origin: 384, waiting: usize::MAX };
+pub(super) const USUAL: Room = Room { all: 1024, of_origin: 384, waiting: usize::MAX, waiting_in_all: usize::MAX };
 /// Calls that take something back, with those that are made to see whether they may. The expiry worker makes 16 at once.
-const BACK: Room = Room { all: 64, of_origin: 32, waiting: usize::MAX };
+const BACK: Room = Room { all: 64, of_origin: 32, waiting: usize::MAX, waiting_in_all: usize::MAX };
 
 /// The places of all calls.
 pub(super) struct Queues {

@@ -49,9 +49,10 @@ pub(crate) async fn run(
     let rules = lockout::in_force(live.row.config.user_lockout);
     let input = Input { fields: parsed.fields.clone(), captures: found.captures.clone() };
     let limit = inner.settings.limits.request_seconds.duration();
+    let from = cx.request.remote;
     let work = async {
         let _counted = match &alias {
-            Some(alias) => unsealed.lockouts.begin(&live.row.accessor, alias, rules, &*inner.clock).await?,
+            Some(alias) => unsealed.lockouts.begin(&live.row.accessor, alias, rules, from, &*inner.clock).await?,
             None => None,
         };
         let reply = live.engine.run(found, cx, operation, input).await;

@@ -340,3 +340,31 @@ async fn good_logins_that_come_together_all_get_in_also_after_failures() {
         assert_eq!(answer.await.unwrap().status, 200);
     }
 }
+
+/// Story: thousands of logins with made-up names waited for their passwords to be hashed, each with one of the turns that a listener has for all its requests.
+#[tokio::test]
+async fn a_flood_of_logins_is_told_to_come_again_and_takes_neither_places_nor_names_of_others() {
+    let server = userpass().await;
+    let asked = |name: &str, address: &str| tokio::spawn(try_user(&server, name, "right").from(address).into_future());
+    let flood: Vec<_> = (0..100).map(|n| asked(&format!("nobody-{n}"), "192.0.2.1")).collect();
+    let from_there: Vec<_> = (0..10).map(|_| asked("bob", "192.0.2.1")).collect();
+    try_user(&server, "bob", "right").from("192.0.2.2").await.ok();
+    let mut refused = 0;
+    for answer in flood {
+        let answer = answer.await.unwrap();
+        if answer.status == 429 {
+            assert!(answer.refused(429).contains("20 from this address"), "{answer:?}");
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            refused += 1;
+        } else {
+            assert_eq!(answer.refused(400), WRONG_USER);
+        }
+    }
+    assert!(refused > 0);
+    for answer in from_there {
+        let answer = answer.await.unwrap();
+        assert!(matches!(answer.status, 200 | 429), "{answer:?}");
+    }
+    try_user(&server, "bob", "right").from("192.0.2.1").await.ok();
+    assert_eq!(server.get("sys/locked-users").await.ok()["data"]["total"], json!(0), "nobody has failed often");
+}

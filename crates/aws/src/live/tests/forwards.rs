@@ -120,6 +120,25 @@ async fn too_many_logins_for_one_place_are_told_at_once() {
     assert!(refused.message.ends_with("512 calls to it wait already: try again in a few seconds"), "{refused}");
 }
 
+/// Story: who waited was counted for each region alone. Logins with made-up signatures for eight regions, 512 for each, kept all the turns that a listener has for
+/// its requests, for as long as a request may take.
+#[tokio::test]
+async fn logins_signed_for_many_regions_are_together_no_more_than_wait_in_all() {
+    let (_clock, aws) = simulated();
+    let mut hanging = JoinSet::new();
+    for _ in 0..4 {
+        let (silent, _) = sts(None).await;
+        for _ in 0..400 {
+            hanging.spawn(login(Arc::clone(&aws), goal(silent)));
+        }
+    }
+    let refused = hanging.join_next().await.unwrap().unwrap().unwrap_err();
+    assert_eq!((refused.kind, refused.status), (ErrorKind::Throttled, None));
+    assert!(refused.message.ends_with("1024 calls to it and to others wait already: try again in a few seconds"), "{refused}");
+    let (good, _) = sts(Some(GOOD)).await;
+    assert_eq!(login(aws, goal(good)).await.unwrap().user_id, "AIDA1", "one that nobody waits for");
+}
+
 #[tokio::test]
 async fn a_known_place_that_falls_silent_is_a_strange_one() {
     let (clock, aws) = simulated();

@@ -30,6 +30,7 @@ mod unread;
 
 use std::sync::Arc;
 
+use daypass_base::Places;
 use daypass_idp::Idp;
 use daypass_sdk::{BoxFuture, Cx, Endpoint, Engine, Renewal, Result};
 use serde_json::Value;
@@ -40,12 +41,14 @@ pub struct Cert {
     idp: Arc<dyn Idp>,
     /// What responders told lately.
     kept: ocsp::Kept,
+    /// Of logins and renewals whose certificates are asked about.
+    asking: Places,
 }
 
 impl Cert {
     /// A mount that fetches revocation lists and asks about certificates by `idp`.
     pub fn new(idp: Arc<dyn Idp>) -> Self {
-        Self { idp, kept: ocsp::Kept::default() }
+        Self { idp, kept: ocsp::Kept::default(), asking: ocsp::places() }
     }
 }
 

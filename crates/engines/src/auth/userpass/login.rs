@@ -36,13 +36,13 @@ pub(super) fn endpoint() -> Endpoint<Userpass> {
         .on(Operation::Update, login)
 }
 
-/// Fails with `BadRequest` for a wrong password and for an unknown user alike.
+/// Fails with `BadRequest` for a wrong password and for an unknown user alike, and with `TooMany` where no password is looked at because too many are already.
 async fn login(userpass: Arc<Userpass>, cx: Cx, params: LoginParams) -> Result<Login> {
     let password = params.password.filter(|password| !password.is_empty()).ok_or_else(|| Error::bad_request("invalid credentials"))?;
     let name = params.username.to_lowercase();
     let user = users::find(&cx, &name).await?;
     let instead = Brought::read(&cx).await?.cost_for(&name);
-    let fits = userpass.hashing.verify(user.as_ref().map(users::User::hash), instead, &password).await?;
+    let fits = userpass.hashing.verify(&cx, user.as_ref().map(users::User::hash), instead, &password).await?;
     let Some(user) = user.filter(|_| fits) else { return Err(Error::wrong_credentials("invalid username or password")) };
     let remembered = Remembered { username: name.clone(), policies: user.token.policies.clone() };
     Ok(Login {

@@ -21,6 +21,14 @@ pub struct Userpass {
     hashing: Arc<password::Hashing>,
 }
 
+impl Userpass {
+    /// What makes the method for each mount. All mounts share the turns of hashing, as they share the processors.
+    pub fn maker() -> impl Fn() -> Self + Send + Sync + 'static {
+        let hashing: Arc<password::Hashing> = Arc::default();
+        move || Self { hashing: Arc::clone(&hashing) }
+    }
+}
+
 impl Engine for Userpass {
     const SUMMARY: &'static str = "Logs people in with a user name and a password.";
 

@@ -1,21 +1,23 @@
 //! Hashes of passwords: argon2id for those that are made here, bcrypt for those that are brought along.
 //!
-//! Hashing is slow and takes memory on purpose. It happens off the runtime, and only so many at a time; more callers wait their turn.
+//! Hashing is slow and takes memory on purpose, and a name that nobody has costs it as well. It happens off the runtime, only so many at a time, and only about a
+//! second's work waits: the rest is refused.
 
 use std::fmt;
-use std::sync::Arc;
 
 use argon2::password_hash::{PasswordHash, SaltString};
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use data_encoding::{Encoding, Specification};
+use daypass_base::Places;
 use daypass_sdk::{Cx, Error, Result, Secret};
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-/// The means to hash and verify; one per mount.
+use crate::turns::Turns;
+
+/// The means to hash and verify; one for all mounts.
 pub(super) struct Hashing {
-    turns: Arc<Semaphore>,
+    pub(super) turns: Turns,
     /// Verifications so far by what they cost: they must not tell who exists.
     #[cfg(test)]
     pub(super) spent: parking_lot::Mutex<Vec<Cost>>,
@@ -33,7 +35,14 @@ pub(super) enum Cost {
 impl Default for Hashing {
     fn default() -> Self {
         Self {
-            turns: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+            turns: Turns::new(
+                AT_ONCE_MAX,
+                Places::new(PLACES_MAX, PLACES_OF_ONE_MAX),
+                format!(
+                    "{PLACES_MAX} requests have passwords hashed or wait for that, or {PLACES_OF_ONE_MAX} from this address, which is the limit: try again in a \
+                     moment"
+                ),
+            ),
             #[cfg(test)]
             spent: parking_lot::Mutex::default(),
         }
@@ -41,7 +50,7 @@ impl Default for Hashing {
 }
 
 impl Hashing {
-    /// Hashes a new password. Errors: `BadRequest` over the length limit.
+    /// Hashes a new password. Errors: `BadRequest` over the length limit, `TooMany`.
     pub(super) async fn hash(&self, cx: &Cx, password: &Secret<String>) -> Result<Secret<String>> {
         if password.expose().len() > PASSWORD_BYTES_MAX {
             // Only its length is looked at.
@@ -50,16 +59,16 @@ impl Hashing {
         }
         let salt = SaltString::encode_b64(&cx.entropy.bytes::<16>()).map_err(|error| internal(&error))?;
         let password = password.clone();
-        self.off_the_runtime(move || {
+        let work = move || {
             // Into the hash function.
             let hash = argon2id()?.hash_password(password.expose().as_bytes(), &salt).map_err(|error| internal(&error))?;
             Ok(Secret::new(hash.to_string()))
-        })
-        .await
+        };
+        self.turns.run(cx.request.remote, work).await
     }
 
-    /// Whether the password fits the hash. Without a hash (no such user) it spends what `instead` says, and says no.
-    pub(super) async fn verify(&self, hash: Option<Secret<String>>, instead: Cost, password: &Secret<String>) -> Result<bool> {
+    /// Whether the password fits the hash. Without a hash (no such user) it spends what `instead` says, and says no. Errors: `TooMany`, which is nobody's failure.
+    pub(super) async fn verify(&self, cx: &Cx, hash: Option<Secret<String>>, instead: Cost, password: &Secret<String>) -> Result<bool> {
         let password = password.clone();
         // Looked at for its kind; its parts go into the hash function below.
         let brought = hash.as_ref().filter(|hash| hash.expose().starts_with("$2")).map(|hash| Bcrypt::parse(hash.expose())).transpose()?;
@@ -69,7 +78,7 @@ impl Hashing {
             (Some(_), Some(brought)) => Cost::Bcrypt(brought.cost),
             (Some(_), None) => Cost::Argon2,
         });
-        self.off_the_runtime(move || {
+        let work = move || {
             // Both go into the hash function and nowhere else.
             let password = password.expose().as_bytes();
             match (hash, brought) {
@@ -81,20 +90,8 @@ impl Hashing {
                     Ok(argon2id()?.verify_password(password, &hash).is_ok())
                 }
             }
-        })
-        .await
-    }
-
-    async fn off_the_runtime<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let turn = turn.map_err(|error| Error::internal("password hashing was shut down").because(error))?;
-        // The turn ends with the work, even when the caller has given up meanwhile.
-        let work = tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(turn);
-            result
-        });
-        work.await.map_err(|error| Error::internal("password hashing ended early").because(error))?
+        };
+        self.turns.run(cx.request.remote, work).await
     }
 }
 
@@ -179,8 +176,12 @@ fn internal(error: &argon2::password_hash::Error) -> Error {
     Error::internal(format!("argon2: {error}"))
 }
 
-/// Hashes at once per mount: each takes its memory.
+/// Hashes at once: each takes its memory.
 const AT_ONCE_MAX: usize = 4;
+/// Requests that have something hashed or wait for that: what two processors hash in a second, which is as long as a client waits before it comes again.
+const PLACES_MAX: usize = 80;
+/// Of them from one address: it leaves most to others, and takes in what a machine begins at once.
+const PLACES_OF_ONE_MAX: usize = 20;
 /// The least that OWASP's password storage page asks of argon2id: 19 MiB and two passes.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;

@@ -1,6 +1,8 @@
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
-use daypass_sdk::{Kind, Operation, Seconds};
+use daypass_sdk::{BoxFuture, Error, Kind, Operation, Reply, Result, Seconds};
 use serde_json::{Value, json};
 
 use super::Userpass;
@@ -154,4 +156,48 @@ async fn a_login_of_nobody_costs_as_much_as_one_of_somebody() {
         seen.push(both[0]);
     }
     assert!(seen.contains(&Cost::Argon2) && seen.contains(&Cost::Bcrypt(5)), "{seen:?}");
+}
+
+/// A login from an address, as the core sees it.
+fn login_from(bench: &Bench, last: u8, name: &str) -> BoxFuture<'static, Result<Reply>> {
+    let below = format!("login/{name}");
+    let found = bench.mounted.find(&below).unwrap();
+    let mut cx = bench.cx(&below, Operation::Update);
+    Arc::make_mut(&mut cx.request).remote = Some(IpAddr::from([192, 0, 2, last]));
+    let fields = serde_json::Map::from_iter([("password".to_owned(), json!("x"))]);
+    let input = daypass_sdk::Input { fields, captures: found.captures.clone() };
+    bench.mounted.run(&found, cx, Operation::Update, input)
+}
+
+/// Story: there was no end to the logins that waited for their password to be hashed. Four thousand of them, with made-up names, took all the turns of a
+/// listener for a minute, and mints and health checks were answered 503.
+#[tokio::test]
+async fn a_login_that_finds_too_many_is_told_to_come_again_and_has_not_failed() {
+    let make = Userpass::maker();
+    let (userpass, elsewhere) = (make(), Bench::new(make(), "auth/other/", "userpass"));
+    let hashing = Arc::clone(&userpass.hashing);
+    let bench = Bench::new(userpass, "auth/userpass/", "userpass");
+    bench.call("POST", "users/u", password("x")).await;
+    let nothing_is_hashed = hashing.turns.hold(4).await;
+    let refused = |error: Error| {
+        assert_eq!((error.kind, error.retry_after, error.wrong_credentials), (Kind::TooMany, Seconds(1), false));
+        assert!(error.message.starts_with("80 requests have passwords hashed or wait for that, or 20 from this address"), "{error}");
+    };
+    let mut waiting = Vec::new();
+    for last in 1..=4 {
+        for number in 0..20 {
+            let mut one = login_from(&bench, last, &format!("nobody-{number}"));
+            assert!(one.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            waiting.push(one);
+        }
+        // Also one who has the right password: nothing was looked at.
+        refused(login_from(&bench, last, "u").await.err().unwrap());
+    }
+    refused(login_from(&bench, 5, "u").await.err().unwrap());
+    refused(login_from(&elsewhere, 5, "u").await.err().unwrap());
+    drop(nothing_is_hashed);
+    for one in waiting {
+        assert!(one.await.err().unwrap().wrong_credentials);
+    }
+    assert!(login_from(&bench, 1, "u").await.is_ok());
 }

@@ -1,23 +1,24 @@
-//! Slow work off the runtime: making and using RSA keys, and large batches. Only so much at a time; more callers wait their turn.
+//! Slow work off the runtime: making and using RSA keys, and large batches. Only so much at a time; so many more callers wait their turn.
 
 use std::sync::Arc;
 
+use daypass_base::Places;
 use daypass_sdk::{Cx, Error, Result};
-use tokio::sync::Semaphore;
 
 use super::cache::Loaded;
 use super::key::Version;
 use super::key_type::KeyType;
 use super::material;
+use crate::turns;
 
 /// The turns of one mount.
-pub(super) struct Turns {
-    turns: Arc<Semaphore>,
-}
+pub(super) struct Turns(turns::Turns);
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(AT_ONCE_MAX)) }
+        let full =
+            format!("{PLACES_MAX} requests have slow work done by this mount or wait for that, which is the limit: try again in a moment");
+        Self(turns::Turns::new(AT_ONCE_MAX, Places::new(PLACES_MAX, PLACES_MAX), full))
     }
 }
 
@@ -36,24 +37,17 @@ impl Place {
 }
 
 impl Turns {
-    /// Does the work. Errors: its own, or `Internal` when it ended early.
+    /// Does the work. Errors: its own, `TooMany` where too much waits already, or `Internal` when it ended early.
     pub(super) async fn run<T: Send + 'static>(&self, place: Place, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        if place == Place::Here {
-            return work();
+        match place {
+            Place::Here => work(),
+            // Who may use a mount shares it with others who may: an address has no part of its own.
+            Place::OffTheRuntime => self.0.run(None, work).await,
         }
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let turn = turn.map_err(|error| Error::internal("cryptographic work was shut down").because(error))?;
-        // The turn ends with the work, even when the caller has given up meanwhile.
-        let work = tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(turn);
-            result
-        });
-        work.await.map_err(|error| Error::internal("cryptographic work ended early").because(error))?
     }
 
     /// Does a piece of work for each item. It ends early when nobody waits for it any more: the request's deadline has passed, or its client
-    /// has gone. Errors: only its own; those of the pieces are theirs.
+    /// has gone. Errors: only those of [`Self::run`]; those of the pieces are theirs.
     pub(super) async fn each<I, T>(
         &self,
         place: Place,
@@ -83,6 +77,8 @@ impl Turns {
 
 /// Slow work at once per mount: more would only take the processors from each other.
 const AT_ONCE_MAX: usize = 4;
+/// Requests that have slow work done or wait for that: a quarter of those that a listener answers at one time, so that one mount leaves the rest to others.
+const PLACES_MAX: usize = 1024;
 /// More items than these go off the runtime.
 const ITEMS_HERE_MAX: usize = 32;
 /// More bytes than these go off the runtime.
@@ -112,7 +108,7 @@ mod tests {
         }
         // Whoever asked is gone; the first piece comes to its end.
         go_on.send(()).unwrap();
-        let _all_turns = turns.turns.acquire_many(4).await.unwrap();
+        let _all_turns = turns.0.hold(4).await;
         assert_eq!(begun.recv().await, None, "no second piece was begun");
     }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use daypass_base::Places;
 use daypass_idp::{Ask, Idp, Payload, Proof, Trust as TlsTrust, Url};
-use daypass_sdk::{Cx, Result};
+use daypass_sdk::{Cx, Error, Kind, Result, Seconds};
 use tokio::task::JoinSet;
 use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
@@ -40,8 +41,15 @@ struct Asker<'a> {
     cache_size: usize,
 }
 
-/// Fails with `BadRequest` unless responders say that the certificates of a verified chain are good.
+/// The places of those who wait for what responders say.
+pub(in super::super) fn places() -> Places {
+    Places::new(PLACES_MAX, PLACES_OF_ONE_MAX)
+}
+
+/// Fails with `BadRequest` unless responders say that the certificates of a verified chain are good, and with `TooMany` where too many wait for that.
 pub(in super::super) async fn check(cert: &Cert, cx: &Cx, responders: &Responders, path: &Path) -> Result<()> {
+    // Whatever `ocsp_fail_open` says: else whoever takes all places would let in what was revoked.
+    let _place = cert.asking.take(cx.request.remote).ok_or_else(crowded)?;
     let cache_size = config::find(cx).await?.ocsp_cache_size();
     let asker = Asker { cert, cx, responders, lists: crls::all(cx).await?, cache_size };
     let all = async {
@@ -273,12 +281,24 @@ fn worst(outcomes: Vec<Outcome>) -> Option<Trouble> {
     outcomes.into_iter().filter_map(Outcome::err).max_by_key(Trouble::weight)
 }
 
+fn crowded() -> Error {
+    let text = format!(
+        "{PLACES_MAX} logins wait for what OCSP says of their certificates, or {PLACES_OF_ONE_MAX} from this address, which is the limit: try again in a moment"
+    );
+    Error::new(Kind::TooMany, text).retry_after(Seconds(1))
+}
+
 fn nobody() -> Trouble {
     Trouble::Busy("nobody was asked".to_owned())
 }
 
 /// For all asking of one login.
 const ASKING_MAX: Duration = Duration::from_secs(20);
+/// Logins of one mount that may take so long: an eighth of the requests that a listener answers at one time. Those with the same certificate share one call,
+/// so the places for calls do not bound them.
+const PLACES_MAX: usize = 512;
+/// Those of them from one address: build servers begin hundreds of jobs at once.
+const PLACES_OF_ONE_MAX: usize = 256;
 /// For one call.
 const ONE_CALL: Duration = Duration::from_secs(5);
 /// Before a responder is asked again: this doubled, and doubled each time after.

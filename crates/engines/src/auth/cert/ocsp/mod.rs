@@ -16,7 +16,7 @@ mod signer;
 mod verify;
 mod wire;
 
-pub(super) use ask::check;
+pub(super) use ask::{check, places};
 pub(super) use kept::Kept;
 pub(super) use settings::{Ocsp, OcspParams, Responders};
 pub(super) use signer::Signer;

@@ -248,6 +248,25 @@ async fn logins_at_one_moment_share_one_question() {
     assert_eq!(asked.count(), 1);
 }
 
+/// Story: there was no end to the logins with one certificate that waited while a responder let wait, and each kept one of the turns that a listener has for all
+/// its requests.
+#[tokio::test]
+async fn no_more_wait_for_a_responder_than_leave_the_server_to_the_rest() {
+    let mut asked = Asked::new(json!({"ocsp_fail_open": true})).await;
+    let made = asked.issue(7);
+    asked.house.bench.client_chain = Some(Arc::new(ClientChain::of([made.der.as_slice()]).unwrap()));
+    let login = || Box::pin(asked.house.bench.call("POST", "login", json!({})));
+    let mut waiting = Vec::new();
+    for _ in 0..256 {
+        let mut one = login();
+        assert!(one.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending());
+        waiting.push(one);
+    }
+    assert_eq!(login().await.status, 429, "whatever ocsp_fail_open says");
+    drop(waiting);
+    assert_eq!(login().await.status, 200, "who gives up leaves a place");
+}
+
 #[tokio::test]
 async fn authorities_between_are_asked_about_where_they_name_a_responder() {
     let mut asked = Asked::new(json!({})).await;
