@@ -24,7 +24,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// From the end of the headers to the end of the body. Beyond: 408. Also for each 64 KiB of a snapshot, in either direction.
     pub body_timeout: Duration,
-    /// Between an answer and the next request, and for each 64 KiB of an answer that its client is to take. Beyond: closed.
+    /// Between an answer and the next request, and for each 64 KiB of an answer that its client is to take; an answer that counts towards `all_bodies_bytes`
+    /// has it once, and a second for each 64 KiB. Beyond: closed.
     pub idle_timeout: Duration,
     /// Between an answer and giving back the connection's buffers. No client notices.
     pub park_after: Duration,
@@ -50,8 +51,9 @@ pub struct Limits {
     pub query_parameters: usize,
     /// Bytes of a request body. Beyond: 413.
     pub body_bytes: usize,
-    /// Bytes of all bodies that are held at one time on one listener, of requests over HTTP/2, and of answers that their clients have not taken (over HTTP/1:
-    /// of those over 64 KiB), but for 64 KiB of each connection; at least twice `body_bytes` is granted. Beyond: 503.
+    /// Bytes that are held at one time on one listener: half of it are for bodies, an eighth for requests over HTTP/2, and the rest for answers that their
+    /// clients have not taken (over HTTP/1: those over 64 KiB). Not counted: 64 KiB of each connection, 128 KiB over HTTP/2. At least twice `body_bytes` is
+    /// granted. Beyond: 503.
     pub all_bodies_bytes: usize,
     /// Bytes of a snapshot that is restored. Beyond: 400.
     pub snapshot_bytes: u64,

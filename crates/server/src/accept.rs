@@ -12,7 +12,8 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use crate::lanes::Lanes;
 use crate::listener::{Parted, Socket};
 use crate::request::{Running, Shared};
-use crate::{Limits, Listener, Peer, Reloader, Service, connection, room};
+use crate::room::OfAll;
+use crate::{Limits, Listener, Peer, Reloader, Service, connection};
 
 /// A listener with what it needs to serve.
 pub struct Bound {
@@ -44,7 +45,7 @@ impl Server {
         let serve = |bound: Bound| {
             let shared = Arc::new(Shared {
                 service: Arc::clone(&service),
-                bodies: room::of_all(&bound.limits),
+                room: Arc::new(OfAll::new(&bound.limits)),
                 requests: Arc::new(Semaphore::new(bound.limits.requests.clamp(1, Semaphore::MAX_PERMITS))),
                 running: Arc::clone(&running),
                 limits: bound.limits,

@@ -41,7 +41,7 @@ pub(crate) async fn serve(
     let session = |protocol, tls| {
         let streams = (protocol == Protocol::Http2).then(|| Arc::new(Semaphore::new(shared.limits.streams.try_into().unwrap_or(1))));
         let (shared, pace) = (Arc::clone(&shared), Arc::clone(&pace));
-        Arc::new(Session { shared, pace, peer, tls, protocol, streams, room: room::own() })
+        Arc::new(Session { shared, pace, peer, tls, protocol, streams, room: room::own(protocol) })
     };
     let Some(tls) = tls else {
         let transport: Box<dyn Transport> = match socket {

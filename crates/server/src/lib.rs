@@ -81,7 +81,7 @@ pub enum RequestBody {
     Broken(String),
     /// It is still coming, at most [`Limits::snapshot_bytes`] of it, and not slower than 64 KiB in each [`Limits::body_timeout`].
     Coming(Upload),
-    /// All bodies and answers that are held have used up [`Limits::all_bodies_bytes`], or [`Limits::requests`] run already. Worth a 503.
+    /// Others have used up its part of [`Limits::all_bodies_bytes`], or [`Limits::requests`] run already. Worth a 503. The rest of the request may be left out.
     NoRoom,
     /// It did not come in within [`Limits::body_timeout`].
     TooSlow,

@@ -109,9 +109,15 @@ impl Pace {
         &self.unsent
     }
 
-    /// HTTP got a piece of this answer.
-    pub(crate) fn piece_given(&self, answer: u32) {
-        self.unsent.given(answer, self.clock.elapsed());
+    /// Until when the client must have taken an answer of so many bytes that has room which others may want.
+    pub(crate) fn to_be_taken_until(&self, bytes: usize, limits: &Limits) -> Duration {
+        let seconds = u64::try_from(bytes.div_ceil(BYTES_A_SECOND_MIN)).unwrap_or(u64::MAX);
+        self.clock.elapsed().saturating_add(limits.idle_timeout).saturating_add(Duration::from_secs(seconds))
+    }
+
+    /// HTTP got a piece of this answer, which has to be taken `until` then at the latest.
+    pub(crate) fn piece_given(&self, answer: u32, until: Option<Duration>) {
+        self.unsent.given(answer, self.clock.elapsed(), until);
     }
 
     /// HTTP let go of a piece of this answer: it is written, or given up.
@@ -201,7 +207,7 @@ impl Pace {
         let only_streams = in_flight > 0 && self.streams.load(Ordering::Relaxed) == in_flight;
         let ending = only_streams && self.finishing.load(Ordering::Relaxed);
         // Whatever else is under way: a client that reads all answers but one could have that one held for ever.
-        let unread = self.unsent.oldest().map(|since| since + if ending { limits.linger } else { limits.idle_timeout });
+        let unread = self.unsent.cut_at(if ending { limits.linger } else { limits.idle_timeout });
         if unread.is_some_and(|cut| now >= cut) {
             return Verdict::Cut;
         }
@@ -294,6 +300,9 @@ impl Drop for Streaming {
 fn millis(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// How fast such an answer is to be taken. Its client has an idle time besides: the kernel's buffer hides for a while what is taken and what is not.
+const BYTES_A_SECOND_MIN: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use daypass_base::limits::OVERLOADED;
 use daypass_base::{BoxFuture, Upload};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::{Answer, Receipted};
 use crate::pace::{InFlight, Pace, Streaming};
-use crate::room::{Head, OWN_BYTES, Room, SMALL_BYTES, STREAM_BYTES, held_by};
+use crate::room::{Head, OWN_BYTES, OfAll, Room, apart};
 use crate::unsent::Hold;
 use crate::upload;
 use crate::wire::Protocol;
@@ -27,8 +27,8 @@ use crate::{Body, Limits, Peer, RequestBody, ServerRequest, ServerResponse, Serv
 pub(crate) struct Shared {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Limits,
-    /// Bounds [`Limits::all_bodies_bytes`], in KiB.
-    pub(crate) bodies: Arc<Semaphore>,
+    /// Bounds [`Limits::all_bodies_bytes`].
+    pub(crate) room: Arc<OfAll>,
     /// Bounds [`Limits::requests`].
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) running: Arc<Running>,
@@ -59,7 +59,7 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let in_flight = InFlight::begin(&self.0.pace);
-        let (mut head, incoming) = request.into_parts();
+        let (head, incoming) = request.into_parts();
         // What is too much is given up here and not in the future: HTTP/2 takes all requests that have come in on a connection, and of all connections,
         // before the first of their futures has its turn. Over HTTP/1 it counts headers itself; over HTTP/2 one may take a byte on the wire, and a hundred here.
         if head.headers.len() > self.0.shared.limits.headers {
@@ -67,10 +67,7 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
             let refused = ServerResponse::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Bytes::new());
             return Box::pin(std::future::ready(Ok(self.0.render(refused, false, in_flight, Held::default()))));
         }
-        let room = self.0.room_for(&head);
-        if room.is_none() {
-            head.headers = HeaderMap::new();
-        }
+        let (head, room) = self.0.find_room_for(head);
         Box::pin(Arc::clone(&self.0).answer(head, incoming, room, in_flight))
     }
 }
@@ -85,7 +82,8 @@ impl Session {
     ) -> Result<Response<Answer>, Infallible> {
         let is_head = head.method == Method::HEAD;
         if self.shared.service.takes_upload(&head.method, &head.uri) && !incoming.is_end_stream() {
-            return Ok(self.answer_upload(head, incoming, room, in_flight).await);
+            // Boxed, so that others, of which many may wait, do not carry room for it.
+            return Ok(Box::pin(self.answer_upload(head, incoming, room, in_flight)).await);
         }
         let (body, room) = self.read_body(incoming, room).await;
         let mut held = Held { room, ..Held::default() };
@@ -135,11 +133,23 @@ impl Session {
     }
 
     /// The room that a request begins with. Over HTTP/2 a connection has many that wait for their bodies, and for their client to take their answers: a small
-    /// answer has its room before anything is done.
-    fn room_for(&self, head: &Head) -> Option<Room> {
-        let (head, body) = if self.protocol == Protocol::Http2 { (held_by(head), SMALL_BYTES) } else { (0, 0) };
-        let mut room = Room::new(&self.room, &self.shared.bodies, head);
-        room.grow_to(body).then_some(room)
+    /// answer has its room before anything is done. Where there is none, nothing is kept of the request but what its answer depends on.
+    fn find_room_for(&self, mut head: Head) -> (Head, Option<Room>) {
+        let mut room = Room::new(&self.room, &self.shared.room);
+        if self.protocol == Protocol::Http1 {
+            return (head, Some(room));
+        }
+        if !room.take_head(&head) {
+            let (mut refused, ()) = Request::new(()).into_parts();
+            if head.method == Method::HEAD {
+                refused.method = Method::HEAD;
+            }
+            return (refused, None);
+        }
+        if let Some(uri) = apart(&head.uri) {
+            head.uri = uri;
+        }
+        (head, Some(room))
     }
 
     /// Reads a body to its end. With it comes its share of the room for bodies.
@@ -162,15 +172,17 @@ impl Session {
         if expected > limit {
             return RequestBody::TooLarge { limit, read: Bytes::new() };
         }
-        if !room.grow_to(expected) {
+        // Told before it is sent. It takes nothing yet: whoever announced much and sent nothing would take it from all others.
+        if !room.is_there_for(expected) {
             return RequestBody::NoRoom;
         }
+        let most = announced.upper().and_then(|most| usize::try_from(most).ok()).map_or(limit, |most| most.min(limit));
         let mut late: Option<BoxFuture<'static, ()>> = None;
-        let mut held = BytesMut::new();
+        let mut held = Vec::new();
         loop {
             let frame = match self.next_frame(&mut incoming, &mut late).await {
                 Next::Frame(frame) => frame,
-                Next::End => return RequestBody::Whole(held.freeze()),
+                Next::End => return RequestBody::Whole(held.into()),
                 Next::Late => return RequestBody::TooSlow,
                 Next::Broken(error) => return RequestBody::Broken(error.to_string()),
             };
@@ -178,19 +190,19 @@ impl Session {
             let Ok(data) = frame.into_data() else { continue };
             let read = held.len() + data.len();
             if read > limit {
-                return RequestBody::TooLarge { limit, read: held.freeze() };
+                return RequestBody::TooLarge { limit, read: held.into() };
             }
-            if !room.grow_to(read) {
+            // Most bodies come in one piece, which then needs no copy: it keeps alive all that was read from the socket with it, of which a connection over
+            // HTTP/1 has one.
+            let is_whole = held.is_empty() && self.protocol == Protocol::Http1 && incoming.is_end_stream();
+            let capacity = if is_whole { read } else { grown(held.capacity(), read, most) };
+            if !room.grow_to(capacity) {
                 return RequestBody::NoRoom;
             }
-            // Most bodies come in one piece, which then needs no copy.
-            if held.is_empty() && incoming.is_end_stream() {
+            if is_whole {
                 return RequestBody::Whole(data);
             }
-            // Copied even if it is small: a piece keeps alive all that was read from the socket with it.
-            if held.is_empty() {
-                held.reserve(expected.max(read));
-            }
+            held.reserve_exact(capacity - held.len());
             held.extend_from_slice(&data);
         }
     }
@@ -216,12 +228,14 @@ impl Session {
         let ServerResponse { status, mut headers, body, receipt } = answer;
         let body = match body {
             Body::Full(bytes) => {
-                let hold = if self.is_counted(bytes.len()) { Some(Hold::new(&self.pace, held)) } else { None };
+                let until = || self.pace.to_be_taken_until(bytes.len(), &self.shared.limits);
+                let until = held.room.as_ref().is_some_and(Room::is_of_all).then(until);
+                let hold = if self.is_counted(bytes.len()) { Some(Hold::new(&self.pace, held, until)) } else { None };
                 let receipted = receipt.map(|receipt| Receipted { receipt, pace: Arc::clone(&self.pace), protocol: self.protocol });
                 Answer::Full { bytes, hold, receipted, _untaken: in_flight.answered() }
             }
             Body::Stream(pieces) => {
-                let hold = Hold::new(&self.pace, held);
+                let hold = Hold::new(&self.pace, held, None);
                 Answer::Stream { pieces, hold, _streaming: Streaming::begin(&self.pace), _in_flight: in_flight }
             }
         };
@@ -243,8 +257,13 @@ impl Session {
     fn find_room(&self, answer: ServerResponse, held: &mut Held) -> ServerResponse {
         let bytes = match &answer.body {
             Body::Full(bytes) => bytes.len(),
-            // It is made as its client takes it.
-            Body::Stream(_) => return answer,
+            // It is made as its client takes it, and nothing of the request's body is left.
+            Body::Stream(_) => {
+                if let Some(room) = &mut held.room {
+                    room.leave_body();
+                }
+                return answer;
+            }
         };
         if self.has_room(bytes, held) {
             return answer;
@@ -264,10 +283,15 @@ impl Session {
         if !self.is_counted(bytes) {
             return true;
         }
-        let stream = if self.protocol == Protocol::Http2 { STREAM_BYTES } else { 0 };
-        let room = held.room.get_or_insert_with(|| Room::new(&self.room, &self.shared.bodies, stream));
-        room.turn_to_answer(bytes, &self.shared.limits)
+        let room = held.room.get_or_insert_with(|| Room::new(&self.room, &self.shared.room));
+        (self.protocol == Protocol::Http1 || room.take_stream()) && room.turn_to_answer(bytes)
     }
+}
+
+/// For how many bytes a body has memory when `read` have come of it and there was memory for `before`: for twice as many where that is too little, so that it is
+/// seldom copied, and for no more than `most`. So nobody has more than twice the room of what was sent.
+fn grown(before: usize, read: usize, most: usize) -> usize {
+    if read <= before { before } else { before.saturating_mul(2).min(most).max(read) }
 }
 
 /// The answer without a body where none may be: clients of HTTP/2 take one for a broken stream (RFC 9110, 15.3.5 and 15.4.5).

@@ -27,23 +27,26 @@ struct Waiting {
     pieces: u32,
     /// When a piece of it was written last, or the first one came.
     since: Duration,
+    /// When all of it must be written, if it has room that others may want: a piece now and then would keep that for hours.
+    until: Option<Duration>,
 }
 
 impl Unsent {
-    /// When something was last written of the answer that has waited longest.
-    pub(crate) fn oldest(&self) -> Option<Duration> {
+    /// When the first of them has had its time: so long without a piece of it that was written, or longer than it may take.
+    pub(crate) fn cut_at(&self, patience: Duration) -> Option<Duration> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        self.answers().iter().map(|answer| answer.since).min()
+        let cut = |answer: &Waiting| answer.until.map_or(answer.since + patience, |until| until.min(answer.since + patience));
+        self.answers().iter().map(cut).min()
     }
 
     /// HTTP got a piece of an answer.
-    pub(crate) fn given(&self, number: u32, now: Duration) {
+    pub(crate) fn given(&self, number: u32, now: Duration, until: Option<Duration>) {
         let mut answers = self.answers();
         match answers.iter_mut().find(|answer| answer.number == number) {
             Some(answer) => answer.pieces += 1,
-            None => answers.push(Waiting { number, pieces: 1, since: now }),
+            None => answers.push(Waiting { number, pieces: 1, since: now, until }),
         }
         self.count.store(u32::try_from(answers.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
@@ -71,18 +74,20 @@ impl Unsent {
 pub(crate) struct Hold {
     pace: Arc<Pace>,
     number: u32,
+    until: Option<Duration>,
     _held: Held,
 }
 
 impl Hold {
-    pub(crate) fn new(pace: &Arc<Pace>, held: Held) -> Arc<Self> {
+    /// `until`: when all of the answer must be written.
+    pub(crate) fn new(pace: &Arc<Pace>, held: Held, until: Option<Duration>) -> Arc<Self> {
         let number = pace.unsent().begun.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { pace: Arc::clone(pace), number, _held: held })
+        Arc::new(Self { pace: Arc::clone(pace), number, until, _held: held })
     }
 
     /// Bytes of the answer as HTTP is to get them.
     pub(crate) fn piece(self: &Arc<Self>, bytes: Bytes) -> Bytes {
-        self.pace.piece_given(self.number);
+        self.pace.piece_given(self.number, self.until);
         Bytes::from_owner(Piece { bytes, of: Arc::clone(self) })
     }
 }

@@ -113,27 +113,62 @@ async fn an_upload_that_stands_still_is_given_up_and_one_that_crawls_too() {
     assert!(read_all(&mut stream).await.contains("broke off"));
 }
 
-#[tokio::test]
-async fn large_bodies_share_one_room() {
-    let limits = Limits { body_bytes: MIB, all_bodies_bytes: 0, ..Limits::default() };
-    let test = start(limits).await;
-    // The room is never below two bodies; these two have taken it.
+/// The room is never below two bodies, and bodies have half of it.
+fn room_for_one() -> Limits {
+    Limits { body_bytes: MIB, all_bodies_bytes: 0, ..Limits::default() }
+}
+
+/// Clients that send so many bytes of a body that they announce, and wait.
+async fn waiting(test: &Test, clients: usize, announced: usize, sent: usize) -> Vec<TcpStream> {
     let mut waiting = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..clients {
         let mut stream = test.connect().await;
-        stream.write_all(post(MIB).as_bytes()).await.unwrap();
-        settle().await;
+        stream.write_all(post(announced).as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; sent]).await.unwrap();
         waiting.push(stream);
     }
+    settle().await;
+    waiting
+}
+
+#[tokio::test]
+async fn large_bodies_share_one_room_and_take_none_from_answers() {
+    let test = start(room_for_one()).await;
+    let mut first = waiting(&test, 1, MIB, MIB - 1).await;
+    // Before anything of it is sent.
     let refused = test.exchange(post(MIB)).await;
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
     assert!(test.exchange(get_and_close("/small")).await.starts_with("HTTP/1.1 200"));
-    for mut stream in waiting {
-        stream.write_all(&vec![b'x'; MIB]).await.unwrap();
-        assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 200"));
-    }
+    assert!(test.exchange(get_and_close("/large")).await.len() > 8 << 20, "bodies do not take the room of answers");
+    first[0].write_all(b"x").await.unwrap();
+    assert!(read_answer(&mut first[0]).await.starts_with("HTTP/1.1 200"));
     let mut stream = test.connect().await;
     stream.write_all(post(MIB).as_bytes()).await.unwrap();
     stream.write_all(&vec![b'x'; MIB]).await.unwrap();
     assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 200"), "there is room again");
+}
+
+/// Story: sixteen clients announced bodies of 32 MiB and sent nothing. For a kilobyte each half minute they had all the room there was, and everybody else
+/// was told that the server is overloaded.
+#[tokio::test]
+async fn a_body_that_is_announced_and_does_not_come_takes_no_room() {
+    let test = start(room_for_one()).await;
+    for sent in [0, 1, 10_000] {
+        let _nothing_comes = waiting(&test, 16, MIB, sent).await;
+        let mut honest = waiting(&test, 1, MIB, MIB).await;
+        assert!(read_answer(&mut honest[0]).await.starts_with("HTTP/1.1 200"), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_come_slowly_have_room_for_what_came_of_them() {
+    let test = start(room_for_one()).await;
+    let slow = waiting(&test, 2, 500_000, 200_000).await;
+    assert_eq!(test.service.started.load(Ordering::SeqCst), 0, "both wait: there is room for twice what they sent");
+    let refused = test.exchange(post(MIB)).await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    for mut stream in slow {
+        stream.write_all(&vec![b'x'; 300_000]).await.unwrap();
+        assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+    }
 }

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Frame;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::task::JoinHandle;
 
 use super::tls::{Client, Issuer, files};
 use super::*;
@@ -48,8 +49,12 @@ impl hyper::body::Body for Coming {
 
 /// A request whose body does not come yet, with so many headers of one byte each.
 fn begun(headers: usize) -> (mpsc::Sender<Bytes>, http::Request<Coming>) {
+    begun_at("/body", headers)
+}
+
+fn begun_at(path: &str, headers: usize) -> (mpsc::Sender<Bytes>, http::Request<Coming>) {
     let (sender, pieces) = mpsc::channel(1);
-    let mut request = http::Request::post("https://localhost/body").body(Coming(pieces)).unwrap();
+    let mut request = http::Request::post(format!("https://localhost{path}")).body(Coming(pieces)).unwrap();
     for _ in 0..headers {
         request.headers_mut().append("via", http::HeaderValue::from_static(""));
     }
@@ -74,39 +79,112 @@ async fn too_many_headers_are_refused_over_http2_as_well() {
     assert_eq!(test.service.seen.lock().len(), 1);
 }
 
-/// Story: bodies of up to 64 KiB were not counted, as if a connection had one of them at a time. Over HTTP/2 it has 128, and their heads.
-#[tokio::test]
-async fn requests_of_one_connection_that_wait_for_their_bodies_share_its_room() {
-    // All connections together have twice a body.
-    let (test, issuer) = start_http2(Limits { body_bytes: 64 << 10, all_bodies_bytes: 0, ..Limits::default() }).await;
-    let mut greedy = speak_http2(&test, &issuer).await;
-    let mut waiting: Vec<_> =
-        std::iter::repeat_with(|| begun(0)).take(20).map(|(body, request)| (body, tokio::spawn(greedy.send_request(request)))).collect();
-    test.started(8).await;
-    while waiting.iter().filter(|(_, answer)| answer.is_finished()).count() < 8 {
-        settle().await;
-    }
-    let (refused, still): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, answer)| answer.is_finished());
-    waiting = still;
+/// All connections together have twice a body, of which requests that wait for theirs have an eighth.
+fn little_room() -> Limits {
+    Limits { body_bytes: 256 << 10, all_bodies_bytes: 0, ..Limits::default() }
+}
+
+/// A request that waits for its body, and its answer to come.
+type Waiting = (mpsc::Sender<Bytes>, JoinHandle<hyper::Result<http::Response<hyper::body::Incoming>>>);
+
+/// Begins so many requests, of which some are refused. Returns those that wait, and the number of the others.
+async fn begin(
+    test: &Test,
+    client: &mut SendRequest<Coming>,
+    count: usize,
+    begun: impl Fn() -> (mpsc::Sender<Bytes>, http::Request<Coming>),
+) -> (Vec<Waiting>, usize) {
+    let all: Vec<Waiting> =
+        std::iter::repeat_with(&begun).take(count).map(|(body, request)| (body, tokio::spawn(client.send_request(request)))).collect();
+    // Requests are taken in the order in which they come.
+    let (body, last) = begun();
+    drop(body);
+    let _answered = client.send_request(last).await.unwrap();
+    settle().await;
+    let (refused, waiting): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, answer)| answer.is_finished());
+    let refusals = refused.len();
     for (_body, answer) in refused {
         assert_eq!(answer.await.unwrap().unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     }
-    assert!((8..=12).contains(&waiting.len()), "{} wait", waiting.len());
-    let mut other = speak_http2(&test, &issuer).await;
-    let (body, request) = begun(0);
-    // What others took is not this connection's.
-    waiting.push((body, tokio::spawn(other.send_request(request))));
-    waiting.reverse();
+    let seen = std::mem::take(&mut *test.service.seen.lock());
+    let mut refused = seen.iter().filter(|request| request.body == RequestBody::NoRoom);
+    assert!(refused.all(|request| request.uri == "/"), "nothing is kept of those");
+    (waiting, refusals)
+}
+
+/// Sends the bodies, and all of them are answered.
+async fn finish(waiting: Vec<Waiting>) {
     for (body, answer) in waiting {
         body.send(Bytes::from("at last")).await.unwrap();
         drop(body);
         let answer = answer.await.unwrap().unwrap();
-        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "POST https://localhost/body at last");
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(text.starts_with(b"POST https://localhost/") && text.ends_with(b" at last"), "{text:?}");
     }
+}
+
+/// Story: bodies of up to 64 KiB were not counted, as if a connection had one of them at a time. Over HTTP/2 it has 128, and their heads.
+#[tokio::test]
+async fn requests_of_one_connection_that_wait_for_their_bodies_share_its_room() {
+    let (test, issuer) = start_http2(little_room()).await;
+    let mut greedy = speak_http2(&test, &issuer).await;
+    let (waiting, refused) = begin(&test, &mut greedy, 60, || begun(0)).await;
+    assert!((16..=40).contains(&waiting.len()), "{} wait, {refused} are refused", waiting.len());
+    finish(waiting).await;
+    let (again, _) = begin(&test, &mut greedy, 16, || begun(0)).await;
+    assert_eq!(again.len(), 16, "there is room again");
+    finish(again).await;
+}
+
+/// Story: strangers' requests took all the room that connections have together. A client that had ten requests under way on its connection, as Terraform's
+/// has, found room for three.
+#[tokio::test]
+async fn a_connection_has_room_for_a_dozen_small_requests_whatever_others_hold() {
+    let (test, issuer) = start_http2(little_room()).await;
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        let mut greedy = speak_http2(&test, &issuer).await;
+        let (waiting, refused) = begin(&test, &mut greedy, 60, || begun(0)).await;
+        assert!(refused > 20, "{refused}");
+        others.push((greedy, waiting));
+    }
+    let mut honest = speak_http2(&test, &issuer).await;
+    let (waiting, _) = begin(&test, &mut honest, 12, || {
+        let (body, mut request) = begun_at("/v1/aws/creds/deploy-to-production?ttl=15m", 0);
+        let token = format!("hvs.{}", "x".repeat(90));
+        for (name, value) in [("x-vault-token", token.as_str()), ("x-vault-request", "true"), ("x-vault-namespace", "team/a")] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        for (name, value) in
+            [("user-agent", "Terraform/1.9.0 (+https://www.terraform.io) terraform-provider-vault/4.4.0"), ("accept-encoding", "gzip")]
+        {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        (body, request)
+    })
+    .await;
+    assert_eq!(waiting.len(), 12);
+    finish(waiting).await;
+    // Nor do requests that wait take the place of bodies and answers.
+    let mut client = speak_http2(&test, &issuer).await;
     let (body, request) = begun(0);
-    let answer = greedy.send_request(request);
+    let answer = client.send_request(request);
+    body.send(Bytes::from(vec![b'x'; 200 << 10])).await.unwrap();
     drop(body);
-    assert_eq!(answer.await.unwrap().status(), StatusCode::OK, "there is room again");
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(answer.into_body().collect().await.unwrap().to_bytes().len() > 200 << 10);
+}
+
+/// Story: the answer to a path that is too long comes when its body has come, and until then it was held for nothing: 128 of them on a connection, of 60 KiB each.
+#[tokio::test]
+async fn long_paths_of_requests_that_wait_for_their_bodies_are_counted() {
+    let (test, issuer) = start_http2(little_room()).await;
+    let mut greedy = speak_http2(&test, &issuer).await;
+    let long = format!("/{}", "x".repeat(50 << 10));
+    let (waiting, refused) = begin(&test, &mut greedy, 10, || begun_at(&long, 0)).await;
+    assert_eq!((waiting.len(), refused), (3, 7));
+    finish(waiting).await;
 }
 
 /// A client that sends a byte each second of what it promised, at both ends of the promise.
