@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use daypass_base::Brief;
 use serde::{Deserialize, Serialize};
 
 use crate::file::{Durability, FileMode, MODE_DEFAULT};
@@ -84,7 +85,7 @@ pub enum EnableError {
     #[error("{DEVICES_MAX} audit devices are enabled, the most that there may be")]
     TooMany,
     /// No such type.
-    #[error("unknown backend type: {0:?}: invalid configuration")]
+    #[error("unknown backend type: {:?}: invalid configuration", Brief(.0))]
     UnknownType(String),
 }
 
@@ -100,10 +101,10 @@ pub enum CreateError {
         reason: String,
     },
     /// A log that can be run is a way in.
-    #[error("file mode may not be executable: {0}")]
+    #[error("file mode may not be executable: {}", Brief(.0))]
     ModeExecutable(String),
     /// Not octal.
-    #[error("invalid mode: {0}")]
+    #[error("invalid mode: {}", Brief(.0))]
     ModeInvalid(String),
     /// An option that the type cannot do without.
     #[error("{0:?} is required: invalid configuration")]
@@ -121,7 +122,7 @@ pub enum CreateError {
     #[error("{0}")]
     Sink(String),
     /// How long a peer may make requests wait.
-    #[error("\"write_timeout\" must be a duration of more than 0 and at most {WRITE_TIMEOUT_MAX:?}, such as 2s; it is {0:?}")]
+    #[error("\"write_timeout\" must be a duration of more than 0 and at most {WRITE_TIMEOUT_MAX:?}, such as 2s; it is {:?}", Brief(.0))]
     WriteTimeout(String),
 }
 

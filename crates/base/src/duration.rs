@@ -5,17 +5,19 @@
 
 use std::time::Duration;
 
-/// Why a text is no duration. The text itself is echoed; durations are never secret.
+use crate::Brief;
+
+/// Why a text is no duration. The text itself is echoed, as far as it is short; durations are never secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// Not a number with a unit.
-    #[error("time: invalid duration {0:?}")]
+    #[error("time: invalid duration {:?}", Brief(.0))]
     Invalid(String),
     /// A number without a unit inside a longer duration.
-    #[error("time: missing unit in duration {0:?}")]
+    #[error("time: missing unit in duration {:?}", Brief(.0))]
     MissingUnit(String),
     /// A unit that nobody knows.
-    #[error("time: unknown unit {unit:?} in duration {text:?}")]
+    #[error("time: unknown unit {:?} in duration {:?}", Brief(.unit), Brief(.text))]
     UnknownUnit {
         /// The unit as written.
         unit: String,

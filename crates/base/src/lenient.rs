@@ -13,15 +13,16 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
+use crate::Brief;
 use crate::limits::LIST_ELEMENTS;
 
 /// A field that could not be read: which, and why in Vault's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("error converting input for field {field:?}: {detail}")]
+#[error("error converting input for field {:?}: {detail}", Brief(.field))]
 pub struct FieldError {
     /// Name of the field.
     pub field: String,
-    /// What was wrong with it. Never the value of a secret: only numbers, booleans and durations are echoed.
+    /// What was wrong with it. Never the value of a secret: only numbers, booleans and durations are echoed, as far as they are short.
     pub detail: String,
 }
 
@@ -38,15 +39,16 @@ pub struct FieldError {
 /// assert_eq!((params.ttl.unwrap().0, params.arns.0.len(), params.uses), (3600, 2, Some(5)));
 /// ```
 pub fn decode<P: DeserializeOwned>(mut fields: Map<String, Value>) -> Result<P, FieldError> {
-    let read = |fields| P::deserialize(Fields { fields }).map_err(|error| FieldError { field: error.field, detail: error.detail });
+    // Nulls are read by themselves first, without the other fields: reading uses those up, and a copy of all would be memory that nobody counts.
     while fields.values().any(Value::is_null) {
-        match read(fields.clone()) {
+        match P::deserialize(Fields(Entries::outermost(Left::Nulls(fields.iter())))) {
             // Its type wants no null. Each turn takes one away that the struct knows.
             Err(error) if fields.get(&error.field).is_some_and(Value::is_null) => fields.remove(&error.field),
-            other => return other,
+            _ => break,
         };
     }
-    read(fields)
+    let read = P::deserialize(Fields(Entries::outermost(Left::All(fields.into_iter()))));
+    read.map_err(|error| FieldError { field: error.field, detail: error.detail })
 }
 
 /// For a field where `null` is as good as nothing, whatever its type: Vault reads a few so.
@@ -110,7 +112,7 @@ impl<'de> Deserialize<'de> for KvPairs {
             other => {
                 let split = |text: String| match text.split_once('=') {
                     Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
-                    None => Err(format!("invalid key pair {text:?}")),
+                    None => Err(format!("invalid key pair {:?}", Brief(&text))),
                 };
                 texts(other).map_err(de::Error::custom)?.into_iter().map(split).collect::<Result<_, _>>().map_err(de::Error::custom)?
             }
@@ -195,7 +197,7 @@ pub fn weak_text(value: Value) -> Result<String, String> {
 }
 
 fn weak_int(value: &Value) -> Result<i64, String> {
-    let bad = |text: &str| format!("cannot parse '' as int: strconv.ParseInt: parsing {text:?}: invalid syntax");
+    let bad = |text: &str| format!("cannot parse '' as int: strconv.ParseInt: parsing {:?}: invalid syntax", Brief(text));
     match value {
         Value::Number(number) => number.as_i64().ok_or_else(|| bad(&number.to_string())),
         Value::String(text) if text.is_empty() => Ok(0),
@@ -232,7 +234,7 @@ fn parse_int(text: &str) -> Option<i64> {
 }
 
 fn weak_float(value: &Value) -> Result<f64, String> {
-    let bad = |text: &str| format!("cannot parse '' as float: strconv.ParseFloat: parsing {text:?}: invalid syntax");
+    let bad = |text: &str| format!("cannot parse '' as float: strconv.ParseFloat: parsing {:?}: invalid syntax", Brief(text));
     match value {
         Value::Number(number) => number.as_f64().ok_or_else(|| bad(&number.to_string())),
         Value::String(text) if text.is_empty() => Ok(0.0),
@@ -248,7 +250,8 @@ fn weak_bool(value: &Value) -> Result<bool, String> {
         Value::Bool(flag) => Ok(*flag),
         Value::Number(number) => Ok(number.as_f64() != Some(0.0)),
         Value::String(text) => {
-            parse_bool(text).ok_or_else(|| format!("cannot parse '' as bool: strconv.ParseBool: parsing {text:?}: invalid syntax"))
+            let bad = || format!("cannot parse '' as bool: strconv.ParseBool: parsing {:?}: invalid syntax", Brief(text));
+            parse_bool(text).ok_or_else(bad)
         }
         Value::Null => Ok(false),
         Value::Array(_) => Err("'' expected type 'bool', got unconvertible type '[]interface {}'".to_owned()),
@@ -288,18 +291,20 @@ impl de::Error for Failure {
     fn missing_field(field: &'static str) -> Self {
         Self { field: field.to_owned(), detail: "missing required field".to_owned() }
     }
+
+    fn unknown_variant(variant: &str, known: &'static [&'static str]) -> Self {
+        Self::custom(de::value::Error::unknown_variant(&Brief(variant).to_string(), known))
+    }
 }
 
 /// The request's fields as a struct.
-struct Fields {
-    fields: Map<String, Value>,
-}
+struct Fields<'a>(Entries<'a>);
 
-impl<'de> Deserializer<'de> for Fields {
+impl<'de> Deserializer<'de> for Fields<'_> {
     type Error = Failure;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        visitor.visit_map(Entries { entries: self.fields.into_iter(), known: None, next: None, outermost: true })
+        visitor.visit_map(self.0)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -308,7 +313,7 @@ impl<'de> Deserializer<'de> for Fields {
         known: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        visitor.visit_map(Entries { entries: self.fields.into_iter(), known: Some(known), next: None, outermost: true })
+        visitor.visit_map(self.0.known(known))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Failure> {
@@ -329,21 +334,57 @@ impl<'de> Deserializer<'de> for Fields {
     }
 }
 
-struct Entries {
-    entries: serde_json::map::IntoIter,
+struct Entries<'a> {
+    left: Left<'a>,
     known: Option<&'static [&'static str]>,
-    next: Option<(String, Value)>,
+    next: Option<(Cow<'a, str>, Value)>,
     /// They are the request's own: in structs inside of these, null is nothing.
     outermost: bool,
 }
 
-impl<'de> MapAccess<'de> for Entries {
+/// What is still to be read.
+enum Left<'a> {
+    /// All of these, which are used up.
+    All(serde_json::map::IntoIter),
+    /// What is null among these.
+    Nulls(serde_json::map::Iter<'a>),
+}
+
+impl<'a> Entries<'a> {
+    /// The request's own.
+    fn outermost(left: Left<'a>) -> Self {
+        Self { left, known: None, next: None, outermost: true }
+    }
+
+    /// Those of an object inside of a field.
+    fn inside(map: Map<String, Value>) -> Self {
+        Self { left: Left::All(map.into_iter()), known: None, next: None, outermost: false }
+    }
+
+    /// Without those that the struct does not know.
+    fn known(self, known: &'static [&'static str]) -> Self {
+        Self { known: Some(known), ..self }
+    }
+}
+
+impl<'a> Iterator for Left<'a> {
+    type Item = (Cow<'a, str>, Value);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::All(entries) => entries.next().map(|(name, value)| (Cow::Owned(name), value)),
+            Self::Nulls(fields) => fields.find(|(_, value)| value.is_null()).map(|(name, _)| (Cow::Borrowed(name.as_str()), Value::Null)),
+        }
+    }
+}
+
+impl<'de> MapAccess<'de> for Entries<'_> {
     type Error = Failure;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Failure> {
-        for (name, value) in self.entries.by_ref() {
+        for (name, value) in self.left.by_ref() {
             let nothing = value.is_null() && self.known.is_some() && !self.outermost;
-            let wanted = self.known.is_none_or(|known| known.contains(&name.as_str())) && !nothing;
+            let wanted = self.known.is_none_or(|known| known.contains(&&*name)) && !nothing;
             if wanted {
                 let key = seed.deserialize(StrDeserializer::<Failure>::new(&name))?;
                 self.next = Some((name, value));
@@ -355,7 +396,8 @@ impl<'de> MapAccess<'de> for Entries {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Failure> {
         let (name, value) = self.next.take().ok_or_else(|| de::Error::custom("value without a key"))?;
-        seed.deserialize(Weak { value, field: self.outermost }).map_err(|failure| Failure { field: name, detail: failure.detail })
+        let failed = |failure: Failure| Failure { field: name.into_owned(), detail: failure.detail };
+        seed.deserialize(Weak { value, field: self.outermost }).map_err(failed)
     }
 }
 
@@ -393,7 +435,7 @@ impl<'de> Deserializer<'de> for Weak {
             Value::Number(number) => visit_number(&number, visitor),
             Value::String(text) => visitor.visit_string(text),
             Value::Array(items) => visitor.visit_seq(Items { items: items.into_iter() }),
-            Value::Object(map) => visitor.visit_map(Entries { entries: map.into_iter(), known: None, next: None, outermost: false }),
+            Value::Object(map) => visitor.visit_map(Entries::inside(map)),
         }
     }
 
@@ -439,13 +481,9 @@ impl<'de> Deserializer<'de> for Weak {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         let got = match self.value {
-            Value::Object(map) => {
-                return visitor.visit_map(Entries { entries: map.into_iter(), known: None, next: None, outermost: false });
-            }
+            Value::Object(map) => return visitor.visit_map(Entries::inside(map)),
             Value::Null if self.field => return Err(de::Error::custom("'' expected a map, got 'nil'")),
-            Value::Null => {
-                return visitor.visit_map(Entries { entries: Map::new().into_iter(), known: None, next: None, outermost: false });
-            }
+            Value::Null => return visitor.visit_map(Entries::inside(Map::new())),
             Value::String(_) => "string",
             Value::Number(_) => "json.Number",
             Value::Bool(_) => "bool",
@@ -461,7 +499,7 @@ impl<'de> Deserializer<'de> for Weak {
         visitor: V,
     ) -> Result<V::Value, Failure> {
         match self.value {
-            Value::Object(map) => visitor.visit_map(Entries { entries: map.into_iter(), known: Some(known), next: None, outermost: false }),
+            Value::Object(map) => visitor.visit_map(Entries::inside(map).known(known)),
             other => Self { value: other, ..self }.deserialize_map(visitor),
         }
     }

@@ -3,6 +3,7 @@
 //! Owns no state and does no input or output beyond asking the operating system for time and randomness.
 //! Nothing here may know about HTTP, storage or AWS. Start at [`units`] and [`lenient`].
 
+pub mod brief;
 pub mod causes;
 pub mod client_chain;
 pub mod clock;
@@ -26,6 +27,7 @@ pub mod weight;
 pub mod whole;
 pub mod wire;
 
+pub use brief::Brief;
 pub use causes::causes;
 pub use client_chain::ClientChain;
 pub use clock::{Clock, Moment, SystemClock};

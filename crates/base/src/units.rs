@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::duration;
+use crate::{Brief, duration};
 
 /// A whole number of seconds. Reads `3600`, `"3600"`, `"60m"`, `"1h30m"`, `"1d"`; writes a number.
 ///
@@ -256,8 +256,10 @@ fn put_digits(text: &mut [u8], place: std::ops::Range<usize>, mut number: u32) {
 impl std::str::FromStr for Timestamp {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = OffsetDateTime::parse(text, &Rfc3339).map_err(|error| format!("{text:?} is no RFC 3339 time: {error}"))?;
-        i64::try_from(parsed.unix_timestamp_nanos()).map(Self).map_err(|_far| format!("{text:?} is outside the years 1678 to 2262"))
+        let parsed = OffsetDateTime::parse(text, &Rfc3339).map_err(|error| format!("{:?} is no RFC 3339 time: {error}", Brief(text)))?;
+        i64::try_from(parsed.unix_timestamp_nanos())
+            .map(Self)
+            .map_err(|_far| format!("{:?} is outside the years 1678 to 2262", Brief(text)))
     }
 }
 

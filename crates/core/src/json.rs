@@ -2,7 +2,7 @@
 //!
 //! Vault checks shape apart from parsing and answers 500; here a bad body is always the client's 400, with Vault's texts for the limits.
 
-use daypass_base::{Limits, Weight, whole};
+use daypass_base::{Brief, Limits, Weight, whole};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -133,7 +133,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
         while let Some(key) = access.next_key::<String>()? {
             self.check_string(&key)?;
             if map.contains_key(&key) {
-                return Err(de::Error::custom(format!("duplicate key '{key}' in object")));
+                return Err(de::Error::custom(format!("duplicate key '{}' in object", Brief(&key))));
             }
             self.budget.weight.entry(map.len()).map_err(de::Error::custom)?;
             let value = access.next_value_seed(Reader { budget: &mut *self.budget, depth })?;
@@ -191,6 +191,9 @@ mod tests {
     fn duplicate_keys_are_refused_at_every_level() {
         assert_eq!(read("{\"a\":1,\"a\":2}").unwrap_err(), "duplicate key 'a' in object");
         assert_eq!(read("{\"x\":{\"a\":1,\"a\":2}}").unwrap_err(), "duplicate key 'a' in object");
+        let long = "x".repeat(1 << 20);
+        let shown = format!("duplicate key '{}…' in object", "x".repeat(128));
+        assert_eq!(read(&format!("{{\"{long}\":1,\"{long}\":2}}")).unwrap_err(), shown);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use daypass_audit::{DeviceHealth, OwnFiles, Prefixing};
 use daypass_barrier::{Barrier, KeyFile, Seal, SealConfig, Share, Step};
-use daypass_base::{Clock, Entropy, Limits, Secret, Timestamp};
+use daypass_base::{Brief, Clock, Entropy, Limits, Secret, Timestamp};
 use daypass_sdk::{CommitFailure, Error, Kind, Mounted, Result, Store};
 use daypass_storage::{Backend, Batch, Condition, Key};
 use serde::{Deserialize, Serialize};
@@ -634,7 +634,7 @@ impl Inner {
         {
             return Ok(engine);
         }
-        let missing = || Error::bad_request(format!("plugin not found in the catalog: {}", row.kind));
+        let missing = || Error::bad_request(format!("plugin not found in the catalog: {}", Brief(&row.kind)));
         (self.factory(row).ok_or_else(missing)?.build)(&row.options.clone().unwrap_or_default())
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use daypass_base::wire::{Auth, Envelope, Errors, WrapInfo};
-use daypass_base::{Download, Receipt};
+use daypass_base::{Download, Receipt, brief};
 use daypass_sdk::{Error, Kind};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -65,7 +65,9 @@ impl Answer {
         self
     }
 
+    /// Its texts are cut as those of an [`Error`] are, where they are longer than any client reads.
     pub(crate) fn refused(status: u16, errors: Vec<String>) -> Self {
+        let errors = errors.into_iter().map(brief::cut).collect();
         Self { status, content: Content::Refused(Errors { errors, data: None }), ..Self::default() }
     }
 }

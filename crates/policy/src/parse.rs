@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_base::duration;
 use daypass_base::hcl::{self, Document, Form, Item, Kind, Position, Value};
 use daypass_base::units::Seconds;
+use daypass_base::{Brief, duration};
 
 use crate::policy::{Mistake, Policy, PolicyError, Stanza, limits};
 use crate::template::Template;
@@ -330,7 +330,7 @@ fn several(texts: &[String]) -> String {
 }
 
 fn quoted(text: &str) -> String {
-    format!("{text:?}")
+    format!("{:?}", Brief(text))
 }
 
 /// `, did you mean "capabilities"?` where one known key is near.

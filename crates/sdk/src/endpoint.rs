@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
-use daypass_base::{BoxFuture, lenient};
+use daypass_base::{BoxFuture, Brief, brief, lenient};
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -265,10 +265,9 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
         let Some(action) = self.action(operation) else {
             return Box::pin(std::future::ready(Err(Error::wrong_operation())));
         };
-        let captured: Vec<&'static str> = input.captures.iter().map(|(name, _)| *name).collect();
-        let sent: Vec<String> = input.fields.keys().cloned().collect();
+        let ignored = action.params.ignored(&input);
         let (fields, replaced) = self.merged(input);
-        let remarks = action.params.remarks(&sent, &captured, replaced);
+        let remarks: Vec<String> = ignored.into_iter().chain(action.params.replaced(&replaced)).collect();
         let future = (action.handler)(engine, cx, fields);
         if remarks.is_empty() {
             return future;
@@ -311,25 +310,26 @@ impl Params {
         })
     }
 
-    fn remarks(&self, sent: &[String], captured: &[&'static str], replaced: Vec<String>) -> Vec<String> {
-        if sent.is_empty() {
-            return Vec::new();
-        }
+    /// Of names that were sent and that no field has. No more of them is kept than is told: they may be as long as the whole request.
+    fn ignored(&self, input: &Input) -> Option<String> {
         let (known, open) = self.known();
-        let mut remarks = Vec::new();
-        let mut unknown: Vec<&str> =
-            sent.iter().map(String::as_str).filter(|name| !known.contains(*name) && !captured.contains(name)).collect();
+        let captured = |name: &String| input.captures.iter().any(|(captured, _)| captured == name);
+        let mut unknown: Vec<&String> = input.fields.keys().filter(|name| !open && !known.contains(*name) && !captured(name)).collect();
+        if unknown.is_empty() {
+            return None;
+        }
         unknown.sort_unstable();
-        if !open && !unknown.is_empty() {
-            remarks.push(format!("Endpoint ignored these unrecognized parameters: [{}]", unknown.join(" ")));
-        }
-        if !open && !replaced.is_empty() {
-            remarks.push(format!(
-                "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: [{}]",
-                replaced.join(" ")
-            ));
-        }
-        remarks
+        let unknown: Vec<String> = unknown.into_iter().map(|name| Brief(name).to_string()).collect();
+        Some(brief::cut(format!("Endpoint ignored these unrecognized parameters: [{}]", unknown.join(" "))))
+    }
+
+    /// Of fields that the path decides.
+    fn replaced(&self, names: &[String]) -> Option<String> {
+        let told = !self.known().1 && !names.is_empty();
+        told.then(|| {
+            let text = "Endpoint replaced the value of these parameters with the values captured from the endpoint's path";
+            format!("{text}: [{}]", names.join(" "))
+        })
     }
 }
 

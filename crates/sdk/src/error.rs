@@ -1,6 +1,6 @@
 //! What can go wrong in a request, sorted by what the client can do about it.
 
-use daypass_base::Seconds;
+use daypass_base::{Seconds, brief};
 use serde_json::Value;
 
 /// What an engine or the core returns.
@@ -47,7 +47,8 @@ pub enum Kind {
 pub struct Error {
     /// The sort.
     pub kind: Kind,
-    /// For the client: what was wrong, with which value and limit, and what to do. Never a secret.
+    /// For the client: what was wrong, with which value and limit, and what to do. Never a secret, and never the whole of a long value
+    /// ([`daypass_base::Brief`]).
     pub message: String,
     /// For the log only.
     #[source]
@@ -65,11 +66,12 @@ pub struct Error {
 }
 
 impl Error {
-    /// A failure of this sort with this message.
+    /// A failure of this sort with this message, which is cut where it is longer than any client reads ([`daypass_base::brief::cut`]): nobody keeps
+    /// more of it, neither the log nor the audit devices.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: brief::cut(message.into()),
             source: None,
             data: None,
             warnings: Vec::new(),
@@ -156,5 +158,17 @@ impl Error {
     pub fn with_warning(mut self, warning: impl Into<String>) -> Self {
         self.warnings.push(warning.into());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_no_longer_than_a_client_reads() {
+        let message = Error::bad_request("x".repeat(1 << 20)).message;
+        assert!(message.len() <= 16 << 10 && message.ends_with("the whole text has 1048576 bytes)"), "{} bytes", message.len());
+        assert_eq!(Error::denied().message, "permission denied");
     }
 }

@@ -27,6 +27,8 @@ pub struct Door {
     pub document_path: String,
     /// A body that has every field that must be there.
     pub body: Value,
+    /// The names of all its fields.
+    pub fields: Vec<String>,
     /// Needs no token.
     pub public: bool,
     /// Needs `sudo`.
@@ -127,6 +129,7 @@ fn through(declarations: &Declarations, number: usize, endpoint: &Declared, patt
         path: format!("{}{}", declarations.mount, filled(pattern, &written)),
         document_path: format!("/{}{written}", declarations.mount),
         body: body(&operation.fields, pattern),
+        fields: operation.fields.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name.clone()).collect(),
         public: endpoint.public,
         sudo: endpoint.sudo,
         safe: endpoint.safe && !operation.operation.writes(),

@@ -2,6 +2,7 @@
 
 use super::unquote::{Rules, unquote};
 use super::{Budget, Position};
+use crate::Brief;
 
 /// A token and where it begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,7 +132,7 @@ impl<'a> Lexer<'a> {
             ("false", _) => TokenKind::Bool(false),
             ("null", Rules::Json) => TokenKind::Null,
             (word, Rules::Json) => {
-                let message = format!("{word:?} is no JSON value");
+                let message = format!("{:?} is no JSON value", Brief(word));
                 self.illegal(budget, at, message)
             }
             (word, Rules::Hcl) => TokenKind::Ident(word.to_owned()),
@@ -184,7 +185,7 @@ impl<'a> Lexer<'a> {
     fn float(&self, text: &str, budget: &mut Budget, at: Position) -> TokenKind {
         match text.parse::<f64>() {
             Ok(value) if value.is_finite() => TokenKind::Float(value),
-            _ => self.illegal(budget, at, format!("{text} is no number that fits in 64 bits")),
+            _ => self.illegal(budget, at, format!("{} is no number that fits in 64 bits", Brief(text))),
         }
     }
 
@@ -198,7 +199,7 @@ impl<'a> Lexer<'a> {
         };
         match parsed {
             Ok(value) => TokenKind::Int(value),
-            Err(_) => self.illegal(budget, at, format!("{text} is no whole number that fits in 64 bits")),
+            Err(_) => self.illegal(budget, at, format!("{} is no whole number that fits in 64 bits", Brief(text))),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::lexer::{Lexer, Token, TokenKind};
 use super::unquote::Rules;
 use super::{Budget, Document, Form, HclError, Item, Key, Kind, Limits, Position, Value};
+use crate::Brief;
 
 /// Reads HCL. See [`super::parse_within`].
 pub(super) fn parse(text: &str, limits: Limits) -> (Document, Vec<HclError>) {
@@ -105,7 +106,7 @@ impl<'a> Parser<'a> {
                 TokenKind::Assign | TokenKind::LeftBrace => return Ok(keys),
                 TokenKind::End | TokenKind::RightBrace if !keys.is_empty() => {
                     let names: Vec<&str> = keys.iter().map(|key| key.text.as_str()).collect();
-                    let message = format!("key '{}' expected start of object ('{{') or assignment ('=')", names.join(" "));
+                    let message = format!("key '{}' expected start of object ('{{') or assignment ('=')", Brief(&names.join(" ")));
                     return Err(self.lost(message));
                 }
                 _ => return Err(self.wrong_key()),

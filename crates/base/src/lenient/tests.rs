@@ -1,4 +1,6 @@
-use serde::Deserialize;
+use std::cell::Cell;
+
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use super::{CommaInts, CommaList, KvPairs, StringList, decode, null_is_absent};
@@ -122,4 +124,72 @@ fn errors_name_the_field_in_vaults_words() {
 fn a_bad_secret_is_not_echoed() {
     let error = read(json!({"password": ["hunter2"]})).unwrap_err();
     assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    One,
+}
+
+#[derive(Debug, Deserialize)]
+struct Choice {
+    #[serde(rename = "kind")]
+    _kind: Option<Kind>,
+    #[serde(rename = "limits")]
+    _limits: Option<std::collections::BTreeMap<String, Seconds>>,
+}
+
+/// Story: a stranger sent a mebibyte of delete characters where a flag was wanted, and got seven of them back: quoted for people, and again for JSON.
+#[test]
+fn a_long_value_is_not_repeated() {
+    let long = "\u{7f}".repeat(1 << 20);
+    for field in ["uses", "size", "flag", "rate", "ttl", "meta", "versions"] {
+        let error = read(json!({ field: long.clone() })).unwrap_err();
+        assert!(error.len() < 2_000 && error.contains("\\u{7f}\"…"), "{field}: {} bytes", error.len());
+    }
+    for fields in [json!({ "kind": long.clone() }), json!({ "limits": { long.clone(): true } }), json!({ "limits": { "a": long } })] {
+        let Value::Object(fields) = fields else { unreachable!() };
+        let error = decode::<Choice>(fields).unwrap_err().to_string();
+        assert!(error.len() < 2_000, "{} bytes", error.len());
+    }
+    let Value::Object(other) = json!({ "kind": "two" }) else { unreachable!() };
+    assert_eq!(decode::<Choice>(other).unwrap_err().detail, "unknown variant `two`, expected `one`");
+}
+
+thread_local! {
+    static TIMES_READ: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A value that counts how often it is read.
+#[derive(Debug)]
+struct Counted;
+
+impl<'de> Deserialize<'de> for Counted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer)?;
+        TIMES_READ.set(TIMES_READ.get() + 1);
+        Ok(Self)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Large {
+    #[serde(rename = "all")]
+    _all: Counted,
+    period: Option<Seconds>,
+    ttl: Seconds,
+}
+
+/// Story: one null among the fields, even under a name that nobody knows, had all of them copied once more, where memory is counted for two copies.
+#[test]
+fn a_null_does_not_have_the_other_fields_read_twice() {
+    let fields = |value: Value| value.as_object().cloned().unwrap();
+    let large: Large = decode(fields(json!({ "all": "x", "period": null, "ttl": 5, "unknown": null }))).unwrap();
+    assert_eq!((large.period, large.ttl, TIMES_READ.get()), (None, Seconds(5), 1));
+    // What is wrong is told as without the nulls.
+    let error = decode::<Large>(fields(json!({ "all": "x", "period": null, "ttl": "soon" }))).unwrap_err();
+    assert_eq!((error.field.as_str(), error.detail.as_str()), ("ttl", "time: invalid duration \"soon\""));
+    let error = decode::<Large>(fields(json!({ "all": "x", "period": null, "ttl": null }))).unwrap_err();
+    assert_eq!((error.field.as_str(), error.detail.as_str()), ("ttl", "missing required field"));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use daypass_base::Brief;
 use daypass_base::lenient::KvPairs;
 use daypass_sdk::{Error, Result};
 
@@ -66,8 +67,7 @@ pub(crate) fn members(what: &str, given: &[String]) -> Result<Vec<String>> {
         return Err(Error::bad_request(format!("{what} can have {MEMBERS_MAX} ids, {} were given", ids.len())));
     }
     if let Some(odd) = ids.iter().find(|id| !is_id(id)) {
-        let shown: String = odd.chars().take(64).collect();
-        return Err(Error::bad_request(format!("{shown:?} in {what} is no id")));
+        return Err(Error::bad_request(format!("{:?} in {what} is no id", Brief(odd))));
     }
     Ok(ids)
 }

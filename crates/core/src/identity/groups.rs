@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use daypass_base::Brief;
 use daypass_base::lenient::{CommaList, KvPairs};
 use daypass_sdk::{Error, Result};
 
@@ -140,7 +141,7 @@ impl Identities {
             let external = match kind {
                 "internal" => false,
                 "external" => true,
-                _ => return Err(Error::bad_request(format!("invalid group type {kind:?}"))),
+                _ => return Err(Error::bad_request(format!("invalid group type {:?}", Brief(kind)))),
             };
             if !is_new && external != row.external {
                 return Err(Error::bad_request("group type cannot be changed"));

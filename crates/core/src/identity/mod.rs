@@ -21,7 +21,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use daypass_base::{Clock, Entropy, Timestamp};
+use daypass_base::{Brief, Clock, Entropy, Timestamp};
 use daypass_policy::{Acl, Alias, Entity, Group, Identity};
 use daypass_sdk::{Error, Result, TokenId};
 use daypass_storage::Key;
@@ -464,7 +464,7 @@ fn changed_meanwhile() -> Error {
 
 /// A refusal of an id that is an entity's no more, with the one that is meant by it.
 fn merged_into(id: &str, into: &str) -> Error {
-    Error::bad_request(format!("invalid entity ID {id:?}: it was merged into {into:?}, which its logins have now; name that one"))
+    Error::bad_request(format!("invalid entity ID {:?}: it was merged into {into:?}, which its logins have now; name that one", Brief(id)))
 }
 
 const PAGE: usize = 500;

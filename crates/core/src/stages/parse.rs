@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use daypass_base::limits::OVERLOADED;
-use daypass_base::{ClientChain, Entropy, Limits, Seconds, Secret, Upload, duration, lenient, percent};
+use daypass_base::{Brief, ClientChain, Entropy, Limits, Seconds, Secret, Upload, duration, lenient, percent};
 use daypass_sdk::{Operation, Page};
 use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
@@ -241,7 +241,7 @@ fn check_patch_type(headers: &HeaderMap) -> Result<(), Box<HttpResponse>> {
         return Err(refused(400, vec!["mime: expected slash after first token".to_owned()]));
     }
     if !media.eq_ignore_ascii_case("application/merge-patch+json") {
-        let text = format!("PATCH requires Content-Type of application/merge-patch+json, provided {media}");
+        let text = format!("PATCH requires Content-Type of application/merge-patch+json, provided {}", Brief(media));
         return Err(refused(415, vec![text]));
     }
     Ok(())
@@ -280,29 +280,27 @@ fn body_fields(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<(Map<
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     // Java's and curl's default type is the form's, whatever the body is: the first byte decides.
     if form && first.is_some_and(|byte| !matches!(byte, b'{' | b'[')) {
-        return form_fields(&String::from_utf8_lossy(&bytes), limits).map(|fields| (fields, bytes.len()));
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|error| refused(400, vec![format!("the form is not valid UTF-8 behind its first {} bytes", error.valid_up_to())]))?;
+        // Decoding makes nothing longer.
+        return form_fields(text, limits).map(|fields| (fields, bytes.len()));
     }
     json::read_object(&bytes, limits).map_err(|text| refused(400, vec![text]))
 }
 
 /// A form's fields: the values of one name are joined, and are as long together as a string of JSON at most.
 fn form_fields(form: &str, limits: &Limits) -> Result<Map<String, Value>, Box<HttpResponse>> {
-    let check = |bytes: usize| {
-        let most = limits.json_string_bytes;
-        if bytes <= most {
-            Ok(())
-        } else {
-            Err(refused(400, vec![format!("a field of the form has {bytes} bytes, over the limit of {most} bytes")]))
-        }
-    };
+    let most = limits.json_string_bytes;
     let mut fields = Map::new();
-    for (name, value) in query_fields(form, limits)? {
-        check(name.len().max(value.len()))?;
+    for pair in pairs(form, limits, most) {
+        let (name, value) = pair?;
         match fields.get_mut(&name) {
             Some(Value::String(joined)) => {
+                check_length(joined.len() + 1 + value.len(), most)?;
+                // No more room than the form's own length, by which it is counted.
+                joined.reserve_exact(1 + value.len());
                 joined.push(',');
                 joined.push_str(&value);
-                check(joined.len())?;
             }
             _ => {
                 fields.insert(name, Value::String(value));
@@ -312,6 +310,14 @@ fn form_fields(form: &str, limits: &Limits) -> Result<Map<String, Value>, Box<Ht
     Ok(fields)
 }
 
+fn check_length(bytes: usize, most: usize) -> Result<(), Box<HttpResponse>> {
+    if bytes <= most {
+        Ok(())
+    } else {
+        Err(refused(400, vec![format!("a field of the form has {bytes} bytes, over the limit of {most} bytes")]))
+    }
+}
+
 /// The part of a list that is asked for, as OpenBao's clients ask; Vault has no pages. A limit of zero is none.
 fn page(query: &[(String, String)]) -> Result<Page, Box<HttpResponse>> {
     let given = |wanted: &str| query.iter().rev().find(|(name, value)| name == wanted && !value.is_empty()).map(|(_, value)| value.clone());
@@ -319,7 +325,7 @@ fn page(query: &[(String, String)]) -> Result<Page, Box<HttpResponse>> {
         None => None,
         Some(text) => {
             let limit: i64 = text.parse().map_err(|_no_number| {
-                refused(400, vec![format!("invalid limit {text:?}: give the number of names that the list may have")])
+                refused(400, vec![format!("invalid limit {:?}: give the number of names that the list may have", Brief(&text))])
             })?;
             usize::try_from(limit).ok().filter(|limit| *limit > 0)
         }
@@ -345,20 +351,32 @@ fn plain_query(query: Vec<(String, String)>, operation: Operation) -> Map<String
     fields
 }
 
+/// A query's fields. None is longer than a URI may be.
 fn query_fields(query: &str, limits: &Limits) -> Result<Vec<(String, String)>, Box<HttpResponse>> {
-    let mut fields = Vec::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let decode = |text: &str| {
-            let decoded = percent::decode(text.replace('+', " ").as_bytes()).and_then(|bytes| String::from_utf8(bytes).ok());
-            decoded.ok_or_else(|| refused(400, vec![format!("invalid URL escape in the query parameter {text:?}")]))
-        };
-        fields.push((decode(name)?, decode(value)?));
-        if fields.len() > limits.query_parameters {
-            return Err(refused(400, vec![format!("more than {} query parameters", limits.query_parameters)]));
+    pairs(query, limits, limits.uri_bytes).collect()
+}
+
+/// The names and values of a query or a form, decoded one by one. Errors: there are too many; one is longer than `most` bytes, which is seen before
+/// anything is made of it; or one does not decode.
+fn pairs(text: &str, limits: &Limits, most: usize) -> impl Iterator<Item = Result<(String, String), Box<HttpResponse>>> {
+    let parameters_max = limits.query_parameters;
+    text.split('&').filter(|pair| !pair.is_empty()).enumerate().map(move |(before, pair)| {
+        if before >= parameters_max {
+            return Err(refused(400, vec![format!("more than {parameters_max} query parameters")]));
         }
-    }
-    Ok(fields)
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decoded = |text: &str, place: &dyn Fn() -> String| {
+            let refuse = |problem: &str| refused(400, vec![format!("{problem} in the {}", place())]);
+            let bytes = percent::decoded_len(text.as_bytes()).ok_or_else(|| refuse("invalid URL escape"))?;
+            check_length(bytes, most)?;
+            let decoded = percent::decode_field(text.as_bytes()).unwrap_or_default();
+            String::from_utf8(decoded).map_err(|_not_text| refuse("invalid UTF-8"))
+        };
+        let name = decoded(name, &|| "name of a query parameter".to_owned())?;
+        // It is not repeated: it may be a secret.
+        let value = decoded(value, &|| format!("value of the query parameter {:?}", Brief(&name)))?;
+        Ok((name, value))
+    })
 }
 
 /// `X-Vault-Token`, or a bearer token when that is absent.
@@ -405,7 +423,7 @@ fn check_flags(headers: &HeaderMap) -> Result<(), Box<HttpResponse>> {
     let Some(value) = headers.get("x-vault-policy-override") else { return Ok(()) };
     let text = value.to_str().unwrap_or("?");
     if lenient::parse_bool(text).is_none() {
-        let reason = format!("cannot parse '' as bool: strconv.ParseBool: parsing {text:?}: invalid syntax");
+        let reason = format!("cannot parse '' as bool: strconv.ParseBool: parsing {:?}: invalid syntax", Brief(text));
         return Err(refused(400, vec![format!("failed to parse X-Vault-Policy-Override header: {reason}")]));
     }
     Ok(())

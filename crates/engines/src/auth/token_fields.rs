@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
+use daypass_base::Brief;
 use daypass_base::lenient::CommaList;
 use daypass_sdk::{Error, LeaseTerms, Login, Renewal, Result, Seconds};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -236,7 +237,7 @@ impl TokenKind {
             "default-batch" => Self::DefaultBatch,
             "default-service" => Self::DefaultService,
             "service" => Self::Service,
-            _ => return Err(Error::bad_request(format!("invalid 'token_type' value {text:?}"))),
+            _ => return Err(Error::bad_request(format!("invalid 'token_type' value {:?}", Brief(text)))),
         })
     }
 
@@ -258,6 +259,7 @@ pub(super) fn bound_networks(texts: &[String]) -> Result<Vec<String>> {
     }
     let read = |text: &String| {
         Network::parse_or_address(text).map(|network| network.to_string()).ok_or_else(|| {
+            let text = Brief(text);
             Error::bad_request(format!(
                 "error parsing address {text:?}: Unable to convert {text:?} to an IPv4 or IPv6 address, or a UNIX Socket"
             ))

@@ -3,7 +3,7 @@
 //! Cron lines have five fields (minute, hour, day of month, month, day of week) in UTC. `*`, lists, ranges, steps and English names are
 //! understood, and `@yearly`, `@monthly`, `@weekly`, `@daily`, `@hourly`. When both kinds of day are restricted, either will do.
 
-use daypass_base::Timestamp;
+use daypass_base::{Brief, Timestamp};
 use daypass_sdk::{Error, Result, Seconds};
 use serde::{Deserialize, Serialize};
 use time::{Date, OffsetDateTime, Time, UtcOffset};
@@ -70,8 +70,9 @@ impl Schedule {
         next.rotation_window =
             if next.rotation_schedule.is_empty() { Seconds::ZERO } else { wanted.window.unwrap_or(next.rotation_window) };
         if has_line {
-            Cron::parse(&next.rotation_schedule)
-                .map_err(|problem| Error::bad_request(format!("invalid rotation_schedule {:?}: {problem}", next.rotation_schedule)))?;
+            Cron::parse(&next.rotation_schedule).map_err(|problem| {
+                Error::bad_request(format!("invalid rotation_schedule {:?}: {problem}", Brief(&next.rotation_schedule)))
+            })?;
         }
         Ok(next)
     }
@@ -225,7 +226,7 @@ impl Field {
         };
         let step = step.unwrap_or(1);
         if step == 0 || first > last {
-            return Err(format!("{} {text:?} is no range", self.name));
+            return Err(format!("{} {:?} is no range", self.name, Brief(text)));
         }
         let step = usize::try_from(step).unwrap_or(usize::MAX);
         Ok((first..=last).step_by(step).fold(0, |bits, value| bits | 1 << value))
@@ -238,12 +239,12 @@ impl Field {
         if (self.least..=self.most).contains(&value) {
             return Ok(value);
         }
-        Err(format!("{} {text:?} is not between {} and {}", self.name, self.least, self.most))
+        Err(format!("{} {:?} is not between {} and {}", self.name, Brief(text), self.least, self.most))
     }
 
     fn number(&self, text: &str) -> Result<u32, String> {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse().ok().filter(|_| digits).ok_or_else(|| format!("{} {text:?} is not understood", self.name))
+        text.parse().ok().filter(|_| digits).ok_or_else(|| format!("{} {:?} is not understood", self.name, Brief(text)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! ARNs of IAM roles and policies, as far as they are looked at.
 
+use daypass_base::Brief;
+
 /// The parts of an ARN: `arn:partition:service:region:account:resource`.
 pub(super) struct Arn<'a> {
     pub(super) partition: &'a str,
@@ -23,10 +25,10 @@ impl<'a> Arn<'a> {
 pub(super) fn boundary(text: &str) -> Result<(), String> {
     let arn = Arn::parse(text)?;
     if arn.service != "iam" {
-        return Err(format!("expected a service of iam but got {}", arn.service));
+        return Err(format!("expected a service of iam but got {}", Brief(arn.service)));
     }
     if !arn.resource.starts_with("policy/") {
-        return Err(format!("expected a resource of policy but got {}", arn.resource));
+        return Err(format!("expected a resource of policy but got {}", Brief(arn.resource)));
     }
     Ok(())
 }

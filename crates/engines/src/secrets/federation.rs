@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use daypass_aws::{WebIdentity, WebTokens};
+use daypass_base::Brief;
 use daypass_sdk::{BoxFuture, Cx, Error, IdentityClaims, Kind, MountIdentity, Result, Seconds, Secret};
 use serde_json::{Value, json};
 
@@ -52,7 +53,7 @@ impl Federation<'_> {
         if self.role_arn.is_empty() {
             return Err(Error::bad_request("missing required 'role_arn' when 'identity_token_audience' is set"));
         }
-        arn::iam_role(self.role_arn).map_err(|why| Error::bad_request(format!("role_arn {:?}: {why}", self.role_arn)))?;
+        arn::iam_role(self.role_arn).map_err(|why| Error::bad_request(format!("role_arn {:?}: {why}", Brief(self.role_arn))))?;
         if self.ttl.set().is_some_and(|ttl| ttl < TTL_MIN) {
             return Err(Error::bad_request(format!("identity_token_ttl is too short: {} s at least", TTL_MIN.0)));
         }

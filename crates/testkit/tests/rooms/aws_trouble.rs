@@ -139,7 +139,7 @@ async fn a_mint_that_outlasts_its_token_is_not_handed_out() {
         milliseconds: 5_000,
     };
     sandbox.control().add(rule).unwrap();
-    server.policy("mint", r#"path "aws/sts/*" { capabilities = ["read"] }"#).await;
+    server.policy("mint", r#"path "aws/sts/*" { capabilities = ["read"] } path "auth/token/create" { capabilities = ["update"] }"#).await;
     let parent = server.token(json!({ "policies": ["mint"] })).await;
     let batch = server.put("auth/token/create", json!({ "type": "batch", "policies": ["mint"] })).token(&parent).await.ok().token();
     let minting: Vec<_> = [&parent, &batch].map(|token| tokio::spawn(server.get("aws/sts/ecr-staging").token(token).into_future())).into();

@@ -151,6 +151,33 @@ async fn whoever_may_is_answered_as_documented() {
     assert!(wrong.is_empty() && UNCOVERED.is_empty(), "{wrong:#?}");
 }
 
+/// Story: each of the many errors that name what was sent repeated it whole, however long it was. Whoever writes the next one is told here.
+#[tokio::test]
+async fn no_error_and_no_warning_repeats_a_long_value() {
+    let mut server = every_mount().await;
+    let mut wrong = BTreeSet::new();
+    let long = |character: &str| character.repeat(20_000);
+    let values = [json!(long("x")), json!(long("\u{7f}")), json!([long("x")]), json!({ (long("x")): "x" })];
+    for door in doors(&server).into_iter().filter(|door| matches!(door.operation, Operation::Create | Operation::Patch | Operation::Update))
+    {
+        for field in door.fields.iter().filter(|field| !door.pattern.contains(&format!("{{{field}"))) {
+            for value in &values {
+                let mut door = door.clone();
+                door.body[field] = value.clone();
+                let answer = door.ask(&server).await.await;
+                let bytes = answer["errors"].to_string().len().max(answer["warnings"].to_string().len());
+                if bytes > 4_000 {
+                    wrong.insert(format!("{} {}: {field}: {bytes} bytes: {:.200}", door.operation, door.path, answer.body.to_string()));
+                }
+            }
+        }
+        if LEAVE_TRACES.iter().any(|path| door.path.starts_with(path)) {
+            server = every_mount().await;
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 /// A token that may do this one thing and nothing else.
 async fn fitting(server: &TestServer, door: &Door) -> String {
     let sudo = if door.sudo { ", \"sudo\"" } else { "" };

@@ -1,8 +1,8 @@
 //! The edges of the protocol: what is not a request to any engine.
 
 use daypass_base::Limits;
-use daypass_testkit::{Setup, TestServer};
-use serde_json::{Value, json};
+use daypass_testkit::{Answer, Setup, TestServer};
+use serde_json::{Map, Value, json};
 
 #[tokio::test]
 async fn paths_are_limited_and_all_of_them_can_be_seen() {
@@ -53,6 +53,58 @@ async fn a_field_of_a_form_is_no_longer_than_a_text_of_json() {
     assert_eq!(send(format!("a={half}&b=1&a={half}")).await.refused(400), over(most + 1), "joined with a comma");
     let json = server.ask("PUT", "cubbyhole/a").raw(format!(r#"{{"a":"{}"}}"#, "x".repeat(most + 1))).await;
     assert_eq!(json.refused(400), "JSON string value exceeds allowed length");
+}
+
+/// Story: anybody could send a form of 32 MiB of delete characters with a percent sign behind them. It was decoded as one piece, and repeated in the refusal with each
+/// byte written as seven: 224 MiB, which held the room of all answers for as long as they were read slowly.
+#[tokio::test]
+async fn a_form_is_refused_before_it_is_decoded_and_without_being_repeated() {
+    let server = TestServer::start().await;
+    let refusal = async |form: Vec<u8>| {
+        let ask = server.ask("POST", "auth/token/create").nobody();
+        let answer = ask.header("content-type", "application/x-www-form-urlencoded").raw(form).await;
+        answer.refused(400).to_owned()
+    };
+    let long = |first: &[u8], last: &[u8]| [first, &vec![0x7f; 4 << 20], last].concat();
+    let most = 1 << 20;
+    assert_eq!(refusal(long(b"", b"%")).await, "invalid URL escape in the name of a query parameter");
+    let of_value = |problem: &str| format!("{problem} in the value of the query parameter \"password\"");
+    assert_eq!(refusal(long(b"password=", b"%zz")).await, of_value("invalid URL escape"));
+    assert_eq!(refusal(b"a=1&password=hunter2%".to_vec()).await, of_value("invalid URL escape"), "it may be a secret");
+    assert_eq!(refusal(b"password=%ff".to_vec()).await, of_value("invalid UTF-8"));
+    assert_eq!(refusal(long(b"a=", b"%41")).await, format!("a field of the form has 4194305 bytes, over the limit of {most} bytes"));
+    let named = refusal([vec![b'n'; most], b"=%".to_vec()].concat()).await;
+    assert_eq!(named, format!("invalid URL escape in the value of the query parameter \"{}\"…", "n".repeat(128)));
+    // Three bytes of memory would be made of each that is no text.
+    assert_eq!(refusal([b"password=".to_vec(), vec![0xff; most]].concat()).await, "the form is not valid UTF-8 behind its first 9 bytes");
+}
+
+/// Story: `sys/unseal` took a mebibyte of delete characters for a flag from anybody, and sent seven mebibytes back. Whoever knows what was sent needs no more than its beginning.
+#[tokio::test]
+async fn a_value_that_is_long_is_not_repeated() {
+    let server = TestServer::start().await;
+    let long = "\u{7f}".repeat(1 << 20);
+    let short = |answer: &Answer| answer.body.to_string().len() < 2_000;
+    for (path, fields) in [
+        ("sys/unseal", json!({ "reset": long })),
+        ("sys/init", json!({ "secret_shares": long, "secret_threshold": 1 })),
+        ("sys/tools/random", json!({ "bytes": long })),
+        ("sys/tools/random", json!({ "format": long })),
+        ("auth/token/create", json!({ "ttl": long })),
+        ("auth/token/create", json!({ "meta": long })),
+        ("sys/mounts/a", json!({ "type": long })),
+    ] {
+        let answer = server.put(path, fields).await;
+        assert!(answer.status == 400 && short(&answer), "{path}: {} {}", answer.status, answer.body.to_string().len());
+    }
+    let twice = server.ask("PUT", "cubbyhole/a").raw(format!("{{\"{long}\":1,\"{long}\":2}}")).await;
+    assert!(twice.refused(400).starts_with("duplicate key '") && short(&twice));
+    // A warning, too.
+    let ignored = server.put("sys/tools/random", json!({ long.clone(): 1 })).await.ok();
+    assert!(ignored.text("/warnings/0").starts_with("Endpoint ignored these unrecognized parameters: [") && short(&ignored));
+    let many: Map<String, Value> = (0..2_000).map(|number| (format!("{number:0100}"), Value::Null)).collect();
+    let ignored = server.put("sys/tools/random", many.into()).await.ok().text("/warnings/0");
+    assert!(ignored.len() <= 16 << 10 && ignored.contains("… (cut here: the whole text has"), "{}", ignored.len());
 }
 
 /// Story: a list that was written as a text with commas passed the limit on arrays, and `sys/capabilities-self` looked at half a million paths at one go.

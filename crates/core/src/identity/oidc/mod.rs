@@ -8,7 +8,7 @@ pub(crate) mod material;
 
 use std::sync::{Arc, Weak};
 
-use daypass_base::{BoxFuture, Clock, Entropy, Seconds, Secret};
+use daypass_base::{BoxFuture, Brief, Clock, Entropy, Seconds, Secret};
 use daypass_sdk::{Error, IdentityClaims, MountIdentity, Result};
 use daypass_storage::{Batch, Key};
 use serde::{Deserialize, Serialize};
@@ -105,7 +105,7 @@ impl Oidc {
         };
         if let Some(name) = wish.algorithm {
             settings.algorithm =
-                Algorithm::parse(&name).ok_or_else(|| Error::bad_request(format!("unknown signing algorithm {name:?}")))?;
+                Algorithm::parse(&name).ok_or_else(|| Error::bad_request(format!("unknown signing algorithm {:?}", Brief(&name))))?;
         }
         settings.rotation_period = wish.rotation_period.unwrap_or(settings.rotation_period);
         settings.verification_ttl = wish.verification_ttl.unwrap_or(settings.verification_ttl);
@@ -272,7 +272,7 @@ async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> Result<T> + S
 }
 
 fn missing(name: &str) -> Error {
-    Error::bad_request(format!("no named key found at {name:?}"))
+    Error::bad_request(format!("no named key found at {:?}", Brief(name)))
 }
 
 fn class(mount: &MountRow) -> &'static str {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use daypass_base::Brief;
 use daypass_base::lenient::CommaList;
 use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds, reveal};
 use schemars::JsonSchema;
@@ -272,7 +273,8 @@ async fn write_enforcement(room: Arc<IdentityRoom>, _cx: Cx, params: Enforcement
     let known = catalog.get("auth").map(Vec::as_slice).unwrap_or_default();
     if let Some(unknown) = types.iter().flatten().find(|kind| !kind.is_empty() && !known.contains(&kind.as_str())) {
         return Err(Error::bad_request(format!(
-            "one of the auth method types provided is invalid: {unknown:?} is none of {}",
+            "one of the auth method types provided is invalid: {:?} is none of {}",
+            Brief(unknown),
             known.join(", ")
         )));
     }

@@ -10,6 +10,7 @@ mod mfa;
 mod oidc;
 mod show;
 
+use daypass_base::Brief;
 use daypass_sdk::{Endpoint, Engine, Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -76,6 +77,6 @@ fn check_alias(table: &Table, old: Option<&AliasRow>, name: &str, mount_accessor
 fn check_mount(table: &Table, accessor: &str) -> Result<()> {
     match table.by_accessor(accessor) {
         Some(live) if live.row.class == Class::Auth => Ok(()),
-        _ => Err(Error::bad_request(format!("invalid mount accessor {accessor:?}"))),
+        _ => Err(Error::bad_request(format!("invalid mount accessor {:?}", Brief(accessor)))),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use daypass_base::Brief;
 use daypass_base::lenient::{CommaList, StringList};
 use daypass_sdk::{Cx, Endpoint, Error, Keys, Operation, Reply, Result};
 use daypass_storage::Batch;
@@ -126,7 +127,7 @@ async fn write_ui_header(sys: Arc<Sys>, _cx: Cx, params: UiHeaderWritten) -> Res
         return bad(format!("{:?} is no name of a header", params.header));
     }
     if let Some(value) = params.values.0.iter().find(|value| http::HeaderValue::from_str(value).is_err()) {
-        return bad(format!("{value:?} cannot be the value of a header"));
+        return bad(format!("{:?} cannot be the value of a header", Brief(value)));
     }
     if params.values.0.is_empty() {
         return bad("header values cannot be empty".to_owned());

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use daypass_base::Secret;
 use daypass_base::lenient::CommaList;
+use daypass_base::{Brief, Secret};
 use daypass_policy::{Acl, Explanation, Question, Rule};
 use daypass_sdk::{Cx, Endpoint, Error, Kind, Operation, Reply, Result, Seconds};
 use schemars::JsonSchema;
@@ -197,6 +197,8 @@ fn operation(word: &str) -> Result<Operation> {
         "list" => Operation::List,
         "patch" => Operation::Patch,
         "update" | "write" | "post" | "put" => Operation::Update,
-        _ => return Err(Error::bad_request(format!("operation {word:?} is none of create, read, update, patch, delete and list"))),
+        _ => {
+            return Err(Error::bad_request(format!("operation {:?} is none of create, read, update, patch, delete and list", Brief(word))));
+        }
     })
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use daypass_base::Brief;
 use daypass_policy::Acl;
 use daypass_sdk::{Cx, Endpoint, Error, Kind, Operation, Outcome, Reply, Result, spec};
 use serde_json::{Map, Value, json};
@@ -196,7 +197,7 @@ async fn set_counting(_sys: Arc<Sys>, _cx: Cx, counting: Counting) -> Result<()>
     match counting.enabled.as_str() {
         "" | "default" | "disable" => Ok(()),
         "enable" => Err(Error::bad_request("clients are not counted here; sys/metrics has the figures that there are")),
-        other => Err(Error::bad_request(format!("enabled must be one of \"default\", \"enable\", \"disable\", not {other:?}"))),
+        other => Err(Error::bad_request(format!("enabled must be one of \"default\", \"enable\", \"disable\", not {:?}", Brief(other)))),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use daypass_base::{Seconds, Timestamp};
+use daypass_base::{Brief, Seconds, Timestamp};
 use daypass_sdk::{CommitFailure, Cx, Endpoint, Error, Keys, Kind, Operation, Outcome, Page, Reply, Result, whole};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -101,9 +101,9 @@ impl KindParams {
             "" => Ok(PARKED_LISTED),
             none if none.eq_ignore_ascii_case("none") => Ok(usize::MAX),
             text => {
-                let limit: i64 = text
-                    .parse()
-                    .map_err(|error| Error::bad_request(format!("invalid 'limit' provided: {text:?} is no whole number")).because(error))?;
+                let limit: i64 = text.parse().map_err(|error| {
+                    Error::bad_request(format!("invalid 'limit' provided: {:?} is no whole number", Brief(text))).because(error)
+                })?;
                 let positive = usize::try_from(limit).ok().filter(|limit| *limit > 0);
                 positive.ok_or_else(|| Error::bad_request("limit must be 'none' or a positive integer"))
             }
@@ -121,7 +121,8 @@ impl LeaseParams {
             (false, id) => Ok(id),
             (true, id) if id.is_empty() || id == self.url_lease_id => Ok(&self.url_lease_id),
             (true, id) => Err(Error::bad_request(format!(
-                "lease_id {id:?} is another lease than that of the path, {:?}: the path decides, so leave lease_id out",
+                "lease_id {:?} is another lease than that of the path, {:?}: the path decides, so leave lease_id out",
+                Brief(id),
                 self.url_lease_id
             ))),
         }

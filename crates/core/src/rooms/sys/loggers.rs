@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Outcome, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -58,7 +59,7 @@ async fn monitor(sys: Arc<Sys>, cx: Cx, wanted: Wanted) -> Result<Reply> {
     let format = match wanted.log_format.as_str() {
         "" | "standard" => LineFormat::Standard,
         "json" => LineFormat::Json,
-        other => return Err(Error::bad_request(format!("unknown log format {other:?}: it is standard or json"))),
+        other => return Err(Error::bad_request(format!("unknown log format {:?}: it is standard or json", Brief(other)))),
     };
     let reader = Reader::of(&cx, &unsealed, &inner.clock)?;
     let lines = unsealed.monitors.begin(reader, || inner.settings.log.follow(level, format))?;
@@ -123,7 +124,9 @@ fn wanted(level: Option<&str>) -> Result<Level> {
     match level {
         None => Err(Error::bad_request("level is required")),
         Some("") => Err(Error::bad_request("level is empty")),
-        Some(text) => Level::parse(text).ok_or_else(|| Error::bad_request(format!("invalid level provided: unknown log level: {text}"))),
+        Some(text) => {
+            Level::parse(text).ok_or_else(|| Error::bad_request(format!("invalid level provided: unknown log level: {}", Brief(text))))
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use daypass_base::Timestamp;
+use daypass_base::{Brief, Timestamp};
 use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Reply, Result};
 use daypass_storage::{Batch, Condition, Key};
 use schemars::JsonSchema;
@@ -232,7 +232,7 @@ fn checked(params: MessageParams) -> Result<Message> {
     let message = params.message.filter(|message| !message.is_empty()).ok_or_else(|| missing("message"))?;
     let kind = params.kind.filter(|kind| !kind.is_empty()).unwrap_or_else(|| "banner".to_owned());
     if !["banner", "modal"].contains(&kind.as_str()) {
-        return Err(Error::bad_request(format!("invalid type parameter value: {kind:?} is neither \"banner\" nor \"modal\"")));
+        return Err(Error::bad_request(format!("invalid type parameter value: {:?} is neither \"banner\" nor \"modal\"", Brief(&kind))));
     }
     if data_encoding::BASE64.decode(message.as_bytes()).is_err() {
         return Err(Error::bad_request("invalid message parameter value, must be base64 encoded"));
@@ -270,12 +270,12 @@ fn link(link: Option<Map<String, Value>>) -> Result<Option<Map<String, Value>>> 
     }
     let Some((title, address)) = link.iter().next() else { return Ok(None) };
     let Some(address) = address.as_str() else {
-        return Err(Error::bad_request(format!("invalid url for {title:?} key in link parameter value")));
+        return Err(Error::bad_request(format!("invalid url for {:?} key in link parameter value", Brief(title))));
     };
     match (title.is_empty(), address.is_empty()) {
         (true, true) => Ok(None),
         (true, false) => Err(Error::bad_request("missing title key in link parameter value")),
-        (false, true) => Err(Error::bad_request(format!("missing url for {title:?} key in link parameter value"))),
+        (false, true) => Err(Error::bad_request(format!("missing url for {:?} key in link parameter value", Brief(title)))),
         (false, false) if title.len() + address.len() > TITLE_BYTES_MAX => {
             Err(Error::bad_request(format!("invalid link parameter value: it is over the limit of {TITLE_BYTES_MAX} bytes")))
         }

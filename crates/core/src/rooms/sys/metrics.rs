@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use daypass_audit::DeviceHealth;
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Outcome, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -71,7 +72,7 @@ async fn show(inner: &Inner, format: &str, accept: &str) -> Result<Shown> {
     let text = match format {
         "prometheus" => true,
         "" => accept.starts_with("application/openmetrics-text") || accept.starts_with("text/plain"),
-        other => return Err(Error::bad_request(format!("metric response format {other:?} unknown"))),
+        other => return Err(Error::bad_request(format!("metric response format {:?} unknown", Brief(other)))),
     };
     let shown = &inner.settings.metrics;
     if text && !shown.prometheus {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use daypass_base::lenient::{CommaList, KvPairs};
-use daypass_base::{Seconds, duration};
+use daypass_base::{Brief, Seconds, duration};
 use daypass_sdk::{Error, Kind, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -184,7 +184,7 @@ impl Wanted {
             "kv-v2" => Some("2"),
             "generic" => None,
             kind if kind != "kv" && self.options.0.get("version").is_some_and(|version| !version.is_empty()) => {
-                return Err(Error::bad_request(format!("secrets engine {kind:?} does not allow setting a version")));
+                return Err(Error::bad_request(format!("secrets engine {:?} does not allow setting a version", Brief(kind))));
             }
             _ => return Ok(()),
         };
@@ -261,9 +261,9 @@ impl WantedLockout {
     fn over(self, before: UserLockout) -> Result<UserLockout> {
         let threshold = match self.lockout_threshold.as_deref().map(str::trim) {
             None | Some("") => before.threshold,
-            Some(text) => text
-                .parse()
-                .map_err(|error| Error::bad_request(format!("lockout_threshold {text:?} is no whole number of logins")).because(error))?,
+            Some(text) => text.parse().map_err(|error| {
+                Error::bad_request(format!("lockout_threshold {:?} is no whole number of logins", Brief(text))).because(error)
+            })?,
         };
         Ok(UserLockout {
             threshold,
@@ -279,6 +279,7 @@ pub(super) fn check_plugin_version(kind: &str, wanted: &str, running: &str) -> R
     if wanted.is_empty() || wanted.trim_start_matches('v') == running.trim_start_matches('v') {
         return Ok(());
     }
+    let (kind, wanted) = (Brief(kind), Brief(wanted));
     Err(Error::bad_request(format!("engine {kind:?} has no version {wanted:?}: this build has {running}; leave plugin_version out")))
 }
 
@@ -293,7 +294,7 @@ fn tuned_options(row: &MountRow, wanted: Options) -> Result<(Option<Options>, Ve
     let mut remarks = Vec::new();
     let mut options = row.options.clone().unwrap_or_default();
     if let ("kv", Some(text)) = (row.kind.as_str(), wanted.get("version")) {
-        let invalid = || Error::bad_request(format!("invalid version provided: {text}"));
+        let invalid = || Error::bad_request(format!("invalid version provided: {}", Brief(text)));
         let after: u8 = text.parse().ok().filter(|version| *version <= 2).ok_or_else(invalid)?;
         let before: u8 = options.get("version").and_then(|text| text.parse().ok()).unwrap_or(0);
         if after < before {
@@ -312,7 +313,7 @@ fn tuned_options(row: &MountRow, wanted: Options) -> Result<(Option<Options>, Ve
 
 /// A lifetime of a new mount; zero inherits. A negative one inherits, too, as in Vault.
 fn ttl(which: &str, text: &str) -> Result<Seconds> {
-    parse_ttl(text).map_err(|error| Error::bad_request(format!("unable to parse {which} TTL of {text}: {error}")))
+    parse_ttl(text).map_err(|error| Error::bad_request(format!("unable to parse {which} TTL of {}: {error}", Brief(text))))
 }
 
 /// A lifetime as it is to be from now on.
@@ -331,7 +332,7 @@ fn parse_ttl(text: &str) -> Result<Seconds, duration::DurationError> {
 fn check_visibility(wanted: Option<&str>) -> Result<()> {
     match wanted {
         None | Some("" | "hidden" | "unauth") => Ok(()),
-        Some(other) => Err(Error::bad_request(format!("invalid listing_visibility {other}"))),
+        Some(other) => Err(Error::bad_request(format!("invalid listing_visibility {}", Brief(other)))),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use daypass_base::{Entropy, Secret, hcl};
+use daypass_base::{Brief, Entropy, Secret, hcl};
 use daypass_sdk::{Cx, Endpoint, Error, Keys, Kind, Operation, Reply, Result, reveal};
 use daypass_storage::Batch;
 use schemars::JsonSchema;
@@ -141,7 +141,7 @@ impl Rules {
         }
         let unknown: Vec<&str> = document.items.iter().map(hcl::Item::name).filter(|name| !["length", "rule"].contains(name)).collect();
         if !unknown.is_empty() {
-            return Err(wrong(several(unknown.iter().map(|name| format!("found unexpected key: {name}")))));
+            return Err(wrong(several(unknown.iter().map(|name| format!("found unexpected key: {}", Brief(name))))));
         }
         let length = document.named("length").last().and_then(|item| item.value.as_int()).unwrap_or(0);
         let length = usize::try_from(length).unwrap_or(0);
@@ -152,7 +152,7 @@ impl Rules {
         for block in document.blocks("rule") {
             match block.labels.as_slice() {
                 ["charset"] => sets.push(Charset::parse(&block).map_err(wrong)?),
-                [other] => return Err(wrong(format!("unrecognized rule type {other:?}"))),
+                [other] => return Err(wrong(format!("unrecognized rule type {:?}", Brief(other)))),
                 _ => return Err(wrong("a rule needs one type, such as rule \"charset\"".to_owned())),
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use daypass_base::Brief;
 use daypass_base::lenient::CommaList;
 use daypass_sdk::{Cx, Endpoint, Error, Keys, Operation, Reply, Result};
 use schemars::JsonSchema;
@@ -146,7 +147,8 @@ struct Pin {
 async fn cannot_pin(_sys: Arc<Sys>, _cx: Cx, pin: Pin) -> Result<()> {
     let Pin { kind, name, version } = pin;
     Err(Error::bad_request(format!(
-        "{version:?} of the {kind} plugin {name:?} cannot be pinned: engines are part of the server and have one version"
+        "{:?} of the {kind} plugin {name:?} cannot be pinned: engines are part of the server and have one version",
+        Brief(&version)
     )))
 }
 
@@ -185,7 +187,7 @@ async fn reload_mounts(sys: Arc<Sys>, cx: Cx, reload: Reload) -> Result<Reply> {
     let mut meant: Vec<Arc<Live>> = Vec::new();
     for mount in &reload.mounts.0 {
         let path = with_slash(mount.trim_start_matches('/'));
-        let live = table.exact(&path).ok_or_else(|| Error::bad_request(format!("no mount at {path:?}")))?;
+        let live = table.exact(&path).ok_or_else(|| Error::bad_request(format!("no mount at {:?}", Brief(&path))))?;
         meant.push(Arc::clone(live));
     }
     meant.extend(table.all().filter(|live| !reload.plugin.is_empty() && live.row.kind == reload.plugin).cloned());

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use daypass_base::Seconds;
 use daypass_base::lenient::CommaList;
+use daypass_base::{Brief, Seconds};
 use daypass_sdk::{Cx, Endpoint, Error, Keys, LoginRole, Operation, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -196,7 +196,7 @@ fn checked(unsealed: &Unsealed, params: QuotaParams) -> Result<QuotaRow> {
     let group_by = match params.group_by.as_str() {
         "" | "ip" => GroupBy::Ip,
         "none" => GroupBy::None,
-        other => return bad(format!("group_by {other:?} is not offered; use \"ip\" or \"none\"")),
+        other => return bad(format!("group_by {:?} is not offered; use \"ip\" or \"none\"", Brief(other))),
     };
     if params.secondary_rate != 0.0 {
         return bad("secondary_rate goes with groupings of Vault Enterprise; leave it out".to_owned());
@@ -218,7 +218,7 @@ fn checked(unsealed: &Unsealed, params: QuotaParams) -> Result<QuotaRow> {
 
 /// Mount and the rest of a path. Errors: `BadRequest` when nothing is mounted there, or the mount has no such roles.
 pub(super) fn place(unsealed: &Unsealed, path: &str, role: &str) -> Result<(String, String)> {
-    let live = unsealed.table.load().covering(path).ok_or_else(|| Error::bad_request(format!("invalid mount path {path:?}")))?;
+    let live = unsealed.table.load().covering(path).ok_or_else(|| Error::bad_request(format!("invalid mount path {:?}", Brief(path))))?;
     let mount = live.row.path.clone();
     let suffix = path.strip_prefix(&mount).unwrap_or_default().trim_end_matches('/').to_owned();
     if !role.is_empty() && !has_roles(&live) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use data_encoding::{BASE64, HEXLOWER};
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -74,12 +75,15 @@ async fn random(_sys: Arc<Sys>, cx: Cx, params: Random) -> Result<Reply> {
         return Err(Error::bad_request(format!("\"bytes\" should be less than {BYTES_MAX}")));
     }
     if !["", "platform", "seal", "all"].contains(&source) {
-        return Err(Error::bad_request(format!("unsupported entropy source {source:?}; must be \"platform\" or \"seal\", or \"all\"")));
+        return Err(Error::bad_request(format!(
+            "unsupported entropy source {:?}; must be \"platform\" or \"seal\", or \"all\"",
+            Brief(source)
+        )));
     }
     let encoding = match params.format.as_str() {
         "base64" => &BASE64,
         "hex" => &HEXLOWER,
-        other => return Err(Error::bad_request(format!("unsupported encoding format {other:?}; must be \"hex\" or \"base64\""))),
+        other => return Err(Error::bad_request(format!("unsupported encoding format {:?}; must be \"hex\" or \"base64\"", Brief(other)))),
     };
     let mut bytes = vec![0; count];
     cx.entropy.fill(&mut bytes);
@@ -95,7 +99,7 @@ async fn hash(_sys: Arc<Sys>, _cx: Cx, params: Hash) -> Result<Reply> {
     let encoding = match params.format.as_str() {
         "base64" => &BASE64,
         "hex" => &HEXLOWER,
-        other => return Err(Error::bad_request(format!("unsupported encoding format {other}; must be \"hex\" or \"base64\""))),
+        other => return Err(Error::bad_request(format!("unsupported encoding format {}; must be \"hex\" or \"base64\"", Brief(other)))),
     };
     let name = if params.urlalgorithm.is_empty() { &params.algorithm } else { &params.urlalgorithm };
     let algorithm = match name.as_str() {
@@ -106,7 +110,7 @@ async fn hash(_sys: Arc<Sys>, _cx: Cx, params: Hash) -> Result<Reply> {
         "sha3-256" => &digest::SHA3_256,
         "sha3-384" => &digest::SHA3_384,
         "sha3-512" => &digest::SHA3_512,
-        other => return Err(Error::bad_request(format!("unsupported algorithm {other}"))),
+        other => return Err(Error::bad_request(format!("unsupported algorithm {}", Brief(other)))),
     };
     Ok(Reply::json(json!({ "sum": encoding.encode(digest::digest(algorithm, &input).as_ref()) })))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daypass_base::lenient::{KvPairs, StringList, null_is_absent};
-use daypass_base::{Seconds, Secret, duration};
+use daypass_base::{Brief, Seconds, Secret, duration};
 use daypass_sdk::{Cx, Error, Kind, Operation, Outcome, Reply, Result, check_metadata};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -104,7 +104,7 @@ async fn made(room: Arc<TokenRoom>, cx: Cx, params: CreateParams, lineage: Linea
     let standing = unsealed.identities.standing(&row, unsealed.table.load().config_version).await?;
     for policy in &row.policies {
         if !unsealed.policies.exists(policy).await? {
-            warnings.push(format!("Policy {policy:?} does not exist"));
+            warnings.push(format!("Policy {:?} does not exist", Brief(policy)));
         }
     }
     if wanted.is_some() {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use daypass_base::Seconds;
 use daypass_base::lenient::CommaList;
+use daypass_base::{Brief, Seconds};
 use daypass_sdk::{Cx, Error, Keys, Reply, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -205,6 +205,7 @@ fn changed(mut role: Role, params: &RoleParams) -> Result<Role> {
     }
     if let Some(list) = params.token_bound_cidrs.as_ref().or(params.bound_cidrs.as_ref()) {
         if let Some(bad) = list.0.iter().find(|network| canonical_network(network).is_none()) {
+            let bad = Brief(bad);
             let text = format!(
                 "error parsing role fields: error parsing address {bad:?}: Unable to convert {bad:?} to an IPv4 or IPv6 address, or a UNIX Socket"
             );
@@ -232,7 +233,7 @@ fn changed(mut role: Role, params: &RoleParams) -> Result<Role> {
         role.token_type = match kind.as_str() {
             "" | "default" | "default-service" => "default-service".to_owned(),
             "service" | "batch" | "default-batch" => kind.clone(),
-            _ => return Err(Error::bad_request(format!("invalid 'token_type' value {kind:?}"))),
+            _ => return Err(Error::bad_request(format!("invalid 'token_type' value {:?}", Brief(kind)))),
         };
     }
     check_batch(&role)?;
@@ -322,7 +323,7 @@ pub(super) fn policies(role: &Role, asked: Option<Vec<String>>, no_default: bool
     let banned =
         |name: &&String| role.disallowed_policies.contains(name) || role.disallowed_policies_glob.iter().any(|pattern| glob(pattern, name));
     if let Some(bad) = policies.iter().find(banned) {
-        return Err(Error::bad_request(format!("token policy {bad:?} is disallowed by this role")));
+        return Err(Error::bad_request(format!("token policy {:?} is disallowed by this role", Brief(bad))));
     }
     Ok(policies)
 }
@@ -350,7 +351,7 @@ fn patterns(list: &CommaList) -> Vec<String> {
 
 /// As Go prints a list of quoted texts.
 fn quoted(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    let quoted: Vec<String> = names.iter().map(|name| format!("{:?}", Brief(name))).collect();
     format!("[{}]", quoted.join(" "))
 }
 

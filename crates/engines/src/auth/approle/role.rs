@@ -1,5 +1,6 @@
 //! A stored role, and every decision about it: pure.
 
+use daypass_base::Brief;
 use daypass_base::lenient::CommaList;
 use daypass_sdk::{Cx, Error, Result, Seconds};
 use schemars::JsonSchema;
@@ -139,7 +140,7 @@ pub(super) fn networks_of(blocks: &str, texts: &[String]) -> Result<Vec<String>>
         return Err(Error::bad_request(format!("{} networks are given; at most {NETWORKS_MAX} are allowed", texts.len())));
     }
     match texts.iter().find(|text| Network::parse(text).is_none()) {
-        Some(bad) => Err(Error::failed(format!("failed to validate {blocks}: invalid CIDR address: {bad}"))),
+        Some(bad) => Err(Error::failed(format!("failed to validate {blocks}: invalid CIDR address: {}", Brief(bad)))),
         None => Ok(texts.to_vec()),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use daypass_base::Brief;
 use daypass_sdk::{Changes, Cx, Entry, Error, Expect, Result, Seconds, Timestamp, from_json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -182,6 +183,7 @@ fn inside(wanted: &[String], role: &[String]) -> Result<()> {
         return Ok(());
     }
     let (wanted, role) = (wanted.join(","), role.join(","));
+    let (wanted, role) = (Brief(&wanted), Brief(&role));
     Err(Error::failed(format!("CIDR blocks {wanted:?} on the secret ID should be a subset of CIDR blocks {role:?} on the role")))
 }
 

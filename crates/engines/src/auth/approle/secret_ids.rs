@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daypass_base::Brief;
 use daypass_base::lenient::CommaList;
 use daypass_sdk::{CommitFailure, Cx, Endpoint, Error, Keys, Kind, Operation, Outcome, Reply, Result, Seconds, Secret, reveal};
 use schemars::JsonSchema;
@@ -214,7 +215,7 @@ fn no_secret() -> Error {
 }
 
 fn no_accessor(params: &AccessorParams) -> String {
-    format!("failed to find accessor entry for secret_id_accessor: {:?}", params.secret_id_accessor)
+    format!("failed to find accessor entry for secret_id_accessor: {:?}", Brief(&params.secret_id_accessor))
 }
 
 const ACCESSOR_BYTES_MAX: usize = 256;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use daypass_aws::{StsEndpoint, Target};
+use daypass_base::Brief;
 use daypass_base::lenient::CommaList;
 use daypass_sdk::{Changes, Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, from_json};
 use schemars::JsonSchema;
@@ -138,7 +139,7 @@ impl ClientConfig {
         for (field, url) in [("endpoint", &self.endpoint), ("iam_endpoint", &self.iam_endpoint), ("sts_endpoint", &self.sts_endpoint)] {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
             if !url.is_empty() && rest.is_none_or(|rest| rest.is_empty() || url.len() > TEXT_MAX || url.contains(['@', '?', '#'])) {
-                return refuse(format!("{field} {url:?} is no URL of an endpoint: it must be https://HOST or http://HOST"));
+                return refuse(format!("{field} {:?} is no URL of an endpoint: it must be https://HOST or http://HOST", Brief(url)));
             }
         }
         if self.iam_server_id_header_value.len() > TEXT_MAX || self.allowed_sts_header_values.len() > ALLOWED_MAX {

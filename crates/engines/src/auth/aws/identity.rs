@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daypass_base::Brief;
 use daypass_base::lenient::CommaList;
 use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Result};
 use schemars::JsonSchema;
@@ -89,7 +90,7 @@ fn one_of(field: &str, given: String, allowed: &[&str]) -> Result<String> {
     if allowed.contains(&given.as_str()) {
         return Ok(given);
     }
-    Err(Error::bad_request(format!("{field} of {given:?} not in set of allowed values: [{}]", allowed.join(" "))))
+    Err(Error::bad_request(format!("{field} of {:?} not in set of allowed values: [{}]", Brief(&given), allowed.join(" "))))
 }
 
 fn metadata(field: &str, given: Vec<String>, addable: &[&str]) -> Result<Vec<String>> {
@@ -101,6 +102,7 @@ fn metadata(field: &str, given: Vec<String>, addable: &[&str]) -> Result<Vec<Str
             vec![name]
         } else {
             let allowed = [&DEFAULT_METADATA, addable].concat().join(" ");
+            let name = Brief(&name);
             return Err(Error::bad_request(format!("{field} contains an unrecognized field {name:?}, available fields: [{allowed}]")));
         };
         for name in names {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_aws::{AwsError, Call, ErrorKind, Identity, Instance};
+use daypass_base::Brief;
 use daypass_base::lenient::null_is_absent;
 use daypass_sdk::{Cx, Endpoint, Error, Kind, Login, Operation, Renewal, Result, Seconds, from_json};
 use schemars::JsonSchema;
@@ -179,7 +180,7 @@ fn fresh_until(cx: &Cx, signed: &SignedRequest) -> Result<daypass_sdk::Timestamp
 
 /// Step 9. Errors: `BadRequest` with Vault's texts.
 async fn role_for_login(cx: &Cx, name: &str) -> Result<Role> {
-    let shown = name.get(..name.floor_char_boundary(128)).unwrap_or_default();
+    let shown = Brief(name);
     let role = roles::find(cx, name).await?.ok_or_else(|| Error::bad_request(format!("entry for role {shown} not found")))?;
     if !role.is_bound() {
         return Err(Error::bad_request(UNBOUND));

@@ -5,6 +5,7 @@
 
 use data_encoding::BASE64;
 use daypass_aws::{SignedForm, SignedIdentity};
+use daypass_base::Brief;
 use daypass_sdk::{Error, Result, Secret, Timestamp};
 use serde_json::Value;
 
@@ -129,13 +130,12 @@ impl Query {
                 return Err(Error::bad_request("found multiple actions"));
             }
             if name == "Action" && value != ACTION {
-                let shown = value.get(..value.floor_char_boundary(80)).unwrap_or_default();
-                return Err(Error::bad_request(format!("unexpected action parameter, {shown}")));
+                return Err(Error::bad_request(format!("unexpected action parameter, {}", Brief(&value))));
             }
             let known = matches!(name.as_str(), "Action" | "Version") || is_amz(&name);
             if !known || query.get(&name).is_some() || query.0.len() >= QUERY_MAX {
-                let shown = name.get(..name.floor_char_boundary(80)).unwrap_or_default();
-                return Err(Error::bad_request(format!("invalid request: the parameter {shown:?} is unknown, or there twice")));
+                let text = format!("invalid request: the parameter {:?} is unknown, or there twice", Brief(&name));
+                return Err(Error::bad_request(text));
             }
             query.0.push((name, Secret::new(value)));
         }
@@ -189,7 +189,7 @@ fn signature_of(headers: &Headers, query: &Query) -> std::result::Result<Signatu
 fn check_server_id(headers: &Headers, query: &Query, signature: Option<&Signature>, wanted: &str) -> std::result::Result<(), String> {
     let Some(got) = headers.text(&SERVER_ID.to_ascii_lowercase()) else { return Err(format!("missing header {SERVER_ID:?}")) };
     if got != wanted {
-        return Err(format!("expected {wanted:?} but got {got:?}"));
+        return Err(format!("expected {wanted:?} but got {:?}", Brief(got)));
     }
     match signature {
         Some(signature) if signature.covers(&SERVER_ID.to_ascii_lowercase()) => Ok(()),
@@ -208,7 +208,7 @@ fn check_amz_names(headers: &Headers, query: &Query, allowed: &[String]) -> Resu
     };
     let of_query = query.names().filter(|name| *name != "X-Amz-Expires");
     match headers.iter().map(|(name, _)| name).chain(of_query).find(|name| is_amz(name) && !known(name)) {
-        Some(name) => Err(Error::bad_request(format!("invalid request header: {}", as_go_writes(name)))),
+        Some(name) => Err(Error::bad_request(format!("invalid request header: {}", Brief(&as_go_writes(name))))),
         None => Ok(()),
     }
 }
@@ -219,7 +219,8 @@ fn host_of(headers: &Headers, url: &Address) -> Result<String> {
     let host = host.to_ascii_lowercase();
     let bare = |host: &str| host.strip_suffix(":443").unwrap_or(host).to_owned();
     if bare(&host) != bare(&url.host) {
-        return Err(Error::bad_request(format!("the Host header {host:?} is not the host of iam_request_url, {:?}", url.host)));
+        let (host, wanted) = (Brief(&host), Brief(&url.host));
+        return Err(Error::bad_request(format!("the Host header {host:?} is not the host of iam_request_url, {wanted:?}")));
     }
     Ok(host)
 }
@@ -228,8 +229,7 @@ fn host_of(headers: &Headers, url: &Address) -> Result<String> {
 fn sent_on(headers: &Headers, signature: &Signature, form: &str, body: &str) -> std::result::Result<Vec<(String, Secret<String>)>, String> {
     let supplied = |name: &str| matches!(name, "host" | "content-length");
     if let Some(name) = signature.signed_headers.iter().find(|name| !supplied(name) && headers.get(name).is_none()) {
-        let shown = name.get(..name.floor_char_boundary(80)).unwrap_or_default();
-        return Err(format!("the header {shown:?} is signed but not in iam_request_headers"));
+        return Err(format!("the header {:?} is signed but not in iam_request_headers", Brief(name)));
     }
     if headers.text("content-length").is_some_and(|length| length != body.len().to_string()) {
         return Err("the header content-length is not the length of iam_request_body".to_owned());

@@ -1,5 +1,6 @@
 //! A stored role, and every decision about it that needs no AWS: pure.
 
+use daypass_base::Brief;
 use daypass_base::duration::short_string;
 use daypass_base::lenient::CommaList;
 use daypass_sdk::{Error, Result, Seconds};
@@ -157,7 +158,7 @@ impl Role {
     fn apply_type(&mut self, own: &RoleParams, is_new: Newness) -> Result<()> {
         let Some(wanted) = own.auth_type.as_deref().filter(|wanted| !wanted.is_empty()) else { return Ok(()) };
         if !matches!(wanted, IAM | EC2) {
-            return Err(Error::bad_request(format!("unrecognized auth_type: {wanted}")));
+            return Err(Error::bad_request(format!("unrecognized auth_type: {}", Brief(wanted))));
         }
         if is_new == Newness::Known && wanted != self.auth_type {
             return Err(Error::bad_request("changing auth_type on a role is not allowed"));
@@ -217,7 +218,7 @@ impl Role {
             (INSTANCE, "") => return refuse("specified inferred_entity_type but not inferred_aws_region".to_owned()),
             (INSTANCE, _) if self.auth_type == IAM => {}
             (INSTANCE, _) => return refuse("specified inferred_entity_type when not using iam auth type".to_owned()),
-            (other, _) => return refuse(format!("specified invalid inferred_entity_type: {other}")),
+            (other, _) => return refuse(format!("specified invalid inferred_entity_type: {}", Brief(other))),
         }
         for (name, values) in self.bounds.iter().filter(|(_, values)| !values.is_empty()) {
             if name == "bound_region" && self.auth_type != EC2 {
@@ -332,7 +333,7 @@ fn checked_arns(arns: &[String]) -> Result<Vec<String>> {
         match Pattern::of(arn) {
             Some(pattern) => pattern.check().map_err(Error::bad_request)?,
             None if arn.contains('*') => {
-                return Err(Error::bad_request(format!("bound_iam_principal_arn {arn:?} has a star that is not at its end")));
+                return Err(Error::bad_request(format!("bound_iam_principal_arn {:?} has a star that is not at its end", Brief(arn))));
             }
             None => {}
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use daypass_base::Brief;
 use daypass_base::lenient::CommaList;
 use daypass_sdk::{Error, Result, Seconds};
 use schemars::JsonSchema;
@@ -188,11 +189,11 @@ impl Role {
         for required in &self.required_extensions {
             let (oid, _) = required.strip_prefix("hex:").unwrap_or(required).split_once(':').unwrap_or_default();
             if !is_oid(oid) {
-                return Err(format!("required_extensions: {required:?} is not of the form 1.2.3:text or hex:1.2.3:digits"));
+                return Err(format!("required_extensions: {:?} is not of the form 1.2.3:text or hex:1.2.3:digits", Brief(required)));
             }
         }
         if let Some(wrong) = self.allowed_metadata_extensions.iter().find(|oid| !is_oid(oid)) {
-            return Err(format!("allowed_metadata_extensions: {wrong:?} is no object id such as 1.2.3"));
+            return Err(format!("allowed_metadata_extensions: {:?} is no object id such as 1.2.3", Brief(wrong)));
         }
         self.ocsp.read()?;
         Entry::try_from(self.clone()).map(drop)

@@ -5,11 +5,12 @@
 
 use aws_lc_rs::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
 use data_encoding::{BASE64URL, BASE64URL_NOPAD};
+use daypass_base::Brief;
 use daypass_idp::strict;
 use serde_json::{Map, Value};
 
 use super::pem;
-use super::token::{Algorithm, Token, shown};
+use super::token::{Algorithm, Token};
 
 /// Keys of one set.
 const KEYS_MAX: usize = 256;
@@ -167,7 +168,7 @@ pub(in crate::auth) fn read_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
             Ok(key) => keys.extend(key),
             Err(why) => {
                 let id = jwk.get("kid").and_then(Value::as_str).unwrap_or_default();
-                problem = Some(format!("its key {} cannot be used: {why}", shown(id)));
+                problem = Some(format!("its key {:?} cannot be used: {why}", Brief(id)));
             }
         }
     }

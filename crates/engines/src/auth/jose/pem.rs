@@ -3,6 +3,7 @@
 //! A certificate stands for its key alone, as in Vault: neither its name nor its time says anything here. The bit of DER is read by hand.
 
 use data_encoding::BASE64;
+use daypass_base::Brief;
 
 use super::key::Kind;
 use crate::der::element;
@@ -30,12 +31,12 @@ pub(in crate::auth) fn read(text: &str) -> Result<Kind, String> {
         return Err(format!("it has {} bytes, over the limit of {PEM_BYTES_MAX}", text.len()));
     }
     let (label, der) = block(text).ok_or("it has no PEM block")?;
-    let damaged = || format!("its block {label:?} is damaged");
+    let damaged = || format!("its block {:?} is damaged", Brief(label));
     match label {
         "PUBLIC KEY" => of_info(whole(SEQUENCE, &der).ok_or_else(damaged)?),
         "RSA PUBLIC KEY" => of_pkcs1(&der).ok_or_else(damaged),
         "CERTIFICATE" => of_info(info_of_certificate(&der).ok_or_else(damaged)?),
-        _ => Err(format!("its block is {label:?}; PUBLIC KEY, RSA PUBLIC KEY and CERTIFICATE can be read")),
+        _ => Err(format!("its block is {:?}; PUBLIC KEY, RSA PUBLIC KEY and CERTIFICATE can be read", Brief(label))),
     }
 }
 

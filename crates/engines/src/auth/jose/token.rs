@@ -4,6 +4,7 @@
 //! (`jwk`, `jku`, `x5c`, `x5u`) is never looked at. Sources: RFC 7515, RFC 7519, RFC 8725.
 
 use data_encoding::BASE64URL_NOPAD;
+use daypass_base::Brief;
 use daypass_idp::strict;
 use serde_json::Value;
 
@@ -100,7 +101,7 @@ impl<'t> Token<'t> {
         let named = header.get("alg").and_then(Value::as_str).unwrap_or_default();
         let Some(algorithm) = Algorithm::parse(named) else {
             let known = Algorithm::ALL.map(Algorithm::name).join(", ");
-            return Err(format!("invalid algorithm (alg) header parameter: {} is never accepted, only {known}", shown(named)));
+            return Err(format!("invalid algorithm (alg) header parameter: {:?} is never accepted, only {known}", Brief(named)));
         };
         let key_id = match header.get("kid") {
             None | Some(Value::Null) => None,
@@ -142,12 +143,6 @@ impl Verified {
     pub(in crate::auth) fn text(&self, name: &str) -> &str {
         self.plain(name).and_then(Value::as_str).unwrap_or_default()
     }
-}
-
-/// A text of a stranger for an error: short, and quoted.
-pub(in crate::auth) fn shown(text: &str) -> String {
-    let short: String = text.chars().take(80).collect();
-    if short.len() < text.len() { format!("{short:?}…") } else { format!("{short:?}") }
 }
 
 fn decoded(part: &str, text: &str) -> Result<Vec<u8>, String> {

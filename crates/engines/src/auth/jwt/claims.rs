@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use daypass_base::Brief;
 use daypass_sdk::{Seconds, Timestamp};
 use serde_json::{Map, Number, Value};
 
 use crate::auth::glob::glob;
-use crate::auth::jose::token::{Verified, shown};
+use crate::auth::jose::token::Verified;
 
 /// A leeway where a role says 0.
 const LEEWAY: i64 = 150;
@@ -228,8 +229,9 @@ impl Reading<'_> {
         }
         let mut groups = Vec::new();
         for item in items {
-            let group =
-                item.as_str().ok_or_else(|| format!("value {} in groups claim could not be parsed as string", shown(&item.to_string())))?;
+            let group = item
+                .as_str()
+                .ok_or_else(|| format!("value {:?} in groups claim could not be parsed as string", Brief(&item.to_string())))?;
             if !group.is_empty() {
                 groups.push(sound(name, group)?);
             }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daypass_base::Brief;
 use daypass_base::lenient::CommaList;
 use daypass_idp::{Trust, Url};
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Secret};
@@ -147,7 +148,7 @@ impl Config {
             _ => None,
         };
         if let Some(name) = provider {
-            return Err(format!("invalid provider_config: provider {name} is not supported; leave it empty"));
+            return Err(format!("invalid provider_config: provider {} is not supported; leave it empty", Brief(&name)));
         }
         Ok(Self {
             oidc_discovery_url: params.oidc_discovery_url,
@@ -216,10 +217,10 @@ impl Config {
             return Err("CA PEMs must be provided as part of the 'jwks_pairs' when using multiple JWKS URLs".to_owned());
         }
         if !matches!(self.oidc_response_mode.as_str(), "" | "query" | "form_post") {
-            return Err(format!("invalid response_mode: {:?}", self.oidc_response_mode));
+            return Err(format!("invalid response_mode: {:?}", Brief(&self.oidc_response_mode)));
         }
         if let Some(other) = self.oidc_response_types.iter().find(|kind| !matches!(kind.as_str(), "code" | "id_token")) {
-            return Err(format!("unsupported response_type: {other:?}"));
+            return Err(format!("unsupported response_type: {:?}", Brief(other)));
         }
         if self.asks_for("id_token") && self.oidc_response_mode != "form_post" {
             return Err("query response_mode may not be used with an id_token response_type".to_owned());
@@ -233,7 +234,7 @@ impl Config {
             return format!("error checking oidc discovery URL: {why}");
         }
         let url = self.jwks_pairs.get(number).map_or(&self.jwks_url, |pair| &pair.jwks_url);
-        format!("error checking jwks URL {url}: {why}")
+        format!("error checking jwks URL {}: {why}", Brief(url))
     }
 
     fn shown(&self) -> Map<String, Value> {
@@ -263,8 +264,9 @@ impl Config {
 impl Prepared {
     fn of(config: Config) -> Result<Self, String> {
         config.check()?;
-        let parsed =
-            |name: &String| Algorithm::parse(name).ok_or_else(|| format!("invalid jwt_supported_algs: unsupported algorithm {name:?}"));
+        let parsed = |name: &String| {
+            Algorithm::parse(name).ok_or_else(|| format!("invalid jwt_supported_algs: unsupported algorithm {:?}", Brief(name)))
+        };
         let algorithms: Vec<Algorithm> = config.jwt_supported_algs.iter().map(parsed).collect::<Result<_, _>>()?;
         let checked = |what: String, url: &str| Url::parse(url).map(drop).map_err(|why| format!("error checking {what}: {why}"));
         let source = if !config.jwt_validation_pubkeys.is_empty() {
@@ -276,7 +278,7 @@ impl Prepared {
             let one = Pair { jwks_url: config.jwks_url.clone(), jwks_ca_pem: config.jwks_ca_pem.clone() };
             let pairs = if config.jwks_pairs.is_empty() { std::slice::from_ref(&one) } else { config.jwks_pairs.as_slice() };
             for pair in pairs {
-                checked(format!("jwks URL {}", pair.jwks_url), &pair.jwks_url)?;
+                checked(format!("jwks URL {}", Brief(&pair.jwks_url)), &pair.jwks_url)?;
             }
             let set = |pair: &Pair| KeySet::new(Place::Url(pair.jwks_url.clone()), Trust::of_pem(&pair.jwks_ca_pem));
             Source::Fetched(pairs.iter().map(set).collect())

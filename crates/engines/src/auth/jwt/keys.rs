@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use daypass_base::Brief;
 use daypass_idp::oidc::{self, Provider};
 use daypass_idp::{Idp, IdpError, Trust, Url};
 use daypass_sdk::{Clock, Cx};
@@ -17,7 +18,7 @@ use parking_lot::RwLock;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::auth::jose::key::{self, Key, Proven};
-use crate::auth::jose::token::{Token, shown};
+use crate::auth::jose::token::Token;
 
 /// A set of this age is renewed by the next login.
 pub(super) const RENEW_AFTER: Duration = Duration::from_mins(10);
@@ -123,7 +124,7 @@ impl Source {
         }
         let text = "failed to verify id token signature";
         let text = match &token.key_id {
-            Some(id) => format!("{text}: no key {} of the issuer signed it", shown(id)),
+            Some(id) => format!("{text}: no key {:?} of the issuer signed it", Brief(id)),
             None => text.to_owned(),
         };
         Err(troubles.into_iter().fold(text, |text, trouble| text + "; " + &trouble))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Endpoint, Error, Kind, Login, Operation, Renewal, Result, Secret, from_json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,7 @@ pub(super) fn endpoint() -> Endpoint<Jwt> {
 async fn login(jwt: Arc<Jwt>, cx: Cx, params: LoginParams) -> Result<Login> {
     let prepared = config::prepared(&jwt, &cx).await?.ok_or_else(|| Error::bad_request("could not load configuration"))?;
     let name = role_name(&params.role, &prepared)?;
-    let unknown = || Error::bad_request(format!("role {:?} could not be found", name.to_lowercase()));
+    let unknown = || Error::bad_request(format!("role {:?} could not be found", Brief(&name.to_lowercase())));
     let (name, role) = roles::find_named(&cx, &name).await?.ok_or_else(unknown)?;
     if role.browser {
         return Err(Error::bad_request("role with oidc role_type is not allowed"));

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use daypass_base::duration;
 use daypass_base::lenient::{CommaList, KvPairs};
+use daypass_base::{Brief, duration};
 use daypass_sdk::{Error, Result, Seconds};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -120,13 +120,13 @@ impl Role {
             None => {}
             Some("" | "oidc") => self.browser = true,
             Some("jwt") => self.browser = false,
-            Some(other) => return Err(format!("invalid 'role_type': {other}")),
+            Some(other) => return Err(format!("invalid 'role_type': {}", Brief(other))),
         }
         match own.bound_claims_type.as_deref() {
             None => {}
             Some("" | "string") => self.bound_claims_glob = false,
             Some("glob") => self.bound_claims_glob = true,
-            Some(other) => return Err(format!("invalid 'bound_claims_type': {other}")),
+            Some(other) => return Err(format!("invalid 'bound_claims_type': {}", Brief(other))),
         }
         set(&mut self.bound_audiences, own.bound_audiences.map(|list| list.0));
         set(&mut self.bound_subject, own.bound_subject);
@@ -237,7 +237,7 @@ fn bound_claims(given: Value) -> Result<BTreeMap<String, Value>, String> {
     for value in map.values() {
         let known = plain(value) || value.as_array().is_some_and(|items| items.len() <= ITEMS_MAX && items.iter().all(plain));
         if !known {
-            return Err(format!("claim is not a string or list: {value}"));
+            return Err(format!("claim is not a string or list: {}", Brief(&value.to_string())));
         }
     }
     Ok(map.into_iter().collect())
@@ -250,7 +250,7 @@ fn mappings(given: KvPairs) -> Result<BTreeMap<String, String>, String> {
             return Err("metadata key \"role\" is reserved and may not be a mapping destination".to_owned());
         }
         if !taken.insert(key) {
-            return Err(format!("multiple keys are mapped to metadata key {key:?}"));
+            return Err(format!("multiple keys are mapped to metadata key {:?}", Brief(key)));
         }
     }
     Ok(given.0)
@@ -271,7 +271,7 @@ impl<'de> Deserialize<'de> for SignedSeconds {
                 let size = i64::try_from(parsed.size.as_secs()).unwrap_or(i64::MAX);
                 if parsed.negative { -size } else { size }
             }
-            other => return Err(wrong(format!("{other} is no number of seconds"))),
+            other => return Err(wrong(format!("{} is no number of seconds", Brief(&other.to_string())))),
         };
         Ok(Self(seconds.clamp(-1, LEEWAY_MAX)))
     }

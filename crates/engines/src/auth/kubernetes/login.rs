@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use daypass_base::Brief;
 use daypass_idp::kubernetes::{self, Account, Cluster};
-use daypass_sdk::{Cx, Endpoint, Error, Login, Operation, Renewal, Result, Secret, from_json};
+use daypass_sdk::{Cx, Endpoint, Error, Kind, Login, Operation, Renewal, Result, Secret, from_json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -50,7 +51,7 @@ async fn login(kubernetes: Arc<Kubernetes>, cx: Cx, params: LoginParams) -> Resu
     let jwt = params.jwt.map(|jwt| Secret::new(jwt.expose().trim().to_owned())).filter(|jwt| !jwt.is_empty());
     let jwt = jwt.ok_or_else(|| Error::bad_request("missing jwt"))?;
     let role = roles::find(&cx, &params.role).await?;
-    let role = role.ok_or_else(|| Error::bad_request(format!("invalid role name {:?}", params.role)))?;
+    let role = role.ok_or_else(|| Error::bad_request(format!("invalid role name {:?}", Brief(&params.role))))?;
     if !cidr::allowed(&role.token.bound_cidrs, cx.request.remote) {
         return Err(Error::denied());
     }
@@ -135,7 +136,7 @@ fn made(role: &Role, name: String, account: Account, claims: &Verified) -> Login
 
 /// A refusal that the caller may know the reason of: 403 with this text.
 fn refused(why: String) -> Error {
-    Error { message: why, ..Error::denied() }.bare()
+    Error::new(Kind::Denied, why).bare()
 }
 
 /// A refusal of which the log alone has the reason.

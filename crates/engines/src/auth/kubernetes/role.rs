@@ -1,5 +1,6 @@
 //! A stored role, and every decision about it: pure.
 
+use daypass_base::Brief;
 use daypass_base::lenient::CommaList;
 use daypass_idp::kubernetes::Account;
 use daypass_sdk::{Error, Result, Seconds};
@@ -105,7 +106,7 @@ impl Role {
             None => {}
             Some("" | UID) => self.alias_by_name = false,
             Some(NAME) => self.alias_by_name = true,
-            Some(other) => return Err(format!("invalid alias_name_source {other:?}, must be one of: {UID}, {NAME}")),
+            Some(other) => return Err(format!("invalid alias_name_source {:?}, must be one of: {UID}, {NAME}", Brief(other))),
         }
         self.check()
     }

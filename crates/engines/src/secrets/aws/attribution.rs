@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Error, Result};
 use serde_json::Value;
 
@@ -171,7 +172,7 @@ fn sized(field: &str, name: &str) -> Result<String> {
 }
 
 fn refused(field: &str, value: &str, why: &str) -> Error {
-    Error::bad_request(format!("{field} cannot be {}: {why}", quoted(value)))
+    Error::bad_request(format!("{field} cannot be {}: {why}", quoted(&Brief(value).to_string())))
 }
 
 /// A value that can be nothing but a name: it cannot end a segment of an ARN, nor match more than itself.

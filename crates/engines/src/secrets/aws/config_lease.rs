@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daypass_base::duration;
+use daypass_base::{Brief, duration};
 use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Result, Seconds};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ fn required<'a>(field: &str, value: Option<&'a str>) -> Result<&'a str> {
 fn parsed(field: &str, text: &str) -> Result<Seconds> {
     let signed = duration::parse(text).map_err(|error| Error::bad_request(format!("Invalid {field}: {error}")))?;
     if signed.negative && !signed.size.is_zero() {
-        return Err(Error::bad_request(format!("Invalid {field}: cannot provide negative value '{text}'")));
+        return Err(Error::bad_request(format!("Invalid {field}: cannot provide negative value '{}'", Brief(text))));
     }
     Ok(signed.size.into())
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use daypass_aws::{StsEndpoint, Target};
+use daypass_base::Brief;
 use daypass_base::lenient::CommaList;
 use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds, Secret};
 use schemars::JsonSchema;
@@ -175,7 +176,7 @@ impl RootConfig {
         let fallbacks = self.sts_fallback_endpoints.iter().map(|url| ("sts_fallback_endpoints", url));
         for (field, url) in urls.chain(fallbacks) {
             if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
-                return Err(Error::bad_request(format!("{field} {url:?} is no URL: it must start with https:// or http://")));
+                return Err(Error::bad_request(format!("{field} {:?} is no URL: it must start with https:// or http://", Brief(url))));
             }
         }
         Ok(())

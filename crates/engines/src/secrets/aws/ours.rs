@@ -1,6 +1,7 @@
 //! What a role may say beyond Vault's fields: whom a session is for, which IAM roles a pattern covers, which role is taken on the way, how
 //! long a credential is handed out again, and how many there may be.
 
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Seconds};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -75,7 +76,7 @@ impl Ours {
         ours.arn_problems(role, &mut problems);
         ours.limit_problems(&mut problems);
         for key in ours.transitive_tag_keys.iter().filter(|key| !role.session_tags.contains_key(*key)) {
-            problems.push(format!("transitive_tag_keys names {key:?}, which is none of the keys of session_tags"));
+            problems.push(format!("transitive_tag_keys names {:?}, which is none of the keys of session_tags", Brief(key)));
         }
         if !ours.via_role_arn.is_empty() {
             for (field, ttl) in [("default_sts_ttl", role.default_sts_ttl), ("max_sts_ttl", role.max_sts_ttl)] {
@@ -131,12 +132,12 @@ impl Ours {
         // Vault takes any text here, and clients rely on it; what claims to be an ARN has to be one of an IAM role.
         for text in role.iam_role_arns.iter().filter(|text| text.starts_with("arn:") && !text.contains("{{")) {
             if let Err(problem) = arn::iam_role(text) {
-                problems.push(format!("role_arns has {text:?}: {problem}"));
+                problems.push(format!("role_arns has {:?}: {problem}", Brief(text)));
             }
         }
         for (field, arn) in [("via_role_arn", &self.via_role_arn), ("revoke_role_arn", &self.revoke_role_arn)] {
             if let (false, Err(problem)) = (arn.is_empty(), arn::iam_role(arn)) {
-                problems.push(format!("{field} {arn:?}: {problem}"));
+                problems.push(format!("{field} {:?}: {problem}", Brief(arn)));
             }
         }
         if self.via_role_arn.is_empty() && !self.via_external_id.is_empty() {
@@ -146,7 +147,7 @@ impl Ours {
             problems.push(format!("allowed_accounts has {} entries, over the limit of {ACCOUNTS_MAX}", self.allowed_accounts.len()));
         }
         for account in self.allowed_accounts.iter().filter(|account| !is_account(account)) {
-            problems.push(format!("allowed_accounts has {account:?}, which is no account number of twelve digits"));
+            problems.push(format!("allowed_accounts has {:?}, which is no account number of twelve digits", Brief(account)));
         }
         self.pattern_problems(problems);
     }
@@ -159,10 +160,10 @@ impl Ours {
             return;
         }
         match arn::iam_role(&self.role_arn_pattern) {
-            Err(problem) => problems.push(format!("role_arn_pattern {:?}: {problem}", self.role_arn_pattern)),
+            Err(problem) => problems.push(format!("role_arn_pattern {:?}: {problem}", Brief(&self.role_arn_pattern))),
             Ok(arn) if !is_account(arn.account) && self.allowed_accounts.is_empty() => problems.push(format!(
                 "role_arn_pattern {:?} does not say which account: name the accounts it is good for in allowed_accounts",
-                self.role_arn_pattern
+                Brief(&self.role_arn_pattern)
             )),
             Ok(_) => {}
         }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use daypass_aws::{AssumeRole, AwsError, Call, ErrorKind, RolePolicy, Skew, Target};
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds, Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -145,7 +146,7 @@ impl Params {
         if identity != names::safe(identity) || identity.len() > IDENTITY_SIZE_MAX {
             return Err(Error::bad_request(format!(
                 "source_identity {} cannot be one: AWS takes up to {IDENTITY_SIZE_MAX} letters, digits and +=,.@_-",
-                quoted(identity)
+                quoted(&Brief(identity).to_string())
             )));
         }
         Ok((format!("{POLICY}-of-{identity}"), identity.to_owned()))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Error, Result, Seconds};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -121,7 +122,7 @@ impl Role {
     pub(super) fn problems(&self, unknown: Option<&str>) -> Vec<String> {
         let mut problems = Vec::new();
         match unknown {
-            Some(name) => problems.push(format!("unrecognized credential type: {name}")),
+            Some(name) => problems.push(format!("unrecognized credential type: {}", Brief(name))),
             None if self.credential_types.is_empty() => problems.push("did not supply credential_type".to_owned()),
             None => {}
         }
@@ -316,7 +317,7 @@ impl Role {
 }
 
 fn not_allowed(asked: &str, name: &str) -> Error {
-    Error::bad_request(format!("role_arn {} not in allowed role arns for Vault role {}", quoted(asked), quoted(name)))
+    Error::bad_request(format!("role_arn {} not in allowed role arns for Vault role {}", quoted(&Brief(asked).to_string()), quoted(name)))
 }
 
 fn or_null(value: impl Serialize, empty: bool) -> Value {

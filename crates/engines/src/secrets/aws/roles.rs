@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
+use daypass_base::Brief;
 use daypass_base::lenient::{CommaList, KvPairs};
 use daypass_sdk::{Changes, CommitFailure, Cx, Endpoint, Error, Json, Keys, Operation, Reply, Result, Seconds};
 use schemars::JsonSchema;
@@ -190,7 +191,7 @@ impl Fields {
         }
         match Role::from_legacy(&text) {
             Some(role) => Ok(Some(role)),
-            None => Err(Error::bad_request(format!("unable to parse supplied data: {}", quoted(&text)))),
+            None => Err(Error::bad_request(format!("unable to parse supplied data: {}", quoted(&Brief(&text).to_string())))),
         }
     }
 
@@ -223,7 +224,8 @@ impl Fields {
         if let Some(text) = &self.policy_document {
             role.policy_document = match text.as_str() {
                 "" => String::new(),
-                text => compact_json(text).ok_or_else(|| Error::bad_request(format!("cannot parse policy document: {}", quoted(text))))?,
+                text => compact_json(text)
+                    .ok_or_else(|| Error::bad_request(format!("cannot parse policy document: {}", quoted(&Brief(text).to_string()))))?,
             };
         }
         for (field, value) in [

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use daypass_aws::{StaticKeys, StsEndpoint, Target};
+use daypass_base::Brief;
 use daypass_sdk::{Changes, Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds, Secret, into_the_sealed_store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -102,12 +103,12 @@ impl Config {
         }
         for (field, url) in [("ecr_endpoint", &self.ecr_endpoint), ("sts_endpoint", &self.sts_endpoint)] {
             if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
-                return Err(Error::bad_request(format!("{field} {url:?} is no URL: it must start with https:// or http://")));
+                return Err(Error::bad_request(format!("{field} {:?} is no URL: it must start with https:// or http://", Brief(url))));
             }
         }
         for (field, region) in [("region", &self.region), ("sts_region", &self.sts_region)] {
             if !region.is_empty() && !is_region(region) {
-                return Err(Error::bad_request(format!("{field} {region:?} is no name of a region, such as eu-west-1")));
+                return Err(Error::bad_request(format!("{field} {:?} is no name of a region, such as eu-west-1", Brief(region))));
             }
         }
         Ok(())

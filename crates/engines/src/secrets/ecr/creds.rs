@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use data_encoding::BASE64;
 use daypass_aws::{Aws, Call, ErrorKind, Login, Logins};
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, reveal};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -51,7 +52,7 @@ async fn log_in(engine: Arc<Ecr>, cx: Cx, wanted: Wanted) -> Result<Reply> {
     let format = match wanted.format.as_str() {
         "" => Format::Fields,
         "dockerconfigjson" => Format::DockerConfig,
-        other => return Err(Error::bad_request(format!("format {other:?} is not known: leave it out, or give dockerconfigjson"))),
+        other => return Err(Error::bad_request(format!("format {:?} is not known: leave it out, or give dockerconfigjson", Brief(other)))),
     };
     if let Some(asked) = wanted.min_ttl.filter(|asked| *asked > MIN_TTL_MAX) {
         let text = format!("min_ttl {}s is over the limit of {}s: a login lives for 12 hours", asked.0, MIN_TTL_MAX.0);

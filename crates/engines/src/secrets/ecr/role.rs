@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use daypass_aws::{AssumeRole, AuthorizationToken, Partition, Target};
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Error, Result, Seconds};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -106,7 +107,7 @@ impl Role {
             }
         };
         if !self.region.is_empty() && !is_region(&self.region) {
-            problems.push(format!("region {:?} is no name of a region, such as eu-west-1", self.region));
+            problems.push(format!("region {:?} is no name of a region, such as eu-west-1", Brief(&self.region)));
         } else if let Some(partition) =
             partition.filter(|of_role| !self.region.is_empty() && *of_role != Partition::of_region(&self.region))
         {
@@ -127,7 +128,7 @@ impl Role {
             problems.push(format!("registries has {} accounts, over ECR's limit of {REGISTRIES_MAX}", self.registries.len()));
         }
         if let Some(wrong) = self.registries.iter().find(|id| !is_account(id)) {
-            problems.push(format!("registries has {wrong:?}: an AWS account number has 12 digits"));
+            problems.push(format!("registries has {:?}: an AWS account number has 12 digits", Brief(wrong)));
         }
         if self.public && !self.registries.is_empty() {
             problems.push("registries is for private registries: ECR Public has one for all".to_owned());
@@ -166,7 +167,9 @@ fn iam_role(arn: &str) -> Result<Option<Partition>, String> {
             && arn.len() <= ARN_SIZE_MAX
             && role.resource.bytes().all(|byte| byte.is_ascii_graphic())
     });
-    match Partition::named(arn.split(':').nth(1).unwrap_or_default()) {
+    let partition = Partition::named(arn.split(':').nth(1).unwrap_or_default());
+    let arn = Brief(arn);
+    match partition {
         Some(partition) if role.is_some() => Ok(Some(partition)),
         Some(_) => Err(format!("role_arn {arn:?} is no ARN of an IAM role, such as arn:aws:iam::111111111111:role/ecr-push")),
         None => Err(format!("role_arn {arn:?} names no partition of AWS, such as aws, aws-cn, aws-us-gov or aws-eusc")),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use daypass_base::Brief;
 use daypass_sdk::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -17,15 +18,16 @@ pub(super) fn check(pairs: &BTreeMap<String, String>) -> Result<()> {
     if pairs.len() > PAIRS_MAX {
         mistakes.push(format!("payload must contain at most {PAIRS_MAX} keys, provided {}", pairs.len()));
     } else {
-        for (key, value) in pairs {
-            if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
-                mistakes.push(format!("length of key {key:?} is {} but must be 0 < len(key) <= {KEY_BYTES_MAX}", key.len()));
+        for (name, value) in pairs {
+            let key = Brief(name);
+            if !(1..=KEY_BYTES_MAX).contains(&name.len()) {
+                mistakes.push(format!("length of key {key:?} is {} but must be 0 < len(key) <= {KEY_BYTES_MAX}", name.len()));
             }
             if !(1..=VALUE_BYTES_MAX).contains(&value.len()) {
                 let length = value.len();
                 mistakes.push(format!("length of value for key {key:?} is {length} but must be 0 < len(value) <= {VALUE_BYTES_MAX}"));
             }
-            if key.chars().any(char::is_control) {
+            if name.chars().any(char::is_control) {
                 mistakes.push(format!("key {key:?} ({key}) contains unprintable characters"));
             }
             if value.chars().any(char::is_control) {
@@ -54,7 +56,7 @@ fn text(value: &Value) -> Result<String> {
     };
     let mut shown = String::new();
     go_value(value, &mut shown);
-    Err(Error::bad_request(format!("{PREFIX}: '' expected type 'string', got unconvertible type '{kind}', value: '{shown}'")))
+    Err(Error::bad_request(format!("{PREFIX}: '' expected type 'string', got unconvertible type '{kind}', value: '{}'", Brief(&shown))))
 }
 
 /// A value as Go's `%v` prints it, which is what clients see in the refusal.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use data_encoding::BASE64;
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, Timestamp, reveal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,7 +92,7 @@ async fn restore(transit: Arc<Transit>, cx: Cx, params: RestoreParams) -> Result
     let Backup { name, mut key, .. } = transit.work.run(Place::OffTheRuntime, move || read(text.expose(), now)).await?;
     let name = if params.name.is_empty() { name } else { params.name };
     if !is_name(&name) {
-        return Err(Error::bad_request(format!("{name:?} is no name of a key: letters, digits, '_', and '-' and '.' inside")));
+        return Err(Error::bad_request(format!("{:?} is no name of a key: letters, digits, '_', and '-' and '.' inside", Brief(&name))));
     }
     key.restored = Some(Stamp { time: now, version: key.latest });
     rows::change(&transit.cache, &cx, &name, |found| {

@@ -5,6 +5,7 @@
 use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, Pkcs1PublicEncryptingKey, PublicEncryptingKey};
+use daypass_base::Brief;
 use daypass_sdk::{Entropy, Error, Result, Secret};
 
 use super::cache::Loaded;
@@ -37,7 +38,7 @@ impl Padding {
         match name {
             "" | "oaep" => Ok(Self::Oaep),
             "pkcs1v15" => Ok(Self::Pkcs1),
-            other => Err(Error::bad_request(format!("unsupported padding scheme {other}: use oaep or pkcs1v15"))),
+            other => Err(Error::bad_request(format!("unsupported padding scheme {}: use oaep or pkcs1v15", Brief(other)))),
         }
     }
 }

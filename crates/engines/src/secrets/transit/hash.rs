@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use data_encoding::{BASE64, HEXLOWER};
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -39,10 +40,10 @@ async fn hash(_: Arc<Transit>, _: Cx, params: Params) -> Result<Reply> {
     let encoding = match params.format.as_str() {
         "" | "hex" => &HEXLOWER,
         "base64" => &BASE64,
-        other => return Err(Error::bad_request(format!("unsupported encoding format {other}; must be \"hex\" or \"base64\""))),
+        other => return Err(Error::bad_request(format!("unsupported encoding format {}; must be \"hex\" or \"base64\"", Brief(other)))),
     };
     let name = [&params.urlalgorithm, &params.algorithm].into_iter().find(|name| !name.is_empty()).map_or(USUAL, String::as_str);
     let known = Hash::find(name).filter(|hash| hash.name != "sha1");
-    let hash = known.ok_or_else(|| Error::bad_request(format!("unsupported algorithm {name}")))?;
+    let hash = known.ok_or_else(|| Error::bad_request(format!("unsupported algorithm {}", Brief(name))))?;
     Ok(Reply::json(json!({ "sum": encoding.encode(&hash.digest(&input)) })))
 }

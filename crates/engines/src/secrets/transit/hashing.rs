@@ -1,6 +1,7 @@
 //! Hash functions by name, and HMAC with each of them.
 
 use aws_lc_rs::{digest, hmac};
+use daypass_base::Brief;
 use daypass_sdk::{Error, Result, Secret};
 use zeroize::Zeroizing;
 
@@ -17,7 +18,7 @@ impl Hash {
         if name == "sha3-224" {
             return Err(Error::bad_request("sha3-224 is not available here: use sha3-256, sha3-384, sha3-512 or a sha2 hash"));
         }
-        Self::find(name).ok_or_else(|| Error::bad_request(format!("{otherwise} {name:?}")))
+        Self::find(name).ok_or_else(|| Error::bad_request(format!("{otherwise} {:?}", Brief(name))))
     }
 
     pub(super) fn find(name: &str) -> Option<Self> {

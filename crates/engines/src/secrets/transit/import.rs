@@ -12,6 +12,7 @@ use aws_lc_rs::rsa::{
     OaepPrivateDecryptingKey, PrivateDecryptingKey,
 };
 use aws_lc_rs::signature::Ed25519KeyPair;
+use daypass_base::Brief;
 use daypass_sdk::{Changes, CommitFailure, Cx, Endpoint, Error, Expect, Operation, Reply, Result, Seconds, Secret};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -224,7 +225,7 @@ pub(super) fn oaep(name: &str) -> Result<&'static OaepAlgorithm> {
         "SHA1" => &OAEP_SHA1_MGF1SHA1,
         "SHA384" => &OAEP_SHA384_MGF1SHA384,
         "SHA512" => &OAEP_SHA512_MGF1SHA512,
-        _ => return Err(Error::bad_request(format!("unsupported hash_function {name:?}: use SHA1, SHA256, SHA384 or SHA512"))),
+        _ => return Err(Error::bad_request(format!("unsupported hash_function {:?}: use SHA1, SHA256, SHA384 or SHA512", Brief(name)))),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use aws_lc_rs::aead;
 use aws_lc_rs::rsa::KeySize;
+use daypass_base::Brief;
 use daypass_sdk::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +39,7 @@ impl KeyType {
         if name.is_empty() {
             return Ok(Self::Aes256Gcm96);
         }
-        ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| Error::bad_request(format!("unknown key type {name}")))
+        ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| Error::bad_request(format!("unknown key type {}", Brief(name))))
     }
 
     pub(super) fn name(self) -> &'static str {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use data_encoding::{BASE64, HEXLOWER};
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -39,7 +40,10 @@ async fn random(_: Arc<Transit>, cx: Cx, params: Params) -> Result<Reply> {
     let numeric = !params.source.is_empty() && params.source.bytes().all(|byte| byte.is_ascii_digit());
     let (source, count) = if numeric { ("platform", &params.source) } else { (params.source.as_str(), &params.urlbytes) };
     if !["", "platform", "seal", "all"].contains(&source) {
-        return Err(Error::bad_request(format!("unsupported entropy source {source:?}; must be \"platform\" or \"seal\", or \"all\"")));
+        return Err(Error::bad_request(format!(
+            "unsupported entropy source {:?}; must be \"platform\" or \"seal\", or \"all\"",
+            Brief(source)
+        )));
     }
     let count: i64 = if count.is_empty() {
         params.bytes
@@ -56,7 +60,7 @@ async fn random(_: Arc<Transit>, cx: Cx, params: Params) -> Result<Reply> {
     let encoding = match params.format.as_str() {
         "" | "base64" => &BASE64,
         "hex" => &HEXLOWER,
-        other => return Err(Error::bad_request(format!("unsupported encoding format {other:?}; must be \"hex\" or \"base64\""))),
+        other => return Err(Error::bad_request(format!("unsupported encoding format {:?}; must be \"hex\" or \"base64\"", Brief(other)))),
     };
     let mut bytes = vec![0; count];
     cx.entropy.fill(&mut bytes);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use data_encoding::BASE64;
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -147,7 +148,7 @@ impl Params {
         let padding = match self.signature_algorithm.as_str() {
             "" | "pss" => Padding::Pss,
             "pkcs1v15" => Padding::Pkcs1,
-            other => return Err(Error::bad_request(format!("unsupported rsa signature algorithm {other}"))),
+            other => return Err(Error::bad_request(format!("unsupported rsa signature algorithm {}", Brief(other)))),
         };
         let hash = match self.hash_name() {
             "none" if key.key_type != KeyType::Ed25519 && !(self.prehashed && padding == Padding::Pkcs1) => {
@@ -159,13 +160,14 @@ impl Params {
         let alphabet = match self.marshaling_algorithm.as_str() {
             "" | "asn1" => Alphabet::Standard,
             "jws" => Alphabet::Url,
-            other => return Err(Error::bad_request(format!("invalid marshaling type {other:?}"))),
+            other => return Err(Error::bad_request(format!("invalid marshaling type {:?}", Brief(other)))),
         };
         let salt = match self.salt_length.as_str() {
             "" | "auto" | "0" => Salt::Auto,
             "hash" | "-1" => Salt::Hash,
             other => {
-                let bytes = other.parse().map_err(|error| Error::bad_request(format!("invalid salt length {other:?}")).because(error))?;
+                let bad = |error| Error::bad_request(format!("invalid salt length {:?}", Brief(other))).because(error);
+                let bytes = other.parse().map_err(bad)?;
                 Salt::Bytes(bytes)
             }
         };

@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use data_encoding::BASE64;
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Endpoint, Error, Json, Keys, Operation, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -194,7 +195,7 @@ async fn write(_: Arc<AwsAuth>, cx: Cx, fields: Fields) -> Result<()> {
     let kind = match fields.r#type.map(|kind| kind.to_lowercase()).as_deref() {
         Some("identity") => Kind::Identity,
         Some("pkcs7") => Kind::Pkcs7,
-        Some(other) => return Err(Error::bad_request(format!("invalid certificate type {other:?}"))),
+        Some(other) => return Err(Error::bad_request(format!("invalid certificate type {:?}", Brief(other)))),
         None => stored.as_ref().map_or(Kind::Pkcs7, |stored| stored.r#type),
     };
     let text = fields.aws_public_cert.ok_or_else(|| Error::bad_request("missing aws_public_cert"))?;

@@ -5,6 +5,7 @@
 
 use aws_lc_rs::signature::{RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, UnparsedPublicKey};
 use data_encoding::BASE64;
+use daypass_base::Brief;
 use daypass_idp::strict;
 use daypass_sdk::Timestamp;
 use serde_json::{Map, Value};
@@ -78,12 +79,12 @@ impl Proof {
         if keys.is_empty() {
             return Err(format!(
                 "no certificate for the region {:?} is known: write AWS's to config/certificate/<name> with type={}",
-                document.region,
+                Brief(&document.region),
                 self.kind().name()
             ));
         }
         if !keys.iter().any(|key| is_by(key)) {
-            return Err(format!("no certificate that is known for the region {:?} made its signature", document.region));
+            return Err(format!("no certificate that is known for the region {:?} made its signature", Brief(&document.region)));
         }
         Ok(document)
     }

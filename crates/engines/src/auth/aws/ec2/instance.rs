@@ -1,6 +1,7 @@
 //! What EC2 says of an instance, and whether a role lets it in.
 
 use daypass_aws::{Call, DescribeInstance, Instance, Partition};
+use daypass_base::Brief;
 use daypass_sdk::{Cx, Result as SdkResult};
 
 use super::document::{is_id, is_region};
@@ -22,7 +23,7 @@ impl AwsAuth {
     /// The instance, which must run. Errors: Vault's texts, and what AWS says.
     pub(in crate::auth::aws) async fn running(&self, cx: &Cx, place: Place<'_>) -> Result<Instance, String> {
         if !is_id("i-", place.instance) || !is_region(place.region) {
-            return Err(format!("{:?} in {:?} is no instance", place.instance, place.region));
+            return Err(format!("{:?} in {:?} is no instance", Brief(place.instance), Brief(place.region)));
         }
         let found = self
             .describe(cx, place)
@@ -33,7 +34,7 @@ impl AwsAuth {
             return Err("expected instance ID not matching the instance ID in the instance description".to_owned());
         }
         if found.account != place.account {
-            return Err(format!("the instance is of account {:?} and not of {:?}", found.account, place.account));
+            return Err(format!("the instance is of account {:?} and not of {:?}", found.account, Brief(place.account)));
         }
         if found.state != "running" {
             return Err("instance is not in 'running' state".to_owned());

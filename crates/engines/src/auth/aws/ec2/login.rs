@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use daypass_aws::Instance;
+use daypass_base::Brief;
 use daypass_base::duration::go_string;
 use daypass_sdk::{Changes, CommitFailure, Cx, Error, Login, Renewal, Result, Seconds, from_json};
 use serde::{Deserialize, Serialize};
@@ -113,7 +114,7 @@ async fn verified(cx: &Cx, proof: &Proof) -> Result<Document> {
 }
 
 async fn role_for_login(cx: &Cx, name: &str) -> Result<Role> {
-    let shown = name.get(..name.floor_char_boundary(128)).unwrap_or_default();
+    let shown = Brief(name);
     let role = roles::find(cx, name).await?.ok_or_else(|| Error::bad_request(format!("entry for role {shown:?} not found")))?;
     if !role.is_bound() {
         return Err(Error::bad_request(UNBOUND));

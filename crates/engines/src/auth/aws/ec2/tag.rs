@@ -5,6 +5,7 @@
 
 use aws_lc_rs::hmac;
 use data_encoding::BASE64;
+use daypass_base::Brief;
 use daypass_base::duration::short_string;
 use daypass_sdk::Seconds;
 
@@ -29,7 +30,7 @@ impl Tag {
         let sound = |text: &String| !text.is_empty() && !text.contains([':', ',', '=']) && text.chars().all(|one| !one.is_control());
         for text in self.policies.iter().chain([&self.role]).chain(&self.instance) {
             if !sound(text) {
-                return Err(format!("{text:?} cannot stand in a role tag: it has a colon, a comma or an equals sign"));
+                return Err(format!("{:?} cannot stand in a role tag: it has a colon, a comma or an equals sign", Brief(text)));
             }
         }
         let plain = self.plain();
