@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_idp::{Ask, Idp, Payload, Proof, Trust as TlsTrust, Url};
-use daypass_sdk::{Cx, Result};
+use daypass_sdk::{Cx, Error, Kind, Result};
 use tokio::task::JoinSet;
 use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
@@ -40,7 +40,7 @@ struct Asker<'a> {
     cache_size: usize,
 }
 
-/// Fails with `BadRequest` unless responders say that the certificates of a verified chain are good.
+/// Fails with `BadRequest` unless responders say that the certificates of a verified chain are good; with `Failed` when nobody answers, or not now.
 pub(in super::super) async fn check(cert: &Cert, cx: &Cx, responders: &Responders, path: &Path) -> Result<()> {
     let cache_size = config::find(cx).await?.ocsp_cache_size();
     let asker = Asker { cert, cx, responders, lists: crls::all(cx).await?, cache_size };
@@ -58,7 +58,7 @@ pub(in super::super) async fn check(cert: &Cert, cx: &Cx, responders: &Responder
 }
 
 impl Asker<'_> {
-    /// Whether one certificate is good, or may pass. Errors: `BadRequest`.
+    /// Whether one certificate is good, or may pass. Errors: `BadRequest`; `Failed` when nobody could be asked.
     async fn accepts(&self, own: &[u8], issuer: &[u8], is_client: bool) -> Result<()> {
         let named = named_by(own);
         // An authority whose certificate names nobody cannot be asked about; lists are there for it.
@@ -156,7 +156,7 @@ impl Asker<'_> {
     }
 
     /// Whether a login goes on without an answer: where the entry says so, and nobody could be asked or knows. Never after an answer that cannot be
-    /// believed. Errors: `BadRequest`.
+    /// believed. Errors: `BadRequest`; `Failed` where asking again may help, so that nobody takes it for good.
     fn passed_over(&self, trouble: &Trouble) -> Result<()> {
         let mount = &self.cx.mount.path;
         match trouble {
@@ -166,7 +166,8 @@ impl Asker<'_> {
             }
             Trouble::Busy(why) | Trouble::Excused(why) | Trouble::Wrong(why) => {
                 tracing::warn!(%mount, why, "a certificate was not let in: no answer of OCSP says that it is good");
-                Err(unfit(&format!("OCSP: {why}")))
+                let refusal = unfit(&format!("OCSP: {why}"));
+                Err(if matches!(trouble, Trouble::Busy(_)) { Error { kind: Kind::Failed, ..refusal } } else { refusal })
             }
         }
     }
