@@ -379,6 +379,45 @@ fn the_token_is_renewed_for_as_long_as_it_may_live_and_its_end_is_told_once() {
     assert_eq!(build.remarks.iter().count(), 0, "once");
 }
 
+/// Story: one renewal was refused, because the server could not ask AWS just then. The token was given up, and the build died with half of its life left.
+#[test]
+fn a_renewal_that_is_refused_is_tried_again_while_the_token_lives() {
+    let server = roles();
+    let write = |method: &str, path: &str, body: &Value| {
+        let answer = server.ask(method, path, if body.is_null() { String::new() } else { body.to_string() });
+        assert_eq!(answer.status / 100, 2, "{path}: {}", answer.body);
+        answer.body
+    };
+    write("PUT", "sys/auth/approle", &json!({"type": "approle"}));
+    let role = json!({
+        "role_id": "ci", "bind_secret_id": false, "secret_id_bound_cidrs": "127.0.0.0/8", "token_ttl": "8s", "token_policies": "build",
+    });
+    write("PUT", "auth/approle/role/ci", &role);
+    let login: Value = serde_json::from_str(&write("PUT", "auth/approle/login", &json!({"role_id": "ci"}))).unwrap();
+    let (workload, began) = (login["auth"]["client_token"].as_str().unwrap().to_owned(), CLOCK.now());
+    write("DELETE", "auth/approle/role/ci", &Value::Null);
+    let mut build = Build::start(daypass(&server, &["run", "-role=short", "-ttl=3s"]).env("VAULT_TOKEN", &workload), "cat");
+    let next = |build: &Build| build.remarks.recv_timeout(Duration::from_secs(20)).unwrap();
+    let said = next(&build);
+    assert!(said.starts_with("daypass run: the token was not renewed (failed to renew entry: role \"ci\" does not exist"), "{said}");
+    assert!(said.ends_with("the command gets no new AWS credentials after that, unless a renewal comes through before"), "{said}");
+    write("PUT", "auth/approle/role/ci", &role);
+    assert_eq!(next(&build), "daypass run: the token was renewed after all");
+    while CLOCK.now().since(began) < Duration::from_secs(9) {
+        moment();
+    }
+    build.key();
+    // Once it is over nothing is said again.
+    write("DELETE", "auth/approle/role/ci", &Value::Null);
+    assert!(next(&build).contains("was not renewed"));
+    while build.asks().0 == 200 {
+        assert!(CLOCK.now().since(began) < Duration::from_secs(60));
+        moment();
+    }
+    assert_eq!(build.ends(), 0);
+    assert_eq!(build.remarks.iter().count(), 0, "once");
+}
+
 #[test]
 fn signals_reach_the_command_and_do_not_leave_it_alone() {
     let server = roles();

@@ -1,7 +1,7 @@
 //! Logins with an IAM identity: who gets in, and everything that must not.
 
 use data_encoding::BASE64;
-use daypass_aws::{Made, PrincipalKind, SignedForm};
+use daypass_aws::{Gate, Made, PrincipalKind, SignedForm};
 use daypass_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
 
@@ -336,6 +336,16 @@ async fn a_login_that_fails_uses_no_signature_up() {
     assert_eq!(from("10.0.0.1").await.status, 200);
 }
 
+/// Story: whoever had captured a signature could use it up from anywhere: the networks of the role were looked at after that.
+#[tokio::test]
+async fn a_login_from_outside_the_bound_networks_uses_no_signature_up() {
+    let server = server().await;
+    server.put("auth/aws/role/ci", json!({ "token_bound_cidrs": "10.0.0.0/8" })).await.is(204);
+    let from = |address: &str| server.put("auth/aws/login", signed("a").fields("ci")).nobody().from(address);
+    from("192.0.2.1").await.is(403);
+    from("10.0.0.1").await.is(200);
+}
+
 #[tokio::test]
 async fn a_signature_of_another_time_is_refused() {
     let server = server().await;
@@ -482,6 +492,39 @@ async fn renewal_looks_at_the_binding_again() {
     assert!(renew().await.text("/errors/0").contains("does not belong to the role \"ci\""));
     server.delete("auth/aws/role/ci").await.is(204);
     assert!(renew().await.text("/errors/0").contains("entry for role ci not found"));
+}
+
+/// Story: for a moment AWS could not be asked. The renewal was answered 400, which clients take for good: builds gave up tokens that had half of their life
+/// left.
+#[tokio::test]
+async fn a_renewal_that_iam_cannot_be_asked_about_is_not_refused_for_good() {
+    let server = server().await;
+    let star = "arn:aws:iam::123456789012:role/*";
+    server.put("auth/aws/role/star", json!({ "bound_iam_principal_arn": star })).await.is(204);
+    let token = server.put("auth/aws/login", signed("a").fields("star")).nobody().await.text("/auth/client_token");
+    let renew = || server.put("auth/token/renew-self", json!({})).token(&token);
+    let sts = json!({ "sts_role": "arn:aws:iam::123456789012:role/reads-iam" });
+    // This also makes it look the ARN up again.
+    server.put("auth/aws/config/sts/123456789012", sts).await.is(204);
+    for action in ["GetPrincipal", "AssumeRole"] {
+        for (gate, status, why) in
+            [(Gate::Throttle, 502, "Throttling: Rate exceeded"), (Gate::Cut, 500, "RequestError: send request failed")]
+        {
+            server.aws().guard(move |asked| if asked == action { gate } else { Gate::Open });
+            let answer = renew().await;
+            let told = answer.refused(status);
+            assert!(told.contains("error looking up full ARN of entity") && told.contains(why), "{action}: {told}");
+            assert_eq!(server.put("auth/aws/login", signed("b").fields("star")).nobody().await.status, status, "{action}");
+        }
+    }
+    server.aws().unguard();
+    server.aws().refuse("ExpiredToken", "The security token included in the request is expired", 403);
+    assert!(renew().await.refused(500).contains("ExpiredToken"), "the server's own credentials say nothing of the token");
+    renew().await.is(200);
+    // That there is no such principal any more is an answer.
+    server.aws().remove_principal(ROLE);
+    server.seconds(601).await;
+    assert!(error(&renew().await).contains("NoSuchEntity"));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use data_encoding::BASE64;
-use daypass_aws::{Instance, Made};
+use daypass_aws::{Gate, Instance, Made};
 use daypass_sandbox::DocumentSigner;
 use daypass_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
@@ -412,6 +412,40 @@ async fn renewal_asks_whether_the_instance_runs_and_is_bound() {
     role(&server, json!({})).await;
     server.delete(&format!("auth/aws/identity-accesslist/{ID}")).await.is(204);
     assert!(renew().await.text("/errors/0").contains("failed to verify the access list identity entry for instance ID"));
+}
+
+/// Story: for a moment EC2 could not be asked. The renewal was answered 400, which clients take for good.
+#[tokio::test]
+async fn a_renewal_that_ec2_cannot_be_asked_about_is_not_refused_for_good() {
+    let server = server().await;
+    role(&server, json!({ "bound_iam_role_arn": ROLE })).await;
+    let token = login(&server, pkcs7(&document())).await.text("/auth/client_token");
+    let renew = || server.put("auth/token/renew-self", json!({})).token(&token);
+    for (action, what) in
+        [("DescribeInstances", "failed to verify instance ID"), ("GetInstanceProfile", "IAM role ARN could not be fetched")]
+    {
+        for (gate, status) in [(Gate::Throttle, 502), (Gate::Cut, 500)] {
+            server.aws().guard(move |asked| if asked == action { gate } else { Gate::Open });
+            for answer in [renew().await, login(&server, pkcs7(&document())).await] {
+                assert!(answer.refused(status).contains(what), "{action}: {:?}", answer.body);
+            }
+        }
+    }
+    server.aws().unguard();
+    renew().await.is(200);
+}
+
+/// Story: whoever had an instance's document, which it has for good, logged in from elsewhere with a nonce of their own. They were refused for where they
+/// were, but the instance's row was theirs by then, and the instance stayed outside.
+#[tokio::test]
+async fn a_login_from_outside_the_bound_networks_claims_no_instance() {
+    let server = server().await;
+    role(&server, json!({ "token_bound_cidrs": "10.0.0.0/8" })).await;
+    let from = |fields: Value, address: &str| server.put("auth/aws/login", fields).nobody().from(address);
+    from(with(pkcs7(&document()), "nonce", "the stranger's own"), "192.0.2.1").await.is(403);
+    assert_eq!(asked(&server), 0, "nobody is asked for them");
+    server.list("auth/aws/identity-accesslist").await.is(404);
+    from(pkcs7(&document()), "10.1.2.3").await.is(200);
 }
 
 #[tokio::test]

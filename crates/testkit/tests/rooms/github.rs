@@ -40,6 +40,22 @@ async fn a_member_logs_in_and_stays_as_long_as_github_says_so() {
     assert_eq!(server.status_of(&token).await, 403);
 }
 
+/// Story: GitHub was asked too often and answered 403 for a while. That was taken for a word on the token, and clients gave theirs up.
+#[tokio::test]
+async fn a_limit_of_githubs_refuses_no_renewal_for_good() {
+    let server = house().await;
+    let token = login(&server).await.ok().token();
+    let renew = || server.put("auth/token/renew-self", json!({})).token(&token);
+    let limited = r#"{"message": "API rate limit exceeded for user ID 7."}"#;
+    server.idp().answers_raw(&format!("{API}user"), 403, "application/json", limited);
+    assert!(renew().await.refused(500).contains("api.github.com answered 403: it limits how often it is asked"));
+    login(&server).await.refused(500);
+    server.idp().answers(&format!("{API}user"), &json!({"login": "octocat", "id": 7}));
+    renew().await.ok();
+    server.idp().answers_raw(&format!("{API}user"), 401, "application/json", "{}");
+    assert!(renew().await.refused(400).contains("GitHub does not take the token"));
+}
+
 #[tokio::test]
 async fn teams_are_members_of_external_groups() {
     let server = house().await;

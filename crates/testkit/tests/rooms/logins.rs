@@ -33,6 +33,32 @@ fn try_user(server: &TestServer, user: &str, password: &str) -> Ask {
     server.put(&format!("auth/up/login/{user}"), json!({ "password": password })).nobody()
 }
 
+/// Story: the networks that a secret id was given for its tokens stood in place of the role's. Whoever narrowed the role later believed that it held for all.
+#[tokio::test]
+async fn a_secret_id_takes_no_token_out_of_the_networks_of_its_role() {
+    let (server, role_id) = approle(TestServer::start().await, json!({ "token_bound_cidrs": "10.0.0.0/8" })).await;
+    let secret = secret_id(&server, json!({ "token_bound_cidrs": ["10.1.0.0/16", "10.7.7.0/24"] })).await;
+    let from = |address: &str| log_in(&server, &role_id, &secret).from(address);
+    let narrow = |networks: &str| server.put("auth/approle/role/r", json!({ "token_bound_cidrs": networks }));
+    from("10.1.9.9").await.ok();
+    from("10.2.0.1").await.refused(403);
+    narrow("10.1.2.0/24,10.7.0.0/16").await.ok();
+    from("10.1.9.9").await.refused(403);
+    from("10.7.8.1").await.refused(403);
+    from("10.7.7.1").await.ok();
+    let token = from("10.1.2.3").await.ok().token();
+    let status = async |address: &str| server.get("auth/token/lookup-self").token(&token).from(address).await.status;
+    assert_eq!((status("10.1.2.9").await, status("10.1.9.9").await), (200, 403));
+    // With nothing in common it is of no use, and that is not taken for no networks at all.
+    narrow("172.16.0.0/12").await.ok();
+    for address in ["10.1.2.3", "172.16.0.1"] {
+        from(address).await.refused(403);
+    }
+    narrow("").await.ok();
+    from("10.1.9.9").await.ok();
+    from("10.2.0.1").await.refused(403);
+}
+
 async fn uses_are_exact(server: TestServer) {
     let (server, role_id) = approle(server, json!({ "token_ttl": "5m" })).await;
     for uses in [1, 7] {

@@ -82,6 +82,41 @@ async fn quotas_that_are_written_together_are_all_there() {
     assert_eq!(server.list("sys/quotas/rate-limit").await.status, 404);
 }
 
+/// Story: these were read, changed and written without a look at who did the same: of what was set together one thing was left, and all were answered that
+/// they were there.
+#[tokio::test]
+async fn configurations_of_engines_that_are_written_together_all_hold() {
+    let server = server().await;
+    for kind in ["aws", "github"] {
+        server.put(&format!("sys/auth/{kind}"), json!({ "type": kind })).await.ok();
+    }
+    let written = async |path: &str, parts: Vec<Value>| {
+        all_ok(parts.into_iter().map(|part| server.put(path, part))).await;
+        server.get(path).await.ok()["data"].clone()
+    };
+    let parts = vec![
+        json!({ "iam_alias": "unique_id" }),
+        json!({ "ec2_alias": "instance_id" }),
+        json!({ "iam_metadata": "client_arn" }),
+        json!({ "ec2_metadata": "region" }),
+    ];
+    let whole = json!({
+        "iam_alias": "unique_id", "ec2_alias": "instance_id", "iam_metadata": ["client_arn"], "ec2_metadata": ["region"],
+    });
+    assert_eq!(written("auth/aws/config/identity", parts).await, whole);
+    let sts = |role: &str| json!({ "sts_role": format!("arn:aws:iam::111111111111:role/{role}") });
+    server.put("auth/aws/config/sts/111111111111", sts("old")).await.ok();
+    let shown = written("auth/aws/config/sts/111111111111", vec![sts("new"), json!({ "external_id": "x-1" })]).await;
+    assert_eq!((&shown["sts_role"], &shown["external_id"]), (&sts("new")["sts_role"], &json!("x-1")));
+    server.put("auth/github/config", json!({ "organization": "acme", "organization_id": 1 })).await.ok();
+    let parts = vec![json!({ "token_ttl": "10m" }), json!({ "token_max_ttl": "20m" }), json!({ "token_policies": "p" })];
+    let shown = written("auth/github/config", parts).await;
+    assert_eq!((&shown["token_ttl"], &shown["token_max_ttl"], &shown["token_policies"]), (&json!(600), &json!(1200), &json!(["p"])));
+    server.put("sys/mounts/transit", json!({ "type": "transit" })).await.ok();
+    let shown = written("transit/config/keys", vec![json!({ "disable_upsert": true }), json!({})]).await;
+    assert_eq!(shown["disable_upsert"], true, "whoever said nothing of it left it alone");
+}
+
 /// Story: moves of mounts met at the list of moves and at the quotas. A mount had moved, its move was answered 500, its quota stayed at the path of
 /// before, and its status said `in-progress`.
 #[tokio::test]

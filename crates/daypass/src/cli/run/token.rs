@@ -29,17 +29,20 @@ struct Token {
 pub(super) async fn keep_alive(client: &Client, clock: &dyn Clock) -> Infallible {
     match look_up(client, clock).await {
         Ok(Some(token)) => {
-            let (token, why) = renew(client, clock, token).await;
-            let now = clock.moment();
-            note(&format!(
-                "the token {why}, and ends at {}: the command gets no new AWS credentials after that",
-                Timestamp::from_seconds((now.wall + token.left(now)).seconds())
-            ));
+            if let (token, Some(why)) = renew(client, clock, token).await {
+                note_the_end(token, clock, &why, "");
+            }
         }
         Ok(None) => {}
         Err(why) => note(&format!("the token is not renewed, since it cannot be looked up: {why}")),
     }
     std::future::pending().await
+}
+
+fn note_the_end(token: Token, clock: &dyn Clock, why: &str, unless: &str) {
+    let now = clock.moment();
+    let end = Timestamp::from_seconds((now.wall + token.left(now)).seconds());
+    note(&format!("the token {why}, and ends at {end}: the command gets no new AWS credentials after that{unless}"));
 }
 
 /// Nothing for a token without an end.
@@ -55,23 +58,36 @@ async fn look_up(client: &Client, clock: &dyn Clock) -> Result<Option<Token>, St
     }
 }
 
-/// Renews until nothing more comes of it. Returns the token as it is then, and why it goes no further.
-async fn renew(client: &Client, clock: &dyn Clock, mut token: Token) -> (Token, String) {
+/// Renews until nothing more comes of it. Returns the token as it is then, and why it goes no further, unless that was said already.
+///
+/// A refusal is no end: what the server could not ask, or a role that somebody is about to write anew, is there again while the token still lives.
+async fn renew(client: &Client, clock: &dyn Clock, mut token: Token) -> (Token, Option<String>) {
     let call = Call::new(Method::PUT, "auth/token/renew-self").body(Value::map::<&str>([])).unwrapped();
+    let mut was_refused = false;
     loop {
         // Also where it cannot be renewed: that is of interest to commands that run long.
         clock.sleep((token.left(clock.moment()) / 2).max(PAUSE_MIN)).await;
         if !token.renewable {
-            return (token, "cannot be renewed".to_owned());
+            return (token, Some("cannot be renewed".to_owned()));
         }
         let asked = clock.moment();
         match client.fetch_within(&call).await {
             Ok(answer) => match answer.and_then(|answer| Token::of(&answer.auth, "lease_duration", asked)) {
-                Some(renewed) if renewed.gains_on(token) => token = renewed,
-                renewed => return (renewed.unwrap_or(token), "cannot be renewed any further".to_owned()),
+                Some(renewed) if renewed.gains_on(token) => {
+                    token = renewed;
+                    if std::mem::take(&mut was_refused) {
+                        note("the token was renewed after all");
+                    }
+                }
+                renewed => return (renewed.unwrap_or(token), Some("cannot be renewed any further".to_owned())),
             },
-            Err(error) if is_lasting(&error) || token.is_over(asked) => {
-                return (token, format!("was not renewed ({})", in_a_line(&error)));
+            Err(error) if token.is_over(asked) => {
+                return (token, (!was_refused).then(|| format!("was not renewed ({})", in_a_line(&error))));
+            }
+            Err(error) if is_lasting(&error) && !was_refused => {
+                was_refused = true;
+                let why = format!("was not renewed ({})", in_a_line(&error));
+                note_the_end(token, clock, &why, ", unless a renewal comes through before");
             }
             Err(_) => {}
         }

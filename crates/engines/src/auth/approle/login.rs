@@ -43,7 +43,8 @@ async fn login_by_get(_: Arc<AppRole>, _: Cx, params: LoginParams) -> Result<()>
     Err(if trimmed(&params.role_id).is_empty() { no_alias() } else { Error::wrong_operation().bare() })
 }
 
-/// Fails with `BadRequest` for ids that do not belong together, without telling which is wrong.
+/// Fails with `BadRequest` for ids that do not belong together, without telling which is wrong; with `Denied` for a secret id whose tokens could be used from
+/// nowhere any more.
 async fn login(approle: Arc<AppRole>, cx: Cx, params: LoginParams) -> Result<Login> {
     let role_id = trimmed(&params.role_id);
     if role_id.is_empty() {
@@ -70,8 +71,8 @@ async fn login(approle: Arc<AppRole>, cx: Cx, params: LoginParams) -> Result<Log
     let mut metadata = used.as_ref().map(|used| used.metadata.clone()).unwrap_or_default();
     metadata.insert("role_name".to_owned(), role_name.clone());
     let mut login = Login { metadata, alias: role.role_id.clone(), internal: Some(json!(Remembered { role_name })), ..role.token.login() };
-    if let Some(used) = used.filter(|used| !used.token_bound_cidrs.is_empty()) {
-        login.bound_cidrs = used.token_bound_cidrs;
+    if let Some(used) = used {
+        login.bound_cidrs = used.token_networks(&role.token.bound_cidrs).ok_or_else(Error::denied)?;
     }
     Ok(login)
 }

@@ -89,6 +89,26 @@ impl SecretId {
         self.expires.is_some_and(|end| end <= now)
     }
 
+    /// Where the token of a login may be used from: the secret id's networks, as far as they are inside the role's of now, which may have become narrower since
+    /// it was made. `None` when that leaves no address; no networks at all are every address.
+    pub(super) fn token_networks(&self, role: &[String]) -> Option<Vec<String>> {
+        if self.token_bound_cidrs.is_empty() || role.is_empty() {
+            return Some([self.token_bound_cidrs.as_slice(), role].concat());
+        }
+        let read = |text: &String| Network::parse_or_address(text).map(|network| (text.clone(), network));
+        let role: Vec<(String, Network)> = role.iter().filter_map(read).collect();
+        let mut common = Vec::new();
+        // Of two networks one is inside the other, or they have nothing in common.
+        for (text, own) in self.token_bound_cidrs.iter().filter_map(read) {
+            if role.iter().any(|(_, outer)| outer.covers(&own)) {
+                common.push(text);
+            } else {
+                common.extend(role.iter().filter(|(_, inner)| own.covers(inner)).map(|(text, _)| text.clone()));
+            }
+        }
+        (!common.is_empty()).then_some(common)
+    }
+
     /// As look-ups show it.
     pub(super) fn shown(&self) -> Map<String, Value> {
         let shown = json!({

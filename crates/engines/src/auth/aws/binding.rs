@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::arn::{Pattern, PrincipalArn};
 use super::client::ClientConfig;
 use super::role::{PrincipalId, Role};
+use super::trouble::{not_told, while_doing};
 use super::{AwsAuth, sts};
 use crate::secrets::at_aws::deadline;
 
@@ -83,7 +84,7 @@ impl FullArns {
 
 impl AwsAuth {
     /// Step 10: is this one of those whom the role names? Where it names nobody and infers an instance, that is what it asks about, in step 11.
-    /// Errors: `BadRequest` with Vault's text.
+    /// Errors: `BadRequest` with Vault's text; what could not be asked ([`super::trouble`]).
     pub(super) async fn check_binding(&self, cx: &Cx, name: &str, role: &Role, who: &Who) -> Result<()> {
         if role.leaves_it_to_the_instance() {
             return Ok(());
@@ -105,52 +106,52 @@ impl AwsAuth {
         Err(Error::bad_request(format!("IAM Principal {:?} does not belong to the role {name:?}", who.arn)))
     }
 
-    /// The full ARN of who logs in, with its path. Errors: `BadRequest` when it cannot be told, or is somebody else's by now.
+    /// The full ARN of who logs in, with its path. Errors: `BadRequest` when there is none, or it is somebody else's by now; what could not be asked.
     pub(super) async fn full_arn(&self, cx: &Cx, who: &Who) -> Result<String> {
         let key = (who.principal.partition, who.principal.account.clone(), who.unique_id.clone());
         let now = cx.clock.elapsed();
         if let Some(arn) = self.full_arns.find(&key, now) {
             return Ok(arn);
         }
-        let failed = |why: String| Error::bad_request(format!("error looking up full ARN of entity {:?}: {why}", who.arn));
+        let failed = |error: Error| while_doing(&format!("error looking up full ARN of entity {:?}", who.arn), error);
         let found = self.look_up(cx, &who.principal).await.map_err(failed)?;
         if found.id != who.unique_id {
-            return Err(failed(format!("the principal of this name is {} now, and {} logs in", found.id, who.unique_id)));
+            let why = format!("the principal of this name is {} now, and {} logs in", found.id, who.unique_id);
+            return Err(failed(Error::bad_request(why)));
         }
         self.full_arns.keep(key, found.arn.clone(), now);
         Ok(found.arn)
     }
 
-    /// The unique id of a bound ARN. Errors: `BadRequest` with Vault's text.
+    /// The unique id of a bound ARN. Errors: `BadRequest` with Vault's text; what could not be asked.
     pub(super) async fn resolve(&self, cx: &Cx, arn: &str) -> Result<PrincipalId> {
-        let failed = |why: String| Error::bad_request(format!("unable to resolve ARN {arn:?} to internal ID: {why}"));
-        let wanted = PrincipalArn::parse(arn).map_err(failed)?;
+        let failed = |error: Error| while_doing(&format!("unable to resolve ARN {arn:?} to internal ID"), error);
+        let wanted = PrincipalArn::parse(arn).map_err(Error::bad_request).map_err(failed)?;
         let found = self.look_up(cx, &wanted).await.map_err(failed)?;
         Ok(PrincipalId { arn: arn.to_owned(), partition: wanted.partition.name().to_owned(), account: wanted.account, id: found.id })
     }
 
-    /// Asks IAM of the principal's account. Errors: why it does not tell, or that it told of another one.
-    async fn look_up(&self, cx: &Cx, wanted: &PrincipalArn) -> std::result::Result<Principal, String> {
+    /// Asks IAM of the principal's account. Errors: `BadRequest` when it knows none, or tells of another one; what could not be asked.
+    async fn look_up(&self, cx: &Cx, wanted: &PrincipalArn) -> Result<Principal> {
         let target = self.target_of(cx, wanted.partition, &wanted.account).await?;
         let call = Call::usual(&target, deadline(cx));
-        let found = self.aws.get_principal(call, wanted.kind, &wanted.name).await.map_err(|error| error.to_string())?;
+        let found = self.aws.get_principal(call, wanted.kind, &wanted.name).await.map_err(not_told)?;
         if !wanted.is_named_by(&found.arn) {
-            return Err(format!(
+            return Err(Error::bad_request(format!(
                 "IAM tells of {:?} instead: principals of account {} are looked up with the role of config/sts/{}",
                 found.arn, wanted.account, wanted.account
-            ));
+            )));
         }
         Ok(found)
     }
 
-    /// Where AWS is asked about an account: as ourselves, or as the role that is configured for it.
-    pub(super) async fn target_of(&self, cx: &Cx, partition: Partition, account: &str) -> std::result::Result<Target, String> {
-        let text = |error: Error| error.to_string();
-        let mut target = ClientConfig::find(cx).await.map_err(text)?.target(cx);
+    /// Where AWS is asked about an account: as ourselves, or as the role that is configured for it. Errors: what could not be asked.
+    pub(super) async fn target_of(&self, cx: &Cx, partition: Partition, account: &str) -> Result<Target> {
+        let mut target = ClientConfig::find(cx).await?.target(cx);
         if partition != Partition::Aws && target.region.is_none() {
             target.region = Some(partition.main_region().to_owned());
         }
-        let Some(role) = sts::find(cx, account).await.map_err(text)? else { return Ok(target) };
+        let Some(role) = sts::find(cx, account).await? else { return Ok(target) };
         let input = AssumeRole {
             role_arn: role.sts_role,
             session_name: "daypass-auth-aws".to_owned(),
@@ -159,7 +160,7 @@ impl AwsAuth {
             ..AssumeRole::default()
         };
         let call = Call::usual(&target, deadline(cx));
-        let session = self.aws.assume_role(call, input).await.map_err(|error| error.to_string())?;
+        let session = self.aws.assume_role(call, input).await.map_err(not_told)?;
         Ok(target.signed_by(&session))
     }
 }

@@ -70,36 +70,39 @@ async fn read(_: Arc<AwsAuth>, cx: Cx, _: NoParams) -> Result<Json<Value>> {
 
 /// Fails with `BadRequest` for a name that is none of those allowed.
 async fn write(_: Arc<AwsAuth>, cx: Cx, fields: Fields) -> Result<()> {
-    let mut config = find(&cx).await?;
-    if let Some(alias) = fields.iam_alias {
-        config.iam_alias = one_of("iam_alias", alias, &IAM_ALIASES)?;
-    }
-    if let Some(alias) = fields.ec2_alias {
-        config.ec2_alias = one_of("ec2_alias", alias, &EC2_ALIASES)?;
-    }
-    if let Some(names) = fields.iam_metadata {
-        config.iam_metadata = metadata("iam_metadata", names.0, &IAM_METADATA)?;
-    }
-    if let Some(names) = fields.ec2_metadata {
-        config.ec2_metadata = metadata("ec2_metadata", names.0, &EC2_METADATA)?;
-    }
-    cx.store.put_json(KEY, &config).await
+    let decide = |config: Option<IdentityConfig>| {
+        let mut config = config.unwrap_or_default();
+        if let Some(alias) = &fields.iam_alias {
+            config.iam_alias = one_of("iam_alias", alias, &IAM_ALIASES)?;
+        }
+        if let Some(alias) = &fields.ec2_alias {
+            config.ec2_alias = one_of("ec2_alias", alias, &EC2_ALIASES)?;
+        }
+        if let Some(names) = &fields.iam_metadata {
+            config.iam_metadata = metadata("iam_metadata", &names.0, &IAM_METADATA)?;
+        }
+        if let Some(names) = &fields.ec2_metadata {
+            config.ec2_metadata = metadata("ec2_metadata", &names.0, &EC2_METADATA)?;
+        }
+        Ok(config)
+    };
+    cx.store.change(KEY, decide).await.map(drop)
 }
 
-fn one_of(field: &str, given: String, allowed: &[&str]) -> Result<String> {
-    if allowed.contains(&given.as_str()) {
-        return Ok(given);
+fn one_of(field: &str, given: &str, allowed: &[&str]) -> Result<String> {
+    if allowed.contains(&given) {
+        return Ok(given.to_owned());
     }
     Err(Error::bad_request(format!("{field} of {:?} not in set of allowed values: [{}]", Brief(&given), allowed.join(" "))))
 }
 
-fn metadata(field: &str, given: Vec<String>, addable: &[&str]) -> Result<Vec<String>> {
+fn metadata(field: &str, given: &[String], addable: &[&str]) -> Result<Vec<String>> {
     let mut out: Vec<String> = Vec::new();
     for name in given {
         let names = if name == "default" {
             DEFAULT_METADATA.map(str::to_owned).to_vec()
         } else if DEFAULT_METADATA.contains(&name.as_str()) || addable.contains(&name.as_str()) {
-            vec![name]
+            vec![name.clone()]
         } else {
             let allowed = [&DEFAULT_METADATA, addable].concat().join(" ");
             let name = Brief(&name);

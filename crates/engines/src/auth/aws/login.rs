@@ -7,7 +7,7 @@ use std::time::Duration;
 use daypass_aws::{AwsError, Call, ErrorKind, Identity, Instance};
 use daypass_base::Brief;
 use daypass_base::lenient::null_is_absent;
-use daypass_sdk::{Cx, Endpoint, Error, Kind, Login, Operation, Renewal, Result, Seconds, from_json};
+use daypass_sdk::{Cx, Endpoint, Error, Kind, Login, Operation, Renewal, Result, from_json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,7 +18,9 @@ use super::ec2::{self, Ec2Login, Place, Proof};
 use super::identity::{self, IdentityConfig};
 use super::request::{Given, Rules, SignedRequest};
 use super::role::{IAM, INSTANCE, Role, UNBOUND};
+use super::trouble::{CROWDED, while_doing};
 use super::{AwsAuth, roles};
+use crate::auth::cidr;
 use crate::secrets::at_aws::deadline;
 
 /// What a client hands in.
@@ -77,7 +79,8 @@ async fn login(engine: Arc<AwsAuth>, cx: Cx, params: LoginParams) -> Result<Logi
     }
 }
 
-/// Fails with `BadRequest` unless STS says that the signature is of a principal whom the role names, and with `TooMany` when too many logins wait for STS.
+/// Fails with `BadRequest` unless STS says that the signature is of a principal whom the role names, with `Denied` from outside the bound networks, and with
+/// `TooMany` when too many logins wait for STS; with what could not be asked about that principal ([`super::trouble`]).
 async fn by_signature(engine: Arc<AwsAuth>, cx: Cx, params: LoginParams) -> Result<Login> {
     let config = ClientConfig::find(&cx).await?;
     let rules = Rules { server_id: &config.iam_server_id_header_value, allowed: &config.allowed_sts_header_values };
@@ -93,6 +96,10 @@ async fn by_signature(engine: Arc<AwsAuth>, cx: Cx, params: LoginParams) -> Resu
     let who = Who::of(&identity)?;
     let name = if params.role.is_empty() { who.principal.name.to_lowercase() } else { params.role.to_lowercase() };
     let role = role_for_login(&cx, &name).await?;
+    // Before the signature is used up: it is still its owner's to use.
+    if !cidr::allowed(&role.token.bound_cidrs, remote) {
+        return Err(Error::denied());
+    }
     engine.check_binding(&cx, &name, &role, &who).await?;
     let instance = engine.inferred(&cx, &name, &role, &who).await?;
     let identity_config = identity::find(&cx).await?;
@@ -199,12 +206,12 @@ impl AwsAuth {
         }
         let session = who.principal.session.as_deref().unwrap_or_default();
         let place = Place { account: &who.principal.account, region: &role.inferred_aws_region, instance: session };
-        let failed = |why: String| {
-            Error::bad_request(format!("failed to verify {session} as a valid EC2 instance in region {}: {why}", role.inferred_aws_region))
+        let failed = |error| {
+            while_doing(&format!("failed to verify {session} as a valid EC2 instance in region {}", role.inferred_aws_region), error)
         };
         let instance = self.running(cx, place).await.map_err(failed)?;
         let checked = self.check_instance(cx, (name, role), place, &instance).await;
-        checked.map_err(|why| Error::bad_request(format!("error validating instance: {why}")))?;
+        checked.map_err(|error| while_doing("error validating instance", error))?;
         Ok(Some(instance))
     }
 }
@@ -231,7 +238,8 @@ fn metadata(config: &IdentityConfig, role: &Role, who: &Who, instance: Option<&I
     out
 }
 
-/// Fails with `BadRequest` when the role is gone or does not name the principal any more: the token keeps the end it has.
+/// Fails with `BadRequest` when the role is gone or does not name the principal any more: the token keeps the end it has. Fails otherwise with what could
+/// not be asked, which may be asked again.
 pub(super) async fn renew(engine: Arc<AwsAuth>, cx: Cx, internal: Value) -> Result<Renewal> {
     if internal.get("instance").is_some() {
         return ec2::renew(&engine, &cx, from_json("the login of a token", internal.to_string().as_bytes())?).await;
@@ -265,8 +273,6 @@ fn used() -> Error {
 
 /// The other way to prove an instance.
 const TUPLE: &str = "a tuple containing the instance identity document and its SHA256 RSA signature";
-/// After so long there may be room for a login again.
-const CROWDED: Seconds = Seconds(5);
 /// How long a signature is good for; STS itself allows as much.
 pub(super) const SIGNATURE_LIFE: Duration = Duration::from_mins(15);
 const HELP: &str =

@@ -25,6 +25,7 @@ mod rotate_root;
 mod seen;
 mod signature;
 mod sts;
+mod trouble;
 
 use std::sync::Arc;
 

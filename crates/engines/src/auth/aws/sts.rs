@@ -73,16 +73,21 @@ async fn read(_: Arc<AwsAuth>, cx: Cx, params: AccountParams) -> Result<Json<Val
 
 /// Fails with `BadRequest` without a role.
 async fn write(engine: Arc<AwsAuth>, cx: Cx, fields: Fields) -> Result<()> {
-    let mut stored = find(&cx, &fields.account_id).await?.unwrap_or_default();
-    stored.sts_role = fields.sts_role.unwrap_or(stored.sts_role);
-    stored.external_id = fields.external_id.unwrap_or(stored.external_id);
-    if stored.sts_role.is_empty() {
-        return Err(Error::bad_request("sts role cannot be empty"));
-    }
-    if stored.sts_role.len() > TEXT_MAX || stored.external_id.len() > TEXT_MAX {
-        return Err(Error::bad_request(format!("sts_role and external_id may have at most {TEXT_MAX} bytes")));
-    }
-    cx.store.put_json(&row(&fields.account_id), &stored).await?;
+    let decide = |stored: Option<StsRole>| {
+        let stored = stored.unwrap_or_default();
+        let stored = StsRole {
+            sts_role: fields.sts_role.clone().unwrap_or(stored.sts_role),
+            external_id: fields.external_id.clone().unwrap_or(stored.external_id),
+        };
+        if stored.sts_role.is_empty() {
+            return Err(Error::bad_request("sts role cannot be empty"));
+        }
+        if stored.sts_role.len() > TEXT_MAX || stored.external_id.len() > TEXT_MAX {
+            return Err(Error::bad_request(format!("sts_role and external_id may have at most {TEXT_MAX} bytes")));
+        }
+        Ok(stored)
+    };
+    cx.store.change(&row(&fields.account_id), decide).await?;
     engine.full_arns.forget();
     Ok(())
 }

@@ -42,7 +42,7 @@ pub(super) fn endpoint() -> Endpoint<Cert> {
         .on(Operation::Update, login)
 }
 
-/// Fails with `BadRequest` for whoever is not let in, and with `Denied` from outside the bound networks.
+/// Fails with `BadRequest` for whoever is not let in, with `Denied` from outside the bound networks, and with `Failed` when no responder could be asked.
 async fn login(cert: Arc<Cert>, cx: Cx, params: LoginParams) -> Result<Login> {
     let (chain, leaf) = shown(&cx)?;
     let (name, entry, path) = admitted(&cx, &chain, &leaf, &params.name.to_lowercase()).await?;
@@ -84,7 +84,7 @@ async fn admitted(cx: &Cx, chain: &ClientChain, leaf: &Leaf, name: &str) -> Resu
 }
 
 /// Has responders asked where the entry says so: last of all, so that only whoever would be let in makes anybody be asked. That entry's word is
-/// final: no other is tried after it. Errors: `BadRequest`.
+/// final: no other is tried after it. Errors: `BadRequest`; `Failed` when nobody could be asked.
 async fn still_good(cert: &Cert, cx: &Cx, entry: &Entry, path: &Path) -> Result<()> {
     match &entry.responders {
         Some(responders) => ocsp::check(cert, cx, responders, path).await,
@@ -212,7 +212,7 @@ fn fingerprint(leaf: &Leaf) -> String {
 }
 
 /// Fails with `BadRequest` when whoever renews shows another certificate than at the login, or one that is let in no more; with `NotFound` when the
-/// entry is gone: the token keeps the end it has.
+/// entry is gone: the token keeps the end it has. `Failed` when no responder could be asked: one may be soon.
 pub(super) async fn renew(cert: Arc<Cert>, cx: Cx, internal: Value) -> Result<Renewal> {
     let remembered: Remembered = from_json("the login of a token", internal.to_string().as_bytes())?;
     let entry = certs::find(&cx, &remembered.cert_name).await?.ok_or_else(Error::not_found)?;

@@ -178,6 +178,12 @@ impl House {
     }
 
     #[track_caller]
+    /// Nobody could be asked, and may be soon.
+    pub(super) fn cannot_tell(answer: &Answer, text: &str) {
+        let told = answer.body["errors"][0].as_str().unwrap_or_default();
+        assert!(answer.status == 500 && told.contains(text), "{text:?} was expected, not {answer:?}");
+    }
+
     pub(super) fn refuses(answer: &Answer, text: &str) {
         let told = answer.body["errors"][0].as_str().unwrap_or_default();
         assert!(answer.status == 400 && told.contains(text), "{text:?} was expected, not {answer:?}");

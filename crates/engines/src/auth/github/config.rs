@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daypass_idp::Url;
 use daypass_idp::github::{self, Api};
-use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds};
+use daypass_sdk::{Changes, CommitFailure, Cx, Endpoint, Error, Expect, Operation, Reply, Result, Seconds};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -66,22 +66,43 @@ async fn read(_: Arc<GitHub>, cx: Cx, _: NoParams) -> Result<Reply> {
 
 /// Fails with `BadRequest` for what cannot be used, and when GitHub does not tell the organisation's id.
 async fn write(github: Arc<GitHub>, cx: Cx, params: With<ConfigParams>) -> Result<()> {
-    let old = find(&cx).await?.map(|config| Config::clone(&config)).unwrap_or_default();
     let id_given = params.own.organization_id.is_some_and(|id| id != 0);
-    let mut config = old.clone();
-    config.apply(params)?;
-    let known = config.organization == old.organization && config.base_url == old.base_url && config.organization_id != 0;
-    if !id_given && !known {
-        let api = Api { base: config.base(), token: None };
-        let found = github::organization(github.idp.as_ref(), &api, &config.organization).await;
-        let unknown =
-            |why: &str| Error::bad_request(format!("unable to fetch the organization_id, you must manually set it in the config: {why}"));
-        config.organization_id = found.map_err(|error| unknown(&error.to_string()))?.id;
-        if config.organization_id == 0 {
-            return Err(unknown("GitHub says it is 0, which is nobody's"));
+    let mut asked: Option<Config> = None;
+    for _ in 0..ATTEMPTS_MAX {
+        let read = cx.store.find::<Config>(ROW).await?;
+        let old = read.as_ref().map(|(config, _)| Config::clone(config)).unwrap_or_default();
+        let mut config = old.clone();
+        config.apply(With { own: params.own.clone(), token: params.token.clone() })?;
+        let known = config.organization_id != 0 && config.is_about_the_same_as(&old);
+        if !id_given && !known {
+            let before = asked.filter(|asked| config.is_about_the_same_as(asked));
+            config.organization_id = match before {
+                Some(before) => before.organization_id,
+                None => id_of(&github, &config).await?,
+            };
+            asked = Some(config.clone());
+        }
+        // What another wrote while GitHub was asked stays.
+        let same = read.map_or(Expect::Absent, |(_, version)| Expect::Version(version));
+        match cx.store.commit(Changes::new().expect(ROW, same).put_json(ROW, &config)?).await {
+            Ok(()) => return Ok(()),
+            Err(CommitFailure::Conflict(_)) => {}
+            Err(CommitFailure::Error(error)) => return Err(error),
         }
     }
-    cx.store.put_json(ROW, &config).await
+    Err(Error::from(CommitFailure::Conflict(0)))
+}
+
+/// Asks GitHub for the organisation's id. Errors: `BadRequest` when it does not tell.
+async fn id_of(github: &GitHub, config: &Config) -> Result<u64> {
+    let unknown =
+        |why: &str| Error::bad_request(format!("unable to fetch the organization_id, you must manually set it in the config: {why}"));
+    let api = Api { base: config.base(), token: None };
+    let found = github::organization(github.idp.as_ref(), &api, &config.organization).await;
+    match found.map_err(|error| unknown(&error.to_string()))?.id {
+        0 => Err(unknown("GitHub says it is 0, which is nobody's")),
+        id => Ok(id),
+    }
 }
 
 impl Config {
@@ -113,6 +134,11 @@ impl Config {
         Url::parse(self.base()).map(drop).map_err(|why| Error::bad_request(format!("base_url: {why}")))
     }
 
+    /// Whether the organisation has the same name at the same place.
+    fn is_about_the_same_as(&self, other: &Self) -> bool {
+        self.organization == other.organization && self.base_url == other.base_url
+    }
+
     /// The base of the API's addresses.
     pub(super) fn base(&self) -> &str {
         if self.base_url.is_empty() { GITHUB } else { &self.base_url }
@@ -134,3 +160,5 @@ impl Config {
 const ROW: &str = "config";
 const GITHUB: &str = "https://api.github.com/";
 const NAME_BYTES_MAX: usize = 128;
+/// How often a write is decided again, because another was faster.
+const ATTEMPTS_MAX: usize = 20;

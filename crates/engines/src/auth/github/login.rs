@@ -97,16 +97,20 @@ async fn verified(engine: &GitHub, cx: &Cx, config: &Config, token: &Secret<Stri
     Ok(Verified { user, organization: organization.login, teams: names, policies: policies.into_iter().collect() })
 }
 
-/// A token that GitHub does not take is the caller's affair; all else is not.
+/// A token that GitHub does not know is the caller's affair; all else is not. A 403 says nothing of the token for certain: who asks too often gets it too.
 fn told(error: IdpError) -> Error {
     match error {
-        IdpError::Refused { status: 401 | 403, .. } => Error::bad_request(format!("GitHub does not take the token: {error}")),
+        IdpError::Refused { status: 401, .. } => Error::bad_request(format!("GitHub does not take the token: {error}")),
+        IdpError::Refused { status: 403, .. } => {
+            Error::failed(format!("{error}: it limits how often it is asked, or the token may not say whose it is (it needs read:org)"))
+                .bare()
+        }
         other => Error::failed(other.to_string()).bare(),
     }
 }
 
 /// Fails with `BadRequest` when the user is not in the organisation any more, or would get other policies by now: the token keeps the end it
-/// has.
+/// has. `Failed` when GitHub cannot be asked: it may be soon.
 pub(super) async fn renew(engine: Arc<GitHub>, cx: Cx, internal: Value) -> Result<Renewal> {
     let remembered: Remembered = from_json("the login of a token", internal.to_string().as_bytes())?;
     let config = config::find(&cx).await?.ok_or_else(|| Error::bad_request("configuration has not been set"))?;

@@ -218,6 +218,19 @@ async fn a_configuration_needs_an_organisation_whose_id_is_known() {
     assert_eq!(bench.call("GET", "config", Value::Null).await.body["data"]["organization_id"], 10);
 }
 
+/// Story: a write asked GitHub for an id, for up to ten seconds, and then stored what it had read before that: what another had written meanwhile was gone.
+#[tokio::test]
+async fn what_is_written_while_github_is_asked_stays() {
+    let house = House::new().await;
+    house.github("orgs/other", &json!({"login": "other", "id": 10}));
+    let write = |fields: Value| house.bench.call("POST", "config", fields);
+    let (slow, quick) = tokio::join!(write(json!({"organization": "other"})), write(json!({"token_ttl": "1h"})));
+    assert_eq!((slow.status, quick.status), (204, 204));
+    let read = house.bench.call("GET", "config", Value::Null).await.body["data"].clone();
+    assert_eq!((&read["organization"], &read["organization_id"], &read["token_ttl"]), (&json!("other"), &json!(10), &json!(3600)));
+    assert_eq!(house.idp.asked().len(), 1, "and nobody is asked twice for it");
+}
+
 #[tokio::test]
 async fn each_renewal_asks_again() {
     let house = House::new().await;

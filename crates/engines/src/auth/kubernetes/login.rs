@@ -62,7 +62,8 @@ async fn login(kubernetes: Arc<Kubernetes>, cx: Cx, params: LoginParams) -> Resu
     let cluster = config.cluster(&kubernetes, &jwt);
     let (account, claims) = vouched(&kubernetes, &config, &cluster, token, &jwt, &audiences).await?;
     admitted(&kubernetes, &role, &cluster, &account).await?;
-    Ok(made(&role, params.role, account, &claims))
+    // As it is stored: whatever goes by the role of a login has to find one role, however it was spelled.
+    Ok(made(&role, roles::folded(&params.role), account, &claims))
 }
 
 /// What the API server is asked about: the audience that the role wants, else those that the token claims, so that the server judges them.

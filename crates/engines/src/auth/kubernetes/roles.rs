@@ -91,8 +91,13 @@ async fn delete(_: Arc<Kubernetes>, cx: Cx, params: NameParams) -> Result<()> {
     cx.store.delete(&row(&params.name)).await
 }
 
+/// The name of a role as it is stored.
+pub(super) fn folded(name: &str) -> String {
+    name.to_lowercase()
+}
+
 fn row(name: &str) -> String {
-    format!("{ROWS}{}", name.to_lowercase())
+    format!("{ROWS}{}", folded(name))
 }
 
 const ROWS: &str = "role/";

@@ -128,6 +128,9 @@ async fn a_pod_logs_in_with_the_token_that_the_api_server_vouches_for() {
     assert_eq!(asked.proof, format!("Bearer {}", house.signer.sign(&json!({"sub": "reviewer"}))));
     let sent: Value = serde_json::from_str(&asked.json).unwrap();
     assert_eq!(sent["spec"], json!({"token": token, "audiences": [AUDIENCE]}));
+    // Story: `CI` logged in by the role `ci` and was shown as `CI`: limits and session tags that go by the role took it for another.
+    let shouted = house.bench.call("POST", "login", json!({"role": "CI", "jwt": token})).await;
+    assert_eq!(shouted.body["auth"]["metadata"], metadata);
 }
 
 #[tokio::test]

@@ -146,7 +146,7 @@ async fn write(kv: Arc<Kv2>, cx: Cx, params: WriteParams) -> Result<Reply> {
         Key::check_cas(key.as_ref(), config, cas)?;
         let now = cx.clock.now();
         let mut key = key.unwrap_or_else(|| Key::new(now));
-        let rows = key.add(config, data.clone(), Author::of(&cx), now);
+        let rows = key.add(config, data.clone(), Some(Author::of(&cx)), now);
         let answer = written(&key, &rows);
         Ok(Step::Store(Box::new(key), rows, answer))
     })
@@ -173,7 +173,7 @@ async fn patch(kv: Arc<Kv2>, cx: Cx, params: WriteParams) -> Result<Reply> {
         let merged = raw(&data)?;
         // It may take a hundred times its text, and the commit may wait.
         drop(data);
-        let rows = key.add(&seen.config, merged, Author::of(&cx), now);
+        let rows = key.add(&seen.config, merged, Some(Author::of(&cx)), now);
         let answer = written(&key, &rows);
         if let Some(answer) = seen.commit(&cx, &params.path, Step::Store(Box::new(key), rows, answer)).await? {
             return Ok(answer);

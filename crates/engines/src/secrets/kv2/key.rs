@@ -153,19 +153,19 @@ impl Key {
     }
 
     /// Adds a version with this data and drops those that are too many. Data that needs a row gets that of a dropped version, if there is one:
-    /// changing a row costs the store a third of removing one and adding another.
-    pub(super) fn add(&mut self, config: &Config, data: Box<RawValue>, by: Author, now: Timestamp) -> DataRows {
+    /// changing a row costs the store a third of removing one and adding another. Without an author where nobody can say who it was.
+    pub(super) fn add(&mut self, config: &Config, data: Box<RawValue>, by: Option<Author>, now: Timestamp) -> DataRows {
         let (former, without_row) = (self.current, self.data.take());
         self.older.extend(self.latest.take().map(|version| (former, version)));
         self.current += 1;
         self.updated = now;
-        self.updated_by = Some(by.clone());
+        self.updated_by.clone_from(&by);
         let mut rows = self.trim(config);
         if let (Some(data), Some(version)) = (without_row, self.older.get_mut(&former)) {
             version.row = rows.place(former, data);
         }
         let deletion = self.deletion_time(config, now);
-        let mut latest = Version { created: now, deletion, destroyed: false, created_by: Some(by), deleted_by: None, row: None };
+        let mut latest = Version { created: now, deletion, destroyed: false, created_by: by, deleted_by: None, row: None };
         if data.get().len() <= INLINE_BYTES_MAX {
             self.data = Some(data);
         } else {

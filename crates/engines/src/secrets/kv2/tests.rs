@@ -337,7 +337,13 @@ async fn secrets_of_version_1_become_first_versions_at_once() {
         let read = new.call("GET", &format!("data/{path}"), Value::Null).await.body;
         assert_eq!((&read["data"]["data"], &read["data"]["metadata"]["version"]), (&json!({ "at": path }), &json!(1)));
     }
+    // Story: whoever asked first, here for a list, was shown as the author of them all. Nobody knows who wrote them.
+    let metadata = new.call("GET", "metadata/dir/b", Value::Null).await.body;
+    assert_eq!((&metadata["data"]["last_updated_by"], &metadata["data"]["versions"]["1"]["created_by"]), (&Value::Null, &Value::Null));
     assert!(storage.keys().iter().all(|key| key.starts_with("m/")));
+    new.call("PUT", "data/a", data(json!({ "x": 1 }))).await;
+    let metadata = new.call("GET", "metadata/a", Value::Null).await.body;
+    assert_eq!(metadata["data"]["versions"]["2"]["created_by"]["actor"], "token", "what is written from then on has its author");
 }
 
 /// Story: a patch of a secret's metadata with `max_versions` of -2 kept 4294967294 versions.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::Kv2;
 use super::config::Config;
-use super::key::{Author, Key};
+use super::key::Key;
 use super::rows;
 use crate::secrets::kv1;
 
@@ -57,7 +57,8 @@ async fn take(cx: &Cx, old: &str) -> Result<()> {
             };
             let now = cx.clock.now();
             let mut key = Key::new(now);
-            let added = key.add(&Config::default(), raw, Author::doing(cx, "create"), now);
+            // Version 1 did not keep who wrote it, and whoever happens to come first now did not.
+            let added = key.add(&Config::default(), raw, None, now);
             let changes = remove.unchanged(&row, None).put_json(&row, &key)?;
             added.put.iter().fold(changes, |changes, row| rows::put_data(changes, path, row))
         };

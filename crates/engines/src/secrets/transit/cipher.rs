@@ -53,7 +53,7 @@ pub(super) fn encrypt(key: &Loaded, wanted: i64, plaintext: &[u8], with: &With, 
         Material::Derived(prk) => {
             let cipher = derived(key, prk, with)?;
             let nonce = match &cipher.nonce_key {
-                Some(nonce_key) => convergent_nonce(nonce_key, plaintext),
+                Some(nonce_key) => convergent_nonce(nonce_key, plaintext, &with.associated),
                 None => random_nonce(entropy),
             };
             seal(&cipher.key, nonce, plaintext, &with.associated)?
@@ -88,18 +88,23 @@ fn can_encrypt(key: &Loaded, what: &str) -> Result<()> {
 /// The keys of one context.
 struct DerivedCipher {
     key: LessSafeKey,
-    /// Set where the nonce comes from the plaintext.
+    /// Set where the nonce comes from what is encrypted.
     nonce_key: Option<Secret<Vec<u8>>>,
 }
 
 fn derived(key: &Loaded, prk: &aws_lc_rs::hkdf::Prk, with: &With) -> Result<DerivedCipher> {
     need_context(&with.context)?;
     let cipher = key.key.key_type.aead().ok_or_else(|| Error::internal("a derived key has a cipher"))?;
-    let more = if key.key.convergent { CONVERGENT_KEY_BYTES } else { 0 };
-    let bytes = material::derive(prk, &with.context, cipher.key_len() + more)?;
-    // The first part into the cipher, the second into the HMAC that makes nonces.
-    let (first, second) = bytes.expose().split_at(cipher.key_len());
-    let nonce_key = key.key.convergent.then(|| Secret::new(second.to_vec()));
+    let nonce_keys = match (key.key.convergent, with.associated.is_empty()) {
+        (false, _) => 0,
+        (true, true) => 1,
+        (true, false) => 2,
+    };
+    let bytes = material::derive(prk, &with.context, cipher.key_len() + nonce_keys * CONVERGENT_KEY_BYTES)?;
+    // The first part into the cipher, the last into the HMAC that makes nonces. Those of plaintexts with associated data have a key of their own, behind the
+    // other: under one key, a plaintext that begins as some associated data does would get the nonce of what goes with that.
+    let (first, rest) = bytes.expose().split_at(cipher.key_len());
+    let nonce_key = rest.rchunks(CONVERGENT_KEY_BYTES).next().map(|last| Secret::new(last.to_vec()));
     Ok(DerivedCipher { key: material::unbound(cipher, first)?, nonce_key })
 }
 
@@ -118,11 +123,17 @@ fn random_nonce(entropy: &dyn Entropy) -> [u8; NONCE_LEN] {
     entropy.bytes::<NONCE_LEN>()
 }
 
-/// The start of an HMAC of the plaintext, as Vault's third version of convergent encryption has it.
-fn convergent_nonce(nonce_key: &Secret<Vec<u8>>, plaintext: &[u8]) -> [u8; NONCE_LEN] {
+/// The start of an HMAC: of the plaintext, as Vault's third version of convergent encryption has it, and of the associated data where there is some. Vault leaves
+/// that out, and two tags under one key and nonce give away the key that AES-GCM authenticates with.
+fn convergent_nonce(nonce_key: &Secret<Vec<u8>>, plaintext: &[u8], associated: &[u8]) -> [u8; NONCE_LEN] {
     // Into the HMAC.
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, nonce_key.expose()), plaintext);
-    tag.as_ref().first_chunk().copied().unwrap_or_default()
+    let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, nonce_key.expose()));
+    if !associated.is_empty() {
+        mac.update(&u64::try_from(associated.len()).unwrap_or(u64::MAX).to_be_bytes());
+        mac.update(associated);
+    }
+    mac.update(plaintext);
+    mac.sign().as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 fn seal(cipher: &LessSafeKey, nonce: [u8; NONCE_LEN], plaintext: &[u8], associated: &[u8]) -> Result<Vec<u8>> {
@@ -188,5 +199,5 @@ const WORDS: Words = Words {
     too_old: "requested version for encryption is less than the minimum encryption key version",
 };
 
-/// Bytes of the key that makes the nonces of convergent encryption.
+/// Bytes of a key that makes the nonces of convergent encryption.
 const CONVERGENT_KEY_BYTES: usize = 32;

@@ -71,10 +71,11 @@ async fn read_keys(_: Arc<Transit>, cx: Cx, _: NoParams) -> Result<Json<KeySetti
 }
 
 async fn write_keys(_: Arc<Transit>, cx: Cx, params: KeyParams) -> Result<Json<KeySettings>> {
-    let mut settings: KeySettings = cx.store.get_json(KEY_ROW).await?.unwrap_or_default();
-    settings.disable_upsert = params.disable_upsert.unwrap_or(settings.disable_upsert);
-    cx.store.put_json(KEY_ROW, &settings).await?;
-    Ok(Json(settings))
+    let decide = |settings: Option<KeySettings>| {
+        let KeySettings { disable_upsert } = settings.unwrap_or_default();
+        Ok(KeySettings { disable_upsert: params.disable_upsert.unwrap_or(disable_upsert) })
+    };
+    Ok(Json(cx.store.change(KEY_ROW, decide).await?))
 }
 
 async fn read_cache(_: Arc<Transit>, cx: Cx, _: NoParams) -> Result<Json<Value>> {

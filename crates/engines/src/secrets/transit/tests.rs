@@ -122,6 +122,59 @@ async fn convergent_encryption_is_vaults_third_version() {
     assert_eq!((&shown["kdf"], &shown["convergent_encryption"]), (&json!("hkdf_sha256"), &json!(true)));
 }
 
+/// Story: the nonce came from the plaintext alone, as in Vault, so what was encrypted with two different associated data had one key and one nonce: whoever
+/// saw both could work out the key that AES-GCM authenticates with, and forge.
+#[tokio::test]
+async fn no_two_associated_data_share_a_nonce() {
+    let bench = bench();
+    for key_type in ["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305"] {
+        key(&bench, key_type, json!({ "type": key_type, "derived": true, "convergent_encryption": true })).await;
+        let ask = |plaintext: &[u8], associated: &[u8]| json!({ "plaintext": b64(plaintext), "context": b64("ctx"), "associated_data": b64(associated) });
+        let encrypt = async |plaintext: &[u8], associated: &[u8]| {
+            text(&ok(&bench, "POST", &format!("encrypt/{key_type}"), ask(plaintext, associated)).await["ciphertext"])
+        };
+        let mut nonces = std::collections::BTreeSet::new();
+        // The last two have the bytes of the one before them, counted and split otherwise.
+        let all: [(&[u8], &[u8]); 6] = [
+            (b"hello", b""),
+            (b"hello", b"row 7"),
+            (b"hello", b"row 8"),
+            (b"lo", b"row 7hel"),
+            (b"row 7hello", b""),
+            (b"\0\0\0\0\0\0\0\x05row 7hello", b""),
+        ];
+        for (plaintext, associated) in all {
+            let ciphertext = encrypt(plaintext, associated).await;
+            assert_eq!(ciphertext, encrypt(plaintext, associated).await, "the same stays the same");
+            let bytes = BASE64.decode(ciphertext.strip_prefix("vault:v1:").unwrap().as_bytes()).unwrap();
+            assert!(nonces.insert(bytes[..12].to_vec()), "{key_type}: a nonce for {plaintext:?} with {associated:?} was there before");
+            let body = json!({ "ciphertext": ciphertext, "context": b64("ctx"), "associated_data": b64(associated) });
+            assert_eq!(ok(&bench, "POST", &format!("decrypt/{key_type}"), body).await["plaintext"], b64(plaintext));
+        }
+    }
+}
+
+/// The nonce stands in the ciphertext: what was encrypted before associated data went into it is decrypted as ever.
+#[tokio::test]
+async fn convergent_ciphertexts_from_before_are_decrypted() {
+    let bench = bench();
+    key(&bench, "k", json!({ "derived": true, "convergent_encryption": true, "exportable": true })).await;
+    let exported = text(&ok(&bench, "GET", "export/encryption-key/k", Value::Null).await["keys"]["1"]);
+    let mut derived = [0; 64];
+    let prk = Salt::new(HKDF_SHA256, &[]).extract(&BASE64.decode(exported.as_bytes()).unwrap());
+    prk.expand(&[b"ctx"], Bytes64).unwrap().fill(&mut derived).unwrap();
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &derived[32..]), b"hello");
+    let nonce: [u8; 12] = tag.as_ref()[..12].try_into().unwrap();
+    let mut sealed = b"hello".to_vec();
+    let cipher = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &derived[..32]).unwrap());
+    cipher.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(b"row 7"), &mut sealed).unwrap();
+    let ciphertext = format!("vault:v1:{}", b64([&nonce[..], &sealed].concat()));
+    let body = json!({ "ciphertext": ciphertext, "context": b64("ctx"), "associated_data": b64("row 7") });
+    assert_eq!(ok(&bench, "POST", "decrypt/k", body.clone()).await["plaintext"], b64("hello"));
+    let again = text(&ok(&bench, "POST", "rewrap/k", body).await["ciphertext"]);
+    assert_ne!(again, ciphertext, "and encrypted anew it has a nonce of its own");
+}
+
 #[tokio::test]
 async fn associated_data_is_authenticated() {
     let bench = bench();

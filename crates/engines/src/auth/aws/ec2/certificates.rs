@@ -191,12 +191,11 @@ async fn write(_: Arc<AwsAuth>, cx: Cx, fields: Fields) -> Result<()> {
     if fields.name.len() > NAME_BYTES_MAX {
         return Err(Error::bad_request(format!("the name of the certificate is longer than {NAME_BYTES_MAX} bytes")));
     }
-    let stored: Option<Certificate> = cx.store.get_json(&row(&fields.name)).await?;
-    let kind = match fields.r#type.map(|kind| kind.to_lowercase()).as_deref() {
-        Some("identity") => Kind::Identity,
-        Some("pkcs7") => Kind::Pkcs7,
+    let wanted = match fields.r#type.map(|kind| kind.to_lowercase()).as_deref() {
+        Some("identity") => Some(Kind::Identity),
+        Some("pkcs7") => Some(Kind::Pkcs7),
         Some(other) => return Err(Error::bad_request(format!("invalid certificate type {:?}", Brief(other)))),
-        None => stored.as_ref().map_or(Kind::Pkcs7, |stored| stored.r#type),
+        None => None,
     };
     let text = fields.aws_public_cert.ok_or_else(|| Error::bad_request("missing aws_public_cert"))?;
     if text.len() > TEXT_BYTES_MAX {
@@ -206,11 +205,16 @@ async fn write(_: Arc<AwsAuth>, cx: Cx, fields: Fields) -> Result<()> {
     if pem.is_empty() {
         return Err(Error::bad_request("invalid aws_public_cert"));
     }
-    key_of(&pem, kind).map_err(Error::bad_request)?;
-    if stored.is_none() && cx.store.list_page(ROWS, None, CERTIFICATES_MAX).await?.len() >= CERTIFICATES_MAX {
+    let is_new = cx.store.get(&row(&fields.name)).await?.is_none();
+    if is_new && cx.store.list_page(ROWS, None, CERTIFICATES_MAX).await?.len() >= CERTIFICATES_MAX {
         return Err(Error::bad_request(format!("there are {CERTIFICATES_MAX} certificates, which is the limit: delete one first")));
     }
-    cx.store.put_json(&row(&fields.name), &Certificate { aws_public_cert: pem, r#type: kind }).await
+    let decide = |stored: Option<Certificate>| {
+        let kind = wanted.or(stored.map(|stored| stored.r#type)).unwrap_or(Kind::Pkcs7);
+        key_of(&pem, kind).map_err(Error::bad_request)?;
+        Ok(Certificate { aws_public_cert: pem.clone(), r#type: kind })
+    };
+    cx.store.change(&row(&fields.name), decide).await.map(drop)
 }
 
 async fn delete(_: Arc<AwsAuth>, cx: Cx, params: NameParams) -> Result<()> {

@@ -16,7 +16,9 @@ use super::tag::Tag;
 use super::{Proof, Trusted, accesslist, denylist, role_tag};
 use crate::auth::aws::identity::{self, IdentityConfig};
 use crate::auth::aws::role::{EC2, Role, UNBOUND};
+use crate::auth::aws::trouble::while_doing;
 use crate::auth::aws::{AwsAuth, roles};
+use crate::auth::cidr;
 
 /// What a client hands in.
 #[derive(Debug)]
@@ -37,16 +39,21 @@ pub(in crate::auth::aws) struct Remembered {
     tag_max_ttl: Seconds,
 }
 
-/// Fails with `BadRequest` unless AWS signed the document, the instance runs, the role lets it in, and it is who logged in before.
+/// Fails with `BadRequest` unless AWS signed the document, the instance runs, the role lets it in, and it is who logged in before; with `Denied` from
+/// outside the bound networks; with what could not be asked ([`crate::auth::aws::trouble`]).
 pub(in crate::auth::aws) async fn log_in(engine: &AwsAuth, cx: &Cx, login: Ec2Login) -> Result<Login> {
     let document = verified(cx, &login.proof).await?;
     let name = if login.role.is_empty() { document.ami.clone() } else { login.role.clone() };
     let role = role_for_login(cx, &name).await?;
+    // Before the instance's row is claimed: a document is no secret for long, and whoever has it elsewhere could keep the instance out by a nonce of theirs.
+    if !cidr::allowed(&role.token.bound_cidrs, cx.request.remote) {
+        return Err(Error::denied());
+    }
     let place = document.place();
     check_region(&name, &role, place)?;
     // What needs no call comes first: others' documents are cheap to have.
     check_place(&name, &role, place).map_err(invalid)?;
-    let instance = engine.running(cx, place).await.map_err(|why| Error::bad_request(format!("failed to verify instance ID: {why}")))?;
+    let instance = engine.running(cx, place).await.map_err(|error| while_doing("failed to verify instance ID", error))?;
     engine.check_instance(cx, (&name, &role), place, &instance).await.map_err(invalid)?;
     let tag = tag_of(cx, (&name, &role), &instance).await?;
     let nonce = note(cx, (&name, &role), &document, tag.as_ref(), login.nonce.as_deref()).await?;
@@ -79,14 +86,15 @@ pub(in crate::auth::aws) async fn log_in(engine: &AwsAuth, cx: &Cx, login: Ec2Lo
     })
 }
 
-/// Fails with `BadRequest` when the role, the instance or what is remembered of it is gone, or the role does not let it in any more.
+/// Fails with `BadRequest` when the role, the instance or what is remembered of it is gone, or the role does not let it in any more; with what could not
+/// be asked.
 pub(in crate::auth::aws) async fn renew(engine: &AwsAuth, cx: &Cx, remembered: Remembered) -> Result<Renewal> {
     let Remembered { instance, account, region, role_name, tag_max_ttl } = remembered;
     let role = role_for_login(cx, &role_name).await?;
     let place = Place { account: &account, region: &region, instance: &instance };
     check_region(&role_name, &role, place)?;
-    let described = engine.running(cx, place).await;
-    let described = described.map_err(|why| Error::bad_request(format!("failed to verify instance ID {instance:?}: {why}")))?;
+    let failed = |error| while_doing(&format!("failed to verify instance ID {instance:?}"), error);
+    let described = engine.running(cx, place).await.map_err(failed)?;
     engine.check_instance(cx, (&role_name, &role), place, &described).await.map_err(invalid)?;
     let row = accesslist::row(&instance);
     let until = cx.clock.now() + longest(cx, &role, tag_max_ttl);
@@ -133,8 +141,8 @@ fn check_region(name: &str, role: &Role, place: Place<'_>) -> Result<()> {
     Err(Error::bad_request(format!("Region {:?} does not satisfy the constraint on role {name:?}", place.region)))
 }
 
-fn invalid(why: String) -> Error {
-    Error::bad_request(format!("Error validating instance: {why}"))
+fn invalid(error: Error) -> Error {
+    while_doing("Error validating instance", error)
 }
 
 /// What the instance's role tag says, where the role asks for one. Errors: Vault's texts.

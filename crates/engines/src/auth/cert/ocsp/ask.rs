@@ -46,7 +46,8 @@ pub(in super::super) fn places() -> Places {
     Places::new(PLACES_MAX, PLACES_OF_ONE_MAX)
 }
 
-/// Fails with `BadRequest` unless responders say that the certificates of a verified chain are good, and with `TooMany` where too many wait for that.
+/// Fails with `BadRequest` unless responders say that the certificates of a verified chain are good; with `Failed` when nobody answers, or not now; with
+/// `TooMany` where too many wait for that.
 pub(in super::super) async fn check(cert: &Cert, cx: &Cx, responders: &Responders, path: &Path) -> Result<()> {
     // Whatever `ocsp_fail_open` says: else whoever takes all places would let in what was revoked.
     let _place = cert.asking.take(cx.request.remote).ok_or_else(crowded)?;
@@ -66,7 +67,7 @@ pub(in super::super) async fn check(cert: &Cert, cx: &Cx, responders: &Responder
 }
 
 impl Asker<'_> {
-    /// Whether one certificate is good, or may pass. Errors: `BadRequest`.
+    /// Whether one certificate is good, or may pass. Errors: `BadRequest`; `Failed` when nobody could be asked.
     async fn accepts(&self, own: &[u8], issuer: &[u8], is_client: bool) -> Result<()> {
         let named = named_by(own);
         // An authority whose certificate names nobody cannot be asked about; lists are there for it.
@@ -164,7 +165,7 @@ impl Asker<'_> {
     }
 
     /// Whether a login goes on without an answer: where the entry says so, and nobody could be asked or knows. Never after an answer that cannot be
-    /// believed. Errors: `BadRequest`.
+    /// believed. Errors: `BadRequest`; `Failed` where asking again may help, so that nobody takes it for good.
     fn passed_over(&self, trouble: &Trouble) -> Result<()> {
         let mount = &self.cx.mount.path;
         match trouble {
@@ -174,7 +175,8 @@ impl Asker<'_> {
             }
             Trouble::Busy(why) | Trouble::Excused(why) | Trouble::Wrong(why) => {
                 tracing::warn!(%mount, why, "a certificate was not let in: no answer of OCSP says that it is good");
-                Err(unfit(&format!("OCSP: {why}")))
+                let refusal = unfit(&format!("OCSP: {why}"));
+                Err(if matches!(trouble, Trouble::Busy(_)) { Error { kind: Kind::Failed, ..refusal } } else { refusal })
             }
         }
     }

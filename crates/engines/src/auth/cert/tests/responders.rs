@@ -118,7 +118,7 @@ async fn nobody_is_asked_for_whom_nothing_would_let_in() {
 async fn without_an_answer_nobody_is_let_in_unless_that_is_said() {
     let mut asked = Asked::new(json!({})).await;
     asked.house.idp.is_down(URL);
-    House::refuses(&asked.login(7).await, "OCSP: ocsp.acme.example cannot be reached");
+    House::cannot_tell(&asked.login(7).await, "OCSP: ocsp.acme.example cannot be reached");
     asked.change(json!({"ocsp_fail_open": true})).await;
     assert_eq!(asked.login(7).await.status, 200);
     for status in [500, 503, 404] {
@@ -175,7 +175,7 @@ async fn one_responder_after_the_other_is_asked_until_one_knows() {
 #[tokio::test]
 async fn where_all_are_asked_all_have_to_agree() {
     let mut asked = Asked::new(json!({"ocsp_servers_override": [OTHER, URL], "ocsp_query_all_servers": true})).await;
-    House::refuses(&asked.login(7).await, "other.acme.example cannot be reached");
+    House::cannot_tell(&asked.login(7).await, "other.acme.example cannot be reached");
     answers(&asked.house.idp, OTHER, Arc::clone(&asked.ca), |_, _| {});
     assert_eq!(asked.login(7).await.status, 200);
     asked.says(8, OcspStatus::Revoked);
@@ -196,7 +196,7 @@ async fn whoever_cannot_be_reached_is_asked_again_and_not_for_ever() {
     let mut asked = Asked::new(json!({"ocsp_max_retries": 2})).await;
     asked.house.idp.answers_raw(URL, 503, "text/plain", "");
     let clock = asked.house.bench.clock.clone();
-    House::refuses(&clock.while_passing(asked.login(7)).await, "ocsp.acme.example answered 503");
+    House::cannot_tell(&clock.while_passing(asked.login(7)).await, "ocsp.acme.example answered 503");
     assert_eq!(asked.count(), 3);
     asked.house.idp.answers_raw(URL, 400, "text/plain", "");
     House::refuses(&clock.while_passing(asked.login(7)).await, "ocsp.acme.example answered 400");
