@@ -45,7 +45,14 @@ impl Drop for StillWriting {
 /// What was in memory, out of use: no request reaches it any more but those that have it already. To be handed to [`Inner::leave`].
 pub(crate) struct Left {
     pub(crate) unsealed: Arc<Unsealed>,
-    writing: StillWriting,
+    writing: Option<StillWriting>,
+}
+
+impl Left {
+    /// Its rows have ended: whoever opens the store need not wait for it.
+    pub(crate) fn writes_no_more(&mut self) {
+        self.writing = None;
+    }
 }
 
 impl Outliving {
@@ -80,7 +87,7 @@ impl Inner {
         // Counted first: whoever unseals the server a moment later waits for it.
         self.outliving.writing.send_modify(|writing| writing.states += 1);
         let writing = StillWriting(Arc::clone(&self.outliving.writing));
-        self.unsealed.swap(None).map(|unsealed| Left { unsealed, writing })
+        self.unsealed.swap(None).map(|unsealed| Left { unsealed, writing: Some(writing) })
     }
 
     /// Gives up what was in memory, in a moment: requests in flight, the one that asked for it among them, still have to write to its audit

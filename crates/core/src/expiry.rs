@@ -24,7 +24,7 @@ use crate::leases::{ATTEMPTS_MAX, Held};
 use crate::node::{Inner, Unsealed};
 use crate::revoke::{Damaged, Doomed, Left, OfDamaged, Turn};
 use crate::together::at_most;
-use crate::tokens::{Cause, Many, Stored};
+use crate::tokens::{Came, Cause, Many, Stored};
 
 /// Works until the node is sealed or gone.
 pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
@@ -97,14 +97,16 @@ async fn end<T: 'static>(mut running: JoinSet<T>, last_wait: BoxFuture<'static, 
 
 /// One batch of what has ended, and one of what is swept. Returns whether there may be more.
 async fn take_back(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands) -> bool {
-    let mut more = false;
     // A pause is for what goes by itself; sweeps were asked for.
-    if !unsealed.revocation.is_paused() {
-        more = step(inner, unsealed, hands).await.unwrap_or_else(|error| {
+    let Step { came, more } = if unsealed.revocation.is_paused() {
+        Step::nowhere()
+    } else {
+        step(inner, unsealed, hands).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "expiry could not go on; it tries again");
-            false
-        });
-    }
+            Step::nowhere()
+        })
+    };
+    unsealed.tokens.arrears.note(came, inner.clock.elapsed(), AGAIN);
     let sweeping = crate::sweeps::step(inner, unsealed).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "a revocation by prefix could not go on; it tries again");
         false
@@ -112,23 +114,37 @@ async fn take_back(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Han
     more || sweeping
 }
 
-/// One batch. Returns whether there may be more that can be begun now.
-async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands) -> Result<bool> {
+/// How far one batch brought the worker.
+struct Step {
+    came: Came,
+    /// There may be more that can be begun now.
+    more: bool,
+}
+
+impl Step {
+    fn nowhere() -> Self {
+        Self { came: Came::Nowhere, more: false }
+    }
+}
+
+/// One batch.
+async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands) -> Result<Step> {
     let now = inner.clock.now();
     let due = unsealed.rows.due(0, now, BATCH).await?;
     let full = due.len() == BATCH;
     let due = due.into_iter().filter(|entry| !hands.hold(entry)).collect();
-    let (due, left) = settle_tokens(inner, unsealed, due, now).await?;
+    let (due, Step { came, more: left }) = settle_tokens(inner, unsealed, due, now).await?;
     let (of_leases, others): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| lease_id(entry).is_some());
     let work = others.into_iter().map(|entry| settle_or_put_off(unsealed, entry, now));
     at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
     let all_begun = hands.take(inner, unsealed, of_leases, full, now).await?;
-    Ok(all_begun && full || left)
+    let came = if full && came == Came::Through { Came::SoFar } else { came };
+    Ok(Step { came, more: all_begun && full || left })
 }
 
 /// Revokes the tokens among what is due, together where nothing hangs on them, and for a while only: others have their turn. Returns what is no token's;
-/// and whether there are tokens left that are still due.
-async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Due>, now: Timestamp) -> Result<(Vec<Due>, bool)> {
+/// and how far it came with tokens, and whether some are left that are still due.
+async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Due>, now: Timestamp) -> Result<(Vec<Due>, Step)> {
     let (of_tokens, rest): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| token_id(entry).is_some());
     let ids: Vec<TokenId> = of_tokens.iter().filter_map(token_id).collect();
     let Many { mut stored, damaged, seen } = unsealed.tokens.read_many(&ids).await?;
@@ -138,6 +154,11 @@ async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Du
     let over = Doomed { stored, damaged: damaged.into_iter().map(|(id, _)| id).collect() };
     let left = crate::revoke::tokens(inner, unsealed, over, Cause::EndedBy(now), OfDamaged::Keep, &Turn::short()).await?;
     let more = seen < ids.len() || left.unfinished() > 0;
+    let came = match (left.failed.is_empty(), more) {
+        (false, _) => Came::Nowhere,
+        (true, true) => Came::SoFar,
+        (true, false) => Came::Through,
+    };
     tell(&left);
     let again = put_behind(left, now);
     let mut batch = Batch::new();
@@ -153,7 +174,7 @@ async fn settle_tokens(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, due: Vec<Du
     if !batch.due_remove.is_empty() {
         unsealed.rows.commit(batch).await?;
     }
-    Ok((rest, more))
+    Ok((rest, Step { came, more }))
 }
 
 /// When the worker comes to tokens again that it could not see to. One that was begun stands behind what is due by now, so that a few large ones do not keep

@@ -122,8 +122,8 @@ pub(crate) struct Inner {
     pub(crate) in_flight: crate::in_flight::InFlight,
     /// What fields of requests take.
     pub(crate) memory: Memory,
-    /// When the key file was looked at for those who watch the seal, and what was seen.
-    pub(crate) seal_looked_at: parking_lot::Mutex<Option<(std::time::Duration, bool)>>,
+    /// What is known of the key file, for those who watch the seal.
+    pub(crate) seal_watch: crate::keys::SealWatch,
     /// One snapshot is taken or restored at a time.
     pub(crate) snapshots: crate::snapshots::Turn,
     /// The runtime that the node was made on. Connections may have others, which background work would only hold up.
@@ -227,7 +227,7 @@ impl Core {
             started,
             metrics,
             in_flight: crate::in_flight::InFlight::default(),
-            seal_looked_at: parking_lot::Mutex::default(),
+            seal_watch: crate::keys::SealWatch::default(),
             snapshots: crate::snapshots::Turn::default(),
             home: Handle::try_current().ok(),
         });

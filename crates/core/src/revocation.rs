@@ -1,6 +1,6 @@
 //! Whether this node takes anything back by itself. After a restore it does not: what the restored state calls overdue may long have been taken back, or
 //! belong to a server that still runs. Then the expiry worker revokes nothing and removes nothing, and the engines' regular work stands still, until an
-//! operator says so. What has ended is refused all the same, since that is judged by time.
+//! operator says so. What has ended is refused all the same, since that is judged by time, with what descends from it; and what somebody asks for is taken back.
 //!
 //! The mark lies in the store, in clear, since a restore sets it in a store whose keys this node may not have. It holds no secret, and whoever could
 //! remove it from the disk could start a server on the disk as well.

@@ -3,6 +3,7 @@
 //! Every step can be done twice. A revocation that was begun is finished by the expiry worker, should the process stop half-way.
 
 mod leftover;
+mod reach;
 mod tree;
 
 use std::collections::HashSet;
@@ -11,7 +12,8 @@ use std::sync::Arc;
 use daypass_sdk::{Error, Kind, Request, Result, Seconds, TokenId};
 
 use crate::ids::Id;
-use crate::leases::{Held, LeaseRow, signed};
+use crate::leases::signed::{self, Signed};
+use crate::leases::{Held, LeaseRow};
 use crate::mounts::Live;
 use crate::node::{Inner, Unsealed};
 use crate::rows::config_key;
@@ -21,6 +23,7 @@ use crate::together::at_most;
 use crate::tokens::{Cause, Many, Stored};
 
 use self::leftover::Leftover;
+use self::reach::Reach;
 use self::tree::Far;
 pub(crate) use self::tree::{Damaged, OfDamaged, Turn};
 
@@ -136,11 +139,7 @@ pub(crate) async fn token_only(inner: &Arc<Inner>, unsealed: &Unsealed, id: Toke
 /// Revokes one lease by its id, of whichever kind. One that does not exist is no error.
 pub(crate) async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id: &str) -> Result<()> {
     if let Some(signed) = signed::read(lease_id, unsealed.rows.barrier()) {
-        unsealed.ledger.remove(lease_id);
-        if signed.expires() > inner.clock.now() {
-            signed::revoke(&signed, &unsealed.rows).await?;
-        }
-        return Ok(());
+        return end_signed(inner, unsealed, lease_id, &signed).await;
     }
     if let Some(known) = unsealed.tokens.stored_by_lease(lease_id).await? {
         return token(inner, unsealed, known.id, Cause::Asked).await;
@@ -149,6 +148,15 @@ pub(crate) async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease_id
         Some(held) => stored(inner, unsealed, &held).await,
         None => Ok(()),
     }
+}
+
+/// Ends a lease that is stored nowhere.
+async fn end_signed(inner: &Inner, unsealed: &Unsealed, lease_id: &str, signed: &Signed) -> Result<()> {
+    unsealed.ledger.remove(lease_id);
+    if signed.expires() > inner.clock.now() {
+        signed::revoke(signed, &unsealed.rows).await?;
+    }
+    Ok(())
 }
 
 /// Like [`lease()`], but does not wait for the engine of a stored lease: the lease ends now, and the expiry worker has the secret taken back,
@@ -160,17 +168,27 @@ pub(crate) async fn lease_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, le
     }
 }
 
+/// Who does the rest of a revocation that nobody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// The expiry worker, as with all that is due: not while revocation is paused.
+    Due,
+    /// A sweep: also during a pause, but for secrets that engines have to take back.
+    Swept,
+}
+
 /// Like [`prefix()`], but waits for no engine, as [`lease_later`], and not for the end of what is more than a page. Errors: as those.
-pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<()> {
-    let (prefix, now) = (crate::mounts::with_slash(prefix), inner.clock.now());
-    unsealed.ledger.remove_below(&prefix);
-    signed::revoke_prefix(&prefix, now, &unsealed.rows).await?;
-    if unsealed.leases.below(&prefix, None, sweeps::PAGE + 1).await?.len() > sweeps::PAGE {
-        return sweeps::begin(inner, unsealed, &prefix).await.map(drop);
+pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<Rest> {
+    let (reach, now) = (Reach::of(unsealed, prefix).await?, inner.clock.now());
+    reach.end_signed(inner, unsealed).await?;
+    if let Reach::Below(prefix) = &reach
+        && unsealed.leases.below(prefix, None, sweeps::PAGE + 1).await?.len() > sweeps::PAGE
+    {
+        return sweeps::begin(inner, unsealed, prefix).await.map(|_sweep| Rest::Swept);
     }
-    let (mut after, mut leftover) = (None, Leftover::below(&prefix));
+    let (mut after, mut leftover) = (None, Leftover::below(reach.text()));
     loop {
-        let Some(mut page) = Entries::read(unsealed, &prefix, after.as_deref(), PAGE).await? else { return leftover.told() };
+        let Some(mut page) = reach.page(unsealed, after.as_deref()).await? else { return leftover.told().map(|()| Rest::Due) };
         let left = tokens(inner, unsealed, page.doomed(), Cause::Asked, OfDamaged::Keep, &Turn::endless()).await?;
         leftover.tokens(left, &page.damaged)?;
         let work = page.others.into_iter().map(async |(lease_id, id)| (lease_id, unsealed.leases.end_now(id, now).await));
@@ -184,7 +202,9 @@ pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, p
 /// Like [`prefix()`] for a caller who waits: many tokens are swept in the background, which goes on should the caller give up. Returns whether it
 /// is done: false when an operator paused revocation meanwhile.
 pub(crate) async fn prefix_now(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<bool> {
-    let below = crate::mounts::with_slash(prefix);
+    let Reach::Below(below) = Reach::of(unsealed, prefix).await? else {
+        return self::prefix(inner, unsealed, prefix, false).await.map(|()| true);
+    };
     let page = unsealed.leases.below(&below, None, sweeps::PAGE + 1).await?;
     if page.len() <= sweeps::PAGE || page.iter().any(|(_, kind, _)| *kind != b'T') {
         return self::prefix(inner, unsealed, prefix, false).await.map(|()| true);
@@ -225,16 +245,15 @@ pub(crate) async fn take_back(inner: &Arc<Inner>, live: &Live, row: &LeaseRow) -
     live.engine.revoke(context(inner, live, request), row.info(Seconds::ZERO)).await
 }
 
-/// Revokes every lease and token below a prefix of lease ids. With `force`, what the engine cannot take back is forgotten, and what is damaged. Errors: an
-/// engine's that fails, where it stops; at the end also that something is damaged, `Failed` with its name.
+/// Revokes every lease and token below a prefix of lease ids, or the one lease whose id is given in its place. With `force`, what the engine cannot take back
+/// is forgotten, and what is damaged. Errors: an engine's that fails, where it stops; at the end also that something is damaged, `Failed` with its name.
 pub(crate) async fn prefix(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str, force: bool) -> Result<()> {
-    let prefix = crate::mounts::with_slash(prefix);
-    unsealed.ledger.remove_below(&prefix);
-    signed::revoke_prefix(&prefix, inner.clock.now(), &unsealed.rows).await?;
+    let reach = Reach::of(unsealed, prefix).await?;
+    reach.end_signed(inner, unsealed).await?;
     let rule = if force { OfDamaged::Forget } else { OfDamaged::Keep };
-    let (mut after, mut leftover) = (None, Leftover::below(&prefix));
+    let (mut after, mut leftover) = (None, Leftover::below(reach.text()));
     loop {
-        let Some(mut page) = Entries::read(unsealed, &prefix, after.as_deref(), PAGE).await? else { return leftover.told() };
+        let Some(mut page) = reach.page(unsealed, after.as_deref()).await? else { return leftover.told() };
         let left = tokens(inner, unsealed, page.doomed(), Cause::Asked, rule, &Turn::endless()).await?;
         leftover.tokens(left, &page.damaged)?;
         for (lease_id, id) in page.damaged {
@@ -272,7 +291,11 @@ pub(crate) struct Entries {
 impl Entries {
     /// Reads up to `limit` entries behind `after`, fewer when their tokens are large. `None`: there are none.
     pub(crate) async fn read(unsealed: &Unsealed, prefix: &str, after: Option<&str>, limit: usize) -> Result<Option<Self>> {
-        let mut page = unsealed.leases.below(prefix, after, limit).await?;
+        Self::of(unsealed, unsealed.leases.below(prefix, after, limit).await?).await
+    }
+
+    /// The same of entries at hand, as the index has them: lease id, kind and internal id.
+    async fn of(unsealed: &Unsealed, mut page: Vec<(String, u8, Id)>) -> Result<Option<Self>> {
         let ids: Vec<TokenId> = page.iter().filter(|(_, kind, _)| *kind == b'T').map(|(_, _, id)| TokenId(*id)).collect();
         let Many { stored: tokens, damaged, seen } = unsealed.tokens.read_many(&ids).await?;
         if let Some(next) = ids.get(seen) {

@@ -158,7 +158,9 @@ impl Rows {
             let plain = self.open(&key, &row.value, row.version)?;
             Ok((key, plain))
         };
-        rows.into_iter().map(open).collect()
+        let page = rows.into_iter().map(open).collect::<Result<Vec<_>>>()?;
+        give_turn(page.len()).await;
+        Ok(page)
     }
 
     /// JSON below a prefix, a page of it as [`Rows::scan`] reads it, without rows that are damaged: of them the log tells. Also where the page ends, which
@@ -182,6 +184,7 @@ impl Rows {
         if let Some(error) = damaged.first() {
             tracing::warn!(%error, rows = damaged.len(), "stored rows are damaged; they are passed over");
         }
+        give_turn(read.len() + damaged.len()).await;
         Ok((read, last))
     }
 
@@ -313,6 +316,13 @@ pub(crate) fn parse<T: DeserializeOwned>(key: &Key, bytes: &[u8]) -> Result<T> {
         .map_err(|error| Error::internal(format!("the stored row {} is not readable", shown(key))).because(error))
 }
 
+/// After a long page others on the thread have their turn: whoever walks through hundreds of thousands of rows takes one after the other, and reads never wait.
+async fn give_turn(rows: usize) {
+    if rows >= LONG_PAGE {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// A key of the configuration space.
 pub(crate) fn config_key(path: impl Into<String>) -> Key {
     Key::new(Space::Config, path.into().into_bytes())
@@ -375,6 +385,8 @@ fn shown(key: &Key) -> String {
 }
 
 const CLEAR_STEP: usize = 500;
+/// Rows of one page that take about a millisecond to open and to parse.
+const LONG_PAGE: usize = 200;
 /// How often a change is decided again before it gives up. Of those who come together one gets through each time.
 const ATTEMPTS_MAX: usize = 500;
 /// By so much a clock is put back in ordinary life.

@@ -293,7 +293,7 @@ async fn take_over(
     let mut unsealing = inner.unsealing.lock().await;
     inner.serves(unsealed)?;
     let (time, rows) = (manifest.time, manifest.rows.all());
-    let left = inner.take_out().ok_or_else(sealed)?;
+    let mut left = inner.take_out().ok_or_else(sealed)?;
     tracing::warn!(%time, rows, "the store is replaced by a snapshot; the server is sealed meanwhile");
     // Work that looks into the store once more must not find the new rows there and take back what they say.
     unsealed.revocation.stand_still(inner.clock.now());
@@ -302,8 +302,8 @@ async fn take_over(
     let mut keys = inner.keys.lock().await;
     *unsealing = None;
     unsealed.rows.end().await;
+    left.writes_no_more();
     let replaced = inner.backend.replace(staged).await;
-    inner.leave(left);
     let reopened = match &replaced {
         Ok(()) => barrier,
         // Nothing was changed: on with the old state.
@@ -324,6 +324,8 @@ async fn take_over(
         Ok(false) => inner.unseal_by_file().await,
         other => other,
     };
+    // Not before: the record of this request's answer goes to audit devices that close a moment later, and opening takes as long as it takes.
+    inner.leave(left);
     match opened {
         Ok(true) => tracing::info!("the server has unsealed itself again"),
         Ok(false) => tracing::warn!("the server is sealed: unseal it with the shares, or the key file, of the snapshot's time"),

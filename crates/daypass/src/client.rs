@@ -216,7 +216,8 @@ impl Reply {
         Value::parse(&self.text()).map_err(|error| Error::Unreadable(error.to_string()))
     }
 
-    fn answer(&self) -> Result<Option<Answer>, Error> {
+    /// Nothing where there is no content.
+    pub(crate) fn answer(&self) -> Result<Option<Answer>, Error> {
         if self.body.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }

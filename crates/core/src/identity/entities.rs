@@ -61,6 +61,7 @@ impl Identities {
             let Some(last) = page.last() else { return Ok(count) };
             count += page.len();
             after = Some(last.to_vec());
+            tokio::task::yield_now().await;
         }
     }
 

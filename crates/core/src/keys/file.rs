@@ -5,11 +5,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use daypass_barrier::{Barrier, KeyFile, KeyFileError, RootKey, Seal, SealConfig, SealKey, SealType, Under, UnsealError};
-use daypass_base::Entropy;
+use daypass_base::{Clock, Entropy};
 use daypass_sdk::{Error, Result};
 use daypass_storage::{Backend, Batch, CommitError};
+use tokio::task::JoinHandle;
 
 use super::PREVIOUS;
 use crate::node::{Inner, SEAL_CONFIG, SEAL_ROWS, SEALED_KEYRING, SEALED_ROOT, SealKind, core_key};
@@ -47,22 +49,82 @@ impl Inner {
 
 impl Inner {
     /// Whether the server can unseal itself at its next start, where its configuration wants that. Looked at once in a while: anybody may ask.
-    pub(crate) async fn seal_is_healthy(&self) -> bool {
+    pub(crate) async fn seal_is_healthy(self: &Arc<Self>) -> bool {
         let SealKind::KeyFile(path) = &self.settings.seal else { return true };
-        let now = self.clock.elapsed();
-        let known = *self.seal_looked_at.lock();
-        if let Some((looked, healthy)) = known
-            && now.saturating_sub(looked) < LOOK_EVERY
-        {
-            return healthy;
-        }
-        let healthy = match stored_seal(&*self.backend).await {
-            Ok(Some(stored)) => stored.root_by(&KeyFile::at(path.clone())).is_ok(),
-            // Before `operator init`, and where the store cannot be read, the file is not what is wrong.
-            Ok(None) | Err(_) => true,
+        let (inner, file) = (Arc::clone(self), KeyFile::at(path.clone()));
+        let look = move || {
+            let node = Arc::clone(&inner);
+            inner.apart(async move {
+                let healthy = match stored_seal(&*node.backend).await {
+                    Ok(Some(stored)) => opens(stored, file).await,
+                    // Before `operator init`, and where the store cannot be read, the file is not what is wrong.
+                    Ok(None) | Err(_) => true,
+                };
+                node.seal_watch.ended(node.clock.elapsed(), healthy);
+            })
         };
-        *self.seal_looked_at.lock() = Some((now, healthy));
-        healthy
+        self.seal_watch.ask(&*self.clock, look).await
+    }
+}
+
+/// Whether a file opens the store. It is read on a thread of its own, which nothing joins: the file may lie on a disk of another machine that does not answer,
+/// and whoever waits for such a thread, be it a connection's or the end of the process, waits with it.
+async fn opens(stored: StoredSeal, file: KeyFile) -> bool {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let read = move || {
+        let _nobody_waits = tell.send(stored.root_by(&file).is_ok());
+    };
+    match std::thread::Builder::new().name("key-file".to_owned()).spawn(read) {
+        Ok(_nobody_joins) => told.await.unwrap_or(false),
+        // Of the file that says nothing.
+        Err(_no_thread) => true,
+    }
+}
+
+/// What those learn who watch the seal. One at a time looks at the key file; who comes meanwhile is told what was seen last.
+#[derive(Default)]
+pub(crate) struct SealWatch(parking_lot::Mutex<Seen>);
+
+/// Times are on the clock's monotonic time.
+#[derive(Default)]
+struct Seen {
+    /// When somebody began to look.
+    looking: Option<Duration>,
+    /// When that ended the last time, and what was seen.
+    last: Option<(Duration, bool)>,
+}
+
+impl SealWatch {
+    /// What is known, from a look that `look` begins where it is time for one. It goes on without whoever asked, and has to end with [`Self::ended`].
+    async fn ask(&self, clock: &dyn Clock, look: impl FnOnce() -> JoinHandle<()>) -> bool {
+        if self.begins(clock.elapsed()) {
+            tokio::select! {
+                biased;
+                _ended = look() => {}
+                () = clock.sleep(LOOK_MAX) => {}
+            }
+        }
+        self.says(clock.elapsed())
+    }
+
+    fn begins(&self, now: Duration) -> bool {
+        let mut seen = self.0.lock();
+        let begins = seen.looking.is_none() && seen.last.is_none_or(|(at, _)| now.saturating_sub(at) >= LOOK_EVERY);
+        if begins {
+            seen.looking = Some(now);
+        }
+        begins
+    }
+
+    fn ended(&self, now: Duration, healthy: bool) {
+        *self.0.lock() = Seen { looking: None, last: Some((now, healthy)) };
+    }
+
+    /// A file that does not answer opens nothing at the next start.
+    fn says(&self, now: Duration) -> bool {
+        let seen = self.0.lock();
+        let answers = seen.looking.is_none_or(|since| now.saturating_sub(since) < LOOK_MAX);
+        answers && seen.last.is_none_or(|(_, healthy)| healthy)
     }
 }
 
@@ -204,6 +266,55 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// Between two looks at the key file for those who watch the seal.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_mins(1);
+const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// How long the key file may take to answer: less than those wait who watch.
+const LOOK_MAX: Duration = Duration::from_secs(2);
 const SHARES_ALONE: &str = "this store is sealed by shares, not by a key file: take the seal \"keyfile\" block out of the configuration and unseal with the \
                             shares; moving a store from shares to a key file is not offered";
+
+#[cfg(test)]
+mod tests {
+    use daypass_base::sim::SimClock;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Story: a key file on a share that hung was read on the thread that serves connections; one request of anybody's stopped that thread for good.
+    #[tokio::test]
+    async fn a_key_file_that_does_not_answer_holds_up_nobody_and_is_not_healthy() {
+        let (watch, clock) = (Arc::new(SealWatch::default()), SimClock::default());
+        let begin = |told: oneshot::Receiver<bool>| {
+            let (watch, clock) = (Arc::clone(&watch), clock.clone());
+            move || {
+                tokio::spawn(async move {
+                    let healthy = told.await.unwrap();
+                    watch.ended(clock.elapsed(), healthy);
+                })
+            }
+        };
+        let nobody = || -> JoinHandle<()> { panic!("it is being looked at") };
+        let (answers, told) = oneshot::channel();
+        let first = tokio::spawn({
+            let (watch, clock, look) = (Arc::clone(&watch), clock.clone(), begin(told));
+            async move { watch.ask(&clock, look).await }
+        });
+        while watch.0.lock().looking.is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert!(watch.ask(&clock, nobody).await, "nothing bad is known yet");
+        tokio::task::yield_now().await;
+        clock.advance(LOOK_MAX);
+        assert!(!first.await.unwrap());
+        clock.advance(LOOK_EVERY);
+        assert!(!watch.ask(&clock, nobody).await, "there is one thread that hangs, not one more each minute");
+        answers.send(true).unwrap();
+        while watch.0.lock().looking.is_some() {
+            tokio::task::yield_now().await;
+        }
+        assert!(watch.ask(&clock, nobody).await, "it answered late");
+        clock.advance(LOOK_EVERY);
+        let (answers, told) = oneshot::channel();
+        answers.send(false).unwrap();
+        assert!(!watch.ask(&clock, begin(told)).await);
+    }
+}

@@ -11,6 +11,7 @@ pub(crate) mod holders;
 mod rekey;
 mod root;
 
+pub(crate) use file::SealWatch;
 pub use file::{FileRekey, opens_by_file, rekey_by_file};
 pub(crate) use handed_in::HandedIn;
 pub(crate) use holders::{Handout, Holders, KeyReaders, Prepared};

@@ -274,10 +274,16 @@ impl Leases {
         let page = self.rows.backend().scan(&lease_index_key(prefix), after.as_deref(), limit).await.map_err(crate::rows::read_error)?;
         let entry = |(key, row): (bytes::Bytes, daypass_storage::Row)| {
             let id = String::from_utf8(key.get(1..)?.to_vec()).ok()?;
-            let (kind, internal) = row.value.split_first()?;
-            Some((id, *kind, internal.try_into().ok()?))
+            let (kind, internal) = named(&row.value)?;
+            Some((id, kind, internal))
         };
         Ok(page.rows.into_iter().filter_map(entry).collect())
+    }
+
+    /// What the index says of this very lease id, also where the row that it names is damaged: see [`Leases::below`].
+    pub(crate) async fn entry(&self, lease_id: &str) -> Result<Option<(u8, Id)>> {
+        let read = self.rows.backend().get(&lease_index_key(lease_id)).await.map_err(crate::rows::read_error)?;
+        Ok(read.found.and_then(|row| named(&row.value)))
     }
 
     /// Lets a lease end now, whatever state it is in: the expiry worker has its engine take the secret back, with retries.
@@ -324,6 +330,7 @@ impl Leases {
                     return Ok(());
                 }
             }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -332,6 +339,12 @@ impl Leases {
         let names = self.rows.list(&lease_index_key(prefix), after.map(str::as_bytes), limit).await?;
         Ok(names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect())
     }
+}
+
+/// Kind and internal id in an entry of the lease index.
+fn named(value: &[u8]) -> Option<(u8, Id)> {
+    let (kind, internal) = value.split_first()?;
+    Some((*kind, internal.try_into().ok()?))
 }
 
 /// The internal id in a stored lease's id: 22 of the 24 characters of its tail.

@@ -5,6 +5,7 @@
 
 mod batch;
 mod cause;
+mod forebears;
 mod many;
 mod packed;
 mod text;
@@ -28,6 +29,7 @@ use crate::rows::{Found, Rows};
 use crate::sweeps::Sweeps;
 
 pub(crate) use cause::Cause;
+pub(crate) use forebears::{Arrears, Came};
 pub(crate) use many::{Many, Stored};
 pub(crate) use text::{Presented, present};
 
@@ -231,6 +233,8 @@ pub(crate) struct Tokens {
     pub(crate) counts: Counts,
     /// Tokens below these are refused already.
     pub(crate) sweeps: Sweeps,
+    /// Tokens that descend from ended ones may still be there.
+    pub(crate) arrears: Arrears,
 }
 
 /// What was counted since the server was unsealed.
@@ -243,7 +247,7 @@ pub(crate) struct Counts {
 
 impl Tokens {
     pub(crate) fn new(rows: Rows, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { rows, clock, entropy, counts: Counts::default(), sweeps: Sweeps::default() }
+        Self { rows, clock, entropy, counts: Counts::default(), sweeps: Sweeps::default(), arrears: Arrears::default() }
     }
 
     /// Finds the token that a client presented. Also returns the configuration version at that moment.
@@ -310,35 +314,6 @@ impl Tokens {
     async fn alive(&self, known: Option<Known>) -> Result<Option<Known>> {
         let Some(known) = known else { return Ok(None) };
         Ok(self.is_alive(&known.row).await?.then_some(known))
-    }
-
-    async fn is_alive(&self, row: &TokenRow) -> Result<bool> {
-        Ok(!row.ended(self.clock.now()) && !self.is_swept(row).await?)
-    }
-
-    /// Whether a sweep will come to it: for itself, or because it descends from one that a sweep comes to. Nothing is read while there is no sweep.
-    async fn is_swept(&self, row: &TokenRow) -> Result<bool> {
-        if self.sweeps.is_empty() {
-            return Ok(false);
-        }
-        if self.sweeps.cover(row) {
-            return Ok(true);
-        }
-        let mut next = row.parent;
-        for _ in 0..ANCESTORS_MAX {
-            let Some(parent) = next else { return Ok(false) };
-            let parent = match self.rows.seek::<TokenRow>(&token_key(TokenId(parent))).await?.0 {
-                None => return Ok(false),
-                // Nobody can tell whether a sweep comes to that one, or to one above it.
-                Some(Err(_)) => return Ok(true),
-                Some(Ok(parent)) => parent.value,
-            };
-            if self.sweeps.cover(&parent) {
-                return Ok(true);
-            }
-            next = parent.parent;
-        }
-        Ok(false)
     }
 
     /// The row of a live token, by accessor.
@@ -789,6 +764,4 @@ fn id_of_lease<'a>(lease_id: &'a str, rows: &Rows) -> Option<(&'a str, TokenId)>
 /// The largest row of a token, sealed: its own metadata, that of the login it comes from, and as much again for all else.
 const ROW_BYTES_MAX: usize = 4 * daypass_sdk::METADATA_BYTES_MAX;
 const CONFLICTS_MAX: usize = 1_000;
-/// So far up it is looked whether a sweep comes to a token; one further down is refused when the sweep has come to it.
-const ANCESTORS_MAX: usize = 100;
 const PAGE: usize = 500;

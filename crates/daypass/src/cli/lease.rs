@@ -57,10 +57,11 @@ pub(crate) struct RenewArgs {
   $ daypass lease revoke aws/creds/deploy/2f6a614c...
   $ daypass lease revoke -prefix aws/creds/deploy
   $ daypass lease revoke -force -prefix aws/creds/deploy
+  $ daypass lease revoke -force -prefix aws/creds/deploy/2f6a614c...
 
 Without -sync the server revokes in the background, and tries again if it fails.")]
 pub(crate) struct RevokeArgs {
-    /// The lease id, or with -prefix a path
+    /// The lease id, or with -prefix a path or a lease id
     #[arg(value_name = "ID")]
     arguments: Vec<String>,
     /// Revoke all leases under a path
@@ -139,13 +140,17 @@ fn revoke(args: &RevokeArgs, ctx: &Ctx) -> Outcome {
             (Call::new(Method::PUT, "sys/leases/revoke").body(body), "revoking lease", "Revoked lease")
         }
     };
-    client.call(&call).map_err(|error| Failure::api(&format!("Error {doing} {id}"), error))?;
+    let reply = client.call(&call).map_err(|error| Failure::api(&format!("Error {doing} {id}"), error))?;
     if args.sync || args.force {
         show::out(&format!("Success! {done}: {id}"));
     } else {
         show::out("All revocation operations queued successfully!");
     }
-    if !args.prefix && is_signed(id) {
+    // What the server could not do at once.
+    if let Ok(Some(answer)) = reply.answer() {
+        show::warnings(&answer);
+    }
+    if is_signed(id) {
         show::note(LIVES_ON);
     }
     Ok(0)

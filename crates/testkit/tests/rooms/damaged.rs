@@ -177,6 +177,32 @@ async fn a_revocation_by_force_removes_damaged_tokens() {
     assert_eq!((server.keys().await, server.expiry_entries().await), before);
 }
 
+/// One that is damaged is named and removed by its own id, and nothing else below its path goes with it.
+#[tokio::test]
+async fn one_damaged_lease_or_token_is_removed_by_its_id() {
+    let (server, book, evil) = lender().await;
+    let before = tokens(&server).await;
+    let lend = async || server.put("numbers/lend", json!({ "ttl": "10h" })).await.ok().lease();
+    let lease = damaged(&server, &**evil.inner(), Space::Lease, lend()).await;
+    damaged(&server, &**evil.inner(), Space::Token, child(&server, MANY, server.root())).await;
+    let listed = server.list(&format!("sys/leases/lookup/{MANY}")).await.ok();
+    let token = format!("{MANY}/{}", listed["data"]["keys"][0].as_str().unwrap());
+    let (other, living) = (lend().await, child(&server, MANY, server.root()).await);
+    for id in [&lease, &token] {
+        for body in [json!({}), json!({ "sync": false })] {
+            let told = server.put(&format!("sys/leases/revoke-prefix/{id}"), body).await;
+            let text = told.refused(500);
+            assert!(text.contains(&format!("keep from being revoked: {id:?}.")), "{text}");
+            assert!(text.trim_end().ends_with(&format!("daypass lease revoke -force -prefix {id}")), "{text}");
+        }
+        server.put(&format!("sys/leases/revoke-force/{id}"), Value::Null).await.ok();
+        server.put(&format!("sys/leases/revoke-prefix/{id}"), json!({})).await.ok();
+    }
+    assert_eq!((server.status_of(&living).await, tokens(&server).await), (200, before + 1));
+    assert_eq!(server.put("sys/leases/lookup", json!({ "lease_id": other })).await.status, 200);
+    assert_eq!(book.out().len(), 2);
+}
+
 /// Story: a mount with one damaged lease or token could not be removed, and nothing could be mounted in its place: it stayed closed, whether its leases
 /// were revoked by force or tidied. The answer was "internal error".
 #[tokio::test]

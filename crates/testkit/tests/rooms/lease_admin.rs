@@ -206,6 +206,101 @@ async fn a_lease_that_the_path_names_is_the_one_that_is_meant() {
     assert_eq!(server.put("sys/leases/lookup", json!({ "lease_id": other })).await.status, 200);
 }
 
+/// Story: whatever was given to `revoke-prefix` and `revoke-force` was made a prefix, so that the id of one lease, which `lease revoke -force -prefix` takes with
+/// Vault, reached nothing: that was answered as done, and the key lived on.
+#[tokio::test]
+async fn one_lease_is_revoked_by_its_id_in_place_of_a_prefix() {
+    let (server, book) = lender().await;
+    server.mount_aws("aws").await;
+    let mint = async || server.get("aws/sts/deploy").await.ok().lease();
+    let stands = async |id: &str| server.put("sys/leases/lookup", json!({ "lease_id": id })).await.status == 200;
+    for (path, body) in [("revoke-prefix", json!({})), ("revoke-prefix", json!({ "sync": false })), ("revoke-force", Value::Null)] {
+        let revoke = async |id: &str| server.put(&format!("sys/leases/{path}/{id}"), body.clone()).await.ok();
+        let tokens = [server.token(json!({ "ttl": "1h" })).await, server.token(json!({ "ttl": "1h" })).await];
+        let listed = server.list("sys/leases/lookup/auth/token/create").await.ok();
+        let end = |number: usize| format!("auth/token/create/{}", listed["data"]["keys"][number].as_str().unwrap());
+        let pairs = [(lend(&server).await, lend(&server).await), (mint().await, mint().await), (end(0), end(1))];
+        let out = book.out().len();
+        for (one, other) in &pairs {
+            let (_, tail) = one.rsplit_once('/').unwrap();
+            revoke(&format!("foo/{tail}")).await;
+            assert!(stands(one).await, "{path} {body} {one}: its path is another one");
+            revoke(one).await;
+            server.seconds(1).await;
+            assert_eq!((stands(one).await, stands(other).await), (false, true), "{path} {body} {one}");
+        }
+        assert_eq!(book.out().len(), out - 1, "{path} {body}");
+        let states = [server.status_of(&tokens[0]).await, server.status_of(&tokens[1]).await];
+        assert!(states == [200, 403] || states == [403, 200], "{path} {body}: {states:?}");
+        revoke("auth/token/create").await;
+    }
+}
+
+/// The ids of leases that could not be taken back are listed, and each is forced by its own.
+#[tokio::test]
+async fn an_irrevocable_lease_is_forced_by_its_id_and_no_other_goes_with_it() {
+    let (server, book) = lender().await;
+    let (keys, entries) = (server.keys().await, server.expiry_entries().await);
+    server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok();
+    let other = lend(&server).await;
+    book.refuse(1_000);
+    for _ in 0..50 {
+        server.seconds(600).await;
+    }
+    let parked = server.get("sys/leases?type=irrevocable").await.ok()["data"]["leases"].clone();
+    let id = parked[0]["lease_id"].as_str().unwrap();
+    let refused = server.put(&format!("sys/leases/revoke-prefix/{id}"), json!({})).await;
+    assert_eq!(refused.refused(400), format!("failed to revoke {id:?}: the counter is closed"));
+    server.put(&format!("sys/leases/revoke-force/{id}"), Value::Null).await.ok();
+    assert_eq!(server.get("sys/leases/count?type=irrevocable").await.ok()["data"]["lease_count"], 0);
+    assert_eq!(server.put("sys/leases/lookup", json!({ "lease_id": other })).await.status, 200);
+    assert_eq!(book.out().len(), 2, "what it could not take back is forgotten");
+    book.refuse(0);
+    server.put("sys/leases/revoke", json!({ "lease_id": other })).await.ok();
+    server.seconds(301).await;
+    assert_eq!((server.keys().await, server.expiry_entries().await), (keys, entries));
+}
+
+/// Story: the command line does not wait for a revocation unless told to. While revocation was paused, such a one was answered as done, and nobody took the
+/// secret back until that went on.
+#[tokio::test]
+async fn a_revocation_that_nobody_waits_for_is_done_also_while_revocation_is_paused() {
+    let (server, book) = lender().await;
+    let (keys, entries) = (server.keys().await, server.expiry_entries().await);
+    server.put("sys/storage/revocation", json!({ "paused": true })).await.ok();
+    let later = |path: &str, lease: &str| server.put(&format!("sys/leases/{path}"), json!({ "lease_id": lease, "sync": false }));
+    let answer = later("revoke", &lend(&server).await).await;
+    assert_eq!((answer.status, answer.body.clone(), book.out()), (202, Value::Null, NOTHING.to_vec()));
+    for _ in 0..3 {
+        lend(&server).await;
+    }
+    let answer = later("revoke-prefix/team/numbers", "").await;
+    assert_eq!((answer.status, book.out()), (202, NOTHING.to_vec()), "{}", answer.body);
+    // What fails, and what takes too long, is told and has ended.
+    let lease = lend(&server).await;
+    book.refuse(1);
+    let answer = later("revoke", &lease).await;
+    let warning = answer.text("/warnings/0");
+    assert!(answer.status == 202 && warning.starts_with("Revocation is paused, and not all"), "{answer:?}");
+    assert!(warning.contains("(the counter is closed)"), "{warning}");
+    server.put("sys/leases/renew", json!({ "lease_id": lease })).await.refused(400);
+    book.hang(1);
+    let waiting = tokio::spawn(later("revoke", &lend(&server).await).into_future());
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    server.clock().advance(std::time::Duration::from_secs(20));
+    let answer = waiting.await.unwrap();
+    assert!(answer.text("/warnings/0").contains("(it takes longer than 20 s)"), "{answer:?}");
+    assert_eq!(book.out().len(), 2);
+    server.put("sys/storage/revocation", json!({ "paused": false })).await.ok();
+    server.seconds(1).await;
+    assert_eq!(book.out(), NOTHING);
+    // Revocations by prefix are remembered for so long.
+    server.seconds(36 * 3600 + 1).await;
+    assert_eq!((server.keys().await, server.expiry_entries().await), (keys, entries));
+}
+
 /// Story: a run of tidying waited out the requests of used-up tokens, then went on in a server that had been sealed meanwhile, with its keys.
 #[tokio::test]
 async fn tidying_ends_with_the_seal() {
@@ -300,7 +395,13 @@ async fn many_tokens_are_revoked_on_request_while_revocation_is_paused() {
     assert_eq!(answer.status, 204);
     assert_eq!((server.status_of(&tokens[0]).await, server.status_of(&other).await), (403, 403));
     assert_eq!(server.list("sys/leases/lookup/auth/token/create").await.status, 404);
+    many_tokens(&server).await;
+    let queued = server.put("sys/leases/revoke-prefix/auth/token/create", json!({ "sync": false })).await;
+    assert!(queued.status == 202 && queued.text("/warnings/0").starts_with("Revocation is paused: so many"), "{queued:?}");
     pause(false).await;
+    for _ in 0..10 {
+        server.seconds(1).await;
+    }
     // What was asked for before a pause waits for its end.
     many_tokens(&server).await;
     assert_eq!(server.put("sys/leases/revoke-prefix/auth/token/create", json!({ "sync": false })).await.status, 202);

@@ -1,5 +1,8 @@
 //! Lists: whole or in parts, and never cut short in silence.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use daypass_core::Limits;
 use daypass_sdk::{Error, Page, whole};
 use daypass_testkit::{Setup, TestServer};
@@ -118,4 +121,44 @@ async fn a_folder_of_many_keys_is_listed_whole_and_in_parts() {
     assert_eq!(keys(&server, "many?list=true").await, json!(["folder/"]), "a folder is one name");
     let part = server.list("many/folder?after=001777&limit=2").await.ok();
     assert_eq!(part["data"]["keys"], json!(["001778", "001779"]));
+}
+
+/// How often others have their turn on this thread while a request is worked on.
+async fn turns(asked: daypass_testkit::Ask) -> usize {
+    let count = Arc::new(AtomicUsize::new(0));
+    let others = tokio::spawn({
+        let count = Arc::clone(&count);
+        async move {
+            loop {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    tokio::task::yield_now().await;
+    let before = count.load(Ordering::Relaxed);
+    asked.await.ok();
+    others.abort();
+    count.load(Ordering::Relaxed) - before
+}
+
+/// Story: whoever listed the accessors of hundreds of thousands of tokens had a thread for himself until all rows were read, and all other connections of that
+/// thread waited.
+#[tokio::test]
+async fn a_long_list_gives_others_their_turns() {
+    let server = TestServer::start().await;
+    let lists = ["auth/token/accessors", "identity/entity/id"];
+    server.put("identity/entity", json!({ "name": "first" })).await.ok();
+    let mut few = Vec::new();
+    for list in lists {
+        few.push(turns(server.list(list)).await);
+    }
+    for number in 0..1_100 {
+        server.token(json!({ "ttl": "1h" })).await;
+        server.put("identity/entity", json!({ "name": number.to_string() })).await.ok();
+    }
+    for (list, few) in lists.into_iter().zip(few) {
+        let many = turns(server.list(list)).await;
+        assert!(many >= few + 2, "{list}: {many} turns in three pages, {few} in one that is short");
+    }
 }

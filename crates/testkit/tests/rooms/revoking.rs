@@ -262,3 +262,77 @@ async fn a_last_use_that_changes_its_own_token_leaves_nothing_behind() {
         assert_eq!((server.keys().await, server.expiry_entries().await), before, "{path}");
     }
 }
+
+/// Lets time go by where something stays due.
+async fn go_by(server: &TestServer, seconds: u32) {
+    for _ in 0..seconds {
+        server.clock().advance(Duration::from_secs(1));
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Story: while revocation was paused, nobody came to the children of a token that had ended, so that these went on to their own end, periodic ones for ever.
+/// Batch tokens and leases ask of whom they are; service tokens did not.
+#[tokio::test]
+async fn tokens_end_with_those_they_descend_from_also_while_revocation_is_paused() {
+    let (server, ..) = lender().await;
+    let before = tokens(&server).await;
+    let parent = server.token(json!({ "policies": ["root"], "ttl": "100s" })).await;
+    let first = child(&server, CREATE, &parent).await;
+    let second = child(&server, CREATE, &first).await;
+    let orphan = child(&server, "auth/token/create-orphan", &first).await;
+    let batch = server.put(CREATE, json!({ "type": "batch", "policies": ["default"], "ttl": "1h" })).token(&second).await.ok().token();
+    let other = child(&server, CREATE, server.root()).await;
+    let accessor = server.get("auth/token/lookup-self").token(&second).await.ok().text("/data/accessor");
+    pause(&server, true).await;
+    go_by(&server, 90).await;
+    let all = [&parent, &first, &second, &batch, &orphan, &other];
+    for (number, token) in all.iter().enumerate() {
+        assert_eq!(server.status_of(token).await, 200, "{number}");
+    }
+    go_by(&server, 10).await;
+    let expected = [403, 403, 403, 403, 200, 200];
+    for (number, (token, expected)) in all.iter().zip(expected).enumerate() {
+        assert_eq!(server.status_of(token).await, expected, "{number}");
+    }
+    assert_ne!(server.put("auth/token/lookup-accessor", json!({ "accessor": accessor })).await.status, 200);
+    assert_eq!(tokens(&server).await, before + 5, "nothing is removed");
+    // When it goes on, none of them is good again until the worker has come to it.
+    server.put("sys/storage/revocation", json!({ "paused": false })).await.ok();
+    assert_eq!(server.status_of(&second).await, 403);
+    seconds(&server, 20).await;
+    for (number, (token, expected)) in all.iter().zip(expected).enumerate() {
+        assert_eq!(server.status_of(token).await, expected, "{number}");
+    }
+    assert_eq!(tokens(&server).await, before + 2);
+}
+
+/// The same where the store takes no writes any more.
+#[tokio::test]
+async fn tokens_end_with_those_they_descend_from_where_nothing_can_be_revoked() {
+    let (server, _, evil) = lender().await;
+    let parent = server.token(json!({ "policies": ["root"], "ttl": "100s" })).await;
+    let first = child(&server, CREATE, &parent).await;
+    let second = child(&server, CREATE, &first).await;
+    evil.stop();
+    go_by(&server, 99).await;
+    assert_eq!((server.status_of(&parent).await, server.status_of(&second).await), (200, 200));
+    go_by(&server, 30).await;
+    assert_eq!((server.status_of(&parent).await, server.status_of(&second).await), (403, 403));
+}
+
+/// Who descends from a token whose row is damaged is refused while nobody can tell whether that one has ended, and no longer.
+#[tokio::test]
+async fn descendants_of_a_damaged_token_are_refused_during_a_pause_alone() {
+    let (server, _, evil) = lender().await;
+    let (parent, row) = added(&server, Space::Token, child(&server, CREATE, server.root())).await;
+    let below = child(&server, CREATE, &parent).await;
+    damage(&**evil.inner(), row).await;
+    for (paused, expected) in [(false, 200), (true, 403), (false, 200)] {
+        pause(&server, paused).await;
+        go_by(&server, 20).await;
+        assert_eq!(server.status_of(&below).await, expected, "{paused}");
+    }
+}

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::download::BrokenOff;
+use daypass_storage::evil::{EvilBackend, Fault, Step};
+use daypass_storage::{Backend, MemoryBackend};
 use daypass_testkit::{Ask, Setup, TestServer};
 use serde_json::json;
 use tokio::sync::mpsc::Receiver;
@@ -318,4 +321,39 @@ async fn vaults_policies_for_backup_jobs_go_on_to_work_and_force_needs_sudo() {
     restored(&server, "sys/storage/raft/snapshot-force", &taken).token(&restore).await.refused(403);
     restored(&server, "sys/storage/raft/snapshot", &taken).token(&restore).await.ok();
     assert_eq!(secret(&server).await, "x");
+}
+
+/// Story: the audit devices of the replaced state closed a moment after it was left, and the record of the answer goes to them. Where the server took longer to open
+/// itself again, a restore that had succeeded was answered with 500.
+#[tokio::test]
+async fn a_restore_is_answered_however_long_the_server_takes_to_open() {
+    let setup = Setup::default();
+    let evil = Arc::new(EvilBackend::new(Arc::new(MemoryBackend::new()), Arc::new(setup.clock())));
+    let server = with_secret(setup.over(Arc::clone(&evil) as Arc<dyn Backend>), "then").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = json!({ "file_path": folder.path().join("audit.log") });
+    server.put("sys/audit/file", json!({ "type": "file", "options": file })).await.ok();
+    let then = snapshot(&server).await;
+    let before = evil.calls().reads;
+    restored(&server, "sys/storage/snapshot", &then).await.ok();
+    let reads = evil.calls().reads - before;
+    assert!(reads > 5, "{reads}");
+    for read in 1..=reads {
+        server.seconds(1).await;
+        let slow = evil.calls().reads + read;
+        evil.at(Step::Read(slow), Fault::Delay(Duration::from_secs(1)));
+        let restoring = tokio::spawn(restored(&server, "sys/storage/snapshot", &then).into_future());
+        while evil.calls().reads < slow && !restoring.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..2 {
+            server.clock().advance(Duration::from_millis(500));
+            // Devices have threads of their own.
+            for _ in 0..200 {
+                let _given_way = tokio::task::spawn_blocking(std::thread::yield_now).await;
+            }
+        }
+        assert_eq!(restoring.await.unwrap().status, 204, "read {read} of {reads}");
+        assert_eq!(secret(&server).await, "then");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use daypass_base::{Brief, Seconds, Timestamp};
 use daypass_sdk::{CommitFailure, Cx, Endpoint, Error, Keys, Kind, Operation, Outcome, Page, Reply, Result, whole};
@@ -12,7 +13,7 @@ use serde_json::json;
 use super::Sys;
 use crate::leases::{Held, LeaseRow, not_renewed, signed};
 use crate::node::{Inner, Unsealed};
-use crate::revoke;
+use crate::revoke::{self, Rest};
 use crate::stages::intent::context;
 use crate::ttl::{self, Wish};
 
@@ -64,7 +65,7 @@ struct LeaseParams {
 /// A prefix of lease ids.
 #[derive(Deserialize, JsonSchema)]
 struct PrefixParams {
-    /// The prefix: a mount, or a role's path.
+    /// The prefix: a mount, a role's path, or the id of one lease.
     #[serde(default)]
     prefix: String,
     /// Wait until it is done.
@@ -89,7 +90,7 @@ struct KindParams {
 /// A prefix of lease ids.
 #[derive(Deserialize, JsonSchema)]
 struct ForceParams {
-    /// The prefix: a mount, or a role's path.
+    /// The prefix: a mount, a role's path, or the id of one lease.
     #[serde(default)]
     prefix: String,
 }
@@ -301,7 +302,7 @@ async fn revoke_one(sys: Arc<Sys>, cx: Cx, params: LeaseParams) -> Result<Reply>
     let id = params.id(&cx)?;
     if params.sync == Some(false) {
         revoke::lease_later(&inner, &unsealed, id).await?;
-        return Ok(Outcome::Accepted.into());
+        return Ok(queued(&inner, &unsealed, revoke::lease(&inner, &unsealed, id)).await);
     }
     revoke::lease(&inner, &unsealed, id).await.map_err(|error| match error.kind {
         // Nothing was tried: the request may be sent again when there is room.
@@ -315,14 +316,38 @@ async fn revoke_prefix(sys: Arc<Sys>, _: Cx, params: PrefixParams) -> Result<Rep
     let (inner, unsealed) = sys.way.open()?;
     let prefix = some_prefix(&params.prefix)?;
     if params.sync == Some(false) {
-        revoke::prefix_later(&inner, &unsealed, prefix).await?;
-        return Ok(Outcome::Accepted.into());
+        return Ok(match revoke::prefix_later(&inner, &unsealed, prefix).await? {
+            Rest::Due => queued(&inner, &unsealed, revoke::prefix(&inner, &unsealed, prefix, false)).await,
+            Rest::Swept if unsealed.revocation.is_paused() => Reply::from(Outcome::Accepted).warn(SWEPT_IN_PAUSE),
+            Rest::Swept => Outcome::Accepted.into(),
+        });
     }
     if revoke::prefix_now(&inner, &unsealed, prefix).await? {
         return Ok(Reply::nothing());
     }
     let text = "Revocation was paused meanwhile: the tokens are refused already, and the rest is done when it goes on.";
     Ok(Reply::from(Outcome::Accepted).warn(text))
+}
+
+/// The answer to who does not wait: what is asked for is on disk, and the expiry worker does the rest. While revocation is paused it does not, so that the rest is
+/// done here: who wants a secret gone does not mean at the end of a pause. That takes no longer than clients wait.
+async fn queued(inner: &Inner, unsealed: &Unsealed, rest: impl Future<Output = Result<()>>) -> Reply {
+    let accepted = Reply::from(Outcome::Accepted);
+    if !unsealed.revocation.is_paused() {
+        return accepted;
+    }
+    let patience = WAITED_IN_PAUSE.min(inner.settings.limits.request_seconds.duration() / 2);
+    let done = tokio::select! {
+        biased;
+        done = rest => done,
+        () = inner.clock.sleep(patience) => Err(Error::failed(format!("it takes longer than {} s", patience.as_secs()))),
+    };
+    let Err(error) = done else { return accepted };
+    tracing::warn!(%error, "what was to be revoked during a pause of revocation could not be taken back at once");
+    let why = if error.kind == Kind::Internal { "the server's log says why" } else { error.message.as_str() };
+    accepted.warn(format!(
+        "Revocation is paused, and not all could be taken back at once ({why}): the rest has ended here, and is taken back when revocation goes on."
+    ))
 }
 
 async fn revoking(sys: Arc<Sys>, _: Cx, _: Nothing) -> Result<Reply> {
@@ -396,5 +421,9 @@ async fn parked(sys: &Sys, params: &KindParams, show: impl FnMut(LeaseRow) -> bo
 const BREATH: usize = 256;
 /// How often a renewal is tried again while others change the same lease.
 const CONFLICTS_MAX: usize = 100;
+/// How long somebody who does not wait for a revocation waits for it while revocation is paused: some of Vault's clients give up after 30 seconds.
+const WAITED_IN_PAUSE: Duration = Duration::from_secs(20);
+const SWEPT_IN_PAUSE: &str = "Revocation is paused: so many are revoked in the background all the same, and what engines have to take back of it is taken back when \
+                              revocation goes on, or at once with sync=true.";
 /// The most parked leases that are listed unless the caller says otherwise.
 const PARKED_LISTED: usize = 10_000;

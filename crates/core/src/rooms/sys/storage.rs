@@ -43,8 +43,10 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
             .summary("See and set whether leases and tokens that have ended are taken back.")
             .help(
                 "A restore pauses revocation, since what the restored state calls overdue may belong to a server that still runs. While it is paused, what has ended is \
-                 refused, but no user, key or credential is removed at AWS, no key is rotated on schedule, and no row is removed. A revocation that is asked for is \
-                 carried out; one by prefix over more than 500 entries waits.",
+                 refused, with all that descends from it, but no user, key or credential is removed at AWS, no key is rotated on schedule, and no row is removed. A \
+                 revocation that is asked for is carried out, also with sync=false: where that takes longer than 20 seconds, and over more than 500 entries, its answer \
+                 says that secrets are left to be taken back when revocation goes on. What a revoked token was lent waits for that, too, and so does a revocation by \
+                 prefix that was under way when the pause began.",
             )
             .sudo()
             .on(Operation::Read, state)
