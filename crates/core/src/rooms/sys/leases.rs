@@ -317,7 +317,7 @@ async fn revoke_prefix(sys: Arc<Sys>, _: Cx, params: PrefixParams) -> Result<Rep
     let prefix = some_prefix(&params.prefix)?;
     if params.sync == Some(false) {
         return Ok(match revoke::prefix_later(&inner, &unsealed, prefix).await? {
-            Rest::Due => queued(&inner, &unsealed, revoke::prefix(&inner, &unsealed, prefix, false)).await,
+            Rest::Due => queued(&inner, &unsealed, Box::pin(revoke::prefix(&inner, &unsealed, prefix, false))).await,
             Rest::Swept if unsealed.revocation.is_paused() => Reply::from(Outcome::Accepted).warn(SWEPT_IN_PAUSE),
             Rest::Swept => Outcome::Accepted.into(),
         });
