@@ -229,11 +229,6 @@ impl Wire {
     }
 
     #[cfg(test)]
-    pub(super) fn trusts_as(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.tls.0, &other.tls.0)
-    }
-
-    #[cfg(test)]
     pub(super) fn at_rest(&self) -> usize {
         self.rest().lines.len()
     }

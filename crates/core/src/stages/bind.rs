@@ -140,14 +140,7 @@ async fn lease(
     let mut last_end = None;
     let (id, renewable) = match leased.internal {
         None => {
-            let token = if known.batch { known.row.parent.map(TokenId) } else { Some(known.id) };
-            // The making may have taken long, and nothing is stored that a revocation of the token would have found.
-            if let Some(token) = token
-                && !unsealed.tokens.lives(token).await?
-            {
-                return Err(Error::bad_request(ENDED_MEANWHILE));
-            }
-            let token = token.unwrap_or(TokenId([0; 16]));
+            let token = lives_on(unsealed, known).await?;
             let id = signed::issue(&parsed.path, token, now, ttl, unsealed.rows.barrier(), &*inner.entropy);
             unsealed.ledger.add(&id, now + ttl, now);
             (id, false)
@@ -185,6 +178,13 @@ async fn lease(
     let envelope =
         Envelope { lease_id: id, renewable, lease_duration: ttl.0, ..data_envelope(&parsed.id, routed.mount_type(), Some(leased.data)) };
     Ok((Answer { facts, ..Answer::envelope(200, envelope) }, warnings))
+}
+
+/// The token that a signed lease hangs on; nobody's id for a batch token without a parent. Fails where it has ended: the making may have taken long, and nothing is
+/// stored that a revocation of the token would have found.
+async fn lives_on(unsealed: &Unsealed, known: &Known) -> Result<TokenId> {
+    let Some(token) = (if known.batch { known.row.parent.map(TokenId) } else { Some(known.id) }) else { return Ok(TokenId([0; 16])) };
+    if unsealed.tokens.lives(token).await? { Ok(token) } else { Err(Error::bad_request(ENDED_MEANWHILE)) }
 }
 
 /// The ledger's entry for an AWS credential; nothing for other secrets.
