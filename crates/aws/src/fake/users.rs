@@ -155,7 +155,9 @@ impl FakeAws {
         let Some(user) = state.iam.users.get_mut(name) else { return };
         match holding {
             Holding::AccessKey(id) => user.keys.push(KeyInfo { id, created }),
-            holding => drop(user.holdings.insert(holding)),
+            holding => {
+                user.holdings.insert(holding);
+            }
         }
     }
 
