@@ -63,6 +63,12 @@ impl State {
     fn account(&self) -> String {
         self.identity().map(|identity| identity.account).unwrap_or_default()
     }
+
+    /// The account of whoever signs: that of a session that was given out, else the caller's.
+    fn account_of(&self, target: &Target) -> String {
+        let session = target.keys.as_ref().and_then(|keys| self.callers.sessions.get(&keys.access_key_id));
+        session.cloned().unwrap_or_else(|| self.account())
+    }
 }
 
 /// A call that was made, and where to.

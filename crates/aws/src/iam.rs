@@ -17,7 +17,7 @@ pub trait Iam: Send + Sync + 'static {
     fn delete_user<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<()>>;
     /// Gives a user one thing of those that can be given: `iam:AttachUserPolicy`, `iam:PutUserPolicy` or `iam:AddUserToGroup`.
     fn grant_user<'a>(&'a self, call: Call<'a>, name: &'a str, grant: &'a UserGrant) -> BoxFuture<'a, Result<()>>;
-    /// What hangs on a user, all pages of it.
+    /// What hangs on a user but its access keys, all pages of it.
     fn list_user_holdings<'a>(&'a self, call: Call<'a>, name: &'a str, depth: Depth) -> BoxFuture<'a, Result<Vec<Holding>>>;
     /// Takes one thing off a user. One that is gone already fails with [`crate::ErrorKind::NotFound`].
     fn remove_user_holding<'a>(&'a self, call: Call<'a>, name: &'a str, holding: &'a Holding) -> BoxFuture<'a, Result<()>>;
@@ -96,7 +96,7 @@ pub enum Depth {
     /// What people add to a user by hand: login profile, MFA devices, certificates, SSH keys, service credentials. Needs more rights
     /// of the server, so it is only asked for when the usual was not enough.
     ByHand,
-    /// Groups, policies and access keys: what a user is made with.
+    /// Policies and groups: what a user is made with. Its keys are [`Iam::list_access_keys`], so that whoever takes it apart can delete them first.
     Usual,
 }
 

@@ -13,6 +13,8 @@ use crate::{AwsError, ErrorKind};
 #[derive(Default)]
 pub(super) struct Roles {
     trusts: BTreeMap<String, String>,
+    /// Their names with their paths, where they have one.
+    paths: BTreeMap<String, String>,
     /// How long sessions of a role may last, where that is not an hour.
     sessions: BTreeMap<String, Seconds>,
     policies: BTreeMap<(String, String), String>,
@@ -21,9 +23,12 @@ pub(super) struct Roles {
 }
 
 impl FakeAws {
-    /// Adds a role with this trust policy.
-    pub fn add_role(&self, name: &str, trust: &str) {
-        self.state().roles.trusts.insert(name.to_owned(), trust.to_owned());
+    /// Adds a role with this trust policy; `path/name` for one with a path.
+    pub fn add_role(&self, path: &str, trust: &str) {
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        let mut state = self.state();
+        state.roles.paths.insert(name.clone(), path.to_owned());
+        state.roles.trusts.insert(name, trust.to_owned());
     }
 
     /// Lets sessions of a role last so long.
@@ -61,15 +66,16 @@ fn missing(what: &str, name: &str) -> AwsError {
 }
 
 impl IamRoles for FakeAws {
-    fn get_role<'a>(&'a self, _: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<RoleInfo>> {
-        let state = self.state();
-        let found = state.roles.trusts.get(name).map(|trust| RoleInfo {
-            arn: format!("arn:aws:iam::123456789012:role/{name}"),
-            trust: trust.clone(),
-            max_session: state.roles.sessions.get(name).copied().unwrap_or(Seconds(3600)),
-        });
-        drop(state);
-        ready(found.ok_or_else(|| missing("role", name)))
+    fn get_role<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<RoleInfo>> {
+        self.play(call, "GetRole", move |state| {
+            let account = state.account_of(call.target);
+            let trust = state.roles.trusts.get(name).ok_or_else(|| missing("role", name))?;
+            Ok(RoleInfo {
+                arn: format!("arn:aws:iam::{account}:role/{}", state.roles.paths.get(name).map_or(name, String::as_str)),
+                trust: trust.clone(),
+                max_session: state.roles.sessions.get(name).copied().unwrap_or(Seconds(3600)),
+            })
+        })
     }
 
     fn simulate<'a>(&'a self, _: Call<'a>, question: &'a Question) -> BoxFuture<'a, Result<Vec<Decision>>> {
@@ -94,8 +100,10 @@ impl IamRoles for FakeAws {
         })
     }
 
-    fn delete_role_policy<'a>(&'a self, _: Call<'a>, role: &'a str, policy: &'a str) -> BoxFuture<'a, Result<()>> {
-        let gone = self.state().roles.policies.remove(&(role.to_owned(), policy.to_owned()));
-        ready(gone.map(drop).ok_or_else(|| missing("role policy", policy)))
+    fn delete_role_policy<'a>(&'a self, call: Call<'a>, role: &'a str, policy: &'a str) -> BoxFuture<'a, Result<()>> {
+        self.play(call, "DeleteRolePolicy", move |state| {
+            let gone = state.roles.policies.remove(&(role.to_owned(), policy.to_owned()));
+            gone.map(drop).ok_or_else(|| missing("role policy", policy))
+        })
     }
 }

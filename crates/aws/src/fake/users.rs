@@ -150,8 +150,14 @@ impl FakeAws {
 
     /// Hangs something on a user, as somebody else would.
     pub fn hang(&self, name: &str, holding: Holding) {
-        if let Some(user) = self.state().iam.users.get_mut(name) {
-            user.holdings.insert(holding);
+        let created = self.now();
+        let mut state = self.state();
+        let Some(user) = state.iam.users.get_mut(name) else { return };
+        match holding {
+            Holding::AccessKey(id) => user.keys.push(KeyInfo { id, created }),
+            holding => {
+                user.holdings.insert(holding);
+            }
         }
     }
 
@@ -245,7 +251,22 @@ fn no_such_user(name: &str) -> AwsError {
 }
 
 fn by_hand(holding: &Holding) -> bool {
-    !matches!(holding, Holding::AccessKey(_) | Holding::Group(_) | Holding::Inline(_) | Holding::Managed(_))
+    !matches!(holding, Holding::Group(_) | Holding::Inline(_) | Holding::Managed(_))
+}
+
+/// The action that takes it off a user.
+fn removing(holding: &Holding) -> &'static str {
+    match holding {
+        Holding::AccessKey(_) => "DeleteAccessKey",
+        Holding::Certificate(_) => "DeleteSigningCertificate",
+        Holding::Group(_) => "RemoveUserFromGroup",
+        Holding::Inline(_) => "DeleteUserPolicy",
+        Holding::LoginProfile => "DeleteLoginProfile",
+        Holding::Managed(_) => "DetachUserPolicy",
+        Holding::Mfa(_) => "DeactivateMFADevice",
+        Holding::ServiceCredential(_) => "DeleteServiceSpecificCredential",
+        Holding::SshKey(_) => "DeleteSSHPublicKey",
+    }
 }
 
 impl Iam for FakeAws {
@@ -296,11 +317,13 @@ impl Iam for FakeAws {
 
     fn list_user_holdings<'a>(&'a self, call: Call<'a>, name: &'a str, depth: Depth) -> BoxFuture<'a, Result<Vec<Holding>>> {
         let wanted = move |holding: &Holding| by_hand(holding) == (depth == Depth::ByHand);
-        self.with_user(call, "ListGroupsForUser", name, move |user, _| Ok(user.all().into_iter().filter(wanted).collect()))
+        self.with_user(call, "ListGroupsForUser", name, move |user, _| {
+            Ok(user.holdings.iter().filter(|holding| wanted(holding)).cloned().collect())
+        })
     }
 
     fn remove_user_holding<'a>(&'a self, call: Call<'a>, name: &'a str, holding: &'a Holding) -> BoxFuture<'a, Result<()>> {
-        self.play(call, "Remove", move |state| {
+        self.play(call, removing(holding), move |state| {
             let user = state.iam.users.get_mut(name).ok_or_else(|| no_such_user(name))?;
             let before = user.all().len();
             user.holdings.remove(holding);

@@ -141,9 +141,7 @@ async fn keys(client: &Client, name: &str) -> Result<Vec<KeyInfo>> {
 }
 
 async fn usual(client: &Client, name: &str) -> Result<Vec<Holding>> {
-    let mut all: Vec<Holding> = pages!(client.list_groups_for_user(name), groups, |group| Some(Holding::Group(group.group_name)));
-    all.extend(pages!(client.list_user_policies(name), policy_names, |policy| Some(Holding::Inline(policy))));
-    let mut marker = None;
+    let (mut all, mut marker) = (Vec::new(), None);
     for _ in 0..PAGES_MAX {
         let request = client.list_attached_user_policies().user_name(name).set_marker(marker);
         let page = request.send().await.map_err(|error| sorted(&error))?;
@@ -153,7 +151,8 @@ async fn usual(client: &Client, name: &str) -> Result<Vec<Holding>> {
             break;
         }
     }
-    all.extend(keys(client, name).await?.into_iter().map(|key| Holding::AccessKey(key.id)));
+    all.extend(pages!(client.list_user_policies(name), policy_names, |policy| Some(Holding::Inline(policy))));
+    all.extend(pages!(client.list_groups_for_user(name), groups, |group| Some(Holding::Group(group.group_name))));
     Ok(all)
 }
 

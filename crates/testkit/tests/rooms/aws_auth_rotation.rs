@@ -148,7 +148,7 @@ async fn a_new_key_that_aws_never_accepts_is_deleted_and_the_old_one_stays() {
 #[tokio::test]
 async fn an_old_key_that_is_not_deleted_at_once_is_deleted_later() {
     let server = server().await;
-    server.aws().fail("Remove", "ServiceFailure", 500);
+    server.aws().fail("DeleteAccessKey", "ServiceFailure", 500);
     let refused = server.put(ROTATE, Value::Null).await;
     assert!(refused.refused(500).contains("error deleting old access key: "), "{}", refused.body);
     assert_eq!(keys(&server).len(), 2);
@@ -179,7 +179,7 @@ async fn a_key_that_nobody_knows_goes_with_the_mount() {
 #[tokio::test]
 async fn an_old_key_is_deleted_before_the_configuration_that_can() {
     let server = server().await;
-    server.aws().fail("Remove", "ServiceFailure", 500);
+    server.aws().fail("DeleteAccessKey", "ServiceFailure", 500);
     server.put(ROTATE, Value::Null).await.refused(500);
     let second = key(&server).await;
     server.delete(CLIENT).await.ok();
@@ -237,7 +237,7 @@ async fn the_key_replaces_itself_when_its_cron_line_says() {
 async fn a_key_that_is_written_comes_after_what_the_one_before_has_to_delete() {
     let server = server().await;
     let other = json!({ "access_key": "AKIAOTHER", "secret_key": "other-secret" });
-    server.aws().fail("Remove", "ServiceFailure", 500);
+    server.aws().fail("DeleteAccessKey", "ServiceFailure", 500);
     server.put(ROTATE, Value::Null).await.refused(500);
     let second = key(&server).await;
     assert_eq!(keys(&server).len(), 2);
@@ -249,7 +249,7 @@ async fn a_key_that_is_written_comes_after_what_the_one_before_has_to_delete() {
 #[tokio::test]
 async fn who_writes_another_key_is_told_what_is_left_and_nothing_is_forgotten() {
     let server = server().await;
-    server.aws().fail_often("Remove", "ServiceFailure", 500, 2);
+    server.aws().fail_often("DeleteAccessKey", "ServiceFailure", 500, 2);
     server.put(ROTATE, Value::Null).await.refused(500);
     let warned = server.put(CLIENT, json!({ "access_key": "AKIAOTHER", "secret_key": "other-secret" })).await.ok();
     assert!(warned.text("/warnings/0").contains("could not be yet (1)"), "{}", warned.body);

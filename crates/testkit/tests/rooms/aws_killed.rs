@@ -424,7 +424,7 @@ async fn a_death_while_the_configuration_of_the_logins_is_deleted_leaves_no_key_
     let known = RefCell::new(String::new());
     let prepare = async |server: &TestServer| {
         login_mount(server).await;
-        server.aws().fail("Remove", "ServiceFailure", 500);
+        server.aws().fail("DeleteAccessKey", "ServiceFailure", 500);
         server.put("auth/aws/config/rotate-root", Value::Null).await.refused(500);
         *known.borrow_mut() = server.get("auth/aws/config/client").await.ok().text("/data/access_key");
     };

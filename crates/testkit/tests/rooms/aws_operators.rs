@@ -205,6 +205,18 @@ async fn the_policies_that_a_role_needs_can_be_printed() {
     assert_eq!(answer["data"]["via_policy"]["Statement"][0]["Resource"], reached);
     assert_eq!(answer["data"]["trust_policies"][hub]["Statement"][0]["Principal"]["AWS"], json!(TASK));
 
+    // Where callers say which IAM role they mean, its path has to be looked at before its sessions are ended.
+    assert!(answer["data"].get("revoke_policy").is_none());
+    server.put("aws/roles/r", json!({ "allow_revoke_sessions": true })).await.ok();
+    let needed = server.get("aws/policy-for/r").await.ok()["data"]["revoke_policy"]["Statement"][0].clone();
+    assert_eq!((&needed["Action"][2], &needed["Resource"]), (&json!("iam:GetRole"), &reached));
+    server
+        .put("aws/roles/listed", json!({ "credential_type": "assumed_role", "role_arns": NEAR, "allow_revoke_sessions": true }))
+        .await
+        .ok();
+    let needed = server.get("aws/policy-for/listed").await.ok()["data"]["revoke_policy"]["Statement"][0].clone();
+    assert_eq!((&needed["Action"], &needed["Resource"]), (&json!(["iam:PutRolePolicy", "iam:DeleteRolePolicy"]), &json!([NEAR])));
+
     // A source identity is set on the first role of a chain: both ways need the right to.
     server.put("aws/roles/r", json!({ "source_identity": "acme.app" })).await.ok();
     let answer = server.get("aws/policy-for/r").await.ok();

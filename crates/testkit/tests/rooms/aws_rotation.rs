@@ -189,7 +189,7 @@ async fn a_new_root_key_that_aws_never_accepts_is_deleted_and_the_old_one_stays(
 #[tokio::test]
 async fn an_old_root_key_that_is_not_deleted_at_once_is_deleted_later() {
     let server = server().await;
-    server.aws().fail("Remove", "ServiceFailure", 500);
+    server.aws().fail("DeleteAccessKey", "ServiceFailure", 500);
     let refused = server.put("aws/config/rotate-root", Value::Null).await;
     assert!(refused.refused(500).contains("error deleting old access key: "), "{}", refused.body);
     assert_eq!(server.aws().holdings(ROOT_USER).len(), 2);
@@ -208,7 +208,7 @@ fn account(server: &TestServer, account: &str) {
 async fn an_old_root_key_of_another_account_is_not_taken_for_deleted() {
     let server = server().await;
     let first = root_key(&server).await;
-    server.aws().fail_often("Remove", "ServiceFailure", 500, 2);
+    server.aws().fail_often("DeleteAccessKey", "ServiceFailure", 500, 2);
     server.put("aws/config/rotate-root", Value::Null).await.refused(500);
     let warned = server.put("aws/config/root", json!({ "access_key": "AKIAOTHER", "secret_key": "other-secret" })).await.ok();
     assert!(warned.text("/warnings/0").contains("could not be yet (1)"), "{}", warned.body);

@@ -1,6 +1,6 @@
 //! Sessions of IAM roles: whom they are for, which roles a pattern covers, what is handed out again, and how many there may be.
 
-use daypass_aws::{AssumeRole, Made};
+use daypass_aws::{AssumeRole, Gate, Made};
 use daypass_base::{Clock, Seconds};
 use daypass_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
@@ -245,6 +245,73 @@ async fn a_session_of_the_role_on_the_way_that_aws_does_not_know_is_replaced() {
     assert_eq!(of_hub(), 4);
     server.get("aws/sts/r").await.ok();
     assert_eq!(of_hub(), 5, "and it is not kept");
+}
+
+/// Story: a policy on the role on the way ended its sessions (AWSRevokeOlderSessions). AWS says AccessDenied then, and the session was kept: every
+/// mint over it failed for up to fifty minutes.
+#[tokio::test]
+async fn a_session_of_the_role_on_the_way_that_a_policy_ended_is_replaced() {
+    let hub = "arn:aws:iam::999999999999:role/hub";
+    let server = server(json!({ "via_role_arn": hub })).await;
+    let counts = || {
+        let inputs = assumed(&server);
+        (inputs.iter().filter(|input| input.role_arn == hub).count(), inputs.len())
+    };
+    let deny = || server.aws().refuse("AccessDenied", "with an explicit deny in an identity-based policy", 403);
+    let issued = |id: &str| {
+        server.aws().answer(Ok(daypass_aws::Credential {
+            access_key_id: id.to_owned(),
+            secret_access_key: daypass_base::Secret::from("s"),
+            session_token: daypass_base::Secret::from("t"),
+            expiration: server.clock().now() + Seconds(3600),
+            arn: None,
+        }));
+    };
+    server.get("aws/sts/r").await.ok();
+    server.seconds(60).await;
+    deny();
+    server.get("aws/sts/r").await.ok();
+    assert_eq!(counts(), (2, 5));
+    // A role that may not be assumed at all: its refusal is told, and costs the others no session of theirs each time.
+    deny();
+    assert!(server.get("aws/sts/r").await.refused(400).starts_with("Error assuming role: AccessDenied"));
+    assert_eq!(counts(), (2, 6), "the session is new: it is not that");
+    server.seconds(11).await;
+    deny();
+    issued("ASIAHUB");
+    deny();
+    assert!(server.get("aws/sts/r").await.refused(400).starts_with("Error assuming role: AccessDenied"));
+    assert_eq!(counts(), (3, 9), "once more, and not again");
+    for _ in 0..3 {
+        deny();
+        server.get("aws/sts/r").await.refused(400);
+    }
+    assert_eq!(counts(), (3, 12));
+    server.get("aws/sts/r").await.ok();
+    assert_eq!(counts(), (3, 13), "and the new one stays for others");
+}
+
+/// All who are refused at the same moment share one new session.
+#[tokio::test]
+async fn many_who_are_refused_over_the_role_on_the_way_assume_it_once() {
+    let hub = "arn:aws:iam::999999999999:role/hub";
+    let server = server(json!({ "via_role_arn": hub })).await;
+    server.get("aws/sts/r").await.ok();
+    server.seconds(60).await;
+    for _ in 0..20 {
+        server.aws().refuse("AccessDenied", "with an explicit deny in an identity-based policy", 403);
+    }
+    server.aws().guard(|action| if action == "AssumeRole" { Gate::Late(std::time::Duration::from_secs(1)) } else { Gate::Open });
+    let time = async {
+        for _ in 0..10 {
+            server.seconds(1).await;
+        }
+    };
+    let reads = futures_all((0..20).map(|_| server.get("aws/sts/r").into_future()));
+    let (answers, ()) = tokio::join!(reads, time);
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    let inputs = assumed(&server);
+    assert_eq!((inputs.iter().filter(|input| input.role_arn == hub).count(), inputs.len()), (2, 43));
 }
 
 #[tokio::test]

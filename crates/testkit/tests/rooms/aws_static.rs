@@ -159,8 +159,8 @@ async fn a_static_role_that_is_slow_keeps_none_behind_it_from_being_rotated() {
     }
     // Two keys, AWS's limit: one has to go before the next is made, which only this role does.
     server.aws().add_key("slow").unwrap();
-    server.aws().guard(|action| if action == "Remove" { Gate::Late(Duration::from_secs(25)) } else { Gate::Open });
-    server.aws().fail_often("Remove", "AccessDenied", 403, 100);
+    server.aws().guard(|action| if action == "DeleteAccessKey" { Gate::Late(Duration::from_secs(25)) } else { Gate::Open });
+    server.aws().fail_often("DeleteAccessKey", "AccessDenied", 403, 100);
     let before = [keys_of(&server, "slow"), keys_of(&server, "swift")];
     let seconds = async |seconds: u32| {
         for _ in 0..seconds {

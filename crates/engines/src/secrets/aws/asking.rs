@@ -18,6 +18,9 @@ use super::{Aws, names, policies};
 
 /// AWS's longest session name.
 const HOP_NAME_SIZE_MAX: usize = 64;
+/// A session of the role on the way that is younger is not given up for a refusal: where the refusal is about the role behind it, a new one is
+/// asked for no more often than this.
+const HOP_LIFE_MIN: Duration = Duration::from_secs(10);
 /// Time to ask who the server is, when that explains a refusal.
 const WHOAMI_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -127,20 +130,24 @@ impl Asking<'_> {
         if version == self.versions.1 { None } else { config.target(self.cx).ok() }
     }
 
-    /// Asks with the session of the role on the way; once more with a new one, where AWS does not know that one any more: its role may have been made anew.
+    /// Asks with the session of the role on the way; once more with a new one, where AWS does not know that one any more (its role may have been made
+    /// anew), or refuses the call and the session is not new: a policy on its role may have ended it, which AWS tells like any other refusal.
     async fn over_the_hop(&self, onward_to: &AssumeRole, grant: &Grant) -> Result<Credential> {
         let began = self.cx.clock.elapsed();
         let mut is_last = false;
         loop {
             let hop = self.hop(onward_to).await?;
+            let is_new = hop.session.age(self.cx.clock.moment()) < HOP_LIFE_MIN;
             let deadline = onward(self.call, self.cx.clock.elapsed().saturating_sub(began));
             let error = match self.ask(Call::usual(&hop.target, deadline), grant.clone()).await {
                 Ok(credential) => return Ok(credential),
                 Err(error) => error,
             };
-            if !error.identity_is_lost() {
+            let is_lost = error.identity_is_lost();
+            if !is_lost && (is_last || is_new || error.kind != ErrorKind::Denied) {
                 return Err(self.engine.refused(&hop.target, grant.doing(), error).await);
             }
+            // All who were refused with this one share the next.
             self.engine.kept.give_up(&hop.same, &hop.session);
             if is_last {
                 let hub = &self.role.ours.via_role_arn;

@@ -72,6 +72,15 @@ pub(super) fn may_read_groups(principal: &str, groups: &[String]) -> Value {
     json!({ "Effect": "Allow", "Action": GROUP_READS, "Resource": arns })
 }
 
+/// What `revoke-sessions` needs. `open`: it has to look first whether the IAM role that somebody names is the one of that name.
+pub(super) fn may_revoke(arns: &[String], open: bool) -> Value {
+    let mut actions = vec!["iam:PutRolePolicy", "iam:DeleteRolePolicy"];
+    if open {
+        actions.push("iam:GetRole");
+    }
+    document(vec![json!({ "Effect": "Allow", "Action": actions, "Resource": arns })])
+}
+
 /// What the trust policy of the IAM role needs.
 pub(super) fn trusts(actions: &[&str], principal: &str, external_id: &str) -> Value {
     let principal = json!({ "AWS": principal });

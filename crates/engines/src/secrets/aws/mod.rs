@@ -3,7 +3,7 @@
 //! One file per path group: [`config_root`], [`config_lease`], [`roles`], [`creds`] (which serves `sts/` too), [`container`] and [`console`]
 //! (the same credentials in other clothes; [`asking`] asks AWS for them), [`static_roles`], [`check`], [`policy_for`], [`revoke_sessions`].
 //! [`role`] is what a role means, [`ours`] what it may say beyond Vault's fields, [`attribution`] whom a session is for, [`reuse`] what is handed
-//! out again, [`crate::secrets::revoked`] what is not, [`limits`] how many there may be, [`names`] how sessions are called, [`users`] makes IAM users and takes them apart ([`user_rows`]: whose each is). Access keys of
+//! out again, [`crate::secrets::revoked`] what is not, [`limits`] how many there may be, [`names`] how sessions are called, [`users`] makes IAM users and takes them back ([`dismantle`]: in which order; [`user_rows`]: whose each is). Access keys of
 //! users that exist, notes of what a crash would leave and schedules are handled by [`crate::aws_keys`] ([`rotate_root`]). Minting an STS
 //! credential writes nothing: it ends by itself, and its lease id describes itself (the core makes it). AWS is reached through [`daypass_aws::Aws`] alone.
 
@@ -20,6 +20,7 @@ mod config_root;
 mod console;
 mod container;
 mod creds;
+mod dismantle;
 mod documents;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -27,7 +27,8 @@ pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
             .summary("Show the IAM policies that a role needs: the server's own, the trust policies of its IAM roles, and those for ECR.")
             .help(
                 "Nothing is changed at AWS. server_policy goes to the principal that the server is; trust_policies has one document for each \
-                 IAM role; push_policy and pull_policy, for the repositories given, go to these roles. Where config/root has \
+                 IAM role; push_policy and pull_policy, for the repositories given, go to these roles. Where the role has \
+                 allow_revoke_sessions, revoke_policy goes to its revoke_role_arn, else to the server. Where config/root has \
                  identity_token_audience, oidc_provider is the identity provider that has to exist in the account of its role_arn.",
             )
             .on(Operation::Read, policy_for),
@@ -101,6 +102,9 @@ async fn policy_for(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Val
     answer.insert("trust_policies".to_owned(), Value::Object(trusts));
     if !ours.via_role_arn.is_empty() {
         answer.insert("via_policy".to_owned(), documents::may_assume(&actions, &arns));
+    }
+    if ours.allow_revoke_sessions {
+        answer.insert("revoke_policy".to_owned(), documents::may_revoke(&arns, role.has_open_arns()));
     }
     if let Some((federation, claims)) = federated {
         answer.insert("oidc_provider".to_owned(), federation.provider(claims));

@@ -65,7 +65,7 @@ impl Window {
     }
 
     fn is_open(self, minted: &Minted, now: Moment) -> bool {
-        now.since(minted.at) < self.length.duration() && minted.left(now) >= self.min_ttl.duration()
+        minted.age(now) < self.length.duration() && minted.left(now) >= self.min_ttl.duration()
     }
 }
 
@@ -86,9 +86,14 @@ impl Minted {
         Self { at, life: credential.expiration.since(clock.theirs(at.wall)), credential, session_name }
     }
 
+    /// How long ago it was made, whoever sets this machine's clock.
+    pub(super) fn age(&self, now: Moment) -> Duration {
+        now.since(self.at)
+    }
+
     /// For how long AWS takes it yet. Whoever sets this machine's clock changes nothing about that.
     pub(super) fn left(&self, now: Moment) -> Duration {
-        self.life.saturating_sub(now.since(self.at))
+        self.life.saturating_sub(self.age(now))
     }
 }
 
@@ -209,11 +214,7 @@ impl Kept {
             }
         } else if !places.has_room_for(same) {
             // What is over in any case goes; the windows of other roles are not known here, and do not matter for that.
-            places.retain(|_, place| match place.get() {
-                None => true,
-                Some(Ok(minted)) => !minted.left(now).is_zero(),
-                Some(Err(_)) => false,
-            });
+            places.retain(|_, place| is_of_use(place, |minted| !minted.left(now).is_zero()));
             if !places.has_room_for(same) {
                 return None;
             }
@@ -235,11 +236,8 @@ impl Kept {
 
     /// Forgets what nobody can be handed any more. Called once a minute, so that a credential does not stay in memory for long.
     pub(super) fn tidy(&self, now: Moment) {
-        self.places.lock().retain(|_, place| match place.get() {
-            None => true,
-            Some(Ok(minted)) => !minted.left(now).is_zero() && now.since(minted.at) < WINDOW_MAX.duration(),
-            Some(Err(_)) => false,
-        });
+        let is_good = |minted: &Minted| !minted.left(now).is_zero() && minted.age(now) < WINDOW_MAX.duration();
+        self.places.lock().retain(|_, place| is_of_use(place, is_good));
     }
 
     /// Forgets what was made for a role: it was written or deleted.
@@ -250,6 +248,16 @@ impl Kept {
     /// Forgets everything: the configuration may have changed.
     pub(super) fn clear(&self) {
         *self.places.lock() = Places::default();
+    }
+}
+
+/// Whether a place has a good credential, or somebody who makes one: all of those were cut off where only the table has it still. Asked under the
+/// lock, under which alone others get hold of it.
+fn is_of_use(place: &Place, is_good: impl Fn(&Minted) -> bool) -> bool {
+    match place.get() {
+        None => Arc::strong_count(place) > 1,
+        Some(Ok(minted)) => is_good(minted),
+        Some(Err(_)) => false,
     }
 }
 
@@ -335,6 +343,33 @@ mod tests {
         let now = cx.clock.moment();
         kept.tidy(Moment { elapsed: now.elapsed + Duration::from_hours(1), ..now });
         assert!(kept.places.lock().all.is_empty());
+    }
+
+    /// Story: what was cut off at its request's time limit left an empty place for good. One caller with many session names, while AWS did not answer,
+    /// took them all, and the three reads of one Packer build got three different keys.
+    #[tokio::test]
+    async fn what_was_cut_off_takes_no_place_from_others() {
+        let (cx, kept, asked) = (cx(), Kept::default(), AtomicUsize::new(0));
+        let cut_off = async |name: &str| {
+            let same = Same { role: name.to_owned(), ..same(1) };
+            let mut making = Box::pin(kept.get(&cx, same, WINDOW, std::future::pending::<Result<Minted>>));
+            std::future::poll_fn(|context| std::task::Poll::Ready(making.as_mut().poll(context).is_ready())).await
+        };
+        for number in 0..KEPT_MAX - 1 {
+            assert!(!cut_off(&number.to_string()).await);
+        }
+        // One is being made still.
+        let waiting = Same { role: "waiting".to_owned(), ..same(1) };
+        let mut making = Box::pin(kept.get(&cx, waiting.clone(), WINDOW, std::future::pending::<Result<Minted>>));
+        assert!(!std::future::poll_fn(|context| std::task::Poll::Ready(making.as_mut().poll(context).is_ready())).await);
+        for _ in 0..3 {
+            kept.get(&cx, same(1), WINDOW, || minted(&cx, &asked)).await.unwrap();
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert!(!cut_off("one more").await);
+        kept.tidy(cx.clock.moment());
+        let places: Vec<Same> = kept.places.lock().all.keys().cloned().collect();
+        assert!(places.len() == 2 && places.contains(&waiting) && places.contains(&same(1)), "{places:?}");
     }
 
     /// Story: ten thousand credentials were kept however large their session policies and tags were, a quarter of a gigabyte and more.

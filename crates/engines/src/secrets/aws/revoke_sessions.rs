@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use daypass_aws::{AssumeRole, AwsError, Call, ErrorKind, RolePolicy, Skew, Target};
+use daypass_aws::{AssumeRole, AwsError, Call, ErrorKind, Identity, RolePolicy, Skew, Target};
 use daypass_base::Brief;
 use daypass_sdk::{Cx, Endpoint, Error, Json, Operation, Reply, Result, Seconds, Timestamp};
 use schemars::JsonSchema;
@@ -20,7 +20,9 @@ use super::Aws;
 use super::documents;
 use super::loaded::{self, Loaded};
 use super::names;
+use super::role::{Meant, Role};
 use super::text::quoted;
+use crate::aws_keys::keys::was_not_done;
 use crate::secrets::{arn, revoked};
 
 /// Name of the inline policy for all sessions; those for source identities begin with it.
@@ -54,11 +56,9 @@ async fn revoke(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Json<Value>>
     let (name, source_identity) = params.policy()?;
     let Ready { own, target, iam_role } = ready(&engine, &cx, &params).await?;
     let policy = Policy { own, target, iam_role, name, source_identity };
-    // In a task of its own: cut off with its request, it would let a later revocation begin while AWS still works on this one, and be undone by it.
     let (of, at) = (Arc::clone(&engine), cx.clone());
-    let putting = tokio::spawn(async move { policy.put(&of, &at).await });
-    let Put { policy, clock, before } =
-        putting.await.map_err(|error| Error::internal("putting the policy ended badly").because(error))??;
+    let putting = to_its_end(async move { policy.put(&of, &at).await });
+    let Put { policy, clock, before } = putting.await?;
     // Sessions that begin until then are ended too: who reads on after the answer must not get one of those.
     cx.clock.sleep(before.since(clock.theirs(cx.clock.now()))).await;
     engine.kept.clear();
@@ -94,28 +94,43 @@ impl Policy {
         let document = documents::sessions_over(&before.to_string(), &self.source_identity);
         let policy = RolePolicy { role: role_name(&self.iam_role).to_owned(), name: self.name.clone(), document: document.to_string() };
         let call = Call::taking_back(&self.target, deadline(cx));
-        engine.aws.put_role_policy(call, &policy).await.map_err(|error| not_put(&self.name, &self.iam_role, error))?;
-        // What is kept for other callers, here or at another mount, would be handed out dead.
-        engine.revoked.note(&self.iam_role, &self.source_identity, before);
+        let put = engine.aws.put_role_policy(call, &policy).await;
+        // What is kept for other callers, here or at another mount, would be handed out dead: also where AWS did it and its answer was lost.
+        if !put.as_ref().is_err_and(was_not_done) {
+            engine.revoked.note(&self.iam_role, &self.source_identity, before);
+        }
+        put.map_err(|error| not_put(&self.name, &self.iam_role, error))?;
         Ok(Put { policy: self, clock, before })
+    }
+
+    async fn take_off(self, engine: &Aws, cx: &Cx) -> Result<Reply> {
+        let Self { iam_role, name, .. } = &self;
+        let _turn = engine.revoked.turn(iam_role, &self.source_identity).await;
+        let call = Call::taking_back(&self.target, deadline(cx));
+        match engine.aws.delete_role_policy(call, role_name(iam_role), name).await {
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(Reply::nothing().warn(format!(
+                "{iam_role} has no policy {name}: nothing was undone. What was ended for one source identity is undone for that one \
+                 (source_identity)"
+            ))),
+            Err(error) => Err(upstream(format!("Error deleting the policy {name} of {iam_role}: {}", error.sdk_text()), error)),
+            Ok(()) => {
+                engine.revoked.forget(iam_role, &self.source_identity);
+                Ok(Reply::nothing())
+            }
+        }
     }
 }
 
 async fn undo(engine: Arc<Aws>, cx: Cx, params: Params) -> Result<Reply> {
     let (name, source_identity) = params.policy()?;
-    let Ready { target, iam_role, .. } = ready(&engine, &cx, &params).await?;
-    let _turn = engine.revoked.turn(&iam_role, &source_identity).await;
-    let call = Call::taking_back(&target, deadline(&cx));
-    match engine.aws.delete_role_policy(call, role_name(&iam_role), &name).await {
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(Reply::nothing().warn(format!(
-            "{iam_role} has no policy {name}: nothing was undone. What was ended for one source identity is undone for that one (source_identity)"
-        ))),
-        Err(error) => Err(upstream(format!("Error deleting the policy {name} of {iam_role}: {}", error.sdk_text()), error)),
-        Ok(()) => {
-            engine.revoked.forget(&iam_role, &source_identity);
-            Ok(Reply::nothing())
-        }
-    }
+    let Ready { own, target, iam_role } = ready(&engine, &cx, &params).await?;
+    let policy = Policy { own, target, iam_role, name, source_identity };
+    to_its_end(async move { policy.take_off(&engine, &cx).await }).await
+}
+
+/// In a task of its own: cut off with its request, a change would let the next one begin while AWS still works on it, and undo that one afterwards.
+async fn to_its_end<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(change).await.map_err(|error| Error::internal("changing the policy of an IAM role ended badly").because(error))?
 }
 
 fn not_put(name: &str, iam_role: &str, error: AwsError) -> Error {
@@ -172,13 +187,36 @@ async fn ready(engine: &Aws, cx: &Cx, params: &Params) -> Result<Ready> {
             params.name
         )));
     }
-    let iam_role = role.iam_role_of_any(&params.name, &params.role_arn)?;
+    let meant = role.iam_role_of_any(&params.name, &params.role_arn)?;
     engine.last.remember(&target);
     let call = Call::taking_back(&target, deadline(cx));
     let identity = engine.aws.get_caller_identity(call).await;
     let own = identity.map_err(|error| upstream(format!("who the server is could not be asked: {}", error.sdk_text()), error))?;
-    let account = arn::iam_role(&iam_role).map(|arn| arn.account.to_owned()).unwrap_or_default();
-    if role.ours.revoke_role_arn.is_empty() {
+    in_reach(&role, &meant.arn, &own)?;
+    let ready = if role.ours.revoke_role_arn.is_empty() {
+        Ready { own: target.clone(), target, iam_role: meant.arn.clone() }
+    } else {
+        let input = AssumeRole {
+            role_arn: role.ours.revoke_role_arn.clone(),
+            session_name: names::safe(&format!("daypass-revoke-{}", cx.clock.now().seconds())),
+            duration: Seconds(900),
+            ..AssumeRole::default()
+        };
+        let session = engine.aws.assume_role(call, input).await;
+        let session = session.map_err(|error| upstream(format!("Error assuming role (revoke_role_arn): {}", error.sdk_text()), error))?;
+        Ready { target: target.signed_by(&session), own: target, iam_role: meant.arn.clone() }
+    };
+    if !meant.is_listed {
+        exists(engine, Call::taking_back(&ready.target, deadline(cx)), &role, &meant).await?;
+    }
+    Ok(ready)
+}
+
+/// Whether the policy would go to the role's account. Errors: `BadRequest`.
+fn in_reach(role: &Role, iam_role: &str, own: &Identity) -> Result<()> {
+    let account = arn::iam_role(iam_role).map(|arn| arn.account.to_owned()).unwrap_or_default();
+    let revoker = &role.ours.revoke_role_arn;
+    if revoker.is_empty() {
         if account != own.account {
             return Err(Error::bad_request(format!(
                 "{iam_role} is of another account than the server ({}): write revoke_role_arn to the role, an IAM role of account {account} \
@@ -186,25 +224,41 @@ async fn ready(engine: &Aws, cx: &Cx, params: &Params) -> Result<Ready> {
                 own.account
             )));
         }
-        return Ok(Ready { own: target.clone(), target, iam_role });
+        return Ok(());
     }
-    let revoker = arn::iam_role(&role.ours.revoke_role_arn).map(|arn| arn.account.to_owned()).unwrap_or_default();
-    if account != revoker {
+    let its_account = arn::iam_role(revoker).map(|arn| arn.account.to_owned()).unwrap_or_default();
+    if account != its_account {
         // The policy goes by the role's name: another account may have one of the same name.
         return Err(Error::bad_request(format!(
-            "{iam_role} is of account {account}, and revoke_role_arn {} of account {revoker}: write one of account {account} to the role",
-            role.ours.revoke_role_arn
+            "{iam_role} is of account {account}, and revoke_role_arn {revoker} of account {its_account}: write one of account {account} to the role"
         )));
     }
-    let input = AssumeRole {
-        role_arn: role.ours.revoke_role_arn.clone(),
-        session_name: names::safe(&format!("daypass-revoke-{}", cx.clock.now().seconds())),
-        duration: Seconds(900),
-        ..AssumeRole::default()
-    };
-    let session = engine.aws.assume_role(call, input).await;
-    let session = session.map_err(|error| upstream(format!("Error assuming role (revoke_role_arn): {}", error.sdk_text()), error))?;
-    Ok(Ready { target: target.signed_by(&session), own: target, iam_role })
+    Ok(())
+}
+
+/// Whether the IAM role of that name is the one that was named. The policy goes by the name, which is unique in the account whatever the path: where
+/// a pattern lets `role/ci/admin` in and IAM has `role/admin`, it would go to that one. Errors: `BadRequest` when it is another one.
+async fn exists(engine: &Aws, call: Call<'_>, role: &Role, meant: &Meant) -> Result<()> {
+    let name = role_name(&meant.arn);
+    let found = engine.aws.get_role(call, name).await.map_err(|error| {
+        let who = if role.ours.revoke_role_arn.is_empty() { "the server" } else { role.ours.revoke_role_arn.as_str() };
+        let why = if error.kind == ErrorKind::Denied {
+            format!(
+                "\n\t{who} needs iam:GetRole on it: the role has a template or a pattern, and the policy goes by the name of the IAM role, \
+                 which may be at another path"
+            )
+        } else {
+            String::new()
+        };
+        upstream(format!("Error reading {} before the policy is changed: {}{why}", meant.arn, error.sdk_text()), error)
+    })?;
+    if found.arn == meant.arn {
+        return Ok(());
+    }
+    Err(Error::bad_request(format!(
+        "there is no {}: the IAM role of that name is {}, and nothing was done to it; name it in role_arn if the role allows it",
+        meant.arn, found.arn
+    )))
 }
 
 /// The name of an IAM role, without its path.
@@ -214,5 +268,6 @@ fn role_name(arn: &str) -> &str {
 
 const HELP: &str = "Puts the inline policy daypass-revoked-sessions on the IAM role: a deny for all sessions that began before the answer comes, which takes
 three to four seconds: AWS's clock may be ahead by so much unseen; or, for those of one source identity, daypass-revoked-sessions-of-<identity>. It takes seconds until AWS has spread it. Later sessions work; builds that hold an earlier one fail. The server, or the role
-in revoke_role_arn, needs iam:PutRolePolicy and iam:DeleteRolePolicy on the IAM role. DELETE takes the policy off again, with source_identity
+in revoke_role_arn, needs iam:PutRolePolicy and iam:DeleteRolePolicy on the IAM role, and iam:GetRole where role_arns or
+role_arn_pattern is a template or has wildcards: policy-for shows it as revoke_policy. DELETE takes the policy off again, with source_identity
 that of the one identity.";

@@ -114,6 +114,11 @@ impl Role {
         }
     }
 
+    /// Whether callers, not the role, say which IAM roles these are: it has templates or a pattern of some.
+    pub(super) fn has_open_arns(&self) -> bool {
+        !self.ours.role_arn_pattern.is_empty() || self.iam_role_arns.iter().any(|arn| arn.contains("{{"))
+    }
+
     pub(super) fn is(&self, kind: CredentialType) -> bool {
         self.credential_types.contains(&kind)
     }
@@ -289,14 +294,23 @@ impl Role {
     }
 }
 
+/// An IAM role whose sessions an operator means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Meant {
+    pub(super) arn: String,
+    /// The daypass role has this very ARN. Any other one is the caller's: that it fits a template or a pattern does not say that IAM has such a role.
+    pub(super) is_listed: bool,
+}
+
 impl Role {
     /// The IAM role whose sessions an operator means. The templates of the role are filled with what its callers prove, which an operator does
     /// not: each action in them stands for anything within its segment. Errors: `BadRequest`.
-    pub(super) fn iam_role_of_any(&self, name: &str, asked: &str) -> Result<String> {
+    pub(super) fn iam_role_of_any(&self, name: &str, asked: &str) -> Result<Meant> {
         let is_template = |arn: &String| arn.contains("{{");
+        let listed = |arn: &str| Ok(Meant { arn: arn.to_owned(), is_listed: true });
         if asked.is_empty() {
             return match self.iam_role_arns.as_slice() {
-                [only] if !is_template(only) => Ok(only.clone()),
+                [only] if !is_template(only) => listed(only),
                 _ => Err(Error::bad_request(format!(
                     "role {} has more than one IAM role, or templates or a pattern of some: say which one with role_arn",
                     quoted(name)
@@ -308,9 +322,12 @@ impl Role {
             let template = Template::parse(template).ok().filter(|template| !template.has_star());
             is_role && template.is_some_and(|template| arn::matches(&template.pattern(), asked))
         };
-        let listed = self.iam_role_arns.iter().any(|arn| if is_template(arn) { could_be(arn) } else { arn == asked });
-        if listed || (is_role && self.ours.could_cover(asked)) {
-            return Ok(asked.to_owned());
+        if self.iam_role_arns.iter().any(|arn| arn == asked && !is_template(arn)) {
+            return listed(asked);
+        }
+        let fits = self.iam_role_arns.iter().any(|arn| is_template(arn) && could_be(arn)) || (is_role && self.ours.could_cover(asked));
+        if fits {
+            return Ok(Meant { arn: asked.to_owned(), is_listed: false });
         }
         Err(not_allowed(asked, name))
     }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_aws::{AccessKey, AwsError, Call, Depth, ErrorKind, NewUser, Skew, Target, User, UserGrant};
+use daypass_aws::{AccessKey, AwsError, Call, ErrorKind, NewUser, Skew, Target, User, UserGrant};
 use daypass_base::Timestamp;
 use daypass_sdk::{Changes, Cx, Error, LeaseInfo, LeaseTerms, Leased, Renewal, Reply, Result, Seconds, reveal};
 use parking_lot::Mutex;
@@ -23,6 +23,7 @@ use crate::secrets::at_aws::{deadline, upstream};
 use super::Aws;
 use super::config_lease::{self, LeaseConfig};
 use super::config_root::{self, RootConfig};
+use super::dismantle::{Found, dismantle, twice};
 use super::names::{self, Use};
 use super::role::Role;
 use super::text::quoted;
@@ -201,54 +202,6 @@ async fn give_up(engine: &Aws, cx: &Cx, target: &Target, made: &Made, user: Fate
     // Where rows cannot be read now, the note stays: who undoes it removes its row.
     if gone && let Ok(released) = user_rows::release(cx, &made.note, &made.username).await {
         notes::clear_with(cx, released, &made.note).await;
-    }
-}
-
-/// Whether there was anything to delete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    Deleted,
-    Nothing,
-}
-
-/// Takes everything off a user and deletes it.
-async fn dismantle(engine: &Aws, call: Call<'_>, user: &str) -> Result<Found, AwsError> {
-    match strip(engine, call, user, Depth::Usual).await {
-        Err(error) if error.kind == ErrorKind::NotFound => return Ok(Found::Nothing),
-        stripped => stripped?,
-    }
-    let delete = || engine.aws.delete_user(call, user);
-    match twice(delete).await {
-        // Somebody hung more on it by hand.
-        Err(error) if error.code == "DeleteConflict" => {
-            strip(engine, call, user, Depth::ByHand).await?;
-            done(twice(delete).await)?;
-        }
-        deleted => done(deleted)?,
-    }
-    Ok(Found::Deleted)
-}
-
-async fn strip(engine: &Aws, call: Call<'_>, user: &str, depth: Depth) -> Result<(), AwsError> {
-    for holding in twice(|| engine.aws.list_user_holdings(call, user, depth)).await? {
-        done(twice(|| engine.aws.remove_user_holding(call, user, &holding)).await)?;
-    }
-    Ok(())
-}
-
-/// Asks once more what AWS did not answer: it may have been done, and then what is gone is done.
-async fn twice<T, Fut: Future<Output = Result<T, AwsError>>>(ask: impl Fn() -> Fut) -> Result<T, AwsError> {
-    match ask().await {
-        Err(error) if error.kind == ErrorKind::Unreachable => ask().await,
-        answer => answer,
-    }
-}
-
-/// What is gone already is done.
-fn done(removed: Result<(), AwsError>) -> Result<(), AwsError> {
-    match removed {
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
-        removed => removed,
     }
 }
 

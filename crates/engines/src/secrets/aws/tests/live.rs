@@ -6,7 +6,7 @@ use std::time::Duration;
 use daypass_aws::{ContainerEndpoint, LiveAws, Settings};
 use daypass_base::{Clock, SystemClock, SystemEntropy};
 use daypass_sandbox::{Effect, Options, Rule, Running};
-use daypass_sdk::{Secret, Timestamp};
+use daypass_sdk::{LeaseInfo, Operation, Outcome, Seconds, Secret, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Aws, Bench, Placeholder, error};
@@ -86,6 +86,44 @@ async fn an_outage_is_told_and_ends() {
     let answer = bench.call("GET", "sts/ecr-staging", Value::Null).await;
     assert!(answer.status == 502 && error(&answer).starts_with("Error assuming role: Throttling: "), "{answer:?}");
     assert_eq!(bench.call("GET", "sts/ecr-staging", Value::Null).await.status, 200);
+}
+
+/// Story: groups and policies were listed first and the key last, and went in that order. Where one of the calls failed, the key lived on without what
+/// denied something.
+#[tokio::test]
+async fn a_user_is_taken_apart_with_its_keys_first() {
+    let (bench, sandbox) = bench().await;
+    let root = json!({ "access_key": "AKIADAYPASSSANDBOX22", "secret_key": "sandbox/only/never/a/real/secret/key/000", "region": "us-east-1",
+        "max_retries": 0 });
+    assert_eq!(bench.call("PUT", "config/root", root).await.status, 204);
+    let policy = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Deny", "Action": "iam:*", "Resource": "*" }] }).to_string();
+    let role = json!({ "credential_type": "iam_user", "policy_arns": "arn:aws:iam::aws:policy/AdministratorAccess", "iam_groups": "deployers",
+        "policy_document": policy });
+    assert_eq!(bench.call("PUT", "roles/ci", role).await.status, 204);
+    let found = bench.mounted.find("creds/ci").unwrap();
+    let input = daypass_sdk::Input { captures: found.captures.clone(), ..Default::default() };
+    let cx = || bench.cx("creds/ci", Operation::Read);
+    let Outcome::Leased(made) = bench.mounted.run(&found, cx(), Operation::Read, input).await.unwrap().outcome else { panic!("no lease") };
+    let (internal, issued, terms) = (made.internal.clone().unwrap(), bench.clock.now(), made.terms);
+    let lease = || LeaseInfo { id: "x".into(), internal: internal.clone(), issued, terms, increment: Seconds::ZERO };
+    let takes_off = |action: &str| ["Delete", "Detach", "Remove"].iter().any(|verb| action.starts_with(verb));
+    let asked = || sandbox.control().calls().into_iter().map(|call| call.action).filter(|action| takes_off(action)).collect::<Vec<_>>();
+
+    let refused = Rule {
+        service: None,
+        action: Some("DetachUserPolicy".to_owned()),
+        effect: Effect::Throttle,
+        times: None,
+        rate: None,
+        milliseconds: 0,
+    };
+    sandbox.control().add(refused).unwrap();
+    bench.mounted.revoke(cx(), lease()).await.unwrap_err();
+    assert_eq!(asked(), ["DeleteAccessKey", "DetachUserPolicy"]);
+    sandbox.control().clear();
+    bench.mounted.revoke(cx(), lease()).await.unwrap();
+    let rest = ["DetachUserPolicy", "DeleteUserPolicy", "RemoveUserFromGroup", "DeleteUser"];
+    assert_eq!(asked().split_off(2), rest);
 }
 
 /// The six digits of now, as an authenticator shows them (RFC 6238).
