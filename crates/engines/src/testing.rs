@@ -200,6 +200,7 @@ fn error_answer(error: &Error) -> Answer {
         Kind::InvalidRequest => (400, true),
         Kind::NotFound => (404, false),
         Kind::NoSuchPath => (404, true),
+        Kind::TooMany => (429, false),
         Kind::UpstreamThrottled => (502, false),
         Kind::WrongOperation => (405, true),
         other => panic!("no engine here fails with {other:?}"),

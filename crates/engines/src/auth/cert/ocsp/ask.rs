@@ -156,7 +156,7 @@ impl Asker<'_> {
     }
 
     /// Whether a login goes on without an answer: where the entry says so, and nobody could be asked or knows. Never after an answer that cannot be
-    /// believed. Errors: `BadRequest`.
+    /// believed, nor where nobody was asked. Errors: `BadRequest`, and `TooMany` for the latter.
     fn passed_over(&self, trouble: &Trouble) -> Result<()> {
         let mount = &self.cx.mount.path;
         match trouble {
@@ -164,9 +164,10 @@ impl Asker<'_> {
                 tracing::warn!(%mount, why, "a certificate was let in without an answer of OCSP, as ocsp_fail_open says");
                 Ok(())
             }
-            Trouble::Busy(why) | Trouble::Excused(why) | Trouble::Wrong(why) => {
+            Trouble::Busy(why) | Trouble::Crowded(why) | Trouble::Excused(why) | Trouble::Wrong(why) => {
                 tracing::warn!(%mount, why, "a certificate was not let in: no answer of OCSP says that it is good");
-                Err(unfit(&format!("OCSP: {why}")))
+                let refused = unfit(&format!("OCSP: {why}"));
+                Err(if matches!(trouble, Trouble::Crowded(_)) { crate::auth::crowded::later(refused) } else { refused })
             }
         }
     }
@@ -222,6 +223,7 @@ async fn call(idp: Arc<dyn Idp>, url: Url, trust: TlsTrust, request: Vec<u8>) ->
             Err(Trouble::Busy(format!("{} answered {}", url.host(), answer.status)))
         }
         Ok(answer) => Err(Trouble::Excused(format!("{} answered {}", url.host(), answer.status))),
+        Err(error @ daypass_idp::IdpError::Crowded { .. }) => Err(Trouble::Crowded(error.to_string())),
         Err(error @ daypass_idp::IdpError::Unreachable { .. }) => Err(Trouble::Busy(error.to_string())),
         Err(error) => Err(Trouble::Wrong(error.to_string())),
     };
@@ -233,6 +235,7 @@ impl Trouble {
         let named = |why: String| format!("{host}: {why}");
         match self {
             Self::Busy(why) => Self::Busy(named(why)),
+            Self::Crowded(why) => Self::Crowded(named(why)),
             Self::Excused(why) => Self::Excused(named(why)),
             Self::Wrong(why) => Self::Wrong(named(why)),
         }
@@ -243,7 +246,8 @@ impl Trouble {
         match self {
             Self::Busy(_) => 0,
             Self::Excused(_) => 1,
-            Self::Wrong(_) => 2,
+            Self::Crowded(_) => 2,
+            Self::Wrong(_) => 3,
         }
     }
 }
@@ -257,7 +261,7 @@ fn best(outcomes: Vec<Outcome>) -> Outcome {
 /// Where all have to agree: "good" until the first of them ends.
 fn agreed(outcomes: Vec<Outcome>) -> Outcome {
     if let Some(unknown) = outcomes.iter().find(|outcome| matches!(outcome, Ok(told) if told.status == Status::Unknown)).cloned()
-        && outcomes.iter().all(|outcome| !matches!(outcome, Err(Trouble::Wrong(_))))
+        && outcomes.iter().all(|outcome| !matches!(outcome, Err(Trouble::Crowded(_) | Trouble::Wrong(_))))
     {
         return unknown;
     }
