@@ -1,11 +1,12 @@
 //! Places for calls: so many in all, and fewer for each origin, so that one that does not answer leaves some to the others. A call waits for a turn of its
-//! origin first: whoever waits there holds nothing that others need. Nor do more wait than the caller's own room allows, at one origin or at all of them.
+//! origin first: whoever waits there holds nothing that others need. Whoever waits is a request, of which a server has only so many: so there is a limit to
+//! those who wait, for all origins together too, since strangers may choose among many.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError};
 
 /// Origins that are told apart at one moment; the calls to any more of them have the places of one.
 const ORIGINS_MAX: usize = 256;
@@ -21,9 +22,9 @@ pub struct Room {
     pub all: usize,
     /// Those of them to one origin.
     pub of_origin: usize,
-    /// Waiting for a turn of one origin at one moment; more are refused.
+    /// Waiting for one origin at one moment; more are refused. Who need not wait never is.
     pub waiting: usize,
-    /// Waiting at all origins together: whoever can choose among many finds a line at each. More are refused, but where an origin has a turn left.
+    /// The same for all origins together.
     pub waiting_in_all: usize,
 }
 
@@ -31,8 +32,8 @@ pub struct Room {
 pub struct Places {
     room: Room,
     all: Semaphore,
-    /// Calls that are under way or wait, whatever their origin.
-    calls: Arc<AtomicUsize>,
+    /// Calls that wait.
+    waiting: AtomicUsize,
     /// Those that somebody calls, wants to call, or will call again.
     origins: Mutex<HashMap<String, Weak<Share>>>,
 }
@@ -40,10 +41,8 @@ pub struct Places {
 /// The places of one origin, the same for all who hold it. Whoever calls an origin often keeps it, so that a call looks nothing up.
 pub struct Share {
     turns: Arc<Semaphore>,
-    /// Calls that are under way or wait.
-    calls: AtomicUsize,
-    /// The same of all origins.
-    calls_in_all: Arc<AtomicUsize>,
+    /// Calls that wait.
+    waiting: AtomicUsize,
     /// Calls that got no answer since the last that got one, as far as those who call tell.
     silences: AtomicUsize,
     /// It is that of many origins.
@@ -53,8 +52,10 @@ pub struct Share {
 /// A call's turn at its origin; somebody else's when this is dropped.
 pub struct Turn<'a> {
     places: &'a Places,
+    share: Arc<Share>,
     _turn: OwnedSemaphorePermit,
-    call: Call,
+    /// Kept until there is a place, where the call waited for its turn.
+    wait: Option<Wait<'a>>,
 }
 
 /// A place that was taken; it is free again when this is dropped.
@@ -72,7 +73,7 @@ pub enum NoPlace {
         /// The limit.
         waiting: usize,
     },
-    /// [`Room::waiting_in_all`] wait already, most of them elsewhere.
+    /// [`Room::waiting_in_all`] of them wait already.
     #[error("{waiting} calls to it and to others wait already: try again in a few seconds")]
     FullInAll {
         /// The limit.
@@ -83,14 +84,25 @@ pub enum NoPlace {
     Silent,
 }
 
-/// Somebody calls an origin, or wants to.
-struct Call(Arc<Share>);
+/// Somebody waits to call an origin.
+struct Wait<'a> {
+    places: &'a Places,
+    share: Arc<Share>,
+}
+
+impl Room {
+    /// Calls at one moment, under way or waiting: so many requests may be held by them.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.all.saturating_add(self.waiting_in_all)
+    }
+}
 
 impl Places {
     /// Nobody calls anybody.
     #[must_use]
     pub fn new(room: Room) -> Self {
-        Self { room, all: Semaphore::new(room.all), calls: Arc::default(), origins: Mutex::default() }
+        Self { room, all: Semaphore::new(room.all), waiting: AtomicUsize::new(0), origins: Mutex::default() }
     }
 
     /// How many calls there may be.
@@ -112,22 +124,15 @@ impl Places {
             return share;
         }
         let turns = Arc::new(Semaphore::new(self.room.of_origin));
-        let share = Arc::new(Share {
-            turns,
-            calls: AtomicUsize::new(0),
-            calls_in_all: Arc::clone(&self.calls),
-            silences: AtomicUsize::new(0),
-            is_shared: origin == OTHERS,
-        });
+        let share = Arc::new(Share { turns, waiting: AtomicUsize::new(0), silences: AtomicUsize::new(0), is_shared: origin == OTHERS });
         origins.insert(origin.to_owned(), Arc::downgrade(&share));
         share
     }
 
     /// A place for a call to this origin, if there is one now.
     pub fn take_now(&self, share: &Arc<Share>) -> Option<Place<'_>> {
-        let call = self.call(share).ok()?;
         let turn = Arc::clone(&share.turns).try_acquire_owned().ok()?;
-        Some(Place { _all: self.all.try_acquire().ok()?, turn: Turn { places: self, _turn: turn, call } })
+        Some(Place { _all: self.all.try_acquire().ok()?, turn: self.had(share, turn, None) })
     }
 
     /// A place for a call to this origin, once there is one.
@@ -143,23 +148,31 @@ impl Places {
     /// # Errors
     /// [`NoPlace`].
     pub async fn turn(&self, share: &Arc<Share>) -> Result<Turn<'_>, NoPlace> {
-        let call = self.call(share)?;
+        match Arc::clone(&share.turns).try_acquire_owned() {
+            Ok(turn) => return Ok(self.had(share, turn, None)),
+            Err(TryAcquireError::Closed) => return Err(NoPlace::Silent),
+            Err(TryAcquireError::NoPermits) => {}
+        }
+        let wait = self.wait(share)?;
         let turn = Arc::clone(&share.turns).acquire_owned().await.map_err(|_closed| NoPlace::Silent)?;
-        Ok(Turn { places: self, _turn: turn, call })
+        Ok(self.had(share, turn, Some(wait)))
     }
 
-    fn call(&self, share: &Arc<Share>) -> Result<Call, NoPlace> {
-        let Room { all, of_origin, waiting, waiting_in_all } = self.room;
-        let (before, in_all) = (share.calls.fetch_add(1, Ordering::Relaxed), self.calls.fetch_add(1, Ordering::Relaxed));
-        // Taken back when it is dropped.
-        let call = Call(Arc::clone(share));
-        if before >= of_origin.saturating_add(waiting) {
+    fn had<'a>(&'a self, share: &Arc<Share>, turn: OwnedSemaphorePermit, wait: Option<Wait<'a>>) -> Turn<'a> {
+        Turn { places: self, share: Arc::clone(share), _turn: turn, wait }
+    }
+
+    /// Counts one more who waits, until that is dropped.
+    fn wait(&self, share: &Arc<Share>) -> Result<Wait<'_>, NoPlace> {
+        let Room { waiting, waiting_in_all, .. } = self.room;
+        if !more(&share.waiting, waiting) {
             return Err(NoPlace::Full { waiting });
         }
-        if before >= of_origin && in_all >= all.saturating_add(waiting_in_all) {
+        if !more(&self.waiting, waiting_in_all) {
+            share.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(NoPlace::FullInAll { waiting: waiting_in_all });
         }
-        Ok(call)
+        Ok(Wait { places: self, share: Arc::clone(share) })
     }
 
     fn origins(&self) -> MutexGuard<'_, HashMap<String, Weak<Share>>> {
@@ -167,13 +180,23 @@ impl Places {
     }
 }
 
+/// Counts one more, unless there are that many.
+fn more(count: &AtomicUsize, most: usize) -> bool {
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < most).then_some(count + 1)).is_ok()
+}
+
 impl<'a> Turn<'a> {
     /// The second half of [`Places::take`].
     ///
     /// # Errors
-    /// None but in theory: the places of all are never closed.
-    pub async fn place(self) -> Result<Place<'a>, NoPlace> {
-        let all = self.places.all.acquire().await.map_err(|_closed| NoPlace::Silent)?;
+    /// [`NoPlace`], where the call did not wait before and would have to now.
+    pub async fn place(mut self) -> Result<Place<'a>, NoPlace> {
+        let (places, waited) = (self.places, self.wait.take());
+        if let Ok(all) = places.all.try_acquire() {
+            return Ok(Place { _all: all, turn: self });
+        }
+        let _wait = waited.map_or_else(|| places.wait(&self.share), Ok)?;
+        let all = places.all.acquire().await.map_err(|_never_closed| NoPlace::Silent)?;
         Ok(Place { _all: all, turn: self })
     }
 }
@@ -181,13 +204,13 @@ impl<'a> Turn<'a> {
 impl Place<'_> {
     /// The call got an answer.
     pub fn answered(self) {
-        self.turn.call.0.silences.store(0, Ordering::Relaxed);
+        self.turn.share.silences.store(0, Ordering::Relaxed);
     }
 
     /// The call got none. After some in a row whoever waits for a turn of this origin is told so, and does not find out one after the other. Whoever comes
     /// later, and asks [`Places::share`] anew, tries again.
     pub fn unanswered(self) {
-        let Turn { places, call: Call(share), .. } = &self.turn;
+        let Turn { places, share, .. } = &self.turn;
         let silences = share.silences.fetch_add(1, Ordering::Relaxed) + 1;
         // Those who wait where origins are not told apart want different ones.
         if silences >= SILENCES_MAX && !share.is_shared {
@@ -197,10 +220,10 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Call {
+impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::Relaxed);
-        self.0.calls_in_all.fetch_sub(1, Ordering::Relaxed);
+        self.share.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.places.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -208,11 +231,16 @@ impl Drop for Call {
 mod tests {
     use super::*;
 
-    const ROOM: Room = Room { all: 8, of_origin: 2, waiting: 2, waiting_in_all: 100 };
+    const ROOM: Room = Room { all: 8, of_origin: 2, waiting: 2, waiting_in_all: 5 };
 
     /// Whether it still waits.
     async fn waits<T>(work: &mut (impl Future<Output = T> + Unpin)) -> bool {
         tokio::select! { biased; _ = work => false, () = std::future::ready(()) => true }
+    }
+
+    /// Everybody who waits, of all and of one.
+    fn waiting(places: &Places, share: &Share) -> (usize, usize) {
+        (places.waiting.load(Ordering::Relaxed), share.waiting.load(Ordering::Relaxed))
     }
 
     #[test]
@@ -234,7 +262,7 @@ mod tests {
         assert!(last.is_some() && places.take_now(&shares[0]).is_none(), "who finds no place of all keeps none of its origin");
         drop(last);
         assert!(places.take_now(&shares[0]).is_some());
-        assert_eq!(fifth.calls.load(Ordering::Relaxed), 0);
+        assert_eq!(waiting(&places, &fifth), (0, 0));
     }
 
     #[tokio::test]
@@ -254,34 +282,52 @@ mod tests {
         let places = Places::new(Room { of_origin: 1, ..ROOM });
         let share = places.share("a");
         let place = places.take_now(&share).unwrap();
-        let waiting = [places.call(&share).unwrap(), places.call(&share).unwrap()];
+        let line = [places.wait(&share).unwrap(), places.wait(&share).unwrap()];
         assert_eq!(places.take(&share).await.err(), Some(NoPlace::Full { waiting: 2 }));
         assert!(places.take_now(&places.share("b")).is_some());
-        drop(waiting);
+        drop(line);
         assert!(waits(&mut std::pin::pin!(places.take(&share))).await, "there is room to wait again");
         drop(place);
         assert!(places.take(&share).await.is_ok());
+        assert_eq!(waiting(&places, &share), (0, 0));
     }
 
-    /// Story: who waited was counted for each origin alone. A stranger who could choose among many let 512 wait at each, and each of them kept one of the turns
-    /// that a listener has for its requests.
+    /// Story: only the line of each origin had an end. A stranger who chose among ten origins had ten lines, and all requests of a server waited in them.
     #[tokio::test]
-    async fn lines_at_many_origins_are_no_longer_than_the_one_of_all() {
-        let places = Places::new(Room { all: 3, of_origin: 1, waiting: 2, waiting_in_all: 3 });
-        let [a, b, c] = ["a", "b", "c"].map(|origin| places.share(origin));
-        let held = [places.take_now(&a).unwrap(), places.take_now(&b).unwrap()];
-        let waiting: Vec<_> = [&a, &a, &b, &b].map(|share| places.call(share).unwrap()).into();
-        assert_eq!(places.take(&a).await.err(), Some(NoPlace::Full { waiting: 2 }));
-        let last = places.take(&c).await.unwrap();
-        assert_eq!(
-            places.take(&c).await.err(),
-            Some(NoPlace::FullInAll { waiting: 3 }),
-            "an origin with a turn left is called, and no more"
-        );
-        drop(waiting);
-        assert!(waits(&mut std::pin::pin!(places.take(&c))).await, "there is room to wait again");
-        drop((held, last));
-        assert_eq!(places.calls.load(Ordering::Relaxed), 0);
+    async fn those_who_wait_for_many_origins_are_so_many_together_and_who_need_not_wait_goes_on() {
+        let places = Places::new(Room { of_origin: 1, ..ROOM });
+        let shares = ["a", "b", "c", "d"].map(|origin| places.share(origin));
+        let mut held: Vec<_> = shares.iter().map(|share| places.take_now(share).unwrap()).collect();
+        let mut lines: Vec<_> =
+            shares.iter().take(2).flat_map(|share| [places.wait(share).unwrap(), places.wait(share).unwrap()]).collect();
+        let mut last = Box::pin(places.take(&shares[2]));
+        assert!(waits(&mut last).await, "two lines are full, and the third has room");
+        assert_eq!(waiting(&places, &shares[2]), (5, 1));
+        assert_eq!(places.take(&shares[2]).await.err(), Some(NoPlace::FullInAll { waiting: 5 }));
+        assert_eq!(places.take(&shares[3]).await.err(), Some(NoPlace::FullInAll { waiting: 5 }));
+        assert_eq!(waiting(&places, &shares[3]), (5, 0), "who is refused is not counted");
+        assert!(places.take(&places.share("e")).await.is_ok(), "nobody is there: who need not wait is let on");
+        drop(held.remove(2));
+        assert!(last.await.is_ok());
+        assert_eq!(waiting(&places, &shares[2]), (4, 0));
+        lines.clear();
+        assert!(waits(&mut std::pin::pin!(places.take(&shares[3]))).await);
+        assert_eq!(waiting(&places, &shares[3]), (0, 0), "nor who has gone");
+    }
+
+    #[tokio::test]
+    async fn who_has_a_turn_and_no_place_waits_as_well() {
+        let places = Places::new(Room { all: 1, waiting_in_all: 1, ..ROOM });
+        let [held, first, second] = ["a", "b", "c"].map(|origin| places.share(origin));
+        let place = places.take_now(&held).unwrap();
+        let mut waits_already = std::pin::pin!(places.take(&first));
+        assert!(waits(&mut waits_already).await);
+        assert_eq!(waiting(&places, &first), (1, 1));
+        assert_eq!(places.take(&second).await.err(), Some(NoPlace::FullInAll { waiting: 1 }));
+        drop(place);
+        let place = waits_already.await.unwrap();
+        assert_eq!(waiting(&places, &first), (0, 0));
+        drop(place);
     }
 
     #[tokio::test]

@@ -99,6 +99,14 @@ pub struct Answer {
 /// Why there is no answer, or none that can be used. The texts name hosts and limits, never what was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdpError {
+    /// Nobody was asked: too many wait for their turn already, or did before.
+    #[error("{host} was not asked: {detail}")]
+    Crowded {
+        /// Who would have been asked.
+        host: String,
+        /// Which limit there is, and what to do; it names nobody.
+        detail: String,
+    },
     /// The provider says something else than was configured.
     #[error("{0}")]
     Mismatch(String),

@@ -4,6 +4,7 @@
 
 mod dial;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +20,9 @@ use crate::{ANSWER_MAX, Answer, Ask, Idp, IdpError, Payload, Proof, Result, perc
 
 /// Longest call, whatever its deadline.
 const CALL_MAX: Duration = Duration::from_secs(30);
-/// Many jobs may start in the same second: as many more wait for a place, whichever providers they are for, and leave most of a listener's requests to others.
-const ROOM: Room = Room { all: 64, of_origin: 16, waiting: 1024, waiting_in_all: 1024 };
+/// Many jobs may start in the same second. An API server of Kubernetes says in some ten milliseconds whose a token is: 16 at once are a thousand a second.
+/// Who waits is a request, and most of those are for others: for the sum see `crates/aws/src/live/places.rs`.
+const ROOM: Room = Room { all: 64, of_origin: 16, waiting: 256, waiting_in_all: 384 };
 /// Longest chain of causes that is shown, in characters.
 const DETAIL_MAX: usize = 400;
 
@@ -40,8 +42,6 @@ impl LiveIdp {
     async fn call(&self, ask: Ask) -> Result<Answer> {
         let host = ask.url.host().to_owned();
         let unreachable = |detail: String| IdpError::Unreachable { host: host.clone(), detail };
-        let share = self.places.share(&ask.url.origin());
-        let _place = self.places.take(&share).await.map_err(|error| unreachable(error.to_string()))?;
         let request = request(&ask)?;
         let mut line = self.open(&ask).await?;
         let broken = |broken| match broken {
@@ -59,12 +59,19 @@ impl LiveIdp {
 impl Idp for LiveIdp {
     fn ask(&self, ask: Ask) -> BoxFuture<'_, Result<Answer>> {
         Box::pin(async move {
-            let host = ask.url.host().to_owned();
+            let (host, share) = (ask.url.host().to_owned(), self.places.share(&ask.url.origin()));
             let deadline = ask.deadline.min(CALL_MAX);
+            let mut end = pin!(self.clock.sleep(deadline));
+            let taken = tokio::select! {
+                biased;
+                () = &mut end => Err(format!("its turn did not come within {deadline:?}: try again in a few seconds")),
+                taken = self.places.take(&share) => taken.map_err(|none| none.to_string()),
+            };
+            let _place = taken.map_err(|detail| IdpError::Crowded { host: host.clone(), detail })?;
             tokio::select! {
                 biased;
                 done = self.call(ask) => done,
-                () = self.clock.sleep(deadline) => Err(IdpError::Unreachable { host, detail: format!("no answer within {deadline:?}") }),
+                () = end => Err(IdpError::Unreachable { host, detail: format!("no answer within {deadline:?}") }),
             }
         })
     }

@@ -62,6 +62,13 @@ impl ScriptedIdp {
         self.state().answers.insert(url.to_owned(), Script::By(Arc::new(make)));
     }
 
+    /// From now on too many wait for this URL already.
+    pub fn is_crowded(&self, url: &str) {
+        let host = url.split('/').nth(2).unwrap_or_default().to_owned();
+        let detail = "256 calls to it wait already: try again in a few seconds".to_owned();
+        self.state().answers.insert(url.to_owned(), Script::With(Err(IdpError::Crowded { host, detail })));
+    }
+
     /// This URL cannot be reached from now on.
     pub fn is_down(&self, url: &str) {
         self.state().answers.remove(url);

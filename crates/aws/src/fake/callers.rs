@@ -75,7 +75,7 @@ impl Callers for FakeAws {
         let (said, crowded) = (state.callers.said.clone(), state.callers.crowded);
         drop(state);
         ready(match said {
-            _ if crowded => Err(AwsError::crowded("512 calls to it wait already".to_owned())),
+            _ if crowded => Err(AwsError::crowded("128 calls to it wait already".to_owned())),
             Some(said) => caller::understood(said.status, &said.content_type, said.body.as_bytes()),
             None => Err(AwsError::unreachable("nobody said who the stranger is")),
         })

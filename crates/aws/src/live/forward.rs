@@ -24,11 +24,11 @@ use crate::caller::{self, Callers, Principal, PrincipalKind, SignedForm, SignedI
 use crate::live::identity::Source;
 use crate::{AwsError, ErrorKind};
 
-/// Calls to origins that are known. Many jobs may start in the same second. Whoever has keys of AWS's makes origins known: there are no more in all lines than
-/// in one, a quarter of the requests that a listener answers at one time.
-const KNOWN: Room = Room { all: 128, of_origin: 32, waiting: 1024, waiting_in_all: 1024 };
-/// Calls to any others. One that answers is known from then on, and whoever still waits for it is let on. A stranger chooses among all regions.
-const STRANGE: Room = Room { all: 64, of_origin: 2, waiting: 512, waiting_in_all: 1024 };
+/// Calls to origins that are known. Many jobs may start in the same second. For the sum of all that wait see [`super::places::USUAL`].
+pub(super) const KNOWN: Room = Room { all: 128, of_origin: 32, waiting: 512, waiting_in_all: 768 };
+/// Calls to any others. One that answers is known from then on, and whoever still waits for it is let on. A stranger has more than a dozen of them to
+/// choose from.
+pub(super) const STRANGE: Room = Room { all: 64, of_origin: 2, waiting: 128, waiting_in_all: 320 };
 /// Origins to which connections are kept; only those that said who somebody is. One more takes the place of that which did so longest ago.
 const WIRES_MAX: usize = 32;
 

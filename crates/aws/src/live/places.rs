@@ -13,9 +13,11 @@ use crate::AwsError;
 use crate::api::{Purpose, Result};
 
 /// Calls; each has a socket and some ten kilobytes. Those to one origin are enough for 256 callers who ask without a pause: STS itself throttles an account
-/// well below this. Who waits is a request, and those are limited.
-pub(super) const USUAL: Room = Room { all: 1024, of_origin: 384, waiting: usize::MAX, waiting_in_all: usize::MAX };
-/// Calls that take something back, with those that are made to see whether they may. The expiry worker makes 16 at once.
+/// well below this. Who waits is a request, and the server has 4096 (`Limits::requests`): with 1792 of them here, 896 and 384 in logins that are sent on
+/// ([`super::forward`]), and 448 that ask identity providers, an eighth is left for what asks nobody, whoever hangs.
+pub(super) const USUAL: Room = Room { all: 1024, of_origin: 384, waiting: 640, waiting_in_all: 768 };
+/// Calls that take something back, with those that are made to see whether they may. The expiry worker makes 16 at once, and is never sent away: there are
+/// mints before it in the line, and what it cannot end lives on.
 const BACK: Room = Room { all: 64, of_origin: 32, waiting: usize::MAX, waiting_in_all: usize::MAX };
 
 /// The places of all calls.
@@ -63,7 +65,7 @@ pub(super) async fn taken<'a>(places: &'a Places, share: &Arc<Share>, name: &str
         return Ok(place);
     }
     let says_so = told.say_if_silent(|| unsent(places, name));
-    let place = places.take(share).await.map_err(AwsError::unreachable);
+    let place = places.take(share).await.map_err(|none| AwsError::unreachable(format!("Post {name:?}: not sent: {none}")));
     if says_so {
         told.say(None);
     }

@@ -5,6 +5,7 @@ pub mod approle;
 pub mod aws;
 pub mod cert;
 mod cidr;
+mod crowded;
 pub mod github;
 mod glob;
 mod jose;

@@ -176,3 +176,32 @@ async fn a_provider_that_hangs_leaves_places_to_the_others() {
     assert_eq!(live.ask(ask(&format!("http://{address}/keys"), Trust::System)).await.unwrap().status, 200);
     assert!(hanging.try_join_next().is_none());
 }
+
+/// Story: so many could wait for an API server that hung as a server has requests, or nearly; and those who found no place, or no turn in their time, were told
+/// what those are told whom a provider does not know.
+#[tokio::test]
+async fn whoever_finds_no_turn_is_told_so_and_leaves_the_others_alone() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let clock = SimClock::default();
+    let idp = Arc::new(LiveIdp::new(Arc::new(clock.clone())));
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..=ROOM.of_origin + ROOM.waiting {
+        let (idp, ask) = (Arc::clone(&idp), ask(&url, Trust::System));
+        asking.spawn(async move { idp.ask(ask).await.unwrap_err() });
+    }
+    let refused = asking.join_next().await.unwrap().unwrap();
+    assert!(matches!(&refused, IdpError::Crowded { detail, .. } if detail.starts_with("256 calls to it wait already")), "{refused}");
+    let (other, _task) = serve(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+    idp.ask(ask(&format!("http://{other}/"), Trust::System)).await.unwrap();
+    let told = clock.while_passing(asking.join_all()).await;
+    let unasked =
+        told.iter().filter(|error| matches!(error, IdpError::Crowded { detail, .. } if detail.contains("did not come within 20s")));
+    let unanswered = told.iter().filter(|error| matches!(error, IdpError::Unreachable { .. }));
+    assert_eq!((unasked.count(), unanswered.count()), (ROOM.waiting, ROOM.of_origin), "{told:?}");
+}
+
+#[test]
+fn calls_leave_most_requests_to_others() {
+    assert!(ROOM.calls() <= daypass_base::Limits::default().requests / 8, "{ROOM:?}");
+}

@@ -459,7 +459,7 @@ async fn a_login_that_finds_too_many_waiting_is_told_when_to_come_back() {
     server.aws().is_crowded();
     let answer = login(&server, &signed("a")).await;
     assert_eq!((answer.status, answer.header("retry-after")), (429, Some("5")));
-    assert_eq!(answer.text("/errors/0"), "error making upstream request: 512 calls to it wait already");
+    assert_eq!(answer.text("/errors/0"), "error making upstream request: 128 calls to it wait already");
 }
 
 #[tokio::test]

@@ -57,6 +57,15 @@ async fn a_limit_of_githubs_refuses_no_renewal_for_good() {
 }
 
 #[tokio::test]
+async fn whoever_finds_too_many_waiting_for_github_is_told_when_to_come_back() {
+    let server = house().await;
+    server.idp().is_crowded(&format!("{API}user"));
+    let answer = login(&server).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("5")));
+    assert_eq!(answer.text("/errors/0"), "GitHub was not asked: 256 calls to it wait already: try again in a few seconds");
+}
+
+#[tokio::test]
 async fn teams_are_members_of_external_groups() {
     let server = house().await;
     let group =

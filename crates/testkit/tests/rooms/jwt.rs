@@ -281,6 +281,15 @@ async fn strangers_learn_nothing_of_roles_and_redirects() {
 }
 
 #[tokio::test]
+async fn people_for_whom_the_provider_could_not_be_asked_are_told_when_to_come_back() {
+    let server = House::of_people(json!({}), json!({})).await.server.restart().await;
+    server.idp().is_crowded("https://idp.example/.well-known/openid-configuration");
+    let answer = server.put("auth/oidc/oidc/auth_url", json!({"redirect_uri": REDIRECT})).nobody().await;
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("5")));
+    assert!(answer.text("/errors/0").starts_with("idp.example was not asked: 256 calls to it wait already"), "{answer:?}");
+}
+
+#[tokio::test]
 async fn a_providers_token_must_be_for_us_for_now_and_for_this_login() {
     let house = House::of_people(json!({}), json!({"max_age": "1h", "bound_claims": {"org": "acme"}})).await;
     let good = json!({"auth_time": NOW, "org": "acme"});

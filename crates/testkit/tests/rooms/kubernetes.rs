@@ -59,6 +59,18 @@ impl House {
     }
 }
 
+/// Story: a whole cluster was started anew, and whoever found the line for its API server full was denied, which clients take for the last word.
+#[tokio::test]
+async fn a_pod_that_finds_too_many_waiting_is_told_when_to_come_back() {
+    let house = House::new(json!({})).await;
+    house.idp().is_crowded(REVIEWS);
+    let answer = house.login("runner").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("5")));
+    assert_eq!(answer.text("/errors/0"), "the API server was not asked: 256 calls to it wait already: try again in a few seconds");
+    house.knows("runner", "uid-1");
+    house.login("runner").await.ok();
+}
+
 #[tokio::test]
 async fn a_pod_gets_what_its_namespace_may_and_nothing_of_other_namespaces() {
     let house = House::new(json!({})).await;

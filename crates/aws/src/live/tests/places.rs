@@ -54,6 +54,25 @@ async fn a_call_that_finds_no_place_names_the_endpoint_when_its_time_is_up() {
     assert!(!error.message.contains("not sent"), "{error}");
 }
 
+/// Story: there was no end to the line of mints. While an STS hung, each waited until its request's time was over, and after 4096 of them the listener
+/// answered nobody.
+#[tokio::test]
+async fn a_mint_that_finds_a_long_line_is_told_at_once() {
+    let clock = SimClock::default();
+    let (aws, target) = (live("http://127.0.0.1:1", &clock), target());
+    let share = aws.queues.usual.share("http://127.0.0.1:1");
+    let _held = hanging(&aws, &share, USUAL.of_origin);
+    let mut line: Vec<_> = std::iter::repeat_with(|| Box::pin(aws.queues.usual.take(&share))).take(USUAL.waiting).collect();
+    for waiting in &mut line {
+        tokio::select! { biased; _ = waiting => panic!("there was a place"), () = std::future::ready(()) => {} }
+    }
+    let error = aws.get_caller_identity(Call::usual(&target, Duration::from_secs(5))).await.unwrap_err();
+    assert_eq!((error.kind, error.status), (ErrorKind::Unreachable, None));
+    let text = "Post \"http://127.0.0.1:1\": not sent: 640 calls to it wait already: try again in a few seconds";
+    assert!(error.message.ends_with(text), "{error}");
+    assert_eq!(clock.elapsed(), Duration::ZERO);
+}
+
 /// Story: all calls shared one number of places. While mints held each of them at an STS that hung, no IAM user was deleted, and its lease was parked. Then
 /// deletions had places of their own, and waited for the mints before they began: to see who has the name, and which account is asked.
 #[tokio::test]

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::GitHub;
 use super::config::{self, Config};
 use super::maps::{self, Names};
-use crate::auth::cidr;
 use crate::auth::token_fields::same_policies;
+use crate::auth::{cidr, crowded};
 
 /// What a person presents.
 #[derive(Deserialize, JsonSchema)]
@@ -98,7 +98,11 @@ async fn verified(engine: &GitHub, cx: &Cx, config: &Config, token: &Secret<Stri
 }
 
 /// A token that GitHub does not know is the caller's affair; all else is not. A 403 says nothing of the token for certain: who asks too often gets it too.
+/// Who comes again later may find room.
 fn told(error: IdpError) -> Error {
+    if let Some(later) = crowded::told(&error, "GitHub") {
+        return later;
+    }
     match error {
         IdpError::Refused { status: 401, .. } => Error::bad_request(format!("GitHub does not take the token: {error}")),
         IdpError::Refused { status: 403, .. } => {

@@ -133,7 +133,7 @@ async fn write(jwt: Arc<Jwt>, cx: Cx, params: ConfigParams) -> Result<()> {
     let made = Prepared::of(config).map_err(Error::bad_request)?;
     if let Source::Fetched(sets) = &made.source {
         for (number, set) in sets.iter().enumerate() {
-            set.check(&cx, jwt.idp.as_ref()).await.map_err(|why| Error::bad_request(made.config.unchecked(number, &why)))?;
+            set.check(&cx, jwt.idp.as_ref()).await.map_err(|why| Error::bad_request(made.config.unchecked(number, &why.to_string())))?;
         }
     }
     cx.store.put_json(ROW, &made.config).await?;

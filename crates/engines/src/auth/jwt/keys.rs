@@ -7,16 +7,18 @@
 //! Whoever needs a set that is being fetched waits for that fetch and shares its outcome: nobody waits for two. Of those who wait there are
 //! never more than [`WAITERS_MAX`]: tokens with made-up key ids cost a stranger nothing, and a provider that hangs must not fill the server.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_base::Brief;
 use daypass_idp::oidc::{self, Provider};
 use daypass_idp::{Idp, IdpError, Trust, Url};
-use daypass_sdk::{Clock, Cx};
+use daypass_sdk::{Clock, Cx, Error};
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, Semaphore};
 
+use crate::auth::crowded;
 use crate::auth::jose::key::{self, Key, Proven};
 use crate::auth::jose::token::Token;
 
@@ -64,11 +66,19 @@ pub(super) struct Held {
     at: Duration,
 }
 
+/// Why there are no keys, or none that verified a token.
+#[derive(Debug, Clone)]
+pub(super) enum Trouble {
+    /// Too many wait for them already.
+    Crowded(String),
+    Other(String),
+}
+
 #[derive(Default)]
 struct Last {
     /// When it ended: those who waited for it come after that and may not try again at once.
     at: Option<Duration>,
-    failure: Option<String>,
+    failure: Option<Trouble>,
 }
 
 /// A fetch under way. Its end is noted whatever becomes of it, also when its caller gives up.
@@ -80,7 +90,7 @@ struct Fetch<'a> {
 impl<'a> Fetch<'a> {
     fn begin(last: &'a mut Last, clock: &'a dyn Clock) -> Self {
         // What a caller who gives up leaves behind.
-        last.failure = Some("the last fetch of the issuer's keys was not finished".to_owned());
+        last.failure = Some(Trouble::Other("the last fetch of the issuer's keys was not finished".to_owned()));
         Self { last, clock }
     }
 }
@@ -93,10 +103,11 @@ impl Drop for Fetch<'_> {
 
 impl Source {
     /// Says that one of the keys verified this token. Errors: why none did.
-    pub(super) async fn verify(&self, cx: &Cx, idp: &dyn Idp, token: &Token<'_>) -> Result<Proven, String> {
+    pub(super) async fn verify(&self, cx: &Cx, idp: &dyn Idp, token: &Token<'_>) -> Result<Proven, Trouble> {
         let sets = match self {
             Self::Fixed(keys) => {
-                return key::verify(keys, token).ok_or_else(|| "no known key successfully validated the token signature".to_owned());
+                let none = || Trouble::Other("no known key successfully validated the token signature".to_owned());
+                return key::verify(keys, token).ok_or_else(none);
             }
             Self::Fetched(sets) => sets,
         };
@@ -127,14 +138,17 @@ impl Source {
             Some(id) => format!("{text}: no key {:?} of the issuer signed it", Brief(id)),
             None => text.to_owned(),
         };
-        Err(troubles.into_iter().fold(text, |text, trouble| text + "; " + &trouble))
+        let text = troubles.iter().fold(text, |text, trouble| format!("{text}; {trouble}"));
+        let is_crowded = troubles.iter().any(|trouble| matches!(trouble, Trouble::Crowded(_)));
+        Err(if is_crowded { Trouble::Crowded(text) } else { Trouble::Other(text) })
     }
 
     /// What the provider says of itself: fetched at most every [`RENEW_AFTER`].
-    pub(super) async fn provider(&self, cx: &Cx, idp: &dyn Idp) -> Result<Provider, String> {
-        let Self::Fetched(sets) = self else { return Err("there is no discovery document".to_owned()) };
-        let set = sets.first().ok_or("there is no discovery document")?;
-        set.current(cx, idp).await?.provider.clone().ok_or_else(|| "there is no discovery document".to_owned())
+    pub(super) async fn provider(&self, cx: &Cx, idp: &dyn Idp) -> Result<Provider, Trouble> {
+        let none = || Trouble::Other("there is no discovery document".to_owned());
+        let Self::Fetched(sets) = self else { return Err(none()) };
+        let set = sets.first().ok_or_else(none)?;
+        set.current(cx, idp).await?.provider.clone().ok_or_else(none)
     }
 }
 
@@ -144,7 +158,7 @@ impl KeySet {
     }
 
     /// The set, fetched when there is none yet, renewed when it is old.
-    pub(super) async fn current(&self, cx: &Cx, idp: &dyn Idp) -> Result<Arc<Held>, String> {
+    pub(super) async fn current(&self, cx: &Cx, idp: &dyn Idp) -> Result<Arc<Held>, Trouble> {
         let Some(held) = self.held.read().clone() else { return self.newer_than(cx, idp, None).await };
         let age = cx.clock.elapsed().saturating_sub(held.at);
         if age < RENEW_AFTER {
@@ -156,21 +170,23 @@ impl KeySet {
         {
             match self.fetch(cx, idp, &mut last).await {
                 Ok(renewed) => return Ok(renewed),
-                Err(trouble) => tracing::warn!(mount = cx.mount.path, age = age.as_secs(), trouble, "a key set cannot be renewed"),
+                Err(trouble) => tracing::warn!(mount = cx.mount.path, age = age.as_secs(), %trouble, "a key set cannot be renewed"),
             }
         }
         if age < STALE_MAX {
             return Ok(held);
         }
         let hours = STALE_MAX.as_secs() / 3600;
-        Err(format!("the issuer's keys are too old: for more than {hours} hours none could be fetched from {}", self.place.name()))
+        let text = format!("the issuer's keys are too old: for more than {hours} hours none could be fetched from {}", self.place.name());
+        Err(Trouble::Other(text))
     }
 
     /// A set that was fetched after this one: by somebody else meanwhile, or now. Errors: the failure of the fetch that was waited for, or
     /// that too many wait already.
-    async fn newer_than(&self, cx: &Cx, idp: &dyn Idp, seen: Option<&Held>) -> Result<Arc<Held>, String> {
+    async fn newer_than(&self, cx: &Cx, idp: &dyn Idp, seen: Option<&Held>) -> Result<Arc<Held>, Trouble> {
         let _place = self.places.try_acquire().map_err(|_full| {
-            format!("{WAITERS_MAX} logins wait for the issuer's keys from {} already: try again in a few seconds", self.place.name())
+            let name = self.place.name();
+            Trouble::Crowded(format!("{WAITERS_MAX} logins wait for the issuer's keys from {name} already: try again in a few seconds"))
         })?;
         let mut last = self.fetching.lock().await;
         if let Some(held) = self.held.read().clone().filter(|held| seen.is_none_or(|seen| held.at > seen.at)) {
@@ -178,17 +194,17 @@ impl KeySet {
         }
         if !last.may_try(cx.clock.elapsed()) {
             let wait = format!("the issuer's keys were fetched less than {} seconds ago", PAUSE.as_secs());
-            return Err(last.failure.clone().unwrap_or(wait));
+            return Err(last.failure.clone().unwrap_or(Trouble::Other(wait)));
         }
         self.fetch(cx, idp, &mut last).await
     }
 
     /// Fetches the set, whatever there is.
-    pub(super) async fn check(&self, cx: &Cx, idp: &dyn Idp) -> Result<Arc<Held>, String> {
+    pub(super) async fn check(&self, cx: &Cx, idp: &dyn Idp) -> Result<Arc<Held>, Trouble> {
         self.fetch(cx, idp, &mut *self.fetching.lock().await).await
     }
 
-    async fn fetch(&self, cx: &Cx, idp: &dyn Idp, last: &mut Last) -> Result<Arc<Held>, String> {
+    async fn fetch(&self, cx: &Cx, idp: &dyn Idp, last: &mut Last) -> Result<Arc<Held>, Trouble> {
         let fetch = Fetch::begin(last, &*cx.clock);
         match self.fetched(cx, idp).await {
             Ok(held) => {
@@ -204,20 +220,41 @@ impl KeySet {
         }
     }
 
-    async fn fetched(&self, cx: &Cx, idp: &dyn Idp) -> Result<Held, String> {
+    async fn fetched(&self, cx: &Cx, idp: &dyn Idp) -> Result<Held, Trouble> {
         let (begun, longest) = (cx.clock.elapsed(), cx.request.deadline.min(FETCH_MAX));
         let left = || longest.saturating_sub(cx.clock.elapsed().saturating_sub(begun));
-        let failed = |error: IdpError| error.to_string();
+        let failed = |error: IdpError| match error {
+            IdpError::Crowded { .. } => Trouble::Crowded(error.to_string()),
+            other => Trouble::Other(other.to_string()),
+        };
         let (url, provider) = match &self.place {
-            Place::Url(url) => (Url::parse(url)?, None),
+            Place::Url(url) => (Url::parse(url).map_err(Trouble::Other)?, None),
             Place::Discovery(issuer) => {
                 let provider = oidc::discover(idp, issuer, &self.trust, left()).await.map_err(failed)?;
                 (provider.keys.clone(), Some(provider))
             }
         };
         let body = oidc::keys(idp, &url, &self.trust, left()).await.map_err(failed)?;
-        let keys = key::read_set(&body).map_err(|why| format!("the key set of {} cannot be used: {why}", url.host()))?;
+        let unusable = |why| Trouble::Other(format!("the key set of {} cannot be used: {why}", url.host()));
+        let keys = key::read_set(&body).map_err(unusable)?;
         Ok(Held { keys, provider, at: cx.clock.elapsed() })
+    }
+}
+
+impl Trouble {
+    /// What a login is told; that it may come again, where that helps.
+    pub(super) fn told(&self, error: Error) -> Error {
+        match self {
+            Self::Crowded(_) => crowded::later(error),
+            Self::Other(_) => error,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Crowded(text) | Self::Other(text)) = self;
+        f.write_str(text)
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn endpoint() -> Endpoint<Jwt> {
         .on(Operation::Update, login)
 }
 
-/// Fails with `BadRequest` in Vault's words; `Upstream` when the issuer's keys cannot be had.
+/// Fails with `BadRequest` in Vault's words; `Upstream` when the issuer's keys cannot be had, `TooMany` when too many wait for them.
 async fn login(jwt: Arc<Jwt>, cx: Cx, params: LoginParams) -> Result<Login> {
     let prepared = config::prepared(&jwt, &cx).await?.ok_or_else(|| Error::bad_request("could not load configuration"))?;
     let name = role_name(&params.role, &prepared)?;
@@ -76,11 +76,10 @@ async fn verified(jwt: &Jwt, cx: &Cx, prepared: &Prepared, role: &Role, text: &s
         let text = format!("invalid algorithm (alg) header parameter: jwt_supported_algs does not list {}", token.algorithm.name());
         return Err(refused(text));
     }
-    let proven = prepared
-        .source
-        .verify(cx, jwt.idp.as_ref(), &token)
-        .await
-        .map_err(|why| Error::new(Kind::Upstream, format!("error validating token: error verifying token signature: {why}")))?;
+    let proven = prepared.source.verify(cx, jwt.idp.as_ref(), &token).await.map_err(|why| {
+        let text = format!("error validating token: error verifying token signature: {why}");
+        why.told(Error::new(Kind::Upstream, text))
+    })?;
     let claims = token.believed(proven);
     if prepared.config.issuer().is_some_and(|issuer| issuer != claims.text("iss")) {
         return Err(refused("invalid issuer (iss) claim".to_owned()));

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::Jwt;
 use super::config::{self, Config, Prepared};
+use super::keys::Trouble;
 use super::login::{admit, role_name};
 use super::pending::{Flow, Post, Posted};
 use super::role::Role;
@@ -89,8 +90,9 @@ async fn begin(jwt: Arc<Jwt>, cx: Cx, params: BeginParams) -> Result<Json<Value>
         Some((name, role)) if role.browser && allows(&role.allowed_redirect_uris, &params.redirect_uri) => {
             match prepared.source.provider(&cx, jwt.idp.as_ref()).await {
                 Ok(provider) => started(&jwt, &cx, &prepared.config, &role, &provider, Beginning { name, params }),
+                Err(trouble @ Trouble::Crowded(_)) => return Err(trouble.told(Error::bad_request(trouble.to_string()))),
                 Err(trouble) => {
-                    tracing::warn!(mount = cx.mount.path, trouble, "the provider cannot be asked about itself");
+                    tracing::warn!(mount = cx.mount.path, %trouble, "the provider cannot be asked about itself");
                     String::new()
                 }
             }
@@ -207,7 +209,7 @@ async fn verified(jwt: &Jwt, cx: &Cx, prepared: &Prepared, role: &Role, text: &s
     if !prepared.takes_from_browser(token.algorithm) {
         return Err(format!("invalid algorithm (alg) header parameter: {} is not among jwt_supported_algs", token.algorithm.name()));
     }
-    let proven = prepared.source.verify(cx, jwt.idp.as_ref(), &token).await?;
+    let proven = prepared.source.verify(cx, jwt.idp.as_ref(), &token).await.map_err(|why| why.to_string())?;
     let claims = token.believed(proven);
     if prepared.config.issuer() != Some(claims.text("iss")) {
         return Err("invalid issuer (iss) claim".to_owned());

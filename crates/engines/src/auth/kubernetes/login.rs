@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daypass_base::Brief;
+use daypass_idp::IdpError;
 use daypass_idp::kubernetes::{self, Account, Cluster};
 use daypass_sdk::{Cx, Endpoint, Error, Kind, Login, Operation, Renewal, Result, Secret, from_json};
 use schemars::JsonSchema;
@@ -14,9 +15,9 @@ use super::config::{self, Config};
 use super::role::{Admission, Role};
 use super::selector::Selector;
 use super::{Kubernetes, roles};
-use crate::auth::cidr;
 use crate::auth::jose::key;
 use crate::auth::jose::token::{Token, Verified};
+use crate::auth::{cidr, crowded};
 
 /// What a pod presents.
 #[derive(Deserialize, JsonSchema)]
@@ -42,7 +43,8 @@ pub(super) fn endpoint() -> Endpoint<Kubernetes> {
         .on(Operation::Update, login)
 }
 
-/// Fails with `BadRequest` for what is missing, and with `Denied` for whoever is not let in, mostly without saying why: the log does.
+/// Fails with `BadRequest` for what is missing, with `TooMany` where too many wait for the API server, and with `Denied` for whoever is not let in, mostly
+/// without saying why: the log does.
 async fn login(kubernetes: Arc<Kubernetes>, cx: Cx, params: LoginParams) -> Result<Login> {
     if params.role.is_empty() {
         return Err(Error::bad_request("missing role"));
@@ -92,7 +94,7 @@ async fn vouched(
         return Err(told("no known key successfully validated the token signature"));
     }
     let reviewed = kubernetes::review(kubernetes.idp.as_ref(), cluster, jwt, audiences).await;
-    let account = reviewed.map_err(|error| told(&error.to_string()))?;
+    let account = reviewed.map_err(|error| unasked(&error).unwrap_or_else(|| told(&error.to_string())))?;
     let account = account.ok_or_else(|| told("service account jwt not valid"))?;
     let claims = token.reviewed(&account);
     if claims.text("sub") != format!("system:serviceaccount:{}:{}", account.namespace, account.name) {
@@ -112,6 +114,9 @@ async fn admitted(kubernetes: &Kubernetes, role: &Role, cluster: &Cluster, accou
         Admission::IfLabelled => {
             let labels = kubernetes::namespace_labels(kubernetes.idp.as_ref(), cluster, &account.namespace).await;
             let labels = labels.map_err(|error| {
+                if let Some(later) = unasked(&error) {
+                    return later;
+                }
                 tracing::info!(%error, "the labels of a namespace could not be read");
                 refused("namespace not authorized".to_owned())
             })?;
@@ -138,6 +143,11 @@ fn made(role: &Role, name: String, account: Account, claims: &Verified) -> Login
 /// A refusal that the caller may know the reason of: 403 with this text.
 fn refused(why: String) -> Error {
     Error::new(Kind::Denied, why).bare()
+}
+
+/// What is no refusal: too many wait for the API server already. The address of that is nobody's business.
+fn unasked(error: &IdpError) -> Option<Error> {
+    crowded::told(error, "the API server")
 }
 
 /// A refusal of which the log alone has the reason.

@@ -211,6 +211,11 @@ async fn namespaces_are_let_in_by_their_labels() {
     house.role(only).await;
     let token = house.token(json!({}));
     assert_eq!(refusal(&house.login(&token).await, 403), "namespace not authorized", "nobody tells the labels");
+    house.idp.is_crowded(NAMESPACE);
+    assert_eq!(
+        refusal(&house.login(&token).await, 429),
+        "the API server was not asked: 256 calls to it wait already: try again in a few seconds"
+    );
     house.idp.answers(NAMESPACE, &json!({"kind": "Namespace", "metadata": {"labels": {"team": "build"}}}));
     assert_eq!(house.login(&token).await.status, 200);
     house.idp.answers(NAMESPACE, &json!({"kind": "Namespace", "metadata": {"name": "builds"}}));

@@ -165,7 +165,8 @@ impl Asker<'_> {
     }
 
     /// Whether a login goes on without an answer: where the entry says so, and nobody could be asked or knows. Never after an answer that cannot be
-    /// believed. Errors: `BadRequest`; `Failed` where asking again may help, so that nobody takes it for good.
+    /// believed, nor where nobody was asked. Errors: `BadRequest`; `Failed` where asking again may help, so that nobody takes it for good; `TooMany` where nobody was
+    /// asked.
     fn passed_over(&self, trouble: &Trouble) -> Result<()> {
         let mount = &self.cx.mount.path;
         match trouble {
@@ -173,10 +174,14 @@ impl Asker<'_> {
                 tracing::warn!(%mount, why, "a certificate was let in without an answer of OCSP, as ocsp_fail_open says");
                 Ok(())
             }
-            Trouble::Busy(why) | Trouble::Excused(why) | Trouble::Wrong(why) => {
+            Trouble::Busy(why) | Trouble::Crowded(why) | Trouble::Excused(why) | Trouble::Wrong(why) => {
                 tracing::warn!(%mount, why, "a certificate was not let in: no answer of OCSP says that it is good");
-                let refusal = unfit(&format!("OCSP: {why}"));
-                Err(if matches!(trouble, Trouble::Busy(_)) { Error { kind: Kind::Failed, ..refusal } } else { refusal })
+                let refused = unfit(&format!("OCSP: {why}"));
+                Err(match trouble {
+                    Trouble::Crowded(_) => crate::auth::crowded::later(refused),
+                    Trouble::Busy(_) => Error { kind: Kind::Failed, ..refused },
+                    _ => refused,
+                })
             }
         }
     }
@@ -232,6 +237,7 @@ async fn call(idp: Arc<dyn Idp>, url: Url, trust: TlsTrust, request: Vec<u8>) ->
             Err(Trouble::Busy(format!("{} answered {}", url.host(), answer.status)))
         }
         Ok(answer) => Err(Trouble::Excused(format!("{} answered {}", url.host(), answer.status))),
+        Err(error @ daypass_idp::IdpError::Crowded { .. }) => Err(Trouble::Crowded(error.to_string())),
         Err(error @ daypass_idp::IdpError::Unreachable { .. }) => Err(Trouble::Busy(error.to_string())),
         Err(error) => Err(Trouble::Wrong(error.to_string())),
     };
@@ -243,6 +249,7 @@ impl Trouble {
         let named = |why: String| format!("{host}: {why}");
         match self {
             Self::Busy(why) => Self::Busy(named(why)),
+            Self::Crowded(why) => Self::Crowded(named(why)),
             Self::Excused(why) => Self::Excused(named(why)),
             Self::Wrong(why) => Self::Wrong(named(why)),
         }
@@ -253,7 +260,8 @@ impl Trouble {
         match self {
             Self::Busy(_) => 0,
             Self::Excused(_) => 1,
-            Self::Wrong(_) => 2,
+            Self::Crowded(_) => 2,
+            Self::Wrong(_) => 3,
         }
     }
 }
@@ -267,7 +275,7 @@ fn best(outcomes: Vec<Outcome>) -> Outcome {
 /// Where all have to agree: "good" until the first of them ends.
 fn agreed(outcomes: Vec<Outcome>) -> Outcome {
     if let Some(unknown) = outcomes.iter().find(|outcome| matches!(outcome, Ok(told) if told.status == Status::Unknown)).cloned()
-        && outcomes.iter().all(|outcome| !matches!(outcome, Err(Trouble::Wrong(_))))
+        && outcomes.iter().all(|outcome| !matches!(outcome, Err(Trouble::Crowded(_) | Trouble::Wrong(_))))
     {
         return unknown;
     }

@@ -43,6 +43,9 @@ pub(super) struct Told {
 pub(super) enum Trouble {
     /// Nobody answers, or not now: asking again may help.
     Busy(String),
+    /// Nobody was asked: too many calls wait for their turn already. Strangers make those, and let nobody in by that; nor is it asked again while the login waits,
+    /// whose time would be over before anything is said.
+    Crowded(String),
     /// The responder answers nothing, and would not if asked again.
     Excused(String),
     /// There is an answer, and it cannot be believed; or nobody to ask.

@@ -114,6 +114,18 @@ async fn nobody_is_asked_for_whom_nothing_would_let_in() {
     assert_eq!(asked.count(), 0);
 }
 
+/// Story: whoever kept the line of calls to identity providers full, as strangers can, had certificates let in whose responders nobody asked.
+#[tokio::test]
+async fn that_too_many_wait_to_ask_lets_nobody_in() {
+    let mut asked = Asked::new(json!({"ocsp_fail_open": true})).await;
+    asked.house.idp.is_crowded(URL);
+    let answer = asked.login(7).await;
+    assert_eq!(answer.status, 429, "{answer:?}");
+    assert!(answer.body["errors"][0].as_str().unwrap().contains("OCSP: ocsp.acme.example was not asked"), "{answer:?}");
+    asked.answers(URL);
+    assert_eq!(asked.login(7).await.status, 200);
+}
+
 #[tokio::test]
 async fn without_an_answer_nobody_is_let_in_unless_that_is_said() {
     let mut asked = Asked::new(json!({})).await;

@@ -267,6 +267,13 @@ impl Hanging {
     }
 }
 
+/// Who is told so comes again later; one who is refused does not.
+#[track_caller]
+fn crowded(answer: &Answer) -> String {
+    assert_eq!(answer.status, 429, "{answer:?}");
+    answer.body["errors"][0].as_str().unwrap().to_owned()
+}
+
 /// Everybody gets as far as they can.
 async fn settle() {
     for _ in 0..200 {
@@ -302,7 +309,7 @@ async fn while_an_issuer_hangs_few_wait_and_all_others_are_told_at_once() {
     let mut strangers = hanging.logins(WAITERS_MAX + 10, &made_up());
     settle().await;
     for _ in 0..10 {
-        let text = refusal(&strangers.try_join_next().unwrap().unwrap());
+        let text = crowded(&strangers.try_join_next().unwrap().unwrap());
         assert!(text.contains("256 logins wait for the issuer's keys from https://ci.example/jwks already"), "{text}");
     }
     assert!(strangers.try_join_next().is_none());
@@ -313,6 +320,18 @@ async fn while_an_issuer_hangs_few_wait_and_all_others_are_told_at_once() {
     assert_eq!(hanging.door.idp.asked().len(), 1);
     hanging.bench.advance(PAUSE.as_secs());
     assert!(refusal(&hanging.logins(1, &made_up()).join_all().await[0]).contains("cannot be reached"), "there is room again");
+}
+
+/// Story: as above. A fetch may find no turn because too many wait for other providers' answers: that is nobody's mistake, and soon over.
+#[tokio::test]
+async fn a_login_for_which_no_keys_could_be_asked_may_come_again() {
+    let issuer = Issuer::with_keys("ES256").await.restarted();
+    issuer.idp.is_crowded(KEYS);
+    let answer = issuer.login(&lasting(&issuer.signer)).await;
+    assert!(crowded(&answer).contains("ci.example was not asked: 256 calls to it wait already"), "{answer:?}");
+    issuer.idp.answers(KEYS, &Signer::set(&[&issuer.signer]));
+    pass(&issuer, PAUSE);
+    assert_eq!(issuer.login(&lasting(&issuer.signer)).await.status, 200);
 }
 
 /// Story: as above. Whoever fetches may hang up, and those who wait are not to take turns then.
