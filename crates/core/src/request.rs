@@ -188,7 +188,7 @@ async fn admitted_to(
     let answer = wrapped.answer.settled();
     // Polled in this order, so the lines of both are queued before the first wait.
     let (requested, written) = tokio::join!(in_time(late), in_time(response));
-    // While revocation is paused, what a used-up token has made stays; the token itself is refused.
+    // While revocation is paused, what a used-up token has made stays stored; it is refused like the token (`tokens/forebears.rs`).
     if identified.last_use()
         && !unsealed.revocation.is_paused()
         && let Some(known) = &identified.known
@@ -206,7 +206,7 @@ async fn admitted_to(
 }
 
 /// Waits for a record that was not waited for yet.
-async fn in_time(late: Option<Late>) -> Result<(), Error> {
+async fn in_time(late: Option<impl Future<Output = Result<(), Error>>>) -> Result<(), Error> {
     match late {
         Some(late) => late.await,
         None => Ok(()),

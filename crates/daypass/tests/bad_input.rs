@@ -138,7 +138,7 @@ fn a_bad_path_leads_nowhere() {
         ("/v1/secret/data/a%E2%80%8Bb", 400, ""),
         (&over, 431, ""),
         (&query, 400, "more than 256 query parameters"),
-        ("/v1/secret/data/x?a=%zz", 400, "invalid URL escape in the query parameter \"%zz\""),
+        ("/v1/secret/data/x?a=%zz", 400, "invalid URL escape in the value of the query parameter \"a\""),
         ("/v1/secret/data/x?version=abc", 400, "field \"version\": cannot parse '' as int"),
         ("/v1/secret/data/x?list=perhaps", 400, ""),
     ] {

@@ -106,6 +106,8 @@ pub enum IdpError {
         host: String,
         /// Which limit there is, and what to do; it names nobody.
         detail: String,
+        /// It stood in the line of the one it wanted to ask, who did not come to it in time: those before it may have had no answer.
+        slow: bool,
     },
     /// The provider says something else than was configured.
     #[error("{0}")]

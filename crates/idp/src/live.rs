@@ -62,12 +62,22 @@ impl Idp for LiveIdp {
             let (host, share) = (ask.url.host().to_owned(), self.places.share(&ask.url.origin()));
             let deadline = ask.deadline.min(CALL_MAX);
             let mut end = pin!(self.clock.sleep(deadline));
+            let mut has_turn = false;
+            let taking = async {
+                let turn = self.places.turn(&share).await?;
+                has_turn = true;
+                turn.place().await
+            };
             let taken = tokio::select! {
                 biased;
-                () = &mut end => Err(format!("its turn did not come within {deadline:?}: try again in a few seconds")),
-                taken = self.places.take(&share) => taken.map_err(|none| none.to_string()),
+                () = &mut end => None,
+                taken = taking => Some(taken),
             };
-            let _place = taken.map_err(|detail| IdpError::Crowded { host: host.clone(), detail })?;
+            let crowded = |detail, slow| IdpError::Crowded { host: host.clone(), detail, slow };
+            let _place = match taken {
+                Some(taken) => taken.map_err(|none| crowded(none.to_string(), false))?,
+                None => return Err(crowded(format!("its turn did not come within {deadline:?}: try again in a few seconds"), !has_turn)),
+            };
             tokio::select! {
                 biased;
                 done = self.call(ask) => done,

@@ -66,7 +66,7 @@ impl ScriptedIdp {
     pub fn is_crowded(&self, url: &str) {
         let host = url.split('/').nth(2).unwrap_or_default().to_owned();
         let detail = "256 calls to it wait already: try again in a few seconds".to_owned();
-        self.state().answers.insert(url.to_owned(), Script::With(Err(IdpError::Crowded { host, detail })));
+        self.state().answers.insert(url.to_owned(), Script::With(Err(IdpError::Crowded { host, detail, slow: false })));
     }
 
     /// This URL cannot be reached from now on.

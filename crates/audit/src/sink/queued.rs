@@ -29,6 +29,9 @@ pub(super) struct Shared {
     pub(super) queued_bytes: AtomicUsize,
     /// Lines that were submitted and have no answer yet.
     queued_lines: AtomicUsize,
+    /// Those of them that are of strangers, and their bytes.
+    strangers_lines: AtomicUsize,
+    strangers_bytes: AtomicUsize,
     /// A [`Pace`], which counts while lines wait.
     pace: AtomicU8,
     failing: AtomicBool,
@@ -38,9 +41,22 @@ pub(super) struct Shared {
     space: Mutex<Option<Space>>,
 }
 
+/// A line of a stranger's that waits, for as long as it does.
+struct Strange {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl Drop for Strange {
+    fn drop(&mut self) {
+        self.shared.strangers_lines.fetch_sub(1, Ordering::Relaxed);
+        self.shared.strangers_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 enum Job {
     Close(Reply),
-    Line(Vec<u8>, Reply),
+    Line(Vec<u8>, Option<Strange>, Reply),
     Reopen(Reply),
 }
 
@@ -110,16 +126,24 @@ impl QueuedSink {
     }
 
     /// Whether a line of so many bytes fits behind what waits. How many lines wait in all is the channel's to limit.
-    fn fits(&self, line: usize, lines_before: usize, bytes_before: usize, share: Share) -> Result<(), SinkError> {
+    fn fits(&self, line: usize, bytes_before: usize) -> Result<(), SinkError> {
         let SinkLimits { queue_lines_max, queue_bytes_max, .. } = self.limits;
-        let (lines, bytes) = match share {
-            Share::All => (usize::MAX, queue_bytes_max),
-            Share::Half => (queue_lines_max / 2, queue_bytes_max / 2),
-        };
-        if bytes_before > 0 && (lines_before >= lines || bytes_before.saturating_add(line) > bytes) {
-            return Err(SinkError::QueueFull { line, lines: lines.min(queue_lines_max), bytes });
+        if bytes_before > 0 && bytes_before.saturating_add(line) > queue_bytes_max {
+            return Err(SinkError::QueueFull { line, lines: queue_lines_max, bytes: queue_bytes_max });
         }
         Ok(())
+    }
+
+    /// Counts a line of a stranger's. Of such lines no more wait than half of what may: the other half is for everybody else.
+    fn strange(&self, bytes: usize) -> Result<Strange, SinkError> {
+        let (lines_max, bytes_max) = (self.limits.queue_lines_max / 2, self.limits.queue_bytes_max / 2);
+        let lines_before = self.shared.strangers_lines.fetch_add(1, Ordering::Relaxed);
+        let bytes_before = self.shared.strangers_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let strange = Strange { shared: Arc::clone(&self.shared), bytes };
+        if bytes_before > 0 && (lines_before >= lines_max || bytes_before.saturating_add(bytes) > bytes_max) {
+            return Err(SinkError::QueueFull { line: bytes, lines: lines_max, bytes: bytes_max });
+        }
+        Ok(strange)
     }
 }
 
@@ -127,8 +151,12 @@ impl Sink for QueuedSink {
     fn submit(&self, line: Vec<u8>, share: Share) -> Receipt {
         let (shared, length) = (&self.shared, line.len());
         let bytes_before = shared.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        let lines_before = shared.queued_lines.fetch_add(1, Ordering::Relaxed);
-        let sent = self.fits(length, lines_before, bytes_before, share).and_then(|()| self.send(length, |reply| Job::Line(line, reply)));
+        shared.queued_lines.fetch_add(1, Ordering::Relaxed);
+        let strange = if share == Share::Half { self.strange(length).map(Some) } else { Ok(None) };
+        let sent = strange.and_then(|strange| {
+            self.fits(length, bytes_before)?;
+            self.send(length, |reply| Job::Line(line, strange, reply))
+        });
         sent.unwrap_or_else(|error| {
             shared.queued_bytes.fetch_sub(length, Ordering::Relaxed);
             shared.queued_lines.fetch_sub(1, Ordering::Relaxed);
@@ -191,14 +219,22 @@ impl Shared {
     }
 }
 
+/// A line in a batch.
+struct Waiting {
+    /// Where it ends.
+    end: usize,
+    _strange: Option<Strange>,
+    reply: Reply,
+}
+
 /// The thread's side: gathers lines that wait and writes them together.
 struct Scribe<W> {
     writer: W,
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
     batch: Vec<u8>,
-    /// End of each line in `batch`, and who waits for it.
-    waiting: VecDeque<(usize, Reply)>,
+    /// The lines in `batch`.
+    waiting: VecDeque<Waiting>,
     /// Whom to answer when the batch is done and counted.
     settled: Vec<(Reply, Result<(), SinkError>)>,
     tended: Duration,
@@ -237,7 +273,7 @@ impl<W: Writer> Scribe<W> {
                         let _nobody_waits = reply.send(Ok(()));
                         return;
                     }
-                    Job::Line(line, reply) => self.gather(&line, reply),
+                    Job::Line(line, strange, reply) => self.gather(&line, strange, reply),
                     Job::Reopen(reply) => {
                         self.write();
                         let opened = self.writer.reopen().map_err(|error| SinkError::Open(error.to_string()));
@@ -256,7 +292,7 @@ impl<W: Writer> Scribe<W> {
     fn drain(&mut self, queue: &mpsc::Receiver<Job>) {
         while let Ok(job) = queue.try_recv() {
             match job {
-                Job::Line(line, reply) => self.gather(&line, reply),
+                Job::Line(line, strange, reply) => self.gather(&line, strange, reply),
                 Job::Close(reply) | Job::Reopen(reply) => {
                     let _nobody_waits = reply.send(Err(SinkError::Closed));
                 }
@@ -265,9 +301,9 @@ impl<W: Writer> Scribe<W> {
         self.write();
     }
 
-    fn gather(&mut self, line: &[u8], reply: Reply) {
+    fn gather(&mut self, line: &[u8], strange: Option<Strange>, reply: Reply) {
         self.batch.extend_from_slice(line);
-        self.waiting.push_back((self.batch.len(), reply));
+        self.waiting.push_back(Waiting { end: self.batch.len(), _strange: strange, reply });
     }
 
     /// Writes the batch and answers everyone in it. After a failure the place is opened anew and the rest is tried once more,
@@ -289,7 +325,7 @@ impl<W: Writer> Scribe<W> {
             start = self.settle(reached, &Ok(())).unwrap_or(start);
             match fault {
                 Fault::Line => {
-                    let Some(end) = self.waiting.front().map(|(end, _)| *end) else { break };
+                    let Some(end) = self.waiting.front().map(|line| line.end) else { break };
                     start = self.settle(end, &Err(error.clone())).unwrap_or(end);
                 }
                 // If this fails, so does the second try, with the better reason.
@@ -313,12 +349,12 @@ impl<W: Writer> Scribe<W> {
     /// Counts the lines that end by `end`. Returns where the last of them ends.
     fn settle(&mut self, end: usize, result: &Result<(), SinkError>) -> Option<usize> {
         let mut last = None;
-        let count = self.waiting.iter().take_while(|(line_end, _)| *line_end <= end).count();
+        let count = self.waiting.iter().take_while(|line| line.end <= end).count();
         let tally = if result.is_ok() { &self.shared.accepted } else { &self.shared.failed };
         tally.fetch_add(u64::try_from(count).unwrap_or(0), Ordering::Relaxed);
-        for (line_end, reply) in self.waiting.drain(..count) {
-            last = Some(line_end);
-            self.settled.push((reply, result.clone()));
+        for line in self.waiting.drain(..count) {
+            last = Some(line.end);
+            self.settled.push((line.reply, result.clone()));
         }
         last
     }

@@ -71,7 +71,14 @@ impl Keys {
             return Ok(kept.identity);
         }
         let asked = self.clock.0.elapsed();
-        let mut failed = self.fetching.lock().await;
+        let mut failed = match self.fetching.try_lock() {
+            Ok(fetching) => fetching,
+            // Somebody renews them: nobody else waits for that while those in hand are good.
+            Err(_) => match self.kept().filter(|kept| self.clock.now() < kept.end) {
+                Some(kept) => return Ok(kept.identity),
+                None => self.fetching.lock().await,
+            },
+        };
         if let Some(kept) = self.kept().filter(|kept| self.clock.now() < kept.stale) {
             return Ok(kept.identity);
         }

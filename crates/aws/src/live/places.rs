@@ -14,7 +14,8 @@ use crate::api::{Purpose, Result};
 
 /// Calls; each has a socket and some ten kilobytes. Those to one origin are enough for 256 callers who ask without a pause: STS itself throttles an account
 /// well below this. Who waits is a request, and the server has 4096 (`Limits::requests`): with 1792 of them here, 896 and 384 in logins that are sent on
-/// ([`super::forward`]), and 448 that ask identity providers, an eighth is left for what asks nobody, whoever hangs.
+/// ([`super::forward`]), and 448 that ask identity providers, an eighth is left for what asks nobody. Not counted is who waits for keys of the server's own, of which
+/// there are none yet, or for a credential that is being made for others too.
 pub(super) const USUAL: Room = Room { all: 1024, of_origin: 384, waiting: 640, waiting_in_all: 768 };
 /// Calls that take something back, with those that are made to see whether they may. The expiry worker makes 16 at once, and is never sent away: there are
 /// mints before it in the line, and what it cannot end lives on.

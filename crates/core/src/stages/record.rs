@@ -29,7 +29,7 @@ pub(crate) struct Recorded {
     _proof: (),
 }
 
-/// Waits for the record of a request that changes nothing, or of an answer.
+/// Waits for the record of a request that changes nothing.
 pub(crate) type Late = BoxFuture<'static, Result<()>>;
 
 /// What is known of an exchange.
@@ -118,7 +118,7 @@ pub(crate) fn response(
     exchange: &Exchange<'_>,
     answer: &Answer,
     failure: Option<&Error>,
-) -> Option<Late> {
+) -> Option<impl Future<Output = Result<()>> + Send + use<>> {
     let (audit, limits) = (&unsealed.audit, &inner.settings.limits);
     if !audit.is_enabled() {
         return None;
@@ -158,7 +158,7 @@ pub(crate) fn response(
     });
     // A request that was not carried out for want of a record has no answer to withhold.
     let refused = failure.is_some_and(|error| error.message.ends_with(NOT_CARRIED_OUT));
-    Some(Box::pin(audit.log(&record, if refused { NOT_CARRIED_OUT } else { WITHHELD })))
+    Some(audit.log(&record, if refused { NOT_CARRIED_OUT } else { WITHHELD }))
 }
 
 fn record<'a>(exchange: &'a Exchange<'a>, headers: &'a Headers<'a>, results: Option<PolicyResults<'a>>) -> Record<'a> {

@@ -58,7 +58,11 @@ impl Client {
         let mut may_follow = self.config.follow == Follow::Once;
         loop {
             let broken = |error: hyper::Error| Trouble::new(innermost(&error));
-            let mut connection = connect::open(&self.config, &address).await?;
+            // It is the answer that may take longer.
+            let mut connection = tokio::select! {
+                opened = connect::open(&self.config, &address) => opened?,
+                () = self.clock.sleep(self.config.timeout) => return Err(no_answer_within(self.config.timeout)),
+            };
             connection.sender.ready().await.map_err(broken)?;
             let request = self.request(&connection, &address, &target, call)?;
             let answer = connection.sender.send_request(request).await.map_err(broken)?;

@@ -233,19 +233,22 @@ async fn strangers_fill_half_of_the_queue_and_no_more() {
     let (place, gate) = Place::gated();
     let sink = place.sink(limits(100, 100), Arc::new(SimClock::default())).await;
     let line = |bytes: usize| [&vec![b'x'; bytes - 1][..], b"\n"].concat();
-    let mut receipts = vec![sink.submit(line(30), Share::Half), sink.submit(line(20), Share::Half)];
+    // Story: lines of all callers counted, so that five large answers refused every login.
+    let mut receipts = vec![sink.submit(line(50), Share::All), sink.submit(line(30), Share::Half), sink.submit(line(20), Share::Half)];
     let refused = SinkError::QueueFull { line: 2, lines: 50, bytes: 50 };
     assert_eq!(sink.submit(line(2), Share::Half).await, Err(refused.clone()));
-    receipts.push(sink.submit(line(50), Share::All));
     assert_eq!(sink.health().queued_bytes, 100);
     drop(gate);
-    for receipt in receipts {
+    for receipt in receipts.drain(..) {
         receipt.await.unwrap();
     }
     // Of the lines as well.
-    sink.shared.queued_lines.store(50, Ordering::Relaxed);
-    sink.shared.queued_bytes.store(1, Ordering::Relaxed);
+    let strange = || (sink.shared.strangers_lines.load(Ordering::Relaxed), sink.shared.strangers_bytes.load(Ordering::Relaxed));
+    assert_eq!(strange(), (0, 0));
+    sink.shared.strangers_lines.store(50, Ordering::Relaxed);
+    sink.shared.strangers_bytes.store(1, Ordering::Relaxed);
     assert_eq!(sink.submit(line(2), Share::Half).await, Err(refused));
+    assert_eq!(strange(), (50, 1), "who is refused is not counted");
     sink.submit(line(2), Share::All).await.unwrap();
 }
 

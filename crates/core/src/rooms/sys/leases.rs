@@ -424,6 +424,6 @@ const CONFLICTS_MAX: usize = 100;
 /// How long somebody who does not wait for a revocation waits for it while revocation is paused: some of Vault's clients give up after 30 seconds.
 const WAITED_IN_PAUSE: Duration = Duration::from_secs(20);
 const SWEPT_IN_PAUSE: &str = "Revocation is paused: so many are revoked in the background all the same, and what engines have to take back of it is taken back when \
-                              revocation goes on, or at once with sync=true.";
+                              revocation goes on. With sync=true leases below this prefix themselves are taken back at once, what revoked tokens were lent is not.";
 /// The most parked leases that are listed unless the caller says otherwise.
 const PARKED_LISTED: usize = 10_000;

@@ -81,7 +81,8 @@ async fn renew(client: &Client, clock: &dyn Clock, mut token: Token) -> (Token, 
                 }
                 renewed => return (renewed.unwrap_or(token), Some("cannot be renewed any further".to_owned())),
             },
-            Err(error) if token.is_over(asked) => {
+            // A machine that slept: its own time stood still, and the server's did not.
+            Err(error) if token.is_over(asked) || is_lasting(&error) && token.left(asked).is_zero() => {
                 return (token, (!was_refused).then(|| format!("was not renewed ({})", in_a_line(&error))));
             }
             Err(error) if is_lasting(&error) && !was_refused => {

@@ -11,7 +11,9 @@ use daypass_sdk::{Error, Kind, Seconds};
 pub(super) fn not_told(error: AwsError) -> Error {
     let text = error.to_string();
     let told = match (error.kind, error.status) {
-        (ErrorKind::Malformed | ErrorKind::NotFound, _) => Error::bad_request(text),
+        (ErrorKind::Malformed, _) => Error::bad_request(text),
+        // Any other may be of whoever is there in place of AWS.
+        (ErrorKind::NotFound, _) if MISSING.contains(&error.code.as_str()) => Error::bad_request(text),
         (ErrorKind::Throttled, None) => Error::new(Kind::TooMany, text).retry_after(CROWDED),
         (ErrorKind::Throttled, Some(_)) => Error::new(Kind::UpstreamThrottled, text),
         _ => Error::failed(text),
@@ -24,6 +26,8 @@ pub(super) fn while_doing(what: &str, error: Error) -> Error {
     Error { message: format!("{what}: {}", error.message), ..error }
 }
 
+/// What IAM and EC2 call what they do not have.
+const MISSING: [&str; 3] = ["NoSuchEntity", "NoSuchEntityException", "InvalidInstanceID.NotFound"];
 /// After so long there may be room for a call again.
 pub(super) const CROWDED: Seconds = Seconds(5);
 
@@ -34,11 +38,13 @@ mod tests {
     #[test]
     fn only_what_aws_says_of_whom_we_ask_about_is_for_good() {
         let answer = |kind, status| {
-            let error = AwsError { kind, code: "Code".to_owned(), message: "text".to_owned(), status, request_id: None };
+            let code = if status == Some(404) { "NoSuchEntity" } else { "Code" };
+            let error = AwsError { kind, code: code.to_owned(), message: "text".to_owned(), status, request_id: None };
             not_told(error)
         };
         for (kind, status, told) in [
             (ErrorKind::NotFound, Some(404), Kind::BadRequest),
+            (ErrorKind::NotFound, Some(400), Kind::Failed),
             (ErrorKind::Malformed, Some(400), Kind::BadRequest),
             (ErrorKind::Malformed, None, Kind::BadRequest),
             (ErrorKind::Throttled, Some(400), Kind::UpstreamThrottled),

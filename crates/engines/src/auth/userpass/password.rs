@@ -17,7 +17,10 @@ use crate::turns::Turns;
 
 /// The means to hash and verify; one for all mounts.
 pub(super) struct Hashing {
+    /// Of logins.
     pub(super) turns: Turns,
+    /// Of those who write passwords: they have a token, and may come in great number from one machine.
+    writes: Turns,
     /// Verifications so far by what they cost: they must not tell who exists.
     #[cfg(test)]
     pub(super) spent: parking_lot::Mutex<Vec<Cost>>,
@@ -43,6 +46,11 @@ impl Default for Hashing {
                      moment"
                 ),
             ),
+            writes: Turns::new(
+                WRITES_AT_ONCE_MAX,
+                Places::new(WRITES_MAX, WRITES_MAX),
+                format!("{WRITES_MAX} passwords are being written, which is the limit: try again in a moment"),
+            ),
             #[cfg(test)]
             spent: parking_lot::Mutex::default(),
         }
@@ -64,7 +72,7 @@ impl Hashing {
             let hash = argon2id()?.hash_password(password.expose().as_bytes(), &salt).map_err(|error| internal(&error))?;
             Ok(Secret::new(hash.to_string()))
         };
-        self.turns.run(cx.request.remote, work).await
+        self.writes.run(cx.request.remote, work).await
     }
 
     /// Whether the password fits the hash. Without a hash (no such user) it spends what `instead` says, and says no. Errors: `TooMany`, which is nobody's failure.
@@ -182,6 +190,10 @@ const AT_ONCE_MAX: usize = 4;
 const PLACES_MAX: usize = 80;
 /// Of them from one address: it leaves most to others, and takes in what a machine begins at once.
 const PLACES_OF_ONE_MAX: usize = 20;
+/// Passwords that are hashed at once to be stored.
+const WRITES_AT_ONCE_MAX: usize = 2;
+/// Passwords that are written at one moment, those that wait for their turn included.
+const WRITES_MAX: usize = 512;
 /// The least that OWASP's password storage page asks of argon2id: 19 MiB and two passes.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;

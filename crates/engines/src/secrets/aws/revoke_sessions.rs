@@ -268,6 +268,6 @@ fn role_name(arn: &str) -> &str {
 
 const HELP: &str = "Puts the inline policy daypass-revoked-sessions on the IAM role: a deny for all sessions that began before the answer comes, which takes
 three to four seconds: AWS's clock may be ahead by so much unseen; or, for those of one source identity, daypass-revoked-sessions-of-<identity>. It takes seconds until AWS has spread it. Later sessions work; builds that hold an earlier one fail. The server, or the role
-in revoke_role_arn, needs iam:PutRolePolicy and iam:DeleteRolePolicy on the IAM role, and iam:GetRole where role_arns or
-role_arn_pattern is a template or has wildcards: policy-for shows it as revoke_policy. DELETE takes the policy off again, with source_identity
+in revoke_role_arn, needs iam:PutRolePolicy and iam:DeleteRolePolicy on the IAM role, and iam:GetRole where role_arns has
+templates or there is a role_arn_pattern: policy-for shows it as revoke_policy. DELETE takes the policy off again, with source_identity
 that of the one identity.";

@@ -237,6 +237,8 @@ async fn call(idp: Arc<dyn Idp>, url: Url, trust: TlsTrust, request: Vec<u8>) ->
             Err(Trouble::Busy(format!("{} answered {}", url.host(), answer.status)))
         }
         Ok(answer) => Err(Trouble::Excused(format!("{} answered {}", url.host(), answer.status))),
+        // Its own line, in which only those stand whose certificates name it: it is as if it did not answer.
+        Err(error @ daypass_idp::IdpError::Crowded { slow: true, .. }) => Err(Trouble::Busy(error.to_string())),
         Err(error @ daypass_idp::IdpError::Crowded { .. }) => Err(Trouble::Crowded(error.to_string())),
         Err(error @ daypass_idp::IdpError::Unreachable { .. }) => Err(Trouble::Busy(error.to_string())),
         Err(error) => Err(Trouble::Wrong(error.to_string())),
