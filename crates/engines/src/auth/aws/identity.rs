@@ -93,7 +93,7 @@ fn one_of(field: &str, given: &str, allowed: &[&str]) -> Result<String> {
     if allowed.contains(&given) {
         return Ok(given.to_owned());
     }
-    Err(Error::bad_request(format!("{field} of {:?} not in set of allowed values: [{}]", Brief(&given), allowed.join(" "))))
+    Err(Error::bad_request(format!("{field} of {:?} not in set of allowed values: [{}]", Brief(given), allowed.join(" "))))
 }
 
 fn metadata(field: &str, given: &[String], addable: &[&str]) -> Result<Vec<String>> {
@@ -105,7 +105,7 @@ fn metadata(field: &str, given: &[String], addable: &[&str]) -> Result<Vec<Strin
             vec![name.clone()]
         } else {
             let allowed = [&DEFAULT_METADATA, addable].concat().join(" ");
-            let name = Brief(&name);
+            let name = Brief(name);
             return Err(Error::bad_request(format!("{field} contains an unrecognized field {name:?}, available fields: [{allowed}]")));
         };
         for name in names {
