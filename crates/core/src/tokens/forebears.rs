@@ -79,7 +79,7 @@ impl Arrears {
                 self.through.store(0, Ordering::Relaxed);
             }
             Came::Through if stuck.is_none_or(|since| now.saturating_sub(since) > again) => {
-                self.through.store(mark(now), Ordering::Relaxed)
+                self.through.store(mark(now), Ordering::Relaxed);
             }
             Came::Through | Came::SoFar => {}
         }

@@ -117,7 +117,7 @@ async fn a_revocation_waits_for_an_undoing_whose_request_was_cut_off() {
     let puts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&puts);
     server.aws().guard(move |action| match action {
-        "DeleteRolePolicy" => Gate::Late(Duration::from_secs(120)),
+        "DeleteRolePolicy" => Gate::Late(Duration::from_mins(2)),
         "PutRolePolicy" => {
             counted.fetch_add(1, Ordering::Relaxed);
             Gate::Open
