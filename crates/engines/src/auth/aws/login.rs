@@ -7,7 +7,7 @@ use std::time::Duration;
 use daypass_aws::{AwsError, Call, ErrorKind, Identity, Instance};
 use daypass_base::Brief;
 use daypass_base::lenient::null_is_absent;
-use daypass_sdk::{Cx, Endpoint, Error, Kind, Login, Operation, Renewal, Result, from_json};
+use daypass_sdk::{Cx, Endpoint, Error, Login, Operation, Renewal, Result, from_json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,9 +18,9 @@ use super::ec2::{self, Ec2Login, Place, Proof};
 use super::identity::{self, IdentityConfig};
 use super::request::{Given, Rules, SignedRequest};
 use super::role::{IAM, INSTANCE, Role, UNBOUND};
-use super::trouble::{CROWDED, while_doing};
+use super::trouble::while_doing;
 use super::{AwsAuth, roles};
-use crate::auth::cidr;
+use crate::auth::{cidr, crowded};
 use crate::secrets::at_aws::deadline;
 
 /// What a client hands in.
@@ -257,7 +257,7 @@ fn upstream(error: AwsError) -> Error {
     let text = match (error.kind, error.status) {
         (ErrorKind::Throttled, None) => {
             let text = format!("error making upstream request: {}", error.message);
-            return Error::new(Kind::TooMany, text).retry_after(CROWDED).because(error);
+            return crowded::later(Error::bad_request(text)).because(error);
         }
         (ErrorKind::Malformed, None) => return Error::bad_request(format!("invalid request: {}", error.message)),
         (ErrorKind::Other, _) if error.code == "InvalidAnswer" => error.message.clone(),

@@ -4,7 +4,9 @@
 //! status, by which they try again.
 
 use daypass_aws::{AwsError, ErrorKind};
-use daypass_sdk::{Error, Kind, Seconds};
+use daypass_sdk::{Error, Kind};
+
+use crate::auth::crowded;
 
 /// What AWS answers to a question of ours about a principal or an instance. That there is none, or can be none, says all: `BadRequest`. Everything else says
 /// nothing of whom it is about, that we may not ask among it: `UpstreamThrottled`; `TooMany` where this server has no place for the call; `Failed`.
@@ -14,7 +16,7 @@ pub(super) fn not_told(error: AwsError) -> Error {
         (ErrorKind::Malformed, _) => Error::bad_request(text),
         // Any other may be of whoever is there in place of AWS.
         (ErrorKind::NotFound, _) if MISSING.contains(&error.code.as_str()) => Error::bad_request(text),
-        (ErrorKind::Throttled, None) => Error::new(Kind::TooMany, text).retry_after(CROWDED),
+        (ErrorKind::Throttled, None) => crowded::later(Error::bad_request(text)),
         (ErrorKind::Throttled, Some(_)) => Error::new(Kind::UpstreamThrottled, text),
         _ => Error::failed(text),
     };
@@ -28,11 +30,10 @@ pub(super) fn while_doing(what: &str, error: Error) -> Error {
 
 /// What IAM and EC2 call what they do not have.
 const MISSING: [&str; 3] = ["NoSuchEntity", "NoSuchEntityException", "InvalidInstanceID.NotFound"];
-/// After so long there may be room for a call again.
-pub(super) const CROWDED: Seconds = Seconds(5);
-
 #[cfg(test)]
 mod tests {
+    use daypass_sdk::Seconds;
+
     use super::*;
 
     #[test]
@@ -59,6 +60,6 @@ mod tests {
             assert_eq!(answer(kind, status).kind, told, "{kind:?} {status:?}");
         }
         let error = while_doing("asking", answer(ErrorKind::Throttled, None));
-        assert_eq!((error.kind, error.message.as_str(), error.retry_after), (Kind::TooMany, "asking: Code: text", CROWDED));
+        assert_eq!((error.kind, error.message.as_str(), error.retry_after), (Kind::TooMany, "asking: Code: text", Seconds(5)));
     }
 }
