@@ -1,7 +1,9 @@
 //! A clock and a source of randomness that tests control. Deterministic: the same seed and the same steps give the same run.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::{BoxFuture, Clock, Entropy, Timestamp};
@@ -122,4 +124,9 @@ impl Entropy for SeededEntropy {
             }
         }
     }
+}
+
+/// Whether it still waits: looks once, and asks for no wake-up.
+pub fn waits<T>(work: &mut (impl Future<Output = T> + Unpin)) -> bool {
+    Pin::new(work).poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }

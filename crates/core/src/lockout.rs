@@ -297,7 +297,7 @@ const WAITING_OF_ONE_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use daypass_base::sim::SimClock;
+    use daypass_base::sim::{SimClock, waits};
 
     use super::*;
 
@@ -425,10 +425,5 @@ mod tests {
         looked_at.pop();
         let next = waiting.swap_remove(0).await.unwrap();
         assert!(waits(&mut begin("bob", 3)) && next.is_some(), "and so does whose turn it is");
-    }
-
-    /// Whether it still waits.
-    fn waits<T>(work: &mut (impl Future<Output = T> + Unpin)) -> bool {
-        std::pin::Pin::new(work).poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending()
     }
 }

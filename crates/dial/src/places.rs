@@ -229,14 +229,11 @@ impl Drop for Wait<'_> {
 
 #[cfg(test)]
 mod tests {
+    use daypass_base::sim::waits;
+
     use super::*;
 
     const ROOM: Room = Room { all: 8, of_origin: 2, waiting: 2, waiting_in_all: 5 };
-
-    /// Whether it still waits.
-    async fn waits<T>(work: &mut (impl Future<Output = T> + Unpin)) -> bool {
-        tokio::select! { biased; _ = work => false, () = std::future::ready(()) => true }
-    }
 
     /// Everybody who waits, of all and of one.
     fn waiting(places: &Places, share: &Share) -> (usize, usize) {
@@ -271,7 +268,7 @@ mod tests {
         let (slow, other) = (places.share("slow"), places.share("other"));
         let held = places.take_now(&slow).unwrap();
         let mut waiting = std::pin::pin!(places.take(&slow));
-        assert!(waits(&mut waiting).await);
+        assert!(waits(&mut waiting));
         assert!(places.take_now(&other).is_some());
         drop(held);
         assert!(waiting.await.is_ok());
@@ -286,7 +283,7 @@ mod tests {
         assert_eq!(places.take(&share).await.err(), Some(NoPlace::Full { waiting: 2 }));
         assert!(places.take_now(&places.share("b")).is_some());
         drop(line);
-        assert!(waits(&mut std::pin::pin!(places.take(&share))).await, "there is room to wait again");
+        assert!(waits(&mut std::pin::pin!(places.take(&share))), "there is room to wait again");
         drop(place);
         assert!(places.take(&share).await.is_ok());
         assert_eq!(waiting(&places, &share), (0, 0));
@@ -301,7 +298,7 @@ mod tests {
         let mut lines: Vec<_> =
             shares.iter().take(2).flat_map(|share| [places.wait(share).unwrap(), places.wait(share).unwrap()]).collect();
         let mut last = Box::pin(places.take(&shares[2]));
-        assert!(waits(&mut last).await, "two lines are full, and the third has room");
+        assert!(waits(&mut last), "two lines are full, and the third has room");
         assert_eq!(waiting(&places, &shares[2]), (5, 1));
         assert_eq!(places.take(&shares[2]).await.err(), Some(NoPlace::FullInAll { waiting: 5 }));
         assert_eq!(places.take(&shares[3]).await.err(), Some(NoPlace::FullInAll { waiting: 5 }));
@@ -311,7 +308,7 @@ mod tests {
         assert!(last.await.is_ok());
         assert_eq!(waiting(&places, &shares[2]), (4, 0));
         lines.clear();
-        assert!(waits(&mut std::pin::pin!(places.take(&shares[3]))).await);
+        assert!(waits(&mut std::pin::pin!(places.take(&shares[3]))));
         assert_eq!(waiting(&places, &shares[3]), (0, 0), "nor who has gone");
     }
 
@@ -321,7 +318,7 @@ mod tests {
         let [held, first, second] = ["a", "b", "c"].map(|origin| places.share(origin));
         let place = places.take_now(&held).unwrap();
         let mut waits_already = std::pin::pin!(places.take(&first));
-        assert!(waits(&mut waits_already).await);
+        assert!(waits(&mut waits_already));
         assert_eq!(waiting(&places, &first), (1, 1));
         assert_eq!(places.take(&second).await.err(), Some(NoPlace::FullInAll { waiting: 1 }));
         drop(place);
@@ -344,7 +341,7 @@ mod tests {
         (0..2).for_each(|_| places.take_now(&a).unwrap().unanswered());
         let place = places.take_now(&a).unwrap();
         let mut waiting = std::pin::pin!(places.take(&a));
-        assert!(waits(&mut waiting).await);
+        assert!(waits(&mut waiting));
         place.unanswered();
         assert_eq!(waiting.await.err(), Some(NoPlace::Silent));
         assert!(places.take_now(&b).is_none(), "others keep their turns");

@@ -54,6 +54,8 @@ impl Turns {
 mod tests {
     use std::sync::mpsc;
 
+    use daypass_base::sim::waits;
+
     use super::*;
 
     /// Story: there was no end to those who waited for their turn, and each kept one of the turns that a listener has for all its requests.
@@ -64,26 +66,21 @@ mod tests {
         let (go_on, gate) = mpsc::channel::<()>();
         let mut at_work = Box::pin(turns.run(one, move || gate.recv().map_err(|error| Error::internal("").because(error))));
         let mut waiting = Box::pin(turns.run(one, || Ok(())));
-        assert!(waits(&mut at_work).await && waits(&mut waiting).await);
+        assert!(waits(&mut at_work) && waits(&mut waiting));
         let refused = turns.run(one, || Ok(())).await.unwrap_err();
         assert_eq!((refused.kind, refused.message.as_str(), refused.retry_after), (Kind::TooMany, "full", Seconds(1)));
         let mut of_another = Box::pin(turns.run(other, || Ok(())));
-        assert!(waits(&mut of_another).await, "others have places left");
+        assert!(waits(&mut of_another), "others have places left");
         assert_eq!(turns.run(other, || Ok(())).await.unwrap_err().kind, Kind::TooMany);
         // Who gives up while it waits leaves its place; who gives up while the work goes on does not.
         drop(waiting);
         drop(at_work);
         let mut waiting = Box::pin(turns.run(one, || Ok(())));
-        assert!(waits(&mut waiting).await);
+        assert!(waits(&mut waiting));
         assert_eq!(turns.run(one, || Ok(())).await.unwrap_err().kind, Kind::TooMany);
         go_on.send(()).unwrap();
         of_another.await.unwrap();
         waiting.await.unwrap();
         turns.run(one, || Ok(())).await.unwrap();
-    }
-
-    /// Whether it still waits.
-    async fn waits<T>(work: &mut (impl Future<Output = T> + Unpin)) -> bool {
-        tokio::select! { biased; _ = work => false, () = std::future::ready(()) => true }
     }
 }
