@@ -17,6 +17,8 @@ use crate::api::{Credential, Result};
 
 /// Keys that tell no end are looked for again after this time, as the SDK does: a profile may have been written anew.
 const LIFE_DEFAULT: Duration = Duration::from_mins(15);
+/// Keys that AWS refuses are replaced before their time when they are older, so at most this often.
+const LIFE_MIN: Duration = Duration::from_secs(10);
 /// Sessions by web identity are asked for again this long before they end.
 const WEB_BUFFER: Duration = Duration::from_mins(5);
 
@@ -43,9 +45,12 @@ impl std::fmt::Debug for Keys {
     }
 }
 
+/// Keys in hand.
 #[derive(Clone)]
-struct Kept {
-    identity: Identity,
+pub(super) struct Kept {
+    pub(super) identity: Identity,
+    /// When, on the monotonic clock.
+    fetched: Duration,
     /// From here on they are fetched again.
     stale: SystemTime,
     /// From here on AWS refuses them.
@@ -67,20 +72,25 @@ impl Keys {
 
     /// The identity to sign with. Errors: `NoIdentity`.
     pub(super) async fn identity(&self) -> Result<Identity> {
+        Ok(self.current().await?.identity)
+    }
+
+    /// The same, with when it was fetched.
+    pub(super) async fn current(&self) -> Result<Kept> {
         if let Some(kept) = self.kept().filter(|kept| self.clock.now() < kept.stale) {
-            return Ok(kept.identity);
+            return Ok(kept);
         }
         let asked = self.clock.0.elapsed();
         let mut failed = match self.fetching.try_lock() {
             Ok(fetching) => fetching,
             // Somebody renews them: nobody else waits for that while those in hand are good.
             Err(_) => match self.kept().filter(|kept| self.clock.now() < kept.end) {
-                Some(kept) => return Ok(kept.identity),
+                Some(kept) => return Ok(kept),
                 None => self.fetching.lock().await,
             },
         };
         if let Some(kept) = self.kept().filter(|kept| self.clock.now() < kept.stale) {
-            return Ok(kept.identity);
+            return Ok(kept);
         }
         // Those who waited for a fetch that failed share its failure instead of failing one after the other.
         if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at > asked) {
@@ -89,14 +99,13 @@ impl Keys {
         match self.fetch().await {
             Ok(kept) => {
                 *failed = None;
-                let identity = kept.identity.clone();
-                *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-                Ok(identity)
+                self.keep(&kept);
+                Ok(kept)
             }
             Err(error) => {
                 if let Some(kept) = self.kept().filter(|kept| self.clock.now() < kept.end) {
                     tracing::warn!(%error, "the server's AWS identity could not be renewed yet; the one in hand is used until its end");
-                    return Ok(kept.identity);
+                    return Ok(kept);
                 }
                 *failed = Some((self.clock.0.elapsed(), error.clone()));
                 Err(error)
@@ -104,8 +113,43 @@ impl Keys {
         }
     }
 
+    /// Whether there are other keys now than those that AWS refused, which may be why it did: a policy on their role can have ended their session, and AWS
+    /// tells that like any other refusal.
+    pub(super) async fn replaced(&self, refused: &Kept) -> bool {
+        if self.since(refused.fetched) < LIFE_MIN {
+            return false;
+        }
+        let mut failed = self.fetching.lock().await;
+        if let Some(kept) = self.kept().filter(|kept| kept.fetched > refused.fetched) {
+            return kept.differs(refused);
+        }
+        if failed.as_ref().is_some_and(|(at, _)| self.since(*at) < LIFE_MIN) {
+            return false;
+        }
+        match self.fetch().await {
+            Ok(kept) => {
+                *failed = None;
+                self.keep(&kept);
+                kept.differs(refused)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the server's AWS identity was refused and could not be replaced yet");
+                *failed = Some((self.clock.0.elapsed(), error));
+                false
+            }
+        }
+    }
+
+    fn since(&self, then: Duration) -> Duration {
+        self.clock.0.elapsed().saturating_sub(then)
+    }
+
     fn kept(&self) -> Option<Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn keep(&self, kept: &Kept) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept.clone());
     }
 
     async fn fetch(&self) -> Result<Kept> {
@@ -118,7 +162,7 @@ impl Keys {
         let credentials = Box::pin(provider.provide_credentials()).await.map_err(|error| AwsError::no_identity(causes(&error)))?;
         let end = credentials.expiry().unwrap_or_else(|| self.clock.now() + LIFE_DEFAULT);
         let stale = if credentials.expiry().is_some() { end.checked_sub(IDENTITY_BUFFER).unwrap_or(end) } else { end };
-        Ok(Kept { identity: Identity::from(credentials), stale, end })
+        Ok(Kept { identity: Identity::from(credentials), fetched: self.clock.0.elapsed(), stale, end })
     }
 
     /// A session as keys. It is replaced well before its end, so that an outage of STS's does not become ours at once.
@@ -129,6 +173,14 @@ impl Keys {
         // The SDK keeps and wipes them from here on.
         let (secret, token) = (session.secret_access_key.expose().clone(), session.session_token.expose().clone());
         let credentials = Credentials::new(session.access_key_id.clone(), secret, Some(token), Some(end), "web identity");
-        Kept { identity: Identity::from(credentials), stale, end }
+        Kept { identity: Identity::from(credentials), fetched: self.clock.0.elapsed(), stale, end }
+    }
+}
+
+impl Kept {
+    /// A container's or an instance's session is the same until it is old, however often it is asked for.
+    fn differs(&self, other: &Self) -> bool {
+        let id = |kept: &Self| kept.identity.data::<Credentials>().map(|keys| keys.access_key_id().to_owned());
+        id(self) != id(other)
     }
 }

@@ -81,7 +81,7 @@ impl LiveAws {
         read(&answer.fields).ok_or_else(|| not_understood("an element is missing", &answer))
     }
 
-    /// Asks again where that may help: with a fresh identity when AWS says that the one in hand is over or none that it knows, once; after a
+    /// Asks again where that may help: with a fresh identity when AWS says that the one in hand is over or none that it knows, once, or refuses and its session may be why; after a
     /// wait when AWS asks for fewer calls or does not answer. `told` has the last failure while it goes on.
     async fn persistently(&self, call: Call<'_>, account: &str, body: &Bytes, told: &Told) -> Result<Understood> {
         let began = self.clock.elapsed();
@@ -89,7 +89,9 @@ impl LiveAws {
         let mut progress = None;
         loop {
             let clients = self.clients(call.target).await;
-            let failed = match self.round(&clients, call.purpose, body, told).await {
+            // Before there is a place: whoever waits for keys holds nothing that others need.
+            let keys = clients.keys.current().await?;
+            let failed = match self.round(&clients, &keys.identity, call.purpose, body, told).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -97,6 +99,13 @@ impl LiveAws {
                 renewed = true;
                 self.forget_own_identity(call.target, &clients).await;
                 continue;
+            }
+            if failed.error.kind == ErrorKind::Denied && !renewed {
+                renewed = true;
+                told.say(Some(failed.error.clone()));
+                if clients.keys.replaced(&keys).await {
+                    continue;
+                }
             }
             let progress = progress.get_or_insert_with(|| {
                 let time = if clients.retries.is_some() { call.deadline } else { call.deadline.min(RETRIES_MAX) };
@@ -114,9 +123,14 @@ impl LiveAws {
     }
 
     /// Asks the endpoint that answered last, then the others. Those who wait for their next round leave their places to others.
-    async fn round(&self, clients: &Clients, purpose: Purpose, body: &Bytes, told: &Told) -> std::result::Result<Understood, Failed> {
-        // Before there is a place: whoever waits for keys holds nothing that others need.
-        let signer = clients.keys.identity().await.map_err(|error| Failed { error, remedy: Remedy::None })?;
+    async fn round(
+        &self,
+        clients: &Clients,
+        signer: &Signer,
+        purpose: Purpose,
+        body: &Bytes,
+        told: &Told,
+    ) -> std::result::Result<Understood, Failed> {
         let count = clients.sts.len();
         let mut start = clients.good.load(Ordering::Relaxed);
         let mut place = self.place(clients, start, purpose, told).await?;
@@ -136,7 +150,7 @@ impl LiveAws {
                 None => self.place(clients, at, purpose, told).await?,
             };
             let answer = match endpoint {
-                Ok(endpoint) => self.ask(&signer, endpoint, body).await,
+                Ok(endpoint) => self.ask(signer, endpoint, body).await,
                 Err(detail) => Err(Failed { error: AwsError::unreachable(detail), remedy: Remedy::None }),
             };
             match answer {

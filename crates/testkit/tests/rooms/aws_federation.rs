@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_aws::{LiveAws, Settings};
-use daypass_base::{Clock, SystemClock, SystemEntropy};
+use daypass_aws::{Call, IamRoles, LiveAws, RolePolicy, Settings, StaticKeys, Target};
+use daypass_base::{Clock, Secret, SystemClock, SystemEntropy};
 use daypass_sandbox::{Effect, Options, Rule, Running, World};
 use daypass_sdk::Timestamp;
 use daypass_testkit::{Setup, TestServer};
@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 
 const DAYPASS: &str = "arn:aws:iam::999999999999:role/daypass";
 const STRANGER: &str = "arn:aws:iam::999999999999:role/stranger";
+const ADMIN_SECRET: &str = "operator/only/never/a/real/secret/key/00";
 const DEPLOY: &str = "arn:aws:iam::111111111111:role/deploy";
 
 /// A server that speaks HTTP at `issuer`, and its AWS, which trusts it.
@@ -38,8 +39,10 @@ fn world(issuer: &str) -> World {
     };
     let may = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": ["sts:AssumeRole", "ecr:GetAuthorizationToken"], "Resource": "*" }] });
     let deploy = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "AWS": DAYPASS } }] });
+    let admin = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": "iam:*", "Resource": "*" }] });
     let text = json!({ "region": "us-east-1", "accounts": [
         { "id": "999999999999",
+          "users": [{ "name": "operator", "keys": [{ "id": "AKIAOPERATORSANDBOX2", "secret": ADMIN_SECRET }], "policies": { "all": admin } }],
           "oidc_providers": [{ "url": issuer, "audiences": ["sts.amazonaws.com", "other"] }],
           "roles": [
             { "name": "daypass", "trust": trust("plugin-identity:root:secret:*"), "policies": { "may": may } },
@@ -176,6 +179,38 @@ async fn throttles_and_outages_of_the_introduction_are_sat_out() {
     };
     assert_eq!(minted.status, 200, "{minted:?}");
     assert_eq!(it.sandbox.control().calls().iter().filter(|call| call.action == "AssumeRole" && call.error.is_none()).count(), 1);
+}
+
+/// Story: an operator ended the sessions of the server's own role (AWSRevokeOlderSessions). AWS says AccessDenied then, and the session was kept: every mint
+/// failed for up to fifty-five minutes.
+#[tokio::test]
+async fn a_session_of_the_servers_own_that_a_policy_ended_is_replaced() {
+    let it = federated().await;
+    let admin = Target {
+        keys: Some(StaticKeys { access_key_id: "AKIAOPERATORSANDBOX2".to_owned(), secret_access_key: Secret::from(ADMIN_SECRET) }),
+        ..Target::default()
+    };
+    let aws = LiveAws::new(Arc::new(it.server.clock().clone()), Settings { endpoint: Some(it.sandbox.url()), ..Settings::default() });
+    let write = async |name: &str, statement: Value| {
+        let document = json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
+        let policy = RolePolicy { role: "daypass".to_owned(), name: name.to_owned(), document };
+        aws.put_role_policy(Call::usual(&admin, Duration::from_secs(10)), &policy).await.unwrap();
+    };
+    it.mint().await.ok();
+    it.server.seconds(60).await;
+    let before = json!({ "DateLessThan": { "aws:TokenIssueTime": it.server.clock().now().to_string() } });
+    write("AWSRevokeOlderSessions", json!({ "Effect": "Deny", "Action": "*", "Resource": "*", "Condition": before })).await;
+    it.mint().await.ok();
+    assert_eq!(it.introductions(), 2);
+    // A role that may not be assumed at all costs no session each time.
+    write("no", json!({ "Effect": "Deny", "Action": "sts:AssumeRole", "Resource": "*" })).await;
+    assert!(it.mint().await.refused(400).contains("AccessDenied"));
+    assert_eq!(it.introductions(), 2, "the session is new: it is not that");
+    it.server.seconds(11).await;
+    for _ in 0..3 {
+        assert!(it.mint().await.refused(400).contains("AccessDenied"));
+    }
+    assert_eq!(it.introductions(), 3, "once more, and not again");
 }
 
 #[tokio::test]
