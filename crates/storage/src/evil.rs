@@ -64,6 +64,9 @@ pub enum Fault {
     /// From this write on there is no more room than what is kept for revocations, until [`EvilBackend::heal`]. What grows is refused as by a full
     /// medium, unless it [takes something back](Batch::takes_back). Reads go on.
     Low,
+    /// The sync of a commit fails: `Unknown`, no read shows it, and no write is taken any more. It was on the disk all the same, as the next
+    /// [`EvilBackend::restart`] finds.
+    Unsynced,
 }
 
 /// How many calls there were.
@@ -135,7 +138,10 @@ impl<B: Backend + ?Sized> EvilBackend<B> {
 
     /// The process starts again on what the store holds. Counts and planned faults stay.
     pub fn restart(&self) {
-        self.plan.lock().crashed = false;
+        let mut plan = self.plan.lock();
+        plan.crashed = false;
+        plan.stopped = false;
+        plan.recovered = plan.unseen.take();
     }
 
     /// The store itself, past all faults.
@@ -172,6 +178,11 @@ impl<B: Backend + ?Sized> EvilBackend<B> {
         let verdict = self.plan.lock().next(access);
         if let Some(delay) = verdict.delay {
             self.clock.sleep(delay).await;
+        }
+        let recovered = self.plan.lock().recovered.take();
+        if let Some(batch) = recovered {
+            // Its conditions held, and nothing was written since.
+            let _applied = self.inner.commit(batch).await;
         }
         give_way(verdict.before).await;
         verdict
@@ -210,6 +221,14 @@ impl<B: Backend + ?Sized> Backend for EvilBackend<B> {
         Box::pin(self.write(async move {
             if self.plan.lock().low && !batch.takes_back && self.grows(&batch).await? {
                 return Err(CommitError::Full("what is left is kept for revocations, as planned".to_owned()));
+            }
+            {
+                let mut plan = self.plan.lock();
+                if std::mem::take(&mut plan.unsynced) {
+                    plan.stopped = true;
+                    plan.unseen = Some(batch);
+                    return Err(CommitError::Unknown(STOPPED.to_owned()));
+                }
             }
             self.inner.commit(batch).await
         }))
@@ -283,6 +302,12 @@ struct Plan {
     full: bool,
     low: bool,
     stopped: bool,
+    /// The next commit is not synced.
+    unsynced: bool,
+    /// What was not synced, until a restart finds it,
+    unseen: Option<Batch>,
+    /// and from there until the next call.
+    recovered: Option<Batch>,
     chance: Option<Arc<dyn Entropy>>,
 }
 
@@ -351,6 +376,10 @@ impl Plan {
             }
             Some(Fault::Low) => {
                 self.low = true;
+                End::Normal
+            }
+            Some(Fault::Unsynced) => {
+                self.unsynced = true;
                 End::Normal
             }
             Some(Fault::Delay(by)) => {
@@ -445,6 +474,18 @@ mod tests {
             assert_eq!(evil.get(&key("1")).await.unwrap().found.is_some(), applied);
             assert!(!holds(&evil, "2").await);
         }
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_was_not_synced_is_found_by_the_next_start_alone() {
+        let (evil, _) = evil();
+        evil.at_next_write(Fault::Unsynced);
+        assert!(matches!(evil.commit(put("1")).await, Err(CommitError::Unknown(_))));
+        assert!(evil.get(&key("1")).await.unwrap().found.is_none() && evil.stopped().is_some());
+        assert!(matches!(evil.commit(put("2")).await, Err(CommitError::Stopped(_))));
+        evil.restart();
+        assert!(evil.get(&key("1")).await.unwrap().found.is_some() && evil.stopped().is_none());
+        evil.commit(put("2")).await.unwrap();
     }
 
     #[tokio::test]

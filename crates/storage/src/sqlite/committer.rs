@@ -1,21 +1,24 @@
 //! The only writer: a thread that applies all batches that wait in one transaction, syncs once, and answers them all.
 //!
 //! It never waits for more batches to come: a lone writer pays for one sync and nothing else, and while that sync runs the
-//! next group gathers by itself. No answer leaves before COMMIT has returned.
+//! next group gathers by itself. No answer leaves before COMMIT has returned. What nobody waits for comes after the answers: see [`upkeep`].
+
+mod upkeep;
 
 use std::cell::Cell;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use daypass_base::Timestamp;
+use daypass_base::{Clock, Timestamp};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, ffi, params};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::place::Place;
 use super::readers::Readers;
-use super::schema::{self, CLAIM_READ, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_REMOVE, SpaceSql, WrittenBack};
+use super::schema::{self, CLAIM_READ, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_REMOVE, SpaceSql};
 use super::snapshot::{self, StagedFile};
 use super::versions::Versions;
 use super::{Shared, SqliteOptions};
@@ -53,8 +56,15 @@ pub(super) struct Committer {
     options: SqliteOptions,
     versions: Versions,
     room: Room,
+    clock: Arc<dyn Clock>,
+    /// When it was last looked whether much of the file is free; on the clock's monotonic time.
+    looked: Duration,
+    /// The last checkpoint between groups failed, and the log says so.
+    lags: bool,
     /// What is done when the group before it is done with.
     apart: Option<Job>,
+    /// The WAL's index, from the moment when it counted no more: see [`upkeep`]. Closed after the connection.
+    index: Option<File>,
     /// Given up last, after the connection is closed.
     place: Place,
 }
@@ -96,12 +106,15 @@ impl Committer {
         shared: Arc<Shared>,
         readers: Arc<Readers>,
         options: SqliteOptions,
+        clock: Arc<dyn Clock>,
         place: Place,
     ) -> Self {
-        Self { connection, queue, shared, readers, options, versions, room: Room::default(), apart: None, place }
+        let (room, looked) = (Room::default(), clock.elapsed());
+        Self { connection, queue, shared, readers, options, versions, room, clock, looked, lags: false, apart: None, index: None, place }
     }
 
     pub(super) fn run(mut self) {
+        self.take_over();
         let mut tidy = Tidy::After(self.options.idle_before_reclaim);
         loop {
             match self.apart.take() {
@@ -118,6 +131,7 @@ impl Committer {
                 Ok(Some(job)) => {
                     let group = self.gather(job);
                     self.settle(group);
+                    self.keep_up();
                     tidy = Tidy::After(self.options.idle_before_reclaim);
                 }
                 Ok(None) => tidy = self.reclaim(),
@@ -213,6 +227,9 @@ impl Committer {
             Ok(applied) => applied,
             Err(error) => {
                 self.roll_back();
+                if is_sync_failure(&error) {
+                    self.sync_failed(&error);
+                }
                 return Err(self.classify(&error));
             }
         };
@@ -359,23 +376,38 @@ impl Committer {
         statement.query_row([shard], read).optional()
     }
 
-    /// When the sync fails, nobody can say what is on the disk: the kernel drops the pages that it could not write, and the next sync
-    /// may succeed without them. So nothing is written from then on; a restart reads what is really there. A write that fails
-    /// before the sync leaves no commit record behind, and the transaction is simply gone.
+    /// Where nothing of the transaction can be found by a restart, it is simply gone. Otherwise its commit record may be on the disk: the sync failed, or
+    /// it succeeded, and what comes after it did not. Then nobody can say what a restart finds, and a write on top of it would make that worse.
     fn commit_failed(&mut self, error: &rusqlite::Error) -> CommitError {
         self.roll_back();
-        let classified = self.classify(error);
-        if is_sync_failure(error) {
-            tracing::error!(%error, "a sync of the store failed: no more writes until a restart");
-            self.stop(format!("a sync failed earlier ({error}), writes stay off until a restart: check the disk first"));
-            return CommitError::Unknown(error.to_string());
+        if left_nothing(error) {
+            return self.classify(error);
         }
-        classified
+        if is_sync_failure(error) {
+            self.sync_failed(error);
+        } else {
+            tracing::error!(%error, "nobody can say whether a commit of the store is on the disk: no more writes until a restart");
+            self.stop(format!("a commit failed earlier when it may have been on the disk ({error}), writes stay off until a restart: check disk and memory first"));
+        }
+        CommitError::Unknown(error.to_string())
+    }
+
+    /// When a sync fails, nobody can say what is on the disk: the kernel drops the pages that it could not write, and the next sync
+    /// may succeed without them. So nothing is written from then on; a restart reads what is really there.
+    fn sync_failed(&mut self, error: &rusqlite::Error) {
+        tracing::error!(%error, "a sync of the store failed: no more writes until a restart");
+        self.stop(format!("a sync failed earlier ({error}), writes stay off until a restart: check the disk first"));
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.shared.stopped.get().is_some()
     }
 
     /// The first reason is the one that is told.
-    fn stop(&self, reason: String) {
-        let _another_came_first = self.shared.stopped.set(reason);
+    fn stop(&mut self, reason: String) {
+        if self.shared.stopped.set(reason).is_ok() {
+            self.distrust_index();
+        }
     }
 
     fn roll_back(&self) {
@@ -393,27 +425,6 @@ impl Committer {
         } else {
             CommitError::Failed(error.to_string())
         }
-    }
-
-    /// One small step of giving free pages back to the file system; says when to come again.
-    fn reclaim(&self) -> Tidy {
-        let free = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
-        let spare = i64::from(self.options.spare_pages);
-        let done = match free {
-            Ok(free) if free > spare => {
-                let step = format!("PRAGMA incremental_vacuum({})", RECLAIM_PAGES.min(free - spare));
-                schema::run_through(&self.connection, &step).map(|()| Tidy::After(RECLAIM_PAUSE))
-            }
-            // Nothing more to free: what was freed leaves the file once the WAL is written back.
-            _ => schema::write_back(&self.connection).map(|written| match written {
-                WrittenBack::Whole => Tidy::Done,
-                WrittenBack::InPart => Tidy::After(HELD_PAUSE),
-            }),
-        };
-        done.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the store could not give space back; it tries again after the next write");
-            Tidy::Done
-        })
     }
 
     /// Puts another file in the store's place, while nobody reads. The rename is the one moment that counts: before it the old file is whole and has no
@@ -452,7 +463,13 @@ impl Committer {
     /// Writes the WAL back and closes the file.
     fn let_go(&mut self) -> Result<(), CommitError> {
         let failed = |error: &rusqlite::Error| CommitError::Failed(format!("the store cannot be replaced now: {error}"));
-        schema::run_through(&self.connection, "PRAGMA wal_checkpoint(TRUNCATE)").map_err(|error| failed(&error))?;
+        let written = schema::write_back_whole(&self.connection).and_then(|written| schema::end_with(&self.connection, written));
+        if let Err(error) = written {
+            if is_sync_failure(&error) {
+                self.sync_failed(&error);
+            }
+            return Err(failed(&error));
+        }
         let nothing = Connection::open_in_memory().map_err(|error| failed(&error))?;
         if let Err((connection, error)) = std::mem::replace(&mut self.connection, nothing).close() {
             self.connection = connection;
@@ -501,18 +518,11 @@ impl Committer {
         // Exports end soon once the store is to be closed. One that goes on has the file open, and what follows must come after that.
         let shared = Arc::clone(&self.shared);
         let no_export = shared.exports.write();
-        if self.shared.stopped.get().is_none() {
-            match schema::write_back(&self.connection) {
-                Ok(WrittenBack::Whole) => {}
-                Ok(WrittenBack::InPart) => {
-                    tracing::warn!("another program reads the store: its newest commits stay in the WAL until the next start");
-                }
-                Err(error) => tracing::warn!(%error, "the last checkpoint failed; the next start does it"),
-            }
-        }
+        self.write_back_last();
         if let Err((_connection, error)) = self.connection.close() {
             tracing::warn!(%error, "the store did not close cleanly");
         }
+        drop(self.index);
         drop(self.place);
         drop(no_export);
         if let Some(Job::Close { answer: Some(answer) }) = closing {
@@ -560,6 +570,14 @@ fn is_sync_failure(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| matches!(error.extended_code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
 }
 
+/// Whether a COMMIT failed before its commit record was written whole. That record is the last thing that is written before the sync, and the only writes
+/// of a COMMIT are those up to it; so a failed write is one of them. What else can fail (the WAL's index, memory) may fail after the sync as well.
+fn left_nothing(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| {
+        matches!(error.code, ErrorCode::DiskFull | ErrorCode::DatabaseBusy) || error.extended_code == ffi::SQLITE_IOERR_WRITE
+    })
+}
+
 fn repeat(error: &CommitError) -> CommitError {
     match error {
         CommitError::Full(reason) => CommitError::Full(reason.clone()),
@@ -575,12 +593,6 @@ fn repeat(error: &CommitError) -> CommitError {
 const GROUP_BATCHES_MAX: usize = 512;
 /// Once a group has this many bytes it takes no further batch.
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Pages (4 KiB each) given back in one step: a batch that comes meanwhile waits some milliseconds at most.
-const RECLAIM_PAGES: i64 = 256;
-/// Between two such steps.
-const RECLAIM_PAUSE: Duration = Duration::from_millis(10);
-/// Before the next look at a WAL that somebody reads: a snapshot takes minutes, and each look writes back what has become free to be.
-const HELD_PAUSE: Duration = Duration::from_secs(5);
 /// The part of the reserve (one in so many) that values may take which become a little longer.
 const GROWN_PART: u64 = 16;
 /// With so much more room than the reserve, it has not been reached.

@@ -14,7 +14,7 @@
 //! with a yield between them.
 //!
 //! Nothing but the committer may write or checkpoint: two connections doing so at once is how SQLite's WAL-reset bug (fixed in
-//! 3.51.3) was reached.
+//! 3.51.3) was reached. SQLite does not checkpoint by itself either, not even when a connection is closed: it would drop the error of a failed sync.
 
 mod cache;
 mod committer;
@@ -35,7 +35,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use daypass_base::{BoxFuture, Timestamp};
+use daypass_base::{BoxFuture, SystemClock, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use rusqlite::ErrorCode;
 use tokio::sync::{Semaphore, oneshot};
@@ -90,7 +90,8 @@ pub struct SqliteOptions {
     /// or changes them in their place goes on, and so does what [takes something back](Batch::takes_back), rows or not: leases can be revoked on a
     /// full disk. SQLite itself needs room to delete.
     pub reserve_bytes: u64,
-    /// How long nothing must have been written before free pages are given back to the file system.
+    /// How long nothing must have been written before free pages are given back to the file system. Where much of the file is free that goes on
+    /// between writes as well, more slowly.
     pub idle_before_reclaim: Duration,
     /// Free pages (4 KiB each) that are kept for new rows and never given back.
     pub spare_pages: u32,
@@ -218,7 +219,7 @@ struct Shared {
     exports: RwLock<()>,
     /// The store is closed, or about to be.
     closing: AtomicBool,
-    /// Why nothing is written any more, once a sync has failed.
+    /// Why nothing is written any more, once nobody can say what is on the disk.
     stopped: OnceLock<String>,
 }
 
@@ -262,7 +263,10 @@ impl SqliteBackend {
         let readers = Arc::new(Readers::new(place.path.clone(), &options));
         let (jobs, queue) = mpsc::channel();
         let file = place.path.clone();
-        let committer = Committer::new((connection, versions), queue, Arc::clone(&shared), Arc::clone(&readers), options.clone(), place);
+        // For the pace of its own work alone, which no test of the store's users is to set.
+        let clock = Arc::new(SystemClock::new());
+        let committer =
+            Committer::new((connection, versions), queue, Arc::clone(&shared), Arc::clone(&readers), options.clone(), clock, place);
         let thread = std::thread::Builder::new()
             .name("store-commit".to_owned())
             .spawn(move || committer.run())

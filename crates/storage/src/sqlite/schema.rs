@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{OpenError, SqliteOptions};
@@ -18,6 +19,7 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<(Conne
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    keep_wal(&connection).map_err(sqlite)?;
     connection.busy_timeout(BUSY_WAIT).map_err(sqlite)?;
     match state_of(&connection).map_err(sqlite)? {
         FileState::New => make(&connection).map_err(sqlite)?,
@@ -35,6 +37,7 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<(Conne
 pub(super) fn open_reader(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
+    keep_wal(&connection)?;
     connection.busy_timeout(BUSY_WAIT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     connection
@@ -54,9 +57,55 @@ pub(super) enum WrittenBack {
 /// Writes the WAL back and cuts it off, as far as that goes at once: nobody who reads is waited for, since batches would wait as well.
 pub(super) fn write_back(connection: &Connection) -> rusqlite::Result<WrittenBack> {
     connection.busy_timeout(Duration::ZERO)?;
-    let held = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    let written = write_back_whole(connection);
     connection.busy_timeout(BUSY_WAIT)?;
-    held.map(|held| if held { WrittenBack::InPart } else { WrittenBack::Whole })
+    written
+}
+
+/// Writes the WAL back and cuts it off, and waits a while for those who read.
+pub(super) fn write_back_whole(connection: &Connection) -> rusqlite::Result<WrittenBack> {
+    let held = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
+    Ok(if held { WrittenBack::InPart } else { WrittenBack::Whole })
+}
+
+/// Writes back what nobody needs to read in the WAL. Where that was all of it, the next commit begins the WAL anew.
+pub(super) fn write_back_some(connection: &Connection) -> rusqlite::Result<()> {
+    run_through(connection, "PRAGMA wal_checkpoint(PASSIVE)")
+}
+
+/// Pages in the WAL. Reads a number in memory, and neither locks nor writes.
+pub(super) fn wal_pages(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| row.get(1))
+}
+
+/// A connection that is closed leaves the WAL as it is. SQLite's own checkpoint there tells nobody of a sync that failed.
+fn keep_wal(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(|_set| ())
+}
+
+/// The connection is closed next. An empty WAL goes with it, any other stays.
+pub(super) fn end_with(connection: &Connection, written: WrittenBack) -> rusqlite::Result<()> {
+    match written {
+        WrittenBack::InPart => Ok(()),
+        WrittenBack::Whole => connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(|_set| ()),
+    }
+}
+
+/// Pages of the file.
+pub(super) struct Pages {
+    pub(super) all: i64,
+    /// Those that hold nothing.
+    pub(super) free: i64,
+}
+
+pub(super) fn pages(connection: &Connection) -> rusqlite::Result<Pages> {
+    let number = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get(0));
+    Ok(Pages { all: number("PRAGMA page_count")?, free: number("PRAGMA freelist_count")? })
+}
+
+/// Takes so many free pages out of the file, in a transaction. It becomes shorter once the WAL is written back.
+pub(super) fn give_back(connection: &Connection, pages: i64) -> rusqlite::Result<()> {
+    run_through(connection, &format!("PRAGMA incremental_vacuum({pages})"))
 }
 
 /// Runs a statement to its end, whatever rows it gives.
@@ -155,7 +204,8 @@ fn set_up_writer(connection: &Connection, options: &SqliteOptions) -> rusqlite::
         "PRAGMA synchronous=FULL; PRAGMA cache_size=-{}; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=0;",
         options.writer_cache_kib
     ))?;
-    run_through(connection, "PRAGMA wal_autocheckpoint=1000")?;
+    // The committer writes back, and hears of what fails there.
+    run_through(connection, "PRAGMA wal_autocheckpoint=0")?;
     run_through(connection, "PRAGMA journal_size_limit=67108864")?;
     if let Some(bytes) = options.file_bytes_max {
         run_through(connection, &format!("PRAGMA max_page_count={}", (bytes / PAGE_BYTES).clamp(1, PAGES_MAX)))?;

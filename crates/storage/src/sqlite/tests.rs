@@ -6,6 +6,9 @@ use crate::{Condition, MemoryBackend, Space};
 mod property;
 mod room;
 mod snapshots;
+// A program that is linked statically has no library before it.
+#[cfg(target_env = "gnu")]
+mod syncs;
 
 fn open(path: &Path) -> Arc<SqliteBackend> {
     SqliteBackend::open(path, SqliteOptions::default()).unwrap()

@@ -1,19 +1,34 @@
+use daypass_base::sim::SimClock;
+
 use super::super::snapshot::SqliteStaging;
 use super::*;
 use crate::snapshot::{Content, Staging};
 
-fn failure(code: i32) -> rusqlite::Error {
+pub(super) fn failure(code: i32) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
 }
 
-fn committer(root: &tempfile::TempDir) -> Committer {
+pub(super) fn committer(root: &tempfile::TempDir) -> Committer {
+    committer_at(root, SimClock::default())
+}
+
+/// One that takes the pace of its own work from this clock.
+pub(super) fn committer_at(root: &tempfile::TempDir, clock: SimClock) -> Committer {
     let place = super::super::place::take(&root.path().join("store.db")).unwrap();
     let options = SqliteOptions::default();
     let (connection, _) = schema::open_writer(&place.path, &options).unwrap();
     let (_, queue) = std::sync::mpsc::channel();
     let readers = Arc::new(Readers::new(place.path.clone(), &options));
     let versions = Versions::of(&connection).unwrap();
-    Committer::new((connection, versions), queue, Arc::new(Shared::new(0, &options)), readers, options, place)
+    Committer::new((connection, versions), queue, Arc::new(Shared::new(0, &options)), readers, options, Arc::new(clock), place)
+}
+
+/// Commits a batch as the committer's loop does.
+pub(super) fn commit(committer: &mut Committer, batch: Batch) -> Result<u64, CommitError> {
+    let (answer, mut answered) = oneshot::channel();
+    let permit = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+    committer.settle(vec![(Work::Commit { batch, answer }, permit)]);
+    answered.try_recv().unwrap()
 }
 
 #[test]
@@ -26,10 +41,21 @@ fn after_a_failed_sync_nothing_is_promised_or_written_any_more() {
     let later = committer.transact(&[]).err().unwrap();
     assert!(matches!(&later, CommitError::Stopped(text) if text.contains("restart")), "{later}");
     // Story: whoever waited was told of any failure, of which a client learns no more than that.
-    let (answer, mut answered) = oneshot::channel();
-    let permit = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-    committer.settle(vec![(Work::Commit { batch: Batch::new(), answer }, permit)]);
-    assert!(matches!(answered.try_recv().unwrap(), Err(CommitError::Stopped(_))));
+    assert!(matches!(commit(&mut committer, Batch::new()), Err(CommitError::Stopped(_))));
+}
+
+/// Story: whatever failed in a COMMIT but its sync was told as "nothing was changed", and the store went on. The index of the WAL is written after the sync, and
+/// needs memory and room: the batch was on the disk, and a restart after a kill found it.
+#[test]
+fn a_commit_that_fails_when_it_may_be_on_the_disk_is_told_so_and_stops_the_store() {
+    for code in [ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_SHMMAP, ffi::SQLITE_NOMEM, ffi::SQLITE_IOERR_NOMEM, ffi::SQLITE_IOERR_READ] {
+        let root = tempfile::tempdir().unwrap();
+        let mut committer = committer(&root);
+        let told = committer.commit_failed(&failure(code));
+        assert!(matches!(told, CommitError::Unknown(_)), "{code}: {told}");
+        let later = commit(&mut committer, Batch::new()).unwrap_err();
+        assert!(matches!(&later, CommitError::Stopped(text) if text.contains("restart")), "{code}: {later}");
+    }
 }
 
 /// What the files of a store were at each step of being replaced: a kill there leaves these. Names of steps with what is found in them.
@@ -151,6 +177,7 @@ fn a_write_that_fails_before_the_sync_changed_nothing_and_the_next_may_succeed()
     let mut committer = committer(&root);
     assert!(matches!(committer.commit_failed(&failure(ffi::SQLITE_IOERR_WRITE)), CommitError::Failed(_)));
     assert!(matches!(committer.commit_failed(&failure(ffi::SQLITE_FULL)), CommitError::Full(_)));
+    assert!(matches!(committer.commit_failed(&failure(ffi::SQLITE_BUSY)), CommitError::Failed(_)));
     assert!(committer.transact(&[]).is_ok());
 }
 

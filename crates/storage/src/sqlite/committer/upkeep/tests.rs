@@ -1,0 +1,157 @@
+use std::os::unix::fs::FileExt;
+
+use daypass_base::sim::SimClock;
+use rusqlite::{Connection, ffi};
+
+use super::*;
+use crate::sqlite::committer::tests::{commit, committer, committer_at, failure};
+use crate::{Batch, Key, Space};
+
+fn key(name: &str) -> Key {
+    Key::new(Space::Config, name.as_bytes().to_vec())
+}
+
+/// About so many pages.
+fn pages(name: &str, pages: usize) -> Batch {
+    Batch::new().put(key(name), vec![1; pages * 4096])
+}
+
+/// How many of the WAL's pages were written back.
+fn written_back(connection: &Connection) -> i64 {
+    connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(2)).unwrap()
+}
+
+#[test]
+fn the_wal_is_written_back_after_the_answer_and_does_not_grow_while_writes_go_on() {
+    let root = tempfile::tempdir().unwrap();
+    let mut committer = committer(&root);
+    let mut longest = 0;
+    for number in 0..40 {
+        commit(&mut committer, pages(&number.to_string(), 150)).unwrap();
+        let answered = schema::wal_pages(&committer.connection).unwrap();
+        longest = longest.max(answered);
+        let before = written_back(&committer.connection);
+        assert!(before == 0 || answered == before, "nothing was written back on the way to the answer");
+        committer.keep_up();
+        let all = answered < WAL_PAGES || written_back(&committer.connection) == answered;
+        assert!(all, "{answered} pages are written back at once");
+    }
+    assert!((WAL_PAGES..WAL_PAGES + 400).contains(&longest), "{longest}");
+    assert!(std::fs::metadata(&committer.place.path).unwrap().len() > 30 * 150 * 4096);
+}
+
+#[test]
+fn a_wal_that_somebody_read_for_a_while_is_written_back_and_begins_anew_after_that() {
+    let root = tempfile::tempdir().unwrap();
+    let mut committer = committer(&root);
+    commit(&mut committer, pages("a", 10)).unwrap();
+    let reader = schema::open_reader(&committer.place.path, 1024).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM kv").unwrap();
+    for number in 0..10 {
+        commit(&mut committer, pages(&number.to_string(), 150)).unwrap();
+        committer.keep_up();
+    }
+    assert!(written_back(&committer.connection) < WAL_PAGES && !committer.is_stopped());
+    reader.execute_batch("COMMIT").unwrap();
+    for _ in 0..2 {
+        commit(&mut committer, pages("last", 1)).unwrap();
+        committer.keep_up();
+    }
+    assert!(schema::wal_pages(&committer.connection).unwrap() < 20);
+}
+
+/// Story: pages were copied out of the WAL while somebody read, without a sync, and the disk did not take them. After the stop, closing the store copied what was left of the
+/// WAL and removed it: commits that had been acknowledged were gone, and nobody was told.
+#[test]
+fn after_a_stop_the_next_start_takes_all_from_the_wal_whatever_was_copied_out_of_it() {
+    let root = tempfile::tempdir().unwrap();
+    let mut committer = committer(&root);
+    let path = committer.place.path.clone();
+    commit(&mut committer, pages("first", 1)).unwrap();
+    schema::write_back(&committer.connection).unwrap();
+    commit(&mut committer, pages("copied", 50)).unwrap();
+    let reader = schema::open_reader(&path, 1024).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM kv").unwrap();
+    commit(&mut committer, pages("in-the-wal", 50)).unwrap();
+    let on_disk = std::fs::read(&path).unwrap();
+    schema::write_back_some(&committer.connection).unwrap();
+    let (copied, all) = (written_back(&committer.connection), schema::wal_pages(&committer.connection).unwrap());
+    assert!(copied > 50 && copied < all, "{copied} of {all}");
+    reader.execute_batch("COMMIT").unwrap();
+    drop(reader);
+    // What the disk has: the pages were never written there, and the kernel has let go of them.
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(on_disk.len() as u64).unwrap();
+    file.write_all_at(&on_disk, 0).unwrap();
+    committer.upkeep_failed(&failure(ffi::SQLITE_IOERR_FSYNC), "written back");
+    assert!(committer.is_stopped());
+    assert_eq!(
+        written_back(&committer.connection),
+        0,
+        "another program that has the index open goes by this, and so does a start meanwhile"
+    );
+    assert!(matches!(committer.reclaim(), Tidy::Done));
+    committer.keep_up();
+    assert_eq!(schema::wal_pages(&committer.connection).unwrap(), all, "nothing is written any more");
+    committer.close();
+    assert!(crate::sqlite::snapshot::has_wal(&path));
+    let (connection, _) = schema::open_writer(&path, &crate::sqlite::SqliteOptions::default()).unwrap();
+    let rows: i64 = connection.query_row("SELECT count(*) FROM kv WHERE length(v) IN (4096, 50 * 4096)", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 3);
+    let whole: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(whole, "ok");
+}
+
+/// A start that finds a WAL does not build on it: it is written back before the first commit is.
+#[test]
+fn what_an_earlier_process_left_in_the_wal_is_written_back_first() {
+    let root = tempfile::tempdir().unwrap();
+    let mut earlier = committer(&root);
+    commit(&mut earlier, pages("a", 50)).unwrap();
+    earlier.sync_failed(&failure(ffi::SQLITE_IOERR_FSYNC));
+    earlier.close();
+    let mut committer = committer(&root);
+    assert!(schema::wal_pages(&committer.connection).unwrap() > 50);
+    committer.take_over();
+    assert!(!crate::sqlite::snapshot::has_wal(&committer.place.path));
+    commit(&mut committer, pages("b", 1)).unwrap();
+}
+
+#[test]
+fn only_a_failed_sync_of_a_write_back_stops_the_store() {
+    let root = tempfile::tempdir().unwrap();
+    let mut committer = committer(&root);
+    for code in [ffi::SQLITE_FULL, ffi::SQLITE_BUSY, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_TRUNCATE] {
+        committer.upkeep_failed(&failure(code), "written back");
+    }
+    commit(&mut committer, pages("a", 1)).unwrap();
+    committer.upkeep_failed(&failure(ffi::SQLITE_IOERR_DIR_FSYNC), "written back");
+    assert!(commit(&mut committer, pages("a", 1)).is_err());
+}
+
+/// Story: space was given back after two seconds without a write. A server with ten writes a second has no such pause, and its file stayed as large as it
+/// ever was: a mass expiry gave nothing back.
+#[test]
+fn space_is_given_back_between_writes_where_much_is_free() {
+    let root = tempfile::tempdir().unwrap();
+    let clock = SimClock::default();
+    let mut committer = committer_at(&root, clock.clone());
+    for number in 0..100 {
+        commit(&mut committer, pages(&number.to_string(), 100)).unwrap();
+        committer.keep_up();
+    }
+    let peak = schema::pages(&committer.connection).unwrap().all;
+    for number in 0..80 {
+        commit(&mut committer, Batch::new().delete(key(&number.to_string()))).unwrap();
+        committer.keep_up();
+    }
+    assert!(schema::pages(&committer.connection).unwrap().all == peak, "no time has passed: the pace has a limit");
+    for _ in 0..200 {
+        clock.advance(LOOSE_PAUSE);
+        commit(&mut committer, pages("a", 1)).unwrap();
+        committer.keep_up();
+    }
+    let after = schema::pages(&committer.connection).unwrap();
+    assert!(after.free <= (after.all / 10 * LOOSE_TENTHS).max(LOOSE_PAGES), "{} of {} pages are free", after.free, after.all);
+    assert!(after.free > LOOSE_PAGES / 2 && after.all < peak / 2, "{} of {} pages are free", after.free, after.all);
+}
