@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use daypass_barrier::{NewSeal, Recipient, SealConfig, Share, Under, Unsealing};
+use daypass_barrier::{NewSeal, Opened, Recipient, SealConfig, Share, Under, Unsealing};
 use daypass_base::Secret;
 use daypass_sdk::{Error, Result};
 
@@ -49,8 +49,8 @@ pub(crate) struct RekeyAttempt {
 /// New shares that were handed out and are not in force yet.
 pub(crate) struct Verification {
     pub(crate) nonce: String,
-    /// Whose shares authorised it: those from before the last rekey may end before it does.
-    pub(crate) under: Under,
+    /// What the shares opened that authorised it: those from before the last rekey may end before it does.
+    pub(crate) by: Opened,
     pub(crate) next: NewSeal,
     pub(crate) shares: Vec<Share>,
 }
@@ -74,7 +74,7 @@ impl Ceremonies {
 
     /// Gives up new shares that those from before the last rekey authorised: these are good for nothing any more.
     pub(crate) fn end_those_of_before(&mut self) {
-        self.rekey.take_if(|attempt| attempt.verification.as_ref().is_some_and(|verification| verification.under == Under::Previous));
+        self.rekey.take_if(|attempt| attempt.verification.as_ref().is_some_and(|verification| verification.by.under == Under::Previous));
     }
 }
 

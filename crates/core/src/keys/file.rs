@@ -249,7 +249,8 @@ async fn seal_under(backend: &dyn Backend, old: &Path, new: &Path, entropy: Arc<
         Ok(_) => Ok(FileRekey::Now),
         Err(error) => match (error, stored_seal(backend).await) {
             (_, Ok(Some(now))) if now.root == made.sealed_root => Ok(FileRekey::Now),
-            (CommitError::Unknown(why), Err(_)) => Err(Error::internal(format!(
+            // Where a sync failed, what the store shows now need not be what it has at its next start.
+            (CommitError::Unknown(why), _) => Err(Error::internal(format!(
                 "whether the store took it is not known ({why}): keep both files; the one that a server starts with is the one that counts"
             ))),
             (error, _) => Err(Error::internal(format!(

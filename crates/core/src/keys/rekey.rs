@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_barrier::{NewSeal, Opened, Rekeyed, Seal, SealConfig, Share, Step, Under, Unsealing};
+use daypass_barrier::{Barrier, NewSeal, Opened, Rekeyed, Seal, SealConfig, SealingError, Share, Step, Under, Unsealing};
 use daypass_base::{Delivery, Fate, Receipt};
 use daypass_sdk::{Error, Result};
 use subtle::ConstantTimeEq;
@@ -178,13 +178,13 @@ impl Inner {
                 let batch = unsealed.rows.put_json(daypass_storage::Batch::new(), core_key(BACKUP), kept)?;
                 unsealed.rows.commit(batch).await?;
             }
-            let verification = Verification { nonce: ids::uuid(&*self.entropy), under: opened.under, next, shares: Vec::new() };
+            let verification = Verification { nonce: ids::uuid(&*self.entropy), by: opened, next, shares: Vec::new() };
             let verification_nonce = Some(verification.nonce.clone());
             attempt.verification = Some(verification);
             return Ok(RekeyStep::Done(NewShares { nonce, shares, backup, verification_nonce, receipt: None }));
         }
         let (receipt, delivery) = Receipt::pair();
-        self.put_in_force(&unsealed, &next, opened.under, Some((&opened, delivery.clone())), kept.as_ref()).await?;
+        self.put_in_force(&unsealed, &next, &opened, Some(delivery.clone()), kept.as_ref()).await?;
         self.retire_when_delivered(delivery);
         // What the old shares had begun ends with them.
         *ceremonies = Ceremonies::default();
@@ -237,32 +237,35 @@ impl Inner {
             return Err(Error::bad_request("rekey verification failed; incorrect key shares supplied"));
         }
         // Somebody may have got the shares of the last rekey since: those from before it do not exchange them any more.
-        if !self.still_counts(verification.under).await? {
+        if !self.still_counts(verification.by.under).await? {
             ceremonies.end_those_of_before();
             return Err(Error::bad_request(format!("rekey aborted: {NOT_IN_FORCE}")));
         }
         let nonce = verification.nonce.clone();
-        // Whoever handed the new shares in has them: the old seal needs no keeping.
-        self.put_in_force(&unsealed, &verification.next, verification.under, None, None).await?;
+        // Whoever handed the new shares in has them.
+        self.put_in_force(&unsealed, &verification.next, &verification.by, None, None).await?;
         tracing::warn!("the shares of the root key were exchanged and verified; the old ones open nothing any more");
         *ceremonies = Ceremonies::default();
         Ok(Some(nonce))
     }
 
-    /// Stores a new seal, root key and keyring in one step and takes them into use. `by` says whose shares authorised it; `old` is what these
-    /// opened, where nobody is known to have the new ones yet, and who tells when that is known; `kept` are encrypted copies of the new ones.
+    /// Stores a new seal, root key and keyring in one step and takes them into use. `old` is what the shares opened that authorised it; `delivery` tells when
+    /// somebody has the new ones, where nobody is known to have them yet; `kept` are encrypted copies of the new ones.
     /// Errors: `BadRequest` where these shares count no more, `Sealed`, what the store says.
+    ///
+    /// The old seal is kept beside the new one even where somebody has the new shares, and removed by a second commit: whoever is told that the first failed may throw
+    /// the new ones away, and a commit whose answer was lost may be found by the next start though no read shows it now.
     async fn put_in_force(
         self: &Arc<Self>,
         unsealed: &Arc<Unsealed>,
         next: &NewSeal,
-        by: Under,
-        old: Option<(&Opened, Delivery)>,
+        old: &Opened,
+        delivery: Option<Delivery>,
         kept: Option<&Backup>,
     ) -> Result<()> {
         let mut keys = self.keys.lock().await;
         self.serves(unsealed)?;
-        if !self.counts(&mut keys, by).await? {
+        if !self.counts(&mut keys, old.under).await? {
             return Err(Error::bad_request(format!("rekey aborted: {NOT_IN_FORCE}")));
         }
         let barrier = unsealed.rows.barrier();
@@ -273,18 +276,7 @@ impl Inner {
             .put(config_key(SEAL_CONFIG), made.config.to_json())
             .put(config_key(SEALED_ROOT), made.sealed_root.clone())
             .put(config_key(SEALED_KEYRING), made.sealed_keyring.clone());
-        batch = match &old {
-            Some((old, _)) => {
-                let sealed_root = made.under_the_old_seal(old, barrier).map_err(|error| failed(error.into()))?;
-                let config = self.config_of(old.under).await?;
-                let config =
-                    serde_json::from_slice(&config.to_json()).map_err(|error| Error::internal("a seal is no JSON").because(error))?;
-                let json = serde_json::to_vec(&PreviousSeal { config, sealed_root })
-                    .map_err(|error| Error::internal("the previous seal cannot be stored").because(error))?;
-                batch.put(core_key(PREVIOUS), json)
-            }
-            None => batch.delete(core_key(PREVIOUS)),
-        };
+        batch = batch.put(core_key(PREVIOUS), self.previous_seal(&made, old, barrier).await?);
         if let Some(kept) = kept {
             batch = unsealed.rows.put_json(batch, core_key(BACKUP), kept)?;
         }
@@ -293,10 +285,22 @@ impl Inner {
         {
             return Err(failure.into());
         }
-        let before = old.map_or(Before::Gone, |(_, delivery)| Before::UntilDelivered(delivery));
+        let before = delivery.map_or(Before::Retired, Before::UntilDelivered);
         *keys = Keys { sealed_root: made.sealed_root.clone(), before };
         made.adopt(barrier);
+        self.retire_previous(&mut keys).await;
         Ok(())
+    }
+
+    /// The seal that `old` is of, over the new root key, as it is stored.
+    async fn previous_seal(&self, made: &Rekeyed, old: &Opened, barrier: &Barrier) -> Result<Vec<u8>> {
+        let sealed_root = made
+            .under_the_old_seal(old, barrier)
+            .map_err(|error| Error::internal("the new root key could not be sealed").because(SealingError::from(error)))?;
+        let config = self.config_of(old.under).await?;
+        let config = serde_json::from_slice(&config.to_json()).map_err(|error| Error::internal("a seal is no JSON").because(error))?;
+        serde_json::to_vec(&PreviousSeal { config, sealed_root })
+            .map_err(|error| Error::internal("the previous seal cannot be stored").because(error))
     }
 
     /// The configuration of the seal in force, or of the one before.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use daypass_storage::evil::{EvilBackend, Fault};
-use daypass_storage::{Backend, MemoryBackend};
+use daypass_storage::{Backend, Key, MemoryBackend, Space};
 use daypass_testkit::Setup;
 use serde_json::{Value, json};
 
@@ -11,6 +11,8 @@ use crate::seal::text;
 
 /// Writes that a rekey or a rotation makes, and some more.
 const WRITES: usize = 4;
+
+const FAULTS: [Fault; 6] = [Fault::CrashBefore, Fault::CrashAfter, Fault::Fail, Fault::LoseAnswer, Fault::Full, Fault::Unsynced];
 
 /// Whether these shares open what the store holds, in another process.
 async fn opens(setup: &Setup, store: &Arc<MemoryBackend>, shares: &[String]) -> bool {
@@ -22,6 +24,12 @@ async fn opens(setup: &Setup, store: &Arc<MemoryBackend>, shares: &[String]) -> 
         }
     }
     false
+}
+
+/// The process has died, and another one finds what the store has.
+async fn died(evil: &EvilBackend<MemoryBackend>) {
+    evil.restart();
+    evil.get(&Key::new(Space::Config, "any")).await.unwrap();
 }
 
 async fn dies_while_rekeying(fault: Fault, skip: usize) {
@@ -40,6 +48,7 @@ async fn dies_while_rekeying(fault: Fault, skip: usize) {
     server.put("sys/rotate", Value::Null).await;
     let handed_out: Option<Vec<String>> = serde_json::from_value(last["keys"].clone()).ok();
     drop(server);
+    died(&evil).await;
     match handed_out {
         Some(new) => assert!(opens(&setup, &store, &new[..2]).await, "new shares after {fault:?} at write {skip}"),
         None => assert!(opens(&setup, &store, &old).await, "old shares after {fault:?} at write {skip}: {last}"),
@@ -48,9 +57,49 @@ async fn dies_while_rekeying(fault: Fault, skip: usize) {
 
 #[tokio::test]
 async fn a_rekey_that_is_cut_short_locks_nobody_out() {
-    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::Fail, Fault::LoseAnswer, Fault::Full] {
+    for fault in FAULTS {
         for skip in 0..WRITES {
             dies_while_rekeying(fault, skip).await;
+        }
+    }
+}
+
+async fn dies_while_verifying(fault: Fault, skip: u64) {
+    let store = Arc::new(MemoryBackend::new());
+    let setup = Setup::default().shares(5, 3);
+    let evil = Arc::new(EvilBackend::new(Arc::clone(&store), Arc::new(setup.clock())));
+    let server = setup.clone().over(Arc::clone(&evil) as Arc<dyn Backend>).start().await;
+    let old: Vec<String> = server.shares().iter().take(3).map(text).collect();
+    let how = json!({ "secret_shares": 3, "secret_threshold": 2, "require_verification": true });
+    let nonce = server.put("sys/rekey/init", how).nobody().await.ok().text("/nonce");
+    let mut last = Value::Null;
+    for key in &old {
+        last = server.put("sys/rekey/update", json!({ "key": key, "nonce": nonce })).nobody().await.body;
+    }
+    let new: Vec<String> = serde_json::from_value(last["keys"].clone()).unwrap();
+    let nonce = last["verification_nonce"].clone();
+    evil.at(daypass_storage::evil::Step::Write(evil.calls().writes + 1 + skip), fault);
+    for key in &new[..2] {
+        last = server.put("sys/rekey/verify", json!({ "key": key, "nonce": nonce })).nobody().await.body;
+    }
+    drop(server);
+    died(&evil).await;
+    // Each time in a process of its own, since shares that open it end the others.
+    if last["complete"] == true {
+        assert!(opens(&setup, &store, &new[..2]).await, "new shares after {fault:?} at write {skip}");
+        assert!(!opens(&setup, &store, &old).await, "old shares after {fault:?} at write {skip}");
+    } else {
+        assert!(opens(&setup, &store, &old).await, "old shares after {fault:?} at write {skip}: {last}");
+    }
+}
+
+/// Story: whoever handed in new shares to verify them, and was told that it failed, might throw them away and keep the old ones. Where the process died after the commit, or
+/// its sync had failed and the next start found it all the same, only the new ones opened the store.
+#[tokio::test]
+async fn a_verification_that_is_cut_short_locks_out_nobody_who_keeps_the_old_shares() {
+    for fault in FAULTS {
+        for skip in 0..3 {
+            dies_while_verifying(fault, skip).await;
         }
     }
 }
