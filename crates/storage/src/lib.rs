@@ -213,7 +213,8 @@ pub enum CommitError {
     /// The medium failed earlier in a way after which nobody can say what is on it: nothing is written until it is opened again, and nothing was changed.
     #[error("the store takes no writes: {0}")]
     Stopped(String),
-    /// The answer was lost: the batch may or may not have been applied. Read back before trying again.
+    /// The answer was lost: the batch may or may not have been applied. Read back before trying again; where it does not show, it may still be found when
+    /// the store is opened the next time, unless a later commit succeeded.
     #[error("the store's answer was lost: {0}")]
     Unknown(String),
 }

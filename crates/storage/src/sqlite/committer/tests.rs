@@ -1,6 +1,7 @@
 use daypass_base::sim::SimClock;
 
 use super::super::snapshot::SqliteStaging;
+use super::upkeep::HELD_PAUSE;
 use super::*;
 use crate::snapshot::{Content, Staging};
 

@@ -128,7 +128,7 @@ impl Committer {
             // The next start makes it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                tracing::warn!(%error, "the index of the WAL cannot be written: let no other program have the store open at the next start")
+                tracing::warn!(%error, "the index of the WAL cannot be written: let no other program have the store open at the next start");
             }
         }
     }
@@ -149,17 +149,17 @@ const WAL_PAGES: i64 = 1000;
 /// Pages (4 KiB each) given back in one step: a batch that comes meanwhile waits some milliseconds at most.
 const IDLE_PAGES: i64 = 256;
 /// The same between groups, where one surely comes.
-const BUSY_PAGES: i64 = 64;
+const BUSY_PAGES: i64 = 128;
 /// Between two steps while nothing is written.
 const RECLAIM_PAUSE: Duration = Duration::from_millis(10);
-/// Between two steps while something is.
-const LOOSE_PAUSE: Duration = Duration::from_millis(100);
+/// Between two steps while something is: each costs a sync, about what a group costs.
+const LOOSE_PAUSE: Duration = Duration::from_millis(250);
 /// A file with fewer free pages than these (8 MiB) waits for a pause in the writing,
 const LOOSE_PAGES: i64 = 2048;
 /// and so does one of which no more than so many tenths are free.
 const LOOSE_TENTHS: i64 = 3;
 /// Before the next look at a WAL that somebody reads: a snapshot takes minutes, and each look writes back what has become free to be.
-const HELD_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const HELD_PAUSE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;
