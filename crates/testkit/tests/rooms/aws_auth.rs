@@ -249,6 +249,29 @@ async fn a_signed_get_is_sent_on_as_it_is() {
     assert!(error(&login(&server, &both.without("Content-Length")).await).contains("signed twice"));
 }
 
+/// Story: a header beside a presigned query said that it was signed now. The signature does not cover it, so who had captured a login could
+/// bring it again and again, and choose when this server forgets having seen it.
+#[tokio::test]
+async fn a_header_that_is_not_signed_does_not_say_when_a_query_was() {
+    let server = server().await;
+    let presigned = |signed: &str| Signed {
+        method: "GET",
+        url: format!(
+            "https://sts.amazonaws.com/?Action=GetCallerIdentity&X-Amz-Algorithm=AWS4-HMAC-SHA256\
+             &X-Amz-Credential=ASIA1%2F20260102%2Fus-east-1%2Fsts%2Faws4_request&X-Amz-Date={STAMP}&X-Amz-SignedHeaders={signed}&X-Amz-Signature={}",
+            "e".repeat(64)
+        ),
+        body: String::new(),
+        headers: vec![("Host".to_owned(), json!("sts.amazonaws.com"))],
+    };
+    server.seconds(901).await;
+    let now = "20260102T031906Z";
+    assert!(error(&login(&server, &presigned("host").set("x-amz-date", now)).await).contains("the header X-Amz-Date is not signed"));
+    assert!(error(&login(&server, &presigned("host%3Bx-amz-date").set("x-amz-date", now)).await).contains("at most 900 s are allowed"));
+    assert!(error(&login(&server, &presigned("host")).await).contains("at most 900 s are allowed"));
+    assert!(forwarded(&server).is_empty());
+}
+
 #[tokio::test]
 async fn what_is_missing_is_said_as_vault_says_it() {
     let server = server().await;

@@ -61,9 +61,7 @@ impl SignedRequest {
         check_amz_names(&headers, &query, rules.allowed)?;
         let signature = signature.map_err(Error::bad_request)?;
         let host = host_of(&headers, &url)?;
-        let stamp = headers.text("x-amz-date").or_else(|| query.get("X-Amz-Date"));
-        let signed_at =
-            stamp.and_then(time_of).ok_or_else(|| Error::bad_request("missing or malformed X-Amz-Date: 20260102T030405Z is its form"))?;
+        let signed_at = signed_at(&headers, &query, &signature)?;
         let headers = sent_on(&headers, &signature, form, &body).map_err(Error::bad_request)?;
         let form = if form == "POST" { SignedForm::Post(body) } else { SignedForm::Get(Secret::new(url.query)) };
         let identity = SignedIdentity { form, host, region: signature.region, headers };
@@ -223,6 +221,17 @@ fn host_of(headers: &Headers, url: &Address) -> Result<String> {
         return Err(Error::bad_request(format!("the Host header {host:?} is not the host of iam_request_url, {wanted:?}")));
     }
     Ok(host)
+}
+
+/// When it was signed. What the signature does not cover cannot say: anybody may put such a header beside a presigned query. Errors: `BadRequest`.
+fn signed_at(headers: &Headers, query: &Query, signature: &Signature) -> Result<Timestamp> {
+    let (header, is_presigned) = ("x-amz-date", query.get("X-Amz-Signature").is_some());
+    if is_presigned && headers.get(header).is_some() && !signature.covers(header) {
+        return Err(Error::bad_request("the header X-Amz-Date is not signed: a presigned request says in its query when it was made"));
+    }
+    let stamp = if is_presigned { None } else { headers.text(header) };
+    let stamp = stamp.or_else(|| query.get("X-Amz-Date")).and_then(time_of);
+    stamp.ok_or_else(|| Error::bad_request("missing or malformed X-Amz-Date: 20260102T030405Z is its form"))
 }
 
 /// The headers that go to STS: those that are signed, and those that say the signature. Others cannot matter to it.
