@@ -14,7 +14,8 @@ pub type Result<T> = std::result::Result<T, AwsError>;
 /// The AWS calls that daypass makes. [`crate::LiveAws`] makes them, [`crate::FakeAws`] plays them.
 ///
 /// Every method checks its input first as AWS's SDK v1 did, so that what cannot succeed never leaves the machine
-/// (`InvalidParameter`, recorded from Vault), and fails with [`crate::ErrorKind::Unreachable`] once [`Call::deadline`] is over.
+/// (`InvalidParameter`, recorded from Vault), and fails with [`crate::ErrorKind::Unreachable`] once [`Call::deadline`] is over, or as
+/// [`crate::AwsError::is_crowded`] says, where it had no place until then.
 pub trait Aws: crate::Callers + crate::Ec2 + crate::Ecr + crate::Iam + crate::IamRoles + crate::SignIn {
     /// `sts:AssumeRole`: credentials of an IAM role.
     fn assume_role<'a>(&'a self, call: Call<'a>, input: AssumeRole) -> BoxFuture<'a, Result<Credential>>;

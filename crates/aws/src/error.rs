@@ -57,6 +57,12 @@ impl AwsError {
         self.kind == ErrorKind::ExpiredIdentity || LOST.contains(&self.code.as_str())
     }
 
+    /// Whether it was not sent, as this server had no place for it: it did nothing, and may be made again.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.kind == ErrorKind::Throttled && self.status.is_none()
+    }
+
     /// No answer: nothing listens, the network is down, or time is over.
     pub(crate) fn unreachable(detail: impl std::fmt::Display) -> Self {
         Self {
@@ -68,7 +74,7 @@ impl AwsError {
         }
     }
 
-    /// It was not sent: too many wait for theirs already.
+    /// It was not sent: too many wait for theirs already, or it waited for its turn until its time was over.
     pub(crate) fn crowded(message: String) -> Self {
         Self { kind: ErrorKind::Throttled, code: "RequestLimit".to_owned(), message, status: None, request_id: None }
     }

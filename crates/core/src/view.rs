@@ -76,12 +76,12 @@ impl Storage for View {
         })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Option<Entry>>>> {
+    fn get_each<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Option<Result<Entry>>>>> {
         Box::pin(async move {
             let keys = keys.iter().map(|key| self.key(key)).collect::<Result<Vec<_>>>()?;
-            let found = self.rows.get_many(&keys).await?;
+            let found = self.rows.get_each(&keys).await?;
             let entry = |mut plain: crate::rows::Plain| Entry { value: std::mem::take(&mut *plain.value), version: plain.version };
-            Ok(found.into_iter().map(|plain| plain.map(entry)).collect())
+            Ok(found.into_iter().map(|plain| plain.map(|plain| plain.map(entry))).collect())
         })
     }
 

@@ -8,6 +8,7 @@ mod ber;
 mod der;
 mod go_text;
 mod hash;
+mod readable;
 pub mod registry;
 pub mod secrets;
 mod turns;

@@ -107,10 +107,10 @@ impl Storage for MemoryStorage {
         Box::pin(async move { Ok(self.working()?.rows.get(key).cloned()) })
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Option<Entry>>>> {
+    fn get_each<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Option<Result<Entry>>>>> {
         Box::pin(async move {
             let state = self.working()?;
-            Ok(keys.iter().map(|key| state.rows.get(key).cloned()).collect())
+            Ok(keys.iter().map(|key| state.rows.get(key).cloned().map(Ok)).collect())
         })
     }
 

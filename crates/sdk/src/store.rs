@@ -118,8 +118,8 @@ pub type Parse = fn(&str, &[u8]) -> Result<Shared>;
 pub trait Storage: Send + Sync + 'static {
     /// Reads one key.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>>>;
-    /// Reads several keys from one state, in the order asked.
-    fn get_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Option<Entry>>>>;
+    /// Reads several keys from one state, in the order asked. The outer error: the store cannot be read; an inner one: this value is damaged.
+    fn get_each<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Option<Result<Entry>>>>>;
     /// Reads one key as what `parse` makes of it, and its version. The same stored bytes may be parsed once for many readers.
     fn parsed<'a>(&'a self, key: &'a str, parse: Parse) -> BoxFuture<'a, Result<Option<(Shared, u64)>>> {
         Box::pin(async move {
@@ -154,7 +154,22 @@ impl Store {
 
     /// Reads several keys from one state of the store.
     pub async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
-        self.inner.get_many(keys).await
+        self.get_each(keys).await?.into_iter().map(Option::transpose).collect()
+    }
+
+    /// The same for who goes on behind a value that is damaged: its error stands in its place.
+    pub async fn get_each(&self, keys: &[String]) -> Result<Vec<Option<Result<Entry>>>> {
+        self.inner.get_each(keys).await
+    }
+
+    /// Reads JSON at several keys and its versions, for who goes on behind what is damaged or not readable: as [`Store::get_each`].
+    pub async fn get_each_json<T: DeserializeOwned>(&self, keys: &[String]) -> Result<Vec<Option<Result<(T, u64)>>>> {
+        let found = self.get_each(keys).await?;
+        let read = |key: &str, entry: Result<Entry>| {
+            let entry = entry?;
+            Ok((from_json(key, &entry.value)?, entry.version))
+        };
+        Ok(keys.iter().zip(found).map(|(key, found)| found.map(|entry| read(key, entry))).collect())
     }
 
     /// Reads JSON.

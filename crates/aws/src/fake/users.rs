@@ -22,6 +22,8 @@ pub(super) struct Users {
     dead: BTreeSet<String>,
     /// A new key is accepted so long after it was made.
     settling: Duration,
+    /// A new key is listed so long after it was made.
+    unlisted: Duration,
     gate: Option<Gatekeeper>,
     /// When keys were used last, by their ids.
     used: BTreeMap<String, Timestamp>,
@@ -94,6 +96,11 @@ impl FakeAws {
     /// A new access key is accepted only after so long, as IAM has it.
     pub fn keys_settle_after(&self, time: Duration) {
         self.state().iam.settling = time;
+    }
+
+    /// A new access key is listed only after so long, as IAM has it.
+    pub fn keys_are_listed_after(&self, time: Duration) {
+        self.state().iam.unlisted = time;
     }
 
     /// Gives a user an access key, as somebody else would.
@@ -340,7 +347,9 @@ impl Iam for FakeAws {
     }
 
     fn list_access_keys<'a>(&'a self, call: Call<'a>, name: &'a str) -> BoxFuture<'a, Result<Vec<KeyInfo>>> {
-        self.with_user(call, "ListAccessKeys", name, |user, _| Ok(user.keys.clone()))
+        let (now, unlisted) = (self.now(), self.state().iam.unlisted);
+        let is_listed = move |key: &&KeyInfo| now.since(key.created) >= unlisted;
+        self.with_user(call, "ListAccessKeys", name, move |user, _| Ok(user.keys.iter().filter(is_listed).cloned().collect()))
     }
 
     fn access_key_last_used<'a>(&'a self, call: Call<'a>, id: &'a str) -> BoxFuture<'a, Result<Option<Timestamp>>> {

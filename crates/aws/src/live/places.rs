@@ -60,13 +60,13 @@ impl LiveAws {
     }
 }
 
-/// A place for a call to `name`, once there is one. Until then `told` says what is waited for.
+/// A place for a call to `name`, once there is one. Until then `told` says what is waited for. Errors: [`AwsError::is_crowded`].
 pub(super) async fn taken<'a>(places: &'a Places, share: &Arc<Share>, name: &str, told: &Told) -> Result<Place<'a>> {
     if let Some(place) = places.take_now(share) {
         return Ok(place);
     }
     let says_so = told.say_if_silent(|| unsent(places, name));
-    let place = places.take(share).await.map_err(|none| AwsError::unreachable(format!("Post {name:?}: not sent: {none}")));
+    let place = places.take(share).await.map_err(|none| AwsError::crowded(format!("Post {name:?}: not sent: {none}")));
     if says_so {
         told.say(None);
     }
@@ -74,7 +74,7 @@ pub(super) async fn taken<'a>(places: &'a Places, share: &Arc<Share>, name: &str
 }
 
 fn unsent(places: &Places, name: &str) -> AwsError {
-    AwsError::unreachable(format!(
+    AwsError::crowded(format!(
         "Post {name:?}: not sent: {} calls to it, or {} in all, may be under way at one moment, and this one had no turn among them in the time that its \
          request had; see that the endpoint answers, and ask again later",
         places.room().of_origin,

@@ -122,7 +122,8 @@ impl LiveAws {
         }
     }
 
-    /// Asks the endpoint that answered last, then the others. Those who wait for their next round leave their places to others.
+    /// Asks the endpoint that answered last, then the others: also where the line of one is full, which may hang. Those who wait for their next round leave their
+    /// places to others.
     async fn round(
         &self,
         clients: &Clients,
@@ -133,29 +134,32 @@ impl LiveAws {
     ) -> std::result::Result<Understood, Failed> {
         let count = clients.sts.len();
         let mut start = clients.good.load(Ordering::Relaxed);
-        let mut place = self.place(clients, start, purpose, told).await?;
+        let mut place = self.place(clients, start, purpose, told).await;
         let good = clients.good.load(Ordering::Relaxed);
         if good != start {
             // While this waited for a place another endpoint answered.
             drop(place);
-            (start, place) = (good, self.place(clients, good, purpose, told).await?);
+            (start, place) = (good, self.place(clients, good, purpose, told).await);
         }
         let mut place = Some(place);
         let mut last = Failed { error: AwsError::unreachable("no STS endpoint is configured"), remedy: Remedy::None };
         for step in 0..count {
             let at = (start + step) % count.max(1);
             let Some(endpoint) = clients.sts.get(at) else { break };
-            let _place = match place.take() {
+            let place = match place.take() {
                 Some(place) => place,
-                None => self.place(clients, at, purpose, told).await?,
+                None => self.place(clients, at, purpose, told).await,
             };
-            let answer = match endpoint {
-                Ok(endpoint) => self.ask(signer, endpoint, body).await,
-                Err(detail) => Err(Failed { error: AwsError::unreachable(detail), remedy: Remedy::None }),
+            let answer = match (place, endpoint) {
+                (Ok(_place), Ok(endpoint)) => self.ask(signer, endpoint, body).await,
+                (Ok(_no_place), Err(detail)) => Err(Failed { error: AwsError::unreachable(detail), remedy: Remedy::None }),
+                (Err(full), _) => Err(full),
             };
             match answer {
-                Err(failed) if failed.error.kind == ErrorKind::Unreachable => {
-                    tracing::warn!(error = %failed.error, endpoint = at, "an STS endpoint does not answer");
+                Err(failed) if failed.error.kind == ErrorKind::Unreachable || failed.error.is_crowded() => {
+                    if !failed.error.is_crowded() {
+                        tracing::warn!(error = %failed.error, endpoint = at, "an STS endpoint does not answer");
+                    }
                     // While one of them may answer in the end, it is worth to ask again.
                     let remedy = if step > 0 && failed.remedy == Remedy::None { last.remedy } else { failed.remedy };
                     last = Failed { remedy, ..failed };

@@ -334,7 +334,7 @@ impl StrayKey {
 /// What AWS refused it did not do, nor what was never sent; what it did not answer it may have done.
 pub(crate) fn was_not_done(error: &AwsError) -> bool {
     let refused = error.status.is_some_and(|status| (400..500).contains(&status)) && error.code != "SerializationError";
-    let unsent = error.status.is_none() && matches!(error.kind, ErrorKind::Malformed | ErrorKind::NoIdentity);
+    let unsent = error.is_crowded() || error.status.is_none() && matches!(error.kind, ErrorKind::Malformed | ErrorKind::NoIdentity);
     refused || unsent
 }
 

@@ -10,6 +10,8 @@ use daypass_base::Timestamp;
 use daypass_sdk::{Changes, CommitFailure, Cx, Error, Expect, Result, Seconds};
 use serde::{Deserialize, Serialize};
 
+use crate::readable::readable;
+
 use super::keys::{self, StrayKey};
 use super::{KeyMount, RootKey};
 
@@ -242,17 +244,11 @@ pub(crate) async fn all(cx: &Cx, keep: impl Fn(&Note) -> bool) -> Result<Vec<(St
     }
 }
 
+/// Those that can be read: what is noted in a damaged one nobody can tell.
 async fn stored(cx: &Cx, names: &[String]) -> Result<Vec<(String, Note, u64)>> {
     let places: Vec<String> = names.iter().map(|name| format!("{NOTES}{name}")).collect();
-    let entries = cx.store.get_many(&places).await?;
-    let mut notes = Vec::new();
-    for (place, entry) in places.into_iter().zip(entries) {
-        if let Some(entry) = entry {
-            let note = daypass_sdk::from_json(NOTES, &entry.value)?;
-            notes.push((place, note, entry.version));
-        }
-    }
-    Ok(notes)
+    let found = readable(cx, &places, cx.store.get_each_json(&places).await?);
+    Ok(found.into_iter().map(|(place, (note, version))| (place.to_owned(), note, version)).collect())
 }
 
 /// How undoing ended.

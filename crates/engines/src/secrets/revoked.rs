@@ -30,12 +30,20 @@ type Ended = (String, String);
 
 #[derive(Default)]
 struct Known {
-    /// Sessions that began before this were ended.
+    /// What AWS says that it ended.
+    ended: Moments,
+    /// What it may have ended: it did not answer.
+    doubted: Moments,
+    /// How often something was ended.
+    count: u64,
+}
+
+#[derive(Default)]
+struct Moments {
+    /// Sessions that began before this are meant.
     before: HashMap<Ended, Timestamp>,
     /// What found no place: holds for every role.
     floor: Option<Timestamp>,
-    /// How often something was ended.
-    count: u64,
 }
 
 /// A session, as far as it matters for ending it.
@@ -70,33 +78,34 @@ impl Revoked {
     pub(super) fn note(&self, iam_role: &str, source_identity: &str, before: Timestamp) {
         let mut known = self.known.lock();
         known.count += 1;
-        if known.before.len() >= ENTRIES_MAX {
-            // No session that began then is left.
-            known.before.retain(|_, then| *then + SESSION_MAX > before);
-        }
-        if known.before.len() >= ENTRIES_MAX {
-            known.floor = known.floor.max(Some(before));
-            return;
-        }
-        let latest = known.before.entry((account_and_name(iam_role), source_identity.to_owned())).or_insert(before);
-        *latest = (*latest).max(before);
+        known.ended.note(iam_role, source_identity, before);
     }
 
-    /// That was undone.
+    /// The same where AWS did not answer. What is kept for other callers could be handed out dead; but who counts live sessions counts these.
+    pub(super) fn doubt(&self, iam_role: &str, source_identity: &str, before: Timestamp) {
+        self.known.lock().doubted.note(iam_role, source_identity, before);
+    }
+
+    /// That was undone, or never done.
     pub(super) fn forget(&self, iam_role: &str, source_identity: &str) {
-        self.known.lock().before.remove(&(account_and_name(iam_role), source_identity.to_owned()));
+        let mut known = self.known.lock();
+        let Known { ended, doubted, .. } = &mut *known;
+        for moments in [ended, doubted] {
+            moments.before.remove(&(account_and_name(iam_role), source_identity.to_owned()));
+        }
     }
 
     /// Whether a session that was made by this call and ends at `expiration`, by AWS's clock, may be one of those.
     pub(crate) fn ended(&self, input: &AssumeRole, expiration: Timestamp) -> bool {
         let known = self.known.lock();
-        !known.is_empty() && known.ended(&Session::of(input), expiration - input.duration.duration())
+        let is_one = |moments: &Moments| !moments.is_empty() && moments.cover(&Session::of(input), expiration - input.duration.duration());
+        is_one(&known.ended) || is_one(&known.doubted)
     }
 
-    /// Whether a session that began then, by AWS's clock, may be one of those.
+    /// Whether a session that began then, by AWS's clock, is one of those, as AWS says.
     pub(super) fn has_ended(&self, session: &Session, began: Timestamp) -> bool {
         let known = self.known.lock();
-        !known.is_empty() && known.ended(session, began)
+        !known.ended.is_empty() && known.ended.cover(session, began)
     }
 
     /// How often something was ended by now: as long as it is the same, no other session is over.
@@ -105,12 +114,25 @@ impl Revoked {
     }
 }
 
-impl Known {
+impl Moments {
+    fn note(&mut self, iam_role: &str, source_identity: &str, before: Timestamp) {
+        if self.before.len() >= ENTRIES_MAX {
+            // No session that began then is left.
+            self.before.retain(|_, then| *then + SESSION_MAX > before);
+        }
+        if self.before.len() >= ENTRIES_MAX {
+            self.floor = self.floor.max(Some(before));
+            return;
+        }
+        let latest = self.before.entry((account_and_name(iam_role), source_identity.to_owned())).or_insert(before);
+        *latest = (*latest).max(before);
+    }
+
     fn is_empty(&self) -> bool {
         self.before.is_empty() && self.floor.is_none()
     }
 
-    fn ended(&self, session: &Session, began: Timestamp) -> bool {
+    fn cover(&self, session: &Session, began: Timestamp) -> bool {
         let identities = std::iter::once("").chain(session.source_identity.as_deref());
         let of_role = identities.filter_map(|identity| self.before.get(&(session.iam_role.clone(), identity.to_owned())).copied());
         // What AWS compares is when the session began, in whole seconds. One of the very second is made anew rather than doubted.
@@ -185,7 +207,7 @@ mod tests {
         for number in 0..ENTRIES_MAX + 10 {
             revoked.note(&format!("arn:aws:iam::111111111111:role/r{number}"), "", at(1_000));
         }
-        assert_eq!(revoked.known.lock().before.len(), ENTRIES_MAX);
+        assert_eq!(revoked.known.lock().ended.before.len(), ENTRIES_MAX);
         assert!(revoked.ended(&session(&format!("r{}", ENTRIES_MAX + 5), None), at(1_900)));
     }
 }

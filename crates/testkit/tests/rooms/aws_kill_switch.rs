@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use daypass_aws::Gate;
+use daypass_aws::{Call, Gate, IamRoles, Target};
 use daypass_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
 
@@ -105,6 +105,35 @@ async fn what_a_lost_answer_may_have_ended_is_not_handed_out() {
     let new = key(&server).await;
     assert_ne!(new, old);
     assert_eq!(key(&server).await, new, "one that began afterwards is kept");
+}
+
+/// Story: revoke-sessions never reached AWS. The sessions lived on and counted no more: the role gave out twice as many as it allows.
+#[tokio::test]
+async fn sessions_that_were_perhaps_not_ended_count_as_live() {
+    let server = server(json!({ "role_arns": NEAR, "limit_live": 1 })).await;
+    server.aws().add_role("near", "{}");
+    key(&server).await;
+    server.aws().fail("PutRolePolicy", "", 0);
+    revoke(&server, json!({})).await.refused(400);
+    server.get("aws/sts/r").await.refused(429);
+    revoke(&server, json!({})).await.ok();
+    key(&server).await;
+}
+
+/// Story: as above, or somebody took the policy off by hand, and then it was undone. That nothing had been there to be taken off was told, and forgotten nothing:
+/// what the mount kept was not handed out again.
+#[tokio::test]
+async fn what_turns_out_not_to_be_ended_is_handed_out_again() {
+    let server = server(json!({ "role_arns": NEAR, "reuse_window": "30m" })).await;
+    server.aws().add_role("near", "{}");
+    let old = key(&server).await;
+    server.aws().fail("PutRolePolicy", "", 0);
+    revoke(&server, json!({})).await.refused(400);
+    let target = Target::default();
+    server.aws().delete_role_policy(Call::usual(&target, Duration::from_secs(1)), "near", POLICY).await.unwrap();
+    let undone = server.delete("aws/revoke-sessions/r").await.ok();
+    assert!(undone.body["warnings"][0].as_str().unwrap().contains("has no policy"), "{}", undone.body);
+    assert_eq!(key(&server).await, old);
 }
 
 /// Story: the taking off ended with its request, at its time limit, while AWS still worked on it. A revocation began in between, was answered, and was

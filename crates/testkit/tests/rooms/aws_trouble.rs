@@ -125,6 +125,34 @@ async fn an_sts_that_hangs_holds_up_no_other_mount() {
     assert!(took < Duration::from_secs(3) && hanging.try_join_next().is_none(), "{took:?}");
 }
 
+/// Story: a mint that found a full line at an STS that hung was told 400, which clients do not try again, and the fallback of its mount was not asked.
+#[tokio::test]
+async fn a_mint_that_finds_a_full_line_goes_to_the_fallback_or_may_come_again() {
+    let (server, sandbox) = server().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut root = json!({ "sts_endpoint": format!("http://{}", silent.local_addr().unwrap()), "sts_region": "us-east-1" });
+    for mount in ["hole", "wise"] {
+        server.put(&format!("sys/mounts/{mount}"), json!({ "type": "aws" })).await.ok();
+        server.put(&format!("{mount}/config/root"), root.clone()).await.ok();
+        let role = json!({ "credential_type": "assumed_role", "role_arns": "arn:aws:iam::111111111111:role/ecr-staging" });
+        server.put(&format!("{mount}/roles/h"), role).await.ok();
+        root["sts_fallback_endpoints"] = json!(sandbox.url());
+        root["sts_fallback_regions"] = json!("us-east-1");
+    }
+    // So that the server's own identity is there.
+    server.get("aws/sts/ecr-staging").await.ok();
+    let mut hanging = tokio::task::JoinSet::new();
+    for _ in 0..384 + 640 + 1 {
+        let server = Arc::clone(&server);
+        hanging.spawn(async move { server.get("hole/sts/h").await });
+    }
+    // Time stands still, so only one that found the line full is answered.
+    let refused = hanging.join_next().await.unwrap().unwrap();
+    assert!(refused.refused(502).contains("not sent: 640 calls to it wait already: try again in a few seconds"), "{}", refused.body);
+    server.get("wise/sts/h").await.ok();
+    assert!(hanging.try_join_next().is_none(), "no time went by");
+}
+
 /// Story: an operator revoked a build's token and then ended its role's sessions. The build's mint had waited for AWS meanwhile: it was answered after both, with a
 /// session that was younger than the ban.
 #[tokio::test]

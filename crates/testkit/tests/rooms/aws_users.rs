@@ -1,5 +1,7 @@
 //! IAM users: made for a lease and deleted with it, whatever happens in between. Users whose keys are rotated are in `aws_static.rs`.
 
+use std::time::Duration;
+
 use daypass_aws::{Gate, Holding, Identity, Made, Skew};
 use daypass_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
@@ -98,6 +100,24 @@ async fn what_people_hung_on_a_user_does_not_keep_it() {
     {
         server.aws().hang(&user, holding);
     }
+    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
+    assert!(server.aws().users().is_empty());
+}
+
+/// Story: IAM lists a key only some time after it made it. A lease that was revoked at once lost the user's policies while its key worked on, and the user could
+/// not be deleted.
+#[tokio::test]
+async fn a_key_that_iam_does_not_list_yet_goes_first() {
+    let server = server().await;
+    server.aws().keys_are_listed_after(Duration::from_hours(1));
+    let lease = minted(&server).await.lease();
+    let user = only_user(&server);
+    // What comes behind the key fails.
+    server.aws().fail("RemoveUserFromGroup", "AccessDenied", 403);
+    server.aws().fail("DetachUserPolicy", "AccessDenied", 403);
+    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.refused(400);
+    assert!(!server.aws().holdings(&user).iter().any(|holding| matches!(holding, Holding::AccessKey(_))));
+    server.aws().forgive();
     server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
     assert!(server.aws().users().is_empty());
 }

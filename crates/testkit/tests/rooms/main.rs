@@ -27,6 +27,7 @@ mod cert;
 mod compatibility;
 mod crash;
 mod damaged;
+mod damaged_kept;
 mod declarations;
 mod denies;
 mod ecr;

@@ -1,6 +1,8 @@
 //! Places of calls: what an endpoint that hangs leaves to others, and what is told of a call that finds none.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use daypass_base::Clock;
@@ -28,6 +30,22 @@ fn hanging<'a>(aws: &'a LiveAws, share: &Arc<Share>, calls: usize) -> Vec<Place<
     std::iter::repeat_with(|| aws.queues.usual.take_now(share).unwrap()).take(calls).collect()
 }
 
+/// As many calls behind them as may wait.
+fn line<'a>(aws: &'a LiveAws, share: &'a Arc<Share>) -> Vec<Pin<Box<dyn Future<Output = ()> + 'a>>> {
+    let wait = || Box::pin(async { drop(aws.queues.usual.take(share).await) }) as Pin<Box<dyn Future<Output = ()> + 'a>>;
+    std::iter::repeat_with(wait).take(USUAL.waiting).collect()
+}
+
+async fn begin(line: &mut [Pin<Box<dyn Future<Output = ()> + '_>>]) {
+    for waiting in line {
+        tokio::select! { biased; () = waiting => panic!("there was a place"), () = std::future::ready(()) => {} }
+    }
+}
+
+fn endpoint(url: &str) -> StsEndpoint {
+    StsEndpoint { url: url.to_owned(), region: Some("us-east-1".to_owned()) }
+}
+
 #[tokio::test]
 async fn a_call_that_finds_no_place_names_the_endpoint_when_its_time_is_up() {
     let clock = SimClock::default();
@@ -36,8 +54,8 @@ async fn a_call_that_finds_no_place_names_the_endpoint_when_its_time_is_up() {
     let held = hanging(&aws, &share, USUAL.of_origin);
     let call = Call::usual(&target, Duration::from_secs(5));
     let told = |error: AwsError| {
-        assert_eq!((error.kind, error.status), (ErrorKind::Unreachable, None));
-        let begins = "send request failed\ncaused by: Post \"http://127.0.0.1:1";
+        assert!(error.is_crowded(), "{error}");
+        let begins = "Post \"http://127.0.0.1:1";
         assert!(
             error.message.starts_with(begins) && error.message.contains("not sent: 384 calls to it, or 1024 in all, may be under way"),
             "{error}"
@@ -62,15 +80,39 @@ async fn a_mint_that_finds_a_long_line_is_told_at_once() {
     let (aws, target) = (live("http://127.0.0.1:1", &clock), target());
     let share = aws.queues.usual.share("http://127.0.0.1:1");
     let _held = hanging(&aws, &share, USUAL.of_origin);
-    let mut line: Vec<_> = std::iter::repeat_with(|| Box::pin(aws.queues.usual.take(&share))).take(USUAL.waiting).collect();
-    for waiting in &mut line {
-        tokio::select! { biased; _ = waiting => panic!("there was a place"), () = std::future::ready(()) => {} }
-    }
+    let mut line = line(&aws, &share);
+    begin(&mut line).await;
     let error = aws.get_caller_identity(Call::usual(&target, Duration::from_secs(5))).await.unwrap_err();
-    assert_eq!((error.kind, error.status), (ErrorKind::Unreachable, None));
+    assert!(error.is_crowded(), "{error}");
     let text = "Post \"http://127.0.0.1:1\": not sent: 640 calls to it wait already: try again in a few seconds";
     assert!(error.message.ends_with(text), "{error}");
     assert_eq!(clock.elapsed(), Duration::ZERO);
+}
+
+/// Story: the first of two endpoints hung. Each mint that found its line full was refused at once, and nobody asked the second one, which was free.
+#[tokio::test]
+async fn a_mint_that_finds_a_long_line_goes_to_the_next_endpoint() {
+    let clock = SimClock::at(daypass_base::SystemClock::new().now());
+    let sandbox = sandbox(Arc::new(clock.clone())).await;
+    let first = "http://127.0.0.1:1";
+    let aws = live(&sandbox.url(), &clock);
+    let target = Target { sts_endpoints: vec![endpoint(first), endpoint(&sandbox.url())], ..target() };
+    let (clients, share) = (aws.clients(&target).await, aws.queues.usual.share(first));
+    let _held = hanging(&aws, &share, USUAL.of_origin);
+    let mut of_first = line(&aws, &share);
+    begin(&mut of_first).await;
+    let call = Call::usual(&target, Duration::from_secs(5));
+    aws.get_caller_identity(call).await.unwrap();
+    assert_eq!((calls(&sandbox, "GetCallerIdentity"), clients.good.load(Ordering::Relaxed)), (1, 1));
+
+    // Where the other one's is full too, whoever comes again may have more luck.
+    let other = aws.queues.usual.share(&sandbox.url());
+    let _of_other = hanging(&aws, &other, USUAL.of_origin);
+    let mut rest = line(&aws, &other);
+    rest.truncate(USUAL.waiting_in_all - USUAL.waiting);
+    begin(&mut rest).await;
+    let error = aws.get_caller_identity(call).await.unwrap_err();
+    assert!(error.is_crowded() && error.message.contains("none of 2 endpoints answers; Post"), "{error}");
 }
 
 /// Story: all calls shared one number of places. While mints held each of them at an STS that hung, no IAM user was deleted, and its lease was parked. Then
@@ -104,7 +146,6 @@ async fn who_waited_at_an_endpoint_that_hangs_goes_where_others_were_answered() 
     let sandbox = sandbox(Arc::new(clock.clone())).await;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let first = format!("http://{}", silent.local_addr().unwrap());
-    let endpoint = |url: &str| StsEndpoint { url: url.to_owned(), region: Some("us-east-1".to_owned()) };
     let aws = live(&sandbox.url(), &clock);
     let target = Target { sts_endpoints: vec![endpoint(&first), endpoint(&sandbox.url())], ..target() };
     let clients = aws.clients(&target).await;
@@ -114,7 +155,7 @@ async fn who_waited_at_an_endpoint_that_hangs_goes_where_others_were_answered() 
     let others = async {
         // One of those under way is answered by the other endpoint, and gives its place back.
         tokio::task::yield_now().await;
-        clients.good.store(1, std::sync::atomic::Ordering::Relaxed);
+        clients.good.store(1, Ordering::Relaxed);
         held.pop();
     };
     let (own, ()) = tokio::join!(aws.get_caller_identity(call), others);

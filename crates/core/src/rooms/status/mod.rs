@@ -364,7 +364,7 @@ impl daypass_sdk::Storage for NoStore {
         no_store()
     }
 
-    fn get_many<'a>(&'a self, _: &'a [String]) -> daypass_sdk::BoxFuture<'a, Result<Vec<Option<daypass_sdk::Entry>>>> {
+    fn get_each<'a>(&'a self, _: &'a [String]) -> daypass_sdk::BoxFuture<'a, Result<Vec<Option<Result<daypass_sdk::Entry>>>>> {
         no_store()
     }
 

@@ -9,6 +9,8 @@ use daypass_sdk::{Changes, CommitFailure, Cx, Endpoint, Operation, Outcome, Repl
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::readable::readable;
+
 use super::AppRole;
 use super::role::Role;
 use super::roles;
@@ -62,9 +64,9 @@ impl Schedule {
             let names = cx.store.list_page(roles::ROWS, after.as_deref(), PAGE).await?;
             let Some(last) = names.last() else { return Ok(()) };
             after = Some(last.clone());
-            for name in &names {
-                let role: Option<Role> = cx.store.get_json(&roles::row(name)).await?;
-                if let Some(role) = role {
+            for names in names.chunks(AT_A_TIME) {
+                let rows: Vec<String> = names.iter().map(|name| roles::row(name)).collect();
+                for (_, (role, _)) in readable(cx, &rows, cx.store.get_each_json::<Role>(&rows).await?) {
                     expire(cx, &role.generation).await?;
                 }
             }
@@ -108,9 +110,9 @@ async fn expire_some(cx: &Cx, generation: &str, ids: &[String]) -> Result<()> {
     let prefix = rows_of(generation);
     let keys: Vec<String> = ids.iter().map(|id| format!("{prefix}{id}")).collect();
     let now = cx.clock.now();
-    for (id, entry) in ids.iter().zip(cx.store.get_many(&keys).await?) {
-        let Some(entry) = entry else { continue };
-        let found = FoundSecret::of(generation, id, entry)?;
+    let found = ids.iter().zip(cx.store.get_each(&keys).await?);
+    let found = found.map(|(id, found)| found.map(|entry| FoundSecret::of(generation, id, entry?))).collect();
+    for (_, found) in readable(cx, &keys, found) {
         if !found.secret.ended(now) {
             continue;
         }
@@ -126,7 +128,7 @@ async fn expire_some(cx: &Cx, generation: &str, ids: &[String]) -> Result<()> {
 const DOOMED: &str = "doomed/";
 /// Names per look.
 const PAGE: usize = 1000;
-/// Secret ids that are read at once: each may carry as much metadata as a token.
+/// Secret ids, or roles, that are read at once: each may carry as much metadata as a token.
 const AT_A_TIME: usize = 32;
 /// Time between two full rounds: seconds.
 const ROUND_SECONDS: u64 = 3600;

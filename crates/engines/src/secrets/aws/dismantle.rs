@@ -14,9 +14,9 @@ pub(super) enum Found {
     Nothing,
 }
 
-/// Takes everything off a user and deletes it.
-pub(super) async fn dismantle(engine: &Aws, call: Call<'_>, user: &str) -> Result<Found, AwsError> {
-    match delete_keys(engine, call, user).await {
+/// Takes everything off a user and deletes it. `key`: the one that was made with it, by its id; empty where that is not known.
+pub(super) async fn dismantle(engine: &Aws, call: Call<'_>, user: &str, key: &str) -> Result<Found, AwsError> {
+    match delete_keys(engine, call, user, key).await {
         Err(error) if error.kind == ErrorKind::NotFound => return Ok(Found::Nothing),
         deleted => deleted?,
     }
@@ -25,23 +25,40 @@ pub(super) async fn dismantle(engine: &Aws, call: Call<'_>, user: &str) -> Resul
         stripped => stripped?,
     }
     let delete = || engine.aws.delete_user(call, user);
-    match twice(delete).await {
-        // Somebody hung more on it by hand.
-        Err(error) if error.code == "DeleteConflict" => {
-            strip(engine, call, user, Depth::ByHand).await?;
-            done(twice(delete).await)?;
-        }
-        deleted => done(deleted)?,
+    let mut deleted = twice(delete).await;
+    if conflict(&deleted).is_some() {
+        // What was made a moment ago may be in IAM's lists only now.
+        done(delete_keys(engine, call, user, key).await)?;
+        deleted = twice(delete).await;
     }
+    if let Some(kept) = conflict(&deleted) {
+        // Somebody hung more on it by hand.
+        let stripped = strip(engine, call, user, Depth::ByHand).await;
+        done(stripped.map_err(|error| {
+            let message = format!("{}; this was asked as the user could not be deleted: {}: {}", error.message, kept.code, kept.message);
+            AwsError { message, ..error }
+        }))?;
+        deleted = twice(delete).await;
+    }
+    done(deleted)?;
     Ok(Found::Deleted)
 }
 
-/// Deletes all keys, also those behind one that could not be deleted. Errors: the first failure; `NotFound` where there is no such user.
-async fn delete_keys(engine: &Aws, call: Call<'_>, user: &str) -> Result<(), AwsError> {
-    let mut all = Ok(());
+/// Why a user was not deleted, where something hangs on it.
+fn conflict(deleted: &Result<(), AwsError>) -> Option<&AwsError> {
+    deleted.as_ref().err().filter(|error| error.code == "DeleteConflict")
+}
+
+/// Deletes all keys, also those behind one that could not be deleted. The one that is known goes first: IAM lists a key only some time after it made it, when
+/// it works already. Errors: the first failure; `NotFound` where there is no such user.
+async fn delete_keys(engine: &Aws, call: Call<'_>, user: &str, known: &str) -> Result<(), AwsError> {
+    let delete = async |id: String| {
+        let key = Holding::AccessKey(id);
+        done(twice(|| engine.aws.remove_user_holding(call, user, &key)).await)
+    };
+    let mut all = if known.is_empty() { Ok(()) } else { delete(known.to_owned()).await };
     for key in twice(|| engine.aws.list_access_keys(call, user)).await? {
-        let key = Holding::AccessKey(key.id);
-        all = all.and(done(twice(|| engine.aws.remove_user_holding(call, user, &key)).await));
+        all = all.and(delete(key.id).await);
     }
     all
 }

@@ -95,9 +95,11 @@ impl Policy {
         let policy = RolePolicy { role: role_name(&self.iam_role).to_owned(), name: self.name.clone(), document: document.to_string() };
         let call = Call::taking_back(&self.target, deadline(cx));
         let put = engine.aws.put_role_policy(call, &policy).await;
-        // What is kept for other callers, here or at another mount, would be handed out dead: also where AWS did it and its answer was lost.
-        if !put.as_ref().is_err_and(was_not_done) {
-            engine.revoked.note(&self.iam_role, &self.source_identity, before);
+        match &put {
+            Ok(()) => engine.revoked.note(&self.iam_role, &self.source_identity, before),
+            Err(error) if was_not_done(error) => {}
+            // AWS may have done it, or it never got there: nobody can tell.
+            Err(_) => engine.revoked.doubt(&self.iam_role, &self.source_identity, before),
         }
         put.map_err(|error| not_put(&self.name, &self.iam_role, error))?;
         Ok(Put { policy: self, clock, before })
@@ -108,10 +110,14 @@ impl Policy {
         let _turn = engine.revoked.turn(iam_role, &self.source_identity).await;
         let call = Call::taking_back(&self.target, deadline(cx));
         match engine.aws.delete_role_policy(call, role_name(iam_role), name).await {
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(Reply::nothing().warn(format!(
-                "{iam_role} has no policy {name}: nothing was undone. What was ended for one source identity is undone for that one \
-                 (source_identity)"
-            ))),
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                // It never came there, or somebody took it off by hand: nothing is ended any more.
+                engine.revoked.forget(iam_role, &self.source_identity);
+                Ok(Reply::nothing().warn(format!(
+                    "{iam_role} has no policy {name}: nothing was undone. What was ended for one source identity is undone for that one \
+                     (source_identity)"
+                )))
+            }
             Err(error) => Err(upstream(format!("Error deleting the policy {name} of {iam_role}: {}", error.sdk_text()), error)),
             Ok(()) => {
                 engine.revoked.forget(iam_role, &self.source_identity);

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::aws_keys::keys::{Route, failed};
 use crate::aws_keys::schedule::{Schedule, Wanted};
+use crate::readable::readable;
 use crate::secrets::at_aws::deadline;
 
 use super::config_root::{self, RootConfig};
@@ -306,7 +307,7 @@ pub(super) async fn of_user(cx: &Cx, id: &str) -> Result<Option<String>> {
     first(cx, |role| role.id == id).await
 }
 
-/// The first role that is meant, by name.
+/// The first role that is meant, by name. Damaged ones are passed over: which user they are of nobody can tell, and nobody gets its key from them.
 async fn first(cx: &Cx, is_meant: impl Fn(&StaticRole) -> bool) -> Result<Option<String>> {
     let mut after: Option<String> = None;
     loop {
@@ -314,12 +315,9 @@ async fn first(cx: &Cx, is_meant: impl Fn(&StaticRole) -> bool) -> Result<Option
         let Some(last) = names.last() else { return Ok(None) };
         after = Some(last.clone());
         let places: Vec<String> = names.iter().map(|name| key(name)).collect();
-        for (name, entry) in names.iter().zip(cx.store.get_many(&places).await?) {
-            let Some(entry) = entry else { continue };
-            let role: StaticRole = daypass_sdk::from_json(ROLES, &entry.value)?;
-            if is_meant(&role) {
-                return Ok(Some(name.clone()));
-            }
+        let found = cx.store.get_each_json::<StaticRole>(&places).await?;
+        if let Some((place, _)) = readable(cx, &places, found).into_iter().find(|(_, (role, _))| is_meant(role)) {
+            return Ok(place.strip_prefix(ROLES).map(str::to_owned));
         }
     }
 }

@@ -175,9 +175,13 @@ async fn rotate_part(engine: &Aws, cx: &Cx, part: Part, end: Duration) -> Result
             return Ok(None);
         }
         let places: Vec<String> = names.iter().map(|name| key(name)).collect();
-        for (name, entry) in names.into_iter().zip(cx.store.get_many(&places).await?) {
-            let Some(entry) = entry else { continue };
-            if let Err(error) = rotate_one(engine, cx, &key(&name), &entry).await {
+        for (name, found) in names.into_iter().zip(cx.store.get_each(&places).await?) {
+            let rotated = match found {
+                None => continue,
+                Some(Err(damaged)) => Err(damaged),
+                Some(Ok(entry)) => rotate_one(engine, cx, &key(&name), &entry).await,
+            };
+            if let Err(error) = rotated {
                 tracing::warn!(role = %key(&name), %error, "the key of a static role could not be rotated; it is tried again in a minute");
             }
             if cx.clock.elapsed() >= end {

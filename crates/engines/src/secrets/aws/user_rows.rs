@@ -96,14 +96,15 @@ pub(super) async fn is_anothers(cx: &Cx, note: &str, user: &User, otherwise: &st
     }
 }
 
-/// The rows of a name, but that of the making whose note lies or lay at `note`.
+/// The rows of a name, but that of the making whose note lies or lay at `note`, which need not be readable. Errors: also where another one is damaged, as
+/// nobody can tell whether the user is that one's.
 pub(super) async fn others(cx: &Cx, note: &str, username: &str) -> Result<Vec<Holder>> {
-    let prefix = row(username, "");
+    let (prefix, own) = (row(username, ""), row(username, note));
     let mut found: Vec<Holder> = cx.store.get_json(&row_of_old(username)).await?.into_iter().collect();
     let mut after: Option<String> = None;
     loop {
         let names = cx.store.list_page(&prefix, after.as_deref(), PAGE).await?;
-        let places: Vec<String> = names.iter().map(|name| format!("{prefix}{name}")).collect();
+        let places: Vec<String> = names.iter().map(|name| format!("{prefix}{name}")).filter(|place| *place != own).collect();
         for entry in cx.store.get_many(&places).await?.into_iter().flatten() {
             found.push(daypass_sdk::from_json(USERS, &entry.value)?);
         }

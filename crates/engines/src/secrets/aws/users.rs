@@ -55,6 +55,9 @@ struct Made {
     /// Where its note lay, by which its row knows it; empty in leases of old.
     #[serde(default)]
     note: String,
+    /// The id of its key; empty in notes and in leases of old.
+    #[serde(default)]
+    key: String,
     /// By how many milliseconds AWS's clock was ahead, where that is known and matters.
     #[serde(skip)]
     skew: Option<i64>,
@@ -106,7 +109,7 @@ pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfi
     let username = names::generate(cx, &config.username_template, name, Use::Iam)?;
     let account = account_at(engine, &target).await;
     let skew = engine.aws.skew(&target).map(Skew::milliseconds);
-    let mut made = Made { username, at: cx.clock.now(), account, id: String::new(), note: String::new(), skew };
+    let mut made = Made { username, at: cx.clock.now(), account, id: String::new(), note: String::new(), key: String::new(), skew };
     let note = begin(cx, &made).await?;
     made.note.clone_from(&note.place);
     let call = Call::usual(&target, deadline(cx));
@@ -117,6 +120,7 @@ pub(super) async fn issue(engine: &Aws, cx: &Cx, role: &Role, config: &RootConfi
             return Err(error);
         }
     };
+    made.key.clone_from(&key.id);
     let (row, holder) = (made.row(), Holder::leased(&made.note, &made.account, &made.id));
     let data = json!({ "access_key": key.id, "secret_key": reveal(&key.secret), "session_token": Value::Null });
     let leased = Leased::stored(data, terms, &made)
@@ -195,7 +199,7 @@ fn grants(role: &Role, role_name: &str) -> Vec<UserGrant> {
 async fn give_up(engine: &Aws, cx: &Cx, target: &Target, made: &Made, user: Fate) {
     let call = Call::taking_back(target, UNDO_PATIENCE);
     let gone = match user {
-        Fate::Made => dismantle(engine, call, &made.username).await.is_ok_and(|found| found == Found::Deleted),
+        Fate::Made => dismantle(engine, call, &made.username, &made.key).await.is_ok_and(|found| found == Found::Deleted),
         Fate::NotMade => true,
         Fate::Unknown => unmake(engine, cx, call, made).await.is_ok_and(|found| found == Found::Deleted),
     };
@@ -222,7 +226,7 @@ pub(super) async fn revoke(engine: Arc<Aws>, cx: Cx, lease: LeaseInfo) -> Result
         Ok(Some(_)) => {}
         Err(error) => unseen_but_ours(&engine, &cx, call, &made, error).await?,
     }
-    match dismantle(&engine, call, &made.username).await {
+    match dismantle(&engine, call, &made.username, &made.key).await {
         Ok(Found::Nothing) => truly_gone(&engine, &cx, call, &made).await,
         // Its row goes with the lease.
         Ok(Found::Deleted) => Ok(()),
@@ -323,7 +327,7 @@ async fn terms(cx: &Cx) -> Result<LeaseTerms> {
 /// Undoes a note of a user: nobody got its keys.
 pub(super) async fn undo(engine: &Aws, cx: &Cx, place: &str, note: &Note) -> Result<Changes> {
     let (username, account) = (note.username.clone(), note.account.clone());
-    let made = Made { username, at: note.at, account, id: String::new(), note: place.to_owned(), skew: note.skew };
+    let made = Made { username, at: note.at, account, id: String::new(), note: place.to_owned(), key: String::new(), skew: note.skew };
     let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
     let target = config.target(cx)?;
     let call = Call::taking_back(&target, UNDO_PATIENCE);
@@ -345,7 +349,7 @@ async fn unmake(engine: &Aws, cx: &Cx, call: Call<'_>, made: &Made) -> Result<Fo
     }
     let clock = keys::clock_of(engine.aws.as_ref(), call, made.skew).await;
     if user.created + SKEW >= clock.unwrap_or_default().theirs(made.at) {
-        return dismantle(engine, call, username).await.map_err(|error| failed(username, error));
+        return dismantle(engine, call, username, &made.key).await.map_err(|error| failed(username, error));
     }
     if clock.is_none() {
         return Err(Error::failed(format!(

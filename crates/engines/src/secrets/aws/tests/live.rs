@@ -122,7 +122,7 @@ async fn a_user_is_taken_apart_with_its_keys_first() {
     assert_eq!(asked(), ["DeleteAccessKey", "DetachUserPolicy"]);
     sandbox.control().clear();
     bench.mounted.revoke(cx(), lease()).await.unwrap();
-    let rest = ["DetachUserPolicy", "DeleteUserPolicy", "RemoveUserFromGroup", "DeleteUser"];
+    let rest = ["DeleteAccessKey", "DetachUserPolicy", "DeleteUserPolicy", "RemoveUserFromGroup", "DeleteUser"];
     assert_eq!(asked().split_off(2), rest);
 }
 

@@ -1,5 +1,8 @@
 //! Leases, notes and rows of IAM users as earlier versions wrote them: without a unique id, one row for a name, in the beginning without an account.
 
+use std::time::Duration;
+
+use daypass_aws::Gate;
 use daypass_sdk::{Cx, Error, LeaseInfo, LeaseTerms, Operation, Result, Seconds, Store};
 
 use super::*;
@@ -70,4 +73,36 @@ async fn a_note_of_old_is_undone_and_its_row_goes() {
     bench.advance(400);
     bench.mounted.tick(cx(&bench)).await.unwrap();
     assert!(aws.users().is_empty() && bench.storage.keys().is_empty(), "{:?}", bench.storage.keys());
+}
+
+/// Story: IAM listed the key of the user only when the user was to be deleted. Nobody looked for keys again, only for what people hang on users by hand, which
+/// the server may not list: the lease was not revoked, for a reason that had nothing to do with it.
+#[tokio::test]
+async fn a_key_that_iam_lists_late_is_looked_for_again() {
+    let (bench, aws) = bench();
+    aws.add_user("ci");
+    aws.add_key("ci").unwrap();
+    aws.keys_are_listed_after(Duration::from_hours(1));
+    let fake = Arc::clone(&aws);
+    aws.guard(move |action| {
+        if action == "DeleteUser" {
+            fake.fail("ListGroupsForUser", "AccessDenied", 403);
+        }
+        Gate::Open
+    });
+    let refused = revoked(&bench, json!({})).await.unwrap_err();
+    let why = "this was asked as the user could not be deleted: DeleteConflict: Cannot delete entity, must remove what hangs on it first.";
+    assert!(refused.message.contains("AccessDenied") && refused.message.contains(why), "{refused}");
+    aws.forgive();
+    let fake = Arc::clone(&aws);
+    aws.guard(move |action| {
+        if action == "DeleteUser" {
+            fake.keys_are_listed_after(Duration::ZERO);
+            fake.fail("ListGroupsForUser", "AccessDenied", 403);
+        }
+        Gate::Open
+    });
+    revoked(&bench, json!({})).await.unwrap();
+    aws.unguard();
+    assert!(aws.users().is_empty());
 }
