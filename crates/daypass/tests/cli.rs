@@ -815,6 +815,37 @@ fn a_setup_that_is_refused_halfway_names_the_mount_that_it_made() {
     assert!(ran.code == 2 && !ran.err.contains("was enabled"), "{}", ran.err);
 }
 
+/// Story: `auth setup` for a second project wrote over the role and the issuer of the first one without a word.
+#[test]
+fn a_setup_writes_over_its_own_role_and_over_no_other_projects() {
+    const MOUNTS: Route = ("GET /v1/sys/auth", 200, r#"{"data":{"github/":{"type":"jwt"}}}"#);
+    const CONFIG: Route =
+        ("GET /v1/auth/github/config", 200, r#"{"data":{"oidc_discovery_url":"https://token.actions.githubusercontent.com"}}"#);
+    const ROLE: Route = (
+        "GET /v1/auth/github/role/ci",
+        200,
+        r#"{"data":{"bound_claims":{"repository":"acme/app","repository_owner":["acme"]},"bound_audiences":["https://github.com/acme"],"user_claim":"repository"}}"#,
+    );
+    const WRITES: [Route; 2] = [("PUT /v1/auth/github/config", 204, ""), ("PUT /v1/auth/github/role/ci", 204, "")];
+    let server = Server::start(&[MOUNTS, CONFIG, ROLE, WRITES[0], WRITES[1]]);
+    let written = || server.seen().iter().filter(|line| line.starts_with("PUT")).count();
+    let setup = |more: &[&str]| run(&server, &[&["auth", "setup", "github", "-org=acme"], more].concat());
+    let ran = setup(&["-project=other"]);
+    assert_eq!((ran.code, ran.out.as_str(), written()), (2, "", 0), "{}", ran.err);
+    assert!(ran.err.contains("role/ci is there and lets in others: bound_claims is") && ran.err.contains("-role=NAME"), "{}", ran.err);
+    let ran = setup(&["-project=app", "-url=https://github.acme.example"]);
+    assert!(
+        ran.code == 2 && ran.err.contains("auth/github/ takes the tokens of https://token") && ran.err.contains("-path=NAME"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(written(), 0);
+    // The same again is none of that, and who wants it says so.
+    assert_eq!((setup(&["-project=app", "-policies=more"]).code, written()), (0, 2));
+    assert_eq!((setup(&["-project=other", "-replace"]).code, written()), (0, 4));
+    assert_eq!((setup(&["-project=other", "-dry-run"]).code, written()), (0, 4));
+}
+
 #[test]
 fn completion_scripts_know_the_verbs() {
     let home = tempfile::tempdir().unwrap();

@@ -1,5 +1,7 @@
 //! `auth setup`: from the name of a build server to a mount, a configuration and a role that take its tokens.
 
+mod there;
+
 use daypass_base::Seconds;
 use http::Method;
 
@@ -63,6 +65,9 @@ pub(crate) struct SetupArgs {
     /// Where to mount the method [default: the build server's name]
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
+    /// Write over a role and a configuration that are there and take the tokens of others
+    #[arg(long)]
+    replace: bool,
     /// Show what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -90,7 +95,12 @@ pub(super) fn run(args: &SetupArgs, ctx: &Ctx) -> Outcome {
     let path = clean_path(args.path.as_deref().unwrap_or(name)).to_owned();
     let writes = writes(args, &plan, preset, &path)?;
     if !args.dry_run {
-        let mount = enable(&client, &path)?;
+        let mount = mount(&client, &path)?;
+        match mount {
+            Mount::Made => enable(&client, &path)?,
+            Mount::There if args.replace => {}
+            Mount::There => there::check(&client, &plan, &path, &args.role)?,
+        }
         for (at, body) in &writes {
             let call = Call::new(Method::PUT, at.clone()).body(body.clone());
             client.ask(&call).map_err(|error| {
@@ -169,19 +179,21 @@ impl Mount {
     }
 }
 
-/// Mounts the method, unless it is there.
-fn enable(client: &Client, path: &str) -> Result<Mount, Failure> {
+/// Whether the mount is there, of a type that takes such tokens. Errors: another type; of the server.
+fn mount(client: &Client, path: &str) -> Result<Mount, Failure> {
     let failed = |error| Failure::api("Error listing enabled authentications", error);
     let mounts = client.find(Call::get("sys/auth")).map_err(failed)?.map_or(Value::Null, Known::into_data);
     match mounts.get(&format!("{path}/")).map(|mount| mount.text_at("type").to_owned()) {
         Some(kind) if kind == "jwt" || kind == "oidc" => Ok(Mount::There),
         Some(kind) => Err(Failure::server(format!("auth/{path}/ is a mount of type {kind}")).hint("-path names another place")),
-        None => {
-            let call = Call::new(Method::POST, format!("sys/auth/{path}")).body(Value::map([("type", Value::text("jwt"))]));
-            client.ask(&call).map_err(|error| Failure::api("Error enabling jwt auth", error))?;
-            Ok(Mount::Made)
-        }
+        None => Ok(Mount::Made),
     }
+}
+
+fn enable(client: &Client, path: &str) -> Result<(), Failure> {
+    let call = Call::new(Method::POST, format!("sys/auth/{path}")).body(Value::map([("type", Value::text("jwt"))]));
+    client.ask(&call).map_err(|error| Failure::api("Error enabling jwt auth", error))?;
+    Ok(())
 }
 
 fn indented(text: &str) -> String {
