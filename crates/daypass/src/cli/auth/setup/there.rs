@@ -46,11 +46,10 @@ fn other_issuer(plan: &Plan, config: &Value) -> Option<String> {
 fn other_bounds(plan: &Plan, role: &Value) -> Option<String> {
     let wanted = plan.role();
     let is_there = role.entries().iter().any(|(_, value)| !value.is_null());
-    let differs = BOUNDS.iter().filter(|_| is_there).find_map(|name| {
+    BOUNDS.iter().filter(|_| is_there).find_map(|name| {
         let [found, wanted] = [role, &wanted].map(|role| role.get(name).unwrap_or(&Value::Null));
         (values(found) != values(wanted)).then(|| format!("{name} is {}, not {}", found.compact(), wanted.compact()))
-    });
-    differs
+    })
 }
 
 /// What says who is let in by a role.
