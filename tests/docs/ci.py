@@ -3,7 +3,7 @@
 The block is read as the vendor reads it, its commands are run with the variables that the vendor documents, in an empty home and a workspace
 with a Dockerfile; tokens come from `vendors.py`. `docker` and `buildkite-agent` are those of `bin/`: the docker has no engine, but asks the fake
 ECR about each password, at login and again when something is pushed. Each recipe is run twice: for the project that was let in, which must push
-its image, and for somebody else's, which must be refused before it has.
+its image, and for somebody else's, which must be refused before it has. On machines that other jobs use too, neither leaves a file behind.
 
 What is not there is left out: GitHub's `uses:` steps, images and services, Jenkins's agents. On ECS the credentials are behind
 AWS_CONTAINER_CREDENTIALS_RELATIVE_URI at 169.254.170.2; here they are behind the full URI at the sandbox, which SDKs read the same way.
@@ -30,6 +30,8 @@ class Job:
 
     def __init__(self):
         self.env, self.scripts = {}, []
+        # Whether the machine is there after the job, for others.
+        self.stays = True
 
 
 class Recipes:
@@ -60,7 +62,9 @@ class Recipes:
         for owner in (OURS, STRANGERS):
             job = Job()
             READERS[name](job, shell.here(text), owner, self, shell)
-            code, out, pushed = self.run_job(job, shell)
+            code, out, pushed, left = self.run_job(job, shell)
+            if job.stays and left:
+                return f"left {', '.join(left)} to the next job"
             if owner == OURS and (code != 0 or not pushed):
                 return f"ended with {code} and pushed {pushed or 'nothing'}; it printed:\n{out}"
             if owner != OURS and (code == 0 or pushed or "Error authenticating" not in out):
@@ -85,8 +89,9 @@ class Recipes:
             if code != 0:
                 break
         pushed = [line.removeprefix("pushed ") for line in (record.read_text().splitlines() if record.exists() else []) if line.startswith("pushed ")]
+        left = sorted(str(path.relative_to(place)) for name in ("home", "tmp") for path in (place / name).rglob("*"))
         shutil.rmtree(place)
-        return code, out, pushed
+        return code, out, pushed, left
 
     def close(self):
         self.vendors.close()
@@ -155,6 +160,7 @@ def jenkins_on_ecs(job, text, owner, recipes, shell):
 
 def kubernetes(job, text, owner, recipes, _shell):
     pod = yaml.safe_load(text)
+    job.stays = False
     container = one(pod["spec"]["containers"], "container")
     job.env = {pair["name"]: pair["value"] for pair in container["env"]}
     namespace = pod["metadata"]["namespace"] if owner == OURS else owner

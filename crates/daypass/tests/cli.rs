@@ -1,6 +1,9 @@
 //! The binary against a scripted server: exit codes, what goes to stdout, what goes to stderr, what is sent.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test may panic")]
 
+#[path = "cli/logins.rs"]
+mod logins;
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
@@ -738,32 +741,6 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(reader);
     let output = command.env("VAULT_TOKEN", "root").stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Story: with a password and no user name, the login asked for the user whose name is empty.
-#[test]
-fn a_login_by_name_needs_the_name_also_where_the_password_was_given() {
-    let server = Server::start(&[]);
-    let ran = run(&server, &["login", "-method=userpass", "password=x"]);
-    assert!(ran.code == 2 && ran.err.contains("'username' must be specified"), "{}", ran.err);
-    assert!(server.seen().is_empty());
-}
-
-/// Story: a setup that the server refused halfway left a mount behind and did not say so.
-#[test]
-fn a_setup_that_is_refused_halfway_names_the_mount_that_it_made() {
-    const REFUSED: (&str, u16, &str) = ("PUT /v1/auth/github/config", 400, r#"{"errors":["error checking oidc discovery URL"]}"#);
-    let setup = ["auth", "setup", "github", "-org=acme"];
-    let server = Server::start(&[("GET /v1/sys/auth", 200, r#"{"data":{}}"#), ("POST /v1/sys/auth/github", 204, ""), REFUSED]);
-    let ran = run(&server, &setup);
-    assert!(
-        ran.code == 2 && ran.err.contains("hint: auth/github/ was enabled and stays") && ran.err.contains("auth disable github"),
-        "{}",
-        ran.err
-    );
-    let server = Server::start(&[("GET /v1/sys/auth", 200, r#"{"data":{"github/":{"type":"jwt"}}}"#), REFUSED]);
-    let ran = run(&server, &setup);
-    assert!(ran.code == 2 && !ran.err.contains("was enabled"), "{}", ran.err);
 }
 
 #[test]

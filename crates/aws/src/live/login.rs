@@ -11,9 +11,9 @@ use super::LiveAws;
 use super::identity::Source;
 use super::sort::causes;
 use super::time::SdkClock;
-use crate::AwsError;
 use crate::api::Result;
 use crate::partition::Partition;
+use crate::{AwsError, Target};
 
 /// A signed request, as `auth/aws/login` takes it.
 #[derive(Debug, Clone)]
@@ -27,19 +27,19 @@ pub struct LoginRequest {
 }
 
 impl LiveAws {
-    /// Signs a login with the SDK's chain of credentials: environment, profile, web identity, container, instance. Without a region, for
-    /// the one that the environment names. Errors: `NoIdentity`; `Unreachable` for what cannot be signed.
-    pub async fn sign_login(&self, region: Option<&str>, server_id: Option<&str>) -> Result<LoginRequest> {
-        let base = self.base(Source::Own).await;
+    /// Signs a login with the target's keys, or else with the SDK's chain of credentials: environment, profile, web identity, container, instance.
+    /// Without a region, for the one that the environment names. Errors: `NoIdentity`; `Unreachable` for what cannot be signed.
+    pub async fn sign_login(&self, target: &Target, server_id: Option<&str>) -> Result<LoginRequest> {
+        let base = self.base(if target.is_own() { Source::Own } else { Source::Configured }).await;
         let own = base.config.region().map(|region| region.as_ref().to_owned());
-        let region = region.map(str::to_owned).or(own).unwrap_or_else(|| super::identity::REGION_FALLBACK.to_owned());
+        let region = target.region.clone().or(own).unwrap_or_else(|| super::identity::REGION_FALLBACK.to_owned());
         let url = if region == super::identity::REGION_FALLBACK {
             // What every client of this method signs, so that every server takes it.
             "https://sts.amazonaws.com/".to_owned()
         } else {
             format!("https://sts.{region}.{}/", Partition::of_region(&region).dns_suffix())
         };
-        let identity = base.keys.identity().await?;
+        let identity = self.clients(target).await.keys.identity().await?;
         let now: SystemTime = SdkClock(std::sync::Arc::clone(&self.clock)).now();
         let unsigned = |detail: String| AwsError::unreachable(format!("the login cannot be signed: {detail}"));
         let params = v4::SigningParams::builder()

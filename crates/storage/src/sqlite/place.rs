@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Uid};
 
 use super::snapshot::{self, beside};
 use super::{LOCK, OpenError};
@@ -76,7 +76,8 @@ pub(super) fn take(path: &Path) -> Result<Place, OpenError> {
 }
 
 /// Makes the file and its directories where they are missing, for the owner alone, and records each in its directory before anything is promised.
-/// A file that is there is not opened: see the head of this module.
+/// A file that is there is not opened: see the head of this module. What root makes below a directory of somebody else is that one's, as the server would
+/// have made it: root restores a store for a server that does not run as root.
 fn make(path: &Path) -> Result<(), OpenError> {
     if path.exists() {
         return Ok(());
@@ -86,8 +87,71 @@ fn make(path: &Path) -> Result<(), OpenError> {
     if let Some(own) = directories.first() {
         DirBuilder::new().recursive(true).mode(0o700).create(own).map_err(io("make the directory of"))?;
     }
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(io("open"))?;
+    let (file, origin) = create(OpenOptions::new().append(true).mode(0o600), path).map_err(io("open"))?;
+    if let Some(existing) = directories.last()
+        && let Some(owner) = heir(existing).map_err(io("look at the directory of"))?
+    {
+        let made = directories.iter().rev().skip(1).map(|directory| directory.file_name());
+        give_directories(existing, made, owner).map_err(io("give away the directory of"))?;
+        if origin == Origin::Made {
+            give(&file, owner).map_err(io("give away"))?;
+        }
+    }
     directories.into_iter().try_for_each(sync).map_err(io("record the directory of"))
+}
+
+/// Whether an open file was there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Made,
+    There,
+}
+
+/// Opens a file, and makes it where it is not there. What a link leads to counts as there, whoever made the link.
+fn create(options: &mut OpenOptions, path: &Path) -> io::Result<(File, Origin)> {
+    match options.create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            options.create_new(false).create(true).open(path).map(|file| (file, Origin::There))
+        }
+        made => made.map(|file| (file, Origin::Made)),
+    }
+}
+
+/// User and group.
+type Owner = (u32, u32);
+
+/// Whose something becomes that this process makes below or beside a path, where that is not its maker.
+fn heir(path: &Path) -> io::Result<Option<Owner>> {
+    let found = fs::metadata(path)?;
+    Ok(heir_of(rustix::process::geteuid().as_raw(), (found.uid(), found.gid())))
+}
+
+/// What root makes belongs to whoever has what is there. Everybody else keeps what he makes: he could not give it away.
+fn heir_of(maker: u32, there: Owner) -> Option<Owner> {
+    (maker == ROOT && there.0 != ROOT).then_some(there)
+}
+
+const ROOT: u32 = 0;
+
+/// Gives away directories, each below the one before it and the first below `existing`. By descriptors that follow no link: whoever has a directory can put
+/// another thing in the place of what is in it, and root would give that away.
+fn give_directories<'p>(existing: &Path, names: impl Iterator<Item = Option<&'p std::ffi::OsStr>>, owner: Owner) -> io::Result<()> {
+    let mut directory: std::os::fd::OwnedFd = File::open(existing)?.into();
+    for name in names {
+        // A name such as `..`.
+        let Some(name) = name else { return Ok(()) };
+        directory = rustix::fs::openat(&directory, name, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        give(&directory, owner)?;
+    }
+    Ok(())
+}
+
+/// Where there is no right to it, or no such user in this namespace, it stays its maker's.
+fn give(made: impl std::os::fd::AsFd, (user, group): Owner) -> io::Result<()> {
+    match rustix::fs::fchown(made, Some(Uid::from_raw(user)), Some(Gid::from_raw(group))) {
+        Err(rustix::io::Errno::PERM | rustix::io::Errno::INVAL) => Ok(()),
+        given => Ok(given?),
+    }
 }
 
 /// The directories that have a new entry once a file is made: its own and those above it, up to the first that is there already.
@@ -133,7 +197,7 @@ fn sync(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Locks the side file.
+/// Locks the side file. A new one is the store's owner's: a server of another user could not open root's.
 fn lock_side(path: &Path) -> Result<File, OpenError> {
     let side = beside(path, LOCK);
     let io = |action| {
@@ -141,7 +205,12 @@ fn lock_side(path: &Path) -> Result<File, OpenError> {
         move |source| OpenError::Io { action, path: side, source }
     };
     let mut options = OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&side).map_err(io("open"))?;
+    let (mut file, origin) = create(options.read(true).write(true).truncate(false).mode(0o600), &side).map_err(io("open"))?;
+    if origin == Origin::Made
+        && let Some(owner) = heir(path).map_err(io("look at the file beside"))?
+    {
+        give(&file, owner).map_err(io("give away"))?;
+    }
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: path.to_owned(), holder: holder(&mut file) }),
@@ -382,5 +451,38 @@ mod tests {
         // Who is not root cannot give the model away, and has nothing to give.
         assert_eq!(owner(&made) == 65_534, given.is_ok());
         assert_eq!(give_to_owner_of(&root.path().join("none"), &made).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    /// Story: for a rollback the store is moved away and root restores a snapshot in its place. Store and lock were root's, and the server could open neither.
+    #[test]
+    fn what_root_makes_in_somebodys_directory_is_his() {
+        let (root, server) = ((0, 0), (998, 997));
+        assert_eq!(heir_of(0, server), Some(server));
+        assert_eq!((heir_of(0, root), heir_of(998, server), heir_of(998, root), heir_of(5, server)), (None, None, None, None));
+
+        let home = tempfile::tempdir().unwrap();
+        let var = home.path().join("var");
+        fs::create_dir(&var).unwrap();
+        let given = std::os::unix::fs::chown(&var, Some(65_534), Some(65_533)).is_ok();
+        let path = var.join("new/daypass/store.db");
+        let place = take(&path).unwrap();
+        drop(take(&home.path().join("own.db")).unwrap());
+        let owner = |path: &Path| fs::metadata(path).map(|found| (found.uid(), found.gid())).unwrap();
+        let ours = owner(home.path());
+        // Who is not root gives nothing away, and makes what is his.
+        let heir = if given { (65_534, 65_533) } else { ours };
+        for made in ["new", "new/daypass", "new/daypass/store.db", "new/daypass/store.db.lock"] {
+            assert_eq!(owner(&var.join(made)), heir, "{made}");
+        }
+        drop(place);
+        assert_eq!((owner(&home.path().join("own.db")), owner(&home.path().join("own.db.lock"))), (ours, ours));
+        // What was there is not given away: neither what a link leads to, nor a directory that a link has taken the place of.
+        let other = home.path().join("other");
+        fs::create_dir(&other).unwrap();
+        std::os::unix::fs::symlink(&other, var.join("link")).unwrap();
+        assert!(give_directories(&var, std::iter::once(Some("link".as_ref())), heir).is_err());
+        std::os::unix::fs::symlink(other.join("store.db"), var.join("link.db")).unwrap();
+        drop(take(&var.join("link.db")).unwrap());
+        assert_eq!((owner(&other), owner(&other.join("store.db"))), (ours, ours));
     }
 }

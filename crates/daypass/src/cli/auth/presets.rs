@@ -90,15 +90,18 @@ impl Preset {
                  aws/sts/deploy access_key | AWS_ACCESS_KEY_ID"
             ),
             Self::GitLab => format!(
-                "job:\n  id_tokens:\n    VAULT_ID_TOKEN:\n      aud: {audience}\n  variables:\n    VAULT_ADDR: {server}\n  script:\n    - {login}"
+                "job:\n  id_tokens:\n    VAULT_ID_TOKEN:\n      aud: {audience}\n  variables:\n    VAULT_ADDR: {server}\n  script:\n    - {OWN_HOME}\n    \
+                 - {login}"
             ),
             Self::Jenkins => format!(
                 "withCredentials([string(credentialsId: 'daypass', variable: 'VAULT_ID_TOKEN')]) {{  // an \"OpenID Connect id token\" with audience \
-                 {audience}\n  sh 'VAULT_ADDR={server} {login}'\n}}"
+                 {audience}\n  sh '''\n    {OWN_HOME}\n    VAULT_ADDR={server} {login}\n  '''\n}}"
             ),
-            Self::Buildkite => {
-                format!("steps:\n  - command: buildkite-agent oidc request-token --audience {audience} | VAULT_ADDR={server} {login} jwt=-")
-            }
+            // There a second dollar keeps one for the job's shell.
+            Self::Buildkite => format!(
+                "steps:\n  - commands:\n      - {}\n      - buildkite-agent oidc request-token --audience {audience} | VAULT_ADDR={server} {login} jwt=-",
+                OWN_HOME.replace('$', "$$")
+            ),
             Self::CircleCi => format!("- run: VAULT_ADDR={server} {login}   # reads CIRCLE_OIDC_TOKEN_V2"),
             Self::Bitbucket => {
                 format!("- step:\n    oidc: true\n    script:\n      - VAULT_ADDR={server} {login}   # reads BITBUCKET_STEP_OIDC_TOKEN")
@@ -114,6 +117,9 @@ impl Preset {
         }
     }
 }
+
+/// The line before a login on machines that jobs share: without it each uses the token of the last one that logged in. Gone with the job.
+const OWN_HOME: &str = "own=$(mktemp -d); trap 'rm -rf \"$own\"' EXIT; export HOME=$own";
 
 impl Plan {
     /// The body of the configuration.

@@ -1,5 +1,8 @@
 //! `auth setup`: from the name of a build server to a mount, a configuration and a role that take its tokens.
 
+mod there;
+
+use daypass_base::Seconds;
 use http::Method;
 
 use super::presets::{Plan, Preset, Wish};
@@ -19,6 +22,7 @@ Examples:
 
   $ daypass auth setup github -org=acme -project=app -policies=deploy
   $ daypass auth setup gitlab -url=https://gitlab.acme.example -org=platform
+  $ daypass auth setup gitlab -org=acme -project=app -role=long -policies=deploy -token-type=service
   $ daypass auth setup jenkins -url=https://jenkins.acme.example/oidc -project=team/app
   $ daypass auth setup eks -url=https://oidc.eks.eu-west-1.amazonaws.com/id/ABC -org=builds")]
 pub(crate) struct SetupArgs {
@@ -40,10 +44,13 @@ pub(crate) struct SetupArgs {
     /// Policies of the tokens [default: the role's name]
     #[arg(long, value_name = "NAMES")]
     policies: Option<String>,
-    /// How long the tokens live
+    /// How long the tokens live, from the login and from each renewal
     #[arg(long, value_name = "TTL", default_value = "15m")]
     ttl: String,
-    /// batch (nothing is stored for a login) or service
+    /// How long a service token lives at most, however often it is renewed [default: 12h]
+    #[arg(long, value_name = "TTL")]
+    max_ttl: Option<String>,
+    /// batch (nothing is stored for a login, and it cannot be renewed) or service
     #[arg(long, value_name = "TYPE")]
     token_type: Option<String>,
     /// The audience that the jobs ask for [default: the build server's own, or this server's address]
@@ -58,6 +65,9 @@ pub(crate) struct SetupArgs {
     /// Where to mount the method [default: the build server's name]
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
+    /// Write over a role and a configuration that are there and take the tokens of others
+    #[arg(long)]
+    replace: bool,
     /// Show what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -85,7 +95,12 @@ pub(super) fn run(args: &SetupArgs, ctx: &Ctx) -> Outcome {
     let path = clean_path(args.path.as_deref().unwrap_or(name)).to_owned();
     let writes = writes(args, &plan, preset, &path)?;
     if !args.dry_run {
-        let mount = enable(&client, &path)?;
+        let mount = mount(&client, &path)?;
+        match mount {
+            Mount::Made => enable(&client, &path)?,
+            Mount::There if args.replace => {}
+            Mount::There => there::check(&client, &plan, &path, &args.role)?,
+        }
         for (at, body) in &writes {
             let call = Call::new(Method::PUT, at.clone()).body(body.clone());
             client.ask(&call).map_err(|error| {
@@ -111,13 +126,37 @@ fn writes(args: &SetupArgs, plan: &Plan, preset: Preset, path: &str) -> Result<V
     };
     let mut role = plan.role();
     role.set("token_policies", Value::text(args.policies.as_deref().unwrap_or(&args.role)));
+    let kind = args.token_type.as_deref().unwrap_or_else(|| usual_type(preset));
     role.set("token_ttl", Value::text(&*args.ttl));
-    role.set("token_max_ttl", Value::text(&*args.ttl));
-    role.set("token_type", Value::text(args.token_type.as_deref().unwrap_or_else(|| usual_type(preset))));
+    role.set("token_max_ttl", Value::text(max_ttl(args, kind)?));
+    role.set("token_type", Value::text(kind));
     Ok(vec![(format!("auth/{path}/config"), plan.config(pem.as_deref())), (format!("auth/{path}/role/{}", args.role), role)])
 }
 
-/// Terraform makes a child token, and its provider renews it: a batch token can do neither. Others log in, read, and end.
+/// The last end of the tokens. That of a batch token is its only one. A service token is there to outlast its first one: with the same for both, as it once was,
+/// no renewal added anything. Errors: of the flags.
+fn max_ttl(args: &SetupArgs, kind: &str) -> Result<String, Failure> {
+    let seconds = |flag: &str, text: &str| {
+        Seconds::parse(text).map_err(|error| Failure::usage(format!("invalid value {text:?} for flag -{flag}: {error}")))
+    };
+    let ttl = seconds("ttl", &args.ttl)?;
+    let is_renewable = !matches!(kind, "batch" | "default-batch");
+    match args.max_ttl.as_deref() {
+        None if is_renewable && ttl < seconds("max-ttl", MAX_TTL)? => Ok(MAX_TTL.to_owned()),
+        None => Ok(args.ttl.clone()),
+        Some(_) if !is_renewable => Err(Failure::usage(format!("-max-ttl is for tokens that are renewed, and {kind} tokens cannot be"))
+            .hint("-token-type=service makes tokens that can be; -ttl is how long others live")),
+        Some(max) if seconds("max-ttl", max)? < ttl => Err(Failure::usage(format!("-max-ttl={max} is shorter than -ttl={}", args.ttl))
+            .hint("-max-ttl counts from the login, renewals included")),
+        Some(max) => Ok(max.to_owned()),
+    }
+}
+
+/// Longer than builds take, and over by tonight.
+const MAX_TTL: &str = "12h";
+
+/// HCP Terraform renews its token and revokes it at the end, and the provider may make a child of it: a batch token takes none of that. Others log in, read,
+/// and end.
 fn usual_type(preset: Preset) -> &'static str {
     if preset == Preset::TerraformCloud { "service" } else { "batch" }
 }
@@ -140,19 +179,21 @@ impl Mount {
     }
 }
 
-/// Mounts the method, unless it is there.
-fn enable(client: &Client, path: &str) -> Result<Mount, Failure> {
+/// Whether the mount is there, of a type that takes such tokens. Errors: another type; of the server.
+fn mount(client: &Client, path: &str) -> Result<Mount, Failure> {
     let failed = |error| Failure::api("Error listing enabled authentications", error);
     let mounts = client.find(Call::get("sys/auth")).map_err(failed)?.map_or(Value::Null, Known::into_data);
     match mounts.get(&format!("{path}/")).map(|mount| mount.text_at("type").to_owned()) {
         Some(kind) if kind == "jwt" || kind == "oidc" => Ok(Mount::There),
         Some(kind) => Err(Failure::server(format!("auth/{path}/ is a mount of type {kind}")).hint("-path names another place")),
-        None => {
-            let call = Call::new(Method::POST, format!("sys/auth/{path}")).body(Value::map([("type", Value::text("jwt"))]));
-            client.ask(&call).map_err(|error| Failure::api("Error enabling jwt auth", error))?;
-            Ok(Mount::Made)
-        }
+        None => Ok(Mount::Made),
     }
+}
+
+fn enable(client: &Client, path: &str) -> Result<(), Failure> {
+    let call = Call::new(Method::POST, format!("sys/auth/{path}")).body(Value::map([("type", Value::text("jwt"))]));
+    client.ask(&call).map_err(|error| Failure::api("Error enabling jwt auth", error))?;
+    Ok(())
 }
 
 fn indented(text: &str) -> String {

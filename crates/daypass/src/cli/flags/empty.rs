@@ -42,13 +42,14 @@ fn is_number(arg: &Arg) -> bool {
 }
 
 /// Flags that are times, of whatever command.
-const TIMES: [&str; 10] = [
+const TIMES: [&str; 11] = [
     "default-lease-ttl",
     "delete-version-after",
     "dev-aws-sandbox-min-ttl",
     "explicit-max-ttl",
     "increment",
     "max-lease-ttl",
+    "max-ttl",
     "period",
     "ttl",
     "user-lockout-counter-reset-duration",

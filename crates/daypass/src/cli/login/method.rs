@@ -89,7 +89,12 @@ Configuration:
 
   region=<string>
       The region to sign for; auto takes the one of the environment. The
-      default is us-east-1."
+      default is us-east-1.
+
+  aws_access_key_id=<string>, aws_secret_access_key=<string>,
+  aws_security_token=<string>
+      Keys to sign with in place of this machine's; the last only with
+      temporary ones. From a file: aws_secret_access_key=@FILE."
         }
         "cert" => {
             "Usage: daypass login -method=cert -client-cert=FILE -client-key=FILE

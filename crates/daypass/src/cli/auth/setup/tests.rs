@@ -261,14 +261,14 @@ fn eks() -> Known {
     }
 }
 
-fn arguments(name: &str) -> SetupArgs {
-    let words = ["daypass", "auth", "setup", "--role=ci", "--policies=deploy", "--", name].map(str::to_owned);
+fn arguments(name: &str, flags: &[&str]) -> SetupArgs {
+    let words = [&["daypass", "auth", "setup", "--role=ci", "--policies=deploy"], flags, &["--", name]].concat();
     let matches = crate::cli::root("daypass").try_get_matches_from(words).unwrap();
     let (_, verb) = matches.subcommand_matches("auth").and_then(|auth| auth.subcommand()).unwrap();
     <SetupArgs as clap::FromArgMatches>::from_arg_matches(verb).unwrap()
 }
 
-async fn set_up(known: &Known, signer: &Signer) -> TestServer {
+async fn set_up(known: &Known, signer: &Signer, flags: &[&str]) -> TestServer {
     let preset = Preset::parse(known.preset).unwrap();
     let plan = preset.plan(&known.wish).unwrap();
     let server = TestServer::start().await;
@@ -276,7 +276,7 @@ async fn set_up(known: &Known, signer: &Signer) -> TestServer {
     let keys = format!("{}/keys", plan.issuer);
     server.idp().answers(&format!("{}/.well-known/openid-configuration", plan.issuer), &json!({"issuer": plan.issuer, "jwks_uri": keys}));
     server.idp().answers(&keys, &Signer::set(&[signer]));
-    for (path, body) in writes(&arguments(known.preset), &plan, preset, "ci").unwrap() {
+    for (path, body) in writes(&arguments(known.preset, flags), &plan, preset, "ci").unwrap() {
         server.put(&path, serde_json::from_str(&body.compact()).unwrap()).await.ok();
     }
     server
@@ -286,7 +286,7 @@ async fn set_up(known: &Known, signer: &Signer) -> TestServer {
 async fn every_vendors_token_logs_in_and_nobody_elses_does() {
     let signer = Signer::new("RS256", "one");
     for known in known() {
-        let server = set_up(&known, &signer).await;
+        let server = set_up(&known, &signer, &[]).await;
         let login = |claims: &Json| server.put("auth/ci/login", json!({"role": "ci", "jwt": signer.sign(claims)})).nobody();
         let mut claims = known.claims.clone();
         (claims["iat"], claims["nbf"], claims["exp"]) = (json!(NOW), json!(NOW), json!(NOW + 300));
@@ -302,6 +302,45 @@ async fn every_vendors_token_logs_in_and_nobody_elses_does() {
             assert_eq!(answer.status, 400, "{}: {claim} {value}: {:?}", known.preset, answer.body);
         }
     }
+}
+
+/// Story: service tokens, for builds that outlast a login, got their first end as their last one: no renewal added anything, and `daypass run` ended with
+/// the first 15 minutes.
+#[tokio::test]
+async fn a_service_token_is_renewed_until_its_last_end() {
+    let (signer, known) = (Signer::new("RS256", "one"), gitlab());
+    for (flags, max) in [(&["--token-type=service"][..], 43_200_usize), (&["--token-type=service", "--max-ttl=1h"], 3600)] {
+        let server = set_up(&known, &signer, flags).await;
+        let role = server.get("auth/ci/role/ci").await.ok();
+        let ends = ["token_type", "token_ttl", "token_max_ttl"].map(|name| role.body["data"][name].clone());
+        assert_eq!(ends, [json!("service"), json!(900), json!(max)]);
+        let mut claims = known.claims.clone();
+        (claims["iat"], claims["nbf"], claims["exp"]) = (json!(NOW), json!(NOW), json!(NOW + 300));
+        let token = server.put("auth/ci/login", json!({"role": "ci", "jwt": signer.sign(&claims)})).nobody().await.token();
+        // As `daypass run` does it: at half of what is left.
+        for left in std::iter::repeat_n(900, max / 450 - 2).chain([450, 225]) {
+            server.seconds(if left == 225 { 225 } else { 450 }).await;
+            let renewed = server.put("auth/token/renew-self", json!({})).token(&token).await.ok();
+            assert_eq!(renewed.body["auth"]["lease_duration"], json!(left), "{flags:?}");
+        }
+        server.seconds(226).await;
+        assert_eq!(server.status_of(&token).await, 403, "gone by tonight");
+    }
+}
+
+#[test]
+fn ends_that_contradict_each_other_are_refused_before_anything_is_written() {
+    let told = |kind: &str, flags: &[&str]| max_ttl(&arguments("gitlab", flags), kind).map_err(|failure| failure.text().to_owned());
+    assert_eq!(told("batch", &[]).as_deref(), Ok("15m"));
+    assert_eq!(told("batch", &["--ttl=2h"]).as_deref(), Ok("2h"));
+    assert_eq!(told("service", &["--ttl=2h"]).as_deref(), Ok("12h"));
+    assert_eq!(told("service", &["--ttl=24h"]).as_deref(), Ok("24h"), "longer than the usual end");
+    assert_eq!(told("service", &["--ttl=1h", "--max-ttl=3600"]).as_deref(), Ok("3600"));
+    let why = |kind: &str, flags: &[&str]| told(kind, flags).unwrap_err();
+    assert_eq!(why("service", &["--max-ttl=10m"]), "-max-ttl=10m is shorter than -ttl=15m");
+    assert!(why("batch", &["--max-ttl=12h"]).contains("batch tokens cannot be"));
+    assert!(why("service", &["--max-ttl=soon"]).contains("invalid value \"soon\" for flag -max-ttl"));
+    assert_eq!(usual_type(Preset::TerraformCloud), "service");
 }
 
 /// Story: `-ref` for build servers whose tokens name no branch was passed over in silence, and builds of all branches were let in.
