@@ -182,7 +182,7 @@ async fn sessions_of_roles_on_the_way_have_places_of_their_own() {
 #[tokio::test]
 async fn what_finds_no_place_is_counted_and_told_now_and_then() {
     let (bench, kept) = (bench(), kept());
-    let mut refuse = || kept.of_callers.lock().refuse(bench.clock.elapsed());
+    let refuse = || kept.of_callers.lock().refuse(bench.clock.elapsed());
     assert_eq!([refuse(), refuse(), refuse()], [Some(1), None, None]);
     bench.advance(299);
     assert_eq!(refuse(), None);
