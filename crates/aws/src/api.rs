@@ -1,6 +1,7 @@
 //! The trait and its words.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,6 +88,16 @@ pub struct Target {
     pub web_identity: Option<WebIdentity>,
     /// Attempts after the first one. `None`: STS is asked for 15 seconds, at a bounded rate; IAM as often as the SDK does.
     pub max_retries: Option<u32>,
+}
+
+impl Hash for Target {
+    /// By what tells most targets apart; the rest, and all secrets, are left to the comparison.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.region.hash(state);
+        self.keys.as_ref().map(|keys| &keys.access_key_id).hash(state);
+        self.web_identity.as_ref().map(|identity| (&identity.role_arn, &identity.name)).hash(state);
+        self.sts_endpoints.first().map(|endpoint| &endpoint.url).hash(state);
+    }
 }
 
 impl Target {

@@ -9,6 +9,7 @@ mod forward;
 mod http;
 mod iam;
 mod identity;
+mod kept;
 mod keys;
 mod login;
 mod places;
@@ -27,7 +28,7 @@ mod wire;
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aws_config::{Region, SdkConfig};
@@ -43,6 +44,7 @@ use self::http::Http;
 use endpoint::Endpoint;
 pub use identity::ContainerEndpoint;
 use identity::{REGION_FALLBACK, Source};
+use kept::Kept;
 use keys::Keys;
 pub use login::LoginRequest;
 use places::{Door, Queues, Told};
@@ -52,8 +54,10 @@ use time::SdkClock;
 use web::Web;
 use wire::{Tls, Wire};
 
-/// Clients are kept for this many configurations; the one unused for longest goes first.
-const CLIENTS_MAX: usize = 64;
+/// Clients are kept for this many targets, which are configurations of mounts and sessions of roles on the way: 4 KiB each, and 21 more once IAM was called.
+const CLIENTS_MAX: usize = 512;
+/// Sessions by web identity are kept for this many targets, longer than their clients: some 6 KiB each.
+const SESSIONS_MAX: usize = 1_024;
 /// One attempt may take this long; then the next one starts.
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
 /// Origins to which connections are kept.
@@ -84,7 +88,9 @@ pub struct LiveAws {
     /// Loaded once each: with the server's own identity, and without any.
     own: tokio::sync::Mutex<Option<Arc<Base>>>,
     bare: tokio::sync::Mutex<Option<Arc<Base>>>,
-    clients: Mutex<Vec<(Target, Arc<Clients>)>>,
+    clients: Kept<Arc<Clients>>,
+    /// Those by web identity.
+    sessions: Kept<Arc<Keys>>,
     wires: Mutex<HashMap<String, Arc<Wire>>>,
     tls: Tls,
     retries: Arc<Retries>,
@@ -105,7 +111,11 @@ struct Clients {
     keys: Arc<Keys>,
     /// How often an STS call is made again; `None`: for [`sts::RETRIES_MAX`].
     retries: Option<u32>,
-    iam: aws_sdk_iam::Client,
+    /// Made when it is first asked for: it is the most of what clients cost, and most targets never call IAM.
+    iam: OnceLock<aws_sdk_iam::Client>,
+    iam_base: SdkConfig,
+    /// Where IAM is, if somebody says so.
+    iam_url: Option<String>,
     iam_door: Door,
     /// The STS endpoint that answered last.
     good: AtomicUsize,
@@ -129,7 +139,8 @@ impl LiveAws {
             http,
             own: tokio::sync::Mutex::default(),
             bare: tokio::sync::Mutex::default(),
-            clients: Mutex::default(),
+            clients: Kept::new(CLIENTS_MAX),
+            sessions: Kept::new(SESSIONS_MAX),
             queues: Queues::new(),
             forwards: forward::Forwards::default(),
         }
@@ -153,28 +164,13 @@ impl LiveAws {
     }
 
     async fn clients(&self, target: &Target) -> Arc<Clients> {
-        if let Some(clients) = self.kept(target) {
+        if let Some(clients) = self.clients.find(target) {
             return clients;
         }
         let source = if target.is_own() { Source::Own } else { Source::Configured };
         let base = self.base(source).await;
-        let clients = Arc::new(self.make(target, &base).await);
-        let mut all = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= CLIENTS_MAX {
-            all.remove(0);
-        }
-        all.push((target.clone(), Arc::clone(&clients)));
-        clients
-    }
-
-    /// The clients of a target, moved to the end of the list: used last.
-    fn kept(&self, target: &Target) -> Option<Arc<Clients>> {
-        let mut all = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = all.iter().position(|(known, _)| known == target)?;
-        let entry = all.remove(at);
-        let clients = Arc::clone(&entry.1);
-        all.push(entry);
-        Some(clients)
+        let clients = self.make(target, &base).await;
+        self.clients.keep(target, Arc::new(clients))
     }
 
     async fn make(&self, target: &Target, base: &Base) -> Clients {
@@ -203,20 +199,19 @@ impl LiveAws {
         let mut base = base.into_builder().timeout_config(timeouts.build()).build();
         let (sts, most) = (self.sts_endpoints(target, &base).await, retries(target, &base));
         if let Some(web) = Web::of(target, &sts, &self.clock, &self.retries, most) {
-            keys = Keys::of_web(web, SdkClock(Arc::clone(&self.clock)));
+            keys = self
+                .sessions
+                .find(target)
+                .unwrap_or_else(|| self.sessions.keep(target, Keys::of_web(web, SdkClock(Arc::clone(&self.clock)))));
             let provider = aws_credential_types::provider::SharedCredentialsProvider::new(web::Shared(Arc::clone(&keys)));
             base = base.into_builder().credentials_provider(provider).build();
         }
-        let mut iam = aws_sdk_iam::config::Builder::from(&base);
         let url = target.iam_endpoint.as_ref().or(self.settings.endpoint.as_ref());
-        if let Some(url) = url {
-            iam = iam.endpoint_url(url);
-        }
         // Where nobody says where it is, it is at one place for a whole partition.
         let partition = || Partition::of_region(base.region().map_or(REGION_FALLBACK, AsRef::as_ref));
         let name = url.map_or_else(|| format!("IAM of {}", partition().name()), |url| places::origin_of(url));
-        let iam = aws_sdk_iam::Client::from_conf(iam.build());
-        Clients { sts, keys, retries: most, iam, iam_door: self.queues.door(name), good: AtomicUsize::new(0) }
+        let (iam_url, iam_door) = (url.cloned(), self.queues.door(name));
+        Clients { sts, keys, retries: most, iam: OnceLock::new(), iam_base: base, iam_url, iam_door, good: AtomicUsize::new(0) }
     }
 
     async fn sts_endpoints(&self, target: &Target, base: &SdkConfig) -> Arc<[std::result::Result<Endpoint, String>]> {
@@ -251,13 +246,14 @@ impl LiveAws {
     async fn forget_own_identity(&self, target: &Target, used: &Arc<Clients>) {
         if target.web_identity.is_some() {
             // The session of this target alone.
-            self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, clients)| !Arc::ptr_eq(clients, used));
+            self.clients.forget_if(target, |clients| Arc::ptr_eq(clients, used));
+            self.sessions.forget_if(target, |keys| Arc::ptr_eq(keys, &used.keys));
             return;
         }
         let mut own = self.own.lock().await;
-        if self.kept(target).is_some_and(|kept| Arc::ptr_eq(&kept, used)) {
+        if self.clients.find(target).is_some_and(|kept| Arc::ptr_eq(&kept, used)) {
             *own = None;
-            self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|(target, _)| !target.is_own());
+            self.clients.retain(|target| !target.is_own());
         }
     }
 
@@ -289,7 +285,7 @@ impl LiveAws {
         let made = async {
             let clients = self.clients(call.target).await;
             let _place = self.queues.through(&clients.iam_door, purpose, &told).await?;
-            let answer = make(clients.iam.clone()).await;
+            let answer = make(clients.iam()).await;
             if answer.as_ref().err().is_some_and(AwsError::identity_is_lost) && call.target.keys.is_none() {
                 self.forget_own_identity(call.target, &clients).await;
             }
@@ -307,6 +303,17 @@ impl LiveAws {
                 Err(AwsError::unreachable(format!("AWS gave no answer within the {deadline:?} left for this request")))
             }
         }
+    }
+}
+
+impl Clients {
+    fn iam(&self) -> aws_sdk_iam::Client {
+        let made = self.iam.get_or_init(|| {
+            let config = aws_sdk_iam::config::Builder::from(&self.iam_base);
+            let config = if let Some(url) = &self.iam_url { config.endpoint_url(url) } else { config };
+            aws_sdk_iam::Client::from_conf(config.build())
+        });
+        made.clone()
     }
 }
 
@@ -368,13 +375,14 @@ impl Aws for LiveAws {
     }
 
     fn skew(&self, target: &Target) -> Option<Skew> {
-        let clients = self.kept(target)?;
+        let clients = self.clients.find(target)?;
         let answered = clients.sts.get(clients.good.load(std::sync::atomic::Ordering::Relaxed))?;
         answered.as_ref().ok()?.clock_skew()
     }
 
     fn forget(&self, target: &Target) {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| known != target);
+        self.clients.forget_if(target, |_| true);
+        self.sessions.forget_if(target, |_| true);
     }
 }
 

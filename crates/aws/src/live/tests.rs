@@ -9,7 +9,9 @@ use daypass_sandbox::{Effect, Options, Rule, Running};
 
 use super::identity::Source;
 use super::{ContainerEndpoint, LiveAws, Settings};
-use crate::{AssumeRole, Aws, Call, ErrorKind, FederationToken, Iam, NewUser, SessionToken, StaticKeys, StsEndpoint, Target};
+use crate::{
+    AssumeRole, Aws, Call, ErrorKind, FederationToken, Iam, NewUser, SessionToken, StaticKeys, StsEndpoint, Target, WebIdentity, WebTokens,
+};
 
 const STAGING: &str = "arn:aws:iam::111111111111:role/ecr-staging";
 const LOCKED: &str = "arn:aws:iam::111111111111:role/locked";
@@ -244,9 +246,9 @@ async fn wrong_keys_are_denied_and_forgotten_with_their_configuration() {
     let target = Target { keys: Some(keys), ..Target::default() };
     let error = aws.get_caller_identity(call(&target)).await.unwrap_err();
     assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Denied, "SignatureDoesNotMatch"));
-    assert!(aws.kept(&target).is_some());
+    assert!(aws.clients.find(&target).is_some());
     aws.forget(&target);
-    assert!(aws.kept(&target).is_none());
+    assert!(aws.clients.find(&target).is_none());
 }
 
 #[tokio::test]
@@ -256,7 +258,60 @@ async fn clients_are_bounded() {
         let target = Target { region: Some(format!("r-{number}")), keys: Some(root_keys()), ..Target::default() };
         aws.clients(&target).await;
     }
-    assert_eq!(aws.clients.lock().unwrap().len(), super::CLIENTS_MAX);
+    assert_eq!(aws.clients.count(), super::CLIENTS_MAX);
+}
+
+/// Story: each client had one for IAM, which is most of what it costs, although hardly a mount calls IAM.
+#[tokio::test]
+async fn a_client_for_iam_is_made_when_iam_is_called() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let sandbox = sandbox(Arc::clone(&clock)).await;
+    let aws = task(&sandbox, clock);
+    let target = Target { keys: Some(root_keys()), ..Target::default() };
+    aws.get_caller_identity(call(&target)).await.unwrap();
+    assert!(aws.clients(&target).await.iam.get().is_none());
+    aws.list_group_policies(call(&target), "deployers").await.unwrap();
+    assert!(aws.clients(&target).await.iam.get().is_some());
+}
+
+/// Makes no token.
+struct NoTokens;
+
+impl WebTokens for NoTokens {
+    fn token(&self) -> daypass_base::BoxFuture<'_, Result<Secret<String>, String>> {
+        Box::pin(std::future::ready(Err("none".to_owned())))
+    }
+}
+
+/// Story: of more mounts by web identity than clients are kept each mint met a client that was new, and so asked STS for two sessions: the server's own and
+/// the caller's.
+#[tokio::test]
+async fn a_session_by_web_identity_outlives_its_client() {
+    let aws = LiveAws::new(Arc::new(SystemClock::new()), Settings::default());
+    let of_mount = |number: usize| {
+        let (role_arn, session_name) = (STAGING.to_owned(), "daypass".to_owned());
+        let identity = WebIdentity { role_arn, session_name, name: number.to_string(), tokens: Arc::new(NoTokens) };
+        Target { web_identity: Some(identity), ..Target::default() }
+    };
+    let first = aws.clients(&of_mount(0)).await;
+    for number in 1..=super::CLIENTS_MAX {
+        aws.clients(&of_mount(number)).await;
+    }
+    let again = aws.clients(&of_mount(0)).await;
+    assert!(!Arc::ptr_eq(&first, &again) && Arc::ptr_eq(&first.keys, &again.keys));
+    // AWS does not know the session any more. A caller who had the old client has seen nothing of the new one.
+    aws.forget_own_identity(&of_mount(0), &again).await;
+    let anew = aws.clients(&of_mount(0)).await;
+    assert!(!Arc::ptr_eq(&again.keys, &anew.keys));
+    aws.forget_own_identity(&of_mount(0), &first).await;
+    assert!(Arc::ptr_eq(&anew.keys, &aws.clients(&of_mount(0)).await.keys));
+    // The configuration was replaced.
+    aws.forget(&of_mount(0));
+    assert!(!Arc::ptr_eq(&anew.keys, &aws.clients(&of_mount(0)).await.keys));
+    for number in 0..super::SESSIONS_MAX + 10 {
+        aws.clients(&of_mount(number)).await;
+    }
+    assert_eq!(aws.sessions.count(), super::SESSIONS_MAX);
 }
 
 mod endpoints;

@@ -26,6 +26,8 @@ const IDLE_MAX: Duration = Duration::from_secs(90);
 const REST_MAX: usize = 512;
 /// Time for opening a connection; the same as the SDK's own.
 const CONNECT_MAX: Duration = Duration::from_millis(3_100);
+/// Who is given up earlier says nothing about the connection: a caller may have little time.
+const SILENT_MIN: Duration = CONNECT_MAX;
 /// Longest answer, in bytes. STS answers with two kilobytes, an error page of a proxy with more.
 const ANSWER_MAX: usize = 256 * 1024;
 
@@ -148,7 +150,11 @@ impl Wire {
     /// very moment: then the request is made anew, once, for a fresh one.
     pub(super) async fn send(self: &Arc<Self>, request: impl Fn() -> Result<Request<Full<Bytes>>, String>) -> Result<Answer, Trouble> {
         if let Some(mut kept) = self.take().await {
-            match kept.exchange(request().map_err(Trouble::Settings)?).await {
+            let request = request().map_err(Trouble::Settings)?;
+            let mut asked = Asked { wire: self, at: self.clock.elapsed(), is_over: false };
+            let answer = kept.exchange(request).await;
+            asked.is_over = true;
+            match answer {
                 Ok(answer) => {
                     self.keep(kept).await;
                     return Ok(answer);
@@ -207,19 +213,23 @@ impl Wire {
         }
     }
 
+    /// Takes away what has been at rest since that moment or longer, to be closed outside of the lock.
+    fn at_rest_since(rest: &mut Rest, then: Duration) -> Vec<(Duration, Kept)> {
+        let old = rest.lines.iter().take_while(|(since, _)| *since <= then).count();
+        rest.lines.drain(..old).collect()
+    }
+
     /// Closes what has been at rest for too long. Says whether something is left.
     fn let_go(&self) -> bool {
         let now = self.clock.elapsed();
         let mut rest = self.rest();
-        let old = rest.lines.iter().take_while(|(since, _)| now.saturating_sub(*since) >= IDLE_MAX).count();
-        let gone: Vec<_> = rest.lines.drain(..old).collect();
+        let gone = now.checked_sub(IDLE_MAX).map(|then| Self::at_rest_since(&mut rest, then));
         rest.swept = !rest.lines.is_empty();
         if !rest.swept {
             rest.lines.shrink_to_fit();
         }
         let left = rest.swept;
         drop(rest);
-        // Closed outside of the lock.
         drop(gone);
         left
     }
@@ -231,6 +241,25 @@ impl Wire {
     #[cfg(test)]
     pub(super) fn at_rest(&self) -> usize {
         self.rest().lines.len()
+    }
+}
+
+/// A request on a connection that was at rest. Given up after a while without an answer, it has shown that whatever stands between here and there may have
+/// forgotten such connections: those that were at rest before it, and gave no answer since, are closed too, so that no other call waits for them.
+struct Asked<'a> {
+    wire: &'a Wire,
+    at: Duration,
+    /// With an answer, or with word that the connection broke.
+    is_over: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if self.is_over || self.wire.clock.elapsed().saturating_sub(self.at) < SILENT_MIN {
+            return;
+        }
+        let gone = Wire::at_rest_since(&mut self.wire.rest(), self.at);
+        tracing::debug!(count = gone.len(), "AWS does not answer on a connection that was at rest: others like it are closed");
     }
 }
 

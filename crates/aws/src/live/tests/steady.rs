@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{LOCKED, STAGING, call, root_keys, rule, task, wanted};
 use crate::live::{LiveAws, Settings};
-use crate::{Aws, Call, ErrorKind, Target};
+use crate::{AuthorizationToken, Aws, Call, DescribeInstance, Ec2, Ecr, ErrorKind, Target};
 
 /// A fake and a client on one simulated clock that begins now, because answers carry the machine's date.
 async fn simulated() -> (SimClock, Running, Arc<LiveAws>) {
@@ -129,6 +129,24 @@ async fn a_clock_that_is_wrong_is_put_right_by_awss() {
         }
         let extra = usize::from(!wrong.is_zero());
         assert_eq!(super::calls(&sandbox, "GetCallerIdentity") - before, 3 + extra, "refused once, and right from then on");
+    }
+}
+
+/// Story: the clock was six minutes off. STS calls were signed by AWS's clock from the first refusal on, and mints went on; logins of ECR and looks at
+/// instances, signed by our own, were refused.
+#[tokio::test]
+async fn all_calls_are_signed_by_awss_clock_where_sts_has_shown_it() {
+    let sandbox = super::sandbox(Arc::new(SystemClock::new())).await;
+    let target = Target { keys: Some(root_keys()), max_retries: Some(0), ..Target::default() };
+    let now = SystemClock::new().now();
+    for wrong in [now + Duration::from_mins(6), now - Duration::from_mins(6)] {
+        let settings = Settings { endpoint: Some(sandbox.url()), ..Settings::default() };
+        let aws = LiveAws::new(Arc::new(SimClock::at(wrong)), settings);
+        aws.get_caller_identity(call(&target)).await.unwrap();
+        aws.get_authorization_token(call(&target), AuthorizationToken::default()).await.unwrap();
+        let instance = DescribeInstance { id: "i-0123456789abcdef0", region: "us-east-1", endpoint: None };
+        let refused = aws.describe_instance(call(&target), instance).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::NotFound, "not its signature: {refused}");
     }
 }
 
@@ -269,6 +287,47 @@ async fn connections_that_rested_for_long_are_not_used() {
         }
     }
     assert_eq!(wire.at_rest(), 0, "and are closed without anybody's call");
+}
+
+/// Story: a NAT gateway failed over and forgot all connections. A mint waited ten seconds on the one that was used last, then on the next one, which was as
+/// dead, and failed.
+#[tokio::test]
+async fn after_a_connection_that_went_dead_none_of_its_age_is_tried() {
+    let clock = SimClock::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (failed_over, unanswered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (over, count) = (Arc::clone(&failed_over), Arc::clone(&unanswered));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (over, count, is_old) = (Arc::clone(&over), Arc::clone(&count), !over.load(Ordering::Relaxed));
+            tokio::spawn(async move {
+                while read_request(&mut stream).await {
+                    if is_old && over.load(Ordering::Relaxed) {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        stream.write_all(identity().as_bytes()).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let (aws, target) = live(address, &clock);
+    let call = call(&target);
+    let (one, two, three) = tokio::join!(aws.get_caller_identity(call), aws.get_caller_identity(call), aws.get_caller_identity(call));
+    assert!(one.is_ok() && two.is_ok() && three.is_ok());
+    let wire = Arc::clone(&aws.clients(&target).await.sts[0].as_ref().unwrap().wire);
+    assert_eq!(wire.at_rest(), 3);
+    failed_over.store(true, Ordering::Relaxed);
+    // Whoever has little time says nothing about a connection.
+    let hurried = Call::usual(&target, Duration::from_secs(2));
+    clock.while_passing(aws.get_caller_identity(hurried)).await.unwrap_err();
+    assert_eq!(wire.at_rest(), 2);
+    let began = clock.elapsed();
+    clock.while_passing(aws.get_caller_identity(call)).await.unwrap();
+    let took = clock.elapsed().saturating_sub(began);
+    assert!(took >= Duration::from_secs(10) && took < Duration::from_secs(13), "{took:?}");
+    assert_eq!((unanswered.load(Ordering::Relaxed), wire.at_rest()), (2, 1));
 }
 
 #[tokio::test]

@@ -85,7 +85,13 @@ impl Asking<'_> {
             Grant::Assume { input, .. } if !self.role.ours.via_role_arn.is_empty() => self.over_the_hop(input, &grant).await?,
             _ => self.by_own_keys(grant.doing(), &grant).await?,
         };
-        place.minted(credential.expiration, revoked);
+        let end = || {
+            let now = self.cx.clock.moment();
+            let left = credential.expiration.since(self.clock().theirs(now.wall));
+            // Whatever the clocks say, none lives longer than was asked for.
+            now.elapsed.saturating_add(left.min(grant.lifetime().duration()))
+        };
+        place.minted(credential.expiration, end, revoked);
         Ok(credential)
     }
 
@@ -163,7 +169,7 @@ impl Asking<'_> {
         }
     }
 
-    /// A session of the role on the way: kept for all callers until ten minutes before it ends.
+    /// A session of the role on the way: kept for all callers until ten minutes before it ends, in places of its own.
     async fn hop(&self, onward: &AssumeRole) -> Result<Hop> {
         let ours = &self.role.ours;
         let input = AssumeRole {

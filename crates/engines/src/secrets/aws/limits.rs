@@ -198,14 +198,16 @@ fn number(length: usize) -> u64 {
 }
 
 impl Taken {
-    /// The credential exists: its place stays taken, unless it was ended while AWS made it.
-    pub(super) fn minted(mut self, expiration: Timestamp, revoked: &Revoked) {
+    /// The credential exists: its place stays taken until it ends, which `end` says by the monotonic clock, unless it was ended while AWS made it.
+    pub(super) fn minted(mut self, expiration: Timestamp, end: impl FnOnce() -> Duration, revoked: &Revoked) {
         let Some(Place { count, spot: Some(spot), lifetime, .. }) = self.0.take() else { return };
+        let end = end();
         let mut count = count.lock();
-        let Some(live) = count.live.get_mut(&spot) else { return };
+        let Some(mut live) = count.live.remove(&spot) else { return };
         live.began = Some(expiration - lifetime.duration());
-        if live.is_ended(revoked) {
-            count.live.remove(&spot);
+        if !live.is_ended(revoked) {
+            // AWS began after it was asked, whatever its clock and ours say.
+            count.live.insert((end.max(spot.0), spot.1), live);
         }
     }
 }

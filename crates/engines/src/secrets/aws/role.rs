@@ -282,15 +282,21 @@ impl Role {
         if self.iam_role_arns.iter().any(|arn| arn == asked) && !asked.contains("{{") {
             return Ok(asked.to_owned());
         }
+        // A caller who does not prove what one of them needs may ask for another.
+        let mut unfilled = None;
         for arn in self.iam_role_arns.iter().filter(|arn| arn.contains("{{")) {
-            if attribution.arn("role_arns", arn)? == asked {
-                return Ok(asked.to_owned());
+            match attribution.arn("role_arns", arn) {
+                Ok(arn) if arn == asked => return Ok(arn),
+                Ok(_) => {}
+                Err(error) => unfilled = unfilled.or(Some(error)),
             }
         }
-        if self.ours.covers(&attribution.arn("role_arn_pattern", &self.ours.role_arn_pattern)?, asked) {
-            return Ok(asked.to_owned());
+        match attribution.arn("role_arn_pattern", &self.ours.role_arn_pattern) {
+            Ok(pattern) if self.ours.covers(&pattern, asked) => return Ok(asked.to_owned()),
+            Ok(_) => {}
+            Err(error) => unfilled = unfilled.or(Some(error)),
         }
-        Err(not_allowed(asked, name))
+        Err(unfilled.unwrap_or_else(|| not_allowed(asked, name)))
     }
 }
 

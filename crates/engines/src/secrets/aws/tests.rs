@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Aws, names, text};
 use crate::testing::{Answer, Bench};
 
+mod grants;
 mod live;
 mod users_of_old;
 

@@ -62,7 +62,7 @@ async fn log_in(engine: Arc<Ecr>, cx: Cx, wanted: Wanted) -> Result<Reply> {
     let plan = role.plan(&cx, &wanted.name, &config_root::stored(&cx).await?);
     engine.last.remember(&plan.target);
     let at_least = role.min_ttl.max(wanted.min_ttl.unwrap_or_default());
-    let want = Want { role: &wanted.name, plan: &plan, now: cx.clock.moment(), at_least };
+    let want = Want { role: &wanted.name, plan: &plan, clock: cx.clock.as_ref(), at_least };
     let ask = fetch(engine.aws.as_ref(), &plan, &cx);
     let handed = engine.held.login(want, &engine.revoked, ask).await.map_err(refused)?;
     answer(&cx, &plan, &handed, format)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use daypass_aws::{AwsError, Logins, Skew};
-use daypass_sdk::{Moment, Seconds, Timestamp};
+use daypass_sdk::{Clock, Moment, Seconds, Timestamp};
 use parking_lot::Mutex;
 
 use super::role::Plan;
@@ -28,18 +28,14 @@ struct Kept {
     used: Duration,
 }
 
-/// One role's login, and the queue before it: the lock is held while AWS is asked, so that whoever comes meanwhile finds the answer. A
-/// reader who gives up lets the next one ask.
+/// One role's login, and the queue of those for whom it is not good enough.
 #[derive(Default)]
 struct Slot {
+    good: Mutex<Option<(Plan, Got)>>,
     arrivals: AtomicU64,
-    state: tokio::sync::Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    good: Option<(Plan, Got)>,
-    bad: Option<Failure>,
+    /// Held while AWS is asked, so that whoever comes meanwhile finds the answer. A reader who gives up lets the next one ask. Has what the last call
+    /// failed with.
+    asking: tokio::sync::Mutex<Option<Failure>>,
 }
 
 /// What AWS gave.
@@ -100,7 +96,7 @@ pub(super) struct Failed {
 pub(super) struct Want<'a> {
     pub(super) role: &'a str,
     pub(super) plan: &'a Plan,
-    pub(super) now: Moment,
+    pub(super) clock: &'a dyn Clock,
     pub(super) at_least: Seconds,
 }
 
@@ -110,29 +106,28 @@ impl Held {
     where
         F: Future<Output = Result<Got, Failed>>,
     {
-        let slot = self.slot(want.role, want.now.elapsed);
-        let ticket = slot.arrivals.fetch_add(1, Ordering::Relaxed);
-        let mut state = slot.state.lock().await;
-        let is_over = |got: &Got| want.plan.assume.as_ref().zip(got.session_ends).is_some_and(|(input, end)| revoked.ended(input, end));
-        if let Some((plan, got)) = &state.good
-            && plan == want.plan
-            && !is_over(got)
-            && !got.left(want.now).is_zero()
-            && got.left(want.now) >= want.at_least.duration()
-        {
-            return Ok(Handed::Again(got.clone()));
+        let slot = self.slot(want.role, want.clock.elapsed());
+        // Whoever wants a longer one may wait for AWS: nobody else does.
+        if let Some(got) = slot.good_for(&want, revoked) {
+            return Ok(Handed::Again(got));
         }
-        if let Some(failure) = state.bad.as_ref().filter(|failure| ticket < failure.came_before && failure.plan == *want.plan) {
+        let ticket = slot.arrivals.fetch_add(1, Ordering::Relaxed);
+        let mut bad = slot.asking.lock().await;
+        if let Some(got) = slot.good_for(&want, revoked) {
+            return Ok(Handed::Again(got));
+        }
+        if let Some(failure) = bad.as_ref().filter(|failure| ticket < failure.came_before && failure.plan == *want.plan) {
             return Err(failure.failed.clone());
         }
         match ask.await {
             Ok(got) => {
-                *state = State { good: Some((want.plan.clone(), got.clone())), bad: None };
+                *bad = None;
+                *slot.good.lock() = Some((want.plan.clone(), got.clone()));
                 Ok(Handed::First(got))
             }
             Err(failed) => {
                 let came_before = slot.arrivals.load(Ordering::Relaxed);
-                state.bad = Some(Failure { plan: want.plan.clone(), came_before, failed: failed.clone() });
+                *bad = Some(Failure { plan: want.plan.clone(), came_before, failed: failed.clone() });
                 Err(failed)
             }
         }
@@ -157,6 +152,17 @@ impl Held {
         let slot = Arc::new(Slot::default());
         roles.insert(role.to_owned(), Kept { slot: Arc::clone(&slot), used: now });
         slot
+    }
+}
+
+impl Slot {
+    /// The login in memory, where it is what is wanted now.
+    fn good_for(&self, want: &Want<'_>, revoked: &Revoked) -> Option<Got> {
+        let good = self.good.lock();
+        let (plan, got) = good.as_ref()?;
+        let is_over = want.plan.assume.as_ref().zip(got.session_ends).is_some_and(|(input, end)| revoked.ended(input, end));
+        let left = got.left(want.clock.moment());
+        (plan == want.plan && !is_over && !left.is_zero() && left >= want.at_least.duration()).then(|| got.clone())
     }
 }
 

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use daypass_aws::{ContainerEndpoint, LiveAws, Settings};
+use daypass_aws::{ContainerEndpoint, LiveAws, Login, Logins, Settings, Skew};
+use daypass_base::sim::waits;
 use daypass_base::{Clock, SystemClock, SystemEntropy};
 use daypass_sandbox::{Effect, Options, Rule, Running};
-use daypass_sdk::{Endpoint, Engine, Room, Secret, Timestamp};
+use daypass_sdk::{Endpoint, Engine, Operation, Room, Seconds, Secret, Timestamp};
 use serde_json::{Value, json};
 
 use super::Ecr;
+use super::config_root::Config;
+use super::held::{Got, Handed, Held, Want};
+use super::role::Role;
+use crate::secrets::revoked::Revoked;
 use crate::testing::{Answer, Bench};
 
 const STAGING: &str = "arn:aws:iam::111111111111:role/ecr-staging";
@@ -149,4 +154,31 @@ async fn a_role_that_cannot_work_is_refused_with_all_its_faults() {
     let answer = bench.call("GET", "creds/app", Value::Null).await;
     assert_eq!((answer.status, error(&answer)), (400, "Role \"app\" not found: write it to ecr/roles/app first"));
     assert_eq!(bench.call("PUT", "config/root", json!({ "access_key": "AKIA" })).await.status, 400);
+}
+
+/// Story: one reader wanted a login of ten hours while AWS hung, and all readers of the role waited with it, although a login that was good enough for them lay in
+/// memory.
+#[tokio::test]
+async fn whoever_a_kept_login_is_good_enough_for_waits_for_nobody() {
+    let (bench, _sandbox) = bench().await;
+    let cx = bench.cx("creds/app", Operation::Read);
+    let plan = Role::default().plan(&cx, "app", &Config::default());
+    let (held, revoked) = (Held::default(), Revoked::default());
+    let want = |hours: u64| Want { role: "app", plan: &plan, clock: cx.clock.as_ref(), at_least: Seconds(hours * 3600) };
+    let got = || {
+        let login =
+            Login { password: Secret::from("p"), proxy_endpoint: "https://r".to_owned(), expires: bench.clock.now() + Seconds(12 * 3600) };
+        Got::new(Logins { access_key_id: "A".to_owned(), logins: vec![login] }, None, bench.clock.moment(), Skew::default())
+    };
+    let first = held.login(want(1), &revoked, async { Ok(got()) }).await;
+    assert!(matches!(first, Ok(Handed::First(_))));
+    bench.advance(4 * 3600);
+    let mut long = Box::pin(held.login(want(10), &revoked, std::future::pending()));
+    let mut longer = Box::pin(held.login(want(11), &revoked, async { Ok(got()) }));
+    assert!(waits(&mut long) && waits(&mut longer));
+    assert!(!waits(&mut Box::pin(held.login(want(8), &revoked, std::future::pending()))));
+    // Who gives up lets the next one ask.
+    drop(long);
+    assert!(matches!(longer.await, Ok(Handed::First(_))));
+    assert!(!waits(&mut Box::pin(held.login(want(10), &revoked, std::future::pending()))));
 }

@@ -1,0 +1,223 @@
+//! The table behind [`super::Kept`]: a place for each credential that is kept or being made, who has taken how much of the table, and which window
+//! closes next. It waits for nobody; each step but those that go over a whole table costs the same however full it is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_sdk::Moment;
+use tokio::sync::OnceCell;
+
+use super::{Minted, Same, Shared, Window};
+
+/// How often it is warned of credentials that found no place.
+const WARNED_EVERY: Duration = Duration::from_mins(5);
+
+/// A credential, or whoever makes it.
+pub(super) type Place = Arc<OnceCell<Result<Arc<Minted>, Shared>>>;
+
+/// Who a place is for: [`daypass_sdk::Caller::key`].
+pub(super) type Holder = [u8; 16];
+
+/// So many places, and about so many bytes of memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) places: usize,
+    pub(super) bytes: usize,
+}
+
+impl Amount {
+    fn has_room_for(self, bytes: usize, most: Self) -> bool {
+        self.places < most.places && self.bytes.saturating_add(bytes) <= most.bytes
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.places += 1;
+        self.bytes += bytes;
+    }
+
+    fn subtract(&mut self, bytes: usize) {
+        self.places = self.places.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// How much there may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) all: Amount,
+    /// Of one holder.
+    pub(super) of_one: Amount,
+}
+
+struct Held {
+    place: Place,
+    window: Window,
+    holder: Holder,
+    bytes: usize,
+    /// Where it stands among those that close; `None` while its credential is being made.
+    closes: Option<Spot>,
+}
+
+/// When, on the monotonic clock, and a number.
+type Spot = (Duration, u64);
+
+pub(super) struct Places {
+    room: Room,
+    all: HashMap<Arc<Same>, Held>,
+    /// Those with a credential, by when their window closes.
+    closing: BTreeMap<Spot, Arc<Same>>,
+    taken: Amount,
+    of_each: HashMap<Holder, Amount>,
+    numbered: u64,
+    short: Short,
+}
+
+impl Places {
+    pub(super) fn new(room: Room) -> Self {
+        let (all, closing, of_each) = (HashMap::new(), BTreeMap::new(), HashMap::new());
+        Self { room, all, closing, taken: Amount::default(), of_each, numbered: 0, short: Short::default() }
+    }
+
+    pub(super) fn find(&self, same: &Same) -> Option<&Place> {
+        self.all.get(same).map(|held| &held.place)
+    }
+
+    /// A new place. `None` when there is no room for it.
+    pub(super) fn put(&mut self, same: &Same, holder: Holder, window: Window) -> Option<Place> {
+        let bytes = same.bytes();
+        let of_one = self.of_each.get(&holder).copied().unwrap_or_default();
+        if !self.taken.has_room_for(bytes, self.room.all) || !of_one.has_room_for(bytes, self.room.of_one) {
+            return None;
+        }
+        self.remove(same);
+        self.taken.add(bytes);
+        self.of_each.entry(holder).or_default().add(bytes);
+        let place = Place::default();
+        let held = Held { place: Arc::clone(&place), window, holder, bytes, closes: None };
+        self.all.insert(Arc::new(same.clone()), held);
+        Some(place)
+    }
+
+    /// Notes when the window of a credential closes that was made just now, unless another has taken its place.
+    pub(super) fn made(&mut self, same: &Same, place: &Place, minted: &Minted) {
+        let Some((same, _)) = self.all.get_key_value(same) else { return };
+        let same = Arc::clone(same);
+        let Some(held) = self.all.get_mut(&same).filter(|held| Arc::ptr_eq(&held.place, place)) else { return };
+        let spot = (minted.at.elapsed.saturating_add(held.window.open_for(minted.life)), self.numbered);
+        self.numbered += 1;
+        if let Some(old) = held.closes.replace(spot) {
+            self.closing.remove(&old);
+        }
+        self.closing.insert(spot, same);
+    }
+
+    pub(super) fn remove(&mut self, same: &Same) {
+        let Some(held) = self.all.remove(same) else { return };
+        held.closes.and_then(|spot| self.closing.remove(&spot));
+        self.taken.subtract(held.bytes);
+        if let Some(amount) = self.of_each.get_mut(&held.holder) {
+            amount.subtract(held.bytes);
+            if *amount == Amount::default() {
+                self.of_each.remove(&held.holder);
+            }
+        }
+    }
+
+    pub(super) fn remove_if(&mut self, same: &Same, goes: impl Fn(&Place) -> bool) {
+        if self.find(same).is_some_and(goes) {
+            self.remove(same);
+        }
+    }
+
+    /// Gives up the place of a request that was cut off, unless somebody else waits for it: asked under the lock, under which alone others get
+    /// hold of a place.
+    pub(super) fn leave(&mut self, same: &Same, place: Place) {
+        let left = Arc::as_ptr(&place);
+        drop(place);
+        self.remove_if(same, |held| Arc::as_ptr(held) == left && held.get().is_none() && Arc::strong_count(held) == 1);
+    }
+
+    /// Drops those whose window is over by the monotonic clock. What is made later closes later, but for windows of different length: each place is
+    /// looked at once.
+    pub(super) fn sweep(&mut self, now: Duration) {
+        while let Some((spot, same)) = self.closing.first_key_value()
+            && spot.0 <= now
+        {
+            let same = Arc::clone(same);
+            self.remove(&same);
+        }
+    }
+
+    /// Drops the one that closes first. Says whether there was one.
+    pub(super) fn drop_first(&mut self) -> bool {
+        let Some(same) = self.closing.first_key_value().map(|(_, same)| Arc::clone(same)) else { return false };
+        self.remove(&same);
+        true
+    }
+
+    /// Drops those whose window is over by either clock. Goes over the whole table.
+    pub(super) fn tidy(&mut self, now: Moment) {
+        self.retain(|_, held| match held.place.get() {
+            None => true,
+            Some(Ok(minted)) => held.window.is_open(minted, now),
+            Some(Err(_)) => false,
+        });
+    }
+
+    /// Drops those of a role. Goes over the whole table.
+    pub(super) fn forget(&mut self, role: &str) {
+        self.retain(|same, _| same.role != role);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.retain(|_, _| false);
+    }
+
+    fn retain(&mut self, stays: impl Fn(&Same, &Held) -> bool) {
+        let gone: Vec<Arc<Same>> = self.all.iter().filter(|(same, held)| !stays(same, held)).map(|(same, _)| Arc::clone(same)).collect();
+        for same in gone {
+            self.remove(&same);
+        }
+    }
+
+    /// Notes that a credential found no place. How many since the last warning, when another is due.
+    pub(super) fn refuse(&mut self, now: Duration) -> Option<u64> {
+        self.short.note(now)
+    }
+
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> Amount {
+        let counted = Amount { places: self.all.len(), bytes: self.all.values().map(|held| held.bytes).sum() };
+        let of_each = self
+            .of_each
+            .values()
+            .fold(Amount::default(), |all, one| Amount { places: all.places + one.places, bytes: all.bytes + one.bytes });
+        assert_eq!((self.taken, of_each), (counted, counted), "what is counted is what there is");
+        assert!(self.closing.iter().all(|(spot, same)| self.all[same].closes == Some(*spot)), "what closes is there");
+        counted
+    }
+
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Same> {
+        self.all.keys().map(Arc::as_ref)
+    }
+}
+
+/// How many found no place, and when that was told.
+#[derive(Default)]
+struct Short {
+    since: u64,
+    told: Option<Duration>,
+}
+
+impl Short {
+    fn note(&mut self, now: Duration) -> Option<u64> {
+        self.since += 1;
+        if self.told.is_some_and(|told| now.saturating_sub(told) < WARNED_EVERY) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.since))
+    }
+}

@@ -1,0 +1,249 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use daypass_base::{Clock, Secret};
+
+use super::*;
+use crate::testing::Bench;
+
+fn bench() -> Bench {
+    let aws = super::super::Aws::new(Arc::new(daypass_aws::FakeAws::new(Arc::new(daypass_base::sim::SimClock::default()))));
+    Bench::new(aws, "aws/", "aws")
+}
+
+fn cx() -> Cx {
+    bench().cx("sts/r", daypass_sdk::Operation::Read)
+}
+
+/// A request with a token of its own.
+fn of(bench: &mut Bench, token: usize) -> Cx {
+    bench.caller.key = u128::try_from(token + 1).unwrap().to_be_bytes();
+    bench.cx("sts/r", daypass_sdk::Operation::Read)
+}
+
+fn kept() -> Kept {
+    Kept::beside(Arc::default())
+}
+
+fn same(number: u8) -> Same {
+    Same { caller: Some([number; 16]), role: "r".to_owned(), written: (String::new(), 1), config: 0, input: AssumeRole::default() }
+}
+
+async fn minted(cx: &Cx, asked: &AtomicUsize) -> Result<Minted> {
+    let number = asked.fetch_add(1, Ordering::Relaxed);
+    tokio::task::yield_now().await;
+    let credential = Credential {
+        access_key_id: format!("ASIA{number}"),
+        secret_access_key: Secret::from("s"),
+        session_token: Secret::from("t"),
+        expiration: cx.clock.now() + Seconds(3600),
+        arn: None,
+    };
+    Ok(Minted::now(cx, credential, Skew::default(), String::new()))
+}
+
+const WINDOW: Window = Window { length: Seconds(120), min_ttl: Seconds(900) };
+
+#[tokio::test]
+async fn those_who_ask_while_a_credential_is_being_made_wait_for_it() {
+    let (cx, kept, asked) = (cx(), Arc::new(kept()), Arc::new(AtomicUsize::new(0)));
+    let readers: Vec<_> = (0..1000)
+        .map(|_| {
+            let (cx, kept, asked) = (cx.clone(), Arc::clone(&kept), Arc::clone(&asked));
+            tokio::spawn(async move { kept.get(&cx, same(1), WINDOW, || minted(&cx, &asked)).await.unwrap() })
+        })
+        .collect();
+    for reader in readers {
+        assert_eq!(reader.await.unwrap().credential.access_key_id, "ASIA0");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn when_the_one_who_makes_it_goes_away_another_takes_over() {
+    let (cx, kept, asked) = (cx(), Arc::new(kept()), Arc::new(AtomicUsize::new(0)));
+    let first = {
+        let (cx, kept) = (cx.clone(), Arc::clone(&kept));
+        tokio::spawn(async move { kept.get(&cx, same(1), WINDOW, std::future::pending::<Result<Minted>>).await.map(drop) })
+    };
+    tokio::task::yield_now().await;
+    let second = {
+        let (cx, kept, asked) = (cx.clone(), Arc::clone(&kept), Arc::clone(&asked));
+        tokio::spawn(async move { kept.get(&cx, same(1), WINDOW, || minted(&cx, &asked)).await.unwrap() })
+    };
+    tokio::task::yield_now().await;
+    first.abort();
+    assert_eq!(second.await.unwrap().credential.access_key_id, "ASIA0");
+}
+
+#[tokio::test]
+async fn no_more_than_so_many_are_kept() {
+    let (mut bench, kept, asked) = (bench(), kept(), AtomicUsize::new(0));
+    let most = CALLERS.all.places;
+    for number in 0..=most {
+        let (cx, same) = (of(&mut bench, number), Same { role: number.to_string(), ..same(1) });
+        kept.get(&cx, same, WINDOW, || minted(&cx, &asked)).await.unwrap();
+    }
+    assert_eq!(kept.of_callers.lock().taken().places, most);
+    let (cx, last) = (of(&mut bench, most), Same { role: most.to_string(), ..same(1) });
+    kept.get(&cx, last, WINDOW, || minted(&cx, &asked)).await.unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), most + 2, "what finds no place is made each time");
+    let now = cx.clock.moment();
+    kept.tidy(Moment { elapsed: now.elapsed + WINDOW.length.duration(), ..now });
+    assert_eq!(kept.of_callers.lock().taken(), Amount::default());
+}
+
+/// Story: each credential had its place until its end at AWS, an hour or twelve, although its window was two minutes. From three builds a second on
+/// all places were taken for good, and the three reads of one Packer build got three different keys.
+#[tokio::test]
+async fn a_place_is_free_again_when_the_window_is_over() {
+    let (mut bench, kept, asked) = (bench(), kept(), AtomicUsize::new(0));
+    let most = CALLERS.all.places;
+    let of_build = |build: usize| Same { caller: Some(u128::try_from(build).unwrap().to_be_bytes()), ..same(1) };
+    for build in 0..most {
+        let cx = of(&mut bench, build);
+        kept.get(&cx, of_build(build), WINDOW, || minted(&cx, &asked)).await.unwrap();
+    }
+    bench.advance(119);
+    let cx = of(&mut bench, 0);
+    kept.get(&cx, of_build(0), WINDOW, || minted(&cx, &asked)).await.unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), most, "handed out again until then");
+    bench.advance(1);
+    let cx = of(&mut bench, most);
+    for _ in 0..3 {
+        kept.get(&cx, of_build(most), WINDOW, || minted(&cx, &asked)).await.unwrap();
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), most + 1);
+    assert_eq!(kept.of_callers.lock().taken().places, 1);
+}
+
+#[tokio::test]
+async fn a_window_is_over_before_the_credential_has_less_than_its_least_time_left() {
+    let (bench, kept, asked) = (bench(), kept(), AtomicUsize::new(0));
+    let cx = bench.cx("sts/r", daypass_sdk::Operation::Read);
+    // An hour, of which half must be left.
+    let window = Window { length: Seconds(7200), min_ttl: Seconds(1800) };
+    for (seconds, made) in [(0, 1), (1800, 1), (1, 2)] {
+        bench.advance(seconds);
+        kept.get(&cx, same(1), window, || minted(&cx, &asked)).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), made);
+        kept.tidy(cx.clock.moment());
+        assert_eq!(kept.of_callers.lock().taken().places, 1);
+    }
+    let never = Window { length: Seconds(7200), min_ttl: Seconds(3601) };
+    for made in [3, 4] {
+        kept.get(&cx, same(2), never, || minted(&cx, &asked)).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), made);
+    }
+}
+
+/// Story: one token with few rights took all places with ten thousand session names, and nobody else's reads belonged together any more.
+#[tokio::test]
+async fn one_caller_leaves_places_to_others() {
+    let (mut bench, kept, asked) = (bench(), kept(), AtomicUsize::new(0));
+    let named = |number: usize| Same { input: AssumeRole { session_name: number.to_string(), ..AssumeRole::default() }, ..same(1) };
+    let greedy = of(&mut bench, 1);
+    for number in 0..CALLERS.all.places {
+        kept.get(&greedy, named(number), WINDOW, || minted(&greedy, &asked)).await.unwrap();
+    }
+    assert_eq!(kept.of_callers.lock().taken().places, CALLERS.of_one.places);
+    let other = of(&mut bench, 2);
+    for _ in 0..3 {
+        kept.get(&other, same(2), WINDOW, || minted(&other, &asked)).await.unwrap();
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), CALLERS.all.places + 1);
+    // His own part is his again when the windows are over.
+    bench.advance(120);
+    for _ in 0..3 {
+        kept.get(&greedy, named(CALLERS.all.places), WINDOW, || minted(&greedy, &asked)).await.unwrap();
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), CALLERS.all.places + 2);
+}
+
+/// Story: sessions of roles on the way lay in the same places as what callers get, for most of an hour each. Where each build has a source identity of its
+/// own they took them all.
+#[tokio::test]
+async fn sessions_of_roles_on_the_way_have_places_of_their_own() {
+    let (cx, kept, asked) = (cx(), kept(), AtomicUsize::new(0));
+    let hop = |number: usize| {
+        let input = AssumeRole { source_identity: Some(number.to_string()), ..AssumeRole::default() };
+        Same { caller: None, role: String::new(), input, ..same(1) }
+    };
+    let most = HOPS.all.places;
+    for number in 0..=most {
+        kept.get(&cx, hop(number), Window::HOP, || minted(&cx, &asked)).await.unwrap();
+    }
+    assert_eq!((kept.hops.lock().taken().places, kept.of_callers.lock().taken().places), (most, 0));
+    for (number, made) in [(most, most + 1), (1, most + 1), (0, most + 2), (1, most + 3)] {
+        kept.get(&cx, hop(number), Window::HOP, || minted(&cx, &asked)).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), made, "the one that ends first made room");
+    }
+}
+
+#[tokio::test]
+async fn what_finds_no_place_is_counted_and_told_now_and_then() {
+    let (bench, kept) = (bench(), kept());
+    let refuse = || kept.of_callers.lock().refuse(bench.clock.elapsed());
+    assert_eq!([refuse(), refuse(), refuse()], [Some(1), None, None]);
+    bench.advance(299);
+    assert_eq!(refuse(), None);
+    bench.advance(1);
+    assert_eq!([refuse(), refuse()], [Some(4), None]);
+}
+
+/// Story: what was cut off at its request's time limit left an empty place for good. One caller with many session names, while AWS did not answer,
+/// took them all, and the three reads of one Packer build got three different keys.
+#[tokio::test]
+async fn what_was_cut_off_takes_no_place_from_others() {
+    let (cx, kept, asked) = (cx(), kept(), AtomicUsize::new(0));
+    let cut_off = async |name: &str| {
+        let same = Same { role: name.to_owned(), ..same(1) };
+        let mut making = Box::pin(kept.get(&cx, same, WINDOW, std::future::pending::<Result<Minted>>));
+        std::future::poll_fn(|context| std::task::Poll::Ready(making.as_mut().poll(context).is_ready())).await
+    };
+    for number in 0..CALLERS.of_one.places {
+        assert!(!cut_off(&number.to_string()).await);
+    }
+    assert_eq!(kept.of_callers.lock().taken(), Amount::default());
+    // One is being made still, and one of two who wait for it goes away.
+    let waiting = Same { role: "waiting".to_owned(), ..same(1) };
+    let mut making = Box::pin(kept.get(&cx, waiting.clone(), WINDOW, std::future::pending::<Result<Minted>>));
+    assert!(!std::future::poll_fn(|context| std::task::Poll::Ready(making.as_mut().poll(context).is_ready())).await);
+    assert!(!cut_off("waiting").await);
+    for _ in 0..3 {
+        kept.get(&cx, same(1), WINDOW, || minted(&cx, &asked)).await.unwrap();
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    kept.tidy(cx.clock.moment());
+    let places: Vec<Same> = kept.of_callers.lock().keys().cloned().collect();
+    assert!(places.len() == 2 && places.contains(&waiting) && places.contains(&same(1)), "{places:?}");
+}
+
+/// Story: ten thousand credentials were kept however large their session policies and tags were, a quarter of a gigabyte and more; then names of sessions
+/// and source identities were not weighed.
+#[tokio::test]
+async fn what_is_kept_takes_no_more_than_its_room() {
+    let (mut bench, kept, asked) = (bench(), kept(), AtomicUsize::new(0));
+    let texts: [fn() -> AssumeRole; 4] = [
+        || AssumeRole { policy: Some("p".repeat(MIB)), ..AssumeRole::default() },
+        || AssumeRole { session_name: "n".repeat(MIB), ..AssumeRole::default() },
+        || AssumeRole { source_identity: Some("i".repeat(MIB)), ..AssumeRole::default() },
+        || AssumeRole { external_id: Some("x".repeat(MIB)), role_arn: "a".repeat(MIB), ..AssumeRole::default() },
+    ];
+    for number in 0..100 {
+        let cx = of(&mut bench, number % 10);
+        let same = Same { role: number.to_string(), input: texts[number % 4](), ..same(1) };
+        kept.get(&cx, same, WINDOW, || minted(&cx, &asked)).await.unwrap();
+    }
+    let Amount { places, bytes } = kept.of_callers.lock().taken();
+    assert!(bytes <= CALLERS.all.bytes && bytes > CALLERS.all.bytes - 2 * MIB - MIB / 2, "{places} of {bytes} bytes");
+    for number in 0..100 {
+        kept.forget(&number.to_string());
+    }
+    assert_eq!(kept.of_callers.lock().taken(), Amount::default());
+    let cx = of(&mut bench, 0);
+    for number in 0..20 {
+        let same = Same { role: number.to_string(), input: texts[0](), ..same(1) };
+        kept.get(&cx, same, WINDOW, || minted(&cx, &asked)).await.unwrap();
+    }
+    assert_eq!(kept.of_callers.lock().taken().places, 7, "an eighth for one caller");
+}
