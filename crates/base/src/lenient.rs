@@ -148,7 +148,7 @@ macro_rules! schema {
 schema!(CommaList: { "type": ["array", "string"], "items": { "type": "string" }, "x-daypass-list": "comma" });
 schema!(StringList: { "type": ["array", "string"], "items": { "type": "string" } });
 schema!(KvPairs: { "type": ["object", "array", "string"], "additionalProperties": { "type": "string" } });
-schema!(CommaInts: { "type": ["array", "string", "integer"], "items": { "type": "integer" } });
+schema!(CommaInts: { "type": ["array", "string", "integer"], "items": { "type": "integer" }, "x-daypass-list": "comma" });
 
 /// How many elements a text has where it is read as a list.
 ///
@@ -200,7 +200,6 @@ fn weak_int(value: &Value) -> Result<i64, String> {
     let bad = |text: &str| format!("cannot parse '' as int: strconv.ParseInt: parsing {:?}: invalid syntax", Brief(text));
     match value {
         Value::Number(number) => number.as_i64().ok_or_else(|| bad(&number.to_string())),
-        Value::String(text) if text.is_empty() => Ok(0),
         Value::String(text) => parse_int(text).ok_or_else(|| bad(text)),
         Value::Bool(flag) => Ok(i64::from(*flag)),
         Value::Null => Ok(0),
@@ -209,8 +208,12 @@ fn weak_int(value: &Value) -> Result<i64, String> {
     }
 }
 
-/// Go's `ParseInt` with base 0: decimal, `0x`, `0o` or leading `0`, `0b`.
-fn parse_int(text: &str) -> Option<i64> {
+/// Go's `ParseInt` with base 0: decimal, `0x`, `0o` or leading `0`, `0b`. The empty text is 0.
+#[must_use]
+pub fn parse_int(text: &str) -> Option<i64> {
+    if text.is_empty() {
+        return Some(0);
+    }
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
 
-use daypass_base::lenient::parse_bool;
+use daypass_base::Seconds;
+use daypass_base::lenient::{parse_bool, parse_int};
 use serde_json::{Number, Value};
 
 use crate::fold::fold_name;
@@ -98,7 +99,7 @@ pub(crate) fn is_allowed(sent: &Value, listed: &[Value], comma_list: bool) -> bo
 }
 
 /// Whether a value sent is one that a deny list has. Of a list one such entry is enough. What handlers take for the same is the same here:
-/// case and blanks around a text do not count, nor does it whether a number or a boolean is sent as such or as a text.
+/// case and blanks around a text do not count, nor does it how a number or a boolean is written, or whether 0 is sent as nothing at all.
 pub(crate) fn is_denied(sent: &Value, listed: &[Value], comma_list: bool) -> bool {
     if listed.is_empty() || is_denied_alone(sent, listed) {
         return true;
@@ -117,25 +118,43 @@ fn is_denied_alone(sent: &Value, listed: &[Value]) -> bool {
             Value::String(text) => is_text_denied(text, listed),
             Value::Number(number) => {
                 let is_set = number.as_f64() != Some(0.0);
-                is_text_denied(&number.to_string(), listed) || listed.contains(&Value::Bool(is_set))
+                // Seconds are whole: their reader drops a fraction.
+                let whole = number.as_f64().map(|number| number.trunc().to_string());
+                let denied = |text: String| is_text_denied(&text, listed);
+                denied(number.to_string()) || whole.is_some_and(denied) || listed.contains(&Value::Bool(is_set))
             }
             Value::Bool(flag) => {
-                let number = |value: &Value| matches!(value, Value::Number(own) if same_number(own, &Number::from(u8::from(*flag))));
                 let texts = if *flag { ["true", "1"] } else { ["false", "0"] };
-                listed.iter().any(number) || texts.into_iter().any(|text| is_text_denied(text, listed))
+                texts.into_iter().any(|text| is_text_denied(text, listed))
             }
+            Value::Null => is_text_denied("", listed),
             _ => false,
         }
 }
 
 fn is_text_denied(text: &str, listed: &[Value]) -> bool {
     let folded = fold_name(text);
+    let sent = numbers(&folded);
+    let is_sent = |number: &Number| sent.iter().flatten().any(|sent| same_number(number, sent));
     listed.iter().any(|value| match value {
-        Value::String(pattern) => text_matches(&fold_name(pattern), &folded) || text_matches(pattern, text),
-        Value::Number(number) => folded.parse::<Number>().is_ok_and(|sent| same_number(number, &sent)),
-        Value::Bool(flag) => !folded.is_empty() && parse_bool(&folded) == Some(*flag),
+        Value::String(pattern) => {
+            let own = fold_name(pattern);
+            let is_number = || sent.iter().any(Option::is_some) && !own.is_empty() && numbers(&own).iter().flatten().any(is_sent);
+            text_matches(&own, &folded) || text_matches(pattern, text) || is_number()
+        }
+        Value::Number(number) => is_sent(number),
+        Value::Bool(flag) => parse_bool(&folded) == Some(*flag),
         _ => false,
     })
+}
+
+/// The numbers that handlers may read in a folded text: a whole one, any other, and seconds. Of the empty text it is 0.
+fn numbers(folded: &str) -> [Option<Number>; 3] {
+    if folded.starts_with(|first: char| !first.is_ascii_digit() && !matches!(first, '+' | '-' | '.')) {
+        return [None, None, None];
+    }
+    let any = folded.parse().ok().and_then(Number::from_f64);
+    [parse_int(folded).map(Number::from), any, Seconds::parse(folded).ok().map(|seconds| Number::from(seconds.0))]
 }
 
 /// The name in lower case, without a copy where it is already.
@@ -171,7 +190,8 @@ fn text_matches(pattern: &str, text: &str) -> bool {
 
 fn same_number(a: &Number, b: &Number) -> bool {
     // `900` and `900.0` are one number to whoever wrote the policy.
-    a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a.to_bits() == b.to_bits())
+    let bits = |number: &Number| number.as_f64().map(|number| (number + 0.0).to_bits());
+    a == b || bits(a).is_some_and(|own| bits(b) == Some(own))
 }
 
 #[cfg(test)]
@@ -207,6 +227,37 @@ mod tests {
         assert!(is_allowed(&json!("a, bx"), &listed, true) && !is_allowed(&json!("a,c"), &listed, true));
         assert!(is_denied(&json!("c, a"), &listed, true) && !is_denied(&json!("c, a"), &listed, false));
         assert!(!is_allowed(&json!("5"), &listed, false));
+    }
+
+    /// Story: who may not set a limit to 0, which is none, set it to `"0x0"`, `"00"`, `""` or null: handlers read 0 in all of them.
+    #[test]
+    fn a_denied_number_is_denied_however_it_is_written() {
+        for listed in [json!(0), json!("0"), json!(0.0), json!("0s")] {
+            let zeros =
+                [json!("0x0"), json!("00"), json!("+0"), json!("-0"), json!(""), json!(" "), json!(null), json!("0.0"), json!("0e5")];
+            for sent in zeros.into_iter().chain([
+                json!("0s"),
+                json!("0h0m"),
+                json!("0B0"),
+                json!(-0.0),
+                json!(0.5),
+                json!(false),
+                json!(["1", "0o0"]),
+            ]) {
+                assert!(is_denied(&sent, std::slice::from_ref(&listed), false), "{sent} of {listed}");
+            }
+            for sent in [json!("1"), json!("0x1"), json!("1s"), json!(1), json!("x"), json!("0x"), json!("-"), json!([]), json!({})] {
+                assert!(!is_denied(&sent, std::slice::from_ref(&listed), false), "{sent} of {listed}");
+            }
+            assert!(is_denied(&json!("1, 0x0"), &[listed], true));
+        }
+        for sent in [json!("0x384"), json!("15m"), json!("900s"), json!("+900"), json!("01604"), json!("900.0"), json!(900)] {
+            assert!(is_denied(&sent, &[json!(900)], false) && is_denied(&sent, &[json!("x"), json!("15m")], false), "{sent}");
+        }
+        assert!(is_denied(&json!(null), &[json!(false)], false) && is_denied(&json!(""), &[json!(false)], false));
+        assert!(!is_denied(&json!(null), &[json!(true), json!(1), json!("a*"), json!("*")], false));
+        assert!(!is_denied(&json!(0), &[json!("")], false), "nothing is 0, but 0 is not nothing");
+        assert!(!is_allowed(&json!("0x0"), &[json!(0), json!("0")], false), "what is allowed is allowed to the letter");
     }
 
     /// Story: who may not give the policy `admin` sent `Admin`, ` admin` or, where it is called `7`, the number: the handler took it for

@@ -187,3 +187,29 @@ async fn a_list_is_denied_where_what_it_lists_is() {
         assert_eq!(asked["data"]["capabilities"], json!(["deny"]), "{deny}");
     }
 }
+
+/// Story: who may set up AppRole, but no secret ids that may be used without end, wrote their number of uses as `"0x0"`, as nothing or as null.
+#[tokio::test]
+async fn a_denied_number_cannot_be_set_under_another_spelling() {
+    let (server, token) = with_policy(
+        r#"path "auth/approle/role/*" {
+            capabilities = ["create", "update"]
+            denied_parameters = { "secret_id_num_uses" = [0], "token_ttl" = ["0"], "token_max_ttl" = [0, 900] }
+        }"#,
+    )
+    .await;
+    server.put("sys/auth/approle", json!({ "type": "approle" })).await.ok();
+    let write =
+        async |field: &str, sent: &serde_json::Value| server.put("auth/approle/role/ci", json!({ field: sent })).token(&token).await;
+    for (field, spellings) in [
+        ("secret_id_num_uses", [json!(0), json!("0x0"), json!("00"), json!("+0"), json!(""), json!(null), json!(false)]),
+        ("token_max_ttl", [json!(900), json!("15m"), json!("900"), json!("+900"), json!("900s"), json!(900.5), json!("0d")]),
+        ("token_ttl", [json!(0), json!("0"), json!("0s"), json!("00"), json!(""), json!("0h0m"), json!(0.5)]),
+    ] {
+        for sent in spellings {
+            assert_eq!(write(field, &sent).await.refused(403), REFUSED, "{field} {sent}");
+        }
+        write(field, &json!(700)).await.ok();
+        write(field, &json!("800")).await.ok();
+    }
+}
