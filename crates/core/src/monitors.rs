@@ -126,7 +126,9 @@ impl Reader {
         let (known, config_version) = unsealed.tokens.find(&self.token).await?;
         let Some(known) = known else { return Ok(false) };
         let authority = unsealed.authority(&known.row, config_version).await?;
-        Ok(authority.acl.judge(&Question::new(&self.path, Operation::Read)).allowed)
+        let others = unsealed.table.load().stands_for(&self.path);
+        let question = Question { stands_for: &others.as_strs(), ..Question::new(&self.path, Operation::Read) };
+        Ok(authority.acl.judge(&question).allowed)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_base::{Clock, Seconds};
-use daypass_sdk::{Changes, Error, Mount, Mounted, Result, Store};
+use daypass_sdk::{Changes, Error, Found, Mount, Mounted, Result, StandsFor, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -265,6 +265,12 @@ impl Live {
         Visit::of(&self.requests)
     }
 
+    /// The full paths of what an endpoint stands for, see [`daypass_sdk::Endpoint::stands_for`].
+    pub(crate) fn stands_for(&self, found: &Found) -> OtherPaths {
+        let StandsFor { below, apart } = self.engine.stands_for(found);
+        OtherPaths { paths: below.into_iter().map(|below| format!("{}{below}", self.row.path)).collect(), apart }
+    }
+
     /// Returns once no other engine of the mount is at work, see [`Requests::alone`].
     pub(crate) async fn alone(&self, clock: &dyn Clock, patience: Duration) -> Result<()> {
         // Nothing to change: it is answered after all that was handed to the store before it.
@@ -283,6 +289,20 @@ pub(crate) struct Table {
     leaving: Vec<Arc<Live>>,
     /// Configuration version at which it was read.
     pub(crate) config_version: u64,
+}
+
+/// Other paths to what a path leads to; policies ask about them as well. None for nearly all paths.
+#[derive(Default)]
+pub(crate) struct OtherPaths {
+    pub(crate) paths: Vec<String>,
+    /// Names of fields that mean nothing there.
+    pub(crate) apart: &'static [&'static str],
+}
+
+impl OtherPaths {
+    pub(crate) fn as_strs(&self) -> Vec<&str> {
+        self.paths.iter().map(String::as_str).collect()
+    }
 }
 
 /// Where a path leads.
@@ -315,6 +335,12 @@ impl Table {
         }
         let live = self.by_path.get(&format!("{path}/"))?;
         Some(Door { live: Arc::clone(live), below: String::new() })
+    }
+
+    /// The other paths to what a path leads to.
+    pub(crate) fn stands_for(&self, path: &str) -> OtherPaths {
+        let found = self.find(path).and_then(|door| Some(door.live.stands_for(&door.live.engine.find(&door.below)?)));
+        found.unwrap_or_default()
     }
 
     /// The mount that a path names, with or without its last slash. No path below it does: a policy that bars the mount's own path would not bar that.

@@ -27,13 +27,18 @@ pub struct Question<'a> {
     pub sudo_path: bool,
     /// Names of the endpoint's fields that read a text as a list (`a,b`): there each part is judged.
     pub comma_lists: &'a [&'a str],
+    /// Other paths to the same thing. A deny of one of them denies the request, and what a rule for one demands of requests is demanded of this
+    /// one; a grant on them is neither needed nor enough.
+    pub stands_for: &'a [&'a str],
+    /// Names of fields that mean nothing at those other paths: rules for them are not asked about these.
+    pub apart: &'a [&'a str],
 }
 
 impl<'a> Question<'a> {
     /// A request without data and wrapping on a path that is not protected for root.
     #[must_use]
     pub fn new(path: &'a str, operation: Operation) -> Self {
-        Self { path, operation, data: None, wrap_ttl: None, sudo_path: false, comma_lists: &[] }
+        Self { path, operation, data: None, wrap_ttl: None, sudo_path: false, comma_lists: &[], stands_for: &[], apart: &[] }
     }
 }
 
@@ -82,18 +87,21 @@ impl Acl {
         self.root
     }
 
-    /// Whether a request may go on. Exactly one rule decides: see [`Acl::rule_for`].
+    /// Whether a request may go on. Exactly one rule grants it: see [`Acl::rule_for`]. Where the path stands for others, their rules may refuse it.
     #[must_use]
     pub fn judge<'a>(&'a self, question: &Question<'a>) -> Verdict<'a> {
         let asked = question.operation.needs();
-        let verdict = |allowed, reason, rule| Verdict { allowed, reason, rule, asked };
+        let verdict = |allowed, reason, rule| Verdict { allowed, reason, rule, elsewhere: None, asked };
         if self.root {
             return verdict(true, Reason::Root, None);
         }
         let Some(needed) = asked else { return verdict(true, Reason::Help, None) };
         let Some(rule) = self.rule_for(question.path, question.operation) else { return verdict(false, Reason::NoPattern, None) };
-        match refusal(&rule.permissions, question, needed) {
-            Some(reason) => verdict(false, reason, Some(rule)),
+        if let Some(reason) = refusal(&rule.permissions, question, needed) {
+            return verdict(false, reason, Some(rule));
+        }
+        match question.stands_for.iter().find_map(|path| self.refusal_elsewhere(path, question)) {
+            Some((reason, rule, path)) => Verdict { elsewhere: Some(path), ..verdict(false, reason, Some(rule)) },
             None => verdict(true, Reason::Granted, Some(rule)),
         }
     }
@@ -127,10 +135,18 @@ impl Acl {
     /// `["deny"]` for nothing. Like Vault it looks for the rule as a list would.
     #[must_use]
     pub fn capabilities(&self, path: &str) -> Vec<&'static str> {
+        self.capabilities_beside(path, &[])
+    }
+
+    /// The same of a path that stands for others: nothing where one of those is denied.
+    #[must_use]
+    pub fn capabilities_beside(&self, path: &str, stands_for: &[&str]) -> Vec<&'static str> {
         if self.root {
             return vec!["root"];
         }
-        self.capability_set(path).names()
+        let denies = |rule: &Rule| rule.permissions.capabilities.denies();
+        let is_denied = stands_for.iter().any(|other| self.rule_elsewhere(other, path, Operation::List).is_some_and(denies));
+        if is_denied { Capabilities::NONE.names() } else { self.capability_set(path).names() }
     }
 
     /// Whether anything is granted on a path that ends in `/` or below it: is the mount to be shown?
@@ -207,6 +223,20 @@ impl Acl {
         }
     }
 
+    /// The rule for another path to the same thing. One that is about the path itself, too, was weighed there: if it does not decide there,
+    /// something more specific does.
+    fn rule_elsewhere<'a>(&'a self, other: &'a str, path: &str, operation: Operation) -> Option<&'a Rule> {
+        self.rule_for(other, operation).filter(|rule| !rule.is_about(path.trim_start_matches('/')))
+    }
+
+    fn refusal_elsewhere<'a>(&'a self, other: &'a str, question: &Question<'a>) -> Option<(Reason<'a>, &'a Rule, &'a str)> {
+        let rule = self.rule_elsewhere(other, question.path, question.operation)?;
+        let permissions = &rule.permissions;
+        let reason =
+            if permissions.capabilities.denies() { Some(Reason::Denied) } else { unmet_demand(permissions, question, question.apart) };
+        Some((reason?, rule, other))
+    }
+
     fn capability_set(&self, path: &str) -> Capabilities {
         self.rule_for(path, Operation::List).map_or(Capabilities::NONE, |rule| rule.permissions.capabilities)
     }
@@ -264,6 +294,14 @@ fn refusal<'a>(permissions: &'a Permissions, question: &Question<'a>, needed: Ca
     if !permissions.capabilities.has(needed) {
         return Some(Reason::MissingCapability(needed));
     }
+    if let Some(reason) = unmet_demand(permissions, question, &[]) {
+        return Some(reason);
+    }
+    (question.sudo_path && !permissions.capabilities.has(Capability::Sudo)).then_some(Reason::MissingCapability(Capability::Sudo))
+}
+
+/// What these permissions demand of a request, beside the right to it, and the request does not meet. Fields that are `apart` are not looked at.
+fn unmet_demand<'a>(permissions: &'a Permissions, question: &Question<'a>, apart: &[&str]) -> Option<Reason<'a>> {
     let (min, max) = (permissions.wrapping_min, permissions.wrapping_max);
     // Merging may leave a minimum over the maximum; then nothing fits.
     let limited = min.set().is_some() || max.set().is_some();
@@ -271,23 +309,18 @@ fn refusal<'a>(permissions: &'a Permissions, question: &Question<'a>, needed: Ca
     if limited && !fits {
         return Some(Reason::WrapTtl { min, max });
     }
-    if question.operation.takes_parameters()
-        && let Some(reason) = parameter_refusal(permissions, question)
-    {
-        return Some(reason);
-    }
-    (question.sudo_path && !permissions.capabilities.has(Capability::Sudo)).then_some(Reason::MissingCapability(Capability::Sudo))
+    if question.operation.takes_parameters() { parameter_refusal(permissions, question, apart) } else { None }
 }
 
-fn parameter_refusal<'a>(permissions: &'a Permissions, question: &Question<'a>) -> Option<Reason<'a>> {
+fn parameter_refusal<'a>(permissions: &'a Permissions, question: &Question<'a>, apart: &[&str]) -> Option<Reason<'a>> {
     // The names that a policy requires are lower case, and those sent must be as well: Vault's rule.
     let missing = permissions.required.iter().find(|name| !question.data.is_some_and(|data| data.contains_key(name.as_str())));
     if let Some(name) = missing {
         return Some(Reason::MissingParameter(name));
     }
-    let data = question.data?;
+    let sent = || question.data.into_iter().flatten().filter(|(name, _)| !apart.contains(&name.as_str()));
     let is_comma_list = |name: &str| question.comma_lists.contains(&lower(name).as_ref());
-    for (name, value) in data {
+    for (name, value) in sent() {
         let denied = permissions.denied.values(name).is_some_and(|listed| is_denied(value, listed, is_comma_list(name)));
         if denied || permissions.denied.has_all() {
             return Some(Reason::DeniedParameter(name));
@@ -296,7 +329,7 @@ fn parameter_refusal<'a>(permissions: &'a Permissions, question: &Question<'a>) 
     if permissions.allowed.is_empty() {
         return None;
     }
-    for (name, value) in data {
+    for (name, value) in sent() {
         let allowed = match permissions.allowed.values(name) {
             Some(listed) => is_allowed(value, listed, is_comma_list(name)),
             None => permissions.allowed.has_all(),

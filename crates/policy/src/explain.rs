@@ -78,12 +78,14 @@ impl Acl {
             Some(winner) => {
                 let loser = |candidate: &Candidate<'a>| Loser {
                     rule: candidate.rule,
-                    because: winner.as_ref().map_or_else(
-                        || "a deny counts for every spelling of what it denies".to_owned(),
-                        |winner| because(candidate, winner),
-                    ),
+                    because: match (winner, verdict.elsewhere) {
+                        (Some(winner), _) => because(candidate, winner),
+                        (None, Some(_)) => "what holds at another path to the same thing holds here, whatever is granted".to_owned(),
+                        (None, None) => "a deny counts for every spelling of what it denies".to_owned(),
+                    },
                 };
-                (winner.as_ref().map_or(FOLDED, |winner| winner.tier.found()), candidates.iter().map(loser).collect())
+                let unlisted = if verdict.elsewhere.is_some() { ELSEWHERE } else { FOLDED };
+                (winner.as_ref().map_or(unlisted, |winner| winner.tier.found()), candidates.iter().map(loser).collect())
             }
         };
         Explanation { verdict, found, remark: remark(&verdict, question), others }
@@ -125,6 +127,7 @@ impl Tier {
     }
 }
 
+const ELSEWHERE: &str = "it counts for another path to the same thing: what is denied and demanded there is denied and demanded here";
 const FOLDED: &str = "a deny counts for every spelling of what it denies: case, blanks and a final slash make no difference";
 
 fn because(loser: &Candidate<'_>, winner: &Candidate<'_>) -> String {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use daypass_base::Seconds;
 use smallvec::SmallVec;
 
+use crate::fold::{Folded, bare, fold};
+use crate::pattern::{Class, Segments, class};
 use crate::{Capabilities, Capability, Permissions};
 
 /// A pattern with what all policies together permit on it.
@@ -51,6 +53,16 @@ impl Rule {
         &self.grants
     }
 
+    /// Whether its pattern matches a path in some spelling.
+    pub(crate) fn is_about(&self, path: &str) -> bool {
+        let (pattern, path) = (fold(&self.pattern), Folded::new(path));
+        match class(&self.pattern) {
+            Class::Exact => bare(&pattern) == bare(path.as_str()),
+            Class::Prefix => path.as_str().starts_with(pattern.strip_suffix('*').unwrap_or(&pattern)),
+            Class::Segments => Segments::new(&pattern).matches(path.as_str()),
+        }
+    }
+
     /// About how much memory it takes with its places in the indexes.
     pub(crate) fn bytes(&self) -> usize {
         Self::bytes_of(&self.pattern, &self.permissions) + self.grants.len() * size_of::<Grant>()
@@ -71,6 +83,8 @@ pub struct Verdict<'a> {
     pub reason: Reason<'a>,
     /// The rule that counted; none for root, help and where no pattern matched.
     pub rule: Option<&'a Rule>,
+    /// The path that the rule was found for, where that is another one to the same thing.
+    pub elsewhere: Option<&'a str>,
     pub(crate) asked: Option<Capability>,
 }
 
@@ -124,6 +138,9 @@ impl fmt::Display for Verdict<'_> {
             let names: Vec<&str> = rule.grants.iter().map(|grant| grant.policy.as_ref()).collect();
             let policies = if names.len() == 1 { "policy" } else { "policies" };
             write!(f, " by {:?} of {policies} {}", rule.pattern, names.join(", "))?;
+        }
+        if let Some(path) = self.elsewhere {
+            write!(f, ", because it is another way to {path:?}")?;
         }
         write!(f, ": {}", self.reason)
     }

@@ -9,6 +9,8 @@ use crate::{Operation, Pattern};
 pub struct Declared {
     /// Its names; the first is the one of documents.
     pub patterns: Vec<Pattern>,
+    /// Other paths to the same thing, whose denies count here: see [`crate::Endpoint::stands_for`].
+    pub stands_for: Vec<Pattern>,
     /// One sentence.
     pub summary: &'static str,
     /// The page of `path-help`; may be empty, then the summary says all.

@@ -25,6 +25,8 @@ pub struct Input {
 /// One path (or several names of it) and what can be done there.
 pub struct Endpoint<E> {
     pub(crate) patterns: Vec<Pattern>,
+    pub(crate) stands_for: Vec<Pattern>,
+    pub(crate) apart: &'static [&'static str],
     pub(crate) summary: &'static str,
     pub(crate) help: &'static str,
     pub(crate) actions: Vec<Action<E>>,
@@ -63,6 +65,8 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
     pub fn at(patterns: impl IntoIterator<Item = &'static str>) -> Self {
         Self {
             patterns: patterns.into_iter().map(Pattern::new).collect(),
+            stands_for: Vec::new(),
+            apart: &[],
             summary: "",
             help: "",
             actions: Vec::new(),
@@ -77,6 +81,29 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
             safe: false,
             form: Form::Envelope,
         }
+    }
+
+    /// Other paths of the room to the same thing, filled in with the captures of this one. Policies may have been written for those alone, so
+    /// what is denied there is denied here too, and what a rule for one of them demands of a request is demanded here.
+    /// For paths that Vault does not have; where Vault has both, policies judge each by itself, as Vault's do.
+    #[must_use]
+    pub fn stands_for(mut self, patterns: impl IntoIterator<Item = &'static str>) -> Self {
+        self.stands_for = patterns.into_iter().map(Pattern::new).collect();
+        self
+    }
+
+    /// Each of its own paths stands for the others: see [`Self::stands_for`].
+    #[must_use]
+    pub fn judged_as_one(mut self) -> Self {
+        self.stands_for.clone_from(&self.patterns);
+        self
+    }
+
+    /// Names of fields that mean nothing at the paths that this one stands for: what rules for those say of parameters is not about them.
+    #[must_use]
+    pub fn apart(mut self, fields: &'static [&'static str]) -> Self {
+        self.apart = fields;
+        self
     }
 
     /// One sentence for lists and OpenAPI.
@@ -227,6 +254,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
         };
         Declared {
             patterns: self.patterns.clone(),
+            stands_for: self.stands_for.clone(),
             summary: self.summary,
             help: self.help,
             public: self.public,

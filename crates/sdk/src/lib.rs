@@ -26,7 +26,7 @@ pub use identity::{IdentityClaims, MountIdentity, NoIdentity};
 pub use operation::Operation;
 pub use path::{Captures, Part, Pattern};
 pub use reply::{Answer, Json, Keys, LeaseTerms, Leased, Login, METADATA_BYTES_MAX, Outcome, Reply, check_metadata, reveal};
-pub use room::{Found, Mounted, Room, Support};
+pub use room::{Found, Mounted, Room, StandsFor, Support};
 pub use store::{Changes, CommitFailure, Entry, Expect, Parse, Shared, Storage, Store, from_json, into_the_sealed_store, whole};
 
 pub use daypass_base::{BoxFuture, Clock, Entropy, Moment, Seconds, Secret, Timestamp};

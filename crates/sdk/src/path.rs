@@ -135,6 +135,19 @@ impl Pattern {
         walk(&self.parts, rest, &mut captures).then_some(captures)
     }
 
+    /// The path that matches with these values; `None` where one is missing.
+    pub(crate) fn filled(&self, captures: &Captures) -> Option<String> {
+        let value = |part: &Part| match part {
+            Part::Literal(text) => Some((*text).to_owned()),
+            Part::Name(name) | Part::NameWithAt(name) | Part::Any(name) | Part::Greedy(name) | Part::GreedyOrNothing(name) => {
+                captures.iter().find(|(captured, _)| captured == name).map(|(_, value)| value.clone())
+            }
+        };
+        let segments: Option<Vec<String>> = self.parts.iter().map(value).collect();
+        let path = segments?.join("/");
+        Some(if self.slash == Slash::Required { path + "/" } else { path })
+    }
+
     /// The rank of the pattern among those that match one path: smaller is better.
     pub(crate) fn rank(&self) -> Vec<u8> {
         let rank = |part: &Part| match part {
@@ -266,6 +279,14 @@ mod tests {
         assert_eq!(captured("{path..?}", ""), Some(vec![String::new()]));
         assert_eq!(captured("metadata/{path..?}", "metadata/"), Some(vec![String::new()]));
         assert_eq!(captured("lookup/{prefix..?}", "lookup"), Some(vec![String::new()]));
+    }
+
+    #[test]
+    fn a_pattern_is_filled_in_with_what_another_captured() {
+        let captures = Pattern::new("console/{name@}").matches("console/a@b").unwrap();
+        assert_eq!(Pattern::new("sts/{name@}").filled(&captures).as_deref(), Some("sts/a@b"));
+        assert_eq!(Pattern::new("all/{name@}/").filled(&captures).as_deref(), Some("all/a@b/"));
+        assert_eq!(Pattern::new("sts/{other}").filled(&captures), None);
     }
 
     #[test]

@@ -30,6 +30,15 @@ pub struct Found {
     pub captures: Captures,
 }
 
+/// Other paths to what a path leads to, which policies ask about as well.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StandsFor {
+    /// The paths below the mount.
+    pub below: Vec<String>,
+    /// Names of fields that mean nothing there.
+    pub apart: &'static [&'static str],
+}
+
 /// What an endpoint says of itself before it is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Support {
@@ -109,6 +118,8 @@ pub trait Mounted: Send + Sync + 'static {
     fn support(&self, found: &Found, operation: Operation) -> Support;
     /// Names, in lower case, of the operation's fields that read a text as a list: policies judge each part.
     fn comma_lists(&self, found: &Found, operation: Operation) -> &[String];
+    /// Other paths to the same thing; see [`Endpoint::stands_for`]. Nothing for nearly all endpoints.
+    fn stands_for(&self, found: &Found) -> StandsFor;
     /// Asks whether the thing exists; `None` when the endpoint cannot tell.
     fn exists(&self, found: &Found, cx: Cx, input: Input) -> Option<BoxFuture<'static, Result<bool>>>;
     /// Runs an operation.
@@ -182,6 +193,13 @@ impl<E: Engine> Mounted for Instance<E> {
 
     fn comma_lists(&self, found: &Found, operation: Operation) -> &[String] {
         self.endpoint(found).and_then(|endpoint| endpoint.action(operation)).map_or(&[], |action| action.params.comma_lists())
+    }
+
+    fn stands_for(&self, found: &Found) -> StandsFor {
+        let Some(endpoint) = self.endpoint(found) else { return StandsFor::default() };
+        let is_other = |pattern: &&crate::Pattern| endpoint.patterns.get(found.pattern).is_none_or(|own| own.text() != pattern.text());
+        let below = endpoint.stands_for.iter().filter(is_other).filter_map(|pattern| pattern.filled(&found.captures)).collect();
+        StandsFor { below, apart: endpoint.apart }
     }
 
     fn exists(&self, found: &Found, cx: Cx, input: Input) -> Option<BoxFuture<'static, Result<bool>>> {

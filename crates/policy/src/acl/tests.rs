@@ -423,3 +423,87 @@ fn default_policy_lets_a_token_look_after_itself() {
         assert_eq!(acl.capabilities(path), ["deny"], "{path}");
     }
 }
+
+/// Story: a policy that was written for Vault denied `aws/sts/prod`, or fixed its lifetime, beside a grant of all of `aws/`. daypass has paths to the
+/// same credentials that Vault has not, and the policy said nothing of them.
+#[test]
+fn what_holds_at_a_path_holds_at_another_to_the_same_thing() {
+    let acl = acl(&[r#"
+        path "aws/*" { capabilities = ["read", "update"] denied_parameters = { "x" = [] } }
+        path "aws/sts/prod" { capabilities = ["deny"] }
+        path "aws/creds/other" { capabilities = ["deny"] }
+        path "aws/sts/fixed" { capabilities = ["list"] allowed_parameters = { "ttl" = ["15m"] } required_parameters = ["ttl"] }
+        path "aws/creds/wrapped" { capabilities = ["read"] min_wrapping_ttl = "1m" }"#]);
+    let ask = |name: &str, data: Value, wrap: Option<u64>| {
+        let (path, others) = (format!("aws/console/{name}"), [format!("aws/sts/{name}"), format!("aws/creds/{name}")]);
+        let question = Question {
+            data: data.as_object(),
+            wrap_ttl: wrap.map(Seconds),
+            stands_for: &others.each_ref().map(String::as_str),
+            apart: &["destination"],
+            ..Question::new(&path, Operation::Read)
+        };
+        let explained = acl.explain(&question);
+        assert_eq!(explained.verdict, acl.judge(&question));
+        let found_elsewhere = explained.found.starts_with("it counts for another path");
+        assert_eq!(explained.verdict.elsewhere.is_some(), found_elsewhere, "{name}");
+        let denied = explained.verdict.reason == Reason::Denied;
+        assert_eq!(acl.capabilities_beside(&path, question.stands_for) == ["deny"], denied, "{name}");
+        explained.verdict.to_string()
+    };
+    let at =
+        |rule: &str, path: &str, reason: &str| format!("denied by {rule:?} of policy p0, because it is another way to {path:?}: {reason}");
+    let granted = r#"allowed by "aws/*" of policy p0: granted"#;
+    assert_eq!(ask("free", json!({}), None), granted);
+    assert_eq!(ask("prod", json!({}), None), at("aws/sts/prod", "aws/sts/prod", "the path is denied"));
+    assert_eq!(ask("PROD", json!({}), None), at("aws/sts/prod", "aws/sts/PROD", "the path is denied"));
+    assert_eq!(ask("other", json!({}), None), at("aws/creds/other", "aws/creds/other", "the path is denied"));
+    let fixed = |reason| at("aws/sts/fixed", "aws/sts/fixed", reason);
+    assert_eq!(ask("fixed", json!({ "ttl": "15m", "destination": "/ecr" }), None), granted);
+    assert_eq!(ask("fixed", json!({}), None), fixed("parameter \"ttl\" is required"));
+    assert_eq!(ask("fixed", json!({ "ttl": "1h" }), None), fixed("parameter \"ttl\" is not allowed, or its value is not"));
+    assert_eq!(
+        ask("fixed", json!({ "ttl": "15m", "role_arn": "" }), None),
+        fixed("parameter \"role_arn\" is not allowed, or its value is not")
+    );
+    assert_eq!(ask("wrapped", json!({}), Some(60)), granted);
+    assert_eq!(
+        ask("wrapped", json!({}), None),
+        at("aws/creds/wrapped", "aws/creds/wrapped", "the answer must be wrapped for 1m0s or longer")
+    );
+}
+
+/// What is about both paths has been weighed where it was asked: a deny of all that something more specific is granted in denies no more than it did.
+#[test]
+fn a_rule_about_both_paths_is_weighed_as_ever() {
+    let reads = |text: &str, path: &str, other: &str| {
+        let acl = acl(&[text]);
+        let allowed = acl.judge(&Question { stands_for: &[other], ..Question::new(path, Operation::Read) }).allowed;
+        assert_eq!(acl.capabilities_beside(path, &[other]) == ["read"], allowed);
+        allowed
+    };
+    let grant = r#"path "aws/container/prod" { capabilities = ["read"] }"#;
+    for (deny, expected) in [
+        ("aws/*", true),
+        ("*", true),
+        ("+/+/prod", true),
+        ("AWS/*", true),
+        ("aws/c*", true),
+        ("aws/sts/*", false),
+        ("aws/s*", false),
+        ("aws/sts/+", false),
+    ] {
+        let text = format!("{grant} path {deny:?} {{ capabilities = [\"deny\"] }}");
+        assert_eq!(reads(&text, "aws/container/prod", "aws/sts/prod"), expected, "{deny}");
+    }
+    // A demand of the whole mount, too.
+    let demand = r#"path "aws/*" { capabilities = ["read"] required_parameters = ["ttl"] }"#;
+    assert!(reads(&format!("{grant} {demand}"), "aws/container/prod", "aws/sts/prod"));
+    // And a right to the one path is none to the other.
+    assert!(!reads(grant, "aws/sts/prod", "aws/container/prod"));
+    assert!(
+        Acl::compile(&[Arc::new(Policy::root())], &Identity::default())
+            .judge(&Question { stands_for: &["b"], ..Question::new("a", Operation::Read) })
+            .allowed
+    );
+}

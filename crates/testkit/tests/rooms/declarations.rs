@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use daypass_core::documents::Declarations;
-use daypass_sdk::{Declared, DeclaredOperation, Form, Operation, Shape};
+use daypass_sdk::{Declared, DeclaredOperation, Form, Operation, Pattern, Shape};
 use daypass_testkit::{ALWAYS, Answer, Door, TestServer, doors, every_mount};
 use serde_json::{Value, json};
 
@@ -99,7 +99,7 @@ async fn what_the_path_says_is_not_said_otherwise_by_the_body() {
     let mut seen = BTreeSet::new();
     for Declarations { endpoints, .. } in server.core().declarations().unwrap() {
         for endpoint in &endpoints {
-            let captured: BTreeSet<&str> = endpoint.patterns.iter().flat_map(daypass_sdk::Pattern::names).collect();
+            let captured: BTreeSet<&str> = endpoint.patterns.iter().flat_map(Pattern::names).collect();
             for field in
                 endpoint.operations.iter().flat_map(fields).map(|(field, _)| field).filter(|field| !captured.contains(field.as_str()))
             {
@@ -130,6 +130,30 @@ async fn what_the_path_says_is_not_said_otherwise_by_the_body() {
     let made = server.put("sys/policies/acl/one", json!({ "name": "other", "policy": "path \"x\" { capabilities = [\"read\"] }" })).await;
     assert!(made.status < 300, "{made:?}");
     assert_eq!((server.get("sys/policies/acl/one").await.status, server.get("sys/policies/acl/other").await.status), (200, 404));
+}
+
+/// Denies are looked for at the paths that an endpoint stands for. One that is misspelled would never be found.
+#[tokio::test]
+async fn what_an_endpoint_stands_for_is_there() {
+    let server = every_mount().await;
+    let mut standing = BTreeSet::new();
+    for Declarations { endpoints, .. } in server.core().declarations().unwrap() {
+        let known: BTreeSet<&str> = endpoints.iter().flat_map(|endpoint| &endpoint.patterns).map(Pattern::text).collect();
+        for endpoint in endpoints.iter().filter(|endpoint| !endpoint.stands_for.is_empty()) {
+            for own in &endpoint.patterns {
+                standing.insert(own.text());
+                let captured: BTreeSet<&str> = own.names().collect();
+                for other in &endpoint.stands_for {
+                    assert!(known.contains(other.text()), "{} stands for {}", own.text(), other.text());
+                    assert!(other.names().all(|name| captured.contains(name)), "{} stands for {}", own.text(), other.text());
+                }
+            }
+        }
+    }
+    assert!(
+        ["console/{name@}", "container/{name@}", "storage/snapshot", "rotate"].into_iter().all(|path| standing.contains(path)),
+        "{standing:?}"
+    );
 }
 
 #[tokio::test]

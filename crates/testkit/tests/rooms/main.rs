@@ -52,6 +52,7 @@ mod mints;
 mod monitor;
 mod mounts;
 mod moves;
+mod other_doors;
 mod policies;
 mod protocol;
 mod revoking;

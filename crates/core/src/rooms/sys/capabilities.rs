@@ -107,10 +107,12 @@ async fn of_caller(sys: Arc<Sys>, cx: Cx, params: OfCaller) -> Result<Reply> {
 
 async fn answer(unsealed: &Unsealed, known: &Known, config_version: u64, paths: Vec<String>) -> Result<Reply> {
     let acl = unsealed.authority(&known.row, config_version).await?.acl;
+    let table = unsealed.table.load_full();
     let mut data = Map::new();
     let only = paths.len() == 1;
     for path in paths {
-        let capabilities = json!(acl.capabilities(&path));
+        let others = table.stands_for(path.trim_start_matches('/'));
+        let capabilities = json!(acl.capabilities_beside(&path, &others.as_strs()));
         if only {
             data.insert("capabilities".to_owned(), capabilities.clone());
         }

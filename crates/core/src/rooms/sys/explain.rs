@@ -2,7 +2,7 @@
 //!
 //! Says what the judge says, from the same compiled rules, and why: the rule that counts with policy and line, what it lacks, and which
 //! other rules match and by which rule of precedence they lost. Only for questions that policy allows it tells whether a path is protected
-//! for root or reads texts as lists: that depends on what is mounted, which strangers do not learn.
+//! for root, reads texts as lists or is another way to what is denied elsewhere: that depends on what is mounted, which strangers do not learn.
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::Sys;
 use super::internal::presented_token;
 use crate::logins::normal_policies;
+use crate::mounts::OtherPaths;
 use crate::node::Unsealed;
 use crate::stages::identify::invalid_token;
 use crate::stages::judge::policy_operation;
@@ -124,9 +125,12 @@ async fn explain(unsealed: &Unsealed, subject: &TokenRow, asked: OfCaller) -> Re
     let (acl, policies) = (authority.acl, crate::policies::all_policies(&subject.policies, &authority.standing.policies));
     let door = table.find(&path);
     let found = door.as_ref().and_then(|door| Some((door, door.live.engine.find(&door.below)?)));
-    let lists: Vec<&str> = match &found {
-        Some((door, found)) => door.live.engine.comma_lists(found, operation).iter().map(String::as_str).collect(),
-        None => Vec::new(),
+    let (lists, others): (Vec<&str>, _) = match &found {
+        Some((door, found)) => {
+            let live = &door.live;
+            (live.engine.comma_lists(found, operation).iter().map(String::as_str).collect(), live.stands_for(found))
+        }
+        None => (Vec::new(), OtherPaths::default()),
     };
     let plain = Question {
         path: &path,
@@ -135,6 +139,8 @@ async fn explain(unsealed: &Unsealed, subject: &TokenRow, asked: OfCaller) -> Re
         wrap_ttl: asked.wrap_ttl,
         sudo_path: false,
         comma_lists: &lists,
+        stands_for: &others.as_strs(),
+        apart: others.apart,
     };
     let protected = found.as_ref().is_some_and(|(door, found)| door.live.engine.support(found, operation).sudo);
     let question = Question { sudo_path: protected && acl.judge(&plain).allowed, ..plain };

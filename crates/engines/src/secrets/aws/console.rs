@@ -14,13 +14,16 @@ use crate::secrets::at_aws::{deadline, upstream};
 use super::Aws;
 use super::attribution::Attribution;
 use super::config_root::{self, RootConfig};
-use super::creds;
+use super::creds::{self, OLDER_DOORS};
 use super::role::{CredentialType, Door, Role};
 use super::roles;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
     vec![
         Endpoint::at(["console/{name@}"])
+            .stands_for(OLDER_DOORS)
+            // Which pages are shown. How long the session lasts is not among them: who limits the lifetime means that as well.
+            .apart(&["destination", "issuer"])
             .summary("Make a URL that opens AWS's console as a role.")
             .help(HELP)
             .on(Operation::Read, visit)
@@ -196,6 +199,7 @@ AWS's console as that role: hand it on like a password. The audit log has it onl
 
     xdg-open \"$(daypass read -field=url aws/console/ops)\"
 
+Policies that deny sts/<name> or creds/<name> deny this, and what they demand there is demanded here.
 The console's session lasts as long as the credential. The lease says how long that is; revoking it does not end the session at AWS.";
 
 #[cfg(test)]

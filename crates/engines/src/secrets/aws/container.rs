@@ -10,13 +10,14 @@ use daypass_sdk::{Cx, Endpoint, Error, Leased, Operation, Outcome, Reply, Result
 use serde_json::{Map, Value};
 
 use super::Aws;
-use super::creds::{self, Wanted};
+use super::creds::{self, OLDER_DOORS, Wanted};
 use super::loaded;
 use super::role::{CredentialType, Door};
 
 pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
     vec![
         Endpoint::at(["container/{name@}"])
+            .stands_for(OLDER_DOORS)
             .summary("Give AWS's SDKs a credential, as the credentials endpoint of a container does.")
             .help(HELP)
             .for_aws_sdks()
@@ -70,5 +71,6 @@ const HELP: &str = "For workloads that use one of AWS's SDKs or the AWS CLI, and
     AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=/run/secrets/token
 
 The token is taken from the Authorization header as it is, because SDKs send it so. ttl, role_arn and role_session_name may stand
-in the URI as query parameters. SDKs fetch the next credential before one ends. Most of them take http:// only for the addresses
+in the URI as query parameters. Policies that deny sts/<role> or creds/<role> deny this, and what they demand there is
+demanded here. SDKs fetch the next credential before one ends. Most of them take http:// only for the addresses
 of this machine and of ECS and EKS: elsewhere the server has to serve TLS, with a certificate that the workload trusts.";

@@ -26,7 +26,8 @@ use super::text::quoted;
 use super::users;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
-    vec![door("creds/{name@}", Door::Creds), door("sts/{name@}", Door::Sts)]
+    let [sts, creds] = OLDER_DOORS;
+    vec![door(creds, Door::Creds), door(sts, Door::Sts)]
 }
 
 fn door(path: &'static str, door: Door) -> Endpoint<Aws> {
@@ -36,6 +37,9 @@ fn door(path: &'static str, door: Door) -> Endpoint<Aws> {
         .on(Operation::Read, move |engine, cx, params| mint(engine, cx, params, door))
         .on(Operation::Update, move |engine, cx, params| mint(engine, cx, params, door))
 }
+
+/// The doors to a role that Vault has: policies may know no others.
+pub(super) const OLDER_DOORS: [&str; 2] = ["sts/{name@}", "creds/{name@}"];
 
 /// What may be asked for.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
