@@ -17,6 +17,7 @@ use crate::stages::factor::{self, Asked};
 use crate::stages::identify::Identified;
 use crate::stages::parse::Parsed;
 use crate::stages::run::Ran;
+use crate::stages::wrap;
 use crate::tokens::Known;
 
 /// An answer with its lease or token.
@@ -45,8 +46,7 @@ pub(crate) async fn bind(
     // As recorded: answers of public endpoints do not name their mount.
     let kind = if routed.support.public { "" } else { routed.mount_type() };
     let mut wrap_for = parsed.wrap_ttl.or(wrap_for);
-    if routed.support.bare && !routed.support.for_aws_sdks || ran.operation == Operation::Help {
-        // Metrics, log lines, sealed snapshots, public keys, documents: programs read them as they are, and nothing in them is secret.
+    if wrap::is_never(routed, ran.operation) {
         wrap_for = None;
     }
     let (mut answer, more) = match outcome {
