@@ -21,6 +21,7 @@ use crate::stages::intent::context;
 use crate::sweeps;
 use crate::together::at_most;
 use crate::tokens::{Cause, Many, Stored};
+use crate::wrapping;
 
 use self::leftover::Leftover;
 use self::reach::Reach;
@@ -92,7 +93,7 @@ pub(crate) async fn tokens(
     if !remove_bare(unsealed, &stored).await {
         let mut bare = Vec::with_capacity(stored.len());
         for stored in stored {
-            if is_bare(unsealed, stored.id).await? {
+            if is_bare(unsealed, &stored).await? {
                 bare.push(stored);
             } else {
                 alone.push(stored.id);
@@ -123,11 +124,12 @@ async fn remove_bare(unsealed: &Unsealed, stored: &[Stored]) -> bool {
     })
 }
 
-/// Whether nothing hangs on a token at this moment.
-async fn is_bare(unsealed: &Unsealed, id: TokenId) -> Result<bool> {
+/// Whether nothing hangs on a token at this moment, but the answer that an unused wrapping token is for.
+async fn is_bare(unsealed: &Unsealed, stored: &Stored) -> Result<bool> {
+    let id = stored.id;
     Ok(unsealed.tokens.children(id, None, 1).await?.is_empty()
         && unsealed.leases.of_token(id, 1).await?.is_empty()
-        && unsealed.rows.list(&config_key(cubbyhole_prefix(id)), None, 1).await?.is_empty())
+        && (wrapping::is_unused(&stored.row) || unsealed.rows.list(&config_key(cubbyhole_prefix(id)), None, 1).await?.is_empty()))
 }
 
 /// Revokes a token but spares its children: they become orphans.
