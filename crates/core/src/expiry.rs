@@ -1,9 +1,10 @@
 //! The expiry worker: revokes what has come due, in order, a bounded batch at a time; and the engines' regular work.
 //!
 //! Nothing is held in memory per lease. An entry that fails is put off and never holds up those behind it; nor does a mount that hangs hold up the
-//! others, see [`hands`]. Regular work has tasks of its own, see [`chores`].
+//! others, see [`hands`]; nor do tokens hold up leases, see [`further`]. Regular work has tasks of its own, see [`chores`].
 
 mod chores;
+mod further;
 mod hands;
 mod tasks;
 
@@ -18,6 +19,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::chores::Chores;
+use self::further::Further;
+pub(crate) use self::further::{Oldest, Overdue};
 use self::hands::{Answered, Hands};
 use crate::ids::Id;
 use crate::leases::{ATTEMPTS_MAX, Held};
@@ -30,7 +33,7 @@ use crate::tokens::{Came, Cause, Many, Stored};
 pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) {
     let mut last_tick: Option<Duration> = None;
     let mut last_removal: Option<Duration> = None;
-    let (mut hands, mut chores) = (Hands::new(), Chores::new());
+    let (mut hands, mut further, mut chores) = (Hands::new(), Further::default(), Chores::new());
     loop {
         let Some(strong) = inner.upgrade() else { return };
         let pause = strong.clock.sleep(PAUSE);
@@ -56,7 +59,7 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             chores.want_removals();
         }
         chores.go_on(&strong, &unsealed);
-        let more = take_back(&strong, &unsealed, &mut hands).await;
+        let more = take_back(&strong, &unsealed, &mut hands, &mut further).await;
         drop((strong, unsealed));
         if more && !*stopped.borrow() {
             tokio::task::yield_now().await;
@@ -96,12 +99,13 @@ async fn end<T: 'static>(mut running: JoinSet<T>, last_wait: BoxFuture<'static, 
 }
 
 /// One batch of what has ended, and one of what is swept. Returns whether there may be more.
-async fn take_back(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands) -> bool {
+async fn take_back(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands, further: &mut Further) -> bool {
     // A pause is for what goes by itself; sweeps were asked for.
     let Step { came, more } = if unsealed.revocation.is_paused() {
+        unsealed.overdue.note(Oldest::default());
         Step::nowhere()
     } else {
-        step(inner, unsealed, hands).await.unwrap_or_else(|error| {
+        step(inner, unsealed, hands, further).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "expiry could not go on; it tries again");
             Step::nowhere()
         })
@@ -127,17 +131,26 @@ impl Step {
     }
 }
 
-/// One batch.
-async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands) -> Result<Step> {
+/// One batch, and leases that are due behind it.
+async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands, further: &mut Further) -> Result<Step> {
     let now = inner.clock.now();
     let due = unsealed.rows.due(0, now, BATCH).await?;
     let full = due.len() == BATCH;
+    let look = further.look(unsealed, &due, now).await?;
+    let oldest = further.oldest(&due, &look);
+    unsealed.overdue.note(oldest);
+    further.warn(&oldest, now, inner.clock.elapsed());
     let due = due.into_iter().filter(|entry| !hands.hold(entry)).collect();
     let (due, Step { came, more: left }) = settle_tokens(inner, unsealed, due, now).await?;
-    let (of_leases, others): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| lease_id(entry).is_some());
+    let (mut of_leases, others): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| lease_id(entry).is_some());
     let work = others.into_iter().map(|entry| settle_or_put_off(unsealed, entry, now));
     at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
+    let (behind, place) = look.into_parts();
+    of_leases.extend(behind.into_iter().filter(|entry| !hands.hold(entry)));
     let all_begun = hands.take(inner, unsealed, of_leases, full, now).await?;
+    if all_begun {
+        further.go_on(place);
+    }
     let came = if full && came == Came::Through { Came::SoFar } else { came };
     Ok(Step { came, more: all_begun && full || left })
 }

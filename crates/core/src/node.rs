@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use crate::audit::Audit;
 use crate::cors::Cors;
 use crate::ending::Outliving;
+use crate::expiry::Overdue;
 use crate::identity::{Identities, oidc};
 use crate::keys::ceremony::Ceremonies;
 use crate::keys::{HandedIn, Handout, Holders, KeyReaders, Keys, Prepared};
@@ -140,6 +141,7 @@ pub(crate) struct Unsealed {
     pub(crate) lockouts: Lockouts,
     pub(crate) tidying: crate::tidy::Tidying,
     pub(crate) revocation: Revocation,
+    pub(crate) overdue: Overdue,
     pub(crate) cors: Cors,
     pub(crate) policies: Policies,
     pub(crate) identities: Identities,
@@ -483,6 +485,7 @@ impl Inner {
             lockouts: Lockouts::new(LOCKOUT_ALIASES_MAX),
             tidying: crate::tidy::Tidying::default(),
             revocation: Revocation::load(&*self.backend).await?,
+            overdue: Overdue::default(),
             cors: Cors::load(&rows).await?,
             quotas: Quotas::load(&rows).await?,
             ledger: Ledger::new(self.settings.limits.sts_leases_listed),

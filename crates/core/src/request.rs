@@ -224,7 +224,10 @@ async fn work(
 ) -> (Operation, Result<Wrapped, Error>, Option<Late>) {
     let intended = intent::decide(inner, parsed, routed, identified).await;
     let operation = intended.operation;
-    let judged = judge::judge(parsed, routed, identified, intended, &inner.settings.limits);
+    let judged = match judge::judge(parsed, routed, identified, intended, &inner.settings.limits) {
+        Ok(judged) => wrap::check(inner, unsealed, parsed, routed, identified).await.map(|()| judged),
+        Err(refused) => Err(refused),
+    };
     let exchange = Exchange { parsed, routed, identified, operation, engine_version };
     let began = inner.clock.elapsed();
     let on_record = record::request(inner, unsealed, &exchange, judged.as_ref()).await;

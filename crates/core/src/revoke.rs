@@ -9,6 +9,7 @@ mod tree;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use daypass_base::Timestamp;
 use daypass_sdk::{Error, Kind, Request, Result, Seconds, TokenId};
 
 use crate::ids::Id;
@@ -21,6 +22,7 @@ use crate::stages::intent::context;
 use crate::sweeps;
 use crate::together::at_most;
 use crate::tokens::{Cause, Many, Stored};
+use crate::wrapping;
 
 use self::leftover::Leftover;
 use self::reach::Reach;
@@ -92,7 +94,7 @@ pub(crate) async fn tokens(
     if !remove_bare(unsealed, &stored).await {
         let mut bare = Vec::with_capacity(stored.len());
         for stored in stored {
-            if is_bare(unsealed, stored.id).await? {
+            if is_bare(unsealed, &stored).await? {
                 bare.push(stored);
             } else {
                 alone.push(stored.id);
@@ -123,11 +125,12 @@ async fn remove_bare(unsealed: &Unsealed, stored: &[Stored]) -> bool {
     })
 }
 
-/// Whether nothing hangs on a token at this moment.
-async fn is_bare(unsealed: &Unsealed, id: TokenId) -> Result<bool> {
+/// Whether nothing hangs on a token at this moment, but the answer that an unused wrapping token is for.
+async fn is_bare(unsealed: &Unsealed, stored: &Stored) -> Result<bool> {
+    let id = stored.id;
     Ok(unsealed.tokens.children(id, None, 1).await?.is_empty()
         && unsealed.leases.of_token(id, 1).await?.is_empty()
-        && unsealed.rows.list(&config_key(cubbyhole_prefix(id)), None, 1).await?.is_empty())
+        && (wrapping::is_unused(&stored.row) || unsealed.rows.list(&config_key(cubbyhole_prefix(id)), None, 1).await?.is_empty()))
 }
 
 /// Revokes a token but spares its children: they become orphans.
@@ -184,7 +187,7 @@ pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, p
     if let Reach::Below(prefix) = &reach
         && unsealed.leases.below(prefix, None, sweeps::PAGE + 1).await?.len() > sweeps::PAGE
     {
-        return sweeps::begin(inner, unsealed, prefix).await.map(|_sweep| Rest::Swept);
+        return sweeps::begin(inner, unsealed, prefix).await.map(|()| Rest::Swept);
     }
     let (mut after, mut leftover) = (None, Leftover::below(reach.text()));
     loop {
@@ -199,8 +202,8 @@ pub(crate) async fn prefix_later(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, p
     }
 }
 
-/// Like [`prefix()`] for a caller who waits: many tokens are swept in the background, which goes on should the caller give up. Returns whether it
-/// is done: false when an operator paused revocation meanwhile.
+/// Like [`prefix()`] for a caller who waits: many tokens are swept in the background, which goes on should the caller give up, and what is lent beside them is
+/// taken back then. Returns whether it is done: false when an operator paused revocation meanwhile.
 pub(crate) async fn prefix_now(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str) -> Result<bool> {
     let Reach::Below(below) = Reach::of(unsealed, prefix).await? else {
         return self::prefix(inner, unsealed, prefix, false).await.map(|()| true);
@@ -211,8 +214,31 @@ pub(crate) async fn prefix_now(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, pre
     }
     unsealed.ledger.remove_below(&below);
     signed::revoke_prefix(&below, inner.clock.now(), &unsealed.rows).await?;
-    let id = sweeps::begin(inner, unsealed, &below).await?;
-    sweeps::wait_for(inner, unsealed, &id).await
+    let asked = inner.clock.now();
+    sweeps::begin(inner, unsealed, &below).await?;
+    if !sweeps::wait_for(inner, unsealed, &below).await? {
+        return Ok(false);
+    }
+    secrets(inner, unsealed, &below, asked).await.map(|()| true)
+}
+
+/// Takes back what was lent below a prefix until a moment. A sweep lets it end and waits for no engine, and while revocation is paused nobody else does.
+/// Errors: as those of [`prefix()`].
+async fn secrets(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str, asked: Timestamp) -> Result<()> {
+    let (mut after, mut leftover): (Option<String>, _) = (None, Leftover::below(prefix));
+    loop {
+        let page = unsealed.leases.below(prefix, after.as_deref(), PAGE).await?;
+        let Some((last, _, _)) = page.last() else { return leftover.told() };
+        after = Some(last.clone());
+        let lent = page.into_iter().filter(|(_, kind, id)| *kind != b'T' && sweeps::issued_by(id, asked));
+        let work = lent.map(async |(lease_id, _, id)| {
+            let damaged = entry(inner, unsealed, &lease_id, id, OfDamaged::Keep).await;
+            (lease_id, damaged)
+        });
+        for (lease_id, damaged) in at_most(AT_ONCE, work).await {
+            leftover.lease(&lease_id, damaged?);
+        }
+    }
 }
 
 /// Revokes a stored lease: first it is marked, so that no renewal comes in between; then the engine takes the secret back; then it goes.

@@ -193,6 +193,11 @@ impl Rows {
         self.backend.due(shard, until, limit).await.map_err(read_error)
     }
 
+    /// The same behind this entry.
+    pub(crate) async fn due_behind(&self, after: &Due, until: Timestamp, limit: usize) -> Result<Vec<Due>> {
+        self.backend.due_behind(after, until, limit).await.map_err(read_error)
+    }
+
     /// Adds a sealed value to a batch.
     pub(crate) fn put(&self, mut batch: Batch, key: Key, plain: &[u8]) -> Result<Batch> {
         let sealed = self

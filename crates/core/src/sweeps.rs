@@ -24,7 +24,7 @@ use crate::node::{Inner, Unsealed, core_key};
 use crate::revoke::{self, Doomed, OfDamaged, Turn};
 use crate::rows::Rows;
 use crate::together::at_most;
-use crate::tokens::{Cause, TokenRow};
+use crate::tokens::{Cause, TokenRow, is_of_choice};
 
 /// A sweep as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,13 +118,16 @@ impl Sweeps {
     }
 }
 
-/// Begins a sweep. When this returns, it will be done.
-pub(crate) async fn begin(inner: &Arc<Inner>, unsealed: &Unsealed, prefix: &str) -> Result<String> {
+/// Begins a sweep. When this returns, it will be done. One of the same prefix that is not done goes on as this one: what it is stuck at would stop both.
+pub(crate) async fn begin(inner: &Arc<Inner>, unsealed: &Unsealed, prefix: &str) -> Result<()> {
     let during = unsealed.revocation.paused().map(|paused| paused.since);
     let sweep = Sweep { id: crate::ids::uuid(&*inner.entropy), prefix: prefix.to_owned(), asked: inner.clock.now(), during };
-    let id = sweep.id.clone();
-    unsealed.tokens.sweeps.change(&unsealed.rows, |sweeps| sweeps.push(sweep.clone())).await?;
-    Ok(id)
+    let take_in = |sweeps: &mut Vec<Sweep>| {
+        let older = sweeps.extract_if(.., |one| one.prefix == sweep.prefix).map(|one| one.asked).max();
+        // The clock may have been put back since.
+        sweeps.push(Sweep { asked: older.map_or(sweep.asked, |older| older.max(sweep.asked)), ..sweep.clone() });
+    };
+    unsealed.tokens.sweeps.change(&unsealed.rows, take_in).await
 }
 
 /// Whether a sweep is not held up by a pause of revocation.
@@ -132,18 +135,17 @@ fn may_go_on(unsealed: &Unsealed, sweep: &Sweep) -> bool {
     unsealed.revocation.paused().is_none_or(|paused| sweep.during == Some(paused.since))
 }
 
-/// Waits for the end of a sweep. False: revocation was paused meanwhile, and the sweep goes on when revocation does.
+/// Waits for the end of the sweep of a prefix. False: revocation was paused meanwhile, and the sweep goes on when revocation does.
 /// Errors: `Sealed` when the server was sealed meanwhile; the sweep goes on after the next unsealing. `Failed` when it met what it cannot revoke.
-pub(crate) async fn wait_for(inner: &Inner, unsealed: &Unsealed, id: &str) -> Result<bool> {
+pub(crate) async fn wait_for(inner: &Inner, unsealed: &Unsealed, prefix: &str) -> Result<bool> {
     let mut stopped = unsealed.stop.subscribe();
     loop {
         let running = unsealed.tokens.sweeps.running();
-        let Some(running) = running.iter().find(|running| running.sweep.id == id) else { return Ok(true) };
+        let Some(running) = running.iter().find(|running| running.sweep.prefix == prefix) else { return Ok(true) };
         if !may_go_on(unsealed, &running.sweep) {
             return Ok(false);
         }
         if running.place.lock().rounds > 0 {
-            let prefix = &running.sweep.prefix;
             return Err(Error::failed(format!(
                 "something below {prefix:?} could not be revoked; the log says what. It is tried again now and then (sys/leases/revoking), and all else is \
                  revoked. What is damaged goes with: daypass lease revoke -force -prefix {prefix}"
@@ -221,11 +223,11 @@ fn is_below(path: &str, prefix: &str) -> bool {
 
 /// Whether a token whose row does not open was there at `moment`. Ids of texts of somebody's own choice do not tell, so it was.
 fn was_there(id: TokenId, moment: Timestamp) -> bool {
-    id.0.first() == Some(&0xff) || issued_by(&id.0, moment)
+    is_of_choice(id) || issued_by(&id.0, moment)
 }
 
 /// Whether an internal id was made at `moment` or before, to the millisecond.
-fn issued_by(id: &Id, moment: Timestamp) -> bool {
+pub(crate) fn issued_by(id: &Id, moment: Timestamp) -> bool {
     let millis = id.get(1..7).unwrap_or_default().iter().fold(0_i64, |sum, byte| (sum << 8) | i64::from(*byte));
     millis <= moment.millis()
 }

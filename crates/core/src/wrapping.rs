@@ -5,6 +5,7 @@ use std::sync::Arc;
 use daypass_base::wire::WrapInfo;
 use daypass_base::{Seconds, Secret, Timestamp};
 use daypass_sdk::{Error, Kind, Result, TokenId};
+use daypass_storage::Key;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -73,6 +74,17 @@ pub(crate) async fn find(unsealed: &Unsealed, token: &Secret<String>) -> Result<
 /// Whether a token is a wrapping token.
 pub(crate) fn is_wrapping(known: &Known) -> bool {
     known.row.policies.first().is_some_and(|policy| policy == POLICY)
+}
+
+/// Whether nothing but its answer hangs on a wrapping token. Any request of its own spends its use before it does anything, so that until then its cubbyhole
+/// has what it was made with ([`contents`]), and nothing else.
+pub(crate) fn is_unused(row: &TokenRow) -> bool {
+    row.num_uses == 1 && row.policies == [POLICY]
+}
+
+/// What lies in a wrapping token's cubbyhole.
+pub(crate) fn contents(id: TokenId) -> [Key; 2] {
+    [RESPONSE, INFO].map(|name| config_key(format!("{}{name}", cubbyhole_prefix(id))))
 }
 
 async fn info(unsealed: &Unsealed, id: TokenId) -> Result<Info> {

@@ -33,6 +33,7 @@ pub struct Endpoint<E> {
     exists: Option<Handler<E, bool>>,
     body_apart: bool,
     pub(crate) public: bool,
+    pub(crate) on_proof: bool,
     pub(crate) own_token: bool,
     pub(crate) sudo: bool,
     pub(crate) deprecated: Option<&'static str>,
@@ -73,6 +74,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
             exists: None,
             body_apart: false,
             public: false,
+            on_proof: false,
             own_token: false,
             sudo: false,
             deprecated: None,
@@ -176,6 +178,14 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
     pub fn public(mut self) -> Self {
         self.public = true;
         self
+    }
+
+    /// Needs no token but a proof of another kind: what a login presents, or a wrapping token. Nothing is answered well without it, so that what
+    /// is may be put away under a wrapping token for whoever shows no token: of other public endpoints that would be a row for any stranger.
+    #[must_use]
+    pub fn on_proof(mut self) -> Self {
+        self.on_proof = true;
+        self.public()
     }
 
     /// Needs no more than the token that it is about, where that is the presented one: then the handler looks at it, and nothing is spent

@@ -44,6 +44,8 @@ pub struct StandsFor {
 pub struct Support {
     /// Needs no token.
     pub public: bool,
+    /// Needs a proof in place of a token: see [`Endpoint::on_proof`].
+    pub on_proof: bool,
     /// Needs no right where it is about the presented token: see [`Endpoint::own_token`].
     pub own_token: bool,
     /// Needs `sudo`.
@@ -180,6 +182,7 @@ impl<E: Engine> Mounted for Instance<E> {
         let endpoint = self.endpoint(found);
         Support {
             public: endpoint.is_some_and(|endpoint| endpoint.public),
+            on_proof: endpoint.is_some_and(|endpoint| endpoint.on_proof),
             own_token: endpoint.is_some_and(|endpoint| endpoint.own_token),
             sudo: endpoint.is_some_and(|endpoint| endpoint.sudo),
             operation: endpoint.is_some_and(|endpoint| endpoint.action(operation).is_some()),

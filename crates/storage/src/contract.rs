@@ -256,6 +256,12 @@ async fn due_is_in_order_of_time(store: &dyn Backend) {
     assert_eq!(read(9, 99).await.len(), 1);
     assert_eq!(read(1_000, 99).await, entries);
     assert_eq!(read(1_000, 0).await, []);
+    let behind = async |after: &Due, until, limit| store.due_behind(after, Timestamp::from_seconds(until), limit).await.unwrap();
+    assert_eq!(behind(&entries[1], 1_000, 99).await, entries[2..]);
+    assert_eq!(behind(&due(1, 10, "aa"), 11, 99).await, entries[2..4], "between two");
+    assert_eq!(behind(&entries[0], 1_000, 1).await, entries[1..2]);
+    assert_eq!(behind(&entries[4], 1_000, 99).await, [], "nothing of the next shard");
+    assert_eq!(behind(&entries[3], 11, 99).await, []);
     let remove = Batch::new().not_due(due(1, 10, "a")).not_due(due(1, 99, "never there"));
     store.commit(remove).await.unwrap();
     assert_eq!(read(10, 99).await, [due(1, -5, "before 1970"), due(1, 10, "b")]);

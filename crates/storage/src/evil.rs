@@ -258,6 +258,10 @@ impl<B: Backend + ?Sized> Backend for EvilBackend<B> {
         Box::pin(self.read(self.inner.due(shard, until, limit), |_| 0))
     }
 
+    fn due_behind<'a>(&'a self, after: &'a Due, until: Timestamp, limit: usize) -> BoxFuture<'a, Result<Vec<Due>, ReadError>> {
+        Box::pin(self.read(self.inner.due_behind(after, until, limit), |_| 0))
+    }
+
     fn claim<'a>(
         &'a self,
         shard: u8,

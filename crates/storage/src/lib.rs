@@ -259,6 +259,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Entries of the expiry index of `shard` that are due at `until` or before, earliest first, at most `limit`.
     fn due(&self, shard: u8, until: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, ReadError>>;
 
+    /// The same of entries behind this one, in its shard. It need not be there.
+    fn due_behind<'a>(&'a self, after: &'a Due, until: Timestamp, limit: usize) -> BoxFuture<'a, Result<Vec<Due>, ReadError>>;
+
     /// Takes or keeps the work of `shard` for `owner` until `until`. `None` when another owner's claim has not ended at `now`.
     ///
     /// An owner whose claim has not ended keeps its epoch; any other success raises it, also for an owner that comes back late,

@@ -75,11 +75,12 @@ impl Backend for MemoryBackend {
     fn due(&self, shard: u8, until: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, ReadError>> {
         Box::pin(async move {
             let first = Due { shard, at: Timestamp::from_nanos(i64::MIN), id: Bytes::new() };
-            self.read(|state| {
-                let entries = state.due.range(first..).take_while(|due| due.shard == shard && due.at <= until);
-                entries.take(limit).cloned().collect()
-            })
+            self.read(|state| state.due_from(Bound::Included(&first), shard, until, limit))
         })
+    }
+
+    fn due_behind<'a>(&'a self, after: &'a Due, until: Timestamp, limit: usize) -> BoxFuture<'a, Result<Vec<Due>, ReadError>> {
+        Box::pin(async move { self.read(|state| state.due_from(Bound::Excluded(after), after.shard, until, limit)) })
     }
 
     fn claim<'a>(
@@ -177,6 +178,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    fn due_from(&self, first: Bound<&Due>, shard: u8, until: Timestamp, limit: usize) -> Vec<Due> {
+        let entries = self.due.range::<Due, _>((first, Bound::Unbounded)).take_while(|due| due.shard == shard && due.at <= until);
+        entries.take(limit).cloned().collect()
+    }
+
     fn check_open(&self) -> Result<(), CommitError> {
         if self.closed { Err(CommitError::Failed(CLOSED.to_owned())) } else { Ok(()) }
     }

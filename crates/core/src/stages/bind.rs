@@ -17,6 +17,7 @@ use crate::stages::factor::{self, Asked};
 use crate::stages::identify::Identified;
 use crate::stages::parse::Parsed;
 use crate::stages::run::Ran;
+use crate::stages::wrap;
 use crate::tokens::Known;
 
 /// An answer with its lease or token.
@@ -45,8 +46,7 @@ pub(crate) async fn bind(
     // As recorded: answers of public endpoints do not name their mount.
     let kind = if routed.support.public { "" } else { routed.mount_type() };
     let mut wrap_for = parsed.wrap_ttl.or(wrap_for);
-    if routed.support.bare && !routed.support.for_aws_sdks || ran.operation == Operation::Help {
-        // Metrics, log lines, sealed snapshots, public keys, documents: programs read them as they are, and nothing in them is secret.
+    if wrap::is_never(routed, ran.operation) {
         wrap_for = None;
     }
     let (mut answer, more) = match outcome {
@@ -140,20 +140,24 @@ async fn lease(
     let mut last_end = None;
     let (id, renewable) = match leased.internal {
         None => {
-            let token = lives_on(unsealed, known).await?;
+            lives_on(inner, unsealed, known).await?;
+            let token = holder(known).unwrap_or(TokenId([0; 16]));
             let id = signed::issue(&parsed.path, token, now, ttl, unsealed.rows.barrier(), &*inner.entropy);
             unsealed.ledger.add(&id, now + ttl, now);
             (id, false)
         }
         Some(internal) => {
-            // Nothing is stored of a batch token: what it is lent hangs on the token that made it, and goes with that.
-            let token = if known.batch { known.row.parent.map(TokenId) } else { Some(known.id) };
+            let token = holder(known);
             let hold = Hold { token: token.map(|token| token.0), cap: known.row.expires.filter(|_| known.batch) };
             last_end = leased.terms.renewable.then(|| now + longest(&leased.terms, live));
             let mut row = lease_row(live, hold, internal, &leased.terms, now, ttl);
             row.row = leased.row.as_ref().map(|row| format!("{}{row}", crate::view::mount_prefix(&live.row.uuid)));
             let also = crate::view::batch(&unsealed.rows, &live.row.uuid, leased.also.clone())?;
-            match unsealed.leases.create(&parsed.path, row.clone(), token, &also).await {
+            let stored = async {
+                lives_on(inner, unsealed, known).await?;
+                unsealed.leases.create(&parsed.path, row.clone(), token, &also).await
+            };
+            match stored.await {
                 Ok(stored) => (stored.id, leased.terms.renewable),
                 Err(error) => {
                     // The secret exists beyond daypass, its lease does not: take it back at once.
@@ -180,11 +184,25 @@ async fn lease(
     Ok((Answer { facts, ..Answer::envelope(200, envelope) }, warnings))
 }
 
-/// The token that a signed lease hangs on; nobody's id for a batch token without a parent. Fails where it has ended: the making may have taken long, and nothing is
-/// stored that a revocation of the token would have found.
-async fn lives_on(unsealed: &Unsealed, known: &Known) -> Result<TokenId> {
-    let Some(token) = (if known.batch { known.row.parent.map(TokenId) } else { Some(known.id) }) else { return Ok(TokenId([0; 16])) };
-    if unsealed.tokens.lives(token).await? { Ok(token) } else { Err(Error::bad_request(ENDED_MEANWHILE)) }
+/// The token that a lease hangs on. Nothing is stored of a batch token: what it is lent hangs on the token that made it, and goes with that; on none where it
+/// has no parent.
+fn holder(known: &Known) -> Option<TokenId> {
+    if known.batch { known.row.parent.map(TokenId) } else { Some(known.id) }
+}
+
+/// Fails where the caller's right has ended since the request began, with its token or with its owner: the making may have taken long, and nothing is stored yet
+/// that a revocation would have found.
+async fn lives_on(inner: &Inner, unsealed: &Unsealed, known: &Known) -> Result<()> {
+    let (lives, config_version) = match holder(known) {
+        Some(token) => unsealed.tokens.lives_at(token).await?,
+        None => (true, unsealed.tokens.config_version().await?),
+    };
+    // The row of a service token may have been renewed since it was read.
+    let is_over = !lives || known.batch && known.row.ended(inner.clock.now());
+    if is_over || unsealed.identities.standing(&known.row, config_version).await?.refuses(known.row.entity_since()) {
+        return Err(Error::bad_request(ENDED_MEANWHILE));
+    }
+    Ok(())
 }
 
 /// The ledger's entry for an AWS credential; nothing for other secrets.

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use daypass_base::duration;
 use daypass_base::wire::Envelope;
-use daypass_sdk::{Error, Result};
+use daypass_sdk::{Error, Operation, Result};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::node::{Inner, Unsealed};
 use crate::respond::{Answer, Content, envelope_bytes, wrap_envelope};
 use crate::stages::bind::Bound;
+use crate::stages::door::Routed;
+use crate::stages::identify::Identified;
 use crate::stages::parse::Parsed;
 use crate::wrapping::{self, Kept};
 
@@ -24,6 +27,40 @@ impl Wrapped {
     pub(crate) fn refusal(answer: Answer) -> Self {
         Self { answer, _proof: () }
     }
+}
+
+/// Metrics, log lines, sealed snapshots, public keys, documents: programs read them as they are, and nothing in them is secret.
+pub(crate) fn is_never(routed: &Routed, operation: Operation) -> bool {
+    routed.support.bare && !routed.support.for_aws_sdks || operation == Operation::Help
+}
+
+/// Whether the answer may be put away for this caller. Asked before the work is done: an answer that is wanted wrapped is never sent in clear instead.
+/// Errors: `BadRequest` for a time beyond the server's `max_lease_ttl`, and for strangers on endpoints that answer anybody: each of their requests would
+/// be a token in the store.
+pub(crate) async fn check(inner: &Inner, unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, identified: &Identified) -> Result<()> {
+    let Some(ttl) = parsed.wrap_ttl.filter(|_| !is_never(routed, parsed.operation)) else { return Ok(()) };
+    let most = inner.settings.ttls.max;
+    if ttl > most {
+        let [asked, most] = [ttl, most].map(|seconds| duration::short_string(seconds.duration()));
+        return Err(Error::bad_request(format!(
+            "the wrapping time {asked} (X-Vault-Wrap-TTL, -wrap-ttl) is over max_lease_ttl {most} of the server: ask for a shorter one"
+        )));
+    }
+    let support = &routed.support;
+    if !support.public || support.on_proof || support.own_token || is_of_somebody(unsealed, identified).await? {
+        return Ok(());
+    }
+    Err(Error::bad_request(
+        "this path answers without a token, and then its answer cannot be wrapped: leave out X-Vault-Wrap-TTL (vault commands: -wrap-ttl, VAULT_WRAP_TTL), or \
+         present a token, one without a limit of uses",
+    ))
+}
+
+/// Whether a token was presented that is good elsewhere, too. Here nothing is spent, so that one of few uses would be good for any number of rows.
+async fn is_of_somebody(unsealed: &Unsealed, identified: &Identified) -> Result<bool> {
+    let Some(known) = identified.known.as_ref().filter(|known| known.row.num_uses == 0) else { return Ok(false) };
+    let config_version = unsealed.tokens.config_version().await?;
+    Ok(!unsealed.identities.standing(&known.row, config_version).await?.refuses(known.row.entity_since()))
 }
 
 /// Errors: when the answer cannot be put away; `BadRequest` when it is of a kind that never can. It is not shown then.

@@ -8,6 +8,7 @@ use super::{TokenRow, Tokens, child_key, lease_index_key, token_key, token_lease
 use crate::leases::of_token_prefix;
 use crate::revoke::cubbyhole_prefix;
 use crate::rows::{config_key, parse};
+use crate::wrapping;
 
 /// A token as it was read.
 pub(crate) struct Stored {
@@ -57,8 +58,8 @@ impl Tokens {
         Ok(Many { stored, damaged, seen })
     }
 
-    /// Removes tokens that have neither children nor leases nor a cubbyhole, all of them together. False: something hangs on one of them, or one
-    /// was changed at the same moment, and nothing was done.
+    /// Removes tokens that have neither children nor leases, and no cubbyhole but that of a wrapping token which nobody used: all of them together. False:
+    /// something hangs on one of them, or one was changed at the same moment, and nothing was done.
     pub(crate) async fn remove_bare(&self, tokens: &[Stored]) -> Result<bool> {
         if tokens.is_empty() {
             return Ok(true);
@@ -67,8 +68,13 @@ impl Tokens {
         for stored in tokens {
             let Stored { id, row, version } = stored;
             batch = batch.require(token_key(*id), Condition::Version(*version));
-            for below in [children_prefix(*id), of_token_prefix(*id), config_key(cubbyhole_prefix(*id))] {
+            for below in [children_prefix(*id), of_token_prefix(*id)] {
                 batch = batch.require(below, Condition::NothingBelow);
+            }
+            if wrapping::is_unused(row) {
+                batch = wrapping::contents(*id).into_iter().fold(batch, Batch::delete);
+            } else {
+                batch = batch.require(config_key(cubbyhole_prefix(*id)), Condition::NothingBelow);
             }
             batch = batch.delete(token_key(*id)).delete(lease_index_key(&token_lease_id(&row.path, *id, &self.rows)));
             if let Some(parent) = row.parent {

@@ -31,7 +31,7 @@ use crate::sweeps::Sweeps;
 pub(crate) use cause::Cause;
 pub(crate) use forebears::{Arrears, Came};
 pub(crate) use many::{Many, Stored};
-pub(crate) use text::{Presented, present};
+pub(crate) use text::{Presented, is_of_choice, present};
 
 /// A service token as it is stored, or a batch token as it is sealed into its own text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -285,13 +285,15 @@ impl Tokens {
     /// A batch token lives as long as it says, and as long as its parent.
     async fn find_batch(&self, known: Known) -> Result<(Option<Known>, u64)> {
         let now = self.clock.now();
-        let Some(parent) = known.row.parent else {
+        let Some(parent_id) = known.row.parent.map(TokenId) else {
             let config_version = self.config_version().await?;
             return Ok(((!known.row.ended(now)).then_some(known), config_version));
         };
-        let (parent, config_version) = self.rows.find::<TokenRow>(&token_key(TokenId(parent))).await?;
+        let (parent, config_version) = self.rows.find::<TokenRow>(&token_key(parent_id)).await?;
         let Some(parent) = parent.filter(|_| !known.row.ended(now)) else { return Ok((None, config_version)) };
-        Ok((self.is_alive(&parent.value).await?.then_some(known), config_version))
+        // A text of somebody's own choice can be made into a token again, which is another one.
+        let is_own = parent.value.created <= known.row.created || !is_of_choice(parent_id);
+        Ok(((is_own && self.is_alive(&parent.value).await?).then_some(known), config_version))
     }
 
     /// The configuration version of this moment.
@@ -341,10 +343,17 @@ impl Tokens {
 
     /// Whether a token of this id lives: what a signed lease asks of its parent. Nobody can use one whose row does not open.
     pub(crate) async fn lives(&self, id: TokenId) -> Result<bool> {
-        match self.rows.seek::<TokenRow>(&token_key(id)).await?.0 {
-            Some(Ok(found)) => self.is_alive(&found.value).await,
-            Some(Err(_)) | None => Ok(false),
-        }
+        Ok(self.lives_at(id).await?.0)
+    }
+
+    /// The same, and the configuration version at that moment.
+    pub(crate) async fn lives_at(&self, id: TokenId) -> Result<(bool, u64)> {
+        let (found, config_version) = self.rows.seek::<TokenRow>(&token_key(id)).await?;
+        let lives = match found {
+            Some(Ok(found)) => self.is_alive(&found.value).await?,
+            Some(Err(_)) | None => false,
+        };
+        Ok((lives, config_version))
     }
 
     /// Spends one use of a limited token, for a request that takes no longer than `at_most`. `None`: none was left, also when others took it at the

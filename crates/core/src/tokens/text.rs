@@ -66,13 +66,21 @@ pub(super) fn root(entropy: &dyn Entropy, barrier: &Barrier) -> Fresh {
 pub(super) fn custom(text: Secret<String>, barrier: &Barrier) -> Fresh {
     // Hashed with a key: the id says nothing about the text.
     let mac = barrier.mac(Purpose::Token, &[b"id of ", text.expose().as_bytes()].concat());
-    let mut id = [0xff_u8; 16];
+    let mut id = [OF_CHOICE; 16];
     for (to, from) in id.iter_mut().skip(1).zip(mac) {
         *to = from;
     }
     let secret = Secret::new(text.expose().as_bytes().to_vec());
     Fresh { text, id: TokenId(id), secret }
 }
+
+/// Whether a token's text was somebody's own choice: its id says nothing of when it was made, and it can be made again when it is gone.
+pub(crate) fn is_of_choice(id: TokenId) -> bool {
+    id.0.first() == Some(&OF_CHOICE)
+}
+
+/// What ids of such tokens begin with: no clock comes to it.
+const OF_CHOICE: u8 = 0xff;
 
 /// Characters after `hvs.` of a service token: base64 of 40 bytes.
 const SERVICE_BODY: usize = 54;

@@ -345,7 +345,11 @@ impl Backend for SqliteBackend {
     }
 
     fn due(&self, shard: u8, until: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, ReadError>> {
-        Box::pin(self.readers.due(shard, until, limit))
+        Box::pin(self.readers.due(shard, None, until, limit))
+    }
+
+    fn due_behind<'a>(&'a self, after: &'a Due, until: Timestamp, limit: usize) -> BoxFuture<'a, Result<Vec<Due>, ReadError>> {
+        Box::pin(self.readers.due(after.shard, Some(after), until, limit))
     }
 
     fn claim<'a>(

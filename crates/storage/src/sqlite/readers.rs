@@ -93,9 +93,10 @@ impl Readers {
         }
     }
 
-    pub(super) async fn due(&self, shard: u8, until: Timestamp, limit: usize) -> Result<Vec<Due>, ReadError> {
+    /// Entries of the expiry index behind `after`, or from the first on.
+    pub(super) async fn due(&self, shard: u8, after: Option<&Due>, until: Timestamp, limit: usize) -> Result<Vec<Due>, ReadError> {
         let mut found: Vec<Due> = Vec::new();
-        let mut from = (i64::MIN, Vec::new());
+        let mut from = after.map_or((i64::MIN, Vec::new()), behind);
         loop {
             let want = PIECE_ROWS.min(limit - found.len());
             let piece = self.with(|connection| read_due(connection, shard, &from, until, want))?;
@@ -103,7 +104,7 @@ impl Readers {
             found.extend(piece);
             let last = found.last().filter(|_| !ended && found.len() < limit);
             let Some(last) = last else { return Ok(found) };
-            from = (last.at.nanos(), [&last.id, [0].as_slice()].concat());
+            from = behind(last);
             tokio::task::yield_now().await;
         }
     }
@@ -230,6 +231,11 @@ fn read_piece<T>(
         piece.found.push(what);
     }
     Ok(piece)
+}
+
+/// Where what follows an entry of the expiry index begins.
+fn behind(entry: &Due) -> (i64, Vec<u8>) {
+    (entry.at.nanos(), [&entry.id, [0].as_slice()].concat())
 }
 
 fn read_due(connection: &Connection, shard: u8, from: &(i64, Vec<u8>), until: Timestamp, want: usize) -> rusqlite::Result<Vec<Due>> {

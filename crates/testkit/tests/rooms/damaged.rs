@@ -52,6 +52,23 @@ async fn a_damaged_token_or_lease_keeps_no_sweep_from_the_others() {
     assert_eq!((under_way(&server).await, tokens(&server).await, book.out().len()), (Vec::new(), before, 1));
 }
 
+/// Story: a revocation by prefix that is asked for every night and meets a damaged row stays under way. Each night added one, until the hundredth was refused
+/// with all others.
+#[tokio::test]
+async fn a_sweep_that_is_asked_for_again_takes_the_place_of_the_old_one() {
+    let (server, _, evil) = lender().await;
+    let before = tokens(&server).await;
+    damaged(&server, &**evil.inner(), Space::Token, child(&server, "auth/token/create/many", server.root())).await;
+    for _ in 0..3 {
+        many(&server, "auth/token/create/many").await;
+        sweep(&server, "auth/token/create/many").await;
+        assert_eq!(under_way(&server).await, ["auth/token/create/many/"]);
+        seconds(&server, 10).await;
+        assert_eq!(tokens(&server).await, before + 1, "all but the damaged one");
+    }
+    assert_eq!(under_way(&server).await, ["auth/token/create/many/"]);
+}
+
 /// Story: a child whose row was damaged kept its parent and up to all of its siblings from being revoked, and a damaged lease its token and other leases.
 #[tokio::test]
 async fn what_is_damaged_keeps_nothing_but_those_above_it() {

@@ -91,6 +91,35 @@ async fn a_token_of_another_policy_gets_nowhere_and_without_sudo_not_through_sud
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Story: with `X-Vault-Wrap-TTL` any stranger had a token, its cubbyhole and its index entries stored for as long as he liked, by asking what answers
+/// anybody. Logins and wrapping tokens prove something before they are answered well; no other answer is put away for who shows no token.
+#[tokio::test]
+async fn no_public_door_stores_a_strangers_wish_to_have_it_wrapped() {
+    let server = every_mount().await;
+    let mut wrong = Vec::new();
+    for door in doors(&server).into_iter().filter(|door| door.public) {
+        let ask = door.ask(&server).await.nobody().wrap("60s");
+        let before = (server.keys().await, server.expiry_entries().await);
+        let answer = ask.await;
+        if (server.keys().await, server.expiry_entries().await) != before
+            || answer.body.get("wrap_info").is_some_and(|info| !info.is_null())
+        {
+            wrong.push(format!("{} {}: {}", door.operation, door.path, answer.status));
+        }
+        if server.get("sys/seal-status").nobody().await["sealed"] == true {
+            server.unseal().await;
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for path in ["sys/replication/status", "sys/internal/ui/mounts"] {
+        server.get(path).nobody().await.ok();
+        let answer = server.get(path).nobody().wrap("60s").await;
+        assert!(answer.refused(400).starts_with("this path answers without a token"), "{answer:?}");
+    }
+    let begun = server.put("auth/x-jwt/oidc/auth_url", json!({})).nobody().wrap("60s").await;
+    assert!(begun.refused(400).starts_with("this path answers without a token"), "refused before it is begun: {begun:?}");
+}
+
 /// Policies judge by the path. Where a body says the same thing in a field of the same name, the path's value is put in its place, for all
 /// endpoints at one point. Where the field has another name, the handler decides, so each of these is shown.
 #[tokio::test]

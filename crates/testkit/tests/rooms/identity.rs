@@ -56,7 +56,7 @@ impl Engine for Gate {
 
     fn endpoints() -> Vec<Endpoint<Self>> {
         vec![
-            Endpoint::at(["login"]).summary("Log in.").public().on(Operation::Update, enter),
+            Endpoint::at(["login"]).summary("Log in.").on_proof().on(Operation::Update, enter),
             Endpoint::at(["groups"]).summary("Say who is in which groups from now on.").on(Operation::Update, regroup),
         ]
     }

@@ -377,6 +377,35 @@ async fn who_waits_for_the_revocation_of_many_tokens_is_answered_when_they_are_g
     assert_eq!(server.list("sys/leases/lookup/auth/token/create").await.status, 404);
 }
 
+/// Story: wrapping tokens lie where they were asked for. Where they were the first 500 below a prefix, all was left to a sweep, which waits for no engine: who
+/// waited was told that it is done, and while revocation was paused nobody took the secrets back.
+#[tokio::test]
+async fn who_waits_has_the_secrets_back_that_lie_behind_many_wrapping_tokens() {
+    let (setup, book) = lender::setup();
+    let server = setup.start().await;
+    server.put("sys/mounts/team/a", json!({ "type": "kv" })).await.ok();
+    server.put("sys/mounts/team/numbers", json!({ "type": "lender" })).await.ok();
+    server.put("team/a/x", json!({ "y": "z" })).await.ok();
+    for paused in [false, true] {
+        for _ in 0..510 {
+            server.get("team/a/x").wrap("10h").await.ok();
+        }
+        server.put("team/numbers/lend", json!({ "ttl": "10h" })).await.ok();
+        server.put("sys/storage/revocation", json!({ "paused": paused })).await.ok();
+        let waiting = server.put("sys/leases/revoke-prefix/team", json!({}));
+        let back = async {
+            let answer = waiting.await;
+            (answer.status, book.out())
+        };
+        let (told, ()) = tokio::join!(back, async {
+            for _ in 0..20 {
+                server.seconds(1).await;
+            }
+        });
+        assert_eq!(told, (204, NOTHING.to_vec()), "paused: {paused}");
+    }
+}
+
 /// Story: after a restore, revocation is paused; what was revoked after the snapshot is to be revoked again then. Over 500 tokens that waited for a sweep
 /// that a paused server did not do, and ended after 90 seconds with 500.
 #[tokio::test]

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use daypass_aws::Gate;
 use daypass_base::Clock;
 use daypass_storage::evil::{EvilBackend, Fault, Step};
 use daypass_storage::{Backend, MemoryBackend, Space};
-use daypass_testkit::{Answer, Setup, TestServer};
+use daypass_testkit::{Answer, Ask, Setup, TestServer};
 use serde_json::{Value, json};
 
+use crate::identity::House;
 use crate::lender::{self, Book, NOTHING};
 
 const STS: &str = "cdp/aws/staging/sts/deploy";
@@ -391,6 +393,45 @@ async fn nothing_is_lent_for_good_to_a_token_that_is_revoked_meanwhile() {
         }
     }
     assert_eq!(server.keys().await, keys);
+}
+
+/// Story: what was under way when the caller's entity was disabled or deleted was handed out all the same; so was what a batch token without a parent had asked
+/// for before its end, with a lease of no time at all.
+#[tokio::test]
+async fn what_took_long_goes_to_nobody_whose_right_ended_meanwhile() {
+    let house = House::open().await;
+    house.mount_aws("aws").await;
+    house.put("aws/config/root", json!({ "access_key": "AKIAROOT", "secret_key": "root-secret", "region": "eu-west-1" })).await.ok();
+    house.put("aws/roles/user", json!({ "credential_type": "iam_user" })).await.ok();
+    house.policy("mints", r#"path "aws/*" { capabilities = ["read"] }"#).await;
+    house.aws().guard(|action| match action {
+        "AssumeRole" | "CreateUser" => Gate::Late(Duration::from_secs(20)),
+        _ => Gate::Open,
+    });
+    let told = async |token: String, path: &str, end: Ask| {
+        let asked = tokio::spawn(house.get(path).token(&token).into_future());
+        house.seconds(1).await;
+        end.await.ok();
+        for _ in 0..30 {
+            house.seconds(1).await;
+        }
+        asked.await.unwrap().refused(400).to_owned()
+    };
+    for (number, path) in ["aws/sts/deploy", "aws/creds/user"].into_iter().enumerate() {
+        let batch = json!({ "type": "batch", "policies": ["mints"], "no_parent": true, "ttl": "10s" });
+        let mut cases = vec![(house.token(batch).await, house.get("sys/seal-status"))];
+        for name in ["disabled", "deleted"] {
+            let (token, entity) = house.login(json!({ "name": format!("{name}-{number}"), "policies": "mints" })).await;
+            let entity = format!("identity/entity/id/{entity}");
+            let end = if name == "deleted" { house.delete(&entity) } else { house.put(&entity, json!({ "disabled": true })) };
+            cases.push((token, end));
+        }
+        for (token, end) in cases {
+            assert_eq!(told(token, path, end).await, "the token ended before its secret was handed out", "{path}");
+        }
+    }
+    house.seconds(60).await;
+    assert!(house.aws().users().is_empty(), "{:?}", house.aws().users());
 }
 
 /// Seen in review: between the engine taking a secret back and the lease going, a renewal found the lease whole and answered that it lives on.

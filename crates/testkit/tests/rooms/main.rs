@@ -41,6 +41,7 @@ mod identity_tokens;
 mod jwt;
 mod key_file;
 mod kubernetes;
+mod late;
 mod lease_admin;
 mod lease_quotas;
 mod leases;

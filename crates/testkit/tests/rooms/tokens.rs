@@ -35,6 +35,25 @@ async fn an_ended_token_is_refused_also_where_no_worker_came_by() {
     assert_eq!(server.put("auth/token/lookup", json!({ "token": token })).await.refused(403), "bad token");
 }
 
+/// Story: a token of a chosen text was revoked, and its batch children with it. Made anew, it brought them back.
+#[tokio::test]
+async fn a_token_that_is_made_anew_is_not_the_parent_of_the_old_ones_batch_tokens() {
+    let server = TestServer::start().await;
+    server.operator().await;
+    let make = async || server.token(json!({ "id": "build-7", "policies": ["everything"], "ttl": "50h" })).await;
+    let child =
+        async |parent: &str| server.put("auth/token/create", json!({ "type": "batch", "ttl": "10h" })).token(parent).await.ok().token();
+    let parent = make().await;
+    let old = child(&parent).await;
+    assert_eq!(server.status_of(&old).await, 200);
+    server.put("auth/token/revoke", json!({ "token": parent })).await.ok();
+    assert_eq!(server.status_of(&old).await, 403);
+    server.seconds(1).await;
+    let parent = make().await;
+    assert_eq!(server.status_of(&old).await, 403);
+    assert_eq!(server.status_of(&child(&parent).await).await, 200);
+}
+
 #[tokio::test]
 async fn a_family_goes_with_its_eldest_however_deep() {
     let server = TestServer::start().await;

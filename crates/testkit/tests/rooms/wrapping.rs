@@ -274,6 +274,37 @@ async fn a_look_at_a_wrapping_token_can_be_wrapped_too() {
     assert_eq!(inner.text("/data/creation_path"), "kv/a");
 }
 
+/// What answers anybody is put away for who has a token all the same. One of few uses is not spent there, so that it would be good for any number.
+#[tokio::test]
+async fn what_needs_no_token_is_wrapped_for_a_good_one_alone() {
+    let server = server().await;
+    let path = "sys/internal/ui/mounts";
+    let wrapped = server.get(path).wrap("60s").await.ok().wrapped();
+    let inner = server.put("sys/wrapping/unwrap", json!({ "token": wrapped })).await.ok();
+    assert_eq!(inner["data"]["secret"]["kv/"]["type"], "kv");
+    let few = server.token(json!({ "policies": ["default"], "num_uses": 5 })).await;
+    let ended = server.token(json!({ "policies": ["default"], "ttl": "1m" })).await;
+    server.seconds(60).await;
+    let before = server.keys().await;
+    for token in [few.as_str(), ended.as_str(), "nonsense"] {
+        assert!(server.get(path).token(token).wrap("60s").await.refused(400).contains("present a token"), "{token}");
+    }
+    assert_eq!(server.keys().await, before);
+}
+
+/// Story: a wrapping token could be had for centuries.
+#[tokio::test]
+async fn nothing_is_wrapped_for_longer_than_the_servers_longest_lease() {
+    let server = server().await;
+    assert_eq!(server.get("kv/a").wrap("768h").await.ok().number("/wrap_info/ttl"), 768 * 3600);
+    for asked in ["876000h", "2764801"] {
+        let refused = server.get("kv/a").wrap(asked).await;
+        assert!(refused.refused(400).contains("over max_lease_ttl 768h of the server"), "{refused:?}");
+    }
+    let login = server.put("auth/token/create", json!({})).wrap("769h").await;
+    assert_eq!(login.status, 400);
+}
+
 /// As OpenBao does it: the shorter of both times.
 #[tokio::test]
 async fn rewrapping_for_a_time_never_lengthens_it() {

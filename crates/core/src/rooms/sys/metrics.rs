@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use daypass_audit::DeviceHealth;
-use daypass_base::Brief;
+use daypass_base::{Brief, Timestamp};
 use daypass_sdk::{Cx, Endpoint, Error, Operation, Outcome, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Sys;
+use crate::expiry::Oldest;
 use crate::metrics::{Family, Point, Reading, counter, gauge, json, prometheus};
 use crate::node::{Inner, Unsealed};
 use crate::quotas::leases::LeaseQuota;
@@ -96,7 +97,7 @@ async fn families(inner: &Inner) -> Vec<Family> {
         gauge("vault.core.in_flight_requests", "Requests that are being answered.", inner.in_flight.count()),
     ];
     if let Some(unsealed) = unsealed {
-        all.extend(of_unsealed(&unsealed).await);
+        all.extend(of_unsealed(inner, &unsealed).await);
     }
     all.extend(inner.metrics.families());
     all.extend(traces(inner));
@@ -105,7 +106,7 @@ async fn families(inner: &Inner) -> Vec<Family> {
 }
 
 /// What a server knows while it is unsealed. A figure that the store does not give is left out: the others are wanted then all the more.
-async fn of_unsealed(unsealed: &Unsealed) -> Vec<Family> {
+async fn of_unsealed(inner: &Inner, unsealed: &Unsealed) -> Vec<Family> {
     let mut irrevocable = 0;
     let count = |_| {
         irrevocable += 1;
@@ -133,9 +134,27 @@ async fn of_unsealed(unsealed: &Unsealed) -> Vec<Family> {
         ),
         tokens(unsealed),
     ]);
+    all.extend(overdue(unsealed.overdue.read(), inner.clock.now()));
     all.extend(lease_quotas(unsealed));
     all.extend(audit(&unsealed.audit.health()));
     all
+}
+
+/// How late the expiry worker is.
+fn overdue(oldest: Oldest, now: Timestamp) -> [Family; 2] {
+    let late = |at: Option<Timestamp>| at.map_or(0, |at| now.since(at).as_secs());
+    [
+        gauge(
+            "daypass.expire.oldest_lease_seconds",
+            "Seconds since the oldest lease was due, or due again, whose secret is not taken back yet; 0 while revocation is paused.",
+            late(oldest.lease),
+        ),
+        gauge(
+            "daypass.expire.oldest_token_seconds",
+            "Seconds since the oldest token was due, or due again, that is not removed yet; 0 while revocation is paused.",
+            late(oldest.token),
+        ),
+    ]
 }
 
 /// What became of traces, where they are on.

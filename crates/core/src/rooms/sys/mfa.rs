@@ -19,7 +19,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
         Endpoint::at(["mfa/validate"])
             .summary("Finish a login that needs a second factor.")
             .help(HELP)
-            .public()
+            .on_proof()
             .on(Operation::Update, validate),
     ]
 }

@@ -24,7 +24,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
         // To look at a wrapping token takes nothing from it.
         Endpoint::at(["wrapping/lookup"])
             .summary("Look up the properties of a response-wrapped token.")
-            .public()
+            .on_proof()
             .on(Operation::Update, lookup)
             .on(Operation::Read, lookup),
         // Judged like anything else: whoever could wrap anew with nothing but the wrapping token would keep the answer from its end for ever.

@@ -33,7 +33,7 @@ pub(super) fn endpoint() -> Endpoint<AppRole> {
     Endpoint::at(["login"])
         .summary("Log in with a role id and a secret id.")
         .help("Answers with a token that has the policies and lifetimes of the role. A secret id of limited use loses one use.")
-        .public()
+        .on_proof()
         .on(Operation::Update, login)
         .on(Operation::Read, login_by_get)
 }

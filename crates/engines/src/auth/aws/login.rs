@@ -68,7 +68,7 @@ pub(super) fn endpoint() -> Endpoint<AwsAuth> {
     Endpoint::at(["login"])
         .summary("Log in with a GetCallerIdentity request that is signed and not sent, or with an instance's identity document.")
         .help(HELP)
-        .public()
+        .on_proof()
         .on(Operation::Update, login)
 }
 

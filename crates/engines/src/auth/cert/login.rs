@@ -38,7 +38,7 @@ pub(super) fn endpoint() -> Endpoint<Cert> {
     Endpoint::at(["login"])
         .summary("Log in with the certificate that is shown over TLS.")
         .help("The client shows its certificate in the TLS handshake. Answers with a token that has the policies and lifetimes of the trusted certificate.")
-        .public()
+        .on_proof()
         .on(Operation::Update, login)
 }
 

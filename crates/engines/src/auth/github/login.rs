@@ -50,7 +50,7 @@ pub(super) fn endpoint() -> Endpoint<GitHub> {
         .help(
             "GitHub is asked whose the token is. Answers with a token that has the policies that the user's name and teams are mapped to.",
         )
-        .public()
+        .on_proof()
         .on(Operation::Update, login)
 }
 

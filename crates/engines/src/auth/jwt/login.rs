@@ -36,7 +36,7 @@ pub(super) fn endpoint() -> Endpoint<Jwt> {
     Endpoint::at(["login"])
         .summary("Log in with a token of another issuer, such as a build server.")
         .help("Answers with a token that has the policies and lifetimes of the role, and the mapped claims as metadata.")
-        .public()
+        .on_proof()
         .on(Operation::Update, login)
 }
 

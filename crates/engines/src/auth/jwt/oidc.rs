@@ -68,7 +68,7 @@ pub(super) fn callback_endpoint() -> Endpoint<Jwt> {
             "A read exchanges the provider's code for a token of ours; it works once. A write takes what a provider posts itself (form_post), and \
              the read that follows needs no code.",
         )
-        .public()
+        .on_proof()
         .on(Operation::Read, callback)
         .on(Operation::Update, posted)
 }

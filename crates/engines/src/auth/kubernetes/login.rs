@@ -39,7 +39,7 @@ pub(super) fn endpoint() -> Endpoint<Kubernetes> {
     Endpoint::at(["login"])
         .summary("Log in with the token of a Kubernetes service account.")
         .help("The cluster's API server is asked whose the token is. Answers with a token that has the policies and lifetimes of the role.")
-        .public()
+        .on_proof()
         .on(Operation::Update, login)
 }
 

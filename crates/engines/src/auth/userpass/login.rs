@@ -32,7 +32,7 @@ pub(super) fn endpoint() -> Endpoint<Userpass> {
     Endpoint::at(["login/{username}"])
         .summary("Log in with a user name and a password.")
         .help("Answers with a token that has the policies and lifetimes of the user.")
-        .public()
+        .on_proof()
         .on(Operation::Update, login)
 }
 
