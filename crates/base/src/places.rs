@@ -77,7 +77,16 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
 }
 
 /// What one client has for itself: an address, or with IPv6 half of one.
-fn network(address: IpAddr) -> IpAddr {
+///
+/// ```
+/// use daypass_base::places::network;
+/// let one = |address: &str| address.parse().map(network).ok();
+/// assert_eq!(one("2001:db8::1"), one("2001:db8::2:1"));
+/// assert_eq!(one("::ffff:192.0.2.1"), one("192.0.2.1"));
+/// assert_ne!(one("192.0.2.1"), one("192.0.2.2"));
+/// ```
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address @ IpAddr::V4(_) => address,

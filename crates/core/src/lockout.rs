@@ -3,8 +3,9 @@
 //! A count is lost with the process and is not shared between nodes, which is what Vault does with its own counters; what matters is
 //! that guessing stays slow. It must never learn a password, and it never tells whether an alias exists.
 //!
-//! Anybody may make entries: with the longest names all of them take some 30 megabytes, with role ids 20. What is over goes within a minute. Anybody may let
-//! logins wait for each other, too: beyond [`WAITING_MAX`] they are told to come again.
+//! Anybody may make entries: with the longest names all of them take some 30 megabytes, with role ids 20. What is over goes within a minute. Where there are too
+//! many, the mount that has most makes room, so that made-up names of one mount make nobody's count in another start anew; and there those who failed least.
+//! Anybody may let logins wait for each other, too: beyond [`WAITING_MAX`] they are told to come again.
 //!
 //! Source: Vault, "User lockout"; recorded fixture `userpass-lockout`.
 
@@ -25,7 +26,7 @@ use crate::mounts::UserLockout;
 
 /// Failed logins by mount accessor and alias.
 pub(crate) struct Lockouts {
-    state: Mutex<BTreeMap<Key, Failures>>,
+    state: Mutex<Table>,
     entries_max: usize,
     /// Logins that are being looked at, by mount accessor and alias: there are no more than there are requests.
     pending: Mutex<BTreeMap<Key, u64>>,
@@ -33,6 +34,14 @@ pub(crate) struct Lockouts {
     ended: Notify,
     /// Of those who wait for that.
     waiting: Places,
+}
+
+/// All that failed.
+#[derive(Default)]
+struct Table {
+    by_alias: BTreeMap<Key, Failures>,
+    /// How many aliases of each mount these are.
+    by_mount: BTreeMap<String, usize>,
 }
 
 /// The accessor of a mount, and an alias of it.
@@ -47,6 +56,11 @@ enum Alias {
 }
 
 impl Alias {
+    /// Nobody's, before all others.
+    fn first() -> Self {
+        Self::Digest(Box::default())
+    }
+
     fn of(name: &str) -> Self {
         if name.len() > NAME_BYTES_MAX {
             return Self::Digest(digest::digest(&digest::SHA256, name.as_bytes()).as_ref().into());
@@ -127,7 +141,7 @@ impl Lockouts {
             return Ok(());
         }
         let state = self.state.lock();
-        let failures = state.get(&key(accessor, alias)).copied();
+        let failures = state.by_alias.get(&key(accessor, alias)).copied();
         match failures {
             Some(failures) if failures.locked(now) => Err(Error::denied()),
             _ => Ok(()),
@@ -167,7 +181,7 @@ impl Lockouts {
 
     fn take_turn(&self, key: Key, settings: UserLockout, now: Duration) -> Option<Attempt<'_>> {
         let mut pending = self.pending.lock();
-        let failed = self.state.lock().get(&key).filter(|failures| !failures.over(now)).map_or(0, |failures| failures.count);
+        let failed = self.state.lock().by_alias.get(&key).filter(|failures| !failures.over(now)).map_or(0, |failures| failures.count);
         let running = pending.get(&key).copied().unwrap_or(0);
         // One is always looked at, whatever the settings: who waits must have somebody to wait for.
         if running > 0 && failed + running >= settings.threshold {
@@ -185,9 +199,9 @@ impl Lockouts {
         }
         let mut state = self.state.lock();
         let key = key(accessor, alias);
-        let count = state.get(&key).filter(|failures| !failures.over(now)).map_or(0, |failures| failures.count);
-        if count == 0 && state.len() >= self.entries_max {
-            make_room(&mut state, now, self.entries_max);
+        let count = state.by_alias.get(&key).filter(|failures| !failures.over(now)).map_or(0, |failures| failures.count);
+        if count == 0 && state.by_alias.len() >= self.entries_max {
+            state.make_room(now);
         }
         let count = count + 1;
         let too_many = count >= settings.threshold;
@@ -199,7 +213,7 @@ impl Lockouts {
     pub(crate) fn succeeded(&self, accessor: &str, alias: &str) {
         let mut state = self.state.lock();
         // Most of the time nobody has failed, and no key is needed.
-        if !state.is_empty() {
+        if !state.by_alias.is_empty() {
             state.remove(&key(accessor, alias));
         }
     }
@@ -220,6 +234,7 @@ impl Lockouts {
             let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let mut state = self.state.lock();
             let part: Vec<(Key, bool)> = state
+                .by_alias
                 .range((from, Bound::Unbounded))
                 .take(TIDIED_AT_ONCE)
                 .map(|(key, failures)| (key.clone(), failures.over(now)))
@@ -236,12 +251,48 @@ impl Lockouts {
     /// Aliases that are locked out now, by mount accessor; of one mount when it is named.
     pub(crate) fn locked(&self, accessor: Option<&str>, now: Duration) -> BTreeMap<String, Vec<String>> {
         let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for ((mount, alias), failures) in &*self.state.lock() {
+        for ((mount, alias), failures) in &self.state.lock().by_alias {
             if failures.locked(now) && accessor.is_none_or(|accessor| accessor == mount) {
                 out.entry(mount.clone()).or_default().push(alias.to_string());
             }
         }
         out
+    }
+}
+
+impl Table {
+    fn insert(&mut self, key: Key, failures: Failures) {
+        let mount = key.0.clone();
+        if self.by_alias.insert(key, failures).is_none() {
+            *self.by_mount.entry(mount).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if self.by_alias.remove(key).is_none() {
+            return;
+        }
+        match self.by_mount.get_mut(&key.0) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.by_mount.remove(&key.0)),
+        }
+    }
+
+    /// Drops a part of the mount that has most: what counts no longer, then who failed least, the oldest of those first, and at last who is locked out. A whole
+    /// part at once, so that a flood of names does not look through the table for each of them.
+    fn make_room(&mut self, now: Duration) {
+        let Some((mount, count)) = self.by_mount.iter().max_by_key(|(_, count)| **count) else { return };
+        let (from, part) = ((mount.clone(), Alias::first()), (count / 16).max(1));
+        let of_mount = self.by_alias.range::<Key, _>(&from..).take_while(|((other, _), _)| *other == from.0);
+        let rank = |failures: &Failures| (!failures.over(now), failures.locked(now), failures.count, failures.last);
+        let mut order: Vec<_> = of_mount.map(|(key, failures)| (rank(failures), key)).collect();
+        if part < order.len() {
+            order.select_nth_unstable(part);
+        }
+        let part: Vec<Key> = order.into_iter().take(part).map(|(_, key)| key.clone()).collect();
+        for key in &part {
+            self.remove(key);
+        }
     }
 }
 
@@ -253,21 +304,6 @@ impl Failures {
     /// Whether it counts no longer.
     fn over(&self, now: Duration) -> bool {
         now >= self.until
-    }
-}
-
-/// Drops what counts no longer; when all still count, the oldest that are not locked out, and at last the oldest at all.
-fn make_room(state: &mut BTreeMap<Key, Failures>, now: Duration, entries_max: usize) {
-    state.retain(|_, failures| !failures.over(now));
-    if state.len() < entries_max {
-        return;
-    }
-    // A whole part at once, so that a flood of names does not sort the table for each of them.
-    let mut order: Vec<(bool, Duration, Key)> =
-        state.iter().map(|(key, failures)| (failures.locked(now), failures.last, key.clone())).collect();
-    order.sort_unstable();
-    for (_, _, key) in order.into_iter().take((entries_max / 16).max(1)) {
-        state.remove(&key);
     }
 }
 
@@ -368,7 +404,7 @@ mod tests {
             lockouts.failed("m", &format!("name-{n}"), DEFAULT, at(5 + n / 10));
         }
         lockouts.failed("m", &"x".repeat(5000), DEFAULT, at(200));
-        assert!(lockouts.state.lock().len() <= 64);
+        assert!(lockouts.state.lock().by_alias.len() <= 64);
         assert!(lockouts.check("m", "victim", DEFAULT, at(200)).is_err());
     }
 
@@ -378,7 +414,7 @@ mod tests {
         let lockouts = Lockouts::new(10_000);
         let (long, other) = ("r".repeat(4000), "r".repeat(4001));
         (0..5).for_each(|n| lockouts.failed("m", &long, DEFAULT, at(n)));
-        let held: usize = lockouts.state.lock().keys().map(|(mount, alias)| mount.len() + alias.to_string().len()).sum();
+        let held: usize = lockouts.state.lock().by_alias.keys().map(|(mount, alias)| mount.len() + alias.to_string().len()).sum();
         assert!(held < NAME_BYTES_MAX, "{held} bytes");
         assert!(lockouts.check("m", &long, DEFAULT, at(5)).is_err() && lockouts.check("m", &other, DEFAULT, at(5)).is_ok());
         let shown = lockouts.locked(None, at(5)).remove("m").unwrap().remove(0);
@@ -391,10 +427,43 @@ mod tests {
         (0..3000).for_each(|n| lockouts.failed("m", &n.to_string(), DEFAULT, at(n % 1000)));
         (0..5).for_each(|_| lockouts.failed("m", "locked", DEFAULT, at(999)));
         lockouts.tidy(at(899 + 500));
-        assert_eq!(lockouts.state.lock().len(), 3 * 500 + 1);
+        assert_eq!(lockouts.state.lock().by_alias.len(), 3 * 500 + 1);
         assert!(lockouts.check("m", "locked", DEFAULT, at(1400)).is_err());
         lockouts.tidy(at(3000));
-        assert!(lockouts.state.lock().is_empty());
+        let state = lockouts.state.lock();
+        assert!(state.by_alias.is_empty() && state.by_mount.is_empty());
+    }
+
+    /// Story: all mounts had one table, whose oldest entries made room. Made-up role ids cost nothing to fail with, so a stranger had four guesses at a password
+    /// of another mount, filled the table, and had four more.
+    #[test]
+    fn made_up_names_of_one_mount_make_nobodys_count_in_another_start_anew() {
+        let lockouts = Lockouts::new(64);
+        let flood = |from: u64| (0..1000).for_each(|n| lockouts.failed("approle", &format!("role-{n}"), DEFAULT, at(from)));
+        for n in 0..4 {
+            lockouts.failed("userpass", "admin", DEFAULT, at(n));
+            flood(n);
+        }
+        assert!(lockouts.check("userpass", "admin", DEFAULT, at(4)).is_ok());
+        lockouts.failed("userpass", "admin", DEFAULT, at(4));
+        assert!(lockouts.check("userpass", "admin", DEFAULT, at(4)).is_err(), "the fifth guess");
+        flood(5);
+        assert!(lockouts.check("userpass", "admin", DEFAULT, at(5)).is_err());
+        let state = lockouts.state.lock();
+        assert_eq!((state.by_alias.len(), state.by_mount["userpass"]), (state.by_mount["approle"] + 1, 1));
+    }
+
+    /// Story: as above, with made-up names of the same mount.
+    #[test]
+    fn who_failed_once_makes_room_before_who_failed_often() {
+        let lockouts = Lockouts::new(64);
+        lockouts.failed("m", "admin", DEFAULT, at(0));
+        for n in 1..5 {
+            lockouts.failed("m", "admin", DEFAULT, at(n));
+            (0..1000).for_each(|name| lockouts.failed("m", &format!("name-{n}-{name}"), DEFAULT, at(n)));
+        }
+        assert_eq!(lockouts.locked(None, at(5)), BTreeMap::from([("m".to_owned(), vec!["admin".to_owned()])]));
+        assert!((60..=64).contains(&lockouts.state.lock().by_alias.len()));
     }
 
     /// Story: whoever knew a name let thousands of logins wait for the few that were looked at, and each kept one of the turns that a listener has for all its

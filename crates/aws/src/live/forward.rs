@@ -31,6 +31,9 @@ pub(super) const KNOWN: Room = Room { all: 128, of_origin: 32, waiting: 512, wai
 pub(super) const STRANGE: Room = Room { all: 64, of_origin: 2, waiting: 128, waiting_in_all: 320 };
 /// Origins to which connections are kept; only those that said who somebody is. One more takes the place of that which did so longest ago.
 const WIRES_MAX: usize = 32;
+/// Attempts in a row, one after the other, that nobody answers before an origin is known no longer: one lost packet is no sign, and whoever waits for a known one
+/// would find the shorter line of the others.
+const SILENCES_MAX: usize = 3;
 
 /// What forwarded calls have for themselves.
 pub(super) struct Forwards {
@@ -44,6 +47,10 @@ struct Kept {
     wire: Arc<Wire>,
     /// When it last did, on the monotonic clock.
     at: Duration,
+    /// Attempts since then that nobody answered.
+    silences: usize,
+    /// When the last of them ended. What was under way then is one with it.
+    silent_at: Duration,
 }
 
 /// Where a call goes.
@@ -107,7 +114,18 @@ impl Forwards {
             let oldest = wires.iter().min_by_key(|(_, kept)| kept.at).map(|(name, _)| name.clone());
             oldest.and_then(|oldest| wires.remove(&oldest));
         }
-        wires.entry(name).and_modify(|kept| kept.at = now).or_insert(Kept { wire, at: now });
+        let kept = wires.entry(name).or_insert(Kept { wire, at: now, silences: 0, silent_at: now });
+        (kept.at, kept.silences) = (now, 0);
+    }
+
+    /// Nobody answered an attempt that began then: it is not made again over the same connections, and after some in a row nobody is believed to be there.
+    fn unanswered(&self, name: &str, began: Duration, now: Duration, fresh: Arc<Wire>) {
+        let mut wires = self.kept();
+        let Some(kept) = wires.get_mut(name).filter(|kept| began >= kept.silent_at) else { return };
+        (kept.wire, kept.silent_at, kept.silences) = (fresh, now, kept.silences + 1);
+        if kept.silences >= SILENCES_MAX {
+            wires.remove(name);
+        }
     }
 
     #[cfg(test)]
@@ -161,6 +179,7 @@ impl LiveAws {
     }
 
     async fn forward_once(&self, origin: &Uri, name: &str, request: &Request<Full<Bytes>>) -> std::result::Result<Identity, Failed> {
+        let began = self.clock.elapsed();
         let known = self.forwards.kept().get(name).map(|kept| Arc::clone(&kept.wire));
         let wire = known.unwrap_or_else(|| self.new_wire(origin));
         let answer = tokio::select! {
@@ -171,7 +190,7 @@ impl LiveAws {
             }
         };
         if answer.as_ref().is_err_and(|failed| failed.silent != Silent::No) {
-            self.forwards.kept().remove(name);
+            self.forwards.unanswered(name, began, self.clock.elapsed(), self.new_wire(origin));
         }
         let identity = understood(&answer?).map_err(|error| Failed { error, silent: Silent::No })?;
         self.forwards.keep(name.to_owned(), wire, self.clock.elapsed());

@@ -11,7 +11,8 @@ use super::{Identities, bounds};
 
 impl Identities {
     /// Merges entities into another: it gets their aliases, policies and groups; its own metadata stays. `keep` names aliases that win
-    /// where two entities have one of the same mount. Errors: `BadRequest`.
+    /// where two entities have one of the same mount. An entity that is not stored has an alias too, which nobody can tell from its id: it stays the
+    /// name of its own logins ([`Identities::identity`]), beside a stored one of the same mount. Errors: `BadRequest`.
     pub(crate) async fn merge(&self, from: &[String], to: &str, keep: &[String]) -> Result<()> {
         let from: BTreeSet<&String> = from.iter().collect();
         if from.is_empty() || from.len() > bounds::BATCH_MAX {

@@ -374,13 +374,17 @@ impl Identities {
             Some(stored) => {
                 let mut aliases: Vec<Alias> = stored.aliases.iter().map(|stored| stored_alias(stored, alias.as_ref())).collect();
                 // A derived entity that is stored has its own alias by derivation, as has one that such an entity was merged into; an operator's
-                // entity only those that it was given.
+                // entity only those that it was given. Who logs in by its own is called so, also where another of the same mount is stored: nobody
+                // could know, when that was given or merged, that there would be two.
                 let own = alias.filter(|alias| {
                     let mut ids = stored.merged.iter().chain([&row.entity_id]);
-                    aliases.iter().all(|stored| stored.mount_accessor != alias.mount_accessor)
+                    !stored.aliases.iter().any(|stored| is_stored(alias, stored))
                         && ids.any(|id| derived::is_of_alias(self.rows.barrier(), id, &alias.mount_accessor, &alias.name))
                 });
-                aliases.extend(own);
+                if let Some(own) = own {
+                    aliases.retain(|alias| alias.mount_accessor != own.mount_accessor);
+                    aliases.push(own);
+                }
                 Entity { id: stored.id.clone(), name: stored.name.clone(), metadata: stored.metadata.clone(), aliases }
             }
         };
@@ -447,14 +451,17 @@ impl Identities {
 
 /// A stored alias; what the method noted at login is known when the token comes from that very alias.
 fn stored_alias(stored: &rows::AliasRow, of_token: Option<&Alias>) -> Alias {
-    let same = |alias: &&Alias| alias.mount_accessor == stored.mount_accessor && alias.name.to_lowercase() == stored.name.to_lowercase();
     Alias {
         id: stored.id.clone(),
         mount_accessor: stored.mount_accessor.clone(),
         name: stored.name.clone(),
-        metadata: of_token.filter(same).map(|alias| alias.metadata.clone()).unwrap_or_default(),
+        metadata: of_token.filter(|alias| is_stored(alias, stored)).map(|alias| alias.metadata.clone()).unwrap_or_default(),
         custom_metadata: stored.custom_metadata.clone(),
     }
+}
+
+fn is_stored(alias: &Alias, stored: &rows::AliasRow) -> bool {
+    alias.mount_accessor == stored.mount_accessor && alias.name.to_lowercase() == stored.name.to_lowercase()
 }
 
 /// A refusal that blames somebody who changed the same thing.

@@ -113,6 +113,30 @@ async fn after_a_merge_everybody_names_the_entity_that_is_left() {
     assert_eq!(house.enter(json!({ "name": "ann" })).await.status, 403);
 }
 
+/// Story: the entity of ann's logins, which is not stored, was merged into one with the alias bob, or was given that alias. From then on a policy for the
+/// folder of one's own name let ann into bob's, and not into ann's.
+#[tokio::test]
+async fn a_login_is_called_by_its_own_name_whatever_alias_its_entity_has_too() {
+    let house = House::open().await;
+    let own = format!(r#"path "kv/{{{{identity.entity.aliases.{}.name}}}}/*" {{ capabilities = ["read"] }}"#, house.accessor);
+    house.policy("own", &own).await;
+    let claim = |name: &str| json!({ "name": name, "policies": "own" });
+    let (ann, from) = house.login(claim("ann")).await;
+    let to = house.entity(json!({ "name": "bobs" })).await;
+    house.alias("bob", &to).await;
+    house.merge(&from, &to).await;
+    let (kim, entity) = house.login(claim("kim")).await;
+    house.alias("lee", &entity).await;
+    for (token, name, other) in [(ann, "ann", "bob"), (kim, "kim", "lee")] {
+        let (after, again) = (house.login(claim(name)).await, house.login(claim(other)).await);
+        assert_eq!(after.1, again.1, "one entity");
+        for (token, own, other) in [(token, name, other), (after.0, name, other), (again.0, other, name)] {
+            let may = [house.may(&token, &format!("kv/{own}/x")).await, house.may(&token, &format!("kv/{other}/x")).await];
+            assert_eq!(may, ["read", "deny"], "{own} {other}");
+        }
+    }
+}
+
 /// Story: a group took the id of an entity that was merged away, and showed it as its member; what the group denied held for nobody.
 #[tokio::test]
 async fn a_group_takes_the_entity_that_is_left_and_names_it_to_who_gives_another() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use daypass_base::lenient::{CommaList, KvPairs};
 use daypass_base::{BoxFuture, Clock, Timestamp};
-use daypass_sdk::{Changes, Cx, Endpoint, Engine, Factory, LeaseTerms, Login, Operation, Renewal, Result, Room, Seconds};
+use daypass_sdk::{Changes, Cx, Endpoint, Engine, Error, Factory, LeaseTerms, Login, Operation, Renewal, Result, Room, Seconds};
 use daypass_storage::evil::{EvilBackend, Fault, Step};
 use daypass_storage::{Backend, MemoryBackend, Space};
 use daypass_testkit::{Answer, Setup, TestServer};
@@ -58,11 +58,16 @@ impl Engine for Gate {
         vec![
             Endpoint::at(["login"]).summary("Log in.").on_proof().on(Operation::Update, enter),
             Endpoint::at(["groups"]).summary("Say who is in which groups from now on.").on(Operation::Update, regroup),
+            Endpoint::at(["from"]).summary("Say from where renewals may come.").on(Operation::Update, narrow),
         ]
     }
 
     fn renew_login(self: Arc<Self>, cx: Cx, _: Value) -> BoxFuture<'static, Result<Renewal>> {
         Box::pin(async move {
+            let only: Option<String> = cx.store.get_json("renewed_from").await?;
+            if only.is_some_and(|only| cx.request.remote != only.parse().ok()) {
+                return Err(Error::bad_request(format!("from {:?}", cx.request.remote)));
+            }
             let terms = LeaseTerms { ttl: Seconds::ZERO, max_ttl: Seconds::ZERO, renewable: true };
             Ok(Renewal { terms, period: Seconds::ZERO, internal: None, groups: cx.store.get_json("groups").await? })
         })
@@ -78,6 +83,17 @@ struct Groups {
 
 async fn regroup(_: Arc<Gate>, cx: Cx, groups: Groups) -> Result<()> {
     Ok(cx.store.commit(Changes::new().put_json("groups", &groups.groups.0)?).await?)
+}
+
+/// From where alone renewals may come.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct From {
+    /// The address.
+    address: String,
+}
+
+async fn narrow(_: Arc<Gate>, cx: Cx, from: From) -> Result<()> {
+    Ok(cx.store.commit(Changes::new().put_json("renewed_from", &from.address)?).await?)
 }
 
 pub(crate) struct House {
@@ -154,6 +170,24 @@ impl House {
     /// What a token may do on a path: the first capability.
     pub(crate) async fn may(&self, token: &str, path: &str) -> String {
         self.put("sys/capabilities", json!({ "token": token, "paths": [path] })).await.ok().text("/data/capabilities/0")
+    }
+}
+
+/// Story: a method was not told from where a token is renewed. All renewals by certificate shared the places that one address has for the answers of
+/// responders, and those of one machine sent everybody else's away.
+#[tokio::test]
+async fn a_method_is_told_from_where_a_token_is_renewed() {
+    let house = House::open().await;
+    let answer = house.enter(json!({ "name": "ann" })).await.ok();
+    house.put("auth/gate/from", json!({ "address": "192.0.2.7" })).await.ok();
+    let (token, accessor) = (json!({ "token": answer.token() }), json!({ "accessor": answer.text("/auth/accessor") }));
+    for ask in [
+        house.put("auth/token/renew-self", json!({})).token(&answer.token()),
+        house.put("auth/token/renew", token),
+        house.put("auth/token/renew-accessor", accessor),
+    ] {
+        assert!(ask.clone().from("192.0.2.8").await.refused(400).contains("from Some(192.0.2.8)"));
+        ask.from("192.0.2.7").await.ok();
     }
 }
 

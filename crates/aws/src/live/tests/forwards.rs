@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use daypass_base::sim::SimClock;
@@ -22,6 +22,11 @@ const GOOD: &str = "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn
 
 /// An STS that says who somebody is, or keeps its connections and says nothing. With the number of connections that it took.
 async fn sts(answer: Option<&'static str>) -> (SocketAddr, Arc<AtomicUsize>) {
+    sts_while(Arc::new(AtomicBool::new(answer.is_some())), answer.unwrap_or_default()).await
+}
+
+/// The same of one that answers over connections which it took while `answers` was set, once over each.
+async fn sts_while(answers: Arc<AtomicBool>, body: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, taken) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&taken);
@@ -29,12 +34,14 @@ async fn sts(answer: Option<&'static str>) -> (SocketAddr, Arc<AtomicUsize>) {
         let mut kept = JoinSet::new();
         while let Ok((mut stream, _)) = listener.accept().await {
             counted.fetch_add(1, Ordering::Relaxed);
+            let answers = answers.load(Ordering::Relaxed);
             kept.spawn(async move {
                 let mut request = [0; 4096];
                 while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
-                    let Some(body) = answer else { continue };
-                    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: {}\r\n\r\n", body.len());
-                    stream.write_all((head + body).as_bytes()).await.unwrap();
+                    if answers {
+                        let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/xml\r\ncontent-length:";
+                        return stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).await.unwrap();
+                    }
                 }
             });
         }
@@ -54,9 +61,13 @@ fn goal(address: SocketAddr) -> Goal {
 }
 
 async fn login(aws: Arc<LiveAws>, goal: Goal) -> Result<Identity> {
+    login_by(aws, Target::default(), goal).await
+}
+
+async fn login_by(aws: Arc<LiveAws>, target: Target, goal: Goal) -> Result<Identity> {
     let form = SignedForm::Post("Action=GetCallerIdentity".to_owned());
     let signed = SignedIdentity { form, host: "sts".to_owned(), region: "eu-west-1".to_owned(), headers: Vec::new() };
-    aws.forward_to(&Target::default(), &goal, &signed).await
+    aws.forward_to(&target, &goal, &signed).await
 }
 
 fn logins(aws: &Arc<LiveAws>, address: SocketAddr, number: usize) -> JoinSet<Result<Identity>> {
@@ -173,6 +184,33 @@ async fn a_known_place_that_falls_silent_is_a_strange_one() {
     let error = clock.while_passing(login(Arc::clone(&aws), goal(address))).await.unwrap_err();
     assert!(error.message.ends_with("no answer within 10s"), "{error}");
     assert_eq!(aws.forwards.known_number(), 0);
+}
+
+/// Story: one attempt at a known STS that found no answer made it one that nobody knows. All who waited for it went to the shorter line of those, and most were
+/// refused there.
+#[tokio::test]
+async fn one_moment_without_an_answer_sends_nobody_away_who_waits_for_a_known_place() {
+    let (clock, aws) = simulated();
+    let answers = Arc::new(AtomicBool::new(true));
+    let (address, taken) = sts_while(Arc::clone(&answers), GOOD).await;
+    let once = || login_by(Arc::clone(&aws), Target { max_retries: Some(0), ..Target::default() }, goal(address));
+    once().await.unwrap();
+    answers.store(false, Ordering::Relaxed);
+    let mut all = JoinSet::new();
+    (0..KNOWN.of_origin + 200).for_each(|_| drop(all.spawn(once())));
+    until(|| taken.load(Ordering::Relaxed) == 1 + KNOWN.of_origin).await;
+    answers.store(true, Ordering::Relaxed);
+    let told = clock.while_passing(all.join_all()).await;
+    let errors: Vec<_> = told.iter().filter_map(|told| told.as_ref().err()).collect();
+    assert!(errors.iter().all(|error| error.message.ends_with("no answer within 10s")), "{errors:?}");
+    assert_eq!(errors.len(), KNOWN.of_origin);
+    assert!(aws.forwards.knows(&goal(address)), "all of them are of one moment");
+    // Then nobody answers one after the other.
+    answers.store(false, Ordering::Relaxed);
+    for left in [true, true, false] {
+        clock.while_passing(once()).await.unwrap_err();
+        assert_eq!(aws.forwards.knows(&goal(address)), left);
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! `renew`, `renew-self`, `renew-accessor`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use daypass_base::{ClientChain, Seconds, Secret};
@@ -74,14 +75,16 @@ fn has_uses(known: &Known) -> bool {
     known.row.num_uses != SPENT
 }
 
-/// What whoever renews asks for, and shows.
+/// What whoever renews asks for and shows, and from where.
 struct Asked {
     increment: Seconds,
     client_chain: Option<Arc<ClientChain>>,
+    /// Methods count those who wait by it.
+    remote: Option<IpAddr>,
 }
 
 fn asked(cx: &Cx, increment: Seconds) -> Asked {
-    Asked { increment, client_chain: cx.request.client_chain.clone() }
+    Asked { increment, client_chain: cx.request.client_chain.clone(), remote: cx.request.remote }
 }
 
 async fn renewed(
@@ -163,8 +166,8 @@ async fn grant(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &mut TokenRow,
         wish.explicit_max = ttl::least([row.explicit_max_ttl, row.role_max_ttl]);
     }
     if let Some(internal) = row.internal.clone() {
-        let client_chain = asked.client_chain.clone();
-        let request = Request { id: crate::ids::uuid(&*inner.entropy), path: row.path.clone(), client_chain, ..Request::default() };
+        let (client_chain, remote) = (asked.client_chain.clone(), asked.remote);
+        let request = Request { id: crate::ids::uuid(&*inner.entropy), path: row.path.clone(), remote, client_chain, ..Request::default() };
         let Renewal { terms, period, internal, groups } =
             live.engine.renew_login(context(inner, &live, request), internal).await.map_err(not_renewed)?;
         wish.ttl = terms.ttl.set().unwrap_or(last);

@@ -68,11 +68,11 @@ async fn login(approle: Arc<AppRole>, cx: Cx, params: LoginParams) -> Result<Log
         return Err(wrong());
     }
     from_inside(&cx, &role.secret_id_bound_cidrs, "by CIDR restrictions on the role: %!w(<nil>)")?;
-    let mut metadata = used.as_ref().map(|used| used.metadata.clone()).unwrap_or_default();
+    let mut metadata = used.as_ref().map(|used| used.secret.metadata.clone()).unwrap_or_default();
     metadata.insert("role_name".to_owned(), role_name.clone());
     let mut login = Login { metadata, alias: role.role_id.clone(), internal: Some(json!(Remembered { role_name })), ..role.token.login() };
-    if let Some(used) = used {
-        login.bound_cidrs = used.token_networks(&role.token.bound_cidrs).ok_or_else(Error::denied)?;
+    if let Some(Used { networks, .. }) = used {
+        login.bound_cidrs = networks;
     }
     Ok(login)
 }
@@ -84,8 +84,15 @@ async fn nobody(cx: &Cx, id: &str) -> Result<Error> {
     Ok(wrong())
 }
 
+/// A secret id that a login has used.
+struct Used {
+    secret: SecretId,
+    /// Where the token may be used from.
+    networks: Vec<String>,
+}
+
 /// Takes a use of a secret id, where it is limited; again when another login was faster.
-async fn use_secret(cx: &Cx, role_name: &str, role_id: &str, id: &str) -> Result<(Role, Option<SecretId>)> {
+async fn use_secret(cx: &Cx, role_name: &str, role_id: &str, id: &str) -> Result<(Role, Option<Used>)> {
     for _ in 0..ATTEMPTS_MAX {
         let role = roles::find(cx, role_name).await?.ok_or_else(wrong)?.role;
         if role.role_id != role_id {
@@ -100,15 +107,17 @@ async fn use_secret(cx: &Cx, role_name: &str, role_id: &str, id: &str) -> Result
         if found.secret.ended(now) {
             return Err(wrong());
         }
+        // Before a use is taken: whoever shows it can do nothing about this refusal, and the secret id is good again once the role's networks are.
+        let networks = found.secret.token_networks(&role.token.bound_cidrs).ok_or_else(Error::denied)?;
         if found.secret.num_uses == 0 {
             from_inside(cx, &found.secret.cidr_list, "through CIDR restrictions on the secret ID")?;
-            return Ok((role, Some(found.secret)));
+            return Ok((role, Some(Used { secret: found.secret, networks })));
         }
         // The use is taken before the network is looked at, as in Vault: whoever stole a secret id cannot try it from many places.
         match cx.store.commit(found.take_use(now)?).await {
             Ok(()) => {
                 from_inside(cx, &found.secret.cidr_list, "by CIDR restrictions on the secret ID: %!w(<nil>)")?;
-                return Ok((role, Some(found.secret)));
+                return Ok((role, Some(Used { secret: found.secret, networks })));
             }
             Err(CommitFailure::Conflict(_)) => {}
             Err(CommitFailure::Error(error)) => return Err(error),

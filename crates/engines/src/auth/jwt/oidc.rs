@@ -19,7 +19,7 @@ use super::Jwt;
 use super::config::{self, Config, Prepared};
 use super::keys::Trouble;
 use super::login::{admit, role_name};
-use super::pending::{Flow, Post, Posted};
+use super::pending::{Crowd, Flow, Post, Posted};
 use super::role::Role;
 use super::roles;
 use crate::auth::cidr;
@@ -140,7 +140,16 @@ fn started(jwt: &Jwt, cx: &Cx, config: &Config, role: &Role, provider: &Provider
     }
     let query: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}={}", percent_encoded(&value))).collect();
     let client_nonce = begun.params.client_nonce;
-    jwt.pending.begin(cx.clock.elapsed(), state, Flow { role: begun.name, redirect_uri, nonce, verifier, client_nonce, posted: None });
+    let flow = Flow { role: begun.name, redirect_uri, nonce, verifier, client_nonce, posted: None };
+    if let Some(Crowd { dropped, most_from }) = jwt.pending.begin(cx.clock.elapsed(), cx.request.remote, state, flow) {
+        // Whoever is dropped is told that a state is missing, and nothing else says why.
+        tracing::warn!(
+            mount = cx.mount.path,
+            dropped,
+            ?most_from,
+            "logins on the provider's page had to make room: too many are under way"
+        );
+    }
     let joint = if page.as_str().contains('?') { '&' } else { '?' };
     format!("{}{joint}{}", page.as_str(), query.join("&"))
 }

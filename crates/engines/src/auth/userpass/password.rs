@@ -186,10 +186,11 @@ fn internal(error: &argon2::password_hash::Error) -> Error {
 
 /// Hashes at once: each takes its memory.
 const AT_ONCE_MAX: usize = 4;
-/// Requests that have something hashed or wait for that: what two processors hash in a second, which is as long as a client waits before it comes again.
-const PLACES_MAX: usize = 80;
-/// Of them from one address: it leaves most to others, and takes in what a machine begins at once.
-const PLACES_OF_ONE_MAX: usize = 20;
+/// Requests that have something hashed or wait for that: two processors hash them in some three seconds. They are half of the eighth of a listener's requests that
+/// calls to others leave (`daypass_aws`, places of calls).
+const PLACES_MAX: usize = 256;
+/// Of them from one address: it leaves most to others, and takes in what a build server begins at once.
+const PLACES_OF_ONE_MAX: usize = 96;
 /// Passwords that are hashed at once to be stored.
 const WRITES_AT_ONCE_MAX: usize = 2;
 /// Passwords that are written at one moment, those that wait for their turn included.
