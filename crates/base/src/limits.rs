@@ -16,7 +16,8 @@ use crate::Seconds;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at one time on one listener. Further ones wait in the kernel's queue until one ends.
+    /// Connections at one time on one listener. Beyond: one that does nothing is closed for a new one, of the address that has most; where there is none, new ones
+    /// wait in the kernel's queue until one ends.
     pub connections: usize,
     /// For the TLS handshake. Beyond: closed.
     pub handshake_timeout: Duration,

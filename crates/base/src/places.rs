@@ -76,8 +76,15 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What one client has for itself: an address, or with IPv6 half of one.
-fn network(address: IpAddr) -> IpAddr {
+/// What one client has for itself: an address, or with IPv6 half of one, as whose first address it is given.
+///
+/// ```
+/// use daypass_base::places::network;
+/// let of = |text: &str| network(text.parse().unwrap()).to_string();
+/// assert_eq!((of("2001:db8:1:2:3::4"), of("192.0.2.1")), ("2001:db8:1:2::".to_owned(), "192.0.2.1".to_owned()));
+/// ```
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address @ IpAddr::V4(_) => address,

@@ -120,7 +120,13 @@ async fn begin(
     let api_addr = config.api_addr.clone().unwrap_or_else(|| api_addr(bound.listeners.iter().map(|(listener, _)| listener)));
     let places = bound.listeners.iter().map(|(listener, _)| (scheme(listener), listener.listener.address())).collect::<Vec<_>>();
     let (traced, traces) = config.telemetry.traces.as_ref().map(|wanted| traces::start(wanted, &clock, &entropy)).transpose()?.unzip();
-    let settings = Settings { traces: traced, own_files, ..settings(args, config, &api_addr, backend.kind(), Arc::clone(log)) };
+    let connections = Arc::default();
+    let settings = Settings {
+        traces: traced,
+        own_files,
+        connections: Arc::clone(&connections),
+        ..settings(args, config, &api_addr, backend.kind(), Arc::clone(log))
+    };
     let aws = Arc::new(LiveAws::new(Arc::clone(&clock), aws_settings(sandbox.as_ref(), dev::session_min(args)?)));
     let factories = registry::all(&Outside { aws, idp: Arc::new(LiveIdp::new(Arc::clone(&clock))) });
     let core = Core::new(Arc::clone(backend), Arc::clone(&clock), entropy, settings, factories);
@@ -130,7 +136,7 @@ async fn begin(
     }
     let start = |(bound, rules)| {
         let service = Arc::new(bridge::Bridge::new(core.clone(), rules));
-        Server::start(vec![bound], service, Arc::clone(&clock), Arc::clone(&lanes))
+        Server::start(vec![bound], service, Arc::clone(&clock), Arc::clone(&lanes), &connections)
     };
     // From here on nothing waits: what serves is ended by `finish` alone.
     let servers = bound.listeners.into_iter().map(start).collect();
@@ -242,6 +248,7 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str, l
         metrics: metrics_shown(&config.telemetry),
         log,
         traces: None,
+        connections: Arc::default(),
     }
 }
 

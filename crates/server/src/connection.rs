@@ -28,16 +28,15 @@ use crate::tls::ALPN_HTTP2;
 use crate::wire::{Protocol, Transport, Wire};
 use crate::{Limits, Peer, Reloader, TlsFacts};
 
-/// Serves a connection until either side ends it. `stop` becoming true ends it after the request in flight.
+/// Serves a connection, whose state is `pace`, until either side ends it. `stop` becoming true ends it after the request in flight.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     socket: Socket,
     peer: Peer,
     tls: Option<Arc<Reloader>>,
-    clock: Arc<dyn Clock>,
+    pace: Arc<Pace>,
     stop: watch::Receiver<bool>,
 ) {
-    let pace = Arc::new(Pace::new(clock));
     let session = |protocol, tls| {
         let streams = (protocol == Protocol::Http2).then(|| Arc::new(Semaphore::new(shared.limits.streams.try_into().unwrap_or(1))));
         let (shared, pace) = (Arc::clone(&shared), Arc::clone(&pace));

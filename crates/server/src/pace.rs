@@ -50,6 +50,15 @@ enum Phase {
     Idle,
 }
 
+/// How readily a connection can be closed when others want its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Spare {
+    /// Nobody is disturbed.
+    Quiet,
+    /// Half a head, or an answer that is not taken, has not moved for a while.
+    Stuck,
+}
+
 /// What is to be done with a connection now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -182,6 +191,21 @@ impl Pace {
         self.is_between_requests() && self.phase() != Phase::Head && !self.unflushed.load(Ordering::Relaxed)
     }
 
+    /// Whether the connection can be closed for others, and since when it stands where it stands. `None`: a request is in flight, or something moved just now.
+    pub(crate) fn spare(&self, now: Duration) -> Option<(Spare, Duration)> {
+        if self.in_flight.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        let since = self.since();
+        let (spare, after) = if self.is_quiet() { (Spare::Quiet, QUIET_FOR) } else { (Spare::Stuck, STUCK_FOR) };
+        (now.saturating_sub(since) >= after).then_some((spare, since))
+    }
+
+    /// Takes leave, if nothing has moved since then: no request begins any more.
+    pub(crate) fn leave(&self, since: Duration) -> bool {
+        self.since() == since && self.in_flight.compare_exchange(0, LEAVING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     fn is_between_requests(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) == 0 && self.untaken.load(Ordering::Relaxed) == 0
     }
@@ -247,9 +271,9 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    pub(crate) fn begin(pace: &Arc<Pace>) -> Self {
-        pace.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { pace: Arc::clone(pace) }
+    /// `None` where the connection is being closed: it is not to be begun.
+    pub(crate) fn begin(pace: &Arc<Pace>) -> Option<Self> {
+        (pace.in_flight.fetch_add(1, Ordering::Relaxed) < LEAVING).then(|| Self { pace: Arc::clone(pace) })
     }
 
     /// The whole answer is there: what remains is up to the client, who is given no more time for it than an idle one.
@@ -303,6 +327,12 @@ fn millis(elapsed: Duration) -> u64 {
 
 /// How fast such an answer is to be taken. Its client has an idle time besides: the kernel's buffer hides for a while what is taken and what is not.
 const BYTES_A_SECOND_MIN: usize = 64 * 1024;
+/// Stands for requests in flight where a connection is closed for others, so that whoever begins one sees it.
+const LEAVING: u32 = 1 << 31;
+/// A connection is idle for so long before others may have its place: clients that send one request after the other keep theirs, and newcomers come to send their first.
+const QUIET_FOR: Duration = Duration::from_secs(1);
+/// A slow network is not a client that does nothing.
+const STUCK_FOR: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -324,7 +354,7 @@ mod tests {
         assert_eq!(after(9), Verdict::Wait(Duration::from_secs(19)), "its head has 10 s of its own");
         pace.bytes_read();
         assert_eq!(after(1), Verdict::Cut, "more bytes of the same head buy no time");
-        let request = InFlight::begin(&pace);
+        let request = InFlight::begin(&pace).unwrap();
         assert!(matches!(after(1_000), Verdict::Busy(_)));
         let answer = request.answered();
         assert!(matches!(after(299), Verdict::Wait(_)), "its buffers hold what waits for the client");

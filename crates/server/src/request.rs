@@ -58,7 +58,8 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
     type Future = BoxFuture<'static, Result<Response<Answer>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let in_flight = InFlight::begin(&self.0.pace);
+        // Its connection goes before anything is done for it.
+        let Some(in_flight) = InFlight::begin(&self.0.pace) else { return Box::pin(std::future::pending()) };
         let (head, incoming) = request.into_parts();
         // What is too much is given up here and not in the future: HTTP/2 takes all requests that have come in on a connection, and of all connections,
         // before the first of their futures has its turn. Over HTTP/1 it counts headers itself; over HTTP/2 one may take a byte on the wire, and a hundred here.
