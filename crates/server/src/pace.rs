@@ -31,6 +31,8 @@ pub(crate) struct Pace {
     unsent: Unsent,
     /// The server is about to stop.
     finishing: AtomicBool,
+    /// Since when a head is there in part. Over HTTP/1 that is a phase; over HTTP/2 other requests may be under way.
+    half_head: At,
     /// A body was left unread: the client may still be sending.
     unread: AtomicBool,
     /// Made for the first answer whose arrival somebody waits to hear of.
@@ -85,6 +87,7 @@ impl Pace {
             streams: AtomicU32::new(0),
             unsent: Unsent::default(),
             finishing: AtomicBool::new(false),
+            half_head: At::default(),
             unread: AtomicBool::new(false),
             deliveries: OnceLock::new(),
             newest_stream: AtomicU32::new(0),
@@ -188,7 +191,24 @@ impl Pace {
 
     /// Nothing is read of a request and nothing is left to write: closing now disturbs nobody.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.is_between_requests() && self.phase() != Phase::Head && !self.unflushed.load(Ordering::Relaxed)
+        self.is_between_requests()
+            && self.phase() != Phase::Head
+            && self.half_head.get().is_none()
+            && !self.unflushed.load(Ordering::Relaxed)
+    }
+
+    /// A part of a head is there over HTTP/2: more of it buys no time.
+    pub(crate) fn half_a_head(&self) {
+        if self.half_head.get().is_none() {
+            self.half_head.set(self.clock.elapsed());
+        }
+    }
+
+    /// There is no part of a head over HTTP/2.
+    pub(crate) fn no_half_head(&self) {
+        if self.half_head.get().is_some() {
+            self.half_head.clear();
+        }
     }
 
     /// Whether the connection can be closed for others, and since when it stands where it stands. `None`: a request is in flight, or something moved just now.
@@ -218,7 +238,13 @@ impl Pace {
     /// When a connection that nothing happens on is cut.
     pub(crate) fn cut_at(&self, limits: &Limits) -> Duration {
         let allowed = if self.phase() == Phase::Idle { limits.idle_timeout } else { limits.header_timeout };
-        self.since() + allowed
+        let cut = self.since() + allowed;
+        self.half_head_until(limits).map_or(cut, |until| until.min(cut))
+    }
+
+    /// When the rest of a head over HTTP/2 must have come.
+    fn half_head_until(&self, limits: &Limits) -> Option<Duration> {
+        self.half_head.get().map(|since| since + limits.header_timeout)
     }
 
     fn since(&self) -> Duration {
@@ -232,14 +258,15 @@ impl Pace {
         let ending = only_streams && self.finishing.load(Ordering::Relaxed);
         // Whatever else is under way: a client that reads all answers but one could have that one held for ever.
         let unread = self.unsent.cut_at(if ending { limits.linger } else { limits.idle_timeout });
-        if unread.is_some_and(|cut| now >= cut) {
+        let cut = [unread, self.half_head_until(limits)].into_iter().flatten().min();
+        if cut.is_some_and(|cut| now >= cut) {
             return Verdict::Cut;
         }
         if in_flight > 0 {
             // A stream of HTTP/2 may end without a word to whoever looks.
-            return Verdict::Busy(unread.unwrap_or(now + limits.idle_timeout));
+            return Verdict::Busy(cut.unwrap_or(now + limits.idle_timeout));
         }
-        let cut = unread.map_or(self.cut_at(limits), |unread| unread.min(self.cut_at(limits)));
+        let cut = cut.map_or(self.cut_at(limits), |cut| cut.min(self.cut_at(limits)));
         if now >= cut {
             return Verdict::Cut;
         }
@@ -318,6 +345,24 @@ impl Streaming {
 impl Drop for Streaming {
     fn drop(&mut self) {
         self.pace.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A moment on the monotonic clock, or none: milliseconds and one.
+#[derive(Default)]
+struct At(AtomicU64);
+
+impl At {
+    fn get(&self) -> Option<Duration> {
+        self.0.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
+    }
+
+    fn set(&self, at: Duration) {
+        self.0.store(millis(at).saturating_add(1), Ordering::Relaxed);
+    }
+
+    fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::{Answer, Receipted};
 use crate::pace::{InFlight, Pace, Streaming};
-use crate::room::{Head, OWN_BYTES, OfAll, Room, apart};
+use crate::room::{Head, OWN_BYTES, OfAll, Own, Room, apart};
 use crate::unsent::Hold;
 use crate::upload;
 use crate::wire::Protocol;
@@ -45,7 +45,7 @@ pub(crate) struct Session {
     /// included: to HTTP such a stream is over, so [`Limits::streams`] alone would let a client start any number of them.
     pub(crate) streams: Option<Arc<Semaphore>>,
     /// Its own room for bodies and answers, in KiB (see [`crate::room`]): what all connections together have may be taken by others.
-    pub(crate) room: Arc<Semaphore>,
+    pub(crate) room: Arc<Own>,
 }
 
 /// [`Session`] as hyper wants it.
