@@ -115,7 +115,8 @@ async fn begin(
 ) -> Result<(Parts, Vec<Arc<Reloader>>, Option<process::PidFile>), String> {
     let sandbox = dev::start_sandbox(args, &clock, &entropy).await?;
     let mut bound = listen::bind(args, config, &*entropy).await?;
-    let room = process::room_for_connections(bound.listeners.len(), Limits::default().connections);
+    let listeners = bound.listeners.len();
+    let room = process::room_for_connections(listeners, memory::connections(listeners, Limits::default().connections));
     bound.listeners.iter_mut().for_each(|(listener, _)| listener.limits.connections = room);
     let api_addr = config.api_addr.clone().unwrap_or_else(|| api_addr(bound.listeners.iter().map(|(listener, _)| listener)));
     let places = bound.listeners.iter().map(|(listener, _)| (scheme(listener), listener.listener.address())).collect::<Vec<_>>();
