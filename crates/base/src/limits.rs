@@ -31,7 +31,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Between an answer and giving back the connection's buffers. No client notices.
     pub park_after: Duration,
-    /// For reading what a client still sends of a body that was refused, so that it gets to see the answer.
+    /// For reading what a client still sends of a body that was refused, so that it gets to see the answer; and at the end of the server for requests that have not
+    /// come in whole.
     pub linger: Duration,
     /// Requests at one time on one HTTP/2 connection. Beyond: the stream is refused.
     pub streams: u32,

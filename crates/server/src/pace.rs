@@ -29,10 +29,12 @@ pub(crate) struct Pace {
     /// Answers without an end of their own that are being sent.
     streams: AtomicU32,
     unsent: Unsent,
-    /// The server is about to stop.
-    finishing: AtomicBool,
+    /// When the server began to stop.
+    finishing: At,
     /// Since when a head is there in part. Over HTTP/1 that is a phase; over HTTP/2 other requests may be under way.
     half_head: At,
+    /// Requests in flight whose client lets wait for the body.
+    unfinished: AtomicU32,
     /// A body was left unread: the client may still be sending.
     unread: AtomicBool,
     /// Made for the first answer whose arrival somebody waits to hear of.
@@ -86,8 +88,9 @@ impl Pace {
             unflushed: AtomicBool::new(false),
             streams: AtomicU32::new(0),
             unsent: Unsent::default(),
-            finishing: AtomicBool::new(false),
+            finishing: At::default(),
             half_head: At::default(),
+            unfinished: AtomicU32::new(0),
             unread: AtomicBool::new(false),
             deliveries: OnceLock::new(),
             newest_stream: AtomicU32::new(0),
@@ -140,7 +143,7 @@ impl Pace {
 
     /// The server is about to stop: answers without an end of their own have one now.
     pub(crate) fn finish(&self) {
-        self.finishing.store(true, Ordering::Relaxed);
+        self.finishing.set(self.clock.elapsed());
     }
 
     /// Bytes wait to go out, and no time is granted for that.
@@ -239,12 +242,19 @@ impl Pace {
     pub(crate) fn cut_at(&self, limits: &Limits) -> Duration {
         let allowed = if self.phase() == Phase::Idle { limits.idle_timeout } else { limits.header_timeout };
         let cut = self.since() + allowed;
-        self.half_head_until(limits).map_or(cut, |until| until.min(cut))
+        // Whoever is told of the end and says no more would have it waited for.
+        let end = self.finishing.get().filter(|_| !self.is_held()).map(|stop| stop.max(self.since()) + limits.linger);
+        [end, self.half_head_until(limits)].into_iter().flatten().fold(cut, Duration::min)
     }
 
     /// When the rest of a head over HTTP/2 must have come.
     fn half_head_until(&self, limits: &Limits) -> Option<Duration> {
         self.half_head.get().map(|since| since + limits.header_timeout)
+    }
+
+    /// Something of an answer waits to be taken.
+    fn is_held(&self) -> bool {
+        self.unsent.is_some() || self.unflushed.load(Ordering::Relaxed) || self.untaken.load(Ordering::Relaxed) > 0
     }
 
     fn since(&self) -> Duration {
@@ -254,11 +264,15 @@ impl Pace {
     pub(crate) fn verdict(&self, limits: &Limits) -> Verdict {
         let now = self.clock.elapsed();
         let in_flight = self.in_flight.load(Ordering::Relaxed);
+        let finishing = self.finishing.get();
         let only_streams = in_flight > 0 && self.streams.load(Ordering::Relaxed) == in_flight;
-        let ending = only_streams && self.finishing.load(Ordering::Relaxed);
+        let ending = only_streams && finishing.is_some();
         // Whatever else is under way: a client that reads all answers but one could have that one held for ever.
         let unread = self.unsent.cut_at(if ending { limits.linger } else { limits.idle_timeout });
-        let cut = [unread, self.half_head_until(limits)].into_iter().flatten().min();
+        // Nobody works on what has not come: waiting for it would only hold up the end.
+        let only_unfinished = in_flight > 0 && self.unfinished.load(Ordering::Relaxed) == in_flight;
+        let unfinished = finishing.filter(|_| only_unfinished).map(|stop| stop + limits.linger);
+        let cut = [unread, self.half_head_until(limits), unfinished].into_iter().flatten().min();
         if cut.is_some_and(|cut| now >= cut) {
             return Verdict::Cut;
         }
@@ -270,8 +284,7 @@ impl Pace {
         if now >= cut {
             return Verdict::Cut;
         }
-        let is_held = unread.is_some() || self.unflushed.load(Ordering::Relaxed) || self.untaken.load(Ordering::Relaxed) > 0;
-        if self.phase() != Phase::Idle || is_held {
+        if self.phase() != Phase::Idle || self.is_held() {
             return Verdict::Wait(cut);
         }
         let park = self.since() + limits.park_after;
@@ -345,6 +358,24 @@ impl Streaming {
 impl Drop for Streaming {
     fn drop(&mut self) {
         self.pace.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request whose client lets wait for its body.
+pub(crate) struct Unfinished {
+    pace: Arc<Pace>,
+}
+
+impl Unfinished {
+    pub(crate) fn begin(pace: &Arc<Pace>) -> Self {
+        pace.unfinished.fetch_add(1, Ordering::Relaxed);
+        Self { pace: Arc::clone(pace) }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.pace.unfinished.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

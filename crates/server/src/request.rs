@@ -16,7 +16,7 @@ use hyper::body::{Body as _, Frame, Incoming};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::{Answer, Receipted};
-use crate::pace::{InFlight, Pace, Streaming};
+use crate::pace::{InFlight, Pace, Streaming, Unfinished};
 use crate::room::{Head, OWN_BYTES, OfAll, Own, Room, apart};
 use crate::unsent::Hold;
 use crate::upload;
@@ -178,7 +178,7 @@ impl Session {
             return RequestBody::NoRoom;
         }
         let most = announced.upper().and_then(|most| usize::try_from(most).ok()).map_or(limit, |most| most.min(limit));
-        let mut late: Option<BoxFuture<'static, ()>> = None;
+        let mut late = None;
         let mut held = Vec::new();
         loop {
             let frame = match self.next_frame(&mut incoming, &mut late).await {
@@ -209,7 +209,7 @@ impl Session {
     }
 
     /// The timer starts when the body first lets wait: a body that is there already costs none.
-    async fn next_frame(&self, incoming: &mut Incoming, late: &mut Option<BoxFuture<'static, ()>>) -> Next {
+    async fn next_frame(&self, incoming: &mut Incoming, late: &mut Option<Late>) -> Next {
         std::future::poll_fn(|cx| {
             if let Poll::Ready(next) = Pin::new(&mut *incoming).poll_frame(cx) {
                 return Poll::Ready(match next {
@@ -218,8 +218,9 @@ impl Session {
                     Some(Err(error)) => Next::Broken(error),
                 });
             }
-            let late = late.get_or_insert_with(|| self.pace.clock().sleep(self.shared.limits.body_timeout));
-            late.as_mut().poll(cx).map(|()| Next::Late)
+            let begin = || (self.pace.clock().sleep(self.shared.limits.body_timeout), Unfinished::begin(&self.pace));
+            let (timer, _) = late.get_or_insert_with(begin);
+            timer.as_mut().poll(cx).map(|()| Next::Late)
         })
         .await
     }
@@ -308,6 +309,9 @@ fn without_forbidden_body(mut answer: ServerResponse, is_head: bool) -> ServerRe
     }
     ServerResponse { body: Body::Full(Bytes::new()), receipt: None, ..answer }
 }
+
+/// A body that lets wait, and until when.
+type Late = (BoxFuture<'static, ()>, Unfinished);
 
 enum Next {
     Broken(hyper::Error),
