@@ -196,16 +196,17 @@ impl Acceptor {
         let gone = slots.make_room(now);
         let Some(left_out) = self.full.may_tell(now) else { return };
         let (connections, listener) = (self.shared.limits.connections, self.listener.address());
-        match gone {
-            Some(gone) => tracing::warn!(
+        if let Some(gone) = gone {
+            tracing::warn!(
                 connections,
                 listener,
                 from = ?gone.network,
                 of_those = gone.of_network,
                 left_out,
                 "all connections are taken: one that did nothing was closed for a new one"
-            ),
-            None => tracing::warn!(connections, listener, left_out, "all connections are taken and in use: new ones wait"),
+            );
+        } else {
+            tracing::warn!(connections, listener, left_out, "all connections are taken and in use: new ones wait");
         }
     }
 }
