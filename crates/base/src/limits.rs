@@ -16,11 +16,13 @@ use crate::Seconds;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at one time on one listener. Further ones wait in the kernel's queue until one ends.
+    /// Connections at one time on one listener. Beyond: one that does nothing is closed for a new one, of the address that has most; where there is none, new ones
+    /// wait in the kernel's queue until one ends.
     pub connections: usize,
     /// For the TLS handshake. Beyond: closed.
     pub handshake_timeout: Duration,
-    /// From a request's first byte to the end of its headers, and from the start of a connection to its first request. Beyond: closed.
+    /// From a request's first byte to the end of its headers, over HTTP/2 from the first frame that has some of them, and from the start of a connection to its first
+    /// request. Beyond: closed.
     pub header_timeout: Duration,
     /// From the end of the headers to the end of the body. Beyond: 408. Also for each 64 KiB of a snapshot, in either direction.
     pub body_timeout: Duration,
@@ -29,7 +31,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Between an answer and giving back the connection's buffers. No client notices.
     pub park_after: Duration,
-    /// For reading what a client still sends of a body that was refused, so that it gets to see the answer.
+    /// For reading what a client still sends of a body that was refused, so that it gets to see the answer; and at the end of the server for requests that have not
+    /// come in whole.
     pub linger: Duration,
     /// Requests at one time on one HTTP/2 connection. Beyond: the stream is refused.
     pub streams: u32,
@@ -53,7 +56,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Bytes that are held at one time on one listener: half of it are for bodies, an eighth for requests over HTTP/2, and the rest for answers that their
     /// clients have not taken (over HTTP/1: those over 64 KiB). Not counted: 64 KiB of each connection, 128 KiB over HTTP/2. At least twice `body_bytes` is
-    /// granted. Beyond: 503.
+    /// granted. Beyond: 503. One connection over HTTP/2 has at most a sixteenth of the part for requests. For each 6 MiB of it one such request may wait for another
+    /// frame of its headers, 8 at least. Beyond: closed.
     pub all_bodies_bytes: usize,
     /// Bytes of a snapshot that is restored. Beyond: 400.
     pub snapshot_bytes: u64,

@@ -46,6 +46,7 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
                 chores.want_mounts(&unsealed);
             }
             unsealed.lockouts.tidy(strong.clock.elapsed());
+            unsealed.quotas.tidy(elapsed);
             unsealed.identities.mfa.waiting.tidy(elapsed);
             if let Err(error) = unsealed.oidc.rotate_due().await {
                 tracing::warn!(%error, "keys of identity tokens could not be rotated; it is tried again in a minute");

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use daypass_audit::{DeviceHealth, OwnFiles, Prefixing};
 use daypass_barrier::{Barrier, KeyFile, Seal, SealConfig, Share, Step};
-use daypass_base::{Brief, Clock, Entropy, Limits, Secret, Timestamp};
+use daypass_base::{Brief, Clock, Connections, Entropy, Limits, Secret, Timestamp};
 use daypass_sdk::{CommitFailure, Error, Kind, Mounted, Result, Store};
 use daypass_storage::{Backend, Batch, Condition, Key};
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,8 @@ pub struct Settings {
     pub log: Arc<dyn Log>,
     /// Who is told of requests that have ended; `None` where nothing is traced.
     pub traces: Option<Traced>,
+    /// Those who count connections write here.
+    pub connections: Arc<Connections>,
 }
 
 /// How `sys/metrics` shows metrics.

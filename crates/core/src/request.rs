@@ -160,6 +160,9 @@ async fn admitted_to(
     let began = inner.clock.elapsed();
     let (routed, identified) = identify::identify(inner, unsealed, parsed, routed, admitted).await;
     over(inner, parsed, Stage::Identify, began);
+    if let (Some(trace), Ok(identify::Identified { known: Some(_), .. })) = (&parsed.trace, &identified) {
+        trace.vouched_for();
+    }
     let (identified, refused) = match identified {
         Ok(identified) => (identified, None),
         Err(error) => (identify::Identified::nobody(), Some(error)),

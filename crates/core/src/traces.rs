@@ -8,6 +8,7 @@ mod caller;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use daypass_base::trace::{Called, Fact, Outside, Parent, Ratio, Span, SpanKind, Trace, Traces};
@@ -24,7 +25,7 @@ pub(crate) use caller::Caller;
 pub struct Traced {
     /// Takes the traces.
     pub sink: Arc<dyn Traces>,
-    /// The share of requests that are traced where the caller does not say.
+    /// The share of requests that are traced where no caller with a good token says.
     pub ratio: Ratio,
 }
 
@@ -41,6 +42,8 @@ pub(crate) struct Open {
     since: Duration,
     method: &'static str,
     outside: Arc<Outside>,
+    /// Whether it is told in the end.
+    kept: AtomicBool,
     told: Mutex<Told>,
 }
 
@@ -60,14 +63,18 @@ const STAGES: [Stage; 3] = [Stage::Identify, Stage::Audit, Stage::Run];
 const METHODS: [&str; 8] = ["DELETE", "GET", "HEAD", "LIST", "OPTIONS", "PATCH", "POST", "PUT"];
 
 impl Open {
-    /// The trace of a request that begins, if it is traced: the caller decides, or else the configured share.
+    /// The trace of a request that begins, if it may be told: the configured share, and whatever callers with a good token keep. Whether this is one turns out
+    /// later ([`Open::vouched_for`]): a stranger's word is no reason to fill the collector. A caller that does not keep its trace is never overruled.
     pub(crate) fn begin(traced: &Traced, clock: &Arc<dyn Clock>, entropy: &dyn Entropy, request: &HttpRequest) -> Option<Arc<Self>> {
         let (trace, parent) = match Caller::of(&request.headers) {
             Some(caller) if caller.sampled => (caller.trace, Parent::Remote(caller.span)),
             Some(_) => return None,
             None => (some(entropy), Parent::None),
         };
-        if parent == Parent::None && !traced.ratio.covers(&trace) {
+        // Not by the id that the caller chose: it would choose one that is covered.
+        let chance = if parent == Parent::None { trace } else { some(entropy) };
+        let kept = traced.ratio.covers(&chance);
+        if !kept && parent == Parent::None {
             return None;
         }
         Some(Arc::new(Self {
@@ -81,8 +88,14 @@ impl Open {
             since: clock.elapsed(),
             method: METHODS.into_iter().find(|known| *known == request.method.as_str()).unwrap_or("_OTHER"),
             outside: Arc::default(),
+            kept: AtomicBool::new(kept),
             told: Mutex::default(),
         }))
+    }
+
+    /// Its caller has a good token.
+    pub(crate) fn vouched_for(&self) {
+        self.kept.store(true, Ordering::Relaxed);
     }
 
     /// The request has an id.
@@ -184,6 +197,9 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        if !*self.kept.get_mut() {
+            return;
+        }
         let told = std::mem::take(self.told.get_mut());
         self.sink.ended(self.whole(told));
     }

@@ -115,12 +115,19 @@ async fn begin(
 ) -> Result<(Parts, Vec<Arc<Reloader>>, Option<process::PidFile>), String> {
     let sandbox = dev::start_sandbox(args, &clock, &entropy).await?;
     let mut bound = listen::bind(args, config, &*entropy).await?;
-    let room = process::room_for_connections(bound.listeners.len(), Limits::default().connections);
+    let listeners = bound.listeners.len();
+    let room = process::room_for_connections(listeners, memory::connections(listeners, Limits::default().connections));
     bound.listeners.iter_mut().for_each(|(listener, _)| listener.limits.connections = room);
     let api_addr = config.api_addr.clone().unwrap_or_else(|| api_addr(bound.listeners.iter().map(|(listener, _)| listener)));
     let places = bound.listeners.iter().map(|(listener, _)| (scheme(listener), listener.listener.address())).collect::<Vec<_>>();
     let (traced, traces) = config.telemetry.traces.as_ref().map(|wanted| traces::start(wanted, &clock, &entropy)).transpose()?.unzip();
-    let settings = Settings { traces: traced, own_files, ..settings(args, config, &api_addr, backend.kind(), Arc::clone(log)) };
+    let connections = Arc::default();
+    let settings = Settings {
+        traces: traced,
+        own_files,
+        connections: Arc::clone(&connections),
+        ..settings(args, config, &api_addr, backend.kind(), Arc::clone(log))
+    };
     let aws = Arc::new(LiveAws::new(Arc::clone(&clock), aws_settings(sandbox.as_ref(), dev::session_min(args)?)));
     let factories = registry::all(&Outside { aws, idp: Arc::new(LiveIdp::new(Arc::clone(&clock))) });
     let core = Core::new(Arc::clone(backend), Arc::clone(&clock), entropy, settings, factories);
@@ -130,7 +137,7 @@ async fn begin(
     }
     let start = |(bound, rules)| {
         let service = Arc::new(bridge::Bridge::new(core.clone(), rules));
-        Server::start(vec![bound], service, Arc::clone(&clock), Arc::clone(&lanes))
+        Server::start(vec![bound], service, Arc::clone(&clock), Arc::clone(&lanes), &connections)
     };
     // From here on nothing waits: what serves is ended by `finish` alone.
     let servers = bound.listeners.into_iter().map(start).collect();
@@ -242,6 +249,7 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str, l
         metrics: metrics_shown(&config.telemetry),
         log,
         traces: None,
+        connections: Arc::default(),
     }
 }
 

@@ -5,14 +5,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_base::Clock;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use daypass_base::{Clock, Connections};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::lanes::Lanes;
 use crate::listener::{Parted, Socket};
+use crate::pace::Pace;
+use crate::rare::Rare;
 use crate::request::{Running, Shared};
 use crate::room::OfAll;
+use crate::slots::Slots;
 use crate::{Limits, Listener, Peer, Reloader, Service, connection};
 
 /// A listener with what it needs to serve.
@@ -37,8 +40,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `listeners` with `service`, connections on `lanes`. Needs a tokio runtime, which takes connections.
-    pub fn start(listeners: Vec<Bound>, service: Arc<dyn Service>, clock: Arc<dyn Clock>, lanes: Arc<Lanes>) -> Self {
+    /// Serves `listeners` with `service`, connections on `lanes`, and counts these. Needs a tokio runtime, which takes connections.
+    pub fn start(
+        listeners: Vec<Bound>,
+        service: Arc<dyn Service>,
+        clock: Arc<dyn Clock>,
+        lanes: Arc<Lanes>,
+        counts: &Arc<Connections>,
+    ) -> Self {
         let (stop, _) = watch::channel(false);
         let (deadline, _) = watch::channel(None);
         let running = Arc::new(Running::default());
@@ -51,12 +60,13 @@ impl Server {
                 limits: bound.limits,
             });
             let acceptor = Acceptor {
-                slots: Arc::new(Semaphore::new(shared.limits.connections.clamp(1, Semaphore::MAX_PERMITS))),
                 listener: bound.listener,
                 tls: bound.tls,
                 shared,
                 clock: Arc::clone(&clock),
                 lanes: Arc::clone(&lanes),
+                counts: Arc::clone(counts),
+                full: Rare::default(),
                 stop: stop.subscribe(),
                 deadline: deadline.subscribe(),
             };
@@ -95,7 +105,9 @@ struct Acceptor {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
     lanes: Arc<Lanes>,
-    slots: Arc<Semaphore>,
+    counts: Arc<Connections>,
+    /// Lines that say that all connections are taken.
+    full: Rare,
     stop: watch::Receiver<bool>,
     deadline: watch::Receiver<Option<Duration>>,
 }
@@ -103,17 +115,30 @@ struct Acceptor {
 impl Acceptor {
     async fn run(mut self) -> usize {
         let mut connections = JoinSet::new();
+        let mut slots = Slots::new(self.shared.limits.connections, Arc::clone(&self.counts));
+        // Came while all were taken: one is let in before there is room for it, which tells that room is wanted. Others wait in the kernel's queue.
+        let mut guest: Option<(Socket, Peer)> = None;
         let mut backoff = Backoff::default();
         let mut stop = self.stop.clone();
         loop {
             tokio::select! {
                 biased;
                 () = connection::stopped(&mut stop) => break,
-                Some(ended) = connections.join_next() => ended.unwrap_or_else(|error| log_panic(&error)),
-                accepted = self.accept() => match accepted {
-                    Ok((socket, peer, slot)) => {
+                Some(ended) = connections.join_next_with_id() => slots.leave(match ended {
+                    Ok((connection, ())) => connection,
+                    Err(error) => {
+                        log_panic(&error);
+                        error.id()
+                    }
+                }),
+                () = self.clock.sleep(LOOK_AGAIN), if guest.is_some() => self.make_room(&mut slots),
+                accepted = poll_fn(|cx| self.listener.poll_accept(cx)), if guest.is_none() => match accepted {
+                    Ok(came) => {
                         backoff = Backoff::default();
-                        self.spawn(&mut connections, socket, peer, slot);
+                        guest = Some(came);
+                        if slots.are_taken() {
+                            self.make_room(&mut slots);
+                        }
                     }
                     Err(error) => if let Some(pause) = backoff.after(&error) {
                         tracing::warn!(%error, listener = self.listener.address(), pause_ms = pause.as_millis(), "cannot accept connections");
@@ -124,7 +149,13 @@ impl Acceptor {
                     },
                 },
             }
+            if !slots.are_taken()
+                && let Some((socket, peer)) = guest.take()
+            {
+                self.spawn(&mut connections, &mut slots, socket, peer);
+            }
         }
+        drop(guest);
         // The socket closes now: clients that come from here on are refused, or taken by the next process.
         drop(self.listener);
         let end = self.deadline.borrow_and_update().unwrap_or_default();
@@ -141,26 +172,42 @@ impl Acceptor {
         cut
     }
 
-    fn spawn(&self, connections: &mut JoinSet<()>, socket: Socket, peer: Peer, slot: OwnedSemaphorePermit) {
-        let (shared, tls, clock, stop) = (Arc::clone(&self.shared), self.tls.clone(), Arc::clone(&self.clock), self.stop.clone());
+    fn spawn(&self, connections: &mut JoinSet<()>, slots: &mut Slots, socket: Socket, peer: Peer) {
+        let (shared, tls, stop) = (Arc::clone(&self.shared), self.tls.clone(), self.stop.clone());
+        let pace = Arc::new(Pace::new(Arc::clone(&self.clock)));
+        let own_pace = Arc::clone(&pace);
         let place = self.lanes.place();
         let runtime = place.runtime().clone();
         let parted = socket.part();
         let serve = async move {
             match parted.and_then(Parted::join) {
-                Ok(socket) => connection::serve(shared, socket, peer, tls, clock, stop).await,
+                Ok(socket) => connection::serve(shared, socket, peer, tls, own_pace, stop).await,
                 Err(error) => tracing::warn!(%error, "a connection was lost on its way to the thread that serves it"),
             }
-            drop((slot, place));
+            drop(place);
         };
-        connections.spawn_on(serve, &runtime);
+        let task = connections.spawn_on(serve, &runtime);
+        slots.take(&peer, pace, task);
     }
 
-    /// A slot first: with all of them taken, clients wait in the kernel's queue instead of in our memory.
-    async fn accept(&self) -> io::Result<(Socket, Peer, OwnedSemaphorePermit)> {
-        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(io::Error::other)?;
-        let (socket, peer) = poll_fn(|cx| self.listener.poll_accept(cx)).await?;
-        Ok((socket, peer, slot))
+    /// Has somebody who does nothing go, for whoever waits.
+    fn make_room(&self, slots: &mut Slots) {
+        let now = self.clock.elapsed();
+        let gone = slots.make_room(now);
+        let Some(left_out) = self.full.may_tell(now) else { return };
+        let (connections, listener) = (self.shared.limits.connections, self.listener.address());
+        if let Some(gone) = gone {
+            tracing::warn!(
+                connections,
+                listener,
+                from = ?gone.network,
+                of_those = gone.of_network,
+                left_out,
+                "all connections are taken: one that did nothing was closed for a new one"
+            );
+        } else {
+            tracing::warn!(connections, listener, left_out, "all connections are taken and in use: new ones wait");
+        }
     }
 }
 
@@ -169,6 +216,9 @@ fn log_panic(error: &JoinError) {
         tracing::error!(%error, "a connection ended in a panic");
     }
 }
+
+/// When a client waits for a connection and none has ended: after so long one that does nothing is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long to wait before the next accept. Without it, a process that has run out of file descriptors would spin: the connection stays
 /// in the queue, and the next accept fails at once.

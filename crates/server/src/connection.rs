@@ -23,37 +23,37 @@ use tokio_rustls::server::TlsStream;
 use crate::listener::Socket;
 use crate::pace::{Pace, Verdict};
 use crate::request::{Handler, Session, Shared};
-use crate::room;
+use crate::room::Own;
 use crate::tls::ALPN_HTTP2;
 use crate::wire::{Protocol, Transport, Wire};
 use crate::{Limits, Peer, Reloader, TlsFacts};
 
-/// Serves a connection until either side ends it. `stop` becoming true ends it after the request in flight.
+/// Serves a connection, whose state is `pace`, until either side ends it. `stop` becoming true ends it after the request in flight.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     socket: Socket,
     peer: Peer,
     tls: Option<Arc<Reloader>>,
-    clock: Arc<dyn Clock>,
+    pace: Arc<Pace>,
     stop: watch::Receiver<bool>,
 ) {
-    let pace = Arc::new(Pace::new(clock));
     let session = |protocol, tls| {
         let streams = (protocol == Protocol::Http2).then(|| Arc::new(Semaphore::new(shared.limits.streams.try_into().unwrap_or(1))));
         let (shared, pace) = (Arc::clone(&shared), Arc::clone(&pace));
-        Arc::new(Session { shared, pace, peer, tls, protocol, streams, room: room::own(protocol) })
+        let room = Arc::new(Own::new(protocol, &shared.room));
+        Arc::new(Session { shared, pace, peer, tls, protocol, streams, room })
     };
+    let wire = |transport, protocol| Wire::new(transport, protocol, Arc::clone(&pace), Arc::clone(&shared.room.open_heads));
     let Some(tls) = tls else {
         let transport: Box<dyn Transport> = match socket {
             Socket::Tcp(stream) => Box::new(stream),
             Socket::Unix(stream) => Box::new(stream),
         };
-        let wire = Wire::new(transport, Protocol::Http1, Arc::clone(&pace));
-        return http1(wire, session(Protocol::Http1, None), stop, Start::Wait).await;
+        return http1(wire(transport, Protocol::Http1), session(Protocol::Http1, None), stop, Start::Wait).await;
     };
     let shaken = Box::pin(handshake(socket, &peer, &tls, &shared.limits, &pace, stop.clone())).await;
     let Some((transport, facts, protocol)) = shaken else { return };
-    let wire = Wire::new(transport, protocol, Arc::clone(&pace));
+    let wire = wire(transport, protocol);
     let session = session(protocol, Some(Arc::new(facts)));
     match protocol {
         // What the client sent right behind its handshake may be in TLS's buffer: no wait for the socket.

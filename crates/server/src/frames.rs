@@ -1,5 +1,5 @@
-//! HTTP/2 as far as [`crate::delivery`] has to see it itself: hyper tells nobody of a stream that a client gives up once its answer has been
-//! handed to the socket.
+//! HTTP/2 as far as it has to be seen here: hyper tells nobody of a stream that a client gives up once its answer has been handed to the socket, which
+//! [`crate::delivery`] asks for, nor of half a head, which [`crate::pace`] gives no more time than over HTTP/1.
 
 /// Follows what a client sends over HTTP/2, frame by frame.
 pub(crate) struct Frames {
@@ -10,11 +10,23 @@ pub(crate) struct Frames {
     head_bytes: u8,
     /// The newest stream that the client has begun.
     newest: u32,
+    block: Block,
+}
+
+/// Where a head stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    /// There is none.
+    None,
+    /// It ends with this frame, of which something may be missing.
+    Last,
+    /// It goes on in another frame.
+    Open,
 }
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { skip: PREFACE_BYTES, head: 0, head_bytes: 0, newest: 0 }
+        Self { skip: PREFACE_BYTES, head: 0, head_bytes: 0, newest: 0, block: Block::None }
     }
 }
 
@@ -22,6 +34,20 @@ impl Frames {
     /// The newest stream that the client has begun.
     pub(crate) fn newest(&self) -> u32 {
         self.newest
+    }
+
+    /// Whether a head is there in part.
+    pub(crate) fn is_half_head(&self) -> bool {
+        match self.block {
+            Block::None => false,
+            Block::Last => self.skip > 0,
+            Block::Open => true,
+        }
+    }
+
+    /// Whether a head has come of which another frame is to bring the rest: HTTP keeps what it has of it in full.
+    pub(crate) fn is_open_head(&self) -> bool {
+        self.block == Block::Open
     }
 
     /// Takes the next bytes. Returns whether a stream is reset among them that is none of those after `last`.
@@ -41,6 +67,11 @@ impl Frames {
                 if kind == HEADERS {
                     self.newest = self.newest.max(stream);
                 }
+                self.block = match kind {
+                    HEADERS | CONTINUATION if self.head >> 32 & END_HEADERS == 0 => Block::Open,
+                    HEADERS | CONTINUATION => Block::Last,
+                    _ => Block::None,
+                };
                 self.skip = usize::try_from(self.head >> 48).unwrap_or(usize::MAX);
                 (self.head, self.head_bytes) = (0, 0);
             }
@@ -54,12 +85,42 @@ const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: u8 = 9;
 /// RFC 9113, 6.2.
 const HEADERS: u128 = 1;
+const END_HEADERS: u128 = 4;
+/// RFC 9113, 6.10.
+const CONTINUATION: u128 = 9;
 /// RFC 9113, 6.4.
 const RST_STREAM: u128 = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_head_is_half_until_its_last_byte() {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let frame = |kind, flags| [0, 0, 2, kind, flags, 0, 0, 0, 1, 7, 7];
+        let bytes = [preface.as_slice(), &frame(1, 0), &frame(9, 0), &frame(9, 4), &frame(0, 1), &frame(1, 5)].concat();
+        let half = |whole_frames: usize| {
+            let mut frames = Frames::default();
+            frames.reset_up_to(0, &bytes[..preface.len() + whole_frames * 11]);
+            (frames.is_half_head(), frames.is_open_head())
+        };
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5].map(half),
+            [(false, false), (true, true), (true, true), (false, false), (false, false), (false, false)]
+        );
+        let mut frames = Frames::default();
+        let halves: Vec<bool> = bytes
+            .iter()
+            .map(|byte| {
+                frames.reset_up_to(0, &[*byte]);
+                frames.is_half_head()
+            })
+            .collect();
+        let begin = preface.len();
+        assert!(halves[begin + 8..begin + 32].iter().all(|half| *half), "from the head of its first frame to the last byte but one");
+        assert!(!halves[begin + 32..begin + 52].iter().any(|half| *half) && halves[begin + 52] && !halves[begin + 54]);
+    }
 
     #[test]
     fn a_reset_is_seen_however_the_bytes_are_cut_and_nothing_else_is_taken_for_one() {

@@ -4,7 +4,7 @@
 //! and no JSON: percent-decoding, routing and the text of every error are the service's.
 //!
 //! - [`listener`] binds. [`tls`] reads certificates and reads them again. [`Limits`] has every number.
-//! - [`accept`] takes connections and ends them. [`Lanes`] are the threads that they are served on. [`connection`] drives one, with [`pace`] as its watch.
+//! - [`accept`] takes connections and ends them; [`slots`] finds one to close when all are taken. [`Lanes`] are the threads that they are served on. [`connection`] drives one, with [`pace`] as its watch.
 //! - [`request`] reads a body within its limits, of which [`room`] keeps count, and calls the service. [`answer`] is the body that it gives to HTTP, and [`unsent`] knows what of it
 //!   nobody has read. [`delivery`] finds out whether an answer arrived, where somebody asks, with [`frames`] for HTTP/2.
 //!
@@ -23,6 +23,7 @@ mod pace;
 mod rare;
 mod request;
 mod room;
+mod slots;
 #[cfg(test)]
 mod tests;
 pub mod tls;

@@ -29,8 +29,12 @@ pub(crate) struct Pace {
     /// Answers without an end of their own that are being sent.
     streams: AtomicU32,
     unsent: Unsent,
-    /// The server is about to stop.
-    finishing: AtomicBool,
+    /// When the server began to stop.
+    finishing: At,
+    /// Since when a head is there in part. Over HTTP/1 that is a phase; over HTTP/2 other requests may be under way.
+    half_head: At,
+    /// Requests in flight whose client lets wait for the body.
+    unfinished: AtomicU32,
     /// A body was left unread: the client may still be sending.
     unread: AtomicBool,
     /// Made for the first answer whose arrival somebody waits to hear of.
@@ -48,6 +52,15 @@ enum Phase {
     Head,
     /// Its next request.
     Idle,
+}
+
+/// How readily a connection can be closed when others want its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Spare {
+    /// Nobody is disturbed.
+    Quiet,
+    /// Half a head, or an answer that is not taken, has not moved for a while.
+    Stuck,
 }
 
 /// What is to be done with a connection now.
@@ -75,7 +88,9 @@ impl Pace {
             unflushed: AtomicBool::new(false),
             streams: AtomicU32::new(0),
             unsent: Unsent::default(),
-            finishing: AtomicBool::new(false),
+            finishing: At::default(),
+            half_head: At::default(),
+            unfinished: AtomicU32::new(0),
             unread: AtomicBool::new(false),
             deliveries: OnceLock::new(),
             newest_stream: AtomicU32::new(0),
@@ -128,7 +143,7 @@ impl Pace {
 
     /// The server is about to stop: answers without an end of their own have one now.
     pub(crate) fn finish(&self) {
-        self.finishing.store(true, Ordering::Relaxed);
+        self.finishing.set(self.clock.elapsed());
     }
 
     /// Bytes wait to go out, and no time is granted for that.
@@ -179,7 +194,39 @@ impl Pace {
 
     /// Nothing is read of a request and nothing is left to write: closing now disturbs nobody.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.is_between_requests() && self.phase() != Phase::Head && !self.unflushed.load(Ordering::Relaxed)
+        self.is_between_requests()
+            && self.phase() != Phase::Head
+            && self.half_head.get().is_none()
+            && !self.unflushed.load(Ordering::Relaxed)
+    }
+
+    /// A part of a head is there over HTTP/2: more of it buys no time.
+    pub(crate) fn half_a_head(&self) {
+        if self.half_head.get().is_none() {
+            self.half_head.set(self.clock.elapsed());
+        }
+    }
+
+    /// There is no part of a head over HTTP/2.
+    pub(crate) fn no_half_head(&self) {
+        if self.half_head.get().is_some() {
+            self.half_head.clear();
+        }
+    }
+
+    /// Whether the connection can be closed for others, and since when it stands where it stands. `None`: a request is in flight, or something moved just now.
+    pub(crate) fn spare(&self, now: Duration) -> Option<(Spare, Duration)> {
+        if self.in_flight.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        let since = self.since();
+        let (spare, after) = if self.is_quiet() { (Spare::Quiet, QUIET_FOR) } else { (Spare::Stuck, STUCK_FOR) };
+        (now.saturating_sub(since) >= after).then_some((spare, since))
+    }
+
+    /// Takes leave, if nothing has moved since then: no request begins any more.
+    pub(crate) fn leave(&self, since: Duration) -> bool {
+        self.since() == since && self.in_flight.compare_exchange(0, LEAVING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     fn is_between_requests(&self) -> bool {
@@ -194,7 +241,20 @@ impl Pace {
     /// When a connection that nothing happens on is cut.
     pub(crate) fn cut_at(&self, limits: &Limits) -> Duration {
         let allowed = if self.phase() == Phase::Idle { limits.idle_timeout } else { limits.header_timeout };
-        self.since() + allowed
+        let cut = self.since() + allowed;
+        // Whoever is told of the end and says no more would have it waited for.
+        let end = self.finishing.get().filter(|_| !self.is_held()).map(|stop| stop.max(self.since()) + limits.linger);
+        [end, self.half_head_until(limits)].into_iter().flatten().fold(cut, Duration::min)
+    }
+
+    /// When the rest of a head over HTTP/2 must have come.
+    fn half_head_until(&self, limits: &Limits) -> Option<Duration> {
+        self.half_head.get().map(|since| since + limits.header_timeout)
+    }
+
+    /// Something of an answer waits to be taken.
+    fn is_held(&self) -> bool {
+        self.unsent.is_some() || self.unflushed.load(Ordering::Relaxed) || self.untaken.load(Ordering::Relaxed) > 0
     }
 
     fn since(&self) -> Duration {
@@ -204,23 +264,27 @@ impl Pace {
     pub(crate) fn verdict(&self, limits: &Limits) -> Verdict {
         let now = self.clock.elapsed();
         let in_flight = self.in_flight.load(Ordering::Relaxed);
+        let finishing = self.finishing.get();
         let only_streams = in_flight > 0 && self.streams.load(Ordering::Relaxed) == in_flight;
-        let ending = only_streams && self.finishing.load(Ordering::Relaxed);
+        let ending = only_streams && finishing.is_some();
         // Whatever else is under way: a client that reads all answers but one could have that one held for ever.
         let unread = self.unsent.cut_at(if ending { limits.linger } else { limits.idle_timeout });
-        if unread.is_some_and(|cut| now >= cut) {
+        // Nobody works on what has not come: waiting for it would only hold up the end.
+        let only_unfinished = in_flight > 0 && self.unfinished.load(Ordering::Relaxed) == in_flight;
+        let unfinished = finishing.filter(|_| only_unfinished).map(|stop| stop + limits.linger);
+        let cut = [unread, self.half_head_until(limits), unfinished].into_iter().flatten().min();
+        if cut.is_some_and(|cut| now >= cut) {
             return Verdict::Cut;
         }
         if in_flight > 0 {
             // A stream of HTTP/2 may end without a word to whoever looks.
-            return Verdict::Busy(unread.unwrap_or(now + limits.idle_timeout));
+            return Verdict::Busy(cut.unwrap_or(now + limits.idle_timeout));
         }
-        let cut = unread.map_or(self.cut_at(limits), |unread| unread.min(self.cut_at(limits)));
+        let cut = cut.map_or(self.cut_at(limits), |cut| cut.min(self.cut_at(limits)));
         if now >= cut {
             return Verdict::Cut;
         }
-        let is_held = unread.is_some() || self.unflushed.load(Ordering::Relaxed) || self.untaken.load(Ordering::Relaxed) > 0;
-        if self.phase() != Phase::Idle || is_held {
+        if self.phase() != Phase::Idle || self.is_held() {
             return Verdict::Wait(cut);
         }
         let park = self.since() + limits.park_after;
@@ -247,9 +311,9 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    pub(crate) fn begin(pace: &Arc<Pace>) -> Self {
-        pace.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { pace: Arc::clone(pace) }
+    /// `None` where the connection is being closed: it is not to be begun.
+    pub(crate) fn begin(pace: &Arc<Pace>) -> Option<Self> {
+        (pace.in_flight.fetch_add(1, Ordering::Relaxed) < LEAVING).then(|| Self { pace: Arc::clone(pace) })
     }
 
     /// The whole answer is there: what remains is up to the client, who is given no more time for it than an idle one.
@@ -297,12 +361,54 @@ impl Drop for Streaming {
     }
 }
 
+/// A request whose client lets wait for its body.
+pub(crate) struct Unfinished {
+    pace: Arc<Pace>,
+}
+
+impl Unfinished {
+    pub(crate) fn begin(pace: &Arc<Pace>) -> Self {
+        pace.unfinished.fetch_add(1, Ordering::Relaxed);
+        Self { pace: Arc::clone(pace) }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.pace.unfinished.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A moment on the monotonic clock, or none: milliseconds and one.
+#[derive(Default)]
+struct At(AtomicU64);
+
+impl At {
+    fn get(&self) -> Option<Duration> {
+        self.0.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
+    }
+
+    fn set(&self, at: Duration) {
+        self.0.store(millis(at).saturating_add(1), Ordering::Relaxed);
+    }
+
+    fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
 fn millis(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How fast such an answer is to be taken. Its client has an idle time besides: the kernel's buffer hides for a while what is taken and what is not.
 const BYTES_A_SECOND_MIN: usize = 64 * 1024;
+/// Stands for requests in flight where a connection is closed for others, so that whoever begins one sees it.
+const LEAVING: u32 = 1 << 31;
+/// A connection is idle for so long before others may have its place: clients that send one request after the other keep theirs, and newcomers come to send their first.
+const QUIET_FOR: Duration = Duration::from_secs(1);
+/// A slow network is not a client that does nothing.
+const STUCK_FOR: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -324,7 +430,7 @@ mod tests {
         assert_eq!(after(9), Verdict::Wait(Duration::from_secs(19)), "its head has 10 s of its own");
         pace.bytes_read();
         assert_eq!(after(1), Verdict::Cut, "more bytes of the same head buy no time");
-        let request = InFlight::begin(&pace);
+        let request = InFlight::begin(&pace).unwrap();
         assert!(matches!(after(1_000), Verdict::Busy(_)));
         let answer = request.answered();
         assert!(matches!(after(299), Verdict::Wait(_)), "its buffers hold what waits for the client");

@@ -16,8 +16,8 @@ use hyper::body::{Body as _, Frame, Incoming};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::{Answer, Receipted};
-use crate::pace::{InFlight, Pace, Streaming};
-use crate::room::{Head, OWN_BYTES, OfAll, Room, apart};
+use crate::pace::{InFlight, Pace, Streaming, Unfinished};
+use crate::room::{Head, OWN_BYTES, OfAll, Own, Room, apart};
 use crate::unsent::Hold;
 use crate::upload;
 use crate::wire::Protocol;
@@ -45,7 +45,7 @@ pub(crate) struct Session {
     /// included: to HTTP such a stream is over, so [`Limits::streams`] alone would let a client start any number of them.
     pub(crate) streams: Option<Arc<Semaphore>>,
     /// Its own room for bodies and answers, in KiB (see [`crate::room`]): what all connections together have may be taken by others.
-    pub(crate) room: Arc<Semaphore>,
+    pub(crate) room: Arc<Own>,
 }
 
 /// [`Session`] as hyper wants it.
@@ -58,7 +58,8 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
     type Future = BoxFuture<'static, Result<Response<Answer>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let in_flight = InFlight::begin(&self.0.pace);
+        // Its connection goes before anything is done for it.
+        let Some(in_flight) = InFlight::begin(&self.0.pace) else { return Box::pin(std::future::pending()) };
         let (head, incoming) = request.into_parts();
         // What is too much is given up here and not in the future: HTTP/2 takes all requests that have come in on a connection, and of all connections,
         // before the first of their futures has its turn. Over HTTP/1 it counts headers itself; over HTTP/2 one may take a byte on the wire, and a hundred here.
@@ -177,7 +178,7 @@ impl Session {
             return RequestBody::NoRoom;
         }
         let most = announced.upper().and_then(|most| usize::try_from(most).ok()).map_or(limit, |most| most.min(limit));
-        let mut late: Option<BoxFuture<'static, ()>> = None;
+        let mut late = None;
         let mut held = Vec::new();
         loop {
             let frame = match self.next_frame(&mut incoming, &mut late).await {
@@ -208,7 +209,7 @@ impl Session {
     }
 
     /// The timer starts when the body first lets wait: a body that is there already costs none.
-    async fn next_frame(&self, incoming: &mut Incoming, late: &mut Option<BoxFuture<'static, ()>>) -> Next {
+    async fn next_frame(&self, incoming: &mut Incoming, late: &mut Option<Late>) -> Next {
         std::future::poll_fn(|cx| {
             if let Poll::Ready(next) = Pin::new(&mut *incoming).poll_frame(cx) {
                 return Poll::Ready(match next {
@@ -217,8 +218,9 @@ impl Session {
                     Some(Err(error)) => Next::Broken(error),
                 });
             }
-            let late = late.get_or_insert_with(|| self.pace.clock().sleep(self.shared.limits.body_timeout));
-            late.as_mut().poll(cx).map(|()| Next::Late)
+            let begin = || (self.pace.clock().sleep(self.shared.limits.body_timeout), Unfinished::begin(&self.pace));
+            let (timer, _) = late.get_or_insert_with(begin);
+            timer.as_mut().poll(cx).map(|()| Next::Late)
         })
         .await
     }
@@ -307,6 +309,9 @@ fn without_forbidden_body(mut answer: ServerResponse, is_head: bool) -> ServerRe
     }
     ServerResponse { body: Body::Full(Bytes::new()), receipt: None, ..answer }
 }
+
+/// A body that lets wait, and until when.
+type Late = (BoxFuture<'static, ()>, Unfinished);
 
 enum Next {
     Broken(hyper::Error),

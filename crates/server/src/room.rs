@@ -19,6 +19,11 @@ pub(crate) struct OfAll {
     bodies: Arc<Semaphore>,
     answers: Arc<Semaphore>,
     answers_bytes: usize,
+    /// Of `heads`, for one connection.
+    heads_of_one: usize,
+    /// Places for heads over HTTP/2 of which another frame is to bring the rest. Nobody counts what HTTP keeps of one meanwhile, which a byte on the wire may
+    /// make a hundred of. Clients send one so only when it is longer than 16 KiB, and the rest right behind it.
+    pub(crate) open_heads: Arc<Semaphore>,
 }
 
 impl OfAll {
@@ -27,13 +32,38 @@ impl OfAll {
         let all = limits.all_bodies_bytes.max(in_steps(limits.body_bytes).saturating_mul(2));
         let (bodies, heads) = (all / 2, all / 8);
         let answers_bytes = (all - bodies - heads) / 1024 * 1024;
-        Self { heads: of_bytes(heads), bodies: of_bytes(bodies), answers: of_bytes(answers_bytes), answers_bytes }
+        let heads_of_one = (heads / CONNECTIONS_MIN).max(OWN_HTTP2_BYTES).min(heads);
+        let open_heads = (all / OPEN_HEADS_PART / OPEN_HEAD_BYTES).clamp(OPEN_HEADS_MIN, Semaphore::MAX_PERMITS);
+        Self {
+            heads: of_bytes(heads),
+            bodies: of_bytes(bodies),
+            answers: of_bytes(answers_bytes),
+            answers_bytes,
+            heads_of_one,
+            open_heads: Arc::new(Semaphore::new(open_heads)),
+        }
+    }
+}
+
+/// What one connection may have.
+pub(crate) struct Own {
+    room: Arc<Semaphore>,
+    /// Of the room that all have for heads; `None` over HTTP/1, where that is not used.
+    heads: Option<Arc<Semaphore>>,
+}
+
+impl Own {
+    pub(crate) fn new(protocol: Protocol, of_all: &OfAll) -> Self {
+        match protocol {
+            Protocol::Http1 => Self { room: of_bytes(OWN_BYTES), heads: None },
+            Protocol::Http2 => Self { room: of_bytes(OWN_HTTP2_BYTES), heads: Some(of_bytes(of_all.heads_of_one)) },
+        }
     }
 }
 
 /// A request's share of the room, and then its answer's.
 pub(crate) struct Room {
-    own: Arc<Semaphore>,
+    own: Arc<Own>,
     of_all: Arc<OfAll>,
     /// What it takes by itself, which over HTTP/1 is nothing, and the bytes of that which its body may have, and then its answer.
     head: Share,
@@ -44,31 +74,35 @@ pub(crate) struct Room {
 
 impl Room {
     /// Nothing yet.
-    pub(crate) fn new(own: &Arc<Semaphore>, of_all: &Arc<OfAll>) -> Self {
+    pub(crate) fn new(own: &Arc<Own>, of_all: &Arc<OfAll>) -> Self {
         Self { own: Arc::clone(own), of_all: Arc::clone(of_all), head: Share::default(), spare: 0, content: Share::default() }
     }
 
     /// Takes what a request over HTTP/2 needs, with a small body and a small answer, or says that there is no room for it.
     pub(crate) fn take_head(&mut self, head: &Head) -> bool {
         self.spare = SMALL_BYTES;
-        self.head.grow_to(held_by(head) + SMALL_BYTES, [&self.own, &self.of_all.heads])
+        self.grow_head(held_by(head) + SMALL_BYTES)
     }
 
     /// Takes what the stream of a request needs that found no room, for the answer that says so; one that has room needs no more.
     pub(crate) fn take_stream(&mut self) -> bool {
-        self.head.grow_to(STREAM_BYTES, [&self.own, &self.of_all.heads])
+        self.grow_head(STREAM_BYTES)
+    }
+
+    fn grow_head(&mut self, bytes: usize) -> bool {
+        self.head.grow_to(bytes, [&self.own.room, &self.of_all.heads], self.own.heads.as_ref())
     }
 
     /// Whether there is room for a body of so many bytes by now, which takes none of it.
     pub(crate) fn is_there_for(&self, body: usize) -> bool {
-        let free = self.own.available_permits().saturating_add(self.of_all.bodies.available_permits());
+        let free = self.own.room.available_permits().saturating_add(self.of_all.bodies.available_permits());
         body.saturating_sub(self.spare).div_ceil(1024) <= free
     }
 
     /// Takes what a body of so many bytes needs, or says that there is no room for it. Never waits: bodies that wait for each other's room would all stand
     /// still.
     pub(crate) fn grow_to(&mut self, body: usize) -> bool {
-        self.content.grow_to(in_steps(body.saturating_sub(self.spare)), [&self.own, &self.of_all.bodies])
+        self.content.grow_to(in_steps(body.saturating_sub(self.spare)), [&self.own.room, &self.of_all.bodies], None)
     }
 
     /// Makes it the room of the request's answer, or says that there is none for it. One that is larger than all the room of answers takes all of that.
@@ -82,7 +116,7 @@ impl Room {
             self.spare -= too_much;
         }
         let more = in_steps(bytes.saturating_sub(self.spare)).min(self.of_all.answers_bytes);
-        self.content.grow_to(more, [&self.own, &self.of_all.answers])
+        self.content.grow_to(more, [&self.own.room, &self.of_all.answers], None)
     }
 
     /// Gives back what its body took.
@@ -101,29 +135,43 @@ impl Room {
 struct Share {
     /// Of a connection's own room, and of the room that all have.
     permits: [Option<OwnedSemaphorePermit>; 2],
+    /// Of what the connection may have of the latter.
+    part: Option<OwnedSemaphorePermit>,
     bytes: usize,
 }
 
 impl Share {
-    fn grow_to(&mut self, bytes: usize, rooms: [&Arc<Semaphore>; 2]) -> bool {
+    /// `part` bounds what is taken of the second room.
+    fn grow_to(&mut self, bytes: usize, [own, of_all]: [&Arc<Semaphore>; 2], part: Option<&Arc<Semaphore>>) -> bool {
         let more = bytes.saturating_sub(self.bytes).div_ceil(1024);
         if more == 0 {
             return true;
         }
-        for (room, have) in rooms.into_iter().zip(&mut self.permits) {
-            let Ok(permit) = Arc::clone(room).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX)) else { continue };
-            match have {
-                Some(have) => have.merge(permit),
-                none => *none = Some(permit),
+        let permits = u32::try_from(more).unwrap_or(u32::MAX);
+        let take = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_many_owned(permits).ok();
+        let [have_own, have_of_all] = &mut self.permits;
+        if let Some(permit) = take(own) {
+            add(have_own, permit);
+        } else {
+            let of_part = part.map(take);
+            if of_part.as_ref().is_some_and(Option::is_none) {
+                return false;
             }
-            self.bytes += more * 1024;
-            return true;
+            let Some(permit) = take(of_all) else { return false };
+            add(have_of_all, permit);
+            if let Some(permit) = of_part.flatten() {
+                add(&mut self.part, permit);
+            }
         }
-        false
+        self.bytes += more * 1024;
+        true
     }
 
     fn give_back(&mut self, bytes: usize) {
         let mut left = bytes / 1024;
+        if let Some(part) = &mut self.part {
+            drop(part.split(left.min(part.num_permits())));
+        }
         // What others may want first.
         for have in self.permits.iter_mut().rev().flatten() {
             let back = left.min(have.num_permits());
@@ -134,14 +182,16 @@ impl Share {
     }
 }
 
+fn add(have: &mut Option<OwnedSemaphorePermit>, permit: OwnedSemaphorePermit) {
+    match have {
+        Some(have) => have.merge(permit),
+        none => *none = Some(permit),
+    }
+}
+
 /// In steps, so that a body in many small pieces does not ask each time.
 fn in_steps(bytes: usize) -> usize {
     bytes.checked_next_multiple_of(if bytes <= STEP_BYTES { 1024 } else { STEP_BYTES }).unwrap_or(bytes)
-}
-
-/// A connection's own room.
-pub(crate) fn own(protocol: Protocol) -> Arc<Semaphore> {
-    of_bytes(if protocol == Protocol::Http2 { OWN_HTTP2_BYTES } else { OWN_BYTES })
 }
 
 fn of_bytes(bytes: usize) -> Arc<Semaphore> {
@@ -169,6 +219,13 @@ pub(crate) fn apart(uri: &Uri) -> Option<Uri> {
 pub(crate) const OWN_BYTES: usize = 64 * 1024;
 /// As much for both together over HTTP/2, with the requests themselves: some sixteen small ones. Terraform has ten under way on a connection.
 const OWN_HTTP2_BYTES: usize = 2 * OWN_BYTES;
+/// So many connections it takes at least to use up the room for heads.
+const CONNECTIONS_MIN: usize = 16;
+/// About what HTTP may keep of a head that is not whole: 190 KiB were measured, of 1,800 headers without values.
+const OPEN_HEAD_BYTES: usize = 192 * 1024;
+/// Of all room. It takes none of what others have.
+const OPEN_HEADS_PART: usize = 32;
+const OPEN_HEADS_MIN: usize = 8;
 const STEP_BYTES: usize = 64 * 1024;
 /// A body of so many bytes finds room where its request has found it, and so does an answer.
 const SMALL_BYTES: usize = 1024;
@@ -188,8 +245,9 @@ mod tests {
     #[test]
     fn an_answer_takes_over_the_room_of_its_request_and_gives_back_what_is_too_much() {
         let limits = Limits { all_bodies_bytes: 2 << 20, body_bytes: 1, ..Limits::default() };
-        let (own, all) = (own(Protocol::Http2), Arc::new(OfAll::new(&limits)));
-        let left = || (own.available_permits(), [&all.heads, &all.bodies, &all.answers].map(|room| room.available_permits()));
+        let all = Arc::new(OfAll::new(&limits));
+        let own = Arc::new(Own::new(Protocol::Http2, &all));
+        let left = || (own.room.available_permits(), [&all.heads, &all.bodies, &all.answers].map(|room| room.available_permits()));
         let new = || Room::new(&own, &all);
         let mut room = new();
         assert!(room.take_head(&head(http::Request::post("/small"))) && room.grow_to(SMALL_BYTES) && !room.is_of_all());
@@ -220,13 +278,43 @@ mod tests {
             http::Request::get("/").header("via", &long),
             http::Request::builder().method(long.as_str()).uri("/"),
         ] {
-            let (own, all) = (own(Protocol::Http2), Arc::new(OfAll::new(&limits)));
+            let all = Arc::new(OfAll::new(&limits));
+            let own = Arc::new(Own::new(Protocol::Http2, &all));
             let mut room = Room::new(&own, &all);
             assert!(room.take_head(&head(request)));
-            assert!((46..=47).contains(&(128 - own.available_permits())), "{}", own.available_permits());
+            let left = || own.room.available_permits();
+            assert!((46..=47).contains(&(128 - left())), "{}", left());
             assert!(room.turn_to_answer(100));
-            assert_eq!(own.available_permits(), 128 - 5);
+            assert_eq!(left(), 128 - 5);
         }
+    }
+
+    /// Story: a header's value is counted as long as it is and takes a byte on the wire where it came before. Six connections took all the room that requests
+    /// over HTTP/2 have, for 80 KB each half minute, and a proxy that has a hundred of them under way on its connection was told 503.
+    #[test]
+    fn one_connection_takes_a_sixteenth_of_the_room_for_heads_beside_its_own() {
+        let limits = Limits { all_bodies_bytes: 256 << 20, body_bytes: 1, ..Limits::default() };
+        let all = Arc::new(OfAll::new(&limits));
+        let long = "x".repeat(59 << 10);
+        let begin_all = |own: &Arc<Own>| {
+            let begin = || {
+                let mut room = Room::new(own, &all);
+                room.take_head(&head(http::Request::get("/").header("via", &long))).then_some(room)
+            };
+            std::iter::repeat_with(begin).map_while(|room| room).collect::<Vec<_>>()
+        };
+        let greedy = Arc::new(Own::new(Protocol::Http2, &all));
+        let held = begin_all(&greedy);
+        let kib = 32 << 10;
+        assert!(all.heads.available_permits() >= kib - kib / 16, "{}", all.heads.available_permits());
+        assert!((30..=34).contains(&held.len()), "{}", held.len());
+        // What is given back for an answer is there again.
+        let mut answered = held;
+        assert!(answered.iter_mut().all(|room| room.turn_to_answer(100)));
+        assert!(begin_all(&greedy).len() >= 25);
+        drop(answered);
+        assert_eq!((greedy.room.available_permits(), all.heads.available_permits()), (128, kib));
+        assert_eq!(greedy.heads.as_ref().unwrap().available_permits(), kib / 16);
     }
 
     #[test]
@@ -242,7 +330,7 @@ mod tests {
     fn a_limit_of_any_size_is_a_room() {
         for body_bytes in [0, 1, 100_000, (32 << 20) + 1, usize::MAX] {
             let all = Arc::new(OfAll::new(&Limits { body_bytes, all_bodies_bytes: 0, ..Limits::default() }));
-            let none = of_bytes(0);
+            let none = Arc::new(Own { room: of_bytes(0), heads: None });
             let mut room = Room::new(&none, &all);
             assert!(body_bytes == usize::MAX || room.grow_to(body_bytes), "{body_bytes}");
         }

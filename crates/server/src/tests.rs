@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use daypass_base::Clock;
 use daypass_base::sim::SimClock;
+use daypass_base::{Clock, Connections};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, mpsc};
@@ -16,6 +16,7 @@ mod certificates;
 mod client_key;
 mod deliveries;
 mod endings;
+mod full;
 mod http2;
 mod limits;
 mod tls;
@@ -39,6 +40,7 @@ struct Test {
     clock: SimClock,
     server: Server,
     address: SocketAddr,
+    counts: Arc<Connections>,
 }
 
 impl Service for Arc<Echo> {
@@ -150,8 +152,9 @@ async fn start(limits: Limits) -> Test {
 fn serve(bound: Bound, address: SocketAddr) -> Test {
     let service = Arc::new(Echo::default());
     let clock = SimClock::default();
-    let server = Server::start(vec![bound], Arc::new(Arc::clone(&service)), Arc::new(clock.clone()), Arc::new(Lanes::here()));
-    Test { service, clock, server, address }
+    let counts = Arc::default();
+    let server = Server::start(vec![bound], Arc::new(Arc::clone(&service)), Arc::new(clock.clone()), Arc::new(Lanes::here()), &counts);
+    Test { service, clock, server, address, counts }
 }
 
 impl Test {

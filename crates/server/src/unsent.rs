@@ -41,6 +41,11 @@ impl Unsent {
         self.answers().iter().map(cut).min()
     }
 
+    /// Whether there is any.
+    pub(crate) fn is_some(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > 0
+    }
+
     /// HTTP got a piece of an answer.
     pub(crate) fn given(&self, number: u32, now: Duration, until: Option<Duration>) {
         let mut answers = self.answers();

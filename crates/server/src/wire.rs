@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::server::TlsStream;
 
 use crate::delivery::{Deliveries, Heard, Way, has_closed};
@@ -113,6 +114,9 @@ pub(crate) struct Wire {
     protocol: Protocol,
     /// What comes in over HTTP/2.
     frames: Frames,
+    open_heads: Arc<Semaphore>,
+    /// The place of a head over HTTP/2 that goes on in another frame.
+    open_head: Option<OwnedSemaphorePermit>,
     /// Writing to a client that has closed, and the end of the connection, wait for this.
     settling: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
@@ -125,8 +129,9 @@ pub(crate) enum Protocol {
 }
 
 impl Wire {
-    pub(crate) fn new(transport: Box<dyn Transport>, protocol: Protocol, pace: Arc<Pace>) -> Self {
-        Self { transport, ahead: Bytes::new(), pace, protocol, frames: Frames::default(), settling: None }
+    /// `open_heads` bounds the heads over HTTP/2 that go on in another frame (see [`crate::room`]).
+    pub(crate) fn new(transport: Box<dyn Transport>, protocol: Protocol, pace: Arc<Pace>, open_heads: Arc<Semaphore>) -> Self {
+        Self { transport, ahead: Bytes::new(), pace, protocol, frames: Frames::default(), open_heads, open_head: None, settling: None }
     }
 
     /// Puts back what was read too far, but for empty lines: some clients send a line end behind a body, which is no beginning of a
@@ -171,6 +176,7 @@ impl AsyncRead for Wire {
                     if reset {
                         wire.hear(Heard::Broken);
                     }
+                    wire.look_at_head()?;
                 }
             }
         } else {
@@ -253,6 +259,21 @@ impl Wire {
             Poll::Ready(Ok(_)) | Poll::Pending => self.pace.write_blocked(),
             Poll::Ready(Err(error)) => self.broke(error),
         }
+    }
+
+    /// Errors: a head goes on in another frame, and there is no room for one more of that kind.
+    fn look_at_head(&mut self) -> io::Result<()> {
+        if !self.frames.is_half_head() {
+            self.pace.no_half_head();
+            self.open_head = None;
+            return Ok(());
+        }
+        self.pace.half_a_head();
+        if self.frames.is_open_head() && self.open_head.is_none() {
+            let place = Arc::clone(&self.open_heads).try_acquire_owned();
+            self.open_head = Some(place.map_err(|_none_left| io::Error::other("too many heads over HTTP/2 wait for their rest"))?);
+        }
+        Ok(())
     }
 
     fn hear(&self, heard: Heard) {

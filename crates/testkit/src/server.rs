@@ -186,6 +186,7 @@ impl Setup {
             metrics: self.metrics.clone(),
             log: Arc::clone(&self.log) as Arc<_>,
             traces: self.traces.clone(),
+            connections: Arc::default(),
         };
         Core::new(Arc::clone(&self.backend), Arc::new(self.clock.clone()), Arc::new(SeededEntropy::new(self.seed)), settings, factories)
     }

@@ -1,6 +1,6 @@
 //! Counting requests by client address, in bounded memory: what one rate-limit quota holds.
 //!
-//! Every address has a window of its own that begins with its first request. When no room is left for more addresses, newcomers share
+//! Every address has a window of its own that begins with its first request; of IPv6 a /64 is one, since a client has all of that for itself. When no room is left for more addresses, newcomers share
 //! one bucket: a flood of addresses then limits the flood, and evicts nobody's count.
 
 use std::collections::HashMap;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use daypass_base::places::network;
 use parking_lot::Mutex;
 
 /// How many requests are allowed, how often.
@@ -66,7 +67,7 @@ impl Buckets {
 
     /// Counts a request. `None` is everybody together.
     pub(super) fn take(&self, address: Option<IpAddr>, now: Duration) -> Taken {
-        let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), network);
         let number = usize::try_from(self.hasher.hash_one(address)).unwrap_or(0) % SHARDS;
         let Some(shard) = self.shards.get(number) else {
             return Taken { allowed: true, limit: self.pace.rate, remaining: self.pace.rate, reset: Duration::ZERO };
@@ -76,16 +77,27 @@ impl Buckets {
             return bucket.take(self.pace, now);
         }
         if now >= shard.purge_at {
-            let before = shard.by_address.len();
-            shard.by_address.retain(|_, bucket| !bucket.is_idle(self.pace, now));
-            self.held.fetch_sub(before - shard.by_address.len(), Ordering::Relaxed);
-            shard.purge_at = now + self.pace.interval.clamp(PURGE_EVERY_MIN, PURGE_EVERY_MAX);
+            self.purge(&mut shard, now);
         }
         if self.held.load(Ordering::Relaxed) >= ADDRESSES_MAX {
             return shard.overflow.get_or_insert_with(|| Bucket::new(self.pace, now)).take(self.pace, now);
         }
         self.held.fetch_add(1, Ordering::Relaxed);
         shard.by_address.entry(address).or_insert_with(|| Bucket::new(self.pace, now)).take(self.pace, now)
+    }
+
+    /// Forgets whose window is over: of a quota that nobody new asks for, too, since all quotas share the room for addresses.
+    pub(super) fn tidy(&self, now: Duration) {
+        for shard in &self.shards {
+            self.purge(&mut shard.lock(), now);
+        }
+    }
+
+    fn purge(&self, shard: &mut Shard, now: Duration) {
+        let before = shard.by_address.len();
+        shard.by_address.retain(|_, bucket| !bucket.is_idle(self.pace, now));
+        self.held.fetch_sub(before - shard.by_address.len(), Ordering::Relaxed);
+        shard.purge_at = now + self.pace.interval.clamp(PURGE_EVERY_MIN, PURGE_EVERY_MAX);
     }
 }
 
@@ -184,6 +196,30 @@ mod tests {
         assert!(!at(&buckets, 1, 2), "the first one's count is still known");
         drop(buckets);
         assert_eq!(held.load(Ordering::Relaxed), ADDRESSES_MAX - 1, "what it held is given back");
+    }
+
+    /// Story: a client of IPv6 has 2^64 addresses, and each of them had the whole quota.
+    #[test]
+    fn a_network_of_ipv6_is_one_client() {
+        let buckets = Buckets::new(PACE, Arc::default());
+        let from = |address: &str| buckets.take(Some(address.parse().unwrap()), Duration::ZERO).allowed;
+        assert_eq!(["2001:db8::1", "2001:db8::2", "2001:db8::3:0:0:4"].map(from), [true, true, false]);
+        assert_eq!(["2001:db8:0:1::1", "192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1"].map(from), [true, true, true, false]);
+    }
+
+    /// Story: addresses that a quota had counted were forgotten when a new one came to it. Those of a quota that nobody asked for any more took the room of all.
+    #[test]
+    fn what_no_longer_counts_is_forgotten_though_nobody_new_comes() {
+        let held = Arc::default();
+        let buckets = Buckets::new(PACE, Arc::clone(&held));
+        for address in 0..1_000 {
+            at(&buckets, address, 0);
+        }
+        at(&buckets, 1_000, 9);
+        buckets.tidy(Duration::from_secs(9));
+        assert_eq!(held.load(Ordering::Relaxed), 1_001);
+        buckets.tidy(Duration::from_secs(10));
+        assert_eq!(held.load(Ordering::Relaxed), 1, "the window of the last one goes on");
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(crate) struct QuotaRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum GroupBy {
-    /// Those of one address.
+    /// Those of one address, with IPv6 of one /64.
     Ip,
     /// All.
     None,
@@ -201,6 +201,11 @@ impl Quotas {
             stored.leases.retain(|row| row.mount != from);
         }
         rows.put_json(batch, key(), &stored)
+    }
+
+    /// Forgets what no longer counts: regular work.
+    pub(crate) fn tidy(&self, now: Duration) {
+        self.in_force.load().by_mount.values().flatten().for_each(|quota| quota.buckets.tidy(now));
     }
 
     /// Counts a request; `None` where no quota has a say.

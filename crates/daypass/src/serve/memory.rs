@@ -6,10 +6,27 @@ use std::sync::LazyLock;
 /// So much of the memory may be taken by bodies, and as much by the fields that were in them: `usual` bytes, and less on a small machine or in a small
 /// container.
 pub(super) fn share(usual: usize) -> usize {
-    // Asked for by each listener, and the same for all.
-    static ALLOWED: LazyLock<Option<u64>> = LazyLock::new(|| allowed(&|path| std::fs::read_to_string(path).ok()));
     ALLOWED.and_then(|bytes| usize::try_from(bytes / SHARES).ok()).map_or(usual, |share| share.clamp(SHARE_MIN.min(usual), usual))
 }
+
+/// How many connections each of so many listeners may have: `usual`, and fewer where what they may hold uncounted, all of them at one time, would be more than a
+/// quarter of the memory.
+pub(super) fn connections(listeners: usize, usual: usize) -> usize {
+    let Some(bytes) = *ALLOWED else { return usual };
+    let room = connections_within(bytes, listeners, usual);
+    if room < usual {
+        tracing::info!("a listener takes {room} connections and not {usual}: the process may use {} MiB of memory", bytes >> 20);
+    }
+    room
+}
+
+fn connections_within(bytes: u64, listeners: usize, usual: usize) -> usize {
+    let all = usize::try_from(bytes / 4 / CONNECTION_BYTES).unwrap_or(usize::MAX);
+    (all / listeners.max(1)).clamp(CONNECTIONS_MIN.min(usual), usual)
+}
+
+/// Asked for by each listener, and the same for all.
+static ALLOWED: LazyLock<Option<u64>> = LazyLock::new(|| allowed(&|path| std::fs::read_to_string(path).ok()));
 
 /// The least of what the machine has and of what the process's control groups allow, in bytes. `None` where nothing tells.
 /// Source: proc(5), cgroups(7), the kernel's cgroup-v2 page (`memory.max`).
@@ -38,6 +55,10 @@ fn group(line: &str) -> Option<(&'static str, &'static str, PathBuf)> {
     controllers.split(',').any(|name| name == "memory").then_some(("/sys/fs/cgroup/memory", "memory.limit_in_bytes", own))
 }
 
+/// What nobody counts of a connection: over HTTP/1 the head of a request and 64 KiB of its body, over HTTP/2 as much of several.
+const CONNECTION_BYTES: u64 = 128 << 10;
+/// Clients of a small server keep some hundred open.
+const CONNECTIONS_MIN: usize = 1_000;
 const SHARES: u64 = 8;
 /// Less would keep ordinary requests out.
 const SHARE_MIN: usize = 64 << 20;
@@ -48,6 +69,14 @@ mod tests {
 
     fn allowed_by(files: &[(&str, &str)]) -> Option<u64> {
         allowed(&|path| files.iter().find(|(name, _)| Path::new(name) == path).map(|(_, text)| (*text).to_owned()))
+    }
+
+    /// Story: ten thousand connections that sent a long head and a part of a body took more than a gigabyte, and a container of 512 MB was killed.
+    #[test]
+    fn the_memory_bounds_the_connections_of_all_listeners() {
+        let within = |mib: u64, listeners| connections_within(mib << 20, listeners, 10_000);
+        assert_eq!([within(256, 1), within(512, 1), within(2_048, 1), within(4_096, 1)], [1_000, 1_024, 4_096, 8_192]);
+        assert_eq!([within(5_000, 1), within(64_000, 1), within(4_096, 2), within(512, 3)], [10_000, 10_000, 4_096, 1_000]);
     }
 
     #[test]

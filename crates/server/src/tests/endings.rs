@@ -91,3 +91,72 @@ async fn a_stream_goes_on_past_every_deadline_and_ends_soon_after_its_listener_l
     let ((), took) = test.advance_until(gone).await;
     assert!(took <= Duration::from_secs(10), "{took:?}");
 }
+
+/// Story: a body of which a byte came now and then held up every stop and restart for half a minute, with nobody let in meanwhile. So did half a head, and a
+/// client of HTTP/2 that does not answer the goodbye.
+#[tokio::test]
+async fn what_has_not_come_holds_up_no_end() {
+    let test = start(Limits::default()).await;
+    let mut clients = Vec::new();
+    for half in [
+        "GET /half",
+        "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n{",
+        "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ] {
+        let mut stream = test.connect().await;
+        stream.write_all(half.as_bytes()).await.unwrap();
+        clients.push(stream);
+    }
+    settle().await;
+    let clock = test.clock.clone();
+    assert_eq!(ended_after(&clock, test.server).await, (0, 2));
+    let (test, issuer) = super::limits::start_http2(Limits::default()).await;
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        let stream = super::tls::Client { protocols: &[b"h2"], ..super::tls::Client::of(&issuer) }.connect(&test).await.unwrap();
+        let mut client = super::http2::Http2::speak(stream, 1 << 16).await;
+        client.ask(1, "/").await;
+        client.read("GET https://localhost/ ".len()).await;
+        silent.push(client);
+    }
+    let clock = test.clock.clone();
+    assert_eq!(ended_after(&clock, test.server).await, (0, 2));
+}
+
+/// Stops the server: how many connections were cut off, and after how many seconds it had ended.
+async fn ended_after(clock: &SimClock, server: Server) -> (usize, u64) {
+    let began = clock.elapsed();
+    let ending = tokio::spawn(server.shutdown(Duration::from_secs(30)));
+    settle().await;
+    while !ending.is_finished() {
+        clock.advance(Duration::from_secs(1));
+        settle().await;
+    }
+    (ending.await.unwrap(), clock.elapsed().saturating_sub(began).as_secs())
+}
+
+/// A request that is worked on is waited for, also when another one of its connection has not come.
+#[tokio::test]
+async fn what_is_being_answered_is_waited_for_though_a_body_beside_it_is_not() {
+    let (test, issuer) = super::limits::start_http2(Limits::default()).await;
+    let stream = super::tls::Client { protocols: &[b"h2"], ..super::tls::Client::of(&issuer) }.connect(&test).await.unwrap();
+    let mut client = super::http2::Http2::speak(stream, 1 << 16).await;
+    client.ask(1, "/slow").await;
+    test.started(1).await;
+    // Another one, whose body is to come.
+    let mut head = vec![0x83, 0x87, 0x84, 0x01, 9];
+    head.extend_from_slice(b"localhost");
+    client.send(1, 4, 3, &head).await;
+    settle().await;
+    let (clock, service) = (test.clock.clone(), Arc::clone(&test.service));
+    let ending = tokio::spawn(test.server.shutdown(Duration::from_secs(30)));
+    for _ in 0..10 {
+        settle().await;
+        clock.advance(Duration::from_secs(1));
+    }
+    assert!(!ending.is_finished());
+    service.gate.notify_one();
+    client.read("at last".len()).await;
+    settle().await;
+    assert!(ending.is_finished());
+}

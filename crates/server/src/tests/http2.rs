@@ -49,3 +49,97 @@ impl Http2 {
         settle().await;
     }
 }
+
+/// A head in the frames that these flags belong to: so many headers without values, of which each has a name of its own.
+fn many_headers(count: usize) -> Vec<u8> {
+    let mut head = vec![0x82, 0x87, 0x84, 0x01, 9];
+    head.extend_from_slice(b"localhost");
+    for number in 0..count {
+        head.extend_from_slice(&[0, 4]);
+        head.extend_from_slice(format!("x{number:03}").as_bytes());
+        head.push(0);
+    }
+    head
+}
+
+impl Http2 {
+    async fn begin_head(&mut self, flags: u8, stream: u8) {
+        self.send(1, flags, stream, &many_headers(30)).await;
+        settle().await;
+    }
+
+    async fn is_open(&mut self) -> bool {
+        let mut sink = [0; 1024];
+        loop {
+            tokio::select! {
+                biased;
+                read = self.0.read(&mut sink) => if !read.is_ok_and(|bytes| bytes > 0) { return false },
+                () = settle() => return true,
+            }
+        }
+    }
+}
+
+async fn client(test: &Test, issuer: &super::tls::Issuer) -> Http2 {
+    let stream = super::tls::Client { protocols: &[b"h2"], ..super::tls::Client::of(issuer) }.connect(test).await.unwrap();
+    Http2::speak(stream, 1 << 16).await
+}
+
+/// Story: over HTTP/2 half a head had the time of an idle connection, five minutes. HTTP keeps such a head unpacked and nobody counted it: ten thousand of them
+/// took more than a gigabyte.
+#[tokio::test]
+async fn half_a_head_is_cut_after_the_header_timeout_also_beside_another_request() {
+    let (test, issuer) = super::limits::start_http2(Limits::default()).await;
+    for flags in [1, 5] {
+        for busy in [false, true] {
+            let mut client = client(&test, &issuer).await;
+            client.ask(1, if busy { "/slow" } else { "/" }).await;
+            settle().await;
+            let whole = many_headers(30);
+            if flags == 1 {
+                client.begin_head(1, 3).await;
+            } else {
+                // Less than the frame announces.
+                let announced = [0, 1, 0, 1, 5, 0, 0, 0, 3];
+                client.0.write_all(&[announced.as_slice(), &whole].concat()).await.unwrap();
+            }
+            settle().await;
+            let ((), took) = test.advance_until(async { while client.is_open().await {} }).await;
+            assert!((10..12).contains(&took.as_secs()), "{flags} {busy}: {took:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_in_several_frames_is_a_request_however_long_others_take_afterwards() {
+    let (test, issuer) = super::limits::start_http2(Limits::default()).await;
+    let mut client = client(&test, &issuer).await;
+    client.begin_head(1, 1).await;
+    test.clock.advance(Duration::from_secs(9));
+    client.send(9, 4, 1, &[0, 1, b'x', 0]).await;
+    client.read("GET https://localhost/ ".len()).await;
+    for _ in 0..20 {
+        test.clock.advance(Duration::from_secs(10));
+        assert!(client.is_open().await);
+    }
+    client.ask(3, "/").await;
+    client.read("GET https://localhost/ ".len()).await;
+}
+
+#[tokio::test]
+async fn only_so_many_heads_wait_for_another_frame() {
+    let (test, issuer) = super::limits::start_http2(Limits { all_bodies_bytes: 0, body_bytes: 1, ..Limits::default() }).await;
+    let mut open = Vec::new();
+    for _ in 0..9 {
+        let mut client = client(&test, &issuer).await;
+        client.begin_head(1, 1).await;
+        open.push(client.is_open().await.then_some(client));
+    }
+    assert_eq!(open.iter().flatten().count(), 8);
+    let first = open[0].as_mut().unwrap();
+    first.send(9, 4, 1, &[0, 1, b'x', 0]).await;
+    first.read("GET https://localhost/ ".len()).await;
+    let mut next = client(&test, &issuer).await;
+    next.begin_head(1, 1).await;
+    assert!(next.is_open().await, "there is a place again");
+}

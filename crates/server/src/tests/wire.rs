@@ -140,20 +140,6 @@ async fn a_panic_is_a_500_and_the_next_request_is_served() {
 }
 
 #[tokio::test]
-async fn a_full_house_lets_further_connections_wait() {
-    let test = start(Limits { connections: 1, ..Limits::default() }).await;
-    let mut first = test.connect().await;
-    first.write_all(get("/").as_bytes()).await.unwrap();
-    read_answer(&mut first).await;
-    let mut second = test.connect().await;
-    second.write_all(get_and_close("/").as_bytes()).await.unwrap();
-    settle().await;
-    assert_eq!(test.service.started.load(Ordering::SeqCst), 1);
-    drop(first);
-    assert!(read_all(&mut second).await.starts_with("HTTP/1.1 200"));
-}
-
-#[tokio::test]
 async fn a_client_that_closes_its_sending_half_gets_its_answer() {
     let test = start(Limits::default()).await;
     let mut stream = test.connect().await;

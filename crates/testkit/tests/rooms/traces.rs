@@ -116,6 +116,28 @@ async fn a_caller_that_does_not_keep_its_trace_is_not_overruled() {
     assert!(trace.spans[0].parent == Parent::None && data_encoding::HEXLOWER.encode(&trace.id) != TRACE, "a bad header is none");
 }
 
+/// Story: a stranger who sent the header of a trace with each request had all of them traced, whatever share the operator wanted: the collector's bill was his to
+/// make, and the queue was full when others' spans came.
+#[tokio::test]
+async fn a_stranger_does_not_decide_what_is_traced() {
+    let watched = Watched::start(0.0).await;
+    let caller = format!("00-{TRACE}-{CALLER}-01");
+    watched.server.get("sys/health").nobody().header("traceparent", &caller).await.ok();
+    watched.server.get("sys/mounts").token("hvs.wrong").header("traceparent", &caller).await.refused(403);
+    assert_eq!(watched.taken(), []);
+    let some = Watched::start(0.25).await;
+    for trace in ["00000000000000000000000000000001", "ffffffffffffffffffffffffffffffff"] {
+        for _ in 0..200 {
+            some.server.get("sys/health").nobody().header("traceparent", &format!("00-{trace}-{CALLER}-01")).await;
+        }
+        let traced = some.taken().len();
+        assert!((25..75).contains(&traced), "{traced}: no id is always traced");
+    }
+    let all = Watched::start(1.0).await;
+    all.server.get("sys/mounts").token("hvs.wrong").header("traceparent", &caller).await.refused(403);
+    assert_eq!(data_encoding::HEXLOWER.encode(&all.only().id), TRACE, "where all are traced, so is this one, in its caller's trace");
+}
+
 #[tokio::test]
 async fn of_the_others_the_configured_share_is_traced() {
     let watched = Watched::start(0.25).await;

@@ -95,6 +95,12 @@ async fn families(inner: &Inner) -> Vec<Family> {
         gauge("vault.core.active", "Whether this node answers requests itself.", serves),
         gauge("daypass.store.stopped", "Whether the store takes no writes until a restart.", inner.backend.stopped().is_some().into()),
         gauge("vault.core.in_flight_requests", "Requests that are being answered.", inner.in_flight.count()),
+        gauge("daypass.connections.open", "Connections of clients.", inner.settings.connections.open()),
+        counter(
+            "daypass.connections.closed_for_others",
+            "Connections that did nothing and were closed because all were taken and a new one came.",
+            inner.settings.connections.closed_for_others(),
+        ),
     ];
     if let Some(unsealed) = unsealed {
         all.extend(of_unsealed(inner, &unsealed).await);

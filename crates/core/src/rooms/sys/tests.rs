@@ -90,6 +90,7 @@ impl Server {
             metrics: crate::node::MetricsShown::default(),
             log: Arc::new(crate::log::Unwritten),
             traces: None,
+            connections: Arc::default(),
         };
         let (clock, entropy) = (SimClock::default(), Arc::new(SeededEntropy::new(7)));
         let core = Core::new(Arc::new(MemoryBackend::new()), Arc::new(clock.clone()), entropy, settings, factories);

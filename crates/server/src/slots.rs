@@ -1,0 +1,138 @@
+//! Who has the connections of a listener, and who makes room when there are no more: without that whoever opens all of them and then says little keeps everybody
+//! else out.
+//!
+//! Belongs to the one task that takes connections. A request costs nothing here: what a connection does stands in its [`Pace`], which is looked at only when all
+//! are taken, and then once for many that are to go.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daypass_base::{Connections, places};
+use tokio::task::{AbortHandle, Id};
+
+use crate::Peer;
+use crate::pace::{Pace, Spare};
+
+/// The connections of one listener.
+pub(crate) struct Slots {
+    most: usize,
+    taken: HashMap<Id, Taken>,
+    /// How many of them each network has. Those over a unix socket are as of one.
+    by_network: HashMap<Option<IpAddr>, usize>,
+    /// Those that may go, the next one last.
+    to_go: Vec<Candidate>,
+    /// When they were found, on the monotonic clock.
+    found_at: Duration,
+    counts: Arc<Connections>,
+}
+
+struct Taken {
+    pace: Arc<Pace>,
+    network: Option<IpAddr>,
+    task: AbortHandle,
+}
+
+struct Candidate {
+    connection: Id,
+    /// The lowest goes first: one that is idle before one that may only be slow, then one of the network that has most, then the one that has been so for longest.
+    order: (Spare, Reverse<usize>, Duration),
+}
+
+/// A connection that was closed for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gone {
+    /// Where it came from: an address, with IPv6 a /64. `None`: over a unix socket.
+    pub(crate) network: Option<IpAddr>,
+    /// How many connections that had.
+    pub(crate) of_network: usize,
+}
+
+impl Slots {
+    /// Room for so many connections, one at least.
+    pub(crate) fn new(most: usize, counts: Arc<Connections>) -> Self {
+        let (taken, by_network) = (HashMap::new(), HashMap::new());
+        Self { most: most.max(1), taken, by_network, to_go: Vec::new(), found_at: Duration::ZERO, counts }
+    }
+
+    pub(crate) fn are_taken(&self) -> bool {
+        self.taken.len() >= self.most
+    }
+
+    pub(crate) fn take(&mut self, peer: &Peer, pace: Arc<Pace>, task: AbortHandle) {
+        let network = match peer {
+            Peer::Tcp(address) => Some(places::network(address.ip())),
+            Peer::Unix => None,
+        };
+        *self.by_network.entry(network).or_default() += 1;
+        self.taken.insert(task.id(), Taken { pace, network, task });
+        self.counts.opened();
+    }
+
+    /// The connection has ended.
+    pub(crate) fn leave(&mut self, connection: Id) {
+        let Some(taken) = self.taken.remove(&connection) else { return };
+        match self.by_network.get_mut(&taken.network) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.by_network.remove(&taken.network)),
+        }
+        self.counts.closed();
+    }
+
+    /// Closes a connection that can be spared, if there is one. It has ended a moment later.
+    pub(crate) fn make_room(&mut self, now: Duration) -> Option<Gone> {
+        // Who was idle then, and whose network had most, is no longer sure.
+        if now.saturating_sub(self.found_at) > FRESH {
+            self.to_go.clear();
+        }
+        self.close_next().or_else(|| {
+            self.find(now);
+            self.close_next()
+        })
+    }
+
+    fn close_next(&mut self) -> Option<Gone> {
+        while let Some(candidate) = self.to_go.pop() {
+            if let Some(gone) = self.close(&candidate) {
+                return Some(gone);
+            }
+        }
+        None
+    }
+
+    fn find(&mut self, now: Duration) {
+        self.found_at = now;
+        let spared = |(connection, taken): (&Id, &Taken)| {
+            let (spare, since) = taken.pace.spare(now)?;
+            let of_network = self.by_network.get(&taken.network).copied().unwrap_or_default();
+            Some(Candidate { connection: *connection, order: (spare, Reverse(of_network), since) })
+        };
+        let mut found: Vec<Candidate> = self.taken.iter().filter_map(spared).collect();
+        if found.len() > AT_ONCE {
+            found.select_nth_unstable_by_key(AT_ONCE, |candidate| candidate.order);
+            found.truncate(AT_ONCE);
+        }
+        found.sort_unstable_by_key(|candidate| Reverse(candidate.order));
+        self.to_go = found;
+    }
+
+    /// `None` when it has ended, or has gone on since it was looked at.
+    fn close(&self, candidate: &Candidate) -> Option<Gone> {
+        let taken = self.taken.get(&candidate.connection)?;
+        let (_, _, since) = candidate.order;
+        if !taken.pace.leave(since) {
+            return None;
+        }
+        taken.task.abort();
+        self.counts.made_room();
+        let of_network = self.by_network.get(&taken.network).copied().unwrap_or_default();
+        Some(Gone { network: taken.network, of_network })
+    }
+}
+
+/// So many are found by one look at all: those of ten thousand take some hundred microseconds.
+const AT_ONCE: usize = 128;
+/// For so long what was found is believed.
+const FRESH: Duration = Duration::from_secs(1);
