@@ -142,7 +142,7 @@ async fn a_mint_that_finds_a_full_line_goes_to_the_fallback_or_may_come_again() 
     // So that the server's own identity is there.
     server.get("aws/sts/ecr-staging").await.ok();
     let mut hanging = tokio::task::JoinSet::new();
-    for _ in 0..384 + 640 + 1 {
+    for _ in 0..=384 + 640 {
         let server = Arc::clone(&server);
         hanging.spawn(async move { server.get("hole/sts/h").await });
     }

@@ -57,7 +57,8 @@ async fn delete_keys(engine: &Aws, call: Call<'_>, user: &str, known: &str) -> R
         done(twice(|| engine.aws.remove_user_holding(call, user, &key)).await)
     };
     let mut all = if known.is_empty() { Ok(()) } else { delete(known.to_owned()).await };
-    for key in twice(|| engine.aws.list_access_keys(call, user)).await? {
+    let listed = twice(|| engine.aws.list_access_keys(call, user)).await?;
+    for key in listed.into_iter().filter(|key| key.id != known) {
         all = all.and(delete(key.id).await);
     }
     all
