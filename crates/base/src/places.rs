@@ -76,23 +76,12 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-<<<<<<< HEAD
-/// What one client has for itself: an address, or with IPv6 half of one.
-///
-/// ```
-/// use daypass_base::places::network;
-/// let one = |address: &str| address.parse().map(network).ok();
-/// assert_eq!(one("2001:db8::1"), one("2001:db8::2:1"));
-/// assert_eq!(one("::ffff:192.0.2.1"), one("192.0.2.1"));
-/// assert_ne!(one("192.0.2.1"), one("192.0.2.2"));
-=======
 /// What one client has for itself: an address, or with IPv6 half of one, as whose first address it is given.
 ///
 /// ```
 /// use daypass_base::places::network;
 /// let of = |text: &str| network(text.parse().unwrap()).to_string();
 /// assert_eq!((of("2001:db8:1:2:3::4"), of("192.0.2.1")), ("2001:db8:1:2::".to_owned(), "192.0.2.1".to_owned()));
->>>>>>> fh
 /// ```
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
