@@ -218,22 +218,20 @@ pub fn parse_int(text: &str) -> Option<i64> {
         Some(digits) => (true, digits),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
+    let lower = digits.to_ascii_lowercase();
+    let (digits, radix) = match (lower.get(..2), lower.get(2..)) {
+        (Some("0x"), Some(rest)) => (rest, 16),
+        (Some("0b"), Some(rest)) => (rest, 2),
+        (Some("0o"), Some(rest)) => (rest, 8),
+        _ if lower.len() > 1 && lower.starts_with('0') => (lower.as_str(), 8),
+        _ => (lower.as_str(), 10),
+    };
+    // The reader below takes a sign of its own.
     if digits.starts_with(['+', '-']) {
         return None;
     }
-    let lower = digits.to_ascii_lowercase();
-    let size = if let Some(hex) = lower.strip_prefix("0x") {
-        i64::from_str_radix(hex, 16)
-    } else if let Some(binary) = lower.strip_prefix("0b") {
-        i64::from_str_radix(binary, 2)
-    } else if let Some(octal) = lower.strip_prefix("0o") {
-        i64::from_str_radix(octal, 8)
-    } else if lower.len() > 1 && lower.starts_with('0') {
-        i64::from_str_radix(&lower, 8)
-    } else {
-        lower.parse()
-    };
-    size.ok().map(|size| if negative { -size } else { size })
+    let size = i128::from_str_radix(digits, radix).ok()?;
+    i64::try_from(if negative { -size } else { size }).ok()
 }
 
 fn weak_float(value: &Value) -> Result<f64, String> {

@@ -119,7 +119,7 @@ fn is_denied_alone(sent: &Value, listed: &[Value]) -> bool {
             Value::Number(number) => {
                 let is_set = number.as_f64() != Some(0.0);
                 // Seconds are whole: their reader drops a fraction.
-                let whole = number.as_f64().map(|number| number.trunc().to_string());
+                let whole = number.is_f64().then(|| number.as_f64()).flatten().map(|number| number.trunc().to_string());
                 let denied = |text: String| is_text_denied(&text, listed);
                 denied(number.to_string()) || whole.is_some_and(denied) || listed.contains(&Value::Bool(is_set))
             }
@@ -153,8 +153,11 @@ fn numbers(folded: &str) -> [Option<Number>; 3] {
     if folded.starts_with(|first: char| !first.is_ascii_digit() && !matches!(first, '+' | '-' | '.')) {
         return [None, None, None];
     }
-    let any = folded.parse().ok().and_then(Number::from_f64);
-    [parse_int(folded).map(Number::from), any, Seconds::parse(folded).ok().map(|seconds| Number::from(seconds.0))]
+    let whole = parse_int(folded);
+    // `010` is eight to one reader and ten to another.
+    let also_any = whole.is_none() || folded.trim_start_matches(['+', '-']).starts_with('0');
+    let any = folded.parse().ok().filter(|_| also_any).and_then(Number::from_f64);
+    [whole.map(Number::from), any, Seconds::parse(folded).ok().map(|seconds| Number::from(seconds.0))]
 }
 
 /// The name in lower case, without a copy where it is already.
@@ -189,9 +192,17 @@ fn text_matches(pattern: &str, text: &str) -> bool {
 }
 
 fn same_number(a: &Number, b: &Number) -> bool {
+    if a == b {
+        return true;
+    }
+    // Whole numbers are compared as such: beyond 53 bits a fraction's form makes one of neighbours.
+    let whole = |number: &Number| number.is_i64() || number.is_u64();
+    if whole(a) && whole(b) {
+        return false;
+    }
     // `900` and `900.0` are one number to whoever wrote the policy.
     let bits = |number: &Number| number.as_f64().map(|number| (number + 0.0).to_bits());
-    a == b || bits(a).is_some_and(|own| bits(b) == Some(own))
+    bits(a).is_some_and(|own| bits(b) == Some(own))
 }
 
 #[cfg(test)]
@@ -253,6 +264,11 @@ mod tests {
         }
         for sent in [json!("0x384"), json!("15m"), json!("900s"), json!("+900"), json!("01604"), json!("900.0"), json!(900)] {
             assert!(is_denied(&sent, &[json!(900)], false) && is_denied(&sent, &[json!("x"), json!("15m")], false), "{sent}");
+        }
+        // A sign behind the mark of a base is none, and long numbers have neighbours.
+        assert!(!is_denied(&json!("-0x-8000000000000000"), &[json!(1), json!("1")], false));
+        for neighbour in [json!("12345678901234567"), json!(12_345_678_901_234_567_u64)] {
+            assert!(!is_denied(&neighbour, &[json!("12345678901234568"), json!(12_345_678_901_234_568_u64)], false), "{neighbour}");
         }
         assert!(is_denied(&json!(null), &[json!(false)], false) && is_denied(&json!(""), &[json!(false)], false));
         assert!(!is_denied(&json!(null), &[json!(true), json!(1), json!("a*"), json!("*")], false));

@@ -61,7 +61,7 @@ impl LiveAws {
         let (signer, url, body) = (&signer, &url, &body);
         self.patiently(call.target, || async move {
             let headers = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
-            let request = signed(signer, &Outgoing { service: "ec2", url, headers: &headers, body }, self.signing_time(call.target))?;
+            let request = signed(signer, &Outgoing { service: "ec2", url, headers: &headers, body }, self.signing_time())?;
             read(&self.send(request, told).await?)
         })
         .await

@@ -45,7 +45,7 @@ impl LiveAws {
         let signer = &signer;
         let logins = self
             .patiently(call.target, || async move {
-                let request = request(signer, input, self.settings.endpoint.as_deref(), self.signing_time(call.target))?;
+                let request = request(signer, input, self.settings.endpoint.as_deref(), self.signing_time())?;
                 read(&self.send(request, told).await?, input.public)
             })
             .await?;

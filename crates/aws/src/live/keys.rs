@@ -7,6 +7,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::client::identity::Identity;
+use daypass_base::BoxFuture;
 
 use super::identity::IDENTITY_BUFFER;
 use super::sort::causes;
@@ -19,6 +20,8 @@ use crate::api::{Credential, Result};
 const LIFE_DEFAULT: Duration = Duration::from_mins(15);
 /// Keys that AWS refuses are replaced before their time when they are older, so at most this often.
 const LIFE_MIN: Duration = Duration::from_secs(10);
+/// Time to replace them: whoever was refused waits for it.
+const REPLACED_WITHIN: Duration = Duration::from_secs(3);
 /// Sessions by web identity are asked for again this long before they end.
 const WEB_BUFFER: Duration = Duration::from_mins(5);
 
@@ -119,14 +122,17 @@ impl Keys {
         if self.since(refused.fetched) < LIFE_MIN {
             return false;
         }
-        let mut failed = self.fetching.lock().await;
+        let in_line = self.clock.0.sleep(REPLACED_WITHIN);
+        let Some(mut failed) = sooner(self.fetching.lock(), in_line).await else { return false };
         if let Some(kept) = self.kept().filter(|kept| kept.fetched > refused.fetched) {
             return kept.differs(refused);
         }
         if failed.as_ref().is_some_and(|(at, _)| self.since(*at) < LIFE_MIN) {
             return false;
         }
-        match self.fetch().await {
+        let time_up = || AwsError::no_identity(format!("its source gave no answer within {REPLACED_WITHIN:?}"));
+        let fetched = sooner(self.fetch(), self.clock.0.sleep(REPLACED_WITHIN)).await.unwrap_or_else(|| Err(time_up()));
+        match fetched {
             Ok(kept) => {
                 *failed = None;
                 self.keep(&kept);
@@ -174,6 +180,15 @@ impl Keys {
         let (secret, token) = (session.secret_access_key.expose().clone(), session.session_token.expose().clone());
         let credentials = Credentials::new(session.access_key_id.clone(), secret, Some(token), Some(end), "web identity");
         Kept { identity: Identity::from(credentials), fetched: self.clock.0.elapsed(), stale, end }
+    }
+}
+
+/// What work comes to, unless time is up before.
+async fn sooner<T>(work: impl Future<Output = T>, time_up: BoxFuture<'_, ()>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = time_up => None,
     }
 }
 

@@ -51,6 +51,14 @@ impl Queues {
             Purpose::Usual => taken(&self.usual, &door.usual, &door.name, told).await,
         }
     }
+
+    /// The same, if there is one now.
+    pub(super) fn through_now(&self, door: &Door, purpose: Purpose) -> Option<Place<'_>> {
+        match purpose {
+            Purpose::TakeBack => self.back.take_now(&door.back),
+            Purpose::Usual => self.usual.take_now(&door.usual),
+        }
+    }
 }
 
 impl LiveAws {

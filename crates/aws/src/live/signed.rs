@@ -1,5 +1,6 @@
 //! Requests to services whose SDK crates would cost more than their one call: signed here by AWS's own signer, sent by [`super::plain`].
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
@@ -9,10 +10,10 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 
 use super::sort::causes;
-use super::time::system_time;
+use super::time::SdkClock;
 use super::{Clients, LiveAws};
 use crate::AwsError;
-use crate::api::{Aws, Result, Target};
+use crate::api::Result;
 
 /// Who signs, and for where.
 pub(super) struct Signer {
@@ -56,10 +57,9 @@ pub(super) fn signed(signer: &Signer, outgoing: &Outgoing<'_>, now: SystemTime) 
 }
 
 impl LiveAws {
-    /// The time that signatures are made at: AWS's, as far as STS has shown its clock where this target's calls go.
-    pub(super) fn signing_time(&self, target: &Target) -> SystemTime {
-        let theirs = self.skew(target).unwrap_or_default().theirs(self.clock.now());
-        system_time(theirs)
+    /// The time that signatures are made at.
+    pub(super) fn signing_time(&self) -> SystemTime {
+        SdkClock(Arc::clone(&self.clock)).system_time()
     }
 }
 

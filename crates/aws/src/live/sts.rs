@@ -148,6 +148,8 @@ impl LiveAws {
             let Some(endpoint) = clients.sts.get(at) else { break };
             let place = match place.take() {
                 Some(place) => place,
+                // Nobody waits in two lines, one after the other: that would be the room of other origins.
+                None if last.error.is_crowded() => self.place_if_free(clients, at, purpose, &last),
                 None => self.place(clients, at, purpose, told).await,
             };
             let answer = match (place, endpoint) {
@@ -156,10 +158,14 @@ impl LiveAws {
                 (Err(full), _) => Err(full),
             };
             match answer {
-                Err(failed) if failed.error.kind == ErrorKind::Unreachable || failed.error.is_crowded() => {
-                    if !failed.error.is_crowded() {
-                        tracing::warn!(error = %failed.error, endpoint = at, "an STS endpoint does not answer");
+                // One that was asked tells more than one whose line is full, and what it did is not known.
+                Err(failed) if failed.error.is_crowded() => {
+                    if step == 0 {
+                        last = failed;
                     }
+                }
+                Err(failed) if failed.error.kind == ErrorKind::Unreachable => {
+                    tracing::warn!(error = %failed.error, endpoint = at, "an STS endpoint does not answer");
                     // While one of them may answer in the end, it is worth to ask again.
                     let remedy = if step > 0 && failed.remedy == Remedy::None { last.remedy } else { failed.remedy };
                     last = Failed { remedy, ..failed };
@@ -187,6 +193,19 @@ impl LiveAws {
         let Some(Ok(endpoint)) = clients.sts.get(at) else { return Ok(None) };
         let place = self.queues.through(&endpoint.door, purpose, told).await;
         place.map(Some).map_err(|error| Failed { error, remedy: Remedy::None })
+    }
+
+    /// The same without waiting. Errors: what another endpoint's line was.
+    fn place_if_free<'a>(
+        &'a self,
+        clients: &'a Clients,
+        at: usize,
+        purpose: Purpose,
+        full: &Failed,
+    ) -> std::result::Result<Option<Place<'a>>, Failed> {
+        let Some(Ok(endpoint)) = clients.sts.get(at) else { return Ok(None) };
+        let place = self.queues.through_now(&endpoint.door, purpose);
+        place.map(Some).ok_or_else(|| Failed { error: full.error.clone(), remedy: full.remedy })
     }
 
     /// Asks one endpoint, and once more by its own clock when ours is why it refused the signature.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_smithy_async::rt::sleep::{AsyncSleep, Sleep};
 use aws_smithy_async::time::TimeSource;
-use daypass_base::{BoxFuture, Clock, Timestamp};
+use daypass_base::{BoxFuture, Clock};
 
 /// A [`Clock`] as the SDK wants it: for signatures, expiry, and the waits between attempts.
 #[derive(Clone)]
@@ -21,13 +21,8 @@ impl std::fmt::Debug for SdkClock {
 
 impl SdkClock {
     pub(crate) fn system_time(&self) -> SystemTime {
-        system_time(self.0.now())
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.0.now().nanos()).unwrap_or(0))
     }
-}
-
-/// A moment as the SDK has it.
-pub(super) fn system_time(moment: Timestamp) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(moment.nanos()).unwrap_or(0))
 }
 
 impl TimeSource for SdkClock {

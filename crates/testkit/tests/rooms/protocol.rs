@@ -124,7 +124,7 @@ async fn a_list_in_a_text_is_no_longer_than_an_array() {
     // Numbers, and lists inside of other fields, are counted where they are split.
     server.put("sys/mounts/kv", json!({ "type": "kv", "options": { "version": "2" } })).await.ok();
     let numbers = server.put("kv/destroy/a", json!({ "versions": vec!["1"; 10_001].join(",") })).await;
-    assert!(numbers.refused(400).ends_with("the text has 10001 elements with commas between them, over the limit of 10000"), "{numbers:?}");
+    assert!(numbers.refused(400).ends_with("has 10001 elements with commas between them, over the limit of 10000"), "{numbers:?}");
     let strict = Setup::default().limits(Limits { json_array_elements: 3, ..Limits::default() }).start().await;
     strict.put("sys/capabilities-self", json!({ "paths": "a,b,c" })).await.ok();
     let over = strict.put("sys/capabilities-self", json!({ "paths": "a,b,c,d" })).await;

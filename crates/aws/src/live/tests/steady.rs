@@ -132,24 +132,6 @@ async fn a_clock_that_is_wrong_is_put_right_by_awss() {
     }
 }
 
-/// Story: the clock was six minutes off. STS calls were signed by AWS's clock from the first refusal on, and mints went on; logins of ECR and looks at
-/// instances, signed by our own, were refused.
-#[tokio::test]
-async fn all_calls_are_signed_by_awss_clock_where_sts_has_shown_it() {
-    let sandbox = super::sandbox(Arc::new(SystemClock::new())).await;
-    let target = Target { keys: Some(root_keys()), max_retries: Some(0), ..Target::default() };
-    let now = SystemClock::new().now();
-    for wrong in [now + Duration::from_mins(6), now - Duration::from_mins(6)] {
-        let settings = Settings { endpoint: Some(sandbox.url()), ..Settings::default() };
-        let aws = LiveAws::new(Arc::new(SimClock::at(wrong)), settings);
-        aws.get_caller_identity(call(&target)).await.unwrap();
-        aws.get_authorization_token(call(&target), AuthorizationToken::default()).await.unwrap();
-        let instance = DescribeInstance { id: "i-0123456789abcdef0", region: "us-east-1", endpoint: None };
-        let refused = aws.describe_instance(call(&target), instance).await.unwrap_err();
-        assert_eq!(refused.kind, ErrorKind::NotFound, "not its signature: {refused}");
-    }
-}
-
 #[tokio::test]
 async fn connections_are_used_again() {
     let sandbox = super::sandbox(Arc::new(SystemClock::new())).await;

@@ -95,7 +95,7 @@ impl Preset {
             ),
             Self::Jenkins => format!(
                 "withCredentials([string(credentialsId: 'daypass', variable: 'VAULT_ID_TOKEN')]) {{  // an \"OpenID Connect id token\" with audience \
-                 {audience}\n  sh '''\n    {OWN_HOME}\n    VAULT_ADDR={server} {login}\n  '''\n}}"
+                 {audience}\n  sh '''\n    {OWN_HOME}\n    export VAULT_ADDR={server}\n    {login}\n    # what needs the login: it is over with this sh\n  '''\n}}"
             ),
             // There a second dollar keeps one for the job's shell.
             Self::Buildkite => format!(
