@@ -271,8 +271,9 @@ impl Pace {
         let unread = self.unsent.cut_at(if ending { limits.linger } else { limits.idle_timeout });
         // Nobody works on what has not come: waiting for it would only hold up the end.
         let only_unfinished = in_flight > 0 && self.unfinished.load(Ordering::Relaxed) == in_flight;
-        let unfinished = finishing.filter(|_| only_unfinished).map(|stop| stop + limits.linger);
-        let cut = [unread, self.half_head_until(limits), unfinished].into_iter().flatten().min();
+        // An answer beside it that its client still takes is waited for.
+        let end = finishing.filter(|_| only_unfinished && !self.is_held()).map(|stop| stop.max(self.since()) + limits.linger);
+        let cut = [unread, self.half_head_until(limits), end].into_iter().flatten().min();
         if cut.is_some_and(|cut| now >= cut) {
             return Verdict::Cut;
         }
