@@ -3,6 +3,7 @@
 //! HTTP/1 is spoken in turns: hyper has the socket while requests come; after a quiet moment hyper and its buffers are dropped and the
 //! socket alone waits for the next byte ("parked"). HTTP/2 has state that cannot be dropped, so it is never parked.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -72,8 +73,12 @@ async fn handshake(
 ) -> Option<(Box<dyn Transport>, TlsFacts, Protocol)> {
     let shake = async {
         match socket {
-            Socket::Tcp(stream) => shake_tcp(stream, tls, limits, pace.clock()).await,
-            Socket::Unix(stream) => shake(stream, tls).await,
+            Socket::Tcp(stream) => shake_tcp(stream, tls, limits, pace).await,
+            Socket::Unix(stream) => {
+                poll_fn(|cx| stream.poll_readable(cx)).await?;
+                pace.handshake_begun();
+                shake(stream, tls).await
+            }
         }
     };
     tokio::select! {
@@ -82,7 +87,10 @@ async fn handshake(
         // Before the handshake: one that always has something to read uses up the task's turn, and a timer that comes after it never rings.
         () = pace.clock().sleep(limits.handshake_timeout) => None,
         shaken = shake => match shaken {
-            Ok(shaken) => Some(shaken),
+            Ok(shaken) => {
+                pace.handshake_over();
+                Some(shaken)
+            }
             Err(error) => {
                 tell(&error, peer, tls, pace.clock().elapsed());
                 None
@@ -110,10 +118,12 @@ async fn shake_tcp(
     mut stream: TcpStream,
     tls: &Reloader,
     limits: &Limits,
-    clock: &Arc<dyn Clock>,
+    pace: &Pace,
 ) -> io::Result<(Box<dyn Transport>, TlsFacts, Protocol)> {
     let mut first = [0];
-    if stream.peek(&mut first).await? > 0 && first.iter().all(u8::is_ascii_alphabetic) {
+    let peeked = stream.peek(&mut first).await?;
+    pace.handshake_begun();
+    if peeked > 0 && first.iter().all(u8::is_ascii_alphabetic) {
         stream.write_all(PLAIN_ON_TLS).await?;
         let goodbye = async {
             if stream.shutdown().await.is_ok() {
@@ -122,7 +132,7 @@ async fn shake_tcp(
         };
         tokio::select! {
             () = goodbye => {}
-            () = clock.sleep(limits.linger) => {}
+            () = pace.clock().sleep(limits.linger) => {}
         }
         return Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP on a TLS listener"));
     }
@@ -250,7 +260,7 @@ async fn watch_over(talk: &mut impl Talk, session: &Session, stop: &mut watch::R
     let mut alarm = Alarm { clock: Arc::clone(pace.clock()), armed: None };
     let mut stopping = std::pin::pin!(stopped(stop));
     let mut finishing = false;
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         loop {
             loop {
                 let talked = talk.poll_talk(cx);

@@ -17,8 +17,9 @@ use crate::unsent::Unsent;
 /// The state of one connection.
 pub(crate) struct Pace {
     clock: Arc<dyn Clock>,
-    /// Requests whose answer is not yet there, and those whose answer has no end of its own.
-    in_flight: AtomicU32,
+    /// In its lower half, requests whose answer is not yet there, and those whose answer has no end of its own, with [`LEAVING`]; in its upper half, how many of
+    /// them have begun and have come in whole, so that one number says whether any did since it was looked at.
+    requests: AtomicU64,
     /// Answers that are there and not yet taken by HTTP in full.
     untaken: AtomicU32,
     phase: AtomicU8,
@@ -33,6 +34,8 @@ pub(crate) struct Pace {
     finishing: At,
     /// Since when a head is there in part. Over HTTP/1 that is a phase; over HTTP/2 other requests may be under way.
     half_head: At,
+    /// When a client went on that gets no more time for it: with a piece of a body, or with its handshake.
+    went_on: At,
     /// Requests in flight whose client lets wait for the body.
     unfinished: AtomicU32,
     /// A body was left unread: the client may still be sending.
@@ -54,12 +57,21 @@ enum Phase {
     Idle,
 }
 
+/// A connection that can be closed for others, as it was when it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stand {
+    pub(crate) spare: Spare,
+    /// Since when nothing has moved.
+    pub(crate) since: Duration,
+    requests: u64,
+}
+
 /// How readily a connection can be closed when others want its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Spare {
     /// Nobody is disturbed.
     Quiet,
-    /// Half a head, or an answer that is not taken, has not moved for a while.
+    /// Half a handshake, half a request, or an answer that is not taken, has not moved for a while.
     Stuck,
 }
 
@@ -81,7 +93,7 @@ impl Pace {
         let since_ms = AtomicU64::new(millis(clock.elapsed()));
         Self {
             clock,
-            in_flight: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
             untaken: AtomicU32::new(0),
             phase: AtomicU8::new(Phase::First as u8),
             since_ms,
@@ -90,6 +102,7 @@ impl Pace {
             unsent: Unsent::default(),
             finishing: At::default(),
             half_head: At::default(),
+            went_on: At::default(),
             unfinished: AtomicU32::new(0),
             unread: AtomicBool::new(false),
             deliveries: OnceLock::new(),
@@ -106,6 +119,22 @@ impl Pace {
         if self.is_between_requests() && self.phase() != Phase::Head {
             self.enter(Phase::Head);
         }
+    }
+
+    /// The first byte of a TLS handshake is there: more of them buy no time.
+    pub(crate) fn handshake_begun(&self) {
+        self.goes_on_for_no_time();
+        self.phase.store(Phase::Head as u8, Ordering::Relaxed);
+    }
+
+    /// The handshake is over. The time for the first request has begun before it.
+    pub(crate) fn handshake_over(&self) {
+        self.goes_on_for_no_time();
+        self.phase.store(Phase::First as u8, Ordering::Relaxed);
+    }
+
+    fn goes_on_for_no_time(&self) {
+        self.went_on.set(self.clock.elapsed());
     }
 
     /// Bytes of an answer went out over HTTP/1: a slow reader that reads is no idle one.
@@ -194,10 +223,7 @@ impl Pace {
 
     /// Nothing is read of a request and nothing is left to write: closing now disturbs nobody.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.is_between_requests()
-            && self.phase() != Phase::Head
-            && self.half_head.get().is_none()
-            && !self.unflushed.load(Ordering::Relaxed)
+        self.is_between_requests() && self.phase() != Phase::Head && self.half_head.get().is_none() && !self.is_held()
     }
 
     /// A part of a head is there over HTTP/2: more of it buys no time.
@@ -214,23 +240,37 @@ impl Pace {
         }
     }
 
-    /// Whether the connection can be closed for others, and since when it stands where it stands. `None`: a request is in flight, or something moved just now.
-    pub(crate) fn spare(&self, now: Duration) -> Option<(Spare, Duration)> {
-        if self.in_flight.load(Ordering::Acquire) > 0 {
+    /// Whether the connection can be closed for others. `None`: a request that has come in is not yet answered, or something moved just now.
+    pub(crate) fn spare(&self, now: Duration) -> Option<Stand> {
+        let requests = self.requests.load(Ordering::Acquire);
+        let in_flight = in_flight(requests);
+        // What has not come in whole is worked on by nobody.
+        if in_flight > 0 && self.unfinished.load(Ordering::Relaxed) != in_flight {
             return None;
         }
-        let since = self.since();
+        let since = self.moved();
         let (spare, after) = if self.is_quiet() { (Spare::Quiet, QUIET_FOR) } else { (Spare::Stuck, STUCK_FOR) };
-        (now.saturating_sub(since) >= after).then_some((spare, since))
+        (now.saturating_sub(since) >= after).then_some(Stand { spare, since, requests })
     }
 
-    /// Takes leave, if nothing has moved since then: no request begins any more.
-    pub(crate) fn leave(&self, since: Duration) -> bool {
-        self.since() == since && self.in_flight.compare_exchange(0, LEAVING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    /// Takes leave, if nothing has moved since then: no request begins any more, and none that has not come in whole is answered. The number alone excludes
+    /// that one began or came in since, whenever the time is looked at.
+    pub(crate) fn leave(&self, stand: &Stand) -> bool {
+        let leaving = stand.requests | LEAVING;
+        self.moved() == stand.since && self.requests.compare_exchange(stand.requests, leaving, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// When something moved last.
+    fn moved(&self) -> Duration {
+        [self.half_head.get(), self.went_on.get()].into_iter().flatten().fold(self.since(), Duration::max)
+    }
+
+    fn in_flight(&self) -> u32 {
+        in_flight(self.requests.load(Ordering::Relaxed))
     }
 
     fn is_between_requests(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) == 0 && self.untaken.load(Ordering::Relaxed) == 0
+        self.in_flight() == 0 && self.untaken.load(Ordering::Relaxed) == 0
     }
 
     /// How much longer a connection may wait for its next byte.
@@ -263,7 +303,7 @@ impl Pace {
 
     pub(crate) fn verdict(&self, limits: &Limits) -> Verdict {
         let now = self.clock.elapsed();
-        let in_flight = self.in_flight.load(Ordering::Relaxed);
+        let in_flight = self.in_flight();
         let finishing = self.finishing.get();
         let only_streams = in_flight > 0 && self.streams.load(Ordering::Relaxed) == in_flight;
         let ending = only_streams && finishing.is_some();
@@ -271,8 +311,9 @@ impl Pace {
         let unread = self.unsent.cut_at(if ending { limits.linger } else { limits.idle_timeout });
         // Nobody works on what has not come: waiting for it would only hold up the end.
         let only_unfinished = in_flight > 0 && self.unfinished.load(Ordering::Relaxed) == in_flight;
-        let unfinished = finishing.filter(|_| only_unfinished).map(|stop| stop + limits.linger);
-        let cut = [unread, self.half_head_until(limits), unfinished].into_iter().flatten().min();
+        // An answer beside it that its client still takes is waited for.
+        let end = finishing.filter(|_| only_unfinished && !self.is_held()).map(|stop| stop.max(self.since()) + limits.linger);
+        let cut = [unread, self.half_head_until(limits), end].into_iter().flatten().min();
         if cut.is_some_and(|cut| now >= cut) {
             return Verdict::Cut;
         }
@@ -313,7 +354,13 @@ pub(crate) struct InFlight {
 impl InFlight {
     /// `None` where the connection is being closed: it is not to be begun.
     pub(crate) fn begin(pace: &Arc<Pace>) -> Option<Self> {
-        (pace.in_flight.fetch_add(1, Ordering::Relaxed) < LEAVING).then(|| Self { pace: Arc::clone(pace) })
+        let before = pace.requests.fetch_add(MOVED + 1, Ordering::AcqRel);
+        (before & LEAVING == 0).then(|| Self { pace: Arc::clone(pace) })
+    }
+
+    /// All of it has come that will come. False where the connection is being closed: it is not to be answered.
+    pub(crate) fn has_come(&self) -> bool {
+        self.pace.requests.fetch_add(MOVED, Ordering::AcqRel) & LEAVING == 0
     }
 
     /// The whole answer is there: what remains is up to the client, who is given no more time for it than an idle one.
@@ -327,7 +374,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         // The phase first: whoever sees no request in flight must see when that began.
         self.pace.enter(Phase::Idle);
-        self.pace.in_flight.fetch_sub(1, Ordering::Release);
+        self.pace.requests.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -368,8 +415,14 @@ pub(crate) struct Unfinished {
 
 impl Unfinished {
     pub(crate) fn begin(pace: &Arc<Pace>) -> Self {
+        pace.goes_on_for_no_time();
         pace.unfinished.fetch_add(1, Ordering::Relaxed);
         Self { pace: Arc::clone(pace) }
+    }
+
+    /// A piece of the body came.
+    pub(crate) fn piece_came(&self) {
+        self.pace.goes_on_for_no_time();
     }
 }
 
@@ -397,14 +450,21 @@ impl At {
     }
 }
 
+/// The requests in flight among [`Pace::requests`]: very many where the connection is being closed.
+fn in_flight(requests: u64) -> u32 {
+    u32::try_from(requests % MOVED).unwrap_or(u32::MAX)
+}
+
 fn millis(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How fast such an answer is to be taken. Its client has an idle time besides: the kernel's buffer hides for a while what is taken and what is not.
 const BYTES_A_SECOND_MIN: usize = 64 * 1024;
-/// Stands for requests in flight where a connection is closed for others, so that whoever begins one sees it.
-const LEAVING: u32 = 1 << 31;
+/// Of [`Pace::requests`]: the connection is closed for others. Whoever begins a request sees it, or has changed the number before.
+const LEAVING: u64 = 1 << 31;
+/// One more of what its upper half counts, which may begin anew.
+const MOVED: u64 = 1 << 32;
 /// A connection is idle for so long before others may have its place: clients that send one request after the other keep theirs, and newcomers come to send their first.
 const QUIET_FOR: Duration = Duration::from_secs(1);
 /// A slow network is not a client that does nothing.
@@ -442,5 +502,75 @@ mod tests {
         assert_eq!(after(1), Verdict::Cut);
         pace.flushed();
         assert!(pace.is_quiet());
+    }
+
+    fn quiet_at(seconds: u64) -> (SimClock, Arc<Pace>) {
+        let clock = SimClock::default();
+        let pace = Arc::new(Pace::new(Arc::new(clock.clone())));
+        clock.advance(Duration::from_secs(seconds));
+        (clock, pace)
+    }
+
+    /// Story: whoever took leave looked at the time first and at the requests then. One that began and was answered in between lost its answer.
+    #[test]
+    fn nobody_takes_leave_of_a_connection_on_which_a_request_began_meanwhile() {
+        let (clock, pace) = quiet_at(10);
+        let stand = pace.spare(clock.elapsed()).unwrap();
+        drop(InFlight::begin(&pace).unwrap().answered());
+        // As if it had been looked at before.
+        pace.since_ms.store(millis(stand.since), Ordering::Relaxed);
+        assert!(!pace.leave(&stand));
+        let stand = pace.spare(clock.elapsed()).unwrap();
+        assert!(pace.leave(&stand) && InFlight::begin(&pace).is_none() && pace.spare(clock.elapsed()).is_none());
+    }
+
+    #[test]
+    fn a_body_comes_in_or_its_connection_goes() {
+        for comes in [false, true] {
+            let (clock, pace) = quiet_at(100);
+            let request = InFlight::begin(&pace).unwrap();
+            assert_eq!(pace.spare(clock.elapsed()), None, "it may be worked on");
+            let body = Unfinished::begin(&pace);
+            clock.advance(Duration::from_secs(4));
+            body.piece_came();
+            clock.advance(Duration::from_secs(4));
+            assert_eq!(pace.spare(clock.elapsed()), None, "it went on");
+            clock.advance(Duration::from_secs(1));
+            let stand = pace.spare(clock.elapsed()).unwrap();
+            assert_eq!((stand.spare, stand.since.as_secs()), (Spare::Stuck, 104));
+            if comes {
+                drop(body);
+                assert!(request.has_come() && !pace.leave(&stand) && pace.spare(clock.elapsed()).is_none());
+            } else {
+                assert!(pace.leave(&stand) && !request.has_come());
+            }
+        }
+    }
+
+    /// Story: what HTTP/2 had of an answer, and a head that had just come, counted as quiet.
+    #[test]
+    fn an_answer_that_is_not_sent_and_half_a_head_over_http2_are_not_quiet() {
+        let (clock, pace) = quiet_at(2);
+        let quiet = pace.spare(clock.elapsed()).unwrap();
+        assert_eq!(quiet.spare, Spare::Quiet);
+        pace.half_a_head();
+        assert!(!pace.leave(&quiet) && pace.spare(clock.elapsed() + Duration::from_secs(4)).is_none());
+        assert_eq!(pace.spare(clock.elapsed() + Duration::from_secs(5)).unwrap().spare, Spare::Stuck);
+        let (clock, pace) = quiet_at(2);
+        pace.piece_given(0, None);
+        assert!(!pace.is_quiet() && pace.spare(clock.elapsed()).is_none());
+    }
+
+    #[test]
+    fn a_handshake_is_not_quiet_and_takes_none_of_the_time_for_the_first_request() {
+        let limits = Limits::default();
+        let (clock, pace) = quiet_at(4);
+        pace.handshake_begun();
+        assert_eq!(pace.spare(clock.elapsed() + Duration::from_secs(4)), None);
+        clock.advance(Duration::from_secs(3));
+        pace.handshake_over();
+        assert_eq!(pace.verdict(&limits), Verdict::Wait(limits.header_timeout));
+        let [soon, later] = [900, 1_000].map(|ms| pace.spare(clock.elapsed() + Duration::from_millis(ms)));
+        assert!(soon.is_none() && later.is_some_and(|stand| stand.spare == Spare::Quiet));
     }
 }

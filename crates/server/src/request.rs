@@ -87,6 +87,10 @@ impl Session {
             return Ok(Box::pin(self.answer_upload(head, incoming, room, in_flight)).await);
         }
         let (body, room) = self.read_body(incoming, room).await;
+        // Over HTTP/2 it has a task of its own, which ends a moment after its connection.
+        if !in_flight.has_come() {
+            return std::future::pending().await;
+        }
         let mut held = Held { room, ..Held::default() };
         // Only now: a body that comes slowly takes nobody's turn.
         let body = if self.admit(&mut held) { body } else { RequestBody::NoRoom };
@@ -212,6 +216,11 @@ impl Session {
     async fn next_frame(&self, incoming: &mut Incoming, late: &mut Option<Late>) -> Next {
         std::future::poll_fn(|cx| {
             if let Poll::Ready(next) = Pin::new(&mut *incoming).poll_frame(cx) {
+                if let (Some((_, unfinished)), Some(Ok(frame))) = (&late, &next)
+                    && frame.data_ref().is_some_and(|data| !data.is_empty())
+                {
+                    unfinished.piece_came();
+                }
                 return Poll::Ready(match next {
                     None => Next::End,
                     Some(Ok(frame)) => Next::Frame(frame),

@@ -30,9 +30,11 @@ impl OfAll {
     pub(crate) fn new(limits: &Limits) -> Self {
         // A body of the very limit finds room in the half that bodies have.
         let all = limits.all_bodies_bytes.max(in_steps(limits.body_bytes).saturating_mul(2));
-        let (bodies, heads) = (all / 2, all / 8);
+        let of_streams = usize::try_from(limits.streams).unwrap_or(usize::MAX).saturating_mul(STREAM_WITH_HEAD_BYTES);
+        // Where an eighth is little, all the streams of a few connections would use it up: a quarter then, at the cost of answers.
+        let (bodies, heads) = (all / 2, (all / 8).max(of_streams.saturating_mul(CONNECTIONS_MIN).min(all / 4)));
         let answers_bytes = (all - bodies - heads) / 1024 * 1024;
-        let heads_of_one = (heads / CONNECTIONS_MIN).max(OWN_HTTP2_BYTES).min(heads);
+        let heads_of_one = (heads / CONNECTIONS_MIN).max(of_streams).min(heads);
         let open_heads = (all / OPEN_HEADS_PART / OPEN_HEAD_BYTES).clamp(OPEN_HEADS_MIN, Semaphore::MAX_PERMITS);
         Self {
             heads: of_bytes(heads),
@@ -219,7 +221,7 @@ pub(crate) fn apart(uri: &Uri) -> Option<Uri> {
 pub(crate) const OWN_BYTES: usize = 64 * 1024;
 /// As much for both together over HTTP/2, with the requests themselves: some sixteen small ones. Terraform has ten under way on a connection.
 const OWN_HTTP2_BYTES: usize = 2 * OWN_BYTES;
-/// So many connections it takes at least to use up the room for heads.
+/// So many connections it takes at least to use up the room for heads, where that has place for all their streams: in the least room, ten.
 const CONNECTIONS_MIN: usize = 16;
 /// About what HTTP may keep of a head that is not whole: 190 KiB were measured, of 1,800 headers without values.
 const OPEN_HEAD_BYTES: usize = 192 * 1024;
@@ -231,6 +233,8 @@ const STEP_BYTES: usize = 64 * 1024;
 const SMALL_BYTES: usize = 1024;
 /// About what a stream takes by itself: its state, its task and what runs in it. With the five headers of a client's request 3.7 KiB were measured.
 const STREAM_BYTES: usize = 4 * 1024;
+/// What a request of a proxy takes that has many under way on its connection: some 8 KiB, and more where clients' tokens are long.
+const STREAM_WITH_HEAD_BYTES: usize = 12 * 1024;
 /// About what a header takes beside its name and its value, with room that a growing map keeps ahead.
 const HEADER_BYTES: usize = 256;
 
@@ -244,7 +248,7 @@ mod tests {
 
     #[test]
     fn an_answer_takes_over_the_room_of_its_request_and_gives_back_what_is_too_much() {
-        let limits = Limits { all_bodies_bytes: 2 << 20, body_bytes: 1, ..Limits::default() };
+        let limits = Limits { all_bodies_bytes: 2 << 20, body_bytes: 1, streams: 1, ..Limits::default() };
         let all = Arc::new(OfAll::new(&limits));
         let own = Arc::new(Own::new(Protocol::Http2, &all));
         let left = || (own.room.available_permits(), [&all.heads, &all.bodies, &all.answers].map(|room| room.available_permits()));
@@ -315,6 +319,29 @@ mod tests {
         drop(answered);
         assert_eq!((greedy.room.available_permits(), all.heads.available_permits()), (128, kib));
         assert_eq!(greedy.heads.as_ref().unwrap().available_permits(), kib / 16);
+    }
+
+    /// Story: a sixteenth of the least room were 512 KiB, and the 81st request of a proxy was told 503 where 128 are granted.
+    #[test]
+    fn one_connection_has_room_for_all_the_streams_that_it_is_granted() {
+        let limits = Limits { all_bodies_bytes: 64 << 20, ..Limits::default() };
+        let all = Arc::new(OfAll::new(&limits));
+        let long = "x".repeat(6 << 10);
+        let begin_all = || {
+            let own = Arc::new(Own::new(Protocol::Http2, &all));
+            let begin = || {
+                let mut room = Room::new(&own, &all);
+                room.take_head(&head(http::Request::get("/").header("x-vault-token", &long))).then_some(room)
+            };
+            std::iter::repeat_with(begin).map_while(|room| room).collect::<Vec<_>>()
+        };
+        let connections: Vec<_> = std::iter::repeat_with(begin_all).take(10).collect();
+        for held in &connections {
+            assert!(held.len() >= 128, "{}", held.len());
+        }
+        assert_eq!(all.bodies.available_permits(), 32 << 10);
+        assert_eq!(all.answers_bytes, 16 << 20, "what heads have more of than an eighth answers have less");
+        assert_eq!(OfAll::new(&Limits::default()).answers_bytes, 192 << 20);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use daypass_base::{Connections, places};
 use tokio::task::{AbortHandle, Id};
 
 use crate::Peer;
-use crate::pace::{Pace, Spare};
+use crate::pace::{Pace, Spare, Stand};
 
 /// The connections of one listener.
 pub(crate) struct Slots {
@@ -37,6 +37,7 @@ struct Taken {
 
 struct Candidate {
     connection: Id,
+    stand: Stand,
     /// The lowest goes first: one that is idle before one that may only be slow, then one of the network that has most, then the one that has been so for longest.
     order: (Spare, Reverse<usize>, Duration),
 }
@@ -105,9 +106,9 @@ impl Slots {
     fn find(&mut self, now: Duration) {
         self.found_at = now;
         let spared = |(connection, taken): (&Id, &Taken)| {
-            let (spare, since) = taken.pace.spare(now)?;
+            let stand = taken.pace.spare(now)?;
             let of_network = self.by_network.get(&taken.network).copied().unwrap_or_default();
-            Some(Candidate { connection: *connection, order: (spare, Reverse(of_network), since) })
+            Some(Candidate { connection: *connection, stand, order: (stand.spare, Reverse(of_network), stand.since) })
         };
         let mut found: Vec<Candidate> = self.taken.iter().filter_map(spared).collect();
         if found.len() > AT_ONCE {
@@ -121,8 +122,7 @@ impl Slots {
     /// `None` when it has ended, or has gone on since it was looked at.
     fn close(&self, candidate: &Candidate) -> Option<Gone> {
         let taken = self.taken.get(&candidate.connection)?;
-        let (_, _, since) = candidate.order;
-        if !taken.pace.leave(since) {
+        if !taken.pace.leave(&candidate.stand) {
             return None;
         }
         taken.task.abort();

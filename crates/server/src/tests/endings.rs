@@ -144,9 +144,7 @@ async fn what_is_being_answered_is_waited_for_though_a_body_beside_it_is_not() {
     client.ask(1, "/slow").await;
     test.started(1).await;
     // Another one, whose body is to come.
-    let mut head = vec![0x83, 0x87, 0x84, 0x01, 9];
-    head.extend_from_slice(b"localhost");
-    client.send(1, 4, 3, &head).await;
+    client.begin_post(3).await;
     settle().await;
     let (clock, service) = (test.clock.clone(), Arc::clone(&test.service));
     let ending = tokio::spawn(test.server.shutdown(Duration::from_secs(30)));
@@ -157,6 +155,43 @@ async fn what_is_being_answered_is_waited_for_though_a_body_beside_it_is_not() {
     assert!(!ending.is_finished());
     service.gate.notify_one();
     client.read("at last".len()).await;
+    for _ in 0..2 {
+        settle().await;
+        assert!(!ending.is_finished(), "the client has a moment to take it");
+        clock.advance(Duration::from_secs(1));
+    }
     settle().await;
     assert!(ending.is_finished());
+}
+
+/// Story: a body that had not come cut its connection two seconds after the stop, and the answer that its client was taking beside it.
+#[tokio::test]
+async fn what_is_being_taken_is_waited_for_though_a_body_beside_it_is_not() {
+    let (test, issuer) = super::limits::start_http2(Limits::default()).await;
+    let stream = super::tls::Client { protocols: &[b"h2"], ..super::tls::Client::of(&issuer) }.connect(&test).await.unwrap();
+    let mut client = super::http2::Http2::speak(stream, 1 << 16).await;
+    client.ask(1, "/large").await;
+    test.started(1).await;
+    client.begin_post(3).await;
+    settle().await;
+    let clock = test.clock.clone();
+    let ending = tokio::spawn(test.server.shutdown(Duration::from_secs(30)));
+    settle().await;
+    // All connections begin with a window of 65,535 bytes.
+    let mut bytes = (1 << 16) - 1;
+    for _ in 0..8 {
+        client.read(bytes).await;
+        // Longer than the client would have if it took nothing.
+        clock.advance(Duration::from_secs(3));
+        settle().await;
+        assert!(!ending.is_finished());
+        client.grant(1, 1 << 20).await;
+        bytes = 1 << 20;
+    }
+    client.read((1 << 20) - (1 << 16) + 1).await;
+    for _ in 0..2 {
+        clock.advance(Duration::from_secs(1));
+        settle().await;
+    }
+    assert_eq!(ending.await.unwrap(), 0);
 }

@@ -128,6 +128,73 @@ async fn one_that_does_not_go_on_makes_room_where_nobody_is_idle() {
     assert_eq!(test.counts.closed_for_others(), 2);
 }
 
+/// Story: a request was under way from its head on. Ten thousand connections with a byte of a body each could not be spared for half a minute, and with two
+/// streams in turn over HTTP/2 for ever; each further one of them took the place of an idle client.
+#[tokio::test]
+async fn a_body_that_does_not_come_makes_room_and_one_that_goes_on_does_not() {
+    let test = start(few(2)).await;
+    let mut halves = Vec::new();
+    for _ in 0..2 {
+        let mut half = test.connect().await;
+        half.write_all(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n{").await.unwrap();
+        halves.push(half);
+    }
+    test.later(4).await;
+    halves[1].write_all(b"{").await.unwrap();
+    test.later(2).await;
+    let mut new = test.connect().await;
+    test.later(1).await;
+    assert_eq!(test.counts.closed_for_others(), 1);
+    ask(&mut new).await;
+    assert!(!is_open(&mut halves[0]).await && test.service.started.load(Ordering::SeqCst) == 1, "nothing of it is begun");
+    halves[1].write_all(b"at last").await.unwrap();
+    assert!(read_answer(&mut halves[1]).await.ends_with("POST / {{at last"));
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_come_over_http2_make_room_where_no_request_is_beside_them() {
+    let (test, issuer) = start_http2(few(2)).await;
+    let client = || async { Client { protocols: &[b"h2"], ..Client::of(&issuer) }.connect(&test).await.unwrap() };
+    let mut busy = Http2::speak(client().await, 1 << 16).await;
+    busy.ask(1, "/slow").await;
+    busy.begin_post(3).await;
+    test.started(1).await;
+    let mut stuck = Http2::speak(client().await, 1 << 16).await;
+    for stream in [1, 3] {
+        stuck.begin_post(stream).await;
+        settle().await;
+    }
+    test.later(6).await;
+    let new = test.connect().await;
+    test.later(1).await;
+    assert_eq!((test.counts.closed_for_others(), test.service.started.load(Ordering::SeqCst)), (1, 1));
+    assert!(!stuck.is_open().await && busy.is_open().await);
+    test.service.gate.notify_one();
+    busy.read("at last".len()).await;
+    drop(new);
+}
+
+/// Story: whoever had said the first byte of a handshake, or had just come through it, counted as one that says nothing.
+#[tokio::test]
+async fn a_handshake_is_left_alone_for_as_long_as_half_a_head() {
+    let (test, issuer) = start_http2(few(1)).await;
+    let mut shaking = test.connect().await;
+    shaking.write_all(&[22, 3, 1]).await.unwrap();
+    test.later(3).await;
+    let silent = test.connect().await;
+    test.later(1).await;
+    assert_eq!(test.counts.closed_for_others(), 0);
+    test.later(2).await;
+    assert_eq!(test.counts.closed_for_others(), 1, "it has not gone on for six seconds");
+    test.later(2).await;
+    let client = Client { protocols: &[b"h2"], ..Client::of(&issuer) }.connect(&test).await.unwrap();
+    assert_eq!(test.counts.closed_for_others(), 2, "one that says nothing is closed at once");
+    let mut client = Http2::speak(client, 1 << 16).await;
+    client.ask(1, "/").await;
+    client.read("GET https://localhost/ ".len()).await;
+    drop((shaking, silent));
+}
+
 #[tokio::test]
 async fn an_idle_connection_over_http2_makes_room_and_one_with_a_request_does_not() {
     let (test, issuer) = start_http2(few(2)).await;

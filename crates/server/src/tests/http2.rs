@@ -31,6 +31,19 @@ impl Http2 {
         self.send(1, 5, stream, &head).await;
     }
 
+    /// Begins a request whose body is to come.
+    pub(super) async fn begin_post(&mut self, stream: u8) {
+        let head = [[0x83, 0x87, 0x84, 0x01, 9].as_slice(), b"localhost"].concat();
+        self.send(1, 4, stream, &head).await;
+    }
+
+    /// Grants more bytes of an answer, and of all together.
+    pub(super) async fn grant(&mut self, stream: u8, bytes: u32) {
+        for of in [0, stream] {
+            self.send(8, 0, of, &bytes.to_be_bytes()).await;
+        }
+    }
+
     pub(super) async fn give_up(&mut self, stream: u8) {
         self.send(3, 0, stream, &[0, 0, 0, 8]).await;
         settle().await;
@@ -42,7 +55,7 @@ impl Http2 {
         while body.len() < bytes {
             let mut head = [0; 9];
             self.0.read_exact(&mut head).await.unwrap();
-            let mut payload = vec![0; usize::from(head[2])];
+            let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
             self.0.read_exact(&mut payload).await.unwrap();
             body.extend(payload.into_iter().filter(|_| head[3] == 0));
         }
@@ -68,7 +81,7 @@ impl Http2 {
         settle().await;
     }
 
-    async fn is_open(&mut self) -> bool {
+    pub(super) async fn is_open(&mut self) -> bool {
         let mut sink = [0; 1024];
         loop {
             tokio::select! {

@@ -67,6 +67,10 @@ impl<'a> Client<'a> {
     }
 
     pub(super) async fn connect(self, test: &Test) -> std::io::Result<TlsStream<TcpStream>> {
+        self.shake(test.connect().await).await
+    }
+
+    async fn shake<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(self, socket: T) -> std::io::Result<TlsStream<T>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.0.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -80,7 +84,7 @@ impl<'a> Client<'a> {
             }
         };
         config.alpn_protocols = self.protocols.iter().map(|name| name.to_vec()).collect();
-        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), test.connect().await).await
+        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), socket).await
     }
 }
 
@@ -125,6 +129,23 @@ async fn certificates_are_read_again_and_a_broken_pair_leaves_the_old_one() {
     assert_eq!(shown(&stream), third);
     assert!(ask(stream).await.contains("GET /tls"));
     assert_eq!(test.service.seen.lock().last().unwrap().tls.as_ref().unwrap().server_name.as_deref(), Some("localhost"));
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_served_over_tls_and_waits_for_the_first_byte() {
+    let root = tempfile::tempdir().unwrap();
+    let issuer = Issuer::new();
+    issuer.write_pair(root.path());
+    let path = root.path().join("daypass.sock");
+    let listener = Listener::unix(&path, listener::UnixAccess::default()).await.unwrap();
+    let tls = Some(Reloader::load(files(root.path())).unwrap());
+    let test = serve(Bound { listener, tls, limits: Limits::default() }, SocketAddr::from(([127, 0, 0, 1], 0)));
+    let socket = UnixStream::connect(&path).await.unwrap();
+    settle().await;
+    assert_eq!(test.counts.open(), 1);
+    let mut stream = Client::of(&issuer).shake(socket).await.unwrap();
+    stream.write_all(get_and_close("/tls").as_bytes()).await.unwrap();
+    assert!(read_all(&mut stream).await.contains("GET /tls"));
 }
 
 #[tokio::test]
