@@ -61,6 +61,8 @@ pub(super) struct Committer {
     looked: Duration,
     /// The last checkpoint between groups failed, and the log says so.
     lags: bool,
+    /// What an earlier process has left in the WAL may still be there.
+    inherited: bool,
     /// What is done when the group before it is done with.
     apart: Option<Job>,
     /// The WAL's index, from the moment when it counted no more: see [`upkeep`]. Closed after the connection.
@@ -110,11 +112,27 @@ impl Committer {
         place: Place,
     ) -> Self {
         let (room, looked) = (Room::default(), clock.elapsed());
-        Self { connection, queue, shared, readers, options, versions, room, clock, looked, lags: false, apart: None, index: None, place }
+        let mut made = Self {
+            connection,
+            queue,
+            shared,
+            readers,
+            options,
+            versions,
+            room,
+            clock,
+            looked,
+            lags: false,
+            inherited: true,
+            apart: None,
+            index: None,
+            place,
+        };
+        made.take_over();
+        made
     }
 
     pub(super) fn run(mut self) {
-        self.take_over();
         let mut tidy = Tidy::After(self.options.idle_before_reclaim);
         loop {
             match self.apart.take() {

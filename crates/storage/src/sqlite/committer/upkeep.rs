@@ -8,10 +8,9 @@
 //! start reads it whole. How far it was copied stands in its index (`-shm`), which a start makes anew, unless another program has it open: so the number
 //! is set to nothing there as well. That file stays open until SQLite has closed it: closing any descriptor of a file gives up the process's locks on it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::Duration;
 
 use super::{Committer, Tidy, is_sync_failure};
@@ -19,16 +18,25 @@ use crate::sqlite::schema::{self, WrittenBack};
 use crate::sqlite::snapshot::beside;
 
 impl Committer {
-    /// Before the first group: what an earlier process has left in the WAL is written back. That process may have ended because it could not be synced; the kernel then has
-    /// pages that the disk has not, takes them for written, and no sync of the WAL makes them last.
+    /// Before anybody reads or writes: what an earlier process has left in the WAL is written back. That process may have ended because it could not be synced; the
+    /// kernel then has pages that the disk has not, takes them for written, and no sync of the WAL makes them last. What is not written back now is so
+    /// after the first group, or the next.
     pub(super) fn take_over(&mut self) {
-        if let Err(error) = schema::write_back(&self.connection) {
-            self.upkeep_failed(&error, "what an earlier process has left in the WAL stays there for now");
+        match schema::write_back(&self.connection) {
+            Ok(WrittenBack::Whole) => self.inherited = false,
+            Ok(WrittenBack::InPart) => {}
+            Err(error) => self.upkeep_failed(&error, "what an earlier process has left in the WAL stays there for now"),
         }
     }
 
     /// After a group, once it was answered.
     pub(super) fn keep_up(&mut self) {
+        if self.is_stopped() {
+            return;
+        }
+        if self.inherited {
+            self.take_over();
+        }
         if self.is_stopped() {
             return;
         }
@@ -66,7 +74,8 @@ impl Committer {
         self.looked = now;
         let step = schema::pages(&self.connection).and_then(|pages| {
             let keep = LOOSE_PAGES.max(self.options.spare_pages.into()).max(pages.all / 10 * LOOSE_TENTHS);
-            if pages.free <= keep {
+            // A WAL that did not begin anew is read by somebody, and each step makes it longer.
+            if pages.free <= keep || schema::wal_pages(&self.connection)? >= 2 * WAL_PAGES {
                 return Ok(());
             }
             schema::give_back(&self.connection, BUSY_PAGES)
@@ -81,20 +90,29 @@ impl Committer {
         if self.is_stopped() {
             return Tidy::Done;
         }
-        let spare = i64::from(self.options.spare_pages);
-        let done = match schema::pages(&self.connection) {
-            Ok(pages) if pages.free > spare => {
-                schema::give_back(&self.connection, IDLE_PAGES.min(pages.free - spare)).map(|()| Tidy::After(RECLAIM_PAUSE))
-            }
-            // Nothing more to free: what was freed leaves the file once the WAL is written back.
-            _ => schema::write_back(&self.connection).map(|written| match written {
-                WrittenBack::Whole => Tidy::Done,
-                WrittenBack::InPart => Tidy::After(HELD_PAUSE),
-            }),
-        };
+        let done = self.step_back();
         done.unwrap_or_else(|error| {
             self.upkeep_failed(&error, "the store could not give space back; it tries again after the next write");
             Tidy::Done
+        })
+    }
+
+    /// No step makes the WAL longer than it may be: what a step frees is written there first, and what it moves.
+    fn step_back(&self) -> rusqlite::Result<Tidy> {
+        let connection = &self.connection;
+        let is_long = schema::wal_pages(connection)? >= WAL_PAGES;
+        if is_long && schema::write_back(connection)? == WrittenBack::InPart {
+            return Ok(Tidy::After(HELD_PAUSE));
+        }
+        let (free, spare) = (schema::pages(connection)?.free, i64::from(self.options.spare_pages));
+        if free > spare {
+            schema::give_back(connection, IDLE_PAGES.min(free - spare))?;
+            return Ok(Tidy::After(RECLAIM_PAUSE));
+        }
+        // Nothing more to free: what was freed leaves the file once the WAL is written back.
+        Ok(match schema::write_back(connection)? {
+            WrittenBack::Whole => Tidy::Done,
+            WrittenBack::InPart => Tidy::After(HELD_PAUSE),
         })
     }
 
@@ -123,8 +141,14 @@ impl Committer {
 
     /// From here on what was copied out of the WAL counts no more than what was not.
     pub(super) fn distrust_index(&mut self) {
-        match distrust(&beside(&self.place.path, "-shm")) {
-            Ok(index) => self.index = Some(index),
+        let index = OpenOptions::new().write(true).open(beside(&self.place.path, "-shm"));
+        let distrusted = index.and_then(|index| {
+            let written = index.write_all_at(&0_u32.to_ne_bytes(), WRITTEN_BACK_AT);
+            self.index = Some(index);
+            written
+        });
+        match distrusted {
+            Ok(()) => {}
             // The next start makes it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -132,13 +156,6 @@ impl Committer {
             }
         }
     }
-}
-
-/// Lets the index of a WAL say that nothing was written back.
-fn distrust(index: &Path) -> io::Result<File> {
-    let index = OpenOptions::new().write(true).open(index)?;
-    index.write_all_at(&0_u32.to_ne_bytes(), WRITTEN_BACK_AT)?;
-    Ok(index)
 }
 
 /// Where the index of a WAL says how much was written back: `nBackfill` in "WAL-mode File Format" (sqlite.org/walformat.html), a number of the machine's

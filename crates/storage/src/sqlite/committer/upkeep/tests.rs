@@ -102,7 +102,7 @@ fn after_a_stop_the_next_start_takes_all_from_the_wal_whatever_was_copied_out_of
     assert_eq!(whole, "ok");
 }
 
-/// A start that finds a WAL does not build on it: it is written back before the first commit is.
+/// A start that finds a WAL does not build on it: it is written back before anybody reads or writes.
 #[test]
 fn what_an_earlier_process_left_in_the_wal_is_written_back_first() {
     let root = tempfile::tempdir().unwrap();
@@ -110,11 +110,72 @@ fn what_an_earlier_process_left_in_the_wal_is_written_back_first() {
     commit(&mut earlier, pages("a", 50)).unwrap();
     earlier.sync_failed(&failure(ffi::SQLITE_IOERR_FSYNC));
     earlier.close();
+    assert!(crate::sqlite::snapshot::has_wal(&root.path().join("store.db")));
     let mut committer = committer(&root);
-    assert!(schema::wal_pages(&committer.connection).unwrap() > 50);
-    committer.take_over();
-    assert!(!crate::sqlite::snapshot::has_wal(&committer.place.path));
+    assert!(!committer.inherited && !crate::sqlite::snapshot::has_wal(&committer.place.path));
     commit(&mut committer, pages("b", 1)).unwrap();
+}
+
+/// Story: the process's own readers were there already. What had been left was written back in part, and the first commit came behind it, on what no sync can make last.
+#[test]
+fn what_could_not_be_written_back_at_the_start_is_so_after_a_later_group() {
+    let root = tempfile::tempdir().unwrap();
+    let mut earlier = committer(&root);
+    commit(&mut earlier, pages("a", 50)).unwrap();
+    earlier.sync_failed(&failure(ffi::SQLITE_IOERR_FSYNC));
+    earlier.close();
+    let reader = schema::open_reader(&root.path().join("store.db"), 1024).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM kv").unwrap();
+    let mut committer = committer(&root);
+    commit(&mut committer, pages("b", 1)).unwrap();
+    committer.keep_up();
+    assert!(committer.inherited && schema::wal_pages(&committer.connection).unwrap() > 50);
+    reader.execute_batch("COMMIT").unwrap();
+    commit(&mut committer, pages("c", 1)).unwrap();
+    committer.keep_up();
+    assert!(!committer.inherited && schema::wal_pages(&committer.connection).unwrap() == 0);
+}
+
+/// Story: all that was free was taken out of the file before anything was written back. What had to be moved for it went through the WAL, which took a third of the file.
+#[test]
+fn giving_space_back_does_not_make_the_wal_long() {
+    let root = tempfile::tempdir().unwrap();
+    let mut committer = committer(&root);
+    for number in 0..60 {
+        commit(&mut committer, pages(&number.to_string(), 150)).unwrap();
+        committer.keep_up();
+    }
+    for number in 0..40 {
+        commit(&mut committer, Batch::new().delete(key(&number.to_string()))).unwrap();
+        committer.keep_up();
+    }
+    let before = schema::pages(&committer.connection).unwrap();
+    assert!(before.free > 5_000, "{}", before.free);
+    let reader = schema::open_reader(&committer.place.path, 1024).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM kv").unwrap();
+    let mut longest = 0;
+    let mut steps = |committer: &mut Committer| {
+        for _ in 0..1_000 {
+            let tidy = committer.reclaim();
+            longest = longest.max(schema::wal_pages(&committer.connection).unwrap());
+            match tidy {
+                Tidy::After(pause) if pause == RECLAIM_PAUSE => {}
+                tidy => return matches!(tidy, Tidy::Done),
+            }
+        }
+        false
+    };
+    assert!(!steps(&mut committer) && schema::pages(&committer.connection).unwrap().free > 1_000, "it waits for whoever reads");
+    reader.execute_batch("COMMIT").unwrap();
+    assert!(steps(&mut committer));
+    let after = schema::pages(&committer.connection).unwrap();
+    assert!(
+        after.free <= committer.options.spare_pages.into() && after.all < before.all / 2,
+        "{} of {} pages are free",
+        after.free,
+        after.all
+    );
+    assert!(longest < WAL_PAGES + 3 * IDLE_PAGES, "{longest}");
 }
 
 #[test]
