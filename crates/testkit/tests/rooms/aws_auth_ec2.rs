@@ -1,12 +1,15 @@
 //! Logins of instances with the documents that AWS signs for them: who gets in, and everything that must not.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use data_encoding::BASE64;
 use daypass_aws::{Gate, Instance, Made};
 use daypass_sandbox::DocumentSigner;
-use daypass_testkit::{Answer, TestServer};
+use daypass_storage::{Backend, MemoryBackend, Space};
+use daypass_testkit::{Answer, Setup, TestServer};
 use serde_json::{Value, json};
+
+use crate::revoking::damaged;
 
 const ACCOUNT: &str = "123456789012";
 const ID: &str = "i-0123456789abcdef0";
@@ -67,7 +70,10 @@ fn instance() -> Instance {
 
 /// A server that believes [`AWS`], with a role for one account, and an instance that runs there.
 async fn server() -> TestServer {
-    let server = TestServer::start().await;
+    believing(TestServer::start().await).await
+}
+
+async fn believing(server: TestServer) -> TestServer {
     server.put("sys/auth/aws", json!({ "type": "aws" })).await.is(204);
     for kind in ["pkcs7", "identity"] {
         let body = json!({ "aws_public_cert": AWS.certificate_pem(), "type": kind });
@@ -478,6 +484,29 @@ async fn what_is_over_is_removed_by_itself_and_when_asked() {
     server.work().await;
     assert_eq!(listed().await, (404, 404));
     server.delete("auth/aws/config/tidy/identity-accesslist").await.is(204);
+}
+
+/// Story: one damaged row of a list kept all behind it from being removed, and one damaged certificate kept everybody out.
+#[tokio::test]
+async fn damaged_rows_keep_no_other_from_being_removed_and_nobody_out() {
+    let store = Arc::new(MemoryBackend::new());
+    let server = believing(Setup::default().over(Arc::clone(&store) as Arc<dyn Backend>).start().await).await;
+    let write = async |path: String, body: Value| server.put(&path, body).await.is(204);
+    role(&server, json!({ "role_tag": "VaultRole" })).await;
+    for policies in ["deploy", "read"] {
+        let tag = tagged(&server, json!({ "policies": policies })).await;
+        write(format!("auth/aws/roletag-denylist/{tag}"), json!({})).await;
+    }
+    let another = json!({ "aws_public_cert": STRANGER.certificate_pem(), "type": "pkcs7" });
+    damaged(&server, &*store, Space::Config, write("auth/aws/config/certificate/another".to_owned(), another)).await;
+    let denied = tagged(&server, json!({ "policies": "default" })).await;
+    damaged(&server, &*store, Space::Config, write(format!("auth/aws/roletag-denylist/{denied}"), json!({}))).await;
+    role(&server, json!({ "role_tag": "" })).await;
+    login(&server, pkcs7(&document())).await.is(200);
+    server.seconds(2_764_800 + 15_552_000).await;
+    server.work().await;
+    let left = server.list("auth/aws/roletag-denylist").await.ok();
+    assert_eq!(left.body["data"]["keys"].as_array().unwrap().len(), 1, "the damaged one");
 }
 
 #[tokio::test]

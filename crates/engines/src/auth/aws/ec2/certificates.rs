@@ -15,6 +15,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use crate::auth::aws::AwsAuth;
+use crate::readable::readable;
 
 /// What a certificate verifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,9 +68,8 @@ impl Trusted {
         let names = cx.store.list_page(ROWS, None, CERTIFICATES_MAX).await?;
         let rows: Vec<String> = names.iter().map(|name| row(name)).collect();
         let mut configured = Vec::new();
-        for (name, entry) in rows.iter().zip(cx.store.get_many(&rows).await?) {
-            let Some(entry) = entry else { continue };
-            let stored: Certificate = daypass_sdk::from_json(name, &entry.value)?;
+        // A key that cannot be read is believed no more; the others are.
+        for (_, (stored, _)) in readable(cx, &rows, cx.store.get_each_json::<Certificate>(&rows).await?) {
             if stored.r#type == kind {
                 configured.extend(key_of(&stored.aws_public_cert, kind).map(|key| (kind, key)));
             }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use daypass_sdk::{Changes, CommitFailure, Cx, Endpoint, Error, Json, Operation, Outcome, Reply, Result, Seconds, Timestamp, from_json};
+use daypass_sdk::{
+    Changes, CommitFailure, Cx, Endpoint, Entry, Error, Json, Operation, Outcome, Reply, Result, Seconds, Timestamp, from_json,
+};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{accesslist, denylist};
 use crate::auth::aws::AwsAuth;
+use crate::readable::readable;
 
 /// A list that is tidied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,12 +182,15 @@ async fn remove(cx: &Cx, list: List, buffer: Seconds) -> Result<()> {
         after = Some(last.clone());
         let rows: Vec<String> = names.iter().map(|name| format!("{}{name}", list.rows())).collect();
         let now = cx.clock.now();
-        for (row, entry) in rows.iter().zip(cx.store.get_many(&rows).await?) {
-            let Some(entry) = entry else { continue };
-            if from_json::<Ends>(row, &entry.value)?.expiration_time + buffer > now {
+        let ends = |(row, entry): (&String, Option<Result<Entry>>)| {
+            Some(entry?.and_then(|entry| Ok((from_json::<Ends>(row, &entry.value)?, entry))))
+        };
+        let found = rows.iter().zip(cx.store.get_each(&rows).await?).map(ends).collect();
+        for (row, (ends, entry)) in readable(cx, &rows, found) {
+            if ends.expiration_time + buffer > now {
                 continue;
             }
-            match cx.store.commit(Changes::new().unchanged(row.clone(), Some(&entry)).delete(row.clone())).await {
+            match cx.store.commit(Changes::new().unchanged(row.to_owned(), Some(&entry)).delete(row.to_owned())).await {
                 // Changed meanwhile: the next round sees to it.
                 Ok(()) | Err(CommitFailure::Conflict(_)) => {}
                 Err(CommitFailure::Error(error)) => return Err(error),
