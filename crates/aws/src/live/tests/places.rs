@@ -108,6 +108,7 @@ async fn a_mint_that_finds_a_long_line_goes_to_the_next_endpoint() {
     // Where the other one has no place free, nobody waits in a second line: whoever comes again may have more luck.
     let other = aws.queues.usual.share(&sandbox.url());
     let _of_other = hanging(&aws, &other, USUAL.of_origin);
+    clients.good.store(0, Ordering::Relaxed);
     let error = aws.get_caller_identity(call).await.unwrap_err();
     assert!(error.is_crowded() && error.message.contains("none of 2 endpoints answers; Post"), "{error}");
 }
