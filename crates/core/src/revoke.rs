@@ -216,18 +216,22 @@ pub(crate) async fn prefix_now(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, pre
     signed::revoke_prefix(&below, inner.clock.now(), &unsealed.rows).await?;
     let asked = inner.clock.now();
     sweeps::begin(inner, unsealed, &below).await?;
-    if !sweeps::wait_for(inner, unsealed, &below).await? {
-        return Ok(false);
-    }
-    secrets(inner, unsealed, &below, asked).await.map(|()| true)
+    let failed = match sweeps::wait_for(inner, unsealed, &below).await {
+        Ok(true) => None,
+        Ok(false) => return Ok(false),
+        Err(error) if error.kind == Kind::Sealed => return Err(error),
+        // What the sweep could not revoke keeps nothing else.
+        Err(error) => Some(error),
+    };
+    secrets(inner, unsealed, Leftover::of_sweep(&below, failed), asked).await.map(|()| true)
 }
 
 /// Takes back what was lent below a prefix until a moment. A sweep lets it end and waits for no engine, and while revocation is paused nobody else does.
-/// Errors: as those of [`prefix()`].
-async fn secrets(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, prefix: &str, asked: Timestamp) -> Result<()> {
-    let (mut after, mut leftover): (Option<String>, _) = (None, Leftover::below(prefix));
+/// Errors: as those of [`prefix()`]; at the end also what the sweep left behind.
+async fn secrets(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, mut leftover: Leftover<'_>, asked: Timestamp) -> Result<()> {
+    let mut after: Option<String> = None;
     loop {
-        let page = unsealed.leases.below(prefix, after.as_deref(), PAGE).await?;
+        let page = unsealed.leases.below(leftover.prefix(), after.as_deref(), PAGE).await?;
         let Some((last, _, _)) = page.last() else { return leftover.told() };
         after = Some(last.clone());
         let lent = page.into_iter().filter(|(_, kind, id)| *kind != b'T' && sweeps::issued_by(id, asked));

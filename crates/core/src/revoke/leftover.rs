@@ -21,6 +21,15 @@ impl<'a> Leftover<'a> {
         Self { prefix, failed: None, names: Vec::new(), more: false, damaged: None }
     }
 
+    /// Begins with what a sweep of the prefix said in the end, if it failed.
+    pub(super) fn of_sweep(prefix: &'a str, failed: Option<Error>) -> Self {
+        Self { failed, ..Self::below(prefix) }
+    }
+
+    pub(super) fn prefix(&self) -> &'a str {
+        self.prefix
+    }
+
     /// Notes what is left of tokens; `entries` have lease ids of some. Errors: those that the next page would meet as well.
     pub(super) fn tokens(&mut self, left: Left, entries: &[(String, TokenId)]) -> Result<()> {
         // There was no limit, so that only a seal ends it before.
