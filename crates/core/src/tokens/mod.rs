@@ -57,6 +57,9 @@ pub(crate) struct TokenRow {
     /// The parent; `None` for orphans.
     #[serde(default, rename = "up", skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<Id>,
+    /// When the parent of a batch token was made, where its text was somebody's own choice: that text can be made into a token again, which is another one.
+    #[serde(default, rename = "u0", skip_serializing_if = "Option::is_none")]
+    pub(crate) parent_created: Option<Timestamp>,
     #[serde(rename = "t0")]
     pub(crate) created: Timestamp,
     #[serde(rename = "ct")]
@@ -291,8 +294,11 @@ impl Tokens {
         };
         let (parent, config_version) = self.rows.find::<TokenRow>(&token_key(parent_id)).await?;
         let Some(parent) = parent.filter(|_| !known.row.ended(now)) else { return Ok((None, config_version)) };
-        // A text of somebody's own choice can be made into a token again, which is another one.
-        let is_own = parent.value.created <= known.row.created || !is_of_choice(parent_id);
+        let is_own = match known.row.parent_created {
+            Some(created) => parent.value.created == created,
+            // Older versions did not note it. A clock that was put back between parent and child is not told from a parent that was made anew then.
+            None => parent.value.created <= known.row.created || !is_of_choice(parent_id),
+        };
         Ok(((is_own && self.is_alive(&parent.value).await?).then_some(known), config_version))
     }
 
@@ -655,6 +661,7 @@ pub(crate) fn row(policies: Vec<String>, path: &str, display_name: &str, now: Ti
         display_name: display_name.to_owned(),
         num_uses: 0,
         parent: None,
+        parent_created: None,
         created: now,
         creation_ttl: Seconds::ZERO,
         renewed_ttl: Seconds::ZERO,

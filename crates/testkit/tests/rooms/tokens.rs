@@ -54,6 +54,32 @@ async fn a_token_that_is_made_anew_is_not_the_parent_of_the_old_ones_batch_token
     assert_eq!(server.status_of(&child(&parent).await).await, 200);
 }
 
+/// Story: whether the parent of a batch token is still the same was told from which of both was made first. Where the clock had been put back in between, the
+/// batch tokens of a parent of a chosen text, or of a root token, were refused from birth.
+#[tokio::test]
+async fn a_clock_that_was_put_back_parts_no_batch_token_from_its_parent() {
+    let server = TestServer::start().await;
+    server.operator().await;
+    let make = async || server.token(json!({ "id": "build-7", "policies": ["everything"], "ttl": "50h" })).await;
+    let child = async |parent: &str| {
+        let made =
+            server.put("auth/token/create", json!({ "type": "batch", "ttl": "10h", "policies": ["default"] })).token(parent).await.ok();
+        assert_eq!(made.number("/auth/lease_duration"), 36_000);
+        made.token()
+    };
+    let parent = make().await;
+    let put_back = || server.clock().jump_to(server.clock().now() - Duration::from_mins(1));
+    put_back();
+    let (old, of_root) = (child(&parent).await, child(server.root()).await);
+    assert_eq!((server.status_of(&old).await, server.status_of(&of_root).await), (200, 200));
+    // Nor does it bring back those of a parent that was there before.
+    server.put("auth/token/revoke", json!({ "token": parent })).await.ok();
+    put_back();
+    let parent = make().await;
+    assert_eq!((server.status_of(&old).await, server.status_of(&of_root).await), (403, 200));
+    assert_eq!(server.status_of(&child(&parent).await).await, 200);
+}
+
 #[tokio::test]
 async fn a_family_goes_with_its_eldest_however_deep() {
     let server = TestServer::start().await;

@@ -169,6 +169,7 @@ fn decide(cx: &Cx, params: CreateParams, lineage: Lineage, role: Option<(String,
     row.meta = params.meta.map(|meta| meta.0).filter(|meta: &BTreeMap<String, String>| !meta.is_empty());
     row.meta.as_ref().map_or(Ok(()), check_metadata)?;
     row.parent = (!orphan).then_some(parent.id.0);
+    row.parent_created = (batch && !orphan && tokens::is_of_choice(parent.id)).then_some(parent.row.created);
     if !orphan {
         row.inherit_owner(parent);
         row.bound_cidrs.clone_from(&parent.row.bound_cidrs);
