@@ -1,5 +1,7 @@
 //! Wrapped answers: fetched once, by one, in time.
 
+use std::time::Duration;
+
 use daypass_testkit::{Setup, TestServer};
 use serde_json::{Value, json};
 
@@ -272,6 +274,37 @@ async fn a_look_at_a_wrapping_token_can_be_wrapped_too() {
     let wrapped = server.put("sys/wrapping/lookup", json!({ "token": token })).nobody().wrap("60s").await.ok();
     let inner = server.put("sys/wrapping/unwrap", json!({ "token": wrapped.wrapped() })).await.ok();
     assert_eq!(inner.text("/data/creation_path"), "kv/a");
+}
+
+/// Story: whoever held a wrapping token of a minute could have any number of rows stored for the server's longest lease: a look at it spends nothing, and could be
+/// wrapped for any time.
+#[tokio::test]
+async fn a_look_is_wrapped_for_no_longer_than_the_token_has_left() {
+    let server = server().await;
+    let before = server.keys().await;
+    let token = server.get("kv/a").wrap("60s").await.ok().wrapped();
+    let look = |token: &str| server.put("sys/wrapping/lookup", json!({ "token": token })).nobody();
+    assert_eq!(look(&token).wrap("20s").await.ok().number("/wrap_info/ttl"), 20);
+    server.seconds(10).await;
+    let wrapped = look(&token).wrap("768h").await.ok();
+    assert_eq!((wrapped.number("/wrap_info/ttl"), wrapped.text("/wrap_info/creation_path")), (50, "sys/wrapping/lookup".to_owned()));
+    let itself = server.put("sys/wrapping/lookup", Value::Null).token(&token).wrap("768h").await.ok();
+    assert_eq!(itself.number("/wrap_info/ttl"), 50);
+    // What is wrapped can be looked at in its turn, and ends no later for that.
+    let mut last = wrapped.wrapped();
+    for left in [49, 48, 47] {
+        server.clock().advance(Duration::from_millis(300));
+        let wrapped = look(&last).wrap("768h").await.ok();
+        assert_eq!(wrapped.number("/wrap_info/ttl"), left);
+        last = wrapped.wrapped();
+    }
+    server.seconds(46).await;
+    server.clock().advance(Duration::from_millis(300));
+    assert!(look(&last).wrap("768h").await.refused(400).contains("less than a second left"));
+    assert_eq!(look(&last).await.ok().number("/data/creation_ttl"), 47);
+    server.seconds(60).await;
+    server.work().await;
+    assert_eq!(server.keys().await, before, "nothing is left of it");
 }
 
 /// What answers anybody is put away for who has a token all the same. One of few uses is not spent there, so that it would be good for any number.

@@ -9,9 +9,10 @@ use daypass_sdk::{Cx, Endpoint, Error, Kind, Operation, Outcome, Reply, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
 
 use super::Sys;
-use crate::wrapping;
+use crate::wrapping::{self, Kept};
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
     vec![
@@ -66,15 +67,30 @@ async fn unwrap(sys: Arc<Sys>, cx: Cx, params: TokenParams) -> Result<Reply> {
     Ok(Outcome::Raw(status, "application/json", Bytes::from(body)).into())
 }
 
+/// Wrapped for no longer than the token that is looked at has left: a look spends nothing, so that whoever holds one for a minute could have any number of rows
+/// kept for as long as the server keeps anything.
 async fn lookup(sys: Arc<Sys>, cx: Cx, params: TokenParams) -> Result<Reply> {
-    let (_, unsealed) = sys.way.open()?;
+    let (inner, unsealed) = sys.way.open()?;
     let token = params.token.filter(|token| !token.is_empty()).or_else(|| cx.request.presented.clone());
     let token = token.ok_or_else(|| Error::bad_request("missing \"token\" value in input"))?;
-    let (_, info) = wrapping::find(&unsealed, &token).await?;
+    let (known, info) = wrapping::find(&unsealed, &token).await?;
     let data = json!({ "creation_ttl": info.creation_ttl, "creation_time": info.creation_time, "creation_path": info.creation_path });
     let envelope = Envelope { request_id: cx.request.id.clone(), data: Some(data), ..Envelope::default() };
     // As recorded: this answer names no mount.
     let body = serde_json::to_vec(&envelope).map_err(|error| Error::internal("an answer cannot be written").because(error))?;
+    if let Some(asked) = cx.request.wrap_ttl {
+        // Whole seconds, rounded down: what is wrapped can be looked at in its turn, and must not end later each time.
+        let left = known.row.ttl(cx.clock.now());
+        if left.is_zero() {
+            return Err(Error::bad_request(
+                "the wrapping token has less than a second left, and so long its look-up cannot be wrapped: leave out X-Vault-Wrap-TTL (vault commands: \
+                 -wrap-ttl, VAULT_WRAP_TTL)",
+            ));
+        }
+        let kept = Kept { status: 200, body: Zeroizing::new(body), accessor: String::new() };
+        let info = wrapping::put_away(&inner, &unsealed, &kept, &cx.request.path, asked.min(left)).await?;
+        return Ok(Outcome::Wrapped(Box::new(info)).into());
+    }
     Ok(Outcome::Raw(200, "application/json", Bytes::from(body)).into())
 }
 
