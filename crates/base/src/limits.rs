@@ -54,10 +54,11 @@ pub struct Limits {
     pub query_parameters: usize,
     /// Bytes of a request body. Beyond: 413.
     pub body_bytes: usize,
-    /// Bytes that are held at one time on one listener: half of it are for bodies, an eighth for requests over HTTP/2, and the rest for answers that their
-    /// clients have not taken (over HTTP/1: those over 64 KiB). Not counted: 64 KiB of each connection, 128 KiB over HTTP/2. At least twice `body_bytes` is
-    /// granted. Beyond: 503. One connection over HTTP/2 has at most a sixteenth of the part for requests. For each 6 MiB of it one such request may wait for another
-    /// frame of its headers, 8 at least. Beyond: closed.
+    /// Bytes that are held at one time on one listener: half of it are for bodies, an eighth (or a quarter up to 24 MiB, where that is more) for
+    /// requests over HTTP/2, and the rest for answers that their clients have not taken (over HTTP/1: those over 64 KiB). Not counted: 64 KiB of each connection,
+    /// 128 KiB over HTTP/2. At least twice `body_bytes` is granted. Beyond: 503. One connection over HTTP/2 has at most a sixteenth of the part for requests, or 12 KiB
+    /// for each of its `streams` where that is more. For each 6 MiB of `all_bodies_bytes` one such request may wait for another frame of its headers, 8 at least.
+    /// Beyond: closed.
     pub all_bodies_bytes: usize,
     /// Bytes of a snapshot that is restored. Beyond: 400.
     pub snapshot_bytes: u64,
