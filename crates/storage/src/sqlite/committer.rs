@@ -61,8 +61,6 @@ pub(super) struct Committer {
     looked: Duration,
     /// The last checkpoint between groups failed, and the log says so.
     lags: bool,
-    /// What an earlier process has left in the WAL may still be there.
-    inherited: bool,
     /// What is done when the group before it is done with.
     apart: Option<Job>,
     /// The WAL's index, from the moment when it counted no more: see [`upkeep`]. Closed after the connection.
@@ -123,7 +121,6 @@ impl Committer {
             clock,
             looked,
             lags: false,
-            inherited: true,
             apart: None,
             index: None,
             place,

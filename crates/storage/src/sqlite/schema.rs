@@ -291,7 +291,7 @@ const APPLICATION_ID: i64 = 0x6461_7970;
 /// How long to wait for another connection: a backup tool, or recovery after a crash. A daypass connection holds one that long while a snapshot is
 /// taken, and then nobody waits: see [`write_back`].
 const BUSY_WAIT: Duration = Duration::from_secs(5);
-const PAGE_BYTES: u64 = 4096;
+pub(super) const PAGE_BYTES: u64 = 4096;
 /// SQLite's own limit.
 const PAGES_MAX: u64 = 4_294_967_294;
 /// More than there are statements.

@@ -11,6 +11,7 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Committer, Tidy, is_sync_failure};
@@ -18,25 +19,46 @@ use crate::sqlite::schema::{self, WrittenBack};
 use crate::sqlite::snapshot::beside;
 
 impl Committer {
-    /// Before anybody reads or writes: what an earlier process has left in the WAL is written back. That process may have ended because it could not be synced; the
-    /// kernel then has pages that the disk has not, takes them for written, and no sync of the WAL makes them last. What is not written back now is so
-    /// after the first group, or the next.
+    /// Before anybody reads or writes: what an earlier process has left in the WAL is made to last. That process may have ended because it could not be synced; the
+    /// kernel then has pages that the disk has not, takes them for written, and no sync of the WAL makes them last. They are written back, or, where that
+    /// cannot be now, written once more where they are.
     pub(super) fn take_over(&mut self) {
-        match schema::write_back(&self.connection) {
-            Ok(WrittenBack::Whole) => self.inherited = false,
+        match self.write_back() {
+            Ok(WrittenBack::Whole) => return,
             Ok(WrittenBack::InPart) => {}
             Err(error) => self.upkeep_failed(&error, "what an earlier process has left in the WAL stays there for now"),
         }
+        if self.is_stopped() {
+            return;
+        }
+        match written_anew(&beside(&self.place.path, "-wal")) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Where files are never written in place.
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                tracing::warn!(%error, "what an earlier process has left in the WAL could not be written once more: make room, and start the server again");
+            }
+            Err(error) => {
+                tracing::error!(%error, "what an earlier process has left in the WAL cannot be written: no more writes until a restart");
+                self.stop(format!("the WAL could not be written ({error}), writes stay off until a restart: check the disk first"));
+            }
+        }
+    }
+
+    /// Writes the WAL back and cuts it off, where nobody reads it, and the file has room for it.
+    fn write_back(&self) -> rusqlite::Result<WrittenBack> {
+        if self.fits()? { schema::write_back(&self.connection) } else { Ok(WrittenBack::InPart) }
+    }
+
+    /// Whether the file has room for what is in the WAL. A checkpoint that ends halfway has filled the disk and freed nothing: the WAL begins anew after a whole
+    /// one alone, and what is kept for revocations is gone.
+    fn fits(&self) -> rusqlite::Result<bool> {
+        let (Some(free), Ok(file)) = (self.place.free_bytes(), self.place.path.metadata()) else { return Ok(true) };
+        Ok(has_room(schema::pages(&self.connection)?.all, file.len(), free))
     }
 
     /// After a group, once it was answered.
     pub(super) fn keep_up(&mut self) {
-        if self.is_stopped() {
-            return;
-        }
-        if self.inherited {
-            self.take_over();
-        }
         if self.is_stopped() {
             return;
         }
@@ -49,7 +71,7 @@ impl Committer {
     /// While somebody reads, part of the WAL may have to stay, and be so again after each group: a look then, until it can begin anew.
     fn write_back_if_long(&mut self) {
         let written = schema::wal_pages(&self.connection).and_then(|pages| {
-            if pages < WAL_PAGES {
+            if pages < WAL_PAGES || !self.fits()? {
                 return Ok(());
             }
             schema::write_back_some(&self.connection)
@@ -101,7 +123,7 @@ impl Committer {
     fn step_back(&self) -> rusqlite::Result<Tidy> {
         let connection = &self.connection;
         let is_long = schema::wal_pages(connection)? >= WAL_PAGES;
-        if is_long && schema::write_back(connection)? == WrittenBack::InPart {
+        if is_long && self.write_back()? == WrittenBack::InPart {
             return Ok(Tidy::After(HELD_PAUSE));
         }
         let (free, spare) = (schema::pages(connection)?.free, i64::from(self.options.spare_pages));
@@ -110,7 +132,7 @@ impl Committer {
             return Ok(Tidy::After(RECLAIM_PAUSE));
         }
         // Nothing more to free: what was freed leaves the file once the WAL is written back.
-        Ok(match schema::write_back(connection)? {
+        Ok(match self.write_back()? {
             WrittenBack::Whole => Tidy::Done,
             WrittenBack::InPart => Tidy::After(HELD_PAUSE),
         })
@@ -121,10 +143,12 @@ impl Committer {
         if self.is_stopped() {
             return;
         }
-        match schema::write_back(&self.connection).and_then(|written| schema::end_with(&self.connection, written).map(|()| written)) {
+        match self.write_back().and_then(|written| schema::end_with(&self.connection, written).map(|()| written)) {
             Ok(WrittenBack::Whole) => {}
             Ok(WrittenBack::InPart) => {
-                tracing::warn!("another program reads the store: its newest commits stay in the WAL until the next start");
+                tracing::warn!(
+                    "another program reads the store, or its disk is full: its newest commits stay in the WAL until the next start"
+                );
             }
             Err(error) => self.upkeep_failed(&error, "the last checkpoint failed; the next start does it"),
         }
@@ -158,6 +182,31 @@ impl Committer {
     }
 }
 
+/// Whether a file of so many bytes becomes as long as these pages, and leaves something of what is free.
+fn has_room(pages: i64, bytes: u64, free: u64) -> bool {
+    let all = u64::try_from(pages).unwrap_or(0).saturating_mul(schema::PAGE_BYTES);
+    let grows = all.saturating_sub(bytes);
+    grows == 0 || grows.saturating_add(FREE_AFTER) <= free
+}
+
+/// Writes a file with what it has already, so that the next sync of it has something to write.
+fn written_anew(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut part = vec![0; PART_BYTES];
+    let mut at = 0;
+    loop {
+        let read = file.read_at(&mut part, at)?;
+        let Some(read) = part.get(..read).filter(|read| !read.is_empty()) else { break };
+        file.write_all_at(read, at)?;
+        at += read.len() as u64;
+    }
+    file.sync_data()
+}
+
+/// Bytes written anew at once.
+const PART_BYTES: usize = 1024 * 1024;
+/// Bytes that a checkpoint leaves on the disk.
+const FREE_AFTER: u64 = 1024 * 1024;
 /// Where the index of a WAL says how much was written back: `nBackfill` in "WAL-mode File Format" (sqlite.org/walformat.html), a number of the machine's
 /// byte order behind the two copies of the header.
 const WRITTEN_BACK_AT: u64 = 96;

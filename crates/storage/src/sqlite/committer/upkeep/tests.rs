@@ -112,28 +112,48 @@ fn what_an_earlier_process_left_in_the_wal_is_written_back_first() {
     earlier.close();
     assert!(crate::sqlite::snapshot::has_wal(&root.path().join("store.db")));
     let mut committer = committer(&root);
-    assert!(!committer.inherited && !crate::sqlite::snapshot::has_wal(&committer.place.path));
+    assert!(!crate::sqlite::snapshot::has_wal(&committer.place.path));
     commit(&mut committer, pages("b", 1)).unwrap();
 }
 
-/// Story: the process's own readers were there already. What had been left was written back in part, and the first commit came behind it, on what no sync can make last.
+/// Story: another program read the store, and what had been left was written back in part. The first commit came behind it, on what no sync could make last.
 #[test]
-fn what_could_not_be_written_back_at_the_start_is_so_after_a_later_group() {
+fn what_cannot_be_written_back_at_the_start_is_written_once_more_where_it_is() {
     let root = tempfile::tempdir().unwrap();
     let mut earlier = committer(&root);
+    let path = earlier.place.path.clone();
     commit(&mut earlier, pages("a", 50)).unwrap();
     earlier.sync_failed(&failure(ffi::SQLITE_IOERR_FSYNC));
     earlier.close();
-    let reader = schema::open_reader(&root.path().join("store.db"), 1024).unwrap();
+    let reader = schema::open_reader(&path, 1024).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM kv").unwrap();
+    let (wal, old) = (beside(&path, "-wal"), std::time::SystemTime::UNIX_EPOCH);
+    let (left, file) = (std::fs::read(&wal).unwrap(), std::fs::File::options().write(true).open(&wal).unwrap());
+    file.set_modified(old).unwrap();
     let mut committer = committer(&root);
-    commit(&mut committer, pages("b", 1)).unwrap();
-    committer.keep_up();
-    assert!(committer.inherited && schema::wal_pages(&committer.connection).unwrap() > 50);
+    assert!(!committer.is_stopped() && std::fs::read(&wal).unwrap() == left);
+    assert!(file.metadata().unwrap().modified().unwrap() > old, "it was written");
     reader.execute_batch("COMMIT").unwrap();
-    commit(&mut committer, pages("c", 1)).unwrap();
-    committer.keep_up();
-    assert!(!committer.inherited && schema::wal_pages(&committer.connection).unwrap() == 0);
+    commit(&mut committer, pages("b", 1)).unwrap();
+    let rows: i64 =
+        committer.connection.query_row("SELECT count(*) FROM kv WHERE length(v) IN (4096, 50 * 4096)", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 2);
+}
+
+/// Story: a checkpoint that filled the disk ended halfway. The WAL could not begin anew, and what is kept for revocations was gone.
+#[test]
+fn nothing_is_written_back_that_the_disk_has_no_room_for() {
+    let page = schema::PAGE_BYTES;
+    for (pages, bytes, free, fits) in [
+        (10, 10 * page, 0, true),
+        (10, 20 * page, 0, true),
+        (11, 10 * page, FREE_AFTER, false),
+        (11, 10 * page, FREE_AFTER + page - 1, false),
+        (11, 10 * page, FREE_AFTER + page, true),
+        (1_000, 0, FREE_AFTER, false),
+    ] {
+        assert_eq!(has_room(pages, bytes, free), fits, "{pages} pages, {bytes} bytes, {free} free");
+    }
 }
 
 /// Story: all that was free was taken out of the file before anything was written back. What had to be moved for it went through the WAL, which took a third of the file.
