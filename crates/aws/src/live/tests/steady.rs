@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{LOCKED, STAGING, call, root_keys, rule, task, wanted};
 use crate::live::{LiveAws, Settings};
-use crate::{AuthorizationToken, Aws, Call, DescribeInstance, Ec2, Ecr, ErrorKind, Target};
+use crate::{Aws, Call, ErrorKind, Target};
 
 /// A fake and a client on one simulated clock that begins now, because answers carry the machine's date.
 async fn simulated() -> (SimClock, Running, Arc<LiveAws>) {
