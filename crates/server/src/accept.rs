@@ -5,14 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_base::{Clock, Connections};
+use daypass_base::{Clock, Connections, Rare};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::lanes::Lanes;
 use crate::listener::{Parted, Socket};
 use crate::pace::Pace;
-use crate::rare::Rare;
 use crate::request::{Running, Shared};
 use crate::room::OfAll;
 use crate::slots::Slots;
@@ -194,7 +193,7 @@ impl Acceptor {
     fn make_room(&self, slots: &mut Slots) {
         let now = self.clock.elapsed();
         let gone = slots.make_room(now);
-        let Some(left_out) = self.full.may_tell(now) else { return };
+        let Some(left_out) = self.full.may_tell(now, crate::TOLD_EVERY) else { return };
         let (connections, listener) = (self.shared.limits.connections, self.listener.address());
         if let Some(gone) = gone {
             tracing::warn!(

@@ -106,7 +106,7 @@ fn tell(error: &io::Error, peer: &Peer, tls: &Reloader, now: Duration) {
     let refused = inner.is_some_and(|inner| {
         inner.is::<TooLong>() || matches!(inner.downcast_ref(), Some(Error::InvalidCertificate(_) | Error::NoCertificatesPresented))
     });
-    if let Some(left_out) = refused.then(|| tls.refusals.may_tell(now)).flatten() {
+    if let Some(left_out) = refused.then(|| tls.refusals.may_tell(now, crate::TOLD_EVERY)).flatten() {
         tracing::info!(%error, client = ?peer, left_out, "a client's certificate was not taken, and its connection ended");
     } else {
         tracing::debug!(%error, "a TLS handshake failed");

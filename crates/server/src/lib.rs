@@ -20,7 +20,6 @@ mod lanes;
 
 pub mod listener;
 mod pace;
-mod rare;
 mod request;
 mod room;
 mod slots;
@@ -33,6 +32,7 @@ mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use daypass_base::{BoxFuture, ClientChain, Download, Receipt, Upload};
@@ -43,6 +43,9 @@ pub use daypass_base::Limits;
 pub use lanes::Lanes;
 pub use listener::Listener;
 pub use tls::{Reloader, TlsFiles};
+
+/// From one line of the log that strangers cause to the next.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Answers requests.
 pub trait Service: Send + Sync + 'static {

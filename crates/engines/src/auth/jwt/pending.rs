@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use daypass_base::Rare;
 use daypass_base::places::network;
 use daypass_sdk::Secret;
 use parking_lot::Mutex;
@@ -79,9 +80,8 @@ struct Flows {
     number: u64,
     /// Of all that was posted.
     posted_bytes: usize,
-    /// Had to make room since the log was told.
-    dropped: u64,
-    told: Option<Duration>,
+    /// Lines of the log about logins that had to make room.
+    crowded: Rare,
 }
 
 struct Kept {
@@ -175,12 +175,8 @@ impl Flows {
         let (_, state) = self.by_number.get(&oldest)?.clone();
         let most_from = self.by_state.get(&state)?.network;
         self.remove(&state);
-        self.dropped += 1;
-        if self.told.is_some_and(|told| now < told + TOLD_EVERY) {
-            return None;
-        }
-        self.told = Some(now);
-        Some(Crowd { dropped: std::mem::take(&mut self.dropped), most_from })
+        let left_out = self.crowded.may_tell(now, TOLD_EVERY)?;
+        Some(Crowd { dropped: left_out + 1, most_from })
     }
 
     fn sweep(&mut self, now: Duration) {

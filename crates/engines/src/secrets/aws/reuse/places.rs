@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use daypass_base::Rare;
 use daypass_sdk::Moment;
 use tokio::sync::OnceCell;
 
@@ -70,13 +71,14 @@ pub(super) struct Places {
     taken: Amount,
     of_each: HashMap<Holder, Amount>,
     numbered: u64,
-    short: Short,
+    /// Warnings of credentials that found no place.
+    short: Rare,
 }
 
 impl Places {
     pub(super) fn new(room: Room) -> Self {
         let (all, closing, of_each) = (HashMap::new(), BTreeMap::new(), HashMap::new());
-        Self { room, all, closing, taken: Amount::default(), of_each, numbered: 0, short: Short::default() }
+        Self { room, all, closing, taken: Amount::default(), of_each, numbered: 0, short: Rare::default() }
     }
 
     pub(super) fn find(&self, same: &Same) -> Option<&Place> {
@@ -182,8 +184,8 @@ impl Places {
     }
 
     /// Notes that a credential found no place. How many since the last warning, when another is due.
-    pub(super) fn refuse(&mut self, now: Duration) -> Option<u64> {
-        self.short.note(now)
+    pub(super) fn refuse(&self, now: Duration) -> Option<u64> {
+        self.short.may_tell(now, WARNED_EVERY).map(|left_out| left_out + 1)
     }
 
     #[cfg(test)]
@@ -201,23 +203,5 @@ impl Places {
     #[cfg(test)]
     pub(super) fn keys(&self) -> impl Iterator<Item = &Same> {
         self.all.keys().map(Arc::as_ref)
-    }
-}
-
-/// How many found no place, and when that was told.
-#[derive(Default)]
-struct Short {
-    since: u64,
-    told: Option<Duration>,
-}
-
-impl Short {
-    fn note(&mut self, now: Duration) -> Option<u64> {
-        self.since += 1;
-        if self.told.is_some_and(|told| now.saturating_sub(told) < WARNED_EVERY) {
-            return None;
-        }
-        self.told = Some(now);
-        Some(std::mem::take(&mut self.since))
     }
 }
