@@ -1,9 +1,10 @@
 //! Places for what anybody may ask for and what takes a while: so many in all, and only some of them from one address, so that whoever asks again and again
 //! takes nobody else's.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::Tally;
 
 /// So many may be there at one moment. Nobody waits for a place: there is no end to those who may ask, and whoever waits holds more than a place.
 ///
@@ -35,7 +36,7 @@ pub struct Place {
 struct Taken {
     all: usize,
     /// Those who have some. Whoever comes over a unix socket is as one.
-    by_network: HashMap<Option<IpAddr>, usize>,
+    by_network: Tally<Option<IpAddr>>,
 }
 
 impl Places {
@@ -50,12 +51,11 @@ impl Places {
     pub fn take(&self, from: Option<IpAddr>) -> Option<Place> {
         let network = from.map(network);
         let mut taken = lock(&self.taken);
-        let own = taken.by_network.get(&network).copied().unwrap_or(0);
-        if taken.all >= self.all || own >= self.of_one {
+        if taken.all >= self.all || taken.by_network.of(&network) >= self.of_one {
             return None;
         }
         taken.all += 1;
-        taken.by_network.insert(network, own + 1);
+        taken.by_network.add(network);
         drop(taken);
         Some(Place { network, taken: Arc::clone(&self.taken) })
     }
@@ -65,10 +65,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
         taken.all = taken.all.saturating_sub(1);
-        match taken.by_network.get_mut(&self.network) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => drop(taken.by_network.remove(&self.network)),
-        }
+        taken.by_network.remove(&self.network);
     }
 }
 
@@ -112,6 +109,6 @@ mod tests {
         assert!(places.take(None).is_none(), "a unix socket has places like an address");
         drop(socket);
         let taken = lock(&places.taken);
-        assert_eq!((taken.all, taken.by_network.len()), (0, 0), "nothing stays of those who have gone");
+        assert!(taken.all == 0 && taken.by_network.is_empty(), "nothing stays of those who have gone");
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
-use daypass_base::{Clock, Places, Seconds};
+use daypass_base::{Clock, Places, Seconds, Tally};
 use daypass_sdk::{Error, Kind, Result};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -41,7 +41,7 @@ pub(crate) struct Lockouts {
 struct Table {
     by_alias: BTreeMap<Key, Failures>,
     /// How many aliases of each mount these are.
-    by_mount: BTreeMap<String, usize>,
+    by_mount: Tally<String>,
 }
 
 /// The accessor of a mount, and an alias of it.
@@ -264,24 +264,20 @@ impl Table {
     fn insert(&mut self, key: Key, failures: Failures) {
         let mount = key.0.clone();
         if self.by_alias.insert(key, failures).is_none() {
-            *self.by_mount.entry(mount).or_default() += 1;
+            self.by_mount.add(mount);
         }
     }
 
     fn remove(&mut self, key: &Key) {
-        if self.by_alias.remove(key).is_none() {
-            return;
-        }
-        match self.by_mount.get_mut(&key.0) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(self.by_mount.remove(&key.0)),
+        if self.by_alias.remove(key).is_some() {
+            self.by_mount.remove(&key.0);
         }
     }
 
     /// Drops a part of the mount that has most: what counts no longer, then who failed least, the oldest of those first, and at last who is locked out. A whole
     /// part at once, so that a flood of names does not look through the table for each of them.
     fn make_room(&mut self, now: Duration) {
-        let Some((mount, count)) = self.by_mount.iter().max_by_key(|(_, count)| **count) else { return };
+        let Some((mount, count)) = self.by_mount.most() else { return };
         let (from, part) = ((mount.clone(), Alias::first()), (count / 16).max(1));
         let of_mount = self.by_alias.range::<Key, _>(&from..).take_while(|((other, _), _)| *other == from.0);
         let rank = |failures: &Failures| (!failures.over(now), failures.locked(now), failures.count, failures.last);
@@ -450,7 +446,7 @@ mod tests {
         flood(5);
         assert!(lockouts.check("userpass", "admin", DEFAULT, at(5)).is_err());
         let state = lockouts.state.lock();
-        assert_eq!((state.by_alias.len(), state.by_mount["userpass"]), (state.by_mount["approle"] + 1, 1));
+        assert_eq!((state.by_alias.len(), state.by_mount.of("userpass")), (state.by_mount.of("approle") + 1, 1));
     }
 
     /// Story: as above, with made-up names of the same mount.

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daypass_base::{Connections, places};
+use daypass_base::{Connections, Tally, places};
 use tokio::task::{AbortHandle, Id};
 
 use crate::Peer;
@@ -21,7 +21,7 @@ pub(crate) struct Slots {
     most: usize,
     taken: HashMap<Id, Taken>,
     /// How many of them each network has. Those over a unix socket are as of one.
-    by_network: HashMap<Option<IpAddr>, usize>,
+    by_network: Tally<Option<IpAddr>>,
     /// Those that may go, the next one last.
     to_go: Vec<Candidate>,
     /// When they were found, on the monotonic clock.
@@ -54,7 +54,7 @@ pub(crate) struct Gone {
 impl Slots {
     /// Room for so many connections, one at least.
     pub(crate) fn new(most: usize, counts: Arc<Connections>) -> Self {
-        let (taken, by_network) = (HashMap::new(), HashMap::new());
+        let (taken, by_network) = (HashMap::new(), Tally::default());
         Self { most: most.max(1), taken, by_network, to_go: Vec::new(), found_at: Duration::ZERO, counts }
     }
 
@@ -67,7 +67,7 @@ impl Slots {
             Peer::Tcp(address) => Some(places::network(address.ip())),
             Peer::Unix => None,
         };
-        *self.by_network.entry(network).or_default() += 1;
+        self.by_network.add(network);
         self.taken.insert(task.id(), Taken { pace, network, task });
         self.counts.opened();
     }
@@ -75,10 +75,7 @@ impl Slots {
     /// The connection has ended.
     pub(crate) fn leave(&mut self, connection: Id) {
         let Some(taken) = self.taken.remove(&connection) else { return };
-        match self.by_network.get_mut(&taken.network) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(self.by_network.remove(&taken.network)),
-        }
+        self.by_network.remove(&taken.network);
         self.counts.closed();
     }
 
@@ -107,7 +104,7 @@ impl Slots {
         self.found_at = now;
         let spared = |(connection, taken): (&Id, &Taken)| {
             let stand = taken.pace.spare(now)?;
-            let of_network = self.by_network.get(&taken.network).copied().unwrap_or_default();
+            let of_network = self.by_network.of(&taken.network);
             Some(Candidate { connection: *connection, stand, order: (stand.spare, Reverse(of_network), stand.since) })
         };
         let mut found: Vec<Candidate> = self.taken.iter().filter_map(spared).collect();
@@ -127,7 +124,7 @@ impl Slots {
         }
         taken.task.abort();
         self.counts.made_room();
-        let of_network = self.by_network.get(&taken.network).copied().unwrap_or_default();
+        let of_network = self.by_network.of(&taken.network);
         Some(Gone { network: taken.network, of_network })
     }
 }
