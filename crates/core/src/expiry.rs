@@ -146,11 +146,10 @@ async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands, f
     let (mut of_leases, others): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| lease_id(entry).is_some());
     let work = others.into_iter().map(|entry| settle_or_put_off(unsealed, entry, now));
     at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
-    let (behind, place) = look.into_parts();
-    of_leases.extend(behind.into_iter().filter(|entry| !hands.hold(entry)));
+    of_leases.extend(look.leases.into_iter().filter(|entry| !hands.hold(entry)));
     let all_begun = hands.take(inner, unsealed, of_leases, full, now).await?;
     if all_begun {
-        further.go_on(place);
+        further.go_on(look.place);
     }
     let came = if full && came == Came::Through { Came::SoFar } else { came };
     Ok(Step { came, more: all_begun && full || left })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_base::{Clock, Seconds};
-use daypass_sdk::{Changes, Error, Found, Mount, Mounted, Result, StandsFor, Store};
+use daypass_sdk::{Changes, Error, Found, Mount, Mounted, Operation, Result, StandsFor, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -263,6 +263,11 @@ impl Live {
     /// A request comes.
     pub(crate) fn visit(&self) -> Visit {
         Visit::of(&self.requests)
+    }
+
+    /// What policies have to know of an endpoint: its fields that read a text as a list, and the other paths to the same thing.
+    pub(crate) fn judged_by(&self, found: &Found, operation: Operation) -> (Vec<&str>, OtherPaths) {
+        (self.engine.comma_lists(found, operation).iter().map(String::as_str).collect(), self.stands_for(found))
     }
 
     /// The full paths of what an endpoint stands for, see [`daypass_sdk::Endpoint::stands_for`].

@@ -283,8 +283,12 @@ impl Pace {
         let allowed = if self.phase() == Phase::Idle { limits.idle_timeout } else { limits.header_timeout };
         let cut = self.since() + allowed;
         // Whoever is told of the end and says no more would have it waited for.
-        let end = self.finishing.get().filter(|_| !self.is_held()).map(|stop| stop.max(self.since()) + limits.linger);
-        [end, self.half_head_until(limits)].into_iter().flatten().fold(cut, Duration::min)
+        [self.end(limits), self.half_head_until(limits)].into_iter().flatten().fold(cut, Duration::min)
+    }
+
+    /// When a server that stops waits no more for a client; `None` before that, and while something of an answer is still taken.
+    fn end(&self, limits: &Limits) -> Option<Duration> {
+        self.finishing.get().filter(|_| !self.is_held()).map(|stop| stop.max(self.since()) + limits.linger)
     }
 
     /// When the rest of a head over HTTP/2 must have come.
@@ -304,15 +308,13 @@ impl Pace {
     pub(crate) fn verdict(&self, limits: &Limits) -> Verdict {
         let now = self.clock.elapsed();
         let in_flight = self.in_flight();
-        let finishing = self.finishing.get();
         let only_streams = in_flight > 0 && self.streams.load(Ordering::Relaxed) == in_flight;
-        let ending = only_streams && finishing.is_some();
+        let ending = only_streams && self.finishing.get().is_some();
         // Whatever else is under way: a client that reads all answers but one could have that one held for ever.
         let unread = self.unsent.cut_at(if ending { limits.linger } else { limits.idle_timeout });
         // Nobody works on what has not come: waiting for it would only hold up the end.
         let only_unfinished = in_flight > 0 && self.unfinished.load(Ordering::Relaxed) == in_flight;
-        // An answer beside it that its client still takes is waited for.
-        let end = finishing.filter(|_| only_unfinished && !self.is_held()).map(|stop| stop.max(self.since()) + limits.linger);
+        let end = self.end(limits).filter(|_| only_unfinished);
         let cut = [unread, self.half_head_until(limits), end].into_iter().flatten().min();
         if cut.is_some_and(|cut| now >= cut) {
             return Verdict::Cut;

@@ -81,8 +81,8 @@ impl LiveAws {
         read(&answer.fields).ok_or_else(|| not_understood("an element is missing", &answer))
     }
 
-    /// Asks again where that may help: with a fresh identity when AWS says that the one in hand is over or none that it knows, once, or refuses and its session may be why; after a
-    /// wait when AWS asks for fewer calls or does not answer. `told` has the last failure while it goes on.
+    /// Asks again where that may help: once with a fresh identity, when AWS says that the one in hand is over or none that it knows, or refuses and its session
+    /// may be why; after a wait when AWS asks for fewer calls or does not answer. `told` has the last failure while it goes on.
     async fn persistently(&self, call: Call<'_>, account: &str, body: &Bytes, told: &Told) -> Result<Understood> {
         let began = self.clock.elapsed();
         let mut renewed = call.target.keys.is_some();

@@ -48,7 +48,7 @@ pub(super) struct Further {
 pub(super) struct Look {
     pub(super) leases: Vec<Due>,
     /// Where the next one goes on; `None` behind the last entry that is due.
-    place: Option<Due>,
+    pub(super) place: Option<Due>,
 }
 
 impl Further {
@@ -106,12 +106,6 @@ impl Further {
             seconds = late.as_secs(),
             "a secret whose time is over is not taken back yet: more comes due than the server gets done"
         );
-    }
-}
-
-impl Look {
-    pub(super) fn into_parts(self) -> (Vec<Due>, Option<Due>) {
-        (self.leases, self.place)
     }
 }
 

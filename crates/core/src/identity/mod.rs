@@ -235,6 +235,11 @@ impl Identities {
         Ok(out)
     }
 
+    /// Whether a token's owner is disabled or was deleted, at a configuration version.
+    pub(crate) async fn refuses(&self, row: &TokenRow, config_version: u64) -> Result<bool> {
+        Ok(self.standing(row, config_version).await?.refuses(row.entity_since()))
+    }
+
     /// What is known of a token's owner, as of `config_version`. Nobody is looked up twice under one version. External groups are those that
     /// the login's own token has at this moment: of a child whose login is gone, none.
     pub(crate) async fn standing(&self, row: &TokenRow, config_version: u64) -> Result<Arc<Standing>> {

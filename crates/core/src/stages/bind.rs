@@ -199,7 +199,7 @@ async fn lives_on(inner: &Inner, unsealed: &Unsealed, known: &Known) -> Result<(
     };
     // The row of a service token may have been renewed since it was read.
     let is_over = !lives || known.batch && known.row.ended(inner.clock.now());
-    if is_over || unsealed.identities.standing(&known.row, config_version).await?.refuses(known.row.entity_since()) {
+    if is_over || unsealed.identities.refuses(&known.row, config_version).await? {
         return Err(Error::bad_request(ENDED_MEANWHILE));
     }
     Ok(())

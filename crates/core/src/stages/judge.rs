@@ -5,7 +5,6 @@ use daypass_policy::Question;
 use daypass_sdk::{Cx, Error, Kind, Operation, Result};
 use serde_json::Value;
 
-use crate::mounts::OtherPaths;
 use crate::stages::door::Routed;
 use crate::stages::identify::Identified;
 use crate::stages::intent::Intended;
@@ -24,11 +23,9 @@ pub(crate) struct Judged {
 /// Errors: `Denied`; or the trouble of the intent, for callers who may know; `BadRequest` for a list that is too long to be compared with anything.
 pub(crate) fn judge(parsed: &Parsed, routed: &Routed, identified: &Identified, intended: Intended, limits: &Limits) -> Result<Judged> {
     let Intended { operation, trouble, cx, .. } = intended;
-    let (lists, others): (Vec<&str>, _) = match (&routed.live, &routed.found) {
-        (Some(live), Some(found)) => {
-            (live.engine.comma_lists(found, operation).iter().map(String::as_str).collect(), live.stands_for(found))
-        }
-        _ => (Vec::new(), OtherPaths::default()),
+    let (lists, others) = match (&routed.live, &routed.found) {
+        (Some(live), Some(found)) => live.judged_by(found, operation),
+        _ => Default::default(),
     };
     if routed.support.public && parsed.operation != Operation::Help {
         check_lengths(parsed, &lists, limits)?;

@@ -60,7 +60,7 @@ pub(crate) async fn check(inner: &Inner, unsealed: &Unsealed, parsed: &Parsed, r
 async fn is_of_somebody(unsealed: &Unsealed, identified: &Identified) -> Result<bool> {
     let Some(known) = identified.known.as_ref().filter(|known| known.row.num_uses == 0) else { return Ok(false) };
     let config_version = unsealed.tokens.config_version().await?;
-    Ok(!unsealed.identities.standing(&known.row, config_version).await?.refuses(known.row.entity_since()))
+    Ok(!unsealed.identities.refuses(&known.row, config_version).await?)
 }
 
 /// Errors: when the answer cannot be put away; `BadRequest` when it is of a kind that never can. It is not shown then.

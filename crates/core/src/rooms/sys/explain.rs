@@ -17,7 +17,6 @@ use serde_json::{Map, Value, json};
 use super::Sys;
 use super::internal::presented_token;
 use crate::logins::normal_policies;
-use crate::mounts::OtherPaths;
 use crate::node::Unsealed;
 use crate::stages::identify::invalid_token;
 use crate::stages::judge::policy_operation;
@@ -125,13 +124,7 @@ async fn explain(unsealed: &Unsealed, subject: &TokenRow, asked: OfCaller) -> Re
     let (acl, policies) = (authority.acl, crate::policies::all_policies(&subject.policies, &authority.standing.policies));
     let door = table.find(&path);
     let found = door.as_ref().and_then(|door| Some((door, door.live.engine.find(&door.below)?)));
-    let (lists, others): (Vec<&str>, _) = match &found {
-        Some((door, found)) => {
-            let live = &door.live;
-            (live.engine.comma_lists(found, operation).iter().map(String::as_str).collect(), live.stands_for(found))
-        }
-        None => (Vec::new(), OtherPaths::default()),
-    };
+    let (lists, others) = found.as_ref().map(|(door, found)| door.live.judged_by(found, operation)).unwrap_or_default();
     let plain = Question {
         path: &path,
         operation: policy_operation(operation),
