@@ -113,8 +113,7 @@ async fn what_has_not_come_holds_up_no_end() {
     let (test, issuer) = super::limits::start_http2(Limits::default()).await;
     let mut silent = Vec::new();
     for _ in 0..2 {
-        let stream = super::tls::Client { protocols: &[b"h2"], ..super::tls::Client::of(&issuer) }.connect(&test).await.unwrap();
-        let mut client = super::http2::Http2::speak(stream, 1 << 16).await;
+        let mut client = super::http2::client(&test, &issuer).await;
         client.ask(1, "/").await;
         client.read("GET https://localhost/ ".len()).await;
         silent.push(client);
@@ -139,8 +138,7 @@ async fn ended_after(clock: &SimClock, server: Server) -> (usize, u64) {
 #[tokio::test]
 async fn what_is_being_answered_is_waited_for_though_a_body_beside_it_is_not() {
     let (test, issuer) = super::limits::start_http2(Limits::default()).await;
-    let stream = super::tls::Client { protocols: &[b"h2"], ..super::tls::Client::of(&issuer) }.connect(&test).await.unwrap();
-    let mut client = super::http2::Http2::speak(stream, 1 << 16).await;
+    let mut client = super::http2::client(&test, &issuer).await;
     client.ask(1, "/slow").await;
     test.started(1).await;
     // Another one, whose body is to come.
@@ -168,8 +166,7 @@ async fn what_is_being_answered_is_waited_for_though_a_body_beside_it_is_not() {
 #[tokio::test]
 async fn what_is_being_taken_is_waited_for_though_a_body_beside_it_is_not() {
     let (test, issuer) = super::limits::start_http2(Limits::default()).await;
-    let stream = super::tls::Client { protocols: &[b"h2"], ..super::tls::Client::of(&issuer) }.connect(&test).await.unwrap();
-    let mut client = super::http2::Http2::speak(stream, 1 << 16).await;
+    let mut client = super::http2::client(&test, &issuer).await;
     client.ask(1, "/large").await;
     test.started(1).await;
     client.begin_post(3).await;

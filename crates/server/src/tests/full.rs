@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use tokio::net::TcpSocket;
 
-use super::http2::Http2;
+use super::http2::{Http2, client};
 use super::limits::start_http2;
 use super::tls::Client;
 use super::*;
@@ -154,12 +154,11 @@ async fn a_body_that_does_not_come_makes_room_and_one_that_goes_on_does_not() {
 #[tokio::test]
 async fn bodies_that_do_not_come_over_http2_make_room_where_no_request_is_beside_them() {
     let (test, issuer) = start_http2(few(2)).await;
-    let client = || async { Client { protocols: &[b"h2"], ..Client::of(&issuer) }.connect(&test).await.unwrap() };
-    let mut busy = Http2::speak(client().await, 1 << 16).await;
+    let mut busy = client(&test, &issuer).await;
     busy.ask(1, "/slow").await;
     busy.begin_post(3).await;
     test.started(1).await;
-    let mut stuck = Http2::speak(client().await, 1 << 16).await;
+    let mut stuck = client(&test, &issuer).await;
     for stream in [1, 3] {
         stuck.begin_post(stream).await;
         settle().await;
@@ -198,15 +197,14 @@ async fn a_handshake_is_left_alone_for_as_long_as_half_a_head() {
 #[tokio::test]
 async fn an_idle_connection_over_http2_makes_room_and_one_with_a_request_does_not() {
     let (test, issuer) = start_http2(few(2)).await;
-    let client = || async { Client { protocols: &[b"h2"], ..Client::of(&issuer) }.connect(&test).await.unwrap() };
-    let mut busy = Http2::speak(client().await, 1 << 16).await;
+    let mut busy = client(&test, &issuer).await;
     busy.ask(1, "/slow").await;
     test.started(1).await;
-    let mut idle = Http2::speak(client().await, 1 << 16).await;
+    let mut idle = client(&test, &issuer).await;
     idle.ask(1, "/").await;
     idle.read("GET https://localhost/ ".len()).await;
     test.later(2).await;
-    let mut new = Http2::speak(client().await, 1 << 16).await;
+    let mut new = client(&test, &issuer).await;
     new.ask(1, "/").await;
     new.read("GET https://localhost/ ".len()).await;
     assert_eq!(test.counts.closed_for_others(), 1);

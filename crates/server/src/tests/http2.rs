@@ -93,7 +93,8 @@ impl Http2 {
     }
 }
 
-async fn client(test: &Test, issuer: &super::tls::Issuer) -> Http2 {
+/// A client on a connection of its own.
+pub(super) async fn client(test: &Test, issuer: &super::tls::Issuer) -> Http2 {
     let stream = super::tls::Client { protocols: &[b"h2"], ..super::tls::Client::of(issuer) }.connect(test).await.unwrap();
     Http2::speak(stream, 1 << 16).await
 }

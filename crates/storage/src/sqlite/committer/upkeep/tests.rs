@@ -21,6 +21,13 @@ fn written_back(connection: &Connection) -> i64 {
     connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(2)).unwrap()
 }
 
+/// Somebody who reads until a COMMIT.
+fn reading(path: &Path) -> Connection {
+    let reader = schema::open_reader(path, 1024).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM kv").unwrap();
+    reader
+}
+
 #[test]
 fn the_wal_is_written_back_after_the_answer_and_does_not_grow_while_writes_go_on() {
     let root = tempfile::tempdir().unwrap();
@@ -45,8 +52,7 @@ fn a_wal_that_somebody_read_for_a_while_is_written_back_and_begins_anew_after_th
     let root = tempfile::tempdir().unwrap();
     let mut committer = committer(&root);
     commit(&mut committer, pages("a", 10)).unwrap();
-    let reader = schema::open_reader(&committer.place.path, 1024).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM kv").unwrap();
+    let reader = reading(&committer.place.path);
     for number in 0..10 {
         commit(&mut committer, pages(&number.to_string(), 150)).unwrap();
         committer.keep_up();
@@ -70,8 +76,7 @@ fn after_a_stop_the_next_start_takes_all_from_the_wal_whatever_was_copied_out_of
     commit(&mut committer, pages("first", 1)).unwrap();
     schema::write_back(&committer.connection).unwrap();
     commit(&mut committer, pages("copied", 50)).unwrap();
-    let reader = schema::open_reader(&path, 1024).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM kv").unwrap();
+    let reader = reading(&path);
     commit(&mut committer, pages("in-the-wal", 50)).unwrap();
     let on_disk = std::fs::read(&path).unwrap();
     schema::write_back_some(&committer.connection).unwrap();
@@ -125,8 +130,7 @@ fn what_cannot_be_written_back_at_the_start_is_written_once_more_where_it_is() {
     commit(&mut earlier, pages("a", 50)).unwrap();
     earlier.sync_failed(&failure(ffi::SQLITE_IOERR_FSYNC));
     earlier.close();
-    let reader = schema::open_reader(&path, 1024).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM kv").unwrap();
+    let reader = reading(&path);
     let (wal, old) = (beside(&path, "-wal"), std::time::SystemTime::UNIX_EPOCH);
     let (left, file) = (std::fs::read(&wal).unwrap(), std::fs::File::options().write(true).open(&wal).unwrap());
     file.set_modified(old).unwrap();
@@ -171,8 +175,7 @@ fn giving_space_back_does_not_make_the_wal_long() {
     }
     let before = schema::pages(&committer.connection).unwrap();
     assert!(before.free > 5_000, "{}", before.free);
-    let reader = schema::open_reader(&committer.place.path, 1024).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM kv").unwrap();
+    let reader = reading(&committer.place.path);
     let mut longest = 0;
     let mut steps = |committer: &mut Committer| {
         for _ in 0..1_000 {
