@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use crate::free;
+
 /// One answer.
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -33,8 +35,7 @@ pub(crate) fn request(address: SocketAddr, method: &str, path: &str, headers: &[
 
 /// A port that nobody listens on right now.
 pub(crate) fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|e| format!("no free port: {e}"))?;
-    listener.local_addr().map(|a| a.port()).map_err(|e| e.to_string())
+    free::address().map(|address| address.port()).map_err(|e| format!("no free port: {e}"))
 }
 
 /// That port if nobody listens on it, else another.

@@ -8,6 +8,9 @@
 mod bench;
 mod demo;
 mod dist;
+#[allow(unreachable_pub, reason = "a part of the tests' kit, where it is public")]
+#[path = "../../crates/testkit/src/free.rs"]
+mod free;
 mod generate;
 mod http;
 mod install;

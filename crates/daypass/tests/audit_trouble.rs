@@ -34,7 +34,7 @@ const NOT_CARRIED_OUT: &str = "internal error: no audit device took the record o
 fn a_hung_socket_and_a_full_disk_stop_nothing_while_another_device_works_and_everything_while_none_does() {
     let disk = Disk::small();
     let receiver = Receiver::start();
-    let sandbox = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let sandbox = daypass_testkit::free::address().unwrap();
     let server = Server::start_with(&[format!("-dev-aws-sandbox-address={sandbox}")]);
     lend(&server);
     enable(&server, "disk", &json!({ "type": "file", "options": { "file_path": disk.log, "skip_test": "true" } }));

@@ -6,6 +6,7 @@ mod ask;
 pub mod compatibility;
 mod doors;
 pub mod fields;
+pub mod free;
 mod log;
 mod server;
 pub mod store;

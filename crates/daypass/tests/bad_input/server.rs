@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file that includes this uses a part of it")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Server {
 
     /// With more arguments.
     pub(crate) fn start_with(more: &[String]) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = daypass_testkit::free::address().unwrap();
         let home = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(home.path().join("log")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_daypass"))

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub(crate) struct Server {
 impl Server {
     /// Not initialised. `more` is what its configuration has besides a listener.
     pub(crate) fn fresh(more: impl Fn(&std::path::Path) -> String) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = daypass_testkit::free::address().unwrap();
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join("tmp")).unwrap();
         let more = more(home.path());
