@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::place::Place;
 use super::readers::Readers;
-use super::schema::{self, CLAIM_READ, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_REMOVE, SpaceSql};
+use super::schema::{self, CLAIM_READ, CLAIM_WRITE, CONFIG_VERSION_WRITE, DUE_ADD, DUE_REMOVE, Opened, SpaceSql};
 use super::snapshot::{self, StagedFile};
 use super::versions::Versions;
 use super::{Shared, SqliteOptions};
@@ -59,6 +59,8 @@ pub(super) struct Committer {
     clock: Arc<dyn Clock>,
     /// When it was last looked whether much of the file is free; on the clock's monotonic time.
     looked: Duration,
+    /// The WAL does not last yet, with what an earlier process has left in it: nothing is committed or written back until it does.
+    owed: bool,
     /// The last checkpoint between groups failed, and the log says so.
     lags: bool,
     /// What is done when the group before it is done with.
@@ -101,7 +103,7 @@ enum Tidy {
 
 impl Committer {
     pub(super) fn new(
-        (connection, versions): (Connection, Versions),
+        (opened, versions): (Opened, Versions),
         queue: Receiver<Job>,
         shared: Arc<Shared>,
         readers: Arc<Readers>,
@@ -111,7 +113,7 @@ impl Committer {
     ) -> Self {
         let (room, looked) = (Room::default(), clock.elapsed());
         let mut made = Self {
-            connection,
+            connection: opened.connection,
             queue,
             shared,
             readers,
@@ -120,12 +122,13 @@ impl Committer {
             room,
             clock,
             looked,
+            owed: false,
             lags: false,
             apart: None,
             index: None,
             place,
         };
-        made.take_over();
+        made.take_over(opened.left);
         made
     }
 
@@ -198,6 +201,12 @@ impl Committer {
     /// batch is tried alone. That gives what a savepoint per batch gives, for nothing on the way that is always taken.
     fn settle(&mut self, group: Vec<(Work, OwnedSemaphorePermit)>) {
         if group.is_empty() {
+            return;
+        }
+        if let Err(error) = self.lasting() {
+            for (work, _permit) in group {
+                work.answer(Outcome::Refused(repeat(&error)));
+            }
             return;
         }
         match self.transact(&group) {
@@ -496,14 +505,15 @@ impl Committer {
     /// Opens the file that is there now. Its configuration version is above all that was answered before.
     fn take_up(&mut self) -> Result<(), CommitError> {
         let before = self.shared.config_version.load(Ordering::Acquire);
-        let opened =
-            schema::open_writer(&self.place.path, &self.options).map_err(|error| error.to_string()).and_then(|(connection, stored)| {
-                let version = before.max(stored) + 1;
-                connection.execute(CONFIG_VERSION_WRITE, [to_i64(version)]).map_err(|error| error.to_string())?;
-                let versions = Versions::of(&connection).map_err(|error| error.to_string())?;
-                versions.follow(&self.versions);
-                Ok((connection, versions, version))
-            });
+        let opened = schema::open_writer(&self.place.path, &self.options).map_err(|error| error.to_string()).and_then(|opened| {
+            let Opened { connection, config_version, left } = opened;
+            left.map_err(|error| error.to_string())?;
+            let version = before.max(config_version) + 1;
+            connection.execute(CONFIG_VERSION_WRITE, [to_i64(version)]).map_err(|error| error.to_string())?;
+            let versions = Versions::of(&connection).map_err(|error| error.to_string())?;
+            versions.follow(&self.versions);
+            Ok((connection, versions, version))
+        });
         match opened {
             Ok((connection, versions, version)) => {
                 self.connection = connection;

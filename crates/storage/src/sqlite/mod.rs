@@ -5,6 +5,7 @@
 //! - [`committer`] is the only writer: it takes all batches that wait, applies them in one transaction with one sync, and answers.
 //! - [`readers`] never wait for the writer.
 //! - [`snapshot`] exports all rows, and fills the file that takes this one's place.
+//! - [`wal`] makes what an earlier process has left last, before anything is built on it.
 //! - [`versions`] numbers the values of rows, each number once.
 //! - [`cache`] keeps rows that were read lately, sealed as they are, and never one that is older than an answered commit.
 //!
@@ -25,6 +26,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod versions;
+mod wal;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -189,6 +191,17 @@ pub enum OpenError {
         /// The newest format that this program knows.
         supported: i64,
     },
+    /// What is read does not fit together: as where another program has kept the index of a WAL that was replaced.
+    #[error(
+        "{path} cannot be read as it is ({source}): another program may have it open (`fuser -v {path}` tells which): stop it and start again, and leave all files of the store where they are; \
+         if none has, the file is damaged: restore a snapshot at a new path"
+    )]
+    Damaged {
+        /// The store's file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
     /// It is some other program's file, or damaged at its very start.
     #[error("{path} is not a daypass store ({reason}): give a path to a new file")]
     NotDaypass {
@@ -257,16 +270,15 @@ impl SqliteBackend {
         let place = place::take(path)?;
         let io = |source| OpenError::Io { action: "remove what an interrupted restore has left beside", path: place.path.clone(), source };
         snapshot::remove_leftovers(&place.path).map_err(io)?;
-        let (connection, config_version) = schema::open_writer(&place.path, &options)?;
-        let versions = Versions::of(&connection).map_err(|source| OpenError::Sqlite { path: place.path.clone(), source })?;
-        let shared = Arc::new(Shared::new(config_version, &options));
+        let opened = schema::open_writer(&place.path, &options)?;
+        let versions = Versions::of(&opened.connection).map_err(|source| OpenError::Sqlite { path: place.path.clone(), source })?;
+        let shared = Arc::new(Shared::new(opened.config_version, &options));
         let readers = Arc::new(Readers::new(place.path.clone(), &options));
         let (jobs, queue) = mpsc::channel();
         let file = place.path.clone();
         // For the pace of its own work alone, which no test of the store's users is to set.
         let clock = Arc::new(SystemClock::new());
-        let committer =
-            Committer::new((connection, versions), queue, Arc::clone(&shared), Arc::clone(&readers), options.clone(), clock, place);
+        let committer = Committer::new((opened, versions), queue, Arc::clone(&shared), Arc::clone(&readers), options.clone(), clock, place);
         let thread = std::thread::Builder::new()
             .name("store-commit".to_owned())
             .spawn(move || committer.run())

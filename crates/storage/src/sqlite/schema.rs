@@ -6,31 +6,52 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::wal::{self, NotLasting};
 use super::{OpenError, SqliteOptions};
 use crate::Space;
 
-/// Opens the writing connection, makes the tables if the file is new, and returns the configuration version in the file.
-pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<(Connection, u64), OpenError> {
+/// A store's file that is open for writing.
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    /// The configuration version in the file.
+    pub(super) config_version: u64,
+    /// Whether the WAL lasts, with what an earlier process has left in it: until then nothing may be committed or written back.
+    pub(super) left: Result<(), NotLasting>,
+}
+
+/// Opens the writing connection, and makes the tables if the file is new. Nothing is committed before what is in the WAL lasts, and its name.
+pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Opened, OpenError> {
     let sqlite = |source: rusqlite::Error| match source.sqlite_error_code() {
-        Some(code @ (ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)) => {
-            OpenError::NotDaypass { path: path.to_owned(), reason: format!("{code:?}") }
-        }
+        Some(code @ ErrorCode::NotADatabase) => OpenError::NotDaypass { path: path.to_owned(), reason: format!("{code:?}") },
+        Some(ErrorCode::DatabaseCorrupt) => OpenError::Damaged { path: path.to_owned(), source },
         _ => OpenError::Sqlite { path: path.to_owned(), source },
     };
+    let io = |action| move |source| OpenError::Io { action, path: path.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
     keep_wal(&connection).map_err(sqlite)?;
     connection.busy_timeout(BUSY_WAIT).map_err(sqlite)?;
-    match state_of(&connection).map_err(sqlite)? {
-        FileState::New => make(&connection).map_err(sqlite)?,
+    let format = match state_of(&connection).map_err(sqlite)? {
+        FileState::New => {
+            shape(&connection).map_err(sqlite)?;
+            None
+        }
         FileState::Foreign(reason) => return Err(OpenError::NotDaypass { path: path.to_owned(), reason }),
         FileState::Ours(found) if found > FORMAT => return Err(OpenError::Newer { path: path.to_owned(), found, supported: FORMAT }),
-        FileState::Ours(_) => {}
-    }
+        FileState::Ours(found) => Some(found),
+    };
     set_up_writer(&connection, options).map_err(sqlite)?;
-    migrate(&connection).map_err(sqlite)?;
-    let config_version = meta(&connection, "config_version").map_err(sqlite)?;
-    Ok((connection, u64::try_from(config_version).unwrap_or(0)))
+    let mut left = wal::make_last(&connection, path);
+    if format != Some(FORMAT) {
+        left = Ok(left.map_err(|error| match error {
+            NotLasting::Sqlite(source) => sqlite(source),
+            NotLasting::Unnamed(source) => io("record the WAL of")(source),
+            NotLasting::Unwritten(source) => io("write once more what an earlier process has left in the WAL of")(source),
+        })?);
+        format.map_or_else(|| make(&connection), |from| migrate(&connection, from)).map_err(sqlite)?;
+    }
+    let config_version = u64::try_from(meta(&connection, "config_version").map_err(sqlite)?).unwrap_or(0);
+    Ok(Opened { connection, config_version, left })
 }
 
 /// Opens a connection that cannot write.
@@ -132,13 +153,17 @@ fn state_of(connection: &Connection) -> rusqlite::Result<FileState> {
     })
 }
 
-/// One transaction makes it all, so that a kill leaves an empty file or a whole one. What comes before it shapes the file and
-/// cannot be changed later.
-fn make(connection: &Connection) -> rusqlite::Result<()> {
+/// What cannot be changed later in a new file.
+fn shape(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL;")?;
     let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
     tracing::debug!(mode, "new store");
-    connection.execute_batch(&format!("PRAGMA synchronous=FULL; BEGIN IMMEDIATE; {}; COMMIT;", tables()))
+    Ok(())
+}
+
+/// One transaction makes it all, so that a kill leaves an empty file or a whole one.
+fn make(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {}; COMMIT;", tables()))
 }
 
 /// Opens a new file that is filled in one transaction, by nobody but this connection, and synced as a whole before it counts: no journal.
@@ -174,11 +199,7 @@ fn tables() -> String {
 }
 
 /// Brings a file of an earlier format to this one: one transaction, so that a kill leaves one format or the other.
-fn migrate(connection: &Connection) -> rusqlite::Result<()> {
-    let from = meta(connection, "format")?;
-    if from >= FORMAT {
-        return Ok(());
-    }
+fn migrate(connection: &Connection, from: i64) -> rusqlite::Result<()> {
     let rebuilt = if from == 1 {
         tracing::warn!(
             from,
@@ -200,6 +221,8 @@ fn set_up_writer(connection: &Connection, options: &SqliteOptions) -> rusqlite::
     if mode != "wal" {
         return Err(rusqlite::Error::InvalidParameterName(format!("journal mode {mode} instead of wal")));
     }
+    // The WAL is made when the file is first read in this mode.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_row| Ok(()))?;
     connection.execute_batch(&format!(
         "PRAGMA synchronous=FULL; PRAGMA cache_size=-{}; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=0;",
         options.writer_cache_kib

@@ -74,7 +74,7 @@ mod tests {
     fn no_number_is_taken_twice_whatever_was_committed_before_a_restart() {
         let root = tempfile::tempdir().unwrap();
         let place = place::take(&root.path().join("store.db")).unwrap();
-        let open = || schema::open_writer(&place.path, &SqliteOptions::default()).unwrap().0;
+        let open = || schema::open_writer(&place.path, &SqliteOptions::default()).unwrap().connection;
         let connection = open();
         let versions = Versions::of(&connection).unwrap();
         assert_eq!((versions.take(), versions.take()), (1, 2));
@@ -91,7 +91,7 @@ mod tests {
     fn a_file_without_a_counter_begins_above_all_that_were_counted_per_row() {
         let root = tempfile::tempdir().unwrap();
         let place = place::take(&root.path().join("store.db")).unwrap();
-        let (connection, _) = schema::open_writer(&place.path, &SqliteOptions::default()).unwrap();
+        let connection = schema::open_writer(&place.path, &SqliteOptions::default()).unwrap().connection;
         connection.execute("DELETE FROM meta WHERE name = 'next_version'", []).unwrap();
         let versions = Versions::of(&connection).unwrap();
         assert_eq!(versions.take().unsigned_abs(), FIRST_OF_OLD_FILES);

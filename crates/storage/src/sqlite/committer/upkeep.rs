@@ -11,38 +11,47 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::Duration;
 
 use super::{Committer, Tidy, is_sync_failure};
+use crate::CommitError;
 use crate::sqlite::schema::{self, WrittenBack};
 use crate::sqlite::snapshot::beside;
+use crate::sqlite::wal::{self, NotLasting};
 
 impl Committer {
-    /// Before anybody reads or writes: what an earlier process has left in the WAL is made to last. That process may have ended because it could not be synced; the
-    /// kernel then has pages that the disk has not, takes them for written, and no sync of the WAL makes them last. They are written back, or, where that
-    /// cannot be now, written once more where they are.
-    pub(super) fn take_over(&mut self) {
-        match self.write_back() {
-            Ok(WrittenBack::Whole) => return,
-            Ok(WrittenBack::InPart) => {}
-            Err(error) => self.upkeep_failed(&error, "what an earlier process has left in the WAL stays there for now"),
-        }
-        if self.is_stopped() {
-            return;
-        }
-        match written_anew(&beside(&self.place.path, "-wal")) {
+    /// Goes on from what an earlier process has left in the WAL. What lasts is written back later, like any other.
+    pub(super) fn take_over(&mut self, left: Result<(), NotLasting>) {
+        match left {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // Where files are never written in place.
-            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-                tracing::warn!(%error, "what an earlier process has left in the WAL could not be written once more: make room, and start the server again");
+            Err(error) if error.may_pass() => {
+                tracing::warn!(%error, "the WAL, with what an earlier process has left in it, does not last yet: no writes until it does, reads go on");
+                self.owed = true;
             }
             Err(error) => {
-                tracing::error!(%error, "what an earlier process has left in the WAL cannot be written: no more writes until a restart");
-                self.stop(format!("the WAL could not be written ({error}), writes stay off until a restart: check the disk first"));
+                tracing::error!(%error, "the WAL, with what an earlier process has left in it, cannot be made to last: no more writes until a restart");
+                self.stop(format!("the WAL does not last: {error}; writes stay off until a restart: check the disk first"));
             }
         }
+    }
+
+    /// Tries again to make what is owed last. Errors: while that cannot be. Where the disk fails the store is stopped, which whoever writes is told as ever.
+    pub(super) fn lasting(&mut self) -> Result<(), CommitError> {
+        if !self.owed || self.is_stopped() {
+            return Ok(());
+        }
+        let left = wal::make_last(&self.connection, &self.place.path);
+        if let Err(error) = &left
+            && error.may_pass()
+        {
+            return Err(error.refusal(&self.place.path));
+        }
+        self.owed = false;
+        if left.is_ok() {
+            tracing::info!("the WAL lasts now: writes go on");
+        }
+        self.take_over(left);
+        Ok(())
     }
 
     /// Writes the WAL back and cuts it off, where nobody reads it, and the file has room for it.
@@ -59,7 +68,7 @@ impl Committer {
 
     /// After a group, once it was answered.
     pub(super) fn keep_up(&mut self) {
-        if self.is_stopped() {
+        if self.owed || self.is_stopped() {
             return;
         }
         self.write_back_if_long();
@@ -109,6 +118,9 @@ impl Committer {
 
     /// One small step of giving free pages back to the file system, when nothing is to be written; says when to come again.
     pub(super) fn reclaim(&mut self) -> Tidy {
+        if self.lasting().is_err() {
+            return Tidy::After(HELD_PAUSE);
+        }
         if self.is_stopped() {
             return Tidy::Done;
         }
@@ -140,7 +152,7 @@ impl Committer {
 
     /// Before the store is closed.
     pub(super) fn write_back_last(&mut self) {
-        if self.is_stopped() {
+        if self.lasting().is_err() || self.is_stopped() {
             return;
         }
         match self.write_back().and_then(|written| schema::end_with(&self.connection, written).map(|()| written)) {
@@ -182,31 +194,12 @@ impl Committer {
     }
 }
 
-/// Whether a file of so many bytes becomes as long as these pages, and leaves something of what is free.
+/// Whether a file of so many bytes becomes as long as these pages with what is free. That may be all of it: once the WAL is written back, the next commits take no more room.
 fn has_room(pages: i64, bytes: u64, free: u64) -> bool {
     let all = u64::try_from(pages).unwrap_or(0).saturating_mul(schema::PAGE_BYTES);
-    let grows = all.saturating_sub(bytes);
-    grows == 0 || grows.saturating_add(FREE_AFTER) <= free
+    all.saturating_sub(bytes) <= free
 }
 
-/// Writes a file with what it has already, so that the next sync of it has something to write.
-fn written_anew(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let mut part = vec![0; PART_BYTES];
-    let mut at = 0;
-    loop {
-        let read = file.read_at(&mut part, at)?;
-        let Some(read) = part.get(..read).filter(|read| !read.is_empty()) else { break };
-        file.write_all_at(read, at)?;
-        at += read.len() as u64;
-    }
-    file.sync_data()
-}
-
-/// Bytes written anew at once.
-const PART_BYTES: usize = 1024 * 1024;
-/// Bytes that a checkpoint leaves on the disk.
-const FREE_AFTER: u64 = 1024 * 1024;
 /// Where the index of a WAL says how much was written back: `nBackfill` in "WAL-mode File Format" (sqlite.org/walformat.html), a number of the machine's
 /// byte order behind the two copies of the header.
 const WRITTEN_BACK_AT: u64 = 96;

@@ -1,4 +1,5 @@
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use daypass_base::sim::SimClock;
 use rusqlite::{Connection, ffi};
@@ -99,49 +100,76 @@ fn after_a_stop_the_next_start_takes_all_from_the_wal_whatever_was_copied_out_of
     committer.keep_up();
     assert_eq!(schema::wal_pages(&committer.connection).unwrap(), all, "nothing is written any more");
     committer.close();
-    assert!(crate::sqlite::snapshot::has_wal(&path));
-    let (connection, _) = schema::open_writer(&path, &crate::sqlite::SqliteOptions::default()).unwrap();
+    assert!(wal_bytes(&path) > 0);
+    let connection = schema::open_writer(&path, &crate::sqlite::SqliteOptions::default()).unwrap().connection;
     let rows: i64 = connection.query_row("SELECT count(*) FROM kv WHERE length(v) IN (4096, 50 * 4096)", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 3);
     let whole: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(whole, "ok");
 }
 
-/// A start that finds a WAL does not build on it: it is written back before anybody reads or writes.
-#[test]
-fn what_an_earlier_process_left_in_the_wal_is_written_back_first() {
-    let root = tempfile::tempdir().unwrap();
-    let mut earlier = committer(&root);
-    commit(&mut earlier, pages("a", 50)).unwrap();
-    earlier.sync_failed(&failure(ffi::SQLITE_IOERR_FSYNC));
-    earlier.close();
-    assert!(crate::sqlite::snapshot::has_wal(&root.path().join("store.db")));
-    let mut committer = committer(&root);
-    assert!(!crate::sqlite::snapshot::has_wal(&committer.place.path));
-    commit(&mut committer, pages("b", 1)).unwrap();
+fn wal_bytes(path: &Path) -> u64 {
+    std::fs::metadata(beside(path, "-wal")).map_or(0, |found| found.len())
 }
 
-/// Story: another program read the store, and what had been left was written back in part. The first commit came behind it, on what no sync could make last.
-#[test]
-fn what_cannot_be_written_back_at_the_start_is_written_once_more_where_it_is() {
-    let root = tempfile::tempdir().unwrap();
-    let mut earlier = committer(&root);
+/// A store of which an earlier process has left something in the WAL, which it could not sync.
+fn left_behind(root: &tempfile::TempDir) -> PathBuf {
+    let mut earlier = committer(root);
     let path = earlier.place.path.clone();
     commit(&mut earlier, pages("a", 50)).unwrap();
     earlier.sync_failed(&failure(ffi::SQLITE_IOERR_FSYNC));
     earlier.close();
+    assert!(wal_bytes(&path) > 0);
+    path
+}
+
+/// Story: another program read the store, and what had been left was written back in part. The first commit came behind it, on what no sync could make last.
+#[test]
+fn what_an_earlier_process_left_in_the_wal_is_written_once_more_where_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let path = left_behind(&root);
     let reader = reading(&path);
     let (wal, old) = (beside(&path, "-wal"), std::time::SystemTime::UNIX_EPOCH);
     let (left, file) = (std::fs::read(&wal).unwrap(), std::fs::File::options().write(true).open(&wal).unwrap());
     file.set_modified(old).unwrap();
+    let before = std::fs::read(&path).unwrap();
     let mut committer = committer(&root);
     assert!(!committer.is_stopped() && std::fs::read(&wal).unwrap() == left);
     assert!(file.metadata().unwrap().modified().unwrap() > old, "it was written");
+    assert!(std::fs::read(&path).unwrap() == before, "the file comes later");
     reader.execute_batch("COMMIT").unwrap();
     commit(&mut committer, pages("b", 1)).unwrap();
     let rows: i64 =
         committer.connection.query_row("SELECT count(*) FROM kv WHERE length(v) IN (4096, 50 * 4096)", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 2);
+    assert!(matches!(committer.reclaim(), Tidy::Done));
+    assert_eq!(wal_bytes(&path), 0, "written back when nothing else is to be done");
+}
+
+#[test]
+fn nothing_is_written_or_written_back_before_what_was_left_lasts() {
+    let root = tempfile::tempdir().unwrap();
+    let path = left_behind(&root);
+    let mut committer = committer(&root);
+    committer.take_over(Err(NotLasting::Unwritten(std::io::ErrorKind::StorageFull.into())));
+    // Another program writes just now, so that it cannot be made to last.
+    committer.connection.busy_timeout(Duration::ZERO).unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let files = || (std::fs::read(&path).unwrap(), std::fs::read(beside(&path, "-wal")).unwrap());
+    let left = files();
+    for _ in 0..2 {
+        let refused = commit(&mut committer, Batch::new()).unwrap_err();
+        assert!(matches!(&refused, CommitError::Failed(text) if text.contains("does not last yet")), "{refused}");
+        committer.keep_up();
+        assert!(matches!(committer.reclaim(), Tidy::After(HELD_PAUSE)), "it comes again");
+        committer.write_back_last();
+    }
+    assert!(files() == left && !committer.is_stopped());
+    other.execute_batch("ROLLBACK").unwrap();
+    assert!(matches!(committer.reclaim(), Tidy::Done), "without a restart, and without a write that is tried");
+    assert_eq!(wal_bytes(&path), 0);
+    commit(&mut committer, pages("b", 1)).unwrap();
 }
 
 /// Story: a checkpoint that filled the disk ended halfway. The WAL could not begin anew, and what is kept for revocations was gone.
@@ -151,10 +179,10 @@ fn nothing_is_written_back_that_the_disk_has_no_room_for() {
     for (pages, bytes, free, fits) in [
         (10, 10 * page, 0, true),
         (10, 20 * page, 0, true),
-        (11, 10 * page, FREE_AFTER, false),
-        (11, 10 * page, FREE_AFTER + page - 1, false),
-        (11, 10 * page, FREE_AFTER + page, true),
-        (1_000, 0, FREE_AFTER, false),
+        (11, 10 * page, page - 1, false),
+        // Story: a MiB had to be left. With less than that free, what the WAL takes was not given back, and nothing could be revoked.
+        (11, 10 * page, page, true),
+        (1_000, 0, 999 * page, false),
     ] {
         assert_eq!(has_room(pages, bytes, free), fits, "{pages} pages, {bytes} bytes, {free} free");
     }
