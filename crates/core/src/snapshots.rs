@@ -307,7 +307,7 @@ async fn take_over(
     let reopened = match &replaced {
         Ok(()) => barrier,
         // Nothing was changed: on with the old state.
-        Err(CommitError::Failed(_) | CommitError::Stopped(_)) => match inner.stored(SEALED_KEYRING).await {
+        Err(CommitError::Failed(_) | CommitError::Held(_) | CommitError::Stopped(_)) => match inner.stored(SEALED_KEYRING).await {
             Ok(Some(keyring)) => unsealed.rows.barrier().reopen(&keyring).ok(),
             _ => None,
         },
@@ -337,6 +337,7 @@ async fn take_over(
 fn store_error(error: CommitError) -> Error {
     match error {
         CommitError::Full(text) => Error::new(Kind::StoreFull, text),
+        CommitError::Held(text) => Error::new(Kind::Failed, text),
         CommitError::Stopped(_) => Error::new(Kind::StoreFull, STOPPED).because(error),
         other => Error::internal("the store could not be copied or replaced").because(other),
     }

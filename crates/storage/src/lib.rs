@@ -210,6 +210,9 @@ pub enum CommitError {
     /// The store is closed or the medium failed; nothing was changed.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// The store cannot be replaced while another program has it open, for the operator to read; nothing was changed. Commits never answer this.
+    #[error("{0}")]
+    Held(String),
     /// The medium failed earlier in a way after which nobody can say what is on it: nothing is written until it is opened again, and nothing was changed.
     #[error("the store takes no writes: {0}")]
     Stopped(String),
@@ -282,7 +285,7 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Puts a staged store in the place of all that is stored. What was handed over before is done first, and lost with the rest. At any moment
     /// of this, a kill leaves the old rows or the new ones, never a mix. The configuration version is above both afterwards.
-    /// Errors: `Failed` when nothing was changed; `Unknown` when it was, and the store cannot go on.
+    /// Errors: `Failed` and `Held` when nothing was changed; `Unknown` when it was, and the store cannot go on.
     fn replace(&self, staged: snapshot::Staged) -> BoxFuture<'_, Result<(), CommitError>>;
 
     /// What `seal-status` and `vault status` call it: `inmem`, `sqlite`.

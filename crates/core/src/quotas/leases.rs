@@ -327,6 +327,7 @@ impl<'a> Pending<'a> {
                 | CommitError::Full(_)
                 | CommitError::TooLarge(_)
                 | CommitError::Failed(_)
+                | CommitError::Held(_)
                 | CommitError::Stopped(_),
             ) => self.give_back(),
             // Dropped in doubt.

@@ -452,8 +452,9 @@ impl Committer {
     }
 
     /// Puts another file in the store's place, while nobody reads. The rename is the one moment that counts: before it the old file is whole and has no
-    /// WAL, after it the new one. `at` is told of each step, for tests.
+    /// WAL, after it the new one. Where another program has the old one open nothing is changed. `at` is told of each step, for tests.
     fn replace(&mut self, staged: &StagedFile, mut at: impl FnMut(Swap)) -> Result<(), CommitError> {
+        self.lasting()?;
         if let Some(reason) = self.shared.stopped.get() {
             return Err(CommitError::Stopped(reason.clone()));
         }
@@ -465,11 +466,11 @@ impl Committer {
             at(Swap::Readers);
             self.let_go()?;
             at(Swap::Closed);
-            let renamed = if snapshot::has_wal(&self.place.path) {
-                Err(std::io::Error::other("another program has the store open"))
-            } else {
-                self.place.replace_by(staged.path())
-            };
+            if snapshot::is_held(&self.place.path) {
+                let held = self.held();
+                return self.take_up().and(Err(held));
+            }
+            let renamed = self.place.replace_by(staged.path());
             at(Swap::Renamed);
             self.shared.rows.forget();
             let opened = self.take_up();
@@ -482,6 +483,14 @@ impl Committer {
             }
             opened
         })
+    }
+
+    fn held(&self) -> CommitError {
+        let (path, who) = (self.place.path.display(), self.place.other_user());
+        CommitError::Held(format!(
+            "another program has the store open{who}, and would spoil the new one: nothing was changed; \
+             stop it (`fuser -v {path}` tells which it is) and do this again"
+        ))
     }
 
     /// Writes the WAL back and closes the file.
@@ -608,7 +617,7 @@ fn repeat(error: &CommitError) -> CommitError {
         CommitError::Full(reason) => CommitError::Full(reason.clone()),
         CommitError::Failed(reason) => CommitError::Failed(reason.clone()),
         CommitError::Stopped(reason) => CommitError::Stopped(reason.clone()),
-        CommitError::Conflict(_) | CommitError::Fenced(_) | CommitError::TooLarge(_) | CommitError::Unknown(_) => {
+        CommitError::Conflict(_) | CommitError::Fenced(_) | CommitError::Held(_) | CommitError::TooLarge(_) | CommitError::Unknown(_) => {
             CommitError::Failed(error.to_string())
         }
     }

@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Uid};
+use rustix::process::{Flock, FlockType, Pid};
 
 use super::snapshot::{self, beside};
 use super::{LOCK, OpenError};
@@ -30,6 +31,15 @@ impl Place {
     pub(super) fn free_bytes(&self) -> Option<u64> {
         let state = rustix::fs::fstatvfs(&self.side).ok()?;
         Some(state.f_bavail.saturating_mul(state.f_frsize))
+    }
+
+    /// Another process that has the file open through SQLite, which locks it for reading as long as that lasts: ` (process 123, sqlite3)`, or what else is known.
+    pub(super) fn other_user(&self) -> String {
+        let shared = Flock { start: SHARED_FIRST, length: SHARED_BYTES, ..Flock::from(FlockType::WriteLock) };
+        let found = rustix::process::fcntl_getlk(&self.file, &shared).ok().flatten();
+        let Some(process) = found.and_then(|lock| lock.pid).map(Pid::as_raw_nonzero) else { return String::new() };
+        let name = fs::read_to_string(format!("/proc/{process}/comm")).map(|name| format!(", {}", name.trim_end())).unwrap_or_default();
+        format!(" (process {process}{name})")
     }
 
     /// Puts another file in this one's place, while SQLite has neither open. It is locked before it has the name.
@@ -283,6 +293,10 @@ fn holder(file: &mut File) -> String {
         _ => String::new(),
     }
 }
+
+/// The bytes of a store's file that SQLite locks while it has it open: "Locking" in its os.h.
+const SHARED_FIRST: u64 = 0x4000_0002;
+const SHARED_BYTES: u64 = 510;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Filesystem {

@@ -254,9 +254,10 @@ pub(super) fn rename(staged: &Path, store: &Path) -> io::Result<()> {
     sync_name(store)
 }
 
-/// Whether the store has a WAL with anything in it: it would be applied to whatever file bears the name.
-pub(super) fn has_wal(store: &Path) -> bool {
-    fs::metadata(beside(store, "-wal")).is_ok_and(|metadata| metadata.len() > 0)
+/// Whether a store that was closed has a WAL, or an index of one, empty or not: its last connection removes both, so somebody else has it open. Both would be taken for those of
+/// whatever file bears the name, the index with the number of pages that the old one had.
+pub(super) fn is_held(store: &Path) -> bool {
+    ["-wal", "-shm"].into_iter().any(|suffix| !matches!(beside(store, suffix).try_exists(), Ok(false)))
 }
 
 /// Removes what a process that was killed has left. The caller has the store's lock.

@@ -221,6 +221,20 @@ async fn a_file_of_the_second_format_is_taken_as_it_is_and_refused_by_older_prog
     assert_eq!(number(&connection, "SELECT value FROM meta WHERE name = 'format'"), schema::FORMAT);
 }
 
+/// Story: a store that another program had open could not be read, and its operator was told to give a path to a new file.
+#[tokio::test]
+async fn a_file_that_does_not_fit_together_may_be_open_elsewhere() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    open(&path).close().await;
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The kind of the first page.
+    bytes[100] = 0;
+    std::fs::write(&path, bytes).unwrap();
+    let text = refused(&path).to_string();
+    assert!(text.contains("another program may have it open") && !text.contains("new file"), "{text}");
+}
+
 #[test]
 fn files_of_others_are_refused_and_left_alone() {
     let root = tempfile::tempdir().unwrap();
