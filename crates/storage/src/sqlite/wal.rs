@@ -57,7 +57,7 @@ pub(super) fn make_last(connection: &Connection, store: &Path) -> Result<(), Not
     }
     // Another program neither adds to the WAL meanwhile nor begins it anew.
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let written = write_anew(&beside(store, "-wal"), HEADER_BYTES + pages * (FRAME_HEADER_BYTES + PAGE_BYTES));
+    let written = write_anew(&beside(store, "-wal"), pages);
     let ended = connection.execute_batch("ROLLBACK");
     written.map_err(NotLasting::Unwritten)?;
     Ok(ended?)
@@ -74,23 +74,102 @@ fn record_name(store: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes the first bytes of a file with what it has already, so that the sync has something to write.
-fn write_anew(path: &Path, bytes: u64) -> io::Result<()> {
+/// Writes so many pages of the WAL with what they have already, so that the sync has something to write. They are still what SQLite found there: the kernel may let go of pages that it takes
+/// for written, and reads from the disk then, where they never were.
+fn write_anew(path: &Path, pages: u64) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let mut part = vec![0; PART_BYTES];
-    let mut at = 0;
-    while at < bytes {
-        let wanted = usize::try_from(bytes - at).unwrap_or(PART_BYTES).min(PART_BYTES);
-        let read = file.read_at(part.get_mut(..wanted).unwrap_or_default(), at)?;
-        let Some(read) = part.get(..read).filter(|read| !read.is_empty()) else { break };
-        file.write_all_at(read, at)?;
-        at += read.len() as u64;
+    let mut header = [0; HEADER_BYTES];
+    file.read_exact_at(&mut header, 0)?;
+    file.write_all_at(&header, 0)?;
+    let mut sum = Sum::of(&header);
+    let mut parts = vec![0; PART_PAGES * FRAME_BYTES];
+    let (mut at, mut left) = (HEADER_BYTES as u64, usize::try_from(pages).unwrap_or(usize::MAX));
+    while left > 0 {
+        let now = left.min(PART_PAGES);
+        let part = parts.get_mut(..now * FRAME_BYTES).unwrap_or_default();
+        file.read_exact_at(part, at)?;
+        if !part.chunks_exact(FRAME_BYTES).all(|frame| sum.goes_on(frame)) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what it was when it was opened"));
+        }
+        file.write_all_at(part, at)?;
+        at += part.len() as u64;
+        left -= now;
     }
     file.sync_data()
 }
 
-/// Of the WAL, and of each page in it: "WAL File Format" (sqlite.org/walformat.html).
-const HEADER_BYTES: u64 = 32;
-const FRAME_HEADER_BYTES: u64 = 24;
-/// Bytes written anew at once.
-const PART_BYTES: usize = 1024 * 1024;
+/// The sum over a WAL from its beginning, which the header of each page has: "Checksum Algorithm" in "WAL-mode File Format" (sqlite.org/walformat.html).
+struct Sum {
+    big_endian: bool,
+    one: u32,
+    two: u32,
+}
+
+impl Sum {
+    /// Of the WAL's header, without the last eight bytes, which are the sum.
+    fn of(header: &[u8; HEADER_BYTES]) -> Self {
+        let mut sum = Self { big_endian: header.starts_with(&BIG_ENDIAN), one: 0, two: 0 };
+        sum.add(header.get(..HEADER_BYTES - 8).unwrap_or_default());
+        sum
+    }
+
+    /// Whether a page with its header (number and commit mark, salts, sum) comes next.
+    fn goes_on(&mut self, frame: &[u8]) -> bool {
+        let (Some(marks), Some(stored), Some(page)) = (frame.get(..8), frame.get(16..24), frame.get(24..)) else { return false };
+        self.add(marks);
+        self.add(page);
+        [self.one.to_be_bytes(), self.two.to_be_bytes()].as_flattened() == stored
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let word = |bytes| if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) };
+        for [a, b, c, d, e, f, g, h] in bytes.as_chunks().0 {
+            self.one = self.one.wrapping_add(word([*a, *b, *c, *d])).wrapping_add(self.two);
+            self.two = self.two.wrapping_add(word([*e, *f, *g, *h])).wrapping_add(self.one);
+        }
+    }
+}
+
+/// How the WAL of a big-endian machine begins.
+const BIG_ENDIAN: [u8; 4] = 0x377f_0683_u32.to_be_bytes();
+const HEADER_BYTES: usize = 32;
+/// A page with its header.
+const FRAME_BYTES: usize = 24 + 4096;
+const _: () = assert!(FRAME_BYTES as u64 == 24 + PAGE_BYTES);
+/// Pages written anew at once: a MiB.
+const PART_PAGES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{SqliteOptions, place};
+    use super::*;
+
+    /// Story: where the WAL could not be written at the start, but hours later, the memory of the machine might have let go of it meanwhile. What the disk had there was written anew, and the
+    /// first commit behind it was found by no start.
+    #[test]
+    fn only_what_was_found_at_the_opening_is_written_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let place = place::take(&root.path().join("store.db")).unwrap();
+        let connection = schema::open_writer(&place.path, &SqliteOptions::default()).unwrap().connection;
+        let grow = "INSERT INTO kv(k, ver, v) VALUES(randomblob(8), 1, randomblob(300 * 4096))";
+        for _ in 0..3 {
+            connection.execute(grow, []).unwrap();
+            make_last(&connection, &place.path).unwrap();
+        }
+        assert!(schema::wal_pages(&connection).unwrap() > 900);
+        // It begins anew, with more behind it that does not count.
+        schema::write_back_some(&connection).unwrap();
+        connection.execute(grow, []).unwrap();
+        assert!(schema::wal_pages(&connection).unwrap() < 400);
+        make_last(&connection, &place.path).unwrap();
+        let wal = OpenOptions::new().read(true).write(true).open(beside(&place.path, "-wal")).unwrap();
+        let at = (HEADER_BYTES + 299 * FRAME_BYTES + 1000) as u64;
+        let mut byte = [0];
+        wal.read_exact_at(&mut byte, at).unwrap();
+        wal.write_all_at(&[!byte[0]], at).unwrap();
+        let error = make_last(&connection, &place.path).unwrap_err();
+        assert!(!error.may_pass() && error.to_string().contains("not what it was"), "{error}");
+        wal.write_all_at(&byte, at).unwrap();
+        make_last(&connection, &place.path).unwrap();
+    }
+}
