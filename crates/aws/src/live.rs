@@ -118,7 +118,7 @@ struct Clients {
     iam_url: Option<String>,
     iam_door: Door,
     /// The STS endpoint that answered last.
-    good: AtomicUsize,
+    good: Arc<AtomicUsize>,
 }
 
 impl LiveAws {
@@ -156,8 +156,13 @@ impl LiveAws {
             return Arc::clone(config);
         }
         let loading = Box::pin(identity::load(&self.http, &self.clock, self.settings.container.as_ref(), source));
-        let config = loading.await;
-        let keys = Keys::new(config.credentials_provider(), SdkClock(Arc::clone(&self.clock)));
+        let mut config = loading.await;
+        let provider = config.credentials_provider();
+        let has_keys = provider.is_some();
+        let keys = Keys::new(provider, SdkClock(Arc::clone(&self.clock)));
+        if has_keys {
+            config = config.into_builder().credentials_provider(keys.shared()).build();
+        }
         let base = Arc::new(Base { config, keys });
         *kept = Some(Arc::clone(&base));
         base
@@ -203,15 +208,15 @@ impl LiveAws {
                 .sessions
                 .find(target)
                 .unwrap_or_else(|| self.sessions.keep(target, Keys::of_web(web, SdkClock(Arc::clone(&self.clock)))));
-            let provider = aws_credential_types::provider::SharedCredentialsProvider::new(web::Shared(Arc::clone(&keys)));
-            base = base.into_builder().credentials_provider(provider).build();
+            base = base.into_builder().credentials_provider(keys.shared()).build();
         }
         let url = target.iam_endpoint.as_ref().or(self.settings.endpoint.as_ref());
         // Where nobody says where it is, it is at one place for a whole partition.
         let partition = || Partition::of_region(base.region().map_or(REGION_FALLBACK, AsRef::as_ref));
         let name = url.map_or_else(|| format!("IAM of {}", partition().name()), |url| places::origin_of(url));
         let (iam_url, iam_door) = (url.cloned(), self.queues.door(name));
-        Clients { sts, keys, retries: most, iam: OnceLock::new(), iam_base: base, iam_url, iam_door, good: AtomicUsize::new(0) }
+        let good = keys.good();
+        Clients { sts, keys, retries: most, iam: OnceLock::new(), iam_base: base, iam_url, iam_door, good }
     }
 
     async fn sts_endpoints(&self, target: &Target, base: &SdkConfig) -> Arc<[std::result::Result<Endpoint, String>]> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::identity::IdentityCache;
 use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
@@ -24,8 +25,6 @@ use super::time::SdkClock;
 
 /// Where nothing else says a region. Vault falls back to the same.
 pub(crate) const REGION_FALLBACK: &str = "us-east-1";
-/// Credentials are fetched again this long before they end; those that live shorter are fetched for every call.
-pub(super) const IDENTITY_BUFFER: Duration = Duration::from_secs(10);
 /// The instance metadata either answers at once or is not there.
 const METADATA_PATIENCE: Duration = Duration::from_secs(1);
 /// Longest answer of a container-credentials endpoint, in bytes.
@@ -57,12 +56,12 @@ pub(crate) async fn load(http: &Http, clock: &Arc<dyn Clock>, container: Option<
         .with_time_source(sdk_clock.clone())
         .with_sleep_impl(sdk_clock.clone());
     let region = region(&provider, clock, container.is_none() && source == Source::Own).await;
-    let cache = aws_config::identity::IdentityCache::lazy().buffer_time(IDENTITY_BUFFER).build();
     let loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.shared())
         .time_source(sdk_clock.clone())
         .sleep_impl(sdk_clock)
-        .identity_cache(cache)
+        // Kept in one place for all calls ([`super::keys`]), which knows when keys are renewed and what is in hand while that fails.
+        .identity_cache(IdentityCache::no_cache())
         .region(region);
     let loader = match (source, container) {
         (Source::Configured, _) => loader.no_credentials(),

@@ -7,7 +7,7 @@ use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_types::request_id::RequestId;
 
-use crate::AwsError;
+use crate::{AwsError, ErrorKind};
 
 /// Longest chain of causes that is shown, in characters.
 const DETAIL_MAX: usize = 600;
@@ -27,15 +27,17 @@ where
         // AWS may have done all of it.
         return AwsError::broken_off(causes(error));
     }
-    if finds::<CredentialsError>(error) {
-        return AwsError::no_identity(causes(error));
+    // The identity was looked for in vain: then other endpoints need not be tried.
+    if found::<CredentialsError>(error).is_some() {
+        let told = found::<AwsError>(error).filter(|told| told.kind == ErrorKind::NoIdentity);
+        return told.cloned().unwrap_or_else(|| AwsError::no_identity(causes(error)));
     }
     AwsError::unreachable(causes(error))
 }
 
-/// Whether the identity was looked for in vain: then other endpoints need not be tried.
-fn finds<T: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
-    std::iter::successors(Some(error), |&error| error.source()).any(<dyn StdError>::is::<T>)
+/// The first error of this type among the causes of another.
+fn found<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(<dyn StdError>::downcast_ref::<T>)
 }
 
 /// The causes of an error in one line, cut at its limit.

@@ -150,6 +150,29 @@ async fn an_identity_that_lives_20_seconds_is_fetched_again() {
     assert!(keys[1] != keys[2] && keys[2] != keys[3], "fetched again after its end: {keys:?}");
 }
 
+/// Story: the SDK kept the server's session for calls to IAM once more, until ten seconds before its end.
+#[tokio::test]
+async fn a_call_to_iam_is_signed_by_the_session_that_all_others_have() {
+    let clock = SimClock::at(SystemClock::new().now());
+    let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+    let sandbox = sandbox(Arc::clone(&shared)).await;
+    sandbox.control().set_endpoint_lifetime(Duration::from_hours(1));
+    let aws = task(&sandbox, shared);
+    let target = Target::default();
+    let signed_by = || sandbox.control().calls().last().unwrap().access_key_id.clone().unwrap();
+    aws.get_caller_identity(call(&target)).await.unwrap();
+    let first = signed_by();
+    // The task role may not ask that; who asked is known.
+    aws.list_group_policies(call(&target), "deployers").await.unwrap_err();
+    assert_eq!(signed_by(), first);
+    clock.advance(Duration::from_mins(56));
+    aws.list_group_policies(call(&target), "deployers").await.unwrap_err();
+    let second = signed_by();
+    assert_ne!(second, first);
+    aws.get_caller_identity(call(&target)).await.unwrap();
+    assert_eq!(signed_by(), second);
+}
+
 #[tokio::test]
 async fn an_identity_that_is_over_for_aws_is_looked_for_again_within_the_call() {
     let clock = SimClock::at(SystemClock::new().now());
@@ -320,6 +343,7 @@ mod logins;
 mod network;
 mod places;
 mod steady;
+mod web;
 
 /// Runs one of the tests below in a process of its own, whose environment is `environment` alone.
 async fn child(test: &str, environment: Vec<(String, String)>) {

@@ -3,15 +3,12 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, future};
 use daypass_base::Clock;
 
 use super::endpoint::{self, Endpoint};
-use super::keys::Keys;
 use super::query::Form;
 use super::retry::{Failed, Progress, Remedy, Retries};
 use super::sts::{bucket, in_time, not_understood, understand};
@@ -30,6 +27,8 @@ pub(super) struct Web {
     /// How often an attempt is made again; `None`: until [`FETCH_MAX`].
     most: Option<u32>,
     bucket: String,
+    /// The endpoint that answered last: to this, or to a call that such a session signed.
+    pub(super) good: Arc<AtomicUsize>,
 }
 
 impl Web {
@@ -48,6 +47,7 @@ impl Web {
             retries: Arc::clone(retries),
             most,
             bucket: bucket(target, "web identity"),
+            good: Arc::default(),
         })
     }
 
@@ -67,7 +67,8 @@ impl Web {
         }
     }
 
-    /// One attempt, with a token of its own: one that waited for long could be over.
+    /// One attempt, with a token of its own: one that waited for long could be over. The endpoint that answered last comes first: whoever was refused has no time
+    /// to wait for another one that hangs.
     async fn attempt(&self) -> std::result::Result<Credential, Failed> {
         let hopeless = |error| Failed { error, remedy: Remedy::None };
         let token = self.identity.tokens.token().await.map_err(|detail| hopeless(AwsError::no_web_identity(detail)))?;
@@ -78,7 +79,10 @@ impl Web {
         form.add("WebIdentityToken", token.expose());
         let body = form.done();
         let mut last = hopeless(AwsError::unreachable("no STS endpoint is configured"));
-        for endpoint in self.endpoints.iter() {
+        let (start, count) = (self.good.load(Ordering::Relaxed), self.endpoints.len());
+        for step in 0..count {
+            let at = (start + step) % count.max(1);
+            let Some(endpoint) = self.endpoints.get(at) else { break };
             let answer = match endpoint {
                 Ok(endpoint) => self.ask(endpoint, &body).await,
                 Err(detail) => Err(hopeless(AwsError::unreachable(detail))),
@@ -88,7 +92,10 @@ impl Web {
                     let remedy = if failed.remedy == Remedy::None { last.remedy } else { failed.remedy };
                     last = Failed { remedy, ..failed };
                 }
-                answer => return answer,
+                answer => {
+                    self.good.store(at, Ordering::Relaxed);
+                    return answer;
+                }
             }
         }
         Err(last)
@@ -117,21 +124,5 @@ impl Web {
             error.message, self.identity.role_arn
         );
         error
-    }
-}
-
-/// The same session for calls that the SDK makes.
-#[derive(Debug)]
-pub(super) struct Shared(pub(super) Arc<Keys>);
-
-impl ProvideCredentials for Shared {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(async {
-            let identity = self.0.identity().await.map_err(CredentialsError::provider_error)?;
-            identity.data::<Credentials>().cloned().ok_or_else(|| CredentialsError::unhandled("the session is no pair of keys"))
-        })
     }
 }

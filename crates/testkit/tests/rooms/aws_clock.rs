@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use daypass_aws::Skew;
-use daypass_base::Clock;
+use daypass_base::{Clock, Seconds, Timestamp};
 use daypass_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
 
@@ -60,6 +60,31 @@ async fn what_is_kept_ages_also_while_the_clock_is_put_back() {
     server.seconds(1).await;
     let (second, ttl) = read(&server).await;
     assert_eq!((second != first, ttl), (true, 3600), "the window is over");
+}
+
+/// Story: an end was told by the server's own clock. Where that was ahead, SDKs took a credential for good so much longer than AWS did, and the builds behind them
+/// failed with ExpiredToken.
+#[tokio::test]
+async fn an_end_that_is_told_is_no_later_than_awss() {
+    let server = ahead(json!({ "reuse_window": "40m" })).await;
+    let at = |seconds: u64| Timestamp::from_seconds(server.clock().now().seconds()) + Seconds(seconds);
+    let told = async |path: &str, pointer: &str| server.get(path).await.ok().text(pointer);
+    let by_aws = at(0);
+    let both = async || {
+        assert_eq!(told("aws/container/r", "/Expiration").await, by_aws.to_string());
+        assert_eq!(told("aws/console/r", "/data/expires_at").await, by_aws.to_string());
+    };
+    both().await;
+    // The same credential, when the clock is right again.
+    put_right(&server);
+    agree(&server);
+    both().await;
+    // What outlasts the credential is counted from its end.
+    server.aws().differ(Skew::seen(-HOUR_MS));
+    assert_eq!(told("aws/console/r?ttl=20m&session_duration=2h", "/data/expires_at").await, at(3600).to_string());
+    // Where the clock is behind, the end is told by it, as before.
+    server.aws().differ(Skew::seen(HOUR_MS));
+    assert_eq!(told("aws/container/r?ttl=15m", "/Expiration").await, at(900).to_string());
 }
 
 /// Story: what had been seen of AWS's clock belonged to the clock from before it was put right, and made a kept credential an hour longer.

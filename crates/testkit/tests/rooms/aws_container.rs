@@ -1,6 +1,7 @@
 //! What AWS's SDKs fetch by themselves, and the way into the console: the same credentials as `sts/`, in other clothes.
 
 use daypass_aws::Made;
+use daypass_base::Seconds;
 use daypass_testkit::TestServer;
 use serde_json::{Value, json};
 
@@ -116,6 +117,39 @@ async fn a_url_opens_the_console_of_the_roles_own_partition() {
         let Some(Made::ConsoleVisit(asked)) = server.aws().made().pop() else { panic!("the sign-in endpoint was asked last") };
         assert_eq!((asked.endpoint.as_str(), asked.issuer.as_str(), asked.duration), (endpoint, "https://intranet.example/aws", None));
     }
+}
+
+/// Story: a role that gives an hour at most opened the console for twelve. Lease and ledger told of the credential's hour, so that `daypass whois` said of a session
+/// that somebody worked in that it was over.
+#[tokio::test]
+async fn a_console_session_lasts_as_long_as_its_role_allows_and_is_told_whole() {
+    let server = aws().await;
+    let role =
+        |most: &str| json!({ "credential_type": "assumed_role", "role_arns": "arn:aws:iam::111111111111:role/ops", "max_sts_ttl": most });
+    server.put("aws/roles/hour", role("1h")).await.ok();
+    server.put("aws/roles/long", role("4h")).await.ok();
+    server.put("sys/mounts/aws/tune", json!({ "max_lease_ttl": "2h" })).await.ok();
+    for (name, asked, told) in [
+        ("hour", "12h", "session_duration 43200s is over max_sts_ttl 3600s of role \"hour\""),
+        ("hour", "3601", "session_duration 3601s is over max_sts_ttl 3600s of role \"hour\""),
+        ("deploy", "3h", "session_duration 10800s is over max_lease_ttl 7200s of the mount"),
+    ] {
+        let answer = server.put(&format!("aws/console/{name}"), json!({ "ttl": "15m", "session_duration": asked })).await;
+        assert!(answer.refused(400).contains(told), "{}", answer.body);
+    }
+    assert!(server.aws().made().is_empty());
+    let visit = server.put("aws/console/long", json!({ "ttl": "15m", "session_duration": "4h" })).await.ok();
+    assert_eq!((visit.number("/data/ttl"), visit.number("/lease_duration")), (14_400, 7_200), "the mount's leases have its longest");
+    assert_eq!(visit.text("/data/expires_at"), "2026-01-02T07:04:05Z");
+    let Some(Made::ConsoleVisit(asked)) = server.aws().made().pop() else { panic!("the sign-in endpoint was asked last") };
+    assert_eq!(asked.duration, Some(Seconds(14_400)));
+    server.seconds(3_600).await;
+    let known = server.get(&format!("sys/mints/{}", asked.session)).await.ok();
+    assert_eq!((known["data"]["live"].clone(), known.number("/data/ttl")), (json!(true), 10_800), "{known:?}");
+    assert_eq!(known.text("/data/facts/session_duration"), "14400");
+    // Where the credential lasts longer, so does what it is good for.
+    let visit = server.put("aws/console/hour", json!({ "ttl": "1h", "session_duration": "30m" })).await.ok();
+    assert_eq!((visit.number("/data/ttl"), visit.number("/lease_duration")), (3_600, 3_600));
 }
 
 #[tokio::test]

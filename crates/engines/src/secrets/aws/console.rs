@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daypass_aws::{Call, ConsoleVisit, Credential, Partition};
 use daypass_base::lenient;
-use daypass_sdk::{Cx, Endpoint, Error, Leased, Operation, Outcome, Reply, Result, Seconds, Secret, reveal};
+use daypass_sdk::{Cx, Endpoint, Error, Leased, Operation, Outcome, Reply, Result, Seconds, Secret, Timestamp, reveal};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -13,10 +13,10 @@ use crate::secrets::at_aws::{deadline, upstream};
 
 use super::Aws;
 use super::attribution::Attribution;
-use super::config_root::{self, RootConfig};
-use super::creds::{self, OLDER_DOORS};
+use super::creds::{self, Given, OLDER_DOORS};
+use super::loaded;
 use super::role::{CredentialType, Door, Role};
-use super::roles;
+use super::text::quoted;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
     vec![
@@ -52,19 +52,20 @@ struct Wanted {
     #[serde(default)]
     issuer: String,
     /// Lifetime of the console's session, in seconds or as a duration, 15 minutes to 12 hours; as long as the credential when it is left
-    /// out. AWS takes it only of roles that were assumed with the keys of an IAM user. Example: `4h`.
+    /// out. At most the role's `max_sts_ttl`, or the mount's maximum where the role has none. AWS takes it only of roles that were assumed
+    /// with the keys of an IAM user. Example: `4h`.
     session_duration: Option<Seconds>,
 }
 
 async fn visit(engine: Arc<Aws>, cx: Cx, wanted: Wanted) -> Result<Reply> {
     wanted.checked()?;
-    let config: RootConfig = cx.store.get_json(config_root::KEY).await?.unwrap_or_default();
-    let target = config.target(&cx)?;
-    let role: Option<Role> = cx.store.get_json(&roles::key(&wanted.name)).await?;
-    let of_role = role.map(|role| wanted.partition(&cx, &role)).transpose()?.flatten();
+    let loaded = loaded::role(&cx, &wanted.name).await?;
+    let (role, target) = (&loaded.role, loaded.target.clone());
+    wanted.allowed_by(role, cx.mount.max_lease_ttl)?;
+    let of_role = wanted.partition(&cx, role)?;
     let partition = of_role.unwrap_or_else(|| Partition::of_region(target.region.as_deref().unwrap_or_default()));
     let destination = destination(partition, &wanted.destination)?;
-    let mut reply = creds::mint(Arc::clone(&engine), cx.clone(), wanted.credential()?, Door::Sts).await?;
+    let Given { mut reply, end } = creds::mint_by(Arc::clone(&engine), cx.clone(), wanted.credential()?, Door::Sts, loaded).await?;
     let Outcome::Leased(leased) = &mut reply.outcome else { return Err(Error::internal("a role without a lease")) };
     let (session, arn) = session(leased);
     let visit = ConsoleVisit {
@@ -79,22 +80,30 @@ async fn visit(engine: Arc<Aws>, cx: Cx, wanted: Wanted) -> Result<Reply> {
         let hint = if wanted.session_duration.is_some() { "\n\tleave session_duration out: AWS takes it of few sessions" } else { "" };
         upstream(format!("Error signing in to the console: {}{hint}", error.sdk_text()), error)
     })?;
-    leased.data = shown(&cx, leased, &url, &destination, arn);
+    let (ttl, end) = outlasting(&cx, leased, wanted.session_duration, end);
+    let pairs = [
+        ("url", reveal(&url)),
+        ("destination", destination.as_str().into()),
+        ("arn", arn.unwrap_or_default().into()),
+        ("expires_at", creds::end_told(&cx, ttl, end).to_string().into()),
+        ("ttl", ttl.0.into()),
+    ];
+    leased.data = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     leased.facts.insert("destination".to_owned(), destination);
+    if let Some(asked) = wanted.session_duration {
+        leased.facts.insert("session_duration".to_owned(), asked.0.to_string());
+    }
     Ok(reply)
 }
 
-fn shown(cx: &Cx, leased: &Leased, url: &Secret<String>, destination: &str, arn: Option<String>) -> Map<String, Value> {
-    let ttl = leased.data.get("ttl").and_then(Value::as_u64).unwrap_or(leased.terms.ttl.0);
-    let end = daypass_sdk::Timestamp::from_seconds(cx.clock.now().seconds()) + Seconds(ttl);
-    let pairs = [
-        ("url", reveal(url)),
-        ("destination", destination.into()),
-        ("arn", arn.unwrap_or_default().into()),
-        ("expires_at", end.to_string().into()),
-        ("ttl", ttl.into()),
-    ];
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+/// How long whoever opens the URL is in: as long as the credential is good, or as the console's session was asked to last, if that is longer. Then lease and ledger
+/// tell of that as well. With the end by AWS's clock.
+fn outlasting(cx: &Cx, leased: &mut Leased, asked: Option<Seconds>, end: Option<Timestamp>) -> (Seconds, Option<Timestamp>) {
+    let ttl = Seconds(leased.data.get("ttl").and_then(Value::as_u64).unwrap_or(leased.terms.ttl.0));
+    let Some(longer) = asked.filter(|asked| *asked > ttl) else { return (ttl, end) };
+    leased.terms.ttl = cx.mount.max_lease_ttl.set().map_or(longer, |most| longer.min(most));
+    leased.ends = Some(cx.clock.now() + longer);
+    (longer, end.map(|end| end + Seconds(longer.0 - ttl.0)))
 }
 
 /// The credential out of an answer that nobody will see.
@@ -159,6 +168,18 @@ impl Wanted {
             _ => Ok(()),
         }
     }
+
+    /// Whether the console's session lasts no longer than anything that the role gives. Errors: `BadRequest`. It is not lowered, as `ttl` is: the console does not
+    /// show when its session ends.
+    fn allowed_by(&self, role: &Role, mount_max: Seconds) -> Result<()> {
+        let over = self.session_duration.zip(role.longest(mount_max)).filter(|(asked, most)| asked > most);
+        let Some((asked, most)) = over else { return Ok(()) };
+        let limit = match role.max_sts_ttl.set() {
+            Some(_) => format!("max_sts_ttl {}s of role {}", most.0, quoted(&self.name)),
+            None => format!("max_lease_ttl {}s of the mount, which holds where a role has no max_sts_ttl", most.0),
+        };
+        Err(Error::bad_request(format!("session_duration {}s is over {limit}", asked.0)))
+    }
 }
 
 /// The page to open: always one of the console of this partition, so that the URL leads nowhere else. Errors: `BadRequest`.
@@ -200,7 +221,8 @@ AWS's console as that role: hand it on like a password. The audit log has it onl
     xdg-open \"$(daypass read -field=url aws/console/ops)\"
 
 Policies that deny sts/<name> or creds/<name> deny this, and what they demand there is demanded here.
-The console's session lasts as long as the credential. The lease says how long that is; revoking it does not end the session at AWS.";
+The console's session lasts as long as the credential, or as session_duration says. The lease says how long whoever opens the URL can
+be in; revoking it does not end the session at AWS.";
 
 #[cfg(test)]
 mod tests {

@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use daypass_sdk::{Cx, Endpoint, Error, Leased, Operation, Outcome, Reply, Result, Seconds};
+use daypass_sdk::{Cx, Endpoint, Error, Leased, Operation, Outcome, Reply, Result, Seconds, Timestamp};
 use serde_json::{Map, Value};
 
 use super::Aws;
-use super::creds::{self, OLDER_DOORS, Wanted};
+use super::creds::{self, Given, OLDER_DOORS, Wanted};
 use super::loaded;
 use super::role::{CredentialType, Door};
 
@@ -36,15 +36,15 @@ async fn serve(engine: Arc<Aws>, cx: Cx, wanted: Wanted) -> Result<Reply> {
             "role {name} is of type iam_user, whose keys do not end by themselves: container/ gives STS credentials alone"
         )));
     }
-    let mut reply = creds::mint_by(engine, cx.clone(), wanted, Door::Sts, loaded).await?;
+    let Given { mut reply, end } = creds::mint_by(engine, cx.clone(), wanted, Door::Sts, loaded).await?;
     if let Outcome::Leased(leased) = &mut reply.outcome {
-        shape(&cx, leased);
+        shape(&cx, leased, end);
     }
     Ok(reply)
 }
 
-/// From Vault's fields to those of the SDKs. The lease stays as it is: the ledger has it, and the record tells of it.
-fn shape(cx: &Cx, leased: &mut Leased) {
+/// From Vault's fields to those of the SDKs. `end` is AWS's word. The lease stays as it is: the ledger has it, and the record tells of it.
+fn shape(cx: &Cx, leased: &mut Leased, end: Option<Timestamp>) {
     let mut take = |name: &str| leased.data.remove(name).unwrap_or_default();
     let ttl = take("ttl").as_u64().unwrap_or(leased.terms.ttl.0);
     let arn = take("arn");
@@ -52,9 +52,7 @@ fn shape(cx: &Cx, leased: &mut Leased) {
     for (theirs, ours) in [("AccessKeyId", "access_key"), ("SecretAccessKey", "secret_key"), ("Token", "session_token")] {
         data.insert(theirs.to_owned(), take(ours));
     }
-    // Whole seconds: some SDKs read no fractions.
-    let end = daypass_sdk::Timestamp::from_seconds(cx.clock.now().seconds()) + Seconds(ttl);
-    data.insert("Expiration".to_owned(), end.to_string().into());
+    data.insert("Expiration".to_owned(), creds::end_told(cx, Seconds(ttl), end).to_string().into());
     if let Some(account) = arn.as_str().and_then(|arn| arn.split(':').nth(4)) {
         data.insert("AccountId".to_owned(), account.into());
     }

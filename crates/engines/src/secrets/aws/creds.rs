@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use daypass_aws::{AssumeRole, Call, FederationToken, SessionToken};
-use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, reveal};
+use daypass_sdk::{Cx, Endpoint, Error, Operation, Reply, Result, Seconds, Secret, Timestamp, reveal};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Map;
@@ -74,17 +74,24 @@ pub(super) enum Grant {
     Session(SessionToken),
 }
 
-pub(super) async fn mint(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door) -> Result<Reply> {
+/// A credential's answer.
+pub(super) struct Given {
+    pub(super) reply: Reply,
+    /// Its end as AWS said it; `None` for an IAM user, which ends with its lease.
+    pub(super) end: Option<Timestamp>,
+}
+
+async fn mint(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door) -> Result<Reply> {
     let loaded = loaded::role(&cx, &wanted.name).await?;
-    mint_by(engine, cx, wanted, door, loaded).await
+    Ok(mint_by(engine, cx, wanted, door, loaded).await?.reply)
 }
 
 /// As [`mint`], with the role read already.
-pub(super) async fn mint_by(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door, loaded: Loaded) -> Result<Reply> {
+pub(super) async fn mint_by(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door, loaded: Loaded) -> Result<Given> {
     let Loaded { role, config, target, versions } = loaded;
     engine.last.remember(&target);
     if role.kind_at(door)? == CredentialType::IamUser {
-        return users::issue(&engine, &cx, &role, &config, &wanted.name).await;
+        return Ok(Given { reply: users::issue(&engine, &cx, &role, &config, &wanted.name).await?, end: None });
     }
     let asking = Asking { engine: &engine, cx: &cx, call: Call::usual(&target, deadline(&cx)), role: &role, name: &wanted.name, versions };
     let grant = grant(&cx, &role, &config, &wanted, door)?;
@@ -94,7 +101,14 @@ pub(super) async fn mint_by(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door
     if let daypass_sdk::Outcome::Leased(leased) = &mut reply.outcome {
         leased.facts.extend(facts);
     }
-    Ok(lowered.into_iter().fold(reply, Reply::warn))
+    Ok(Given { reply: lowered.into_iter().fold(reply, Reply::warn), end: Some(minted.credential.expiration) })
+}
+
+/// The end to tell of what is good for so long yet, in whole seconds, because some SDKs read no fractions. By our clock or as AWS says it, whichever is earlier:
+/// whoever goes by it has a clock of his own, and where ours is ahead he would sign with what is over.
+pub(super) fn end_told(cx: &Cx, left: Seconds, by_aws: Option<Timestamp>) -> Timestamp {
+    let by_us = cx.clock.now() + left;
+    Timestamp::from_seconds(by_aws.map_or(by_us, |by_aws| by_aws.min(by_us)).seconds())
 }
 
 /// Decides what to ask AWS for. Errors: `BadRequest` where role and request do not fit; `Failed` when no name can be made.

@@ -14,14 +14,15 @@ use daypass_sdk::{Cx, Error, Kind, Moment, Result, Seconds};
 use parking_lot::Mutex;
 
 use super::ours::Ours;
+use crate::hash::sha256;
 use crate::secrets::revoked::Revoked;
-use places::{Amount, Place, Places, Room};
+use places::{Amount, Holder, Place, Places, Room};
 
 /// Credentials that a mount keeps, and about how much memory they may take: session policies and tags may come from callers. When all places are taken
-/// by credentials whose window is open, others are made but not kept. One caller has an eighth: it may name as many sessions as it likes.
+/// by credentials whose window is open, others are made but not kept. One client has an eighth, with all tokens of its logins: it may name as many sessions as it
+/// likes.
 const CALLERS: Room = Room { all: Amount { places: 10_000, bytes: 64 * MIB }, of_one: Amount { places: 10_000 / 8, bytes: 64 / 8 * MIB } };
-/// Sessions of roles on the way, which no window of a role's is held up by. They are the server's own, and where one finds no place the one
-/// that ends first makes room.
+/// Sessions of roles on the way, which no window of a role's is held up by. They are the server's own.
 const HOPS: Room = Room { all: Amount { places: 2_000, bytes: 16 * MIB }, of_one: Amount { places: 2_000, bytes: 16 * MIB } };
 const MIB: usize = 1024 * 1024;
 /// A credential with its session token, and what is small of [`Same`].
@@ -161,6 +162,16 @@ impl Shared {
     }
 }
 
+/// Whose places these requests take: those of the client, which may have as many tokens as it logs in for. Sessions of roles on the way are the server's.
+fn holder(cx: &Cx, same: &Same) -> Holder {
+    let caller = &cx.request.caller;
+    match caller.client_id.as_bytes() {
+        _ if same.is_hop() => Holder::default(),
+        b"" => sha256(&caller.key),
+        client => sha256(client),
+    }
+}
+
 /// The credentials that a mount keeps.
 pub(super) struct Kept {
     of_callers: Mutex<Places>,
@@ -235,17 +246,13 @@ impl Kept {
             places.remove(same);
         }
         places.sweep(now.elapsed);
-        let holder = cx.request.caller.key;
-        let mut place = places.put(same, holder, window);
-        while place.is_none() && same.is_hop() && places.drop_first() {
-            place = places.put(same, holder, window);
-        }
+        let place = places.put(same, holder(cx, same), window);
         if place.is_none()
             && let Some(times) = places.refuse(now.elapsed)
         {
             drop(places);
             let (mount, role, accessor) = (&cx.mount.path, &same.role, &cx.request.caller.accessor);
-            tracing::warn!(%mount, %role, %accessor, times, "credentials found no place among those that are handed out again: all places are taken, or all of one caller");
+            tracing::warn!(%mount, %role, %accessor, times, "credentials found no place among those that are handed out again: others have all places, or all of one client are of what is being made");
         }
         place
     }

@@ -265,10 +265,12 @@ impl Role {
     /// maximum, else the mount's. As in Vault it is lowered without a word.
     pub(super) fn lifetime(&self, asked: Option<Seconds>, mount_max: Seconds) -> Seconds {
         let wanted = asked.or(self.default_sts_ttl.set()).unwrap_or(STS_TTL_DEFAULT);
-        match self.max_sts_ttl.set().or(mount_max.set()) {
-            Some(most) => wanted.min(most),
-            None => wanted,
-        }
+        self.longest(mount_max).map_or(wanted, |most| wanted.min(most))
+    }
+
+    /// The longest lifetime of anything that the role gives; `None` without a limit.
+    pub(super) fn longest(&self, mount_max: Seconds) -> Option<Seconds> {
+        self.max_sts_ttl.set().or(mount_max.set())
     }
 
     /// The IAM role to assume. `asked` empty is "not given": Terraform always sends the field. Errors: `BadRequest`.

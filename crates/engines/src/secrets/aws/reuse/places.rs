@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
 use daypass_base::Rare;
 use daypass_sdk::Moment;
 use tokio::sync::OnceCell;
@@ -17,8 +18,8 @@ const WARNED_EVERY: Duration = Duration::from_mins(5);
 /// A credential, or whoever makes it.
 pub(super) type Place = Arc<OnceCell<Result<Arc<Minted>, Shared>>>;
 
-/// Who a place is for: [`daypass_sdk::Caller::key`].
-pub(super) type Holder = [u8; 16];
+/// A hash of who a place is for.
+pub(super) type Holder = [u8; SHA256_OUTPUT_LEN];
 
 /// So many places, and about so many bytes of memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub(super) struct Places {
     all: HashMap<Arc<Same>, Held>,
     /// Those with a credential, by when their window closes.
     closing: BTreeMap<Spot, Arc<Same>>,
+    /// The same by whose they are, those that were made first before others.
+    aging: BTreeMap<(Holder, u64), Arc<Same>>,
     taken: Amount,
     of_each: HashMap<Holder, Amount>,
     numbered: u64,
@@ -77,22 +80,27 @@ pub(super) struct Places {
 
 impl Places {
     pub(super) fn new(room: Room) -> Self {
-        let (all, closing, of_each) = (HashMap::new(), BTreeMap::new(), HashMap::new());
-        Self { room, all, closing, taken: Amount::default(), of_each, numbered: 0, short: Rare::default() }
+        let (all, closing, aging, of_each) = (HashMap::new(), BTreeMap::new(), BTreeMap::new(), HashMap::new());
+        Self { room, all, closing, aging, taken: Amount::default(), of_each, numbered: 0, short: Rare::default() }
     }
 
     pub(super) fn find(&self, same: &Same) -> Option<&Place> {
         self.all.get(same).map(|held| &held.place)
     }
 
-    /// A new place. `None` when there is no room for it.
+    /// A new place. Those of its holder that were made first make room where there is none: whoever reads field by field reads soon, so that theirs are read, and
+    /// this one's may be not. `None` when that is not enough.
     pub(super) fn put(&mut self, same: &Same, holder: Holder, window: Window) -> Option<Place> {
         let bytes = same.bytes();
-        let of_one = self.of_each.get(&holder).copied().unwrap_or_default();
-        if !self.taken.has_room_for(bytes, self.room.all) || !of_one.has_room_for(bytes, self.room.of_one) {
+        self.remove(same);
+        if !self.could_have_room_for(bytes, &holder) {
             return None;
         }
-        self.remove(same);
+        while !self.has_room_for(bytes, &holder) {
+            if !self.drop_oldest_of(&holder) {
+                return None;
+            }
+        }
         self.taken.add(bytes);
         self.of_each.entry(holder).or_default().add(bytes);
         let place = Place::default();
@@ -110,13 +118,18 @@ impl Places {
         self.numbered += 1;
         if let Some(old) = held.closes.replace(spot) {
             self.closing.remove(&old);
+            self.aging.remove(&(held.holder, old.1));
         }
+        self.aging.insert((held.holder, spot.1), Arc::clone(&same));
         self.closing.insert(spot, same);
     }
 
     pub(super) fn remove(&mut self, same: &Same) {
         let Some(held) = self.all.remove(same) else { return };
-        held.closes.and_then(|spot| self.closing.remove(&spot));
+        if let Some(spot) = held.closes {
+            self.closing.remove(&spot);
+            self.aging.remove(&(held.holder, spot.1));
+        }
         self.taken.subtract(held.bytes);
         if let Some(amount) = self.of_each.get_mut(&held.holder) {
             amount.subtract(held.bytes);
@@ -151,9 +164,25 @@ impl Places {
         }
     }
 
-    /// Drops the one that closes first. Says whether there was one.
-    pub(super) fn drop_first(&mut self) -> bool {
-        let Some(same) = self.closing.first_key_value().map(|(_, same)| Arc::clone(same)) else { return false };
+    fn of(&self, holder: &Holder) -> Amount {
+        self.of_each.get(holder).copied().unwrap_or_default()
+    }
+
+    fn has_room_for(&self, bytes: usize, holder: &Holder) -> bool {
+        self.taken.has_room_for(bytes, self.room.all) && self.of(holder).has_room_for(bytes, self.room.of_one)
+    }
+
+    /// Whether there would be room if this holder had nothing else.
+    fn could_have_room_for(&self, bytes: usize, holder: &Holder) -> bool {
+        let own = self.of(holder);
+        let others = Amount { places: self.taken.places.saturating_sub(own.places), bytes: self.taken.bytes.saturating_sub(own.bytes) };
+        others.has_room_for(bytes, self.room.all) && Amount::default().has_room_for(bytes, self.room.of_one)
+    }
+
+    /// Drops the one of a holder that was made first. Says whether there was one.
+    fn drop_oldest_of(&mut self, holder: &Holder) -> bool {
+        let oldest = self.aging.range((*holder, 0)..=(*holder, u64::MAX)).next().map(|(_, same)| Arc::clone(same));
+        let Some(same) = oldest else { return false };
         self.remove(&same);
         true
     }
@@ -197,6 +226,11 @@ impl Places {
             .fold(Amount::default(), |all, one| Amount { places: all.places + one.places, bytes: all.bytes + one.bytes });
         assert_eq!((self.taken, of_each), (counted, counted), "what is counted is what there is");
         assert!(self.closing.iter().all(|(spot, same)| self.all[same].closes == Some(*spot)), "what closes is there");
+        assert!(self.aging.iter().all(|((holder, number), same)| {
+            let held = &self.all[same];
+            held.holder == *holder && held.closes.is_some_and(|spot| spot.1 == *number)
+        }));
+        assert_eq!(self.aging.len(), self.closing.len());
         counted
     }
 

@@ -14,8 +14,14 @@ fn cx() -> Cx {
     bench().cx("sts/r", daypass_sdk::Operation::Read)
 }
 
-/// A request with a token of its own.
-fn of(bench: &mut Bench, token: usize) -> Cx {
+/// A request of a client of its own.
+fn of(bench: &mut Bench, client: usize) -> Cx {
+    of_client(bench, &client.to_string(), client)
+}
+
+/// A request of a client, with a token of its own.
+fn of_client(bench: &mut Bench, client: &str, token: usize) -> Cx {
+    client.clone_into(&mut bench.caller.client_id);
     bench.caller.key = u128::try_from(token + 1).unwrap().to_be_bytes();
     bench.cx("sts/r", daypass_sdk::Operation::Read)
 }
@@ -159,6 +165,55 @@ async fn one_caller_leaves_places_to_others() {
     assert_eq!(asked.load(Ordering::Relaxed), CALLERS.all.places + 2);
 }
 
+/// Story: the eighth was that of a token, and one job has as many tokens as it logs in for. With eight of them and ttl=900 to 2149 it took all places of the mount,
+/// and the three reads of others' Packer builds got three different keys.
+#[tokio::test]
+async fn one_client_leaves_places_to_others_whatever_tokens_it_has() {
+    let (mut bench, kept, asked) = (bench(), kept(), AtomicUsize::new(0));
+    for token in 0..8 {
+        let greedy = of_client(&mut bench, "entity-1", token);
+        for seconds in 0..CALLERS.of_one.places {
+            let seconds = Seconds(900 + u64::try_from(seconds).unwrap());
+            let caller = Some(greedy.request.caller.key);
+            let same = Same { caller, input: AssumeRole { duration: seconds, ..AssumeRole::default() }, ..same(1) };
+            kept.get(&greedy, same, WINDOW, || minted(&greedy, &asked)).await.unwrap();
+        }
+    }
+    assert_eq!(kept.of_callers.lock().taken().places, CALLERS.of_one.places);
+    let (other, before) = (of_client(&mut bench, "entity-2", 100), asked.load(Ordering::Relaxed));
+    for _ in 0..3 {
+        kept.get(&other, same(2), WINDOW, || minted(&other, &asked)).await.unwrap();
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), before + 1);
+}
+
+/// Story: with all builds of one AppRole in one share, whoever came when that was used up would have had no place, and three different keys from three reads.
+#[tokio::test]
+async fn the_oldest_of_a_client_makes_room_for_its_next_one() {
+    let (mut bench, kept, asked) = (bench(), kept(), AtomicUsize::new(0));
+    let of_build = |build: usize| Same { caller: Some(u128::try_from(build).unwrap().to_be_bytes()), ..same(1) };
+    // The windows of the first ones are longer: they close last.
+    let long = Window { length: Seconds(1200), ..WINDOW };
+    let (share, extra) = (CALLERS.of_one.places, 10);
+    for build in 0..share + extra {
+        let cx = of_client(&mut bench, "approle", build);
+        for _ in 0..3 {
+            kept.get(&cx, of_build(build), if build < share { long } else { WINDOW }, || minted(&cx, &asked)).await.unwrap();
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), build + 1, "three reads, one key");
+    }
+    let cx = of_client(&mut bench, "approle", 0);
+    for (build, made) in [(extra, 0), (share + extra - 1, 0), (extra - 1, 1)] {
+        let before = asked.load(Ordering::Relaxed);
+        kept.get(&cx, of_build(build), WINDOW, || minted(&cx, &asked)).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed) - before, made, "{build}");
+    }
+    // One that is too large for any share, or finds no place for others' sake, costs its client nothing.
+    let large = Same { input: AssumeRole { policy: Some("p".repeat(CALLERS.of_one.bytes)), ..AssumeRole::default() }, ..same(1) };
+    kept.get(&cx, large, WINDOW, || minted(&cx, &asked)).await.unwrap();
+    assert_eq!(kept.of_callers.lock().taken().places, share);
+}
+
 /// Story: sessions of roles on the way lay in the same places as what callers get, for most of an hour each. Where each build has a source identity of its
 /// own they took them all.
 #[tokio::test]
@@ -175,7 +230,7 @@ async fn sessions_of_roles_on_the_way_have_places_of_their_own() {
     assert_eq!((kept.hops.lock().taken().places, kept.of_callers.lock().taken().places), (most, 0));
     for (number, made) in [(most, most + 1), (1, most + 1), (0, most + 2), (1, most + 3)] {
         kept.get(&cx, hop(number), Window::HOP, || minted(&cx, &asked)).await.unwrap();
-        assert_eq!(asked.load(Ordering::Relaxed), made, "the one that ends first made room");
+        assert_eq!(asked.load(Ordering::Relaxed), made, "the one that was made first made room");
     }
 }
 
