@@ -15,8 +15,9 @@ mod token;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use daypass_base::{Entropy, Secret, SystemEntropy};
+use daypass_base::{Clock, Entropy, Moment, Secret, SystemEntropy};
 use tokio::net::TcpListener;
 
 use super::aws::minted::{Minted, Source, Wanted};
@@ -100,7 +101,18 @@ async fn serve(client: &Client, source: &Source<'_>, first: Minted, mut command:
         ended = child.ended() => ended,
         never = asked.serve(mint) => match never {},
         never = endpoint::serve(&listener, &clock, &secret, &kept) => match never {},
-        never = token::keep_alive(client, &*clock) => match never {},
+        never = token::keep_alive(async |call| client.fetch_within(call).await, &*clock, note) => match never {},
+    }
+}
+
+/// Waits until `left` says that nothing is left, and looks at least every [`STEP`]: timers stand still while a machine sleeps, and what ends does not.
+async fn until(clock: &dyn Clock, left: impl Fn(Moment) -> Duration) {
+    loop {
+        let left = left(clock.moment());
+        if left.is_zero() {
+            return;
+        }
+        clock.sleep(left.min(STEP)).await;
     }
 }
 
@@ -109,5 +121,6 @@ fn note(text: &str) {
     show::note(&format!("daypass run: {text}"));
 }
 
+const STEP: Duration = Duration::from_secs(15);
 /// Letters and digits of what SDKs prove themselves by: 256 bits.
 const SECRET_SIZE: usize = 43;

@@ -103,7 +103,46 @@ fn a_setup_writes_over_its_own_role_and_over_no_other_projects() {
     );
     assert_eq!(written(), 0);
     // The same again is none of that, and who wants it says so.
-    assert_eq!((setup(&["-project=app", "-policies=more"]).code, written()), (0, 2));
-    assert_eq!((setup(&["-project=other", "-replace"]).code, written()), (0, 4));
-    assert_eq!((setup(&["-project=other", "-dry-run"]).code, written()), (0, 4));
+    let ran = setup(&["-project=app", "-policies=more"]);
+    assert_eq!((ran.code, written()), (0, 1), "{}", ran.err);
+    assert!(ran.out.contains("  auth/github/config stays as it is\n") && !ran.out.contains("auth enable"), "{}", ran.out);
+    assert_eq!((setup(&["-project=other", "-replace"]).code, written()), (0, 3));
+    assert_eq!((setup(&["-project=other", "-dry-run"]).code, written()), (0, 3));
+}
+
+/// Story: a second project's setup wrote over all of the mount's configuration, and the same setup again over what somebody had added to its role.
+#[test]
+fn a_setup_takes_nothing_away_that_somebody_added() {
+    const MOUNTS: Route = ("GET /v1/sys/auth", 200, r#"{"data":{"github/":{"type":"oidc"}}}"#);
+    const CONFIG: Route = (
+        "GET /v1/auth/github/config",
+        200,
+        r#"{"data":{"oidc_discovery_url":"https://token.actions.githubusercontent.com","bound_issuer":"https://token.actions.githubusercontent.com/","default_role":"people"}}"#,
+    );
+    const ROLE: Route = (
+        "GET /v1/auth/github/role/ci",
+        200,
+        r#"{"data":{"bound_claims":{"repository":"acme/app","repository_owner":"acme"},"bound_audiences":["https://github.com/acme"],"user_claim":"repository","token_policies":["deploy","extra"],"token_ttl":3600}}"#,
+    );
+    const WRITES: [Route; 3] =
+        [("PUT /v1/auth/github/config", 204, ""), ("PUT /v1/auth/github/role/ci", 204, ""), ("PUT /v1/auth/github/role/other", 204, "")];
+    let server = Server::start(&[MOUNTS, CONFIG, ROLE, WRITES[0], WRITES[1], WRITES[2]]);
+    let written = || server.seen().into_iter().filter(|line| line.starts_with("PUT")).map(|line| line[8..].to_owned()).collect::<Vec<_>>();
+    let setup = |more: &[&str]| run(&server, &[&["auth", "setup", "github", "-org=acme"], more].concat());
+    let ran = setup(&["-project=other", "-role=other"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let [only] = written().try_into().unwrap();
+    assert!(only.starts_with("auth/github/role/other "), "{only}");
+    let ran = setup(&["-project=app", "-policies=deploy"]);
+    assert_eq!((ran.code, ran.out.as_str(), written().len()), (2, "", 1));
+    assert!(ran.err.contains("role/ci is there and has what would be lost: token_policies extra, token_ttl\n"), "{}", ran.err);
+    assert!(ran.err.contains("hint: -replace writes over it"), "{}", ran.err);
+    // With authorities the configuration is written anew.
+    let folder = tempfile::tempdir().unwrap();
+    let pem = folder.path().join("ca.pem");
+    std::fs::write(&pem, "PEM").unwrap();
+    let authorities = format!("-issuer-ca={}", pem.display());
+    let ran = setup(&["-project=other", "-role=other", &authorities]);
+    assert!(ran.code == 2 && ran.err.contains("config is there and has what would be lost: bound_issuer, default_role\n"), "{}", ran.err);
+    assert_eq!((setup(&["-project=other", "-role=other", &authorities, "-replace"]).code, written().len()), (0, 3));
 }

@@ -44,6 +44,7 @@ async fn a_login_says_how_long_it_lasts_and_its_lease_says_the_same() {
 #[tokio::test]
 async fn one_login_serves_until_too_little_of_it_is_left() {
     let server = ecr().await;
+    server.put("ecr/roles/app", json!({ "min_ttl": "1h" })).await.ok();
     let password = server.get("ecr/creds/app").await.ok().text("/data/password");
     server.seconds(11 * 3600).await;
     let later = server.put("ecr/creds/app", json!({})).await.ok();
@@ -56,6 +57,28 @@ async fn one_login_serves_until_too_little_of_it_is_left() {
     assert_eq!(server.get("ecr/creds/app?min_ttl=11h").await.ok().number("/data/ttl"), 43_200);
     assert_eq!(calls(&server), (3, 3));
     assert!(server.get("ecr/creds/app?min_ttl=12h").await.refused(400).contains("over the limit of 39600s"));
+}
+
+/// Story: a login was handed out until an hour of it was left. Builds log in once and push at their end: who came late to one and took longer than an hour died
+/// there, though all that was written down said twelve hours.
+#[tokio::test]
+async fn a_build_of_eleven_hours_can_push_at_its_end() {
+    let server = ecr().await;
+    assert_eq!(server.get("ecr/roles/app").await.ok().number("/data/min_ttl"), 39_600);
+    let first = server.get("ecr/creds/app").await.ok().text("/data/password");
+    let read = async || {
+        let login = server.get("ecr/creds/app").await.ok();
+        (login.text("/data/password") == first, login.number("/data/ttl"))
+    };
+    server.seconds(59 * 60).await;
+    assert_eq!(read().await, (true, 11 * 3600 + 60), "a burst of builds shares one");
+    server.seconds(2 * 60).await;
+    assert_eq!(read().await, (false, 12 * 3600), "of the first one 10 h 59 are left");
+    assert_eq!(calls(&server), (2, 2));
+    // A role that was written with the former hour keeps it, whatever else is written to it.
+    server.put("ecr/roles/app", json!({ "min_ttl": "1h" })).await.ok();
+    server.put("ecr/roles/app", json!({ "session_tags": { "team": "build" } })).await.ok();
+    assert_eq!(server.get("ecr/roles/app").await.ok().number("/data/min_ttl"), 3600);
 }
 
 /// Story: with a min_ttl of zero a login that was over was handed out for ever.

@@ -5,6 +5,8 @@ mod there;
 use daypass_base::Seconds;
 use http::Method;
 
+use there::Config;
+
 use super::presets::{Plan, Preset, Wish};
 use crate::cli::settings::{Ctx, Http};
 use crate::cli::{Failure, Outcome, clean_path, exactly};
@@ -44,9 +46,9 @@ pub(crate) struct SetupArgs {
     /// Policies of the tokens [default: the role's name]
     #[arg(long, value_name = "NAMES")]
     policies: Option<String>,
-    /// How long the tokens live, from the login and from each renewal
-    #[arg(long, value_name = "TTL", default_value = "15m")]
-    ttl: String,
+    /// How long the tokens live, from the login and from each renewal [default: 15m]
+    #[arg(long, value_name = "TTL")]
+    ttl: Option<String>,
     /// How long a service token lives at most, however often it is renewed [default: 12h]
     #[arg(long, value_name = "TTL")]
     max_ttl: Option<String>,
@@ -65,7 +67,7 @@ pub(crate) struct SetupArgs {
     /// Where to mount the method [default: the build server's name]
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
-    /// Write over a role and a configuration that are there and take the tokens of others
+    /// Write over a role and a configuration that are there and take the tokens of others, or have more than would be written
     #[arg(long)]
     replace: bool,
     /// Show what would be written, and write nothing
@@ -94,13 +96,17 @@ pub(super) fn run(args: &SetupArgs, ctx: &Ctx) -> Outcome {
     let plan = preset.plan(&wish).map_err(|why| Failure::usage(format!("{name}: {why}")))?;
     let path = clean_path(args.path.as_deref().unwrap_or(name)).to_owned();
     let writes = writes(args, &plan, preset, &path)?;
+    let (mut mount, mut config) = (Mount::Made, Config::Written);
     if !args.dry_run {
-        let mount = mount(&client, &path)?;
+        mount = self::mount(&client, &path)?;
         match mount {
             Mount::Made => enable(&client, &path)?,
             Mount::There if args.replace => {}
-            Mount::There => there::check(&client, &plan, &path, &args.role)?,
+            Mount::There => config = there::check(&client, &plan, &path, &writes, &usual(args))?,
         }
+    }
+    let writes = writes.into_iter().skip(usize::from(config == Config::Stays)).collect::<Vec<_>>();
+    if !args.dry_run {
         for (at, body) in &writes {
             let call = Call::new(Method::PUT, at.clone()).body(body.clone());
             client.ask(&call).map_err(|error| {
@@ -110,7 +116,12 @@ pub(super) fn run(args: &SetupArgs, ctx: &Ctx) -> Outcome {
         }
     }
     show::out(if args.dry_run { "Nothing was written. It would be:\n" } else { "Success! These were written:\n" });
-    show::out(&format!("  auth enable -path={path} jwt"));
+    if mount == Mount::Made {
+        show::out(&format!("  auth enable -path={path} jwt"));
+    }
+    if config == Config::Stays {
+        show::out(&format!("  auth/{path}/config stays as it is"));
+    }
     for (path, body) in &writes {
         show::out(&format!("  {path}\n{}", indented(&body.pretty())));
     }
@@ -118,8 +129,8 @@ pub(super) fn run(args: &SetupArgs, ctx: &Ctx) -> Outcome {
     Ok(0)
 }
 
-/// Paths and bodies, in the order in which they are written.
-fn writes(args: &SetupArgs, plan: &Plan, preset: Preset, path: &str) -> Result<Vec<(String, Value)>, Failure> {
+/// Paths and bodies of the configuration and of the role, in the order in which they are written.
+fn writes(args: &SetupArgs, plan: &Plan, preset: Preset, path: &str) -> Result<[(String, Value); 2], Failure> {
     let pem = match &args.issuer_ca {
         None => None,
         Some(file) => Some(std::fs::read_to_string(file).map_err(|error| Failure::usage(format!("error reading file: {file}: {error}")))?),
@@ -127,10 +138,25 @@ fn writes(args: &SetupArgs, plan: &Plan, preset: Preset, path: &str) -> Result<V
     let mut role = plan.role();
     role.set("token_policies", Value::text(args.policies.as_deref().unwrap_or(&args.role)));
     let kind = args.token_type.as_deref().unwrap_or_else(|| usual_type(preset));
-    role.set("token_ttl", Value::text(&*args.ttl));
+    role.set("token_ttl", Value::text(ttl(args)));
     role.set("token_max_ttl", Value::text(max_ttl(args, kind)?));
     role.set("token_type", Value::text(kind));
-    Ok(vec![(format!("auth/{path}/config"), plan.config(pem.as_deref())), (format!("auth/{path}/role/{}", args.role), role)])
+    Ok([(format!("auth/{path}/config"), plan.config(pem.as_deref())), (format!("auth/{path}/role/{}", args.role), role)])
+}
+
+fn ttl(args: &SetupArgs) -> &str {
+    args.ttl.as_deref().unwrap_or(TTL)
+}
+
+/// The fields of the role's tokens that no flag says anything about: somebody may have said something else since.
+fn usual(args: &SetupArgs) -> Vec<&'static str> {
+    let is_given = |flags: &[&Option<String>]| flags.iter().any(|flag| flag.is_some());
+    let fields = [
+        ("token_ttl", is_given(&[&args.ttl])),
+        ("token_max_ttl", is_given(&[&args.ttl, &args.max_ttl, &args.token_type])),
+        ("token_type", is_given(&[&args.token_type])),
+    ];
+    fields.into_iter().filter(|(_, given)| !given).map(|(field, _)| field).collect()
 }
 
 /// The last end of the tokens. That of a batch token is its only one. A service token is there to outlast its first one: with the same for both, as it once was,
@@ -139,19 +165,23 @@ fn max_ttl(args: &SetupArgs, kind: &str) -> Result<String, Failure> {
     let seconds = |flag: &str, text: &str| {
         Seconds::parse(text).map_err(|error| Failure::usage(format!("invalid value {text:?} for flag -{flag}: {error}")))
     };
-    let ttl = seconds("ttl", &args.ttl)?;
+    let ttl = seconds("ttl", self::ttl(args))?;
     let is_renewable = !matches!(kind, "batch" | "default-batch");
     match args.max_ttl.as_deref() {
         None if is_renewable && ttl < seconds("max-ttl", MAX_TTL)? => Ok(MAX_TTL.to_owned()),
-        None => Ok(args.ttl.clone()),
+        None => Ok(self::ttl(args).to_owned()),
         Some(_) if !is_renewable => Err(Failure::usage(format!("-max-ttl is for tokens that are renewed, and {kind} tokens cannot be"))
             .hint("-token-type=service makes tokens that can be; -ttl is how long others live")),
-        Some(max) if seconds("max-ttl", max)? < ttl => Err(Failure::usage(format!("-max-ttl={max} is shorter than -ttl={}", args.ttl))
-            .hint("-max-ttl counts from the login, renewals included")),
+        Some(max) if seconds("max-ttl", max)? < ttl => {
+            Err(Failure::usage(format!("-max-ttl={max} is shorter than -ttl={}", self::ttl(args)))
+                .hint("-max-ttl counts from the login, renewals included"))
+        }
         Some(max) => Ok(max.to_owned()),
     }
 }
 
+/// Longer than it takes to get what a job is to have.
+const TTL: &str = "15m";
 /// Longer than builds take, and over by tonight.
 const MAX_TTL: &str = "12h";
 

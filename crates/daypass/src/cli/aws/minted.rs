@@ -135,6 +135,11 @@ impl Minted {
         self.left(now) * 2 >= self.life
     }
 
+    /// How long it takes until it is that no more.
+    pub(crate) fn fresh_for(&self, now: Moment) -> Duration {
+        if self.is_fresh(now) { self.left(now).saturating_sub(self.life / 2) + Duration::from_millis(1) } else { Duration::ZERO }
+    }
+
     /// As the process credential provider of AWS's SDKs reads it. Source: AWS SDKs and Tools Reference Guide, "Process credential provider".
     pub(crate) fn for_process(&self, now: Moment) -> String {
         let mut value = Value::map([("Version", Value::number(1))]);

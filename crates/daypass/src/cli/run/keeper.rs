@@ -1,4 +1,5 @@
-//! The credential that is ready, and how the next comes: SDKs that ask at one moment wait for one request to the server between them.
+//! The credential that is ready, and how the next comes: ahead of time where somebody used the last one, else when an SDK asks. SDKs that ask at one moment
+//! wait for one request to the server between them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use daypass_base::{Clock, Moment};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::endpoint::Refused;
+use super::until;
 use crate::cli::aws::minted::{Minted, NotMinted};
 
 /// SDKs that wait for the next credential at one time.
@@ -21,25 +23,31 @@ const SCANT: Duration = Duration::from_secs(10);
 /// The server is left alone for so long after it gave none, while the one that is kept is good.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// Such a part of what is left of the kept one passes before the server is asked ahead of time again: some dozens of times in an hour, and more often to its end.
+const AHEAD_PART: u32 = 8;
+
 type Outcome = Result<Arc<Minted>, Refused>;
 
 /// Begins with a credential.
 pub(super) fn keep<C: Clock>(first: Minted, clock: Arc<C>) -> (Kept<C>, Asked<C>) {
     let (set, kept) = watch::channel(Arc::new(first));
     let (ask, asks) = mpsc::channel(WAITING_MAX);
-    (Kept { kept, ask, clock: Arc::clone(&clock) }, Asked { kept: set, asks, clock, failed: None })
+    let used = Arc::new(watch::Sender::new(false));
+    (Kept { kept, ask, used: Arc::clone(&used), clock: Arc::clone(&clock) }, Asked { kept: set, asks, used, clock, failed: None })
 }
 
 /// The side of those who want a credential.
 pub(super) struct Kept<C> {
     kept: watch::Receiver<Arc<Minted>>,
     ask: mpsc::Sender<oneshot::Sender<Outcome>>,
+    /// Whether anybody has the one that is kept.
+    used: Arc<watch::Sender<bool>>,
     clock: Arc<C>,
 }
 
 impl<C> Clone for Kept<C> {
     fn clone(&self) -> Self {
-        Self { kept: self.kept.clone(), ask: self.ask.clone(), clock: Arc::clone(&self.clock) }
+        Self { kept: self.kept.clone(), ask: self.ask.clone(), used: Arc::clone(&self.used), clock: Arc::clone(&self.clock) }
     }
 }
 
@@ -49,8 +57,16 @@ impl<C: Clock> Kept<C> {
         Ok(self.credential().await?.for_container(self.clock.moment()))
     }
 
-    /// The one that is kept while it is fresh, else the next one; where that does not come, the one that is kept until it ends.
     async fn credential(&self) -> Outcome {
+        let outcome = self.fresh_or_kept().await;
+        if outcome.is_ok() {
+            self.used.send_replace(true);
+        }
+        outcome
+    }
+
+    /// The one that is kept while it is fresh, else the next one; where that does not come, the one that is kept until it ends.
+    async fn fresh_or_kept(&self) -> Outcome {
         let (kept, now) = (Arc::clone(&self.kept.borrow()), self.clock.moment());
         if kept.is_fresh(now) {
             return Ok(kept);
@@ -75,15 +91,25 @@ impl<C: Clock> Kept<C> {
 pub(super) struct Asked<C> {
     kept: watch::Sender<Arc<Minted>>,
     asks: mpsc::Receiver<oneshot::Sender<Outcome>>,
+    used: Arc<watch::Sender<bool>>,
     clock: Arc<C>,
     failed: Option<(Moment, Refused)>,
 }
 
 impl<C: Clock> Asked<C> {
-    /// Makes the next credential whenever somebody wants it.
+    /// Makes the next credential whenever somebody wants it, and ahead of that where somebody has the last one and will.
     pub(super) async fn serve(&mut self, mint: impl AsyncFn() -> Result<Minted, NotMinted>) -> Infallible {
+        let used = Arc::clone(&self.used);
         loop {
-            let Some(first) = self.asks.recv().await else { return std::future::pending().await };
+            let first = tokio::select! {
+                biased;
+                first = self.asks.recv() => first,
+                () = ahead(&used, &self.kept, self.failed.as_ref().map(|(when, _)| *when), &*self.clock) => {
+                    let _next_time = self.outcome(&mint).await;
+                    continue;
+                }
+            };
+            let Some(first) = first else { return std::future::pending().await };
             let outcome = self.outcome(&mint).await;
             // Who came meanwhile has waited for the same.
             let others = std::iter::from_fn(|| self.asks.try_recv().ok());
@@ -107,6 +133,7 @@ impl<C: Clock> Asked<C> {
                 let minted = Arc::new(minted);
                 self.failed = None;
                 self.kept.send_replace(Arc::clone(&minted));
+                self.used.send_replace(false);
                 Ok(minted)
             }
             Err(problem) => {
@@ -118,12 +145,32 @@ impl<C: Clock> Asked<C> {
     }
 }
 
+/// Waits for the time to ask the server for the next credential though nobody wants it yet: the kept one is used and half of its life is over, and after a
+/// failure a part of what was left then. One that nobody used, and one that has ended, is followed by none until somebody asks.
+async fn ahead(used: &watch::Sender<bool>, kept: &watch::Sender<Arc<Minted>>, failed: Option<Moment>, clock: &dyn Clock) {
+    loop {
+        // Its sender is ours: it does not go.
+        let _never = used.subscribe().wait_for(|used| *used).await.is_err();
+        let kept = Arc::clone(&kept.borrow());
+        until(clock, |now| {
+            let after =
+                failed.map_or(Duration::ZERO, |when| (kept.left(when) / AHEAD_PART).max(AGAIN_AFTER).saturating_sub(now.since(when)));
+            kept.fresh_for(now).max(after)
+        })
+        .await;
+        if !kept.left(clock.moment()).is_zero() {
+            return;
+        }
+        used.send_replace(false);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
     use std::collections::VecDeque;
 
-    use daypass_base::sim::SimClock;
+    use daypass_base::sim::{SimClock, waits};
 
     use super::*;
 
@@ -199,6 +246,47 @@ mod tests {
         assert!(count == 1 && got[0].is_err(), "{got:?}");
         let (got, count) = ask(&kept, &mut asked, 1, vec![Ok(sample(&clock, "two"))]).await;
         assert!(count == 1 && is(&got[0], "two"), "{got:?}");
+    }
+
+    /// Story: the next credential was asked for only when an SDK wanted it, and most of them do minutes before the end. A server that was away just then had the whole
+    /// second half of its life to give one, and the build died.
+    #[test]
+    fn the_next_is_there_before_anybody_wants_it() {
+        let clock = Arc::new(SimClock::default());
+        let (kept, mut asked) = keep(sample(&clock, "one"), Arc::clone(&clock));
+        let (answers, mints) = (RefCell::new(VecDeque::new()), RefCell::new(Vec::new()));
+        let mint = async || {
+            mints.borrow_mut().push(clock.elapsed().as_secs() / 60);
+            answers.borrow_mut().pop_front().map_or(Err(NotMinted::Other), |name| Ok(sample(&clock, name)))
+        };
+        let mut serving = Box::pin(asked.serve(mint));
+        let mut minutes = |minutes: u64| {
+            for _ in 0..minutes * 60 {
+                assert!(waits(&mut serving));
+                clock.advance(Duration::from_secs(1));
+            }
+            std::mem::take(&mut *mints.borrow_mut())
+        };
+        let has = |name: &str| {
+            let mut work = Box::pin(kept.credential());
+            let mut polled = std::task::Context::from_waker(std::task::Waker::noop());
+            let std::task::Poll::Ready(outcome) = work.as_mut().poll(&mut polled) else { panic!("{name} is not there") };
+            assert!(is(&outcome, name), "{outcome:?}");
+        };
+        assert!(minutes(10).is_empty());
+        has("one");
+        // The server is away for half an hour, and asked some dozens of times at most.
+        let tries = minutes(40);
+        assert!(tries.first() == Some(&30) && (5..30).contains(&tries.len()), "{tries:?}");
+        answers.borrow_mut().push_back("two");
+        assert_eq!(minutes(5).len(), 1);
+        has("two");
+        // Half an hour behind that it is followed, and one that nobody has is not.
+        answers.borrow_mut().extend(["three", "four"]);
+        assert_eq!(minutes(40).len(), 1);
+        has("three");
+        assert_eq!(minutes(30).len(), 1);
+        assert!(minutes(240).is_empty(), "nobody has the last one");
     }
 
     #[tokio::test]

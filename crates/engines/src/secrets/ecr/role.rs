@@ -182,8 +182,9 @@ pub(super) fn is_region(text: &str) -> bool {
     inner && text.len() <= 32 && text.contains('-') && !text.starts_with('-') && !text.ends_with('-')
 }
 
-/// How long a login that is handed out lasts at least, where the role does not say: longer than most builds.
-const MIN_TTL_DEFAULT: Seconds = Seconds(3600);
+/// How long a login that is handed out lasts at least, where the role does not say: builds log in once and push at their end, and none is to get less than it
+/// was told of. An hour of sharing still takes in bursts.
+const MIN_TTL_DEFAULT: Seconds = MIN_TTL_MAX;
 /// A login lives for 12 hours: to ask for nearly all of it would mean a call for every read.
 pub(super) const MIN_TTL_MAX: Seconds = Seconds(11 * 3600);
 /// Lifetime of the session that asks ECR: what every IAM role allows, chained ones too.

@@ -60,8 +60,8 @@ struct Fields {
     region: Option<String>,
     /// Log in to ECR Public (`public.ecr.aws`) instead.
     public: Option<bool>,
-    /// How long a login that is handed out lasts at least, in seconds or as a duration, up to 11 hours; 1 hour at first. ECR's own limit
-    /// is 12 hours. Example: `2h`.
+    /// How long a login that is handed out lasts at least, in seconds or as a duration, up to 11 hours, as at first. ECR's own limit is
+    /// 12 hours. Example: `2h`.
     min_ttl: Option<Seconds>,
 }
 
