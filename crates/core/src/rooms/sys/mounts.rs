@@ -209,7 +209,8 @@ pub(super) async fn disable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: 
 pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, patience: Duration) -> Result<()> {
     let rows = stored_rows(unsealed).await?;
     undo_interrupted_moves(inner, unsealed, rows.clone()).await;
-    let work = rows.into_iter().filter(|row| row.tainted).map(async |row| go_on(inner, unsealed, &row, patience).await);
+    let closed = rows.into_iter().filter(|row| row.tainted);
+    let work = closed.map(|row| Box::pin(async move { go_on(inner, unsealed, &row, patience).await }));
     at_most(REMOVALS_AT_ONCE, work).await;
     Ok(())
 }
