@@ -25,7 +25,7 @@ use crate::node::Inner;
 use crate::rows::{Rows, config_key};
 use crate::weight;
 
-pub(crate) use find::Found;
+pub(crate) use find::{Found, Look};
 
 /// A credential that was handed out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,11 @@ pub(crate) struct Mint {
 }
 
 impl Mint {
+    /// From here on it is over in any case.
+    fn until(&self) -> Timestamp {
+        self.last_end.map_or(self.expires, |last| last.max(self.expires))
+    }
+
     /// About how much memory it takes.
     fn bytes(&self) -> usize {
         let Self { path, lease_id, display_name, entity_id, accessor, metadata, claims, facts, .. } = self;
@@ -92,8 +97,7 @@ struct Written {
 impl Written {
     fn new(mint: &Mint) -> Result<Self> {
         let json = serde_json::to_string(mint).map_err(|error| Error::internal(format!("a mint is no JSON: {error}")))?;
-        let until = mint.last_end.map_or(mint.expires, |last| last.max(mint.expires));
-        Ok(Self { access_key_id: mint.access_key_id.clone(), until, json })
+        Ok(Self { access_key_id: mint.access_key_id.clone(), until: mint.until(), json })
     }
 
     fn read(&self) -> Result<Mint> {
@@ -182,7 +186,7 @@ impl Mints {
             }
             if filling.name.is_empty() {
                 let number = u32::from_be_bytes(self.entropy.bytes());
-                filling.name = format!("{:016x}{number:08x}", self.clock.now().millis());
+                filling.name = format!("{:0MILLIS_DIGITS$x}{number:08x}", self.clock.now().millis());
             }
             filling.dirty = true;
             for mint in &taken {
@@ -212,7 +216,7 @@ impl Mints {
         Ok(())
     }
 
-    /// Removes rows whose retention is over, and the oldest over the limit.
+    /// Removes rows whose retention is over, damaged ones as well, and the oldest over the limit.
     pub(crate) async fn prune(&self) -> Result<()> {
         let mut count = 0_usize;
         let mut after: Option<Vec<u8>> = None;
@@ -223,14 +227,19 @@ impl Mints {
             after = Some(last.to_vec());
         }
         let mut over = count.saturating_sub(self.most);
-        let (now, mut after) = (self.clock.now(), None::<Bytes>);
+        let (now, mut after, mut damaged) = (self.clock.now(), None::<Bytes>, 0_usize);
         loop {
-            let (page, last) = self.rows.scan_json::<Keys>(&config_key(KEYS), after.as_deref(), PAGE).await?;
-            let Some(last) = last else { return Ok(()) };
+            let (page, last) = self.rows.scan_each::<Keys>(&config_key(KEYS), after.as_deref(), PAGE).await?;
+            let Some(last) = last else { break };
             after = Some(last);
             let mut batch = Batch::new();
             for (key, keys) in page {
-                if over == 0 && keys.until + self.retention > now {
+                damaged += usize::from(keys.is_err());
+                let until = match keys {
+                    Ok(keys) => keys.until,
+                    Err(_damaged) => self.until(&row_name(&key)).await?,
+                };
+                if over == 0 && until + self.retention > now {
                     continue;
                 }
                 over = over.saturating_sub(1);
@@ -240,7 +249,27 @@ impl Mints {
                 self.rows.commit(batch).await?;
             }
         }
+        if damaged > 0 {
+            tracing::warn!(
+                rows = damaged,
+                "rows of the mint ledger are damaged; they go when their retention is over, and the audit log has every mint"
+            );
+        }
+        Ok(())
     }
+
+    /// When the last credential of a row is over whose keys do not open: as its mints say. Where they do not open either, nobody is told of any, and the time that it was
+    /// begun at will do. Errors: the store cannot be read.
+    async fn until(&self, row: &str) -> Result<Timestamp> {
+        let last = self.stored(row).await?.ok().and_then(|mints| mints.iter().map(Mint::until).max());
+        Ok(last.unwrap_or_else(|| begun(row)))
+    }
+}
+
+/// The time that a row was begun at, as its name says.
+fn begun(row: &str) -> Timestamp {
+    let millis = row.get(..MILLIS_DIGITS).and_then(|digits| i64::from_str_radix(digits, 16).ok());
+    millis.map_or_else(Timestamp::default, |millis| Timestamp::from_seconds(millis.div_euclid(1_000)))
 }
 
 /// The name of the row whose key ids are here.
@@ -298,5 +327,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 const PAGE: usize = 256;
 const NAMES_PAGE: usize = 4096;
+/// Of the time that the name of a row begins with.
+const MILLIS_DIGITS: usize = 16;
 const KEYS: &str = "core/mints/keys/";
 const MINTS: &str = "core/mints/rows/";

@@ -1,6 +1,7 @@
 //! The mount table: what is mounted where, its settings, and the longest-prefix look-up of a request's path.
 
 mod moving;
+mod removing;
 mod requests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 pub(crate) use moving::{Moving, UnderWay};
+pub(crate) use removing::Removing;
 pub(crate) use requests::{LOOK, Requests, Visit};
 
 /// Secrets engine or auth method: they share one table, auth mounts at `auth/`.

@@ -28,7 +28,7 @@ use crate::log::Log;
 use crate::memory::Memory;
 use crate::mints::Mints;
 use crate::monitors::Monitors;
-use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, Requests, SystemTtls, Table, UnderWay};
+use crate::mounts::{Class, Live as LiveMount, MountConfig, MountRow, Removing, Requests, SystemTtls, Table, UnderWay};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
 use crate::revocation::Revocation;
@@ -157,8 +157,8 @@ pub(crate) struct Unsealed {
     pub(crate) mounting: tokio::sync::Mutex<()>,
     /// Moves of mounts that this process is at.
     pub(crate) moves: UnderWay,
-    /// Held while what is left of a mount is removed, so that two do not: the second might take back what a new mount at the path issued.
-    pub(crate) removing: tokio::sync::Mutex<()>,
+    /// Who is at what is left of a mount.
+    pub(crate) removing: Removing,
     /// Attempts at a root token or at new shares.
     pub(crate) ceremonies: tokio::sync::Mutex<Ceremonies>,
     /// The use of the newest data key as it was last stored.
@@ -512,7 +512,7 @@ impl Inner {
             cluster,
             mounting: tokio::sync::Mutex::new(()),
             moves: UnderWay::default(),
-            removing: tokio::sync::Mutex::new(()),
+            removing: Removing::default(),
             ceremonies: tokio::sync::Mutex::default(),
             encryptions_kept: AtomicU64::new(rows.barrier().encryptions()),
             stop,

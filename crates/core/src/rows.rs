@@ -171,12 +171,10 @@ impl Rows {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<(Vec<(Key, T)>, Option<Bytes>)> {
-        let rows = self.backend.scan(prefix, after, limit).await.map_err(read_error)?.rows;
-        let last = rows.last().map(|(key, _)| key.clone());
-        let (mut read, mut damaged) = (Vec::with_capacity(rows.len()), Vec::new());
-        for (bytes, row) in rows {
-            let key = Key::new(prefix.space, bytes);
-            match self.open(&key, &row.value, row.version).and_then(|plain| parse(&key, &plain.value)) {
+        let (each, last) = self.scan_each(prefix, after, limit).await?;
+        let (mut read, mut damaged) = (Vec::with_capacity(each.len()), Vec::new());
+        for (key, value) in each {
+            match value {
                 Ok(value) => read.push((key, value)),
                 Err(error) => damaged.push(error),
             }
@@ -184,8 +182,26 @@ impl Rows {
         if let Some(error) = damaged.first() {
             tracing::warn!(%error, rows = damaged.len(), "stored rows are damaged; they are passed over");
         }
-        give_turn(read.len() + damaged.len()).await;
         Ok((read, last))
+    }
+
+    /// As [`Rows::scan_json`], for who does something about a row that is damaged: its error stands in its place, and the log tells nothing.
+    pub(crate) async fn scan_each<T: DeserializeOwned>(
+        &self,
+        prefix: &Key,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<(Vec<(Key, Result<T>)>, Option<Bytes>)> {
+        let rows = self.backend.scan(prefix, after, limit).await.map_err(read_error)?.rows;
+        let last = rows.last().map(|(key, _)| key.clone());
+        let open = |(bytes, row): (Bytes, Row)| {
+            let key = Key::new(prefix.space, bytes);
+            let value = self.open(&key, &row.value, row.version).and_then(|plain| parse(&key, &plain.value));
+            (key, value)
+        };
+        let each: Vec<_> = rows.into_iter().map(open).collect();
+        give_turn(each.len()).await;
+        Ok((each, last))
     }
 
     /// Entries that are due.

@@ -108,15 +108,10 @@ async fn tick(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, accessor: &str) {
     }
 }
 
-/// Goes on for a while: the rest waits for the next time, so that whoever removes a mount meanwhile does not wait for a mount that hangs.
+/// Each goes on for a while: the rest of one that hangs waits for the next time, so that whoever removes the mount meanwhile has a turn.
 async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
-    tokio::select! {
-        finished = crate::rooms::sys::finish_removals(inner, unsealed) => {
-            if let Err(error) = finished {
-                tracing::warn!(%error, "mounts whose removal was interrupted could not be looked at; it is tried again");
-            }
-        }
-        () = inner.clock.sleep(PATIENCE) => {}
+    if let Err(error) = crate::rooms::sys::finish_removals(inner, unsealed, PATIENCE).await {
+        tracing::warn!(%error, "mounts whose removal was interrupted could not be looked at; it is tried again");
     }
 }
 

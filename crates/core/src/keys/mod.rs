@@ -15,7 +15,7 @@ pub(crate) use file::SealWatch;
 pub use file::{FileRekey, opens_by_file, rekey_by_file};
 pub(crate) use handed_in::HandedIn;
 pub(crate) use holders::{Handout, Holders, KeyReaders, Prepared};
-pub(crate) use rekey::{NewShares, RekeyProgress, RekeyStart, RekeyStep};
+pub(crate) use rekey::{NewShares, RekeyProgress, RekeyStart, RekeyStep, SealBefore, Verified};
 pub(crate) use root::{OTP_LENGTH, RootProgress, Wanted};
 
 use std::sync::Arc;

@@ -59,6 +59,20 @@ pub(crate) struct RekeyStart {
     pub(crate) backup: bool,
 }
 
+/// New shares that were verified, and are in force.
+pub(crate) struct Verified {
+    pub(crate) nonce: String,
+    pub(crate) before: SealBefore,
+}
+
+/// What became of the seal before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SealBefore {
+    Removed,
+    /// Whoever has its shares opens a server that is started again with them, until it is removed.
+    Stored,
+}
+
 /// What an old share brought.
 pub(crate) enum RekeyStep {
     Done(NewShares),
@@ -216,9 +230,9 @@ impl Inner {
         Ok(())
     }
 
-    /// Takes a new share; with the last one needed the new keys are in force. Returns the nonce then.
+    /// Takes a new share; with the last one needed the new keys are in force.
     /// Errors: `BadRequest` with Vault's texts, `Sealed`.
-    pub(crate) async fn verify_rekey(self: &Arc<Self>, share: Share, nonce: &str) -> Result<Option<String>> {
+    pub(crate) async fn verify_rekey(self: &Arc<Self>, share: Share, nonce: &str) -> Result<Option<Verified>> {
         check(&share)?;
         let unsealed = self.unsealed()?;
         let mut ceremonies = unsealed.ceremonies.lock().await;
@@ -243,14 +257,16 @@ impl Inner {
         }
         let nonce = verification.nonce.clone();
         // Whoever handed the new shares in has them.
-        self.put_in_force(&unsealed, &verification.next, &verification.by, None, None).await?;
-        tracing::warn!("the shares of the root key were exchanged and verified; the old ones open nothing any more");
+        let before = self.put_in_force(&unsealed, &verification.next, &verification.by, None, None).await?;
+        if before == SealBefore::Removed {
+            tracing::warn!("the shares of the root key were exchanged and verified; the old ones open nothing any more");
+        }
         *ceremonies = Ceremonies::default();
-        Ok(Some(nonce))
+        Ok(Some(Verified { nonce, before }))
     }
 
     /// Stores a new seal, root key and keyring in one step and takes them into use. `old` is what the shares opened that authorised it; `delivery` tells when
-    /// somebody has the new ones, where nobody is known to have them yet; `kept` are encrypted copies of the new ones.
+    /// somebody has the new ones, where nobody is known to have them yet; `kept` are encrypted copies of the new ones. Says what became of the old seal.
     /// Errors: `BadRequest` where these shares count no more, `Sealed`, what the store says.
     ///
     /// The old seal is kept beside the new one even where somebody has the new shares, and removed by a second commit: whoever is told that the first failed may throw
@@ -262,7 +278,7 @@ impl Inner {
         old: &Opened,
         delivery: Option<Delivery>,
         kept: Option<&Backup>,
-    ) -> Result<()> {
+    ) -> Result<SealBefore> {
         let mut keys = self.keys.lock().await;
         self.serves(unsealed)?;
         if !self.counts(&mut keys, old.under).await? {
@@ -289,7 +305,7 @@ impl Inner {
         *keys = Keys { sealed_root: made.sealed_root.clone(), before };
         made.adopt(barrier);
         self.retire_previous(&mut keys).await;
-        Ok(())
+        Ok(if matches!(keys.before, Before::Gone) { SealBefore::Removed } else { SealBefore::Stored })
     }
 
     /// The seal that `old` is of, over the new root key, as it is stored.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{self, Id};
+use crate::mounts::MountRow;
 use crate::rows::{Rows, config_key};
 use crate::tokens::{TokenRow, index_value, lease_index_key};
 
@@ -379,6 +380,16 @@ pub(crate) fn not_renewed(error: Error) -> Error {
     match error.kind {
         Kind::BadRequest | Kind::Failed | Kind::Upstream => Error { message: format!("failed to renew entry: {}", error.message), ..error },
         _ => error,
+    }
+}
+
+/// That a mount renews what it issued at this path. Errors: `BadRequest` with Vault's text for one that is being removed: what it issued is taken back, however long
+/// that takes.
+pub(crate) fn check_renews(row: &MountRow, path: &str) -> Result<()> {
+    if row.tainted {
+        Err(not_renewed(Error::bad_request(format!("no handler for route {path:?}. route entry is tainted."))))
+    } else {
+        Ok(())
     }
 }
 

@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use bytes::Bytes;
 use daypass_base::Timestamp;
 use daypass_sdk::Result;
 
 use super::{KEYS, Keys, MINTS, Mint, Mints, PAGE, row_name};
-use crate::rows::{self, config_key};
+use crate::rows::config_key;
 
 /// What is known of an access key.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,6 +21,14 @@ pub(crate) struct Found {
     pub(crate) uses: Vec<Mint>,
     /// How often it was handed out, those among it that are not in `uses`.
     pub(crate) total: usize,
+}
+
+/// What a look into the ledger brought.
+pub(crate) struct Look {
+    /// `None`: nothing is known of the key.
+    pub(crate) found: Option<Found>,
+    /// Rows that do not open: uses of the key may stand there.
+    pub(crate) damaged: usize,
 }
 
 /// The uses that are worth keeping of all that come by, in any order.
@@ -62,6 +71,8 @@ struct Ends {
     last: VecDeque<(String, usize)>,
     in_last: usize,
     uses: usize,
+    /// Rows of which neither the keys open nor the mints.
+    damaged: usize,
 }
 
 impl Ends {
@@ -85,8 +96,8 @@ impl Ends {
 }
 
 impl Mints {
-    /// Everything that is known of an access key. `None`: nothing.
-    pub(crate) async fn find(&self, access_key_id: &str) -> Result<Option<Found>> {
+    /// Everything that is known of an access key. Damaged rows are passed over. Errors: the store cannot be read.
+    pub(crate) async fn find(&self, access_key_id: &str) -> Result<Look> {
         let mut sifted = Sifted::default();
         // Memory first: what moves from there into the store meanwhile is then seen twice, never not at all; and it is known again by its lease.
         let filling = self.filling.lock().await;
@@ -103,10 +114,13 @@ impl Mints {
         }
         drop(filling);
         let ends = self.rows_of(access_key_id, &name, NEWEST_MAX + in_memory.len()).await?;
-        let mut twice = 0;
+        let (mut twice, mut damaged) = (0, ends.damaged);
         for row in ends.first.iter().chain(ends.last.iter().map(|(row, _)| row)) {
-            let stored = self.rows.get_json::<Vec<Mint>>(&config_key(format!("{MINTS}{row}"))).await?;
-            for mint in stored.iter().flat_map(|(mints, _)| mints).filter(|mint| mint.access_key_id == access_key_id) {
+            let stored = self.stored(row).await?.unwrap_or_else(|_error| {
+                damaged += 1;
+                Vec::new()
+            });
+            for mint in stored.iter().filter(|mint| mint.access_key_id == access_key_id) {
                 if in_memory.contains(&mint.lease_id) {
                     twice += 1;
                 } else {
@@ -114,22 +128,42 @@ impl Mints {
                 }
             }
         }
-        Ok(sifted.found((ends.uses + in_memory.len()).saturating_sub(twice)))
+        let found = sifted.found((ends.uses + in_memory.len()).saturating_sub(twice));
+        Ok(Look { found, damaged })
+    }
+
+    /// The mints of a row. The outer error: the store cannot be read; the inner one: this row.
+    pub(super) async fn stored(&self, row: &str) -> Result<Result<Vec<Mint>>> {
+        let stored = self.rows.look(&config_key(format!("{MINTS}{row}"))).await?;
+        Ok(stored.map_or_else(|| Ok(Vec::new()), |read| read.map(|(mints, _version)| mints)))
     }
 
     /// Rows with uses of a key, without the one that is being filled.
     async fn rows_of(&self, access_key_id: &str, filling: &str, most: usize) -> Result<Ends> {
         let mut ends = Ends::default();
-        let mut after: Option<Vec<u8>> = None;
+        let mut after: Option<Bytes> = None;
         loop {
-            let page = self.rows.scan(&config_key(KEYS), after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(ends) };
-            after = Some(last.bytes.to_vec());
-            for (key, plain) in page {
-                let keys: Keys = rows::parse(&key, &plain.value)?;
-                let uses = keys.keys.iter().filter(|key| *key == access_key_id).count();
+            let (page, last) = self.rows.scan_each::<Keys>(&config_key(KEYS), after.as_deref(), PAGE).await?;
+            let Some(last) = last else { return Ok(ends) };
+            after = Some(last);
+            for (key, keys) in page {
                 let row = row_name(&key);
-                if uses > 0 && row != filling {
+                if row == filling {
+                    continue;
+                }
+                let uses = match keys {
+                    Ok(keys) => keys.keys.iter().filter(|key| *key == access_key_id).count(),
+                    // Its mints say the same, and may be whole.
+                    Err(_damaged) => match self.stored(&row).await? {
+                        Ok(mints) => mints.iter().filter(|mint| mint.access_key_id == access_key_id).count(),
+                        Err(error) => {
+                            tracing::warn!(%error, row = %row, "a row of the mint ledger is damaged; it is passed over");
+                            ends.damaged += 1;
+                            0
+                        }
+                    },
+                };
+                if uses > 0 {
                     ends.add(row.into_owned(), uses, most);
                 }
             }

@@ -39,7 +39,10 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
             .hint("the audit log has every mint: search it for the access key id")
     })?;
     match format {
-        Format::Table => show::data(format, &flat(answer.data())),
+        Format::Table => {
+            show::warnings(answer.answer());
+            show::data(format, &flat(answer.data()));
+        }
         _ => show::answer(format, answer.answer()),
     }
     Ok(0)

@@ -57,6 +57,7 @@ mod moves;
 mod other_doors;
 mod policies;
 mod protocol;
+mod removals;
 mod revoking;
 mod seal;
 mod snapshots;

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use daypass_aws::Made;
 use daypass_storage::evil::Fault;
+use daypass_storage::{Key, Space};
 use daypass_testkit::{Answer, Setup, TestServer};
 use serde_json::json;
 
 use crate::full::over_evil;
+use crate::revoking::damage;
 use crate::seal::stopped_and_started;
 
 async fn server() -> TestServer {
@@ -110,6 +112,52 @@ async fn a_mint_is_forgotten_ninety_days_after_its_end() {
     server.advance(Duration::from_hours(4)).await;
     server.seconds(1).await;
     assert_eq!(server.get(&format!("sys/mints/{key}")).await.status, 404);
+    assert_eq!(server.keys().await.into_iter().filter(|key| key.contains("core/mints/")).count(), 0);
+}
+
+/// Story: one damaged row of the ledger ended `daypass whois` for every key, and for good: the tidying passed it over.
+#[tokio::test]
+async fn a_damaged_row_of_the_ledger_hides_no_other_and_goes_when_its_time_is_over() {
+    let (mut server, evil) = over_evil(Setup::default()).await;
+    server.mount_aws("aws").await;
+    let (mut minted_keys, mut rows) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        minted_keys.push(minted(&server).await);
+        server.seconds(1).await;
+        server.seconds(1).await;
+        // Each process begins a row of its own.
+        server = server.restart().await;
+        let stored = server.rows(Space::Config).await.into_iter().map(|(key, _)| key).filter(|key| key.starts_with(b"core/mints/keys/"));
+        rows = stored.collect::<Vec<_>>();
+    }
+    let whois = async |number: usize| server.get(&format!("sys/mints/{}", minted_keys[number])).await;
+    let spoil = async |row: &[u8], of: &str| {
+        let name = String::from_utf8_lossy(row).replace("/keys/", of);
+        damage(&**evil.inner(), Key::new(Space::Config, name.into_bytes())).await;
+    };
+    spoil(&rows[0], "/keys/").await;
+    server.advance(Duration::from_hours(24 * 90 - 2)).await;
+    server.seconds(1).await;
+    for number in [0, 1, 2] {
+        let known = whois(number).await.ok();
+        assert_eq!(
+            (known.text("/data/access_key_id"), &known["warnings"]),
+            (minted_keys[number].clone(), &json!(null)),
+            "its mints are whole"
+        );
+    }
+    spoil(&rows[0], "/rows/").await;
+    let known = whois(1).await.ok();
+    assert!(known["warnings"][0].as_str().unwrap().starts_with("1 rows of the ledger are damaged: "), "{known:?}");
+    spoil(&rows[1], "/rows/").await;
+    for number in [0, 1] {
+        let told = whois(number).await;
+        assert!(told.refused(500).contains("rows of the ledger are damaged and may have told of it"), "{}", told.body);
+    }
+    whois(2).await.ok();
+    server.advance(Duration::from_hours(4)).await;
+    server.seconds(1).await;
+    assert_eq!((whois(0).await.status, whois(2).await.status), (404, 404));
     assert_eq!(server.keys().await.into_iter().filter(|key| key.contains("core/mints/")).count(), 0);
 }
 

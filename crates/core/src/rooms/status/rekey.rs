@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Nothing, Status, share};
-use crate::keys::{NewShares, RekeyProgress, RekeyStart, RekeyStep};
+use crate::keys::{NewShares, RekeyProgress, RekeyStart, RekeyStep, SealBefore, Verified};
 use crate::node::SealKind;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Status>> {
@@ -180,7 +180,10 @@ async fn show_verification(status: Arc<Status>, _: Cx, _: Nothing) -> Result<Rep
 async fn verify(status: Arc<Status>, cx: Cx, params: UpdateParams) -> Result<Reply> {
     let share = share(params.key)?;
     match status.way.inner()?.verify_rekey(share, &params.nonce).await? {
-        Some(nonce) => Ok(Outcome::Bare(200, json!({ "nonce": nonce, "complete": true })).into()),
+        Some(Verified { nonce, before: SealBefore::Removed }) => Ok(Outcome::Bare(200, json!({ "nonce": nonce, "complete": true })).into()),
+        Some(Verified { nonce, before: SealBefore::Stored }) => {
+            Ok(Outcome::Bare(200, json!({ "nonce": nonce, "complete": true, "warnings": [OLD_SEAL_STORED] })).into())
+        }
         None => show_verification(status, cx, Nothing {}).await,
     }
 }
@@ -194,3 +197,6 @@ async fn restart_verification(status: Arc<Status>, cx: Cx, _: Nothing) -> Result
 async fn no_recovery_keys(_: Arc<Status>, _: Cx, _: Nothing) -> Result<Reply> {
     Err(Error::bad_request("recovery keys not supported"))
 }
+
+const OLD_SEAL_STORED: &str = "the new keys are in force, but removing the seal before from the store failed: until it is removed, which is tried every minute, \
+                               the old keys may still open a server that is started again";

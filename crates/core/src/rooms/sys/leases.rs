@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Sys;
-use crate::leases::{Held, LeaseRow, not_renewed, signed};
+use crate::leases::{Held, LeaseRow, check_renews, not_renewed, signed};
 use crate::node::{Inner, Unsealed};
 use crate::revoke::{self, Rest};
 use crate::stages::intent::context;
@@ -270,6 +270,8 @@ async fn ask_engine(
 ) -> Result<ttl::Grant> {
     let table = unsealed.table.load_full();
     let live = table.by_accessor(&held.row.mount_accessor).ok_or_else(|| Error::bad_request("lease not found"))?;
+    // The path that it was lent at, without the tail that makes it a lease id.
+    check_renews(&live.row, held.row.id.rsplit_once('/').map_or(&held.row.id, |(path, _)| path))?;
     let request = daypass_sdk::Request {
         id: crate::ids::uuid(&*inner.entropy),
         path: held.row.id.clone(),

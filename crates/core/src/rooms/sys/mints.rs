@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Sys;
 use crate::leases::signed;
-use crate::mints::{Found, Mint};
+use crate::mints::{Found, Look, Mint};
 use crate::node::Unsealed;
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
@@ -33,10 +33,11 @@ struct Params {
     access_key_id: String,
 }
 
+/// Errors: `NotFound` for a key that nothing is known of; `Failed` where damaged rows may have told of it.
 async fn read(sys: Arc<Sys>, cx: Cx, params: Params) -> Result<Reply> {
     let (_, unsealed) = sys.way.open()?;
-    let found = unsealed.mints.find(params.access_key_id.trim()).await?;
-    let Found { maker, uses, total } = found.ok_or_else(Error::not_found)?;
+    let Look { found, damaged } = unsealed.mints.find(params.access_key_id.trim()).await?;
+    let Some(Found { maker, uses, total }) = found else { return Err(unknown(damaged)) };
     let now = cx.clock.now();
     let mut data = shown(&maker);
     data.insert("access_key_id".to_owned(), maker.access_key_id.as_str().into());
@@ -49,11 +50,24 @@ async fn read(sys: Arc<Sys>, cx: Cx, params: Params) -> Result<Reply> {
     let all: Vec<Value> = uses.iter().map(|mint| Value::Object(shown(mint))).collect();
     data.insert("uses".to_owned(), all.into());
     data.insert("uses_total".to_owned(), total.into());
-    let reply = Reply::data(data);
+    let mut reply = Reply::data(data);
+    if damaged > 0 {
+        reply = reply.warn(format!("{damaged} rows of the ledger are damaged: uses, and the maker, may be missing; the audit log has all"));
+    }
     if total <= uses.len() {
         return Ok(reply);
     }
     Ok(reply.warn(format!("it was handed out {total} times: uses has the newest and the one that made it, the audit log has all")))
+}
+
+/// Of a key that nothing is known of. While rows are damaged nobody can say that it was not handed out.
+fn unknown(damaged: usize) -> Error {
+    if damaged == 0 {
+        return Error::not_found();
+    }
+    Error::failed(format!(
+        "nothing is known of this key, but {damaged} rows of the ledger are damaged and may have told of it: search the audit log for it"
+    ))
 }
 
 /// When a credential is over.

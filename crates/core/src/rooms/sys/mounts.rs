@@ -17,6 +17,7 @@ use crate::mounts::{Class, LOOK, MountRow, normal_path, with_slash};
 use crate::node::{Inner, Unsealed};
 use crate::quotas::Quotas;
 use crate::rows::config_key;
+use crate::together::at_most;
 use crate::{ids, revoke, view};
 
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
@@ -203,21 +204,36 @@ pub(super) async fn disable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: 
     }
 }
 
-/// Finishes removals that a crash or a failure interrupted, and undoes such moves. Called after unsealing and now and then; what fails is left for
-/// the next time.
-pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) -> Result<()> {
+/// Finishes removals that a crash or a failure interrupted, and undoes such moves. Called after unsealing and now and then; what fails, or takes longer than
+/// `patience`, is left for the next time. Each has its own time, and a few go on at once: one that hangs keeps no other from its turn.
+pub(crate) async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, patience: Duration) -> Result<()> {
     let rows = stored_rows(unsealed).await?;
     undo_interrupted_moves(inner, unsealed, rows.clone()).await;
-    if unsealed.revocation.is_paused() {
-        return Ok(());
-    }
-    // One that is still in use is left to who closed it, or to the next time: the expiry of everything else must not wait for it.
-    for row in rows.into_iter().filter(|row| row.tainted && !is_in_use(unsealed, row)) {
-        if let Err(error) = finish_removal(inner, unsealed, &row).await {
-            tracing::warn!(mount = %row.path, %error, "a mount could not be removed completely; it stays closed");
-        }
-    }
+    let closed = rows.into_iter().filter(|row| row.tainted);
+    let work = closed.map(|row| Box::pin(async move { go_on(inner, unsealed, &row, patience).await }));
+    at_most(REMOVALS_AT_ONCE, work).await;
     Ok(())
+}
+
+/// Goes on with a removal for a while.
+async fn go_on(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow, patience: Duration) {
+    // One that is still in use is left to who closed it, or to the next time.
+    if unsealed.revocation.is_paused() || is_in_use(unsealed, row) {
+        return;
+    }
+    tokio::select! {
+        biased;
+        done = finish_removal(inner, unsealed, row) => {
+            if let Err(error) = done {
+                tracing::warn!(mount = %row.path, %error, "a mount could not be removed completely; it stays closed");
+            }
+        }
+        () = inner.clock.sleep(patience) => tracing::warn!(
+            mount = %row.path,
+            "the removal of a mount was cut off after {} s; the mount stays closed, and its removal goes on in a few minutes",
+            patience.as_secs()
+        ),
+    }
 }
 
 /// What is left of a mount that no request reaches any more. Every step may be repeated.
@@ -225,7 +241,7 @@ async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &Moun
     if !drain(inner, unsealed, row).await {
         tracing::warn!(mount = %row.path, "a request to a mount that is being removed does not end; what it makes may be left beyond the server");
     }
-    let _alone = unsealed.removing.lock().await;
+    let _alone = unsealed.removing.alone(&row.uuid).await;
     if !stored_rows(unsealed).await?.iter().any(|stored| stored.uuid == row.uuid) {
         return Ok(());
     }
@@ -302,6 +318,8 @@ pub(super) fn protected(path: &str) -> bool {
 
 /// How much longer than a request may run is waited for the last one of a mount.
 const DRAIN_SLACK: Duration = Duration::from_secs(5);
+/// Interrupted removals that go on at the same moment.
+const REMOVALS_AT_ONCE: usize = 8;
 /// How often a change of the mount table is decided again before it gives up.
 const ATTEMPTS_MAX: usize = 500;
 const PROTECTED: [&str; 5] = ["audit/", "auth/", "cubbyhole/", "identity/", "sys/"];

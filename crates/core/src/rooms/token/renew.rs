@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{TokenRoom, caller, of_accessor, open};
-use crate::leases::not_renewed;
+use crate::leases::{check_renews, not_renewed};
 use crate::logins::{auth_of_row, with_identity};
 use crate::node::{Inner, Unsealed};
 use crate::stages::intent::context;
@@ -140,6 +140,7 @@ async fn grant(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &mut TokenRow,
         accessor => table.by_accessor(accessor).cloned(),
     };
     let live = live.ok_or_else(|| Error::bad_request("lease not found"))?;
+    check_renews(&live.row, &row.path)?;
     let last = row.renewed_ttl.set().unwrap_or(row.creation_ttl);
     let mut wish = Wish {
         issued: row.created,

@@ -141,6 +141,9 @@ pub(super) fn run(args: &Args, ctx: &Ctx) -> Outcome {
     match format {
         Format::Table | Format::Raw if args.verify => {
             show::out("Success! Rekey verification successful. The rekey operation is complete and\nthe new keys are now active.");
+            for warning in done.texts_at("warnings") {
+                show::note(&format!("Warning! {warning}"));
+            }
         }
         Format::Table | Format::Raw => show::out_once(&new_keys(&done, &status)),
         _ => show::document_once(format, &done),
