@@ -127,7 +127,7 @@ impl Reader {
         let Some(known) = known else { return Ok(false) };
         let authority = unsealed.authority(&known.row, config_version).await?;
         let others = unsealed.table.load().stands_for(&self.path);
-        let question = Question { stands_for: &others.as_strs(), ..Question::new(&self.path, Operation::Read) };
+        let question = Question { stands_for: &others.as_strs(), alike: others.alike, ..Question::new(&self.path, Operation::Read) };
         Ok(authority.acl.judge(&question).allowed)
     }
 }

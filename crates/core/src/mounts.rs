@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_base::{Clock, Seconds};
+use daypass_policy::Capabilities;
 use daypass_sdk::{Changes, Error, Found, Mount, Mounted, Operation, Result, StandsFor, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -274,8 +275,10 @@ impl Live {
 
     /// The full paths of what an endpoint stands for, see [`daypass_sdk::Endpoint::stands_for`].
     pub(crate) fn stands_for(&self, found: &Found) -> OtherPaths {
-        let StandsFor { below, apart } = self.engine.stands_for(found);
-        OtherPaths { paths: below.into_iter().map(|below| format!("{}{below}", self.row.path)).collect(), apart }
+        let StandsFor { below, apart, alike } = self.engine.stands_for(found);
+        let paths = below.into_iter().map(|below| format!("{}{below}", self.row.path)).collect();
+        let alike = alike.iter().filter_map(|operation| crate::stages::judge::policy_operation(*operation).needs()).collect();
+        OtherPaths { paths, apart, alike }
     }
 
     /// Returns once no other engine of the mount is at work, see [`Requests::alone`].
@@ -304,6 +307,8 @@ pub(crate) struct OtherPaths {
     pub(crate) paths: Vec<String>,
     /// Names of fields that mean nothing there.
     pub(crate) apart: &'static [&'static str],
+    /// Capabilities of which any one is enough there.
+    pub(crate) alike: Capabilities,
 }
 
 impl OtherPaths {

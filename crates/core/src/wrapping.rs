@@ -71,6 +71,20 @@ pub(crate) async fn find(unsealed: &Unsealed, token: &Secret<String>) -> Result<
     Ok((known, info))
 }
 
+/// For how long what somebody gets for a wrapping token may be wrapped: for no longer than that one has left. In whole seconds, rounded down: what is wrapped can
+/// be wrapped in its turn, and must not end later each time.
+pub(crate) fn within(token: &TokenRow, asked: Seconds, now: Timestamp) -> Seconds {
+    asked.min(token.ttl(now))
+}
+
+/// What is left rounds down to nothing.
+pub(crate) fn too_late() -> Error {
+    Error::bad_request(
+        "the wrapping token has less than a second left, and for so short a time nothing can be wrapped: leave out X-Vault-Wrap-TTL (vault commands: -wrap-ttl, \
+         VAULT_WRAP_TTL)",
+    )
+}
+
 /// Whether a token is a wrapping token.
 pub(crate) fn is_wrapping(known: &Known) -> bool {
     known.row.policies.first().is_some_and(|policy| policy == POLICY)

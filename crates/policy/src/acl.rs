@@ -28,17 +28,20 @@ pub struct Question<'a> {
     /// Names of the endpoint's fields that read a text as a list (`a,b`): there each part is judged.
     pub comma_lists: &'a [&'a str],
     /// Other paths to the same thing. A deny of one of them denies the request, and what a rule for one demands of requests is demanded of this
-    /// one; a grant on them is neither needed nor enough.
+    /// one; a grant on them is neither needed nor enough. What a rule for one of them lacks that another grants for both is not granted here.
     pub stands_for: &'a [&'a str],
     /// Names of fields that mean nothing at those other paths: rules for them are not asked about these.
     pub apart: &'a [&'a str],
+    /// Capabilities of which any one is enough at those other paths. Where a rule for one of them has none, none is granted here.
+    pub alike: Capabilities,
 }
 
 impl<'a> Question<'a> {
     /// A request without data and wrapping on a path that is not protected for root.
     #[must_use]
     pub fn new(path: &'a str, operation: Operation) -> Self {
-        Self { path, operation, data: None, wrap_ttl: None, sudo_path: false, comma_lists: &[], stands_for: &[], apart: &[] }
+        let alike = Capabilities::NONE;
+        Self { path, operation, data: None, wrap_ttl: None, sudo_path: false, comma_lists: &[], stands_for: &[], apart: &[], alike }
     }
 }
 
@@ -87,7 +90,8 @@ impl Acl {
         self.root
     }
 
-    /// Whether a request may go on. Exactly one rule grants it: see [`Acl::rule_for`]. Where the path stands for others, their rules may refuse it.
+    /// Whether a request may go on. Exactly one rule grants it: see [`Acl::rule_for`]. Narrower ones for the name in its folded spelling may refuse it, see
+    /// [`Acl::narrower`], and where the path stands for others, their rules.
     #[must_use]
     pub fn judge<'a>(&'a self, question: &Question<'a>) -> Verdict<'a> {
         let asked = question.operation.needs();
@@ -97,10 +101,14 @@ impl Acl {
         }
         let Some(needed) = asked else { return verdict(true, Reason::Help, None) };
         let Some(rule) = self.rule_for(question.path, question.operation) else { return verdict(false, Reason::NoPattern, None) };
-        if let Some(reason) = refusal(&rule.permissions, question, needed) {
+        let refused = |rule: &'a Rule| {
+            let permissions = &*rule.permissions;
+            refusal(permissions, question, needed, &[], |capability| !permissions.capabilities.has(capability)).map(|reason| (reason, rule))
+        };
+        if let Some((reason, rule)) = refused(rule).or_else(|| self.narrower(question.path, question.operation, rule).find_map(refused)) {
             return verdict(false, reason, Some(rule));
         }
-        match question.stands_for.iter().find_map(|path| self.refusal_elsewhere(path, question)) {
+        match question.stands_for.iter().find_map(|path| self.refusal_elsewhere(path, question, needed, rule)) {
             Some((reason, rule, path)) => Verdict { elsewhere: Some(path), ..verdict(false, reason, Some(rule)) },
             None => verdict(true, Reason::Granted, Some(rule)),
         }
@@ -111,12 +119,9 @@ impl Acl {
     /// unless something that is more specific decides about the path as it is spelled; for a list, a deny decides that
     /// is the best pattern with wildcards for the path with or without the final slash.
     #[must_use]
-    pub fn rule_for<'a>(&'a self, path: &'a str, operation: Operation) -> Option<&'a Rule> {
+    pub fn rule_for(&self, path: &str, operation: Operation) -> Option<&Rule> {
         let path = path.trim_start_matches('/');
-        let without = if operation == Operation::List { path.strip_suffix('/') } else { None };
-        let exact = self.exact_rule(path).or_else(|| without.and_then(|without| self.exact_rule(without)));
-        let best = |path| if exact.is_none() { self.best_wildcard(path) } else { None };
-        let (wild, wild_without) = (best(path), without.and_then(best));
+        let Spelled { without, exact, wild, wild_without } = self.spelled(path, operation);
         let spelled = exact.or_else(|| decider(wild, wild_without));
         if self.denies().is_empty() || spelled.is_some_and(|rule| rule.permissions.capabilities.denies()) {
             return spelled;
@@ -124,29 +129,72 @@ impl Acl {
         self.folded_deny(path, without.map(|without| (without, wild_without)), exact.is_some(), wild).or(spelled)
     }
 
+    /// The rules that a path has to the letter.
+    fn spelled<'p>(&self, path: &'p str, operation: Operation) -> Spelled<'_, 'p> {
+        let without = if operation == Operation::List { path.strip_suffix('/') } else { None };
+        let exact = self.exact_rule(path).or_else(|| without.and_then(|without| self.exact_rule(without)));
+        let best = |path| if exact.is_none() { self.best_wildcard(path) } else { None };
+        Spelled { without, exact, wild: best(path), wild_without: without.and_then(best) }
+    }
+
+    /// The rules for the folded spelling of a path that are narrower than the one that decides about it as it is spelled. Below `auth/`, `identity/` and `sys/`
+    /// handlers fold names, so that a right to all names but for less to one would else be all rights to that one, spelled in another way. What they do not
+    /// grant is not granted. None for a path that is spelled so already, and for one that has a rule of exactly its own: who writes that means it.
+    ///
+    /// Denies are not among them: [`Acl::rule_for`] weighs those, for every path.
+    fn narrower<'a>(&'a self, path: &str, operation: Operation, rule: &Rule) -> impl Iterator<Item = &'a Rule> {
+        let path = path.trim_start_matches('/');
+        // Asked before anything is folded: most rules that decide below these are of exactly their path.
+        let may_be = FOLDED_BELOW.iter().any(|head| path.starts_with(head)) && *rule.pattern != *path;
+        let found = if may_be { self.narrower_folded(path, operation, rule) } else { [None; 2] };
+        found.into_iter().flatten()
+    }
+
+    /// Of the folded path, and of that without what is at its end.
+    fn narrower_folded<'a>(&'a self, path: &str, operation: Operation, rule: &Rule) -> [Option<&'a Rule>; 2] {
+        let folded = Folded::new(path);
+        let (is_other, folded) = (!matches!(folded, Folded::Same(_)), folded.as_str());
+        let bare = bare(folded);
+        // A list is of what is below a name: its slash is no other spelling.
+        let is_bare = bare.len() == folded.len() || operation == Operation::List && folded.strip_suffix('/') == Some(bare);
+        let narrower = |path| {
+            let Spelled { exact, wild, wild_without, .. } = self.spelled(path, operation);
+            let found = exact.or_else(|| decider(wild, wild_without));
+            found.filter(|found| !std::ptr::eq(*found, rule) && !found.permissions.capabilities.denies() && found.is_narrower_than(rule))
+        };
+        [if is_other { narrower(folded) } else { None }, if is_bare { None } else { narrower(bare) }]
+    }
+
     /// Whether `sudo` is among what may be done on a path; what else its rule demands of a request does not matter.
     #[must_use]
     pub fn has_sudo(&self, path: &str, operation: Operation) -> bool {
         let has = |rule: &Rule| !rule.permissions.capabilities.denies() && rule.permissions.capabilities.has(Capability::Sudo);
-        self.root || self.rule_for(path, operation).is_some_and(has)
+        self.root || self.rule_for(path, operation).is_some_and(|rule| has(rule) && self.narrower(path, operation, rule).all(has))
     }
 
     /// The names of what may be done on a path, sorted, as `sys/capabilities` answers them: `["root"]` for root,
     /// `["deny"]` for nothing. Like Vault it looks for the rule as a list would.
     #[must_use]
     pub fn capabilities(&self, path: &str) -> Vec<&'static str> {
-        self.capabilities_beside(path, &[])
+        self.capabilities_beside(path, &[], Capabilities::NONE)
     }
 
-    /// The same of a path that stands for others: nothing where one of those is denied.
+    /// The same of a path that stands for others, see [`Question::stands_for`]: without what their rules take away, which is all where one denies.
     #[must_use]
-    pub fn capabilities_beside(&self, path: &str, stands_for: &[&str]) -> Vec<&'static str> {
+    pub fn capabilities_beside(&self, path: &str, stands_for: &[&str], alike: Capabilities) -> Vec<&'static str> {
         if self.root {
             return vec!["root"];
         }
-        let denies = |rule: &Rule| rule.permissions.capabilities.denies();
-        let is_denied = stands_for.iter().any(|other| self.rule_elsewhere(other, path, Operation::List).is_some_and(denies));
-        if is_denied { Capabilities::NONE.names() } else { self.capability_set(path).names() }
+        let Some(rule) = self.rule_for(path, Operation::List) else { return Capabilities::NONE.names() };
+        let mut granted = self.granted(path, rule);
+        for other in stands_for {
+            let Some(elsewhere) = self.rule_elsewhere(other, path, Operation::List) else { continue };
+            if elsewhere.permissions.capabilities.denies() {
+                return Capabilities::NONE.names();
+            }
+            granted = granted.iter().filter(|capability| !takes_away(elsewhere, other, *capability, rule, alike)).collect();
+        }
+        granted.names()
     }
 
     /// Whether anything is granted on a path that ends in `/` or below it: is the mount to be shown?
@@ -225,20 +273,35 @@ impl Acl {
 
     /// The rule for another path to the same thing. One that is about the path itself, too, was weighed there: if it does not decide there,
     /// something more specific does.
-    fn rule_elsewhere<'a>(&'a self, other: &'a str, path: &str, operation: Operation) -> Option<&'a Rule> {
+    fn rule_elsewhere(&self, other: &str, path: &str, operation: Operation) -> Option<&Rule> {
         self.rule_for(other, operation).filter(|rule| !rule.is_about(path.trim_start_matches('/')))
     }
 
-    fn refusal_elsewhere<'a>(&'a self, other: &'a str, question: &Question<'a>) -> Option<(Reason<'a>, &'a Rule, &'a str)> {
+    /// Why a request that a rule grants is refused all the same, for what holds at another path to the same thing.
+    fn refusal_elsewhere<'a>(
+        &'a self,
+        other: &'a str,
+        question: &Question<'a>,
+        needed: Capability,
+        granting: &Rule,
+    ) -> Option<(Reason<'a>, &'a Rule, &'a str)> {
         let rule = self.rule_elsewhere(other, question.path, question.operation)?;
-        let permissions = &rule.permissions;
-        let reason =
-            if permissions.capabilities.denies() { Some(Reason::Denied) } else { unmet_demand(permissions, question, question.apart) };
-        Some((reason?, rule, other))
+        let lacks = |capability| takes_away(rule, other, capability, granting, question.alike);
+        refusal(&rule.permissions, question, needed, question.apart, lacks).map(|reason| (reason, rule, other))
     }
 
     fn capability_set(&self, path: &str) -> Capabilities {
-        self.rule_for(path, Operation::List).map_or(Capabilities::NONE, |rule| rule.permissions.capabilities)
+        self.rule_for(path, Operation::List).map_or(Capabilities::NONE, |rule| self.granted(path, rule))
+    }
+
+    /// What the rule that decides about a path grants, without what narrower ones for its folded spelling do not.
+    fn granted(&self, path: &str, rule: &Rule) -> Capabilities {
+        let all = rule.permissions.capabilities;
+        if all.denies() {
+            return all;
+        }
+        self.narrower(path, Operation::List, rule)
+            .fold(all, |all, narrower| all.iter().filter(|capability| narrower.permissions.capabilities.has(*capability)).collect())
     }
 
     /// The patterns that came of templates.
@@ -286,18 +349,40 @@ fn decider<'a>(whole: Option<Best<'a>>, without: Option<Best<'a>>) -> Option<&'a
     without.filter(|rule| deny.is_none() || rule.permissions.capabilities.denies()).or(whole)
 }
 
-/// Why these permissions do not allow the request.
-fn refusal<'a>(permissions: &'a Permissions, question: &Question<'a>, needed: Capability) -> Option<Reason<'a>> {
+/// The rules that a path has to the letter: of exactly this path, and the best with wildcards where there is no such rule; for a list also of the path without
+/// its final slash.
+struct Spelled<'a, 'p> {
+    without: Option<&'p str>,
+    exact: Option<&'a Rule>,
+    wild: Option<Best<'a>>,
+    wild_without: Option<Best<'a>>,
+}
+
+/// Whether the rule for another path to the same thing takes away a capability that is granted here: where another, of those that are alike, would do there, none
+/// of them is granted; any other one that is lacking is taken from a rule that is about both paths. To a rule that is about this one alone, it is a right of its own.
+fn takes_away(elsewhere: &Rule, other: &str, capability: Capability, granting: &Rule, alike: Capabilities) -> bool {
+    let there = elsewhere.permissions.capabilities;
+    if alike.has(capability) { !there.has_any(alike) } else { !there.has(capability) && granting.is_about(other) }
+}
+
+/// Why these permissions do not allow the request: they deny it, lack a capability, or demand what it does not have.
+fn refusal<'a>(
+    permissions: &'a Permissions,
+    question: &Question<'a>,
+    needed: Capability,
+    apart: &[&str],
+    lacks: impl Fn(Capability) -> bool,
+) -> Option<Reason<'a>> {
     if permissions.capabilities.denies() {
         return Some(Reason::Denied);
     }
-    if !permissions.capabilities.has(needed) {
+    if lacks(needed) {
         return Some(Reason::MissingCapability(needed));
     }
-    if let Some(reason) = unmet_demand(permissions, question, &[]) {
+    if let Some(reason) = unmet_demand(permissions, question, apart) {
         return Some(reason);
     }
-    (question.sudo_path && !permissions.capabilities.has(Capability::Sudo)).then_some(Reason::MissingCapability(Capability::Sudo))
+    (question.sudo_path && lacks(Capability::Sudo)).then_some(Reason::MissingCapability(Capability::Sudo))
 }
 
 /// What these permissions demand of a request, beside the right to it, and the request does not meet. Fields that are `apart` are not looked at.
@@ -356,6 +441,9 @@ pub(crate) fn described(permissions: &Permissions) -> Value {
     add("required_parameters", json!(permissions.required), !permissions.required.is_empty());
     Value::Object(data)
 }
+
+/// Below these, handlers take a name in any spelling for the same: policies, users, roles, entities. Elsewhere `Key` and `key` are two things.
+const FOLDED_BELOW: [&str; 3] = ["auth/", "identity/", "sys/"];
 
 #[cfg(test)]
 mod tests;

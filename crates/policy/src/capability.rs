@@ -101,6 +101,12 @@ impl Capabilities {
         self.0 & Self::only(capability).0 != 0
     }
 
+    /// Whether any of another set is in it.
+    #[must_use]
+    pub const fn has_any(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// Both sets together.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {

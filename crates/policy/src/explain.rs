@@ -73,6 +73,7 @@ impl Acl {
             let at = candidates.iter().position(|candidate| std::ptr::eq(candidate.rule, rule))?;
             Some(candidates.remove(at))
         });
+        let is_denied = verdict.reason == Reason::Denied;
         let (found, others) = match &winner {
             None => ("", Vec::new()),
             Some(winner) => {
@@ -81,10 +82,15 @@ impl Acl {
                     because: match (winner, verdict.elsewhere) {
                         (Some(winner), _) => because(candidate, winner),
                         (None, Some(_)) => "what holds at another path to the same thing holds here, whatever is granted".to_owned(),
-                        (None, None) => "a deny counts for every spelling of what it denies".to_owned(),
+                        (None, None) if is_denied => "a deny counts for every spelling of what it denies".to_owned(),
+                        (None, None) => "a narrower rule for the folded spelling has to grant it, too".to_owned(),
                     },
                 };
-                let unlisted = if verdict.elsewhere.is_some() { ELSEWHERE } else { FOLDED };
+                let unlisted = match verdict.elsewhere {
+                    Some(_) => ELSEWHERE,
+                    None if is_denied => FOLDED,
+                    None => NARROWER,
+                };
                 (winner.as_ref().map_or(unlisted, |winner| winner.tier.found()), candidates.iter().map(loser).collect())
             }
         };
@@ -127,8 +133,9 @@ impl Tier {
     }
 }
 
-const ELSEWHERE: &str = "it counts for another path to the same thing: what is denied and demanded there is denied and demanded here";
+const ELSEWHERE: &str = "it counts for another path to the same thing: what is denied, demanded or taken away there is so here";
 const FOLDED: &str = "a deny counts for every spelling of what it denies: case, blanks and a final slash make no difference";
+const NARROWER: &str = "it is narrower, and counts for every spelling of the name: handlers fold case, blanks and a final slash";
 
 fn because(loser: &Candidate<'_>, winner: &Candidate<'_>) -> String {
     if let (true, Some(own), Some(other)) = (loser.tier == winner.tier, loser.rank, winner.rank) {

@@ -1,7 +1,8 @@
 //! The one spelling of a name that all its other spellings fold to.
 //!
 //! Handlers take `Admin`, `admin/` and ` admin` for the same policy, user, role or entity. Who denies `admin` means the thing, not the
-//! spelling, so denies are compared in this form. Grants never are: they permit what they say, to the letter.
+//! spelling, so denies are compared in this form. Grants never are: they permit what they say, to the letter, and where handlers fold names, no more than
+//! what is granted for the name in this form.
 
 use std::borrow::Cow;
 
@@ -20,16 +21,23 @@ impl<'a> Folded<'a> {
     /// Folds a text.
     #[must_use]
     pub fn new(text: &'a str) -> Self {
-        let mut before = 0;
-        let is_folded = |byte: u8| {
-            let is_doubled = byte == b'/' && before == b'/';
-            before = byte;
-            byte.is_ascii() && !byte.is_ascii_uppercase() && !byte.is_ascii_whitespace() && !is_doubled
-        };
-        if text.bytes().all(is_folded) {
+        // All bytes are looked at, with no early end: so it is done in many at once.
+        let is_other = |byte: u8| byte.is_ascii_uppercase() | !byte.is_ascii_graphic();
+        let has_other = text.bytes().fold(false, |any, byte| any | is_other(byte));
+        let is_doubled = |both: (u8, u8)| both == (b'/', b'/');
+        let has_doubled = text.bytes().zip(text.bytes().skip(1)).fold(false, |any, both| any | is_doubled(both));
+        if !has_other && !has_doubled {
             return Self::Same(text);
         }
         let (mut short, mut length) = ([0; SHORT_BYTES], 0);
+        if text.is_ascii() && text.len() <= SHORT_BYTES {
+            let mut last = None;
+            let kept = text.bytes().filter(|byte| is_kept(char::from(*byte), &mut last));
+            for (place, byte) in short.iter_mut().zip(kept) {
+                (*place, length) = (byte.to_ascii_lowercase(), length + 1);
+            }
+            return Self::Short(short, length);
+        }
         for folded in folded(text) {
             let end = length + folded.len_utf8();
             let Some(place) = short.get_mut(length..end) else { return Self::Long(fold(text)) };
@@ -71,18 +79,20 @@ pub fn bare(folded: &str) -> &str {
 
 fn folded(text: &str) -> impl Iterator<Item = char> {
     let mut last = None;
-    let kept = text.chars().filter(move |&c| {
-        let dropped = match last {
-            Some('/') => c == '/' || c.is_whitespace(),
-            None => c.is_whitespace(),
-            Some(_) => false,
-        };
-        if !dropped {
-            last = Some(c);
-        }
-        !dropped
-    });
-    kept.flat_map(lower)
+    text.chars().filter(move |c| is_kept(*c, &mut last)).flat_map(lower)
+}
+
+/// Whether folding keeps a character behind the last one that it kept.
+fn is_kept(c: char, last: &mut Option<char>) -> bool {
+    let kept = match last {
+        Some('/') => c != '/' && !c.is_whitespace(),
+        None => !c.is_whitespace(),
+        Some(_) => true,
+    };
+    if kept {
+        *last = Some(c);
+    }
+    kept
 }
 
 /// A sigma at the end of a word has a lower case of its own, which depends on what stands beside it: all are one here.

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use crate::fold::fold;
+use crate::fold::{Folded, fold};
 
 /// What a pattern is. Source: Vault documentation, "Policy syntax".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,15 @@ impl Width {
             wild_segments: Reverse(stem.split('/').filter(|segment| *segment == "+").count()),
             length: stem.len(),
         }
+    }
+}
+
+/// How specific a pattern with wildcards is once it is folded; nothing for one without.
+pub(crate) fn folded_width(pattern: &str) -> Option<Width> {
+    match class(pattern) {
+        Class::Exact => None,
+        Class::Prefix => Some(Width::of_prefix(Folded::new(pattern.strip_suffix('*').unwrap_or(pattern)).as_str())),
+        Class::Segments => Some(Width::of_segments(Folded::new(pattern).as_str())),
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use daypass_base::Seconds;
 use smallvec::SmallVec;
 
-use crate::fold::{Folded, bare, fold};
-use crate::pattern::{Class, Segments, class};
+use crate::fold::{Folded, bare};
+use crate::pattern::{Class, Segments, class, folded_width};
 use crate::{Capabilities, Capability, Permissions};
 
 /// A pattern with what all policies together permit on it.
@@ -55,11 +55,21 @@ impl Rule {
 
     /// Whether its pattern matches a path in some spelling.
     pub(crate) fn is_about(&self, path: &str) -> bool {
-        let (pattern, path) = (fold(&self.pattern), Folded::new(path));
+        let (pattern, path) = (Folded::new(&self.pattern), Folded::new(path));
+        let pattern = pattern.as_str();
         match class(&self.pattern) {
-            Class::Exact => bare(&pattern) == bare(path.as_str()),
-            Class::Prefix => path.as_str().starts_with(pattern.strip_suffix('*').unwrap_or(&pattern)),
-            Class::Segments => Segments::new(&pattern).matches(path.as_str()),
+            Class::Exact => bare(pattern) == bare(path.as_str()),
+            Class::Prefix => path.as_str().starts_with(pattern.strip_suffix('*').unwrap_or(pattern)),
+            Class::Segments => Segments::new(pattern).matches(path.as_str()),
+        }
+    }
+
+    /// Whether it goes before another, both folded.
+    pub(crate) fn is_narrower_than(&self, other: &Self) -> bool {
+        match (folded_width(&self.pattern), folded_width(&other.pattern)) {
+            (None, other) => other.is_some(),
+            (Some(_), None) => false,
+            (Some(own), Some(other)) => own > other,
         }
     }
 

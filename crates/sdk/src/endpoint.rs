@@ -27,6 +27,7 @@ pub struct Endpoint<E> {
     pub(crate) patterns: Vec<Pattern>,
     pub(crate) stands_for: Vec<Pattern>,
     pub(crate) apart: &'static [&'static str],
+    pub(crate) alike: &'static [Operation],
     pub(crate) summary: &'static str,
     pub(crate) help: &'static str,
     pub(crate) actions: Vec<Action<E>>,
@@ -68,6 +69,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
             patterns: patterns.into_iter().map(Pattern::new).collect(),
             stands_for: Vec::new(),
             apart: &[],
+            alike: &[],
             summary: "",
             help: "",
             actions: Vec::new(),
@@ -86,7 +88,8 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
     }
 
     /// Other paths of the room to the same thing, filled in with the captures of this one. Policies may have been written for those alone, so
-    /// what is denied there is denied here too, and what a rule for one of them demands of a request is demanded here.
+    /// what is denied there is denied here too, and what a rule for one of them demands of a request is demanded here. What a narrower rule for one of them
+    /// takes away of what is granted for both, it takes away here.
     /// For paths that Vault does not have; where Vault has both, policies judge each by itself, as Vault's do.
     #[must_use]
     pub fn stands_for(mut self, patterns: impl IntoIterator<Item = &'static str>) -> Self {
@@ -105,6 +108,14 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
     #[must_use]
     pub fn apart(mut self, fields: &'static [&'static str]) -> Self {
         self.apart = fields;
+        self
+    }
+
+    /// Operations that all do the same at the paths that this one stands for: a right to one of them is enough there, and where a rule grants none of them
+    /// there, none is allowed here. Every other operation is a right of its own.
+    #[must_use]
+    pub fn alike(mut self, operations: &'static [Operation]) -> Self {
+        self.alike = operations;
         self
     }
 

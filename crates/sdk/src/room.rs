@@ -37,6 +37,8 @@ pub struct StandsFor {
     pub below: Vec<String>,
     /// Names of fields that mean nothing there.
     pub apart: &'static [&'static str],
+    /// Operations that all do the same there; see [`Endpoint::alike`].
+    pub alike: &'static [Operation],
 }
 
 /// What an endpoint says of itself before it is run.
@@ -202,7 +204,7 @@ impl<E: Engine> Mounted for Instance<E> {
         let Some(endpoint) = self.endpoint(found) else { return StandsFor::default() };
         let is_other = |pattern: &&crate::Pattern| endpoint.patterns.get(found.pattern).is_none_or(|own| own.text() != pattern.text());
         let below = endpoint.stands_for.iter().filter(is_other).filter_map(|pattern| pattern.filled(&found.captures)).collect();
-        StandsFor { below, apart: endpoint.apart }
+        StandsFor { below, apart: endpoint.apart, alike: endpoint.alike }
     }
 
     fn exists(&self, found: &Found, cx: Cx, input: Input) -> Option<BoxFuture<'static, Result<bool>>> {

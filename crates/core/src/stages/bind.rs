@@ -45,7 +45,7 @@ pub(crate) async fn bind(
     let Reply { outcome, warnings, headers, top_level, keep_for, wrap_for, receipt: _ } = ran.reply;
     // As recorded: answers of public endpoints do not name their mount.
     let kind = if routed.support.public { "" } else { routed.mount_type() };
-    let mut wrap_for = parsed.wrap_ttl.or(wrap_for);
+    let mut wrap_for = identified.wrap_ttl.or(wrap_for);
     if wrap::is_never(routed, ran.operation) {
         wrap_for = None;
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use daypass_barrier::Purpose;
-use daypass_base::{Seconds, Secret};
+use daypass_base::{Seconds, Secret, Timestamp};
 use daypass_policy::Acl;
 use daypass_sdk::{Caller, Error, Operation, Result};
 
@@ -15,6 +15,7 @@ use crate::stages::admit::Admitted;
 use crate::stages::door::Routed;
 use crate::stages::parse::Parsed;
 use crate::tokens::{Known, SPENT, TokenRow, in_networks};
+use crate::wrapping;
 
 /// Who sent a request.
 pub(crate) struct Identified {
@@ -26,13 +27,16 @@ pub(crate) struct Identified {
     pub(crate) identity_policies: Vec<String>,
     /// The caller as engines see it.
     pub(crate) caller: Arc<Caller>,
+    /// For how long the answer is to be wrapped: as long as is asked for, but for whoever has no more than a wrapping token, no longer than that has left. Any
+    /// number of them can be had of one, as a look spends nothing, and each would be kept for as long as the server keeps anything. Zero is refused.
+    pub(crate) wrap_ttl: Option<Seconds>,
     _proof: (),
 }
 
 impl Identified {
     /// Nobody: for the audit record of a request that failed before anybody was known.
     pub(crate) fn nobody() -> Self {
-        Self { known: None, acl: None, identity_policies: Vec::new(), caller: Arc::default(), _proof: () }
+        Self { known: None, acl: None, identity_policies: Vec::new(), caller: Arc::default(), wrap_ttl: None, _proof: () }
     }
 
     /// Whether this request is the last that the token is good for.
@@ -54,7 +58,8 @@ pub(crate) async fn identify(
     let routed = routed.among(parsed, unsealed.table.load_full());
     let identified = match found {
         Ok((known, config_version)) => {
-            let known = Found { known, config_version, request_max: inner.settings.limits.request_seconds };
+            let (now, request_max) = (inner.clock.now(), inner.settings.limits.request_seconds);
+            let known = Found { known, config_version, now, request_max };
             decide(unsealed, parsed, &routed, known).await
         }
         Err(error) => Err(error),
@@ -76,12 +81,13 @@ async fn look_up(inner: &Arc<Inner>, unsealed: &Unsealed, parsed: &Parsed) -> Re
 struct Found {
     known: Option<Known>,
     config_version: u64,
+    now: Timestamp,
     /// What a request takes at most.
     request_max: Seconds,
 }
 
 async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, found: Found) -> Result<Identified> {
-    let Found { known, config_version, request_max } = found;
+    let Found { known, config_version, now, request_max } = found;
     // Help on a public endpoint is help, not a login: it needs a token like any other.
     let public = routed.support.public && parsed.operation != Operation::Help;
     let remote = parsed.peer.map(|peer| peer.ip());
@@ -90,7 +96,11 @@ async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, found: Fo
         // the request that spent it: only that may tidy up after it.
         let known = known.filter(|known| in_networks(&known.row.bound_cidrs, remote) && known.row.num_uses != SPENT);
         let caller = known.as_ref().map(|known| Arc::new(caller(unsealed, parsed, known, &Standing::default()))).unwrap_or_default();
-        return Ok(Identified { known, acl: None, identity_policies: Vec::new(), caller, _proof: () });
+        let wrap_ttl = match &known {
+            Some(known) if routed.support.own_token => wrap_ttl(parsed, known, now),
+            _ => parsed.wrap_ttl,
+        };
+        return Ok(Identified { known, acl: None, identity_policies: Vec::new(), caller, wrap_ttl, _proof: () });
     }
     if parsed.token.is_none() {
         return Err(denied());
@@ -105,7 +115,13 @@ async fn decide(unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, found: Fo
     let known = known.ok_or_else(invalid_token)?;
     let identity_policies = standing.policies.clone();
     let caller = Arc::new(caller(unsealed, parsed, &known, &standing));
-    Ok(Identified { known: Some(known), acl: Some(acl), identity_policies, caller, _proof: () })
+    let wrap_ttl = wrap_ttl(parsed, &known, now);
+    Ok(Identified { known: Some(known), acl: Some(acl), identity_policies, caller, wrap_ttl, _proof: () })
+}
+
+/// For how long an answer is wrapped that this token alone is the right to.
+fn wrap_ttl(parsed: &Parsed, known: &Known, now: Timestamp) -> Option<Seconds> {
+    parsed.wrap_ttl.map(|asked| if wrapping::is_wrapping(known) { wrapping::within(&known.row, asked, now) } else { asked })
 }
 
 fn caller(unsealed: &Unsealed, parsed: &Parsed, known: &Known, standing: &Standing) -> Caller {

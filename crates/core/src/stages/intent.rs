@@ -42,7 +42,7 @@ pub(crate) async fn decide(inner: &Arc<Inner>, parsed: &Parsed, routed: &Routed,
             .map(|headers| without_tokens(headers, parsed))
             .unwrap_or_default(),
         page: parsed.page.clone(),
-        wrap_ttl: parsed.wrap_ttl,
+        wrap_ttl: identified.wrap_ttl,
         presented: if live.row.builtin { presented(parsed) } else { None },
         upload: parsed.upload.clone(),
         outside: parsed.trace.as_ref().map(|trace| trace.outside()),

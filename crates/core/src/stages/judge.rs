@@ -42,6 +42,7 @@ pub(crate) fn judge(parsed: &Parsed, routed: &Routed, identified: &Identified, i
         comma_lists: &lists,
         stands_for: &others.as_strs(),
         apart: others.apart,
+        alike: others.alike,
     };
     let mut verdict = acl.judge(&question);
     if trouble.is_some() && operation == Operation::Update && !verdict.allowed {

@@ -35,16 +35,19 @@ pub(crate) fn is_never(routed: &Routed, operation: Operation) -> bool {
 }
 
 /// Whether the answer may be put away for this caller. Asked before the work is done: an answer that is wanted wrapped is never sent in clear instead.
-/// Errors: `BadRequest` for a time beyond the server's `max_lease_ttl`, and for strangers on endpoints that answer anybody: each of their requests would
-/// be a token in the store.
+/// Errors: `BadRequest` for a time beyond the server's `max_lease_ttl`, for whoever has no more than a wrapping token that is about to end, and for strangers on
+/// endpoints that answer anybody: each of their requests would be a token in the store.
 pub(crate) async fn check(inner: &Inner, unsealed: &Unsealed, parsed: &Parsed, routed: &Routed, identified: &Identified) -> Result<()> {
-    let Some(ttl) = parsed.wrap_ttl.filter(|_| !is_never(routed, parsed.operation)) else { return Ok(()) };
+    let Some(asked) = parsed.wrap_ttl.filter(|_| !is_never(routed, parsed.operation)) else { return Ok(()) };
     let most = inner.settings.ttls.max;
-    if ttl > most {
-        let [asked, most] = [ttl, most].map(|seconds| duration::short_string(seconds.duration()));
+    if asked > most {
+        let [asked, most] = [asked, most].map(|seconds| duration::short_string(seconds.duration()));
         return Err(Error::bad_request(format!(
             "the wrapping time {asked} (X-Vault-Wrap-TTL, -wrap-ttl) is over max_lease_ttl {most} of the server: ask for a shorter one"
         )));
+    }
+    if identified.wrap_ttl.is_some_and(|ttl| ttl.is_zero()) {
+        return Err(wrapping::too_late());
     }
     let support = &routed.support;
     if !support.public || support.on_proof || support.own_token || is_of_somebody(unsealed, identified).await? {

@@ -432,7 +432,7 @@ fn what_holds_at_a_path_holds_at_another_to_the_same_thing() {
         path "aws/*" { capabilities = ["read", "update"] denied_parameters = { "x" = [] } }
         path "aws/sts/prod" { capabilities = ["deny"] }
         path "aws/creds/other" { capabilities = ["deny"] }
-        path "aws/sts/fixed" { capabilities = ["list"] allowed_parameters = { "ttl" = ["15m"] } required_parameters = ["ttl"] }
+        path "aws/sts/fixed" { capabilities = ["read"] allowed_parameters = { "ttl" = ["15m"] } required_parameters = ["ttl"] }
         path "aws/creds/wrapped" { capabilities = ["read"] min_wrapping_ttl = "1m" }"#]);
     let ask = |name: &str, data: Value, wrap: Option<u64>| {
         let (path, others) = (format!("aws/console/{name}"), [format!("aws/sts/{name}"), format!("aws/creds/{name}")]);
@@ -448,7 +448,7 @@ fn what_holds_at_a_path_holds_at_another_to_the_same_thing() {
         let found_elsewhere = explained.found.starts_with("it counts for another path");
         assert_eq!(explained.verdict.elsewhere.is_some(), found_elsewhere, "{name}");
         let denied = explained.verdict.reason == Reason::Denied;
-        assert_eq!(acl.capabilities_beside(&path, question.stands_for) == ["deny"], denied, "{name}");
+        assert_eq!(acl.capabilities_beside(&path, question.stands_for, question.alike) == ["deny"], denied, "{name}");
         explained.verdict.to_string()
     };
     let at =
@@ -479,7 +479,7 @@ fn a_rule_about_both_paths_is_weighed_as_ever() {
     let reads = |text: &str, path: &str, other: &str| {
         let acl = acl(&[text]);
         let allowed = acl.judge(&Question { stands_for: &[other], ..Question::new(path, Operation::Read) }).allowed;
-        assert_eq!(acl.capabilities_beside(path, &[other]) == ["read"], allowed);
+        assert_eq!(acl.capabilities_beside(path, &[other], Capabilities::NONE) == ["read"], allowed);
         allowed
     };
     let grant = r#"path "aws/container/prod" { capabilities = ["read"] }"#;
@@ -506,4 +506,130 @@ fn a_rule_about_both_paths_is_weighed_as_ever() {
             .judge(&Question { stands_for: &["b"], ..Question::new("a", Operation::Read) })
             .allowed
     );
+}
+
+/// Story: who may do all in `sys/`, but only read at `sys/storage/raft/snapshot`, put a snapshot back at `sys/storage/snapshot`; who may do all in `aws/`, but no more than
+/// list `aws/sts/ops` and `aws/creds/ops`, had its credentials at `aws/container/ops`. A right that a narrower rule lacks was no refusal beside it.
+#[test]
+fn what_a_narrower_rule_takes_away_it_takes_away_at_another_path_to_the_same_thing() {
+    use Capability::{Create, Delete, List, Sudo, Update};
+    let minting = Capabilities::from_iter([Capability::Read, Update]);
+    let acl = acl(&[r#"
+        path "sys/*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }
+        path "sys/storage/raft/snapshot" { capabilities = ["read", "sudo"] }
+        path "sys/rotate" { capabilities = ["update"] }
+        path "aws/*" { capabilities = ["read", "update", "list"] }
+        path "aws/sts/ops" { capabilities = ["list"] }
+        path "aws/creds/writes" { capabilities = ["update"] }
+        path "aws/container/own" { capabilities = ["read"] }
+        path "aws/sts/own" { capabilities = ["list"] }
+        path "own/storage/snapshot" { capabilities = ["read"] }
+        path "own/storage/raft/snapshot" { capabilities = ["read", "update"] }"#]);
+    let lacks = |capability| Err(Reason::MissingCapability(capability));
+    for (path, other, alike, sudo_path, operation, expected) in [
+        ("sys/storage/snapshot", "sys/storage/raft/snapshot", Capabilities::NONE, false, Operation::Update, lacks(Update)),
+        ("sys/storage/snapshot", "sys/storage/raft/snapshot", Capabilities::NONE, true, Operation::Read, Ok(())),
+        ("sys/rotate/keyring", "sys/rotate", Capabilities::NONE, true, Operation::Update, lacks(Sudo)),
+        ("sys/rotate/keyring", "sys/rotate", Capabilities::NONE, false, Operation::Update, Ok(())),
+        ("sys/rotate/keyring", "sys/rotate", Capabilities::NONE, false, Operation::Create, lacks(Create)),
+        ("sys/rotate/keyring", "sys/rotate", Capabilities::NONE, false, Operation::Delete, lacks(Delete)),
+        ("aws/console/ops", "aws/sts/ops", minting, false, Operation::Read, lacks(Capability::Read)),
+        ("aws/console/ops", "aws/sts/ops", minting, false, Operation::List, Ok(())),
+        // Where reading and writing do the same, a right to either is enough.
+        ("aws/console/writes", "aws/creds/writes", minting, false, Operation::Read, Ok(())),
+        ("aws/console/writes", "aws/creds/writes", minting, false, Operation::List, lacks(List)),
+        // And no right to either there is none here, whatever is granted here.
+        ("aws/container/own", "aws/sts/own", minting, false, Operation::Read, lacks(Capability::Read)),
+        // Elsewhere each operation is a right of its own: a rule about the one path alone is not taken from.
+        ("own/storage/raft/snapshot", "own/storage/snapshot", Capabilities::NONE, false, Operation::Update, Ok(())),
+        ("own/storage/snapshot", "own/storage/raft/snapshot", Capabilities::NONE, false, Operation::Update, lacks(Update)),
+        // Whom nothing is said about there, nothing is taken from.
+        ("aws/container/own", "other/own", minting, false, Operation::Read, Ok(())),
+    ] {
+        let question = Question { stands_for: &[other], alike, sudo_path, ..Question::new(path, operation) };
+        let explained = acl.explain(&question);
+        let verdict = explained.verdict;
+        let judged = if verdict.allowed { Ok(()) } else { Err(verdict.reason) };
+        assert_eq!(judged, expected, "{operation:?} {path}");
+        assert_eq!(verdict, acl.judge(&question));
+        assert_eq!(
+            explained.found == "it counts for another path to the same thing: what is denied, demanded or taken away there is so here",
+            verdict.elsewhere.is_some()
+        );
+        // What is shown is what is judged.
+        let shown = acl.capabilities_beside(path, &[other], alike);
+        let needed = operation.needs().map(Capability::as_str).unwrap();
+        assert_eq!(shown.contains(&needed) && (!sudo_path || shown.contains(&"sudo")), verdict.allowed, "{operation:?} {path}: {shown:?}");
+    }
+}
+
+/// Story: who may write all users but only read `admin` wrote `Admin`, which is the same user to the handler, and took it over. In the same way a policy was
+/// replaced.
+#[test]
+fn a_narrower_grant_holds_for_every_spelling_of_the_name() {
+    use Operation::{Delete, List, Read, Update};
+    let acl = acl(&[r#"
+        path "auth/userpass/users/*" { capabilities = ["create", "update", "read"] }
+        path "auth/userpass/users/admin" { capabilities = ["read"] }
+        path "auth/userpass/users/admin/*" { capabilities = ["read"] }
+        path "auth/userpass/users/Team-*" { capabilities = ["delete"] }
+        path "auth/userpass/users/Named" { capabilities = ["update"] }
+        path "auth/userpass/users/named" { capabilities = ["read"] }
+        path "auth/approle/role/*" { capabilities = ["read", "update", "list"] }
+        path "auth/approle/role/prod/*" { capabilities = ["update"] required_parameters = ["cidr_list"] }
+        path "sys/policies/acl/*" { capabilities = ["read", "update", "delete", "sudo"] }
+        path "sys/policies/acl/adm" { capabilities = ["read", "update"] }
+        path "sys/policies/acl/Adm*" { capabilities = ["read", "update", "delete", "sudo"] }
+        path "identity/entity/name/*" { capabilities = ["update", "read"] }
+        path "identity/entity/name/boss" { capabilities = ["read"] }
+        path "kv/*" { capabilities = ["read", "update"] }
+        path "kv/admin" { capabilities = ["list"] }"#]);
+    for (operation, path, expected) in [
+        (Update, "auth/userpass/users/Admin/password", false),
+        (Update, "auth/userpass/users/ADMIN", false),
+        (Update, "/auth/userpass/users/ admin", false),
+        (Read, "auth/userpass/users/Admin", true),
+        (Update, "auth/userpass/users/Ann", true),
+        // A rule that is wider than the one for the path as it is spelled takes nothing from it, nor any from one of exactly that path.
+        (Delete, "auth/userpass/users/Team-x", true),
+        (Update, "auth/userpass/users/Named", true),
+        (Update, "auth/userpass/users/NAMED", false),
+        (Update, "auth/approle/role/PROD/secret-id", false),
+        (List, "auth/approle/role/PROD/secret-id/", false),
+        (List, "auth/approle/role/Test/secret-id/", true),
+        (Delete, "sys/policies/acl/Adm", false),
+        (Delete, "sys/policies/acl/adm/", false),
+        (Delete, "sys/policies/acl/Other/", true),
+        (Update, "sys/policies/acl/Adm", true),
+        (Update, "identity/entity/name/BOSS", false),
+        (Update, "identity/entity/name/boss ", false),
+        (Update, "identity/entity/name/Bob", true),
+        // Here the two are two.
+        (Update, "kv/Admin", true),
+        (Update, "kv/admin", false),
+    ] {
+        let question = Question::new(path, operation);
+        let explained = acl.explain(&question);
+        assert_eq!(explained.verdict.allowed, expected, "{operation:?} {path}: {}", explained.verdict);
+        assert_eq!(explained.verdict, acl.judge(&question));
+        let shown = acl.capabilities(path);
+        assert!(
+            expected || path.contains("PROD") || !shown.contains(&operation.needs().unwrap().as_str()),
+            "{operation:?} {path}: {shown:?}"
+        );
+        assert!(
+            !expected || operation == Update || shown.contains(&operation.needs().unwrap().as_str()),
+            "{operation:?} {path}: {shown:?}"
+        );
+    }
+    // What the narrower one demands is demanded, and the right to a path that is protected for root is asked of it, too.
+    let sends = json!({ "cidr_list": "10.0.0.0/8" });
+    let asked = Question { data: sends.as_object(), ..Question::new("auth/approle/role/Prod/secret-id", Update) };
+    assert!(acl.judge(&asked).allowed);
+    assert!(!acl.judge(&Question { sudo_path: true, ..Question::new("sys/policies/acl/ADM", Update) }).allowed);
+    assert!(acl.has_sudo("sys/policies/acl/ADX", Update) && !acl.has_sudo("sys/policies/acl/ADM", Update));
+    let explained = acl.explain(&Question::new("auth/userpass/users/Admin", Update));
+    assert_eq!(explained.verdict.to_string(), "denied by \"auth/userpass/users/admin\" of policy p0: capability \"update\" is not granted");
+    assert!(explained.found.starts_with("it is narrower, and counts for every spelling"), "{}", explained.found);
+    assert_eq!(explained.others.len(), 1);
 }

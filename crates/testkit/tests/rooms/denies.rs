@@ -54,6 +54,59 @@ async fn another_spelling_of_a_denied_name_is_denied_too() {
     assert!(why.text("/data/rule/counts_because").starts_with("a deny counts for every spelling"), "{why:?}");
 }
 
+/// Story: who may write all users but only read `admin` set the password of `Admin`, which is the same user, and logged in as it; in the same way a policy was
+/// replaced. A narrower grant was passed by another spelling as denies once were.
+#[tokio::test]
+async fn a_narrower_grant_is_passed_by_no_other_spelling() {
+    let (server, token) = with_policy(
+        r#"path "auth/userpass/users/*" { capabilities = ["create", "update", "read"] }
+        path "auth/userpass/users/admin" { capabilities = ["read"] }
+        path "auth/userpass/users/admin/*" { capabilities = ["read"] }
+        path "auth/userpass/users/Named" { capabilities = ["delete"] }
+        path "sys/policies/acl/*" { capabilities = ["read", "update", "delete"] }
+        path "sys/policies/acl/adm" { capabilities = ["read"] }
+        path "identity/entity/name/*" { capabilities = ["create", "update", "read"] }
+        path "identity/entity/name/boss" { capabilities = ["read"] }
+        path "kv/*" { capabilities = ["create", "read", "update"] }
+        path "kv/key" { capabilities = ["read"] }"#,
+    )
+    .await;
+    let text = r#"path "kv/*" { capabilities = ["read"] }"#;
+    server.policy("adm", text).await;
+    server.put("sys/auth/userpass", json!({ "type": "userpass" })).await.ok();
+    for name in ["admin", "named", "ann"] {
+        server.put(&format!("auth/userpass/users/{name}"), json!({ "password": "first" })).await.ok();
+    }
+    server.put("identity/entity", json!({ "name": "boss" })).await.ok();
+    for (method, path) in [
+        ("PUT", "auth/userpass/users/admin/password"),
+        ("PUT", "auth/userpass/users/Admin/password"),
+        ("PUT", "auth/userpass/users/ADMIN"),
+        ("PUT", "auth/userpass/users/ADMIN/policies"),
+        ("PUT", "sys/policies/acl/Adm"),
+        ("DELETE", "sys/policies/acl/ADM"),
+        ("DELETE", "sys/policies/acl/adm/"),
+        ("PUT", "identity/entity/name/Boss"),
+        ("PUT", "identity/entity/name/boss%20"),
+    ] {
+        let sent = json!({ "password": "second", "policy": r#"path "*" { capabilities = ["sudo"] }"# });
+        assert_eq!(server.ask(method, path).json(&sent).token(&token).await.refused(403), REFUSED, "{method} {path}");
+        let asked = json!({ "token": token, "path": path.replace("%20", " ") });
+        let capabilities = server.put("sys/capabilities", asked).await.ok();
+        assert_eq!(capabilities["data"]["capabilities"], json!(["read"]), "{path}");
+    }
+    assert_eq!(server.get("sys/policies/acl/adm").await.ok().text("/data/policy"), text);
+    server.put("auth/userpass/login/admin", json!({ "password": "first" })).nobody().await.ok();
+    let why = explained(&server, json!({ "token": token, "path": "sys/policies/acl/Adm", "operation": "update" })).await;
+    assert_eq!((&why["data"]["allowed"], why.text("/data/rule/pattern")), (&json!(false), "sys/policies/acl/adm".to_owned()));
+    // What is read may be read, what nothing narrower speaks of is granted, and so is what a rule names as it is spelled. In KV `Key` is another secret.
+    server.get("sys/policies/acl/ADM").token(&token).await.ok();
+    server.put("auth/userpass/users/Ann/password", json!({ "password": "second" })).token(&token).await.ok();
+    server.delete("auth/userpass/users/Named").token(&token).await.ok();
+    server.put("kv/Key", json!({ "x": 1 })).token(&token).await.ok();
+    assert_eq!(server.put("kv/key", json!({ "x": 1 })).token(&token).await.refused(403), REFUSED);
+}
+
 /// Story: who may remove every mount but `kv` asked to remove `%2Fkv`: no policy denies `sys/mounts//kv`, and the handler drops the slash.
 #[tokio::test]
 async fn an_escaped_slash_leads_past_no_deny() {

@@ -102,3 +102,50 @@ async fn a_snapshot_and_a_rotation_are_denied_under_both_names() {
     assert_eq!(server.get("sys/storage/raft/snapshot").token(&token).download().await.0.status, 200);
     assert_eq!(server.get("sys/storage/snapshot").token(&token).await.refused(403), REFUSED, "a grant is for its own path");
 }
+
+/// Story: who may read all of a mount, but no more than list the role `prod` at Vault's two doors, had its keys at `aws/container/prod` and its console at
+/// `aws/console/prod`; who may do all in `sys/`, but only read at `sys/storage/raft/snapshot`, put a snapshot back at `sys/storage/snapshot`. Beside a path
+/// denies counted and demands, and a right that a narrower rule lacks did not.
+#[tokio::test]
+async fn a_right_that_is_taken_away_at_one_door_is_taken_away_at_all() {
+    let all = r#"path "aws/*" { capabilities = ["read", "update"] }"#;
+    let (server, token) = with(&format!(
+        r#"{all} path "aws/sts/prod" {{ capabilities = ["list"] }} path "aws/creds/prod" {{ capabilities = ["list"] }}
+        path "aws/sts/deploy" {{ capabilities = ["update"] }}"#
+    ))
+    .await;
+    for door in ["sts", "creds", "container", "console"] {
+        let path = format!("aws/{door}/prod");
+        assert_eq!(server.get(&path).token(&token).await.status, 403, "{path}");
+        if door.starts_with("con") {
+            assert_eq!(capabilities(&server, &token, &path).await, json!(["deny"]), "{path}");
+            let why = explained(&server, json!({ "token": token, "path": path })).await;
+            assert!(why.text("/data/reason").contains("because it is another way to \"aws/sts/prod\""), "{}", why.body);
+        }
+    }
+    assert_eq!(server.put("aws/console/prod", json!({})).token(&token).await.refused(403), REFUSED);
+    assert!(server.aws().made().is_empty());
+    // Either right mints there.
+    server.get("aws/container/deploy").token(&token).await.ok();
+    server.get("aws/console/deploy").token(&token).await.ok();
+
+    let all = r#"path "sys/*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }"#;
+    let (server, token) = with(&format!(
+        r#"{all} path "sys/storage/raft/snapshot" {{ capabilities = ["read", "sudo"] }} path "sys/rotate" {{ capabilities = ["read"] }}
+        path "sys/storage/snapshot-force" {{ capabilities = ["update"] }}"#
+    ))
+    .await;
+    for path in
+        ["storage/raft/snapshot", "storage/snapshot", "rotate", "rotate/keyring", "storage/snapshot-force", "storage/raft/snapshot-force"]
+    {
+        assert_eq!(server.put(&format!("sys/{path}"), json!({})).token(&token).await.refused(403), REFUSED, "{path}");
+    }
+    assert_eq!(capabilities(&server, &token, "sys/storage/snapshot").await, json!(["read", "sudo"]));
+    assert_eq!(server.get("sys/storage/snapshot").token(&token).download().await.0.status, 200);
+    // Who has one right under one name and one under the other has both: neither rule is about the other path.
+    let (server, token) =
+        with(r#"path "sys/storage/raft/snapshot" { capabilities = ["update"] } path "sys/storage/snapshot" { capabilities = ["read"] }"#)
+            .await;
+    assert_eq!(server.get("sys/storage/snapshot").token(&token).download().await.0.status, 200);
+    assert_ne!(server.put("sys/storage/raft/snapshot", json!({})).token(&token).await.status, 403);
+}

@@ -307,6 +307,49 @@ async fn a_look_is_wrapped_for_no_longer_than_the_token_has_left() {
     assert_eq!(server.keys().await, before, "nothing is left of it");
 }
 
+/// Story: what a look gives was wrapped for no longer than the token has left, but with that, or with the token itself, `unwrap` and the cubbyhole gave one of any
+/// time: whoever held a wrapping token of a minute had any number of rows stored for the server's longest lease again.
+#[tokio::test]
+async fn a_wrapping_token_gives_nothing_that_outlives_it() {
+    let server = server().await;
+    let before = server.keys().await;
+    let first = wrapped(&server).await;
+    server.seconds(10).await;
+    let look = async || server.put("sys/wrapping/lookup", json!({ "token": first })).nobody().wrap("768h").await.ok().wrapped();
+    let mut last = Vec::new();
+    for form in 0..4 {
+        let (presented, named) = (look().await, look().await);
+        let ask = match form {
+            0 => server.put("sys/wrapping/unwrap", Value::Null).token(&presented),
+            1 => server.put("sys/wrapping/unwrap", json!({ "token": presented })).token(&presented),
+            // One that is presented for another is a caller as any, but has no more to show than it is.
+            2 => server.put("sys/wrapping/unwrap", json!({ "token": named })).token(&presented),
+            _ => server.get("cubbyhole/response").token(&presented),
+        };
+        let again = ask.wrap("768h").await.ok();
+        assert_eq!(again.number("/wrap_info/ttl"), 50, "{form}");
+        last.push(again.wrapped());
+    }
+    // Again and again it ends no later, and a moment before the end it is given in clear alone.
+    server.clock().advance(Duration::from_millis(300));
+    let shorter = server.put("sys/wrapping/unwrap", Value::Null).token(&last[0]).wrap("768h").await.ok();
+    assert_eq!(shorter.number("/wrap_info/ttl"), 49);
+    let token = shorter.wrapped();
+    server.seconds(48).await;
+    server.clock().advance(Duration::from_millis(300));
+    let ask = || server.put("sys/wrapping/unwrap", Value::Null).token(&token);
+    assert!(ask().wrap("768h").await.refused(400).contains("less than a second left"));
+    assert_eq!(ask().await.ok().text("/data/creation_path"), "kv/a");
+    server.seconds(10).await;
+    server.work().await;
+    assert_eq!(server.keys().await, before, "nothing is left of it");
+    // Whom a policy lets name one may have it for longer.
+    let other = wrapped(&server).await;
+    let holder = server.token(json!({ "policies": ["default"] })).await;
+    let longer = server.put("sys/wrapping/unwrap", json!({ "token": other })).token(&holder).wrap("1h").await.ok();
+    assert_eq!(longer.number("/wrap_info/ttl"), 3600);
+}
+
 /// What answers anybody is put away for who has a token all the same. One of few uses is not spent there, so that it would be good for any number.
 #[tokio::test]
 async fn what_needs_no_token_is_wrapped_for_a_good_one_alone() {

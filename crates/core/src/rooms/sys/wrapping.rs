@@ -59,7 +59,8 @@ async fn unwrap(sys: Arc<Sys>, cx: Cx, params: TokenParams) -> Result<Reply> {
     let (inner, unsealed) = sys.way.open()?;
     let token = wanted(&cx, params)?;
     if let Some(ttl) = cx.request.wrap_ttl {
-        // Here and not on the answer's way out: an answer that cannot be put away then would be lost, its token being spent.
+        // Here and not on the answer's way out: an answer that cannot be put away then would be lost, its token being spent. For no longer than the token has left,
+        // where nothing but a wrapping token was presented: see `Identified::wrap_ttl`.
         let info = wrapping::unwrap_into(&inner, &unsealed, &token, &cx.request.path, ttl).await?;
         return Ok(Outcome::Wrapped(Box::new(info)).into());
     }
@@ -79,16 +80,12 @@ async fn lookup(sys: Arc<Sys>, cx: Cx, params: TokenParams) -> Result<Reply> {
     // As recorded: this answer names no mount.
     let body = serde_json::to_vec(&envelope).map_err(|error| Error::internal("an answer cannot be written").because(error))?;
     if let Some(asked) = cx.request.wrap_ttl {
-        // Whole seconds, rounded down: what is wrapped can be looked at in its turn, and must not end later each time.
-        let left = known.row.ttl(cx.clock.now());
-        if left.is_zero() {
-            return Err(Error::bad_request(
-                "the wrapping token has less than a second left, and so long its look-up cannot be wrapped: leave out X-Vault-Wrap-TTL (vault commands: \
-                 -wrap-ttl, VAULT_WRAP_TTL)",
-            ));
+        let ttl = wrapping::within(&known.row, asked, cx.clock.now());
+        if ttl.is_zero() {
+            return Err(wrapping::too_late());
         }
         let kept = Kept { status: 200, body: Zeroizing::new(body), accessor: String::new() };
-        let info = wrapping::put_away(&inner, &unsealed, &kept, &cx.request.path, asked.min(left)).await?;
+        let info = wrapping::put_away(&inner, &unsealed, &kept, &cx.request.path, ttl).await?;
         return Ok(Outcome::Wrapped(Box::new(info)).into());
     }
     Ok(Outcome::Raw(200, "application/json", Bytes::from(body)).into())

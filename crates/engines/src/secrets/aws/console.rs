@@ -13,7 +13,7 @@ use crate::secrets::at_aws::{deadline, upstream};
 
 use super::Aws;
 use super::attribution::Attribution;
-use super::creds::{self, Given, OLDER_DOORS};
+use super::creds::{self, Given, MINTING, OLDER_DOORS};
 use super::loaded;
 use super::role::{CredentialType, Door, Role};
 use super::text::quoted;
@@ -22,6 +22,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
     vec![
         Endpoint::at(["console/{name@}"])
             .stands_for(OLDER_DOORS)
+            .alike(MINTING)
             // Which pages are shown. How long the session lasts is not among them: who limits the lifetime means that as well.
             .apart(&["destination", "issuer"])
             .summary("Make a URL that opens AWS's console as a role.")

@@ -10,7 +10,7 @@ use daypass_sdk::{Cx, Endpoint, Error, Leased, Operation, Outcome, Reply, Result
 use serde_json::{Map, Value};
 
 use super::Aws;
-use super::creds::{self, Given, OLDER_DOORS, Wanted};
+use super::creds::{self, Given, MINTING, OLDER_DOORS, Wanted};
 use super::loaded;
 use super::role::{CredentialType, Door};
 
@@ -18,6 +18,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Aws>> {
     vec![
         Endpoint::at(["container/{name@}"])
             .stands_for(OLDER_DOORS)
+            .alike(MINTING)
             .summary("Give AWS's SDKs a credential, as the credentials endpoint of a container does.")
             .help(HELP)
             .for_aws_sdks()

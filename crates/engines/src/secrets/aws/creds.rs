@@ -40,6 +40,8 @@ fn door(path: &'static str, door: Door) -> Endpoint<Aws> {
 
 /// The doors to a role that Vault has: policies may know no others.
 pub(super) const OLDER_DOORS: [&str; 2] = ["sts/{name@}", "creds/{name@}"];
+/// What mints there.
+pub(super) const MINTING: &[Operation] = &[Operation::Read, Operation::Update];
 
 /// What may be asked for.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
