@@ -6,6 +6,7 @@
 mod chores;
 mod further;
 mod hands;
+mod put_off;
 mod tasks;
 
 use std::collections::{HashMap, HashSet};
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::chores::Chores;
-use self::further::Further;
+use self::further::{Further, Look};
 pub(crate) use self::further::{Oldest, Overdue};
 use self::hands::{Answered, Hands};
 use crate::ids::Id;
@@ -134,22 +135,24 @@ impl Step {
 
 /// One batch, and leases that are due behind it.
 async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands, further: &mut Further) -> Result<Step> {
+    hands.free_the_ended();
     let now = inner.clock.now();
     let due = unsealed.rows.due(0, now, BATCH).await?;
     let full = due.len() == BATCH;
-    let look = further.look(unsealed, &due, now).await?;
-    let oldest = further.oldest(&due, &look);
+    let Look { leases: behind, place, met } = further.look(unsealed, &due, now).await?;
+    let (mut of_leases, due): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| lease_id(entry).is_some());
+    of_leases.extend(behind);
+    let leases = hands.read(unsealed, of_leases, full).await;
+    let token = due.iter().find(|entry| token_id(entry).is_some()).map(|entry| entry.at);
+    let oldest = Oldest { lease: hands.oldest(&leases, met), token };
     unsealed.overdue.note(oldest);
     further.warn(&oldest, now, inner.clock.elapsed());
-    let due = due.into_iter().filter(|entry| !hands.hold(entry)).collect();
-    let (due, Step { came, more: left }) = settle_tokens(inner, unsealed, due, now).await?;
-    let (mut of_leases, others): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| lease_id(entry).is_some());
+    let (others, Step { came, more: left }) = settle_tokens(inner, unsealed, due, now).await?;
     let work = others.into_iter().map(|entry| settle_or_put_off(unsealed, entry, now));
     at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
-    of_leases.extend(look.leases.into_iter().filter(|entry| !hands.hold(entry)));
-    let all_begun = hands.take(inner, unsealed, of_leases, full, now).await?;
+    let all_begun = hands.take(inner, unsealed, leases, full, now).await?;
     if all_begun {
-        further.go_on(look.place);
+        further.go_on(place);
     }
     let came = if full && came == Came::Through { Came::SoFar } else { came };
     Ok(Step { came, more: all_begun && full || left })
