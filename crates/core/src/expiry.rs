@@ -45,6 +45,7 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             // The engines' regular work changes things at AWS.
             if !unsealed.revocation.is_paused() {
                 chores.want_mounts(&unsealed);
+                chores.want_parked(elapsed);
             }
             unsealed.lockouts.tidy(strong.clock.elapsed());
             unsealed.quotas.tidy(elapsed);
@@ -259,6 +260,10 @@ async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: Id
         // Renewed since: its new entry stands further on.
         return dropped().await;
     }
+    if held.row.irrevocable() && held.row.again.is_some_and(|again| again > now) {
+        // An entry of before: once a day is enough.
+        return dropped().await;
+    }
     let Some(mut held) = unsealed.leases.begin_revocation(id).await? else { return dropped().await };
     if held.row.expires > now && held.row.attempts == 0 && !interrupted {
         // Renewed between the two looks.
@@ -279,19 +284,32 @@ async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: Id
             drop_entry(unsealed, entry).await?;
         }
         Err(error) => {
+            let was_parked = held.row.irrevocable();
             note_failure(&mut held, &error);
-            tracing::warn!(lease = %held.row.id, attempt = held.row.attempts, %error, "a secret could not be taken back");
-            let again = (!held.row.irrevocable()).then(|| now + backoff(held.row.attempts, inner.entropy.below(1000)));
-            unsealed.leases.postpone(&held, Some(entry), again).await?;
+            let what = match (was_parked, held.row.irrevocable()) {
+                (true, _) => "a secret could not be taken back again; it is tried in a day",
+                (false, true) => {
+                    "a secret could not be taken back: these were the quick tries, from now on it is tried once a day (sys/leases?type=irrevocable)"
+                }
+                (false, false) => "a secret could not be taken back",
+            };
+            tracing::warn!(lease = %held.row.id, attempt = held.row.attempts, %error, "{what}");
+            let again = now + if held.row.irrevocable() { a_day(inner) } else { backoff(held.row.attempts, inner.entropy.below(1000)) };
+            unsealed.leases.postpone(held, entry, again).await?;
         }
     }
     Ok(answered)
 }
 
 /// Counts a failed revocation; its text is cut as Vault does.
-pub(crate) fn note_failure(held: &mut Held, error: &daypass_sdk::Error) {
+fn note_failure(held: &mut Held, error: &daypass_sdk::Error) {
     held.row.attempts = (held.row.attempts + 1).min(ATTEMPTS_MAX);
     held.row.error = error.to_string().chars().take(240).collect();
+}
+
+/// A day and up to an hour more: what an outage parked together does not come together each day.
+fn a_day(inner: &Inner) -> Duration {
+    DAY + Duration::from_secs(inner.entropy.below(3600))
 }
 
 /// 10 s, doubled each time, half more or less by chance.
@@ -315,6 +333,7 @@ async fn later(unsealed: &Unsealed, entry: &Due, at: Timestamp) -> Result<()> {
 const AT_ONCE: usize = 8;
 const PAUSE: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_mins(1);
+const DAY: Duration = Duration::from_hours(24);
 /// When a token that could not be revoked is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Between two looks at mounts whose removal was interrupted.
