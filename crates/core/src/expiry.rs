@@ -6,6 +6,7 @@
 mod chores;
 mod further;
 mod hands;
+mod put_off;
 mod tasks;
 
 use std::collections::{HashMap, HashSet};
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::chores::Chores;
-use self::further::Further;
+use self::further::{Further, Look};
 pub(crate) use self::further::{Oldest, Overdue};
 use self::hands::{Answered, Hands};
 use crate::ids::Id;
@@ -44,6 +45,7 @@ pub(crate) async fn run(inner: Weak<Inner>, mut stopped: watch::Receiver<bool>) 
             // The engines' regular work changes things at AWS.
             if !unsealed.revocation.is_paused() {
                 chores.want_mounts(&unsealed);
+                chores.want_parked(elapsed);
             }
             unsealed.lockouts.tidy(strong.clock.elapsed());
             unsealed.quotas.tidy(elapsed);
@@ -134,22 +136,24 @@ impl Step {
 
 /// One batch, and leases that are due behind it.
 async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands, further: &mut Further) -> Result<Step> {
+    hands.free_the_ended();
     let now = inner.clock.now();
     let due = unsealed.rows.due(0, now, BATCH).await?;
     let full = due.len() == BATCH;
-    let look = further.look(unsealed, &due, now).await?;
-    let oldest = further.oldest(&due, &look);
+    let Look { leases: behind, place, met } = further.look(unsealed, &due, now).await?;
+    let (mut of_leases, due): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| lease_id(entry).is_some());
+    of_leases.extend(behind);
+    let leases = hands.read(unsealed, of_leases, full).await;
+    let token = due.iter().find(|entry| token_id(entry).is_some()).map(|entry| entry.at);
+    let oldest = Oldest { lease: hands.oldest(&leases, met), token };
     unsealed.overdue.note(oldest);
     further.warn(&oldest, now, inner.clock.elapsed());
-    let due = due.into_iter().filter(|entry| !hands.hold(entry)).collect();
-    let (due, Step { came, more: left }) = settle_tokens(inner, unsealed, due, now).await?;
-    let (mut of_leases, others): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| lease_id(entry).is_some());
+    let (others, Step { came, more: left }) = settle_tokens(inner, unsealed, due, now).await?;
     let work = others.into_iter().map(|entry| settle_or_put_off(unsealed, entry, now));
     at_most(AT_ONCE, work).await.into_iter().collect::<Result<()>>()?;
-    of_leases.extend(look.leases.into_iter().filter(|entry| !hands.hold(entry)));
-    let all_begun = hands.take(inner, unsealed, of_leases, full, now).await?;
+    let all_begun = hands.take(inner, unsealed, leases, full, now).await?;
     if all_begun {
-        further.go_on(look.place);
+        further.go_on(place);
     }
     let came = if full && came == Came::Through { Came::SoFar } else { came };
     Ok(Step { came, more: all_begun && full || left })
@@ -256,6 +260,10 @@ async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: Id
         // Renewed since: its new entry stands further on.
         return dropped().await;
     }
+    if held.row.irrevocable() && held.row.again.is_some_and(|again| again > now) {
+        // An entry of before: once a day is enough.
+        return dropped().await;
+    }
     let Some(mut held) = unsealed.leases.begin_revocation(id).await? else { return dropped().await };
     if held.row.expires > now && held.row.attempts == 0 && !interrupted {
         // Renewed between the two looks.
@@ -276,19 +284,32 @@ async fn lease(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, id: Id
             drop_entry(unsealed, entry).await?;
         }
         Err(error) => {
+            let was_parked = held.row.irrevocable();
             note_failure(&mut held, &error);
-            tracing::warn!(lease = %held.row.id, attempt = held.row.attempts, %error, "a secret could not be taken back");
-            let again = (!held.row.irrevocable()).then(|| now + backoff(held.row.attempts, inner.entropy.below(1000)));
-            unsealed.leases.postpone(&held, Some(entry), again).await?;
+            let what = match (was_parked, held.row.irrevocable()) {
+                (true, _) => "a secret could not be taken back again; it is tried in a day",
+                (false, true) => {
+                    "a secret could not be taken back: these were the quick tries, from now on it is tried once a day (sys/leases?type=irrevocable)"
+                }
+                (false, false) => "a secret could not be taken back",
+            };
+            tracing::warn!(lease = %held.row.id, attempt = held.row.attempts, %error, "{what}");
+            let again = now + if held.row.irrevocable() { a_day(inner) } else { backoff(held.row.attempts, inner.entropy.below(1000)) };
+            unsealed.leases.postpone(held, entry, again).await?;
         }
     }
     Ok(answered)
 }
 
 /// Counts a failed revocation; its text is cut as Vault does.
-pub(crate) fn note_failure(held: &mut Held, error: &daypass_sdk::Error) {
+fn note_failure(held: &mut Held, error: &daypass_sdk::Error) {
     held.row.attempts = (held.row.attempts + 1).min(ATTEMPTS_MAX);
     held.row.error = error.to_string().chars().take(240).collect();
+}
+
+/// A day and up to an hour more: what an outage parked together does not come together each day.
+fn a_day(inner: &Inner) -> Duration {
+    DAY + Duration::from_secs(inner.entropy.below(3600))
 }
 
 /// 10 s, doubled each time, half more or less by chance.
@@ -312,6 +333,7 @@ async fn later(unsealed: &Unsealed, entry: &Due, at: Timestamp) -> Result<()> {
 const AT_ONCE: usize = 8;
 const PAUSE: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_mins(1);
+const DAY: Duration = Duration::from_hours(24);
 /// When a token that could not be revoked is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Between two looks at mounts whose removal was interrupted.

@@ -271,14 +271,19 @@ impl Rows {
 
     /// Removes all rows below a prefix, a bounded batch at a time.
     pub(crate) async fn clear(&self, prefix: &Key) -> Result<()> {
-        loop {
-            let keys = self.keys(prefix, None, CLEAR_STEP).await?;
-            if keys.is_empty() {
-                return Ok(());
-            }
+        while self.clear_page(prefix, CLEAR_STEP).await? > 0 {}
+        Ok(())
+    }
+
+    /// Removes the first rows below a prefix. Returns how many there were; fewer than `most`: these were the last.
+    pub(crate) async fn clear_page(&self, prefix: &Key, most: usize) -> Result<usize> {
+        let keys = self.keys(prefix, None, most).await?;
+        let count = keys.len();
+        if count > 0 {
             let batch = keys.into_iter().fold(Batch::new(), |batch, bytes| batch.delete(Key::new(prefix.space, bytes)));
             self.commit(batch).await?;
         }
+        Ok(count)
     }
 
     fn open(&self, key: &Key, sealed: &[u8], version: u64) -> Result<Plain> {

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use daypass_sdk::Request;
 use tokio::task::{JoinError, JoinSet};
@@ -19,6 +20,8 @@ use crate::stages::intent::context;
 enum Chore {
     /// A mount's own, by its accessor.
     Mount(String),
+    /// Has parked leases tried again that have no entry for that.
+    Parked,
     /// Goes on with mounts whose removal was interrupted, and opens those whose move was, also while revocation is paused.
     Removals,
 }
@@ -27,17 +30,27 @@ enum Chore {
 pub(super) struct Chores {
     running: Tasks<Chore, ()>,
     waiting: VecDeque<Chore>,
+    /// When parked leases are looked at next, on the clock's monotonic time.
+    parked_next: Option<Duration>,
 }
 
 impl Chores {
     pub(super) fn new() -> Self {
-        Self { running: Tasks::new(), waiting: VecDeque::new() }
+        Self { running: Tasks::new(), waiting: VecDeque::new(), parked_next: None }
     }
 
     /// Everything that the mounts want done.
     pub(super) fn want_mounts(&mut self, unsealed: &Unsealed) {
         for live in unsealed.table.load().all().filter(|live| !live.row.builtin) {
             self.want(Chore::Mount(live.row.accessor.clone()));
+        }
+    }
+
+    /// Once an hour, and not at once after the start.
+    pub(super) fn want_parked(&mut self, elapsed: Duration) {
+        if elapsed >= *self.parked_next.get_or_insert(elapsed + HOUR) {
+            self.parked_next = Some(elapsed + HOUR);
+            self.want(Chore::Parked);
         }
     }
 
@@ -92,8 +105,9 @@ fn tell(ended: Result<(), JoinError>) {
 async fn run(inner: Arc<Inner>, unsealed: Arc<Unsealed>, chore: Chore) {
     match chore {
         // It may have been paused while this waited for a place. It is wanted again.
-        Chore::Mount(_) if unsealed.revocation.is_paused() => {}
+        Chore::Mount(_) | Chore::Parked if unsealed.revocation.is_paused() => {}
         Chore::Mount(accessor) => tick(&inner, &unsealed, &accessor).await,
+        Chore::Parked => wake_parked(&unsealed).await,
         Chore::Removals => finish_removals(&inner, &unsealed).await,
     }
 }
@@ -108,6 +122,18 @@ async fn tick(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, accessor: &str) {
     }
 }
 
+async fn wake_parked(unsealed: &Unsealed) {
+    match unsealed.leases.wake(|| !unsealed.is_stopping()).await {
+        Ok(0) => {}
+        Ok(leases) => {
+            tracing::info!(leases, "leases whose secrets could not be taken back are tried again within an hour, and then once a day");
+        }
+        Err(error) => {
+            tracing::warn!(%error, "leases whose secrets could not be taken back could not be looked at; it is tried again in an hour");
+        }
+    }
+}
+
 /// Each goes on for a while: the rest of one that hangs waits for the next time, so that whoever removes the mount meanwhile has a turn.
 async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
     if let Err(error) = crate::rooms::sys::finish_removals(inner, unsealed, PATIENCE).await {
@@ -115,5 +141,6 @@ async fn finish_removals(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>) {
     }
 }
 
+const HOUR: Duration = Duration::from_hours(1);
 /// Pieces of regular work at the same moment.
 const PLACES: usize = 8;

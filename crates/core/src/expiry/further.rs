@@ -8,14 +8,14 @@ use daypass_sdk::Result;
 use daypass_storage::Due;
 use parking_lot::Mutex;
 
-use super::{BATCH, TICK, lease_id, token_id};
+use super::{BATCH, TICK, lease_id};
 use crate::node::Unsealed;
 
-/// When the oldest entries were due that are not settled, as far as the worker has looked. Nothing while revocation is paused.
+/// Since when the oldest are late that are not settled, as far as the worker has looked. Nothing while revocation is paused.
 #[derive(Debug, Default)]
 pub(crate) struct Overdue(Mutex<Oldest>);
 
-/// When the oldest of each kind was due.
+/// Since when the oldest of each kind is late.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Oldest {
     pub(crate) lease: Option<Timestamp>,
@@ -37,9 +37,6 @@ impl Overdue {
 pub(super) struct Further {
     /// Behind this the next look begins; behind the first batch where there is none.
     place: Option<Due>,
-    /// When the oldest lease was due that was met since the last look which came to the end, and on the way to that.
-    met: Option<Timestamp>,
-    met_before: Option<Timestamp>,
     /// Nothing is warned of before this, on the clock's monotonic time.
     quiet_until: Option<Duration>,
 }
@@ -49,12 +46,14 @@ pub(super) struct Look {
     pub(super) leases: Vec<Due>,
     /// Where the next one goes on; `None` behind the last entry that is due.
     pub(super) place: Option<Due>,
+    /// Leases that were due before this were met on the way here, or are in the first batch.
+    pub(super) met: Timestamp,
 }
 
 impl Further {
     /// Leases behind a first batch that is full. Errors: the store cannot be read.
     pub(super) async fn look(&self, unsealed: &Unsealed, first: &[Due], now: Timestamp) -> Result<Look> {
-        let mut look = Look { leases: Vec::new(), place: None };
+        let mut look = Look { leases: Vec::new(), place: None, met: now };
         let Some(last) = first.last().filter(|_| first.len() >= BATCH) else { return Ok(look) };
         let mut place = self.place.as_ref().filter(|place| *place > last).unwrap_or(last).clone();
         for _ in 0..BATCHES {
@@ -71,25 +70,9 @@ impl Further {
                 break;
             }
         }
+        look.met = place.at;
         look.place = Some(place);
         Ok(look)
-    }
-
-    /// The oldest that is due by a first batch and a look.
-    pub(super) fn oldest(&mut self, first: &[Due], look: &Look) -> Oldest {
-        let at = |entry: &Due| entry.at;
-        let token = first.iter().find(|entry| token_id(entry).is_some()).map(at);
-        let lease = first.iter().find(|entry| lease_id(entry).is_some()).or(look.leases.first()).map(at);
-        if first.len() < BATCH {
-            (self.met, self.met_before) = (None, None);
-            return Oldest { lease, token };
-        }
-        self.met = earliest(self.met, lease);
-        let oldest = Oldest { lease: earliest(self.met, self.met_before), token };
-        if look.place.is_none() {
-            self.met_before = self.met.take();
-        }
-        oldest
     }
 
     /// The next look goes on behind this one: all that it found was begun.
@@ -107,10 +90,6 @@ impl Further {
             "a secret whose time is over is not taken back yet: more comes due than the server gets done"
         );
     }
-}
-
-fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
-    one.into_iter().chain(other).min()
 }
 
 /// Batches of one look: some milliseconds.

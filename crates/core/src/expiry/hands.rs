@@ -12,8 +12,10 @@ use daypass_sdk::Result;
 use daypass_storage::{Batch, Due};
 use tokio::task::{JoinError, JoinSet};
 
+use super::put_off::PutOff;
 use super::tasks::Tasks;
 use super::{PATIENCE, TICK, lease, lease_id, put_off};
+use crate::leases::LeaseRow;
 use crate::node::{Inner, Unsealed};
 
 /// Whether a mount's engine answered within the worker's patience, whatever it said.
@@ -26,62 +28,93 @@ pub(super) enum Answered {
 /// What is under way, by mount.
 pub(super) struct Hands {
     /// Each says how long it took.
-    held: Tasks<InHand, Took>,
+    held: Tasks<DueLease, Took>,
     /// How long the mounts take for one secret, of late.
     paces: HashMap<String, Duration>,
     /// Mounts that did not answer when they were last asked. They are asked about one lease at a time.
     slow: HashSet<String>,
+    put_off: PutOff,
 }
 
 /// Whether a mount answered in time about one secret, and how long it took.
 type Took = (Answered, Duration);
 
-/// A lease whose secret is being taken back.
-struct InHand {
+/// A lease that came due.
+pub(super) struct DueLease {
     entry: Due,
-    /// The accessor of its mount.
+    /// The accessor of the mount that has to take its secret back. Empty when there is no lease any more or it cannot be read: that is nobody's, and found
+    /// out again.
     mount: String,
+    /// Since when it is late.
+    since: Timestamp,
+}
+
+impl DueLease {
+    async fn read(unsealed: &Unsealed, entry: Due, among_many: bool) -> Self {
+        let held = match lease_id(&entry) {
+            Some(id) => unsealed.leases.by_internal_id(id).await.ok().flatten(),
+            None => None,
+        };
+        let since = held.as_ref().map_or(entry.at, |held| since(&held.row, entry.at, among_many));
+        Self { mount: held.map(|held| held.row.mount_accessor).unwrap_or_default(), entry, since }
+    }
+}
+
+/// Since when a lease is late whose entry came due at `at`. Its row says it, since the entry may be there because it was put off. What has failed is to be left
+/// alone until its entry comes due; but one among many may have been put off after that. A parked one is late with its daily try alone.
+fn since(row: &LeaseRow, at: Timestamp, among_many: bool) -> Timestamp {
+    let by_entry = row.irrevocable() || row.attempts > 0 && !among_many;
+    if by_entry { at } else { row.expires.min(at) }
 }
 
 impl Hands {
     pub(super) fn new() -> Self {
-        Self { held: Tasks::new(), paces: HashMap::new(), slow: HashSet::new() }
+        Self { held: Tasks::new(), paces: HashMap::new(), slow: HashSet::new(), put_off: PutOff::default() }
     }
 
-    pub(super) fn hold(&self, entry: &Due) -> bool {
-        self.held.iter().any(|held| held.entry == *entry)
+    /// Reads leases that came due, but those that are in hand. `full`: more may have come due than these.
+    pub(super) async fn read(&self, unsealed: &Unsealed, due: Vec<Due>, full: bool) -> Vec<DueLease> {
+        let mut leases = Vec::with_capacity(due.len());
+        for entry in due {
+            if !self.held.iter().any(|held| held.entry == entry) {
+                leases.push(DueLease::read(unsealed, entry, full).await);
+            }
+        }
+        leases
     }
 
-    /// Begins with leases that came due, as there is room, until none is left or its turn is over. Returns whether none is left; others stay due.
+    /// Since when the oldest is late: of these, of those in hand, and of those that are put off. `met`: all that were due before are among them.
+    pub(super) fn oldest(&mut self, leases: &[DueLease], met: Timestamp) -> Option<Timestamp> {
+        self.put_off.met(met);
+        leases.iter().chain(self.held.iter()).map(|lease| lease.since).chain(self.put_off.oldest()).min()
+    }
+
+    /// Begins with these leases, as there is room, until none is left or its turn is over. Returns whether none is left; others stay due.
     /// `full`: more may have come due than these. Then those whose mount will not come to them within a turn are put off until it may, since others may be
     /// behind them: a batch is always taken from the front.
     pub(super) async fn take(
         &mut self,
         inner: &Arc<Inner>,
         unsealed: &Arc<Unsealed>,
-        due: Vec<Due>,
+        mut waiting: Vec<DueLease>,
         full: bool,
         now: Timestamp,
     ) -> Result<bool> {
-        let mut waiting = Vec::with_capacity(due.len());
-        for entry in due {
-            let mount = mount_of(unsealed, &entry).await;
-            waiting.push((entry, mount));
-        }
         let mut turn = inner.clock.sleep(TURN);
         loop {
             self.free_the_ended();
             let (mut left, mut later, mut queues) = (Vec::new(), Batch::new(), HashMap::<String, u32>::new());
-            for (entry, mount) in waiting {
-                let of_mount = self.held.iter().filter(|held| held.mount == mount).count();
-                let places = if self.slow.contains(&mount) { 1 } else { usize::from(PLACES_OF_MOUNT) };
-                let wait = if of_mount < places { Duration::ZERO } else { self.wait_in(&mut queues, &mount) };
+            for lease in waiting {
+                let of_mount = self.held.iter().filter(|held| held.mount == lease.mount).count();
+                let places = if self.slow.contains(&lease.mount) { 1 } else { usize::from(PLACES_OF_MOUNT) };
+                let wait = if of_mount < places { Duration::ZERO } else { self.wait_in(&mut queues, &lease.mount) };
                 if full && wait > TURN {
-                    later = later.not_due(entry.clone()).due(Due { at: now + wait, ..entry });
+                    self.put_off.note(now + wait, lease.since);
+                    later = later.not_due(lease.entry.clone()).due(Due { at: now + wait, ..lease.entry });
                 } else if self.held.count() < PLACES && of_mount < places {
-                    self.begin(inner, unsealed, entry, mount, now);
+                    self.begin(inner, unsealed, lease, now);
                 } else {
-                    left.push((entry, mount));
+                    left.push(lease);
                 }
             }
             if !later.due_add.is_empty() {
@@ -121,16 +154,17 @@ impl Hands {
         self.held.into_running()
     }
 
-    fn free_the_ended(&mut self) {
+    /// Counts as in hand no longer what has ended.
+    pub(super) fn free_the_ended(&mut self) {
         while let Some((held, ended)) = self.held.ended() {
             self.free(held, ended);
         }
     }
 
-    fn free(&mut self, held: InHand, ended: Result<Took, JoinError>) {
+    fn free(&mut self, held: DueLease, ended: Result<Took, JoinError>) {
         // An error: it panicked. Its lease is still due.
         let (answered, took) = ended.unwrap_or((Answered::InTime, PACE));
-        let InHand { mount, .. } = held;
+        let DueLease { mount, .. } = held;
         self.note_pace(&mount, took);
         match answered {
             Answered::InTime => drop(self.slow.remove(&mount)),
@@ -152,8 +186,8 @@ impl Hands {
         *pace = (*pace * 3 + took) / 4;
     }
 
-    fn begin(&mut self, inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: Due, mount: String, now: Timestamp) {
-        let (inner, unsealed, due) = (Arc::clone(inner), Arc::clone(unsealed), entry.clone());
+    fn begin(&mut self, inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, lease: DueLease, now: Timestamp) {
+        let (inner, unsealed, due) = (Arc::clone(inner), Arc::clone(unsealed), lease.entry.clone());
         let task = async move {
             let began = inner.clock.elapsed();
             let settled = settle(&inner, &unsealed, &due, now).await;
@@ -168,7 +202,7 @@ impl Hands {
             };
             (answered, inner.clock.elapsed().saturating_sub(began))
         };
-        self.held.begin(InHand { entry, mount }, task);
+        self.held.begin(lease, task);
     }
 }
 
@@ -178,13 +212,6 @@ async fn settle(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, entry: &Due, now: 
         Ok(answered) => Ok(answered),
         Err(error) => put_off(unsealed, entry, now, &error).await.map(|()| Answered::InTime),
     }
-}
-
-/// The mount that has to take a lease's secret back. Empty when there is no lease any more or it cannot be read: that is nobody's, and found out again.
-async fn mount_of(unsealed: &Unsealed, entry: &Due) -> String {
-    let Some(id) = lease_id(entry) else { return String::new() };
-    let held = unsealed.leases.by_internal_id(id).await;
-    held.ok().flatten().map(|held| held.row.mount_accessor).unwrap_or_default()
 }
 
 /// Secrets that are taken back at the same moment: most of their time they wait for AWS.

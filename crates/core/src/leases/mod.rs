@@ -1,6 +1,7 @@
 //! Leases: signed ones that are stored nowhere, and stored ones that expire, renew and are revoked.
 
 pub(crate) mod ledger;
+mod parked;
 pub(crate) mod signed;
 
 use std::sync::Arc;
@@ -42,7 +43,10 @@ pub(crate) struct LeaseRow {
     /// Failed revocations so far.
     #[serde(default)]
     pub(crate) attempts: u32,
-    /// Why the last revocation failed; at [`ATTEMPTS_MAX`] the lease is irrevocable and waits for a person.
+    /// When it is tried again, after a failure. Its expiry entry stands there, or later where its mount would not come to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) again: Option<Timestamp>,
+    /// Why the last revocation failed; at [`ATTEMPTS_MAX`] the lease is irrevocable: it is parked.
     #[serde(default)]
     pub(crate) error: String,
     /// Its secret is being taken back: it cannot be renewed, whatever its end says.
@@ -185,15 +189,13 @@ impl Leases {
         }
     }
 
-    /// Notes a failed revocation and when to try again; the old expiry entry goes. Without a next time it is parked for a person.
-    pub(crate) async fn postpone(&self, held: &Held, entry: Option<&Due>, again: Option<Timestamp>) -> Result<()> {
+    /// Notes a failed revocation and when to try again; the old expiry entry goes. One that is irrevocable is parked.
+    pub(crate) async fn postpone(&self, mut held: Held, entry: &Due, again: Timestamp) -> Result<()> {
+        held.row.again = Some(again);
         let mut batch = Batch::new().taking_back().require(lease_key(held.id), Condition::Version(held.version));
-        if let Some(entry) = entry {
-            batch = batch.not_due(entry.clone());
-        }
-        match again {
-            Some(again) => batch = batch.due(lease_due(held.id, again)),
-            None => batch = batch.put(parked_key(&held.row.id), index_value(b'L', held.id)),
+        batch = batch.not_due(entry.clone()).due(lease_due(held.id, again));
+        if held.row.irrevocable() {
+            batch = batch.put(parked_key(&held.row.id), index_value(b'L', held.id));
         }
         self.rows.commit(self.rows.put_json(batch, lease_key(held.id), &held.row)?).await?;
         Ok(())
@@ -201,8 +203,7 @@ impl Leases {
 
     /// Removes a lease that was revoked.
     pub(crate) async fn remove(&self, held: &Held) -> Result<()> {
-        let mut batch =
-            Batch::new().delete(lease_key(held.id)).delete(lease_index_key(&held.row.id)).not_due(lease_due(held.id, held.row.expires));
+        let mut batch = without_entries(Batch::new(), held).delete(lease_key(held.id)).delete(lease_index_key(&held.row.id));
         batch = batch.delete(parked_key(&held.row.id));
         if let Some(row) = &held.row.row {
             batch = batch.delete(config_key(row.clone()));
@@ -228,9 +229,10 @@ impl Leases {
             None => {}
             Some(Ok(mut held)) => {
                 batch = batch.require(lease_key(id), Condition::Version(held.version));
-                batch = batch.not_due(lease_due(id, held.row.expires)).due(lease_due(id, now));
+                batch = without_entries(batch, &held).due(lease_due(id, now));
                 held.row.token = None;
                 held.row.expires = held.row.expires.min(now);
+                held.row.again = held.row.again.map(|again| again.min(now));
                 batch = self.rows.put_json(batch, lease_key(id), &held.row)?;
             }
             // Nobody can take its secret back as it is. That is said again at its end, and keeps neither the token nor its other leases.
@@ -297,9 +299,9 @@ impl Leases {
                 Some(Ok(held)) => held,
             };
             let mut batch = Batch::new().taking_back().require(lease_key(id), Condition::Version(held.version));
-            batch = batch.not_due(lease_due(id, held.row.expires)).delete(parked_key(&held.row.id)).due(lease_due(id, now));
+            batch = without_entries(batch, &held).delete(parked_key(&held.row.id)).due(lease_due(id, now));
             held.row.expires = held.row.expires.min(now);
-            held.row.attempts = 0;
+            (held.row.attempts, held.row.again) = (0, None);
             match self.rows.commit(self.rows.put_json(batch, lease_key(id), &held.row)?).await {
                 Ok(_) => return Ok(None),
                 Err(CommitFailure::Conflict(_)) => {}
@@ -309,37 +311,17 @@ impl Leases {
         Err(Error::failed("the lease is changed by too many requests at once; try again"))
     }
 
-    /// Shows leases that are parked, because their secrets could not be taken back and a person has to look, in the order of their ids
-    /// until `show` says that it has seen enough.
-    pub(crate) async fn parked(&self, mut show: impl FnMut(LeaseRow) -> bool + Send) -> Result<()> {
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.rows.backend().scan(&parked_key(""), after.as_deref(), PAGE).await.map_err(crate::rows::read_error)?;
-            let Some((last, _)) = page.rows.last() else { return Ok(()) };
-            after = Some(last.to_vec());
-            for (_, row) in page.rows {
-                let Some(id) = row.value.get(1..).and_then(|id| id.try_into().ok()) else { continue };
-                let more = match self.look(id).await? {
-                    None => true,
-                    Some(Ok(held)) => show(held.row),
-                    Some(Err(error)) => {
-                        tracing::warn!(%error, "a parked lease is damaged; it is passed over");
-                        true
-                    }
-                };
-                if !more {
-                    return Ok(());
-                }
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
     /// Names below a prefix of lease ids, folded at `/`.
     pub(crate) async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
         let names = self.rows.list(&lease_index_key(prefix), after.map(str::as_bytes), limit).await?;
         Ok(names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect())
     }
+}
+
+/// Takes away the expiry entries of which a lease's row tells.
+fn without_entries(batch: Batch, held: &Held) -> Batch {
+    let told = [Some(held.row.expires), held.row.again];
+    told.into_iter().flatten().fold(batch, |batch, at| batch.not_due(lease_due(held.id, at)))
 }
 
 /// Kind and internal id in an entry of the lease index.
@@ -393,11 +375,8 @@ pub(crate) fn check_renews(row: &MountRow, path: &str) -> Result<()> {
     }
 }
 
-/// Revocations that are tried before a lease waits for a person.
+/// Revocations that are tried one soon after the other, before a lease is parked.
 pub(crate) const ATTEMPTS_MAX: u32 = 6;
-
-/// Parked leases that are read at a time.
-const PAGE: usize = 500;
 
 /// How often a write is tried again while others change the same token.
 const CONFLICTS_MAX: usize = 100;

@@ -101,9 +101,20 @@ struct Tree {
 enum Child {
     /// It stays for that; all below it is gone.
     Damaged(Damaged),
-    Gone,
-    /// It is marked or damaged, and more hangs on it than is removed in passing.
-    Grown(TokenId, Mark),
+    /// How much was changed for it.
+    Gone(usize),
+    /// It is marked or damaged, and more hangs on it than is removed in passing. How much was changed.
+    Grown(TokenId, usize),
+}
+
+/// What became of a token that nothing but its cubbyhole hangs on any more.
+enum End {
+    /// It stays for that.
+    Damaged(Damaged),
+    /// How much was changed for it.
+    Gone(usize),
+    /// A page of its cubbyhole went, of so many rows; there may be more.
+    More(usize),
 }
 
 /// Revokes a token, its children first, and sets its leases to end now. One that is gone already, or whose `cause` holds no more, is no error.
@@ -152,9 +163,9 @@ impl Tree {
         let (mut made, rule) = (0, self.rule);
         for child in at_most(AT_ONCE, children.into_iter().map(|child| childless(inner, unsealed, parent, child, rule))).await {
             match child? {
-                Child::Gone => made += 1,
-                Child::Grown(id, mark) => {
-                    made += usize::from(mark == Mark::Ours);
+                Child::Gone(changes) => made += changes,
+                Child::Grown(id, changes) => {
+                    made += changes;
                     self.lines.push(Line { id, cause: Cause::ChildOf(parent), after: None });
                 }
                 Child::Damaged(damaged) => self.note(Cause::ChildOf(parent), damaged),
@@ -172,14 +183,19 @@ impl Tree {
         if loosened > 0 {
             return Ok(loosened);
         }
-        self.lines.pop();
         if self.stuck.remove(&line.id) {
+            self.lines.pop();
             self.hold_up(line.cause);
             return Ok(0);
         }
-        match finish(unsealed, line.id, line.cause, row, self.rule).await? {
-            None => Ok(1),
-            Some(damaged) => {
+        match finish(unsealed, line.id, line.cause, row, self.rule, PAGE).await? {
+            End::More(changes) => Ok(changes),
+            End::Gone(changes) => {
+                self.lines.pop();
+                Ok(changes)
+            }
+            End::Damaged(damaged) => {
+                self.lines.pop();
                 self.note(line.cause, damaged);
                 Ok(0)
             }
@@ -197,28 +213,36 @@ impl Tree {
     }
 }
 
-/// Revokes a child that has no children, and few leases.
+/// Revokes a child that has no children, few leases and little in its cubbyhole.
 async fn childless(inner: &Arc<Inner>, unsealed: &Unsealed, parent: TokenId, child: TokenId, rule: OfDamaged) -> Result<Child> {
     let cause = Cause::ChildOf(parent);
     let Some(Begun { row, mark }) = unsealed.tokens.begin_revocation(child, cause).await? else {
         // An edge whose child is gone, left by a crash between two steps; or the child was made an orphan meanwhile.
         unsealed.tokens.drop_edge(parent, child).await?;
-        return Ok(Child::Gone);
+        return Ok(Child::Gone(1));
     };
+    let marked = usize::from(mark == Mark::Ours);
     if !unsealed.tokens.children(child, None, 1).await?.is_empty() || loosen_leases(inner, unsealed, child).await? >= PAGE {
-        return Ok(Child::Grown(child, mark));
+        return Ok(Child::Grown(child, marked));
     }
     while loosen_leases(inner, unsealed, child).await? > 0 {}
-    Ok(finish(unsealed, child, cause, row, rule).await?.map_or(Child::Gone, Child::Damaged))
+    Ok(match finish(unsealed, child, cause, row, rule, IN_PASSING).await? {
+        End::Damaged(damaged) => Child::Damaged(damaged),
+        End::Gone(changes) => Child::Gone(changes),
+        End::More(changes) => Child::Grown(child, marked + changes),
+    })
 }
 
-/// The end of a token whose revocation has begun, that has no children any more and no leases. Gives back one that is damaged and stays.
-async fn finish(unsealed: &Unsealed, id: TokenId, cause: Cause, row: Result<Box<TokenRow>>, rule: OfDamaged) -> Result<Option<Damaged>> {
+/// A page of the cubbyhole of a token whose revocation has begun, that has no children any more and no leases; with the last page the token goes.
+async fn finish(unsealed: &Unsealed, id: TokenId, cause: Cause, row: Result<Box<TokenRow>>, rule: OfDamaged, page: usize) -> Result<End> {
     let row = match row {
-        Err(error) if rule == OfDamaged::Keep => return Ok(Some(Damaged { id, error })),
+        Err(error) if rule == OfDamaged::Keep => return Ok(End::Damaged(Damaged { id, error })),
         row => row,
     };
-    unsealed.rows.clear(&config_key(cubbyhole_prefix(id))).await?;
+    let cleared = unsealed.rows.clear_page(&config_key(cubbyhole_prefix(id)), page).await?;
+    if cleared >= page {
+        return Ok(End::More(cleared));
+    }
     match row {
         Ok(row) => unsealed.tokens.finish_revocation(id, &row).await?,
         Err(error) => {
@@ -226,7 +250,7 @@ async fn finish(unsealed: &Unsealed, id: TokenId, cause: Cause, row: Result<Box<
             unsealed.tokens.forget(id, cause.parent()).await?;
         }
     }
-    Ok(None)
+    Ok(End::Gone(cleared + 1))
 }
 
 /// Sets a page of a token's leases to end now: the expiry worker revokes them at once, with retries, so that a token with many leases, or an AWS that
@@ -242,4 +266,6 @@ async fn loosen_leases(inner: &Arc<Inner>, unsealed: &Unsealed, id: TokenId) -> 
 /// Changes in one turn: less than half a second on an ordinary disk.
 const CHANGES: usize = 2_000;
 const TURN: Duration = Duration::from_millis(500);
+/// Rows of a child's cubbyhole that go with it; of a larger one a page has a step of its own, since children go many in one step.
+const IN_PASSING: usize = 16;
 const DEPTH_MAX: usize = 1_000_000;

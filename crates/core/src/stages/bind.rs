@@ -294,6 +294,7 @@ fn lease_row(
         max_ttl: terms.max_ttl,
         renewable: terms.renewable,
         attempts: 0,
+        again: None,
         error: String::new(),
         revoking: false,
     }

@@ -152,7 +152,7 @@ async fn what_is_kept_for_revocations_is_there_for_all_of_them() {
     }
     assert_eq!(book.tries(), 6);
     let parked = server.get("sys/leases?type=irrevocable").await.ok();
-    assert_eq!(parked["data"]["leases"][0]["lease_id"], json!(lent), "it waits for a person");
+    assert_eq!(parked["data"]["leases"][0]["lease_id"], json!(lent), "it is shown to people");
 }
 
 /// Story: a rewrap, and an unwrap whose answer was to be wrapped, spent the old token, and then wanted to put the answer under a new one. A store that

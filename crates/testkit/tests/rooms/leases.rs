@@ -308,35 +308,6 @@ async fn an_engine_that_fails_is_asked_again_later_and_later() {
 }
 
 #[tokio::test]
-async fn after_six_failures_a_lease_waits_for_a_person() {
-    let (server, book) = lender().await;
-    let (keys, entries) = (server.keys().await, server.expiry_entries().await);
-    let lease = server.put("team/numbers/lend", json!({ "ttl": "100s" })).await.ok().lease();
-    book.refuse(1_000);
-    server.seconds(100).await;
-    for _ in 0..50 {
-        server.seconds(600).await;
-    }
-    assert_eq!(book.tries(), 6);
-    let parked = server.get("sys/leases?type=irrevocable").await.ok();
-    assert_eq!(parked["data"]["lease_count"], 1);
-    assert_eq!(parked["data"]["leases"][0]["lease_id"], json!(lease));
-    assert_eq!(parked.text("/data/leases/0/error"), "the counter is closed");
-    assert_eq!(server.get("sys/leases/count?type=irrevocable").await.ok()["data"]["lease_count"], 1);
-    let server = server.restart().await;
-    server.seconds(3600).await;
-    assert_eq!(book.tries(), 6, "nobody asked");
-    server.put("sys/leases/renew", json!({ "lease_id": lease })).await.refused(400);
-    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.refused(400);
-    assert_eq!(book.tries(), 7);
-    book.refuse(0);
-    server.put("sys/leases/revoke", json!({ "lease_id": lease })).await.ok();
-    assert_eq!(book.out(), NOTHING);
-    assert_eq!((server.keys().await, server.expiry_entries().await), (keys, entries));
-    assert_eq!(server.get("sys/leases?type=irrevocable").await.ok()["data"]["lease_count"], 0);
-}
-
-#[tokio::test]
 async fn force_forgets_what_cannot_be_taken_back() {
     let (server, book) = lender().await;
     let keys = server.keys().await;

@@ -55,6 +55,7 @@ mod monitor;
 mod mounts;
 mod moves;
 mod other_doors;
+mod parked;
 mod policies;
 mod protocol;
 mod removals;

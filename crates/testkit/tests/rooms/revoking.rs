@@ -171,6 +171,58 @@ async fn a_seal_does_not_wait_for_a_large_family() {
     assert_eq!((server.keys().await, server.expiry_entries().await, tokens(&server).await), before);
 }
 
+/// Something in the cubbyhole of a token, so many times.
+async fn fill(server: &TestServer, token: &str, times: u32) {
+    for number in 0..times {
+        server.put(&format!("cubbyhole/{number}"), json!({ "x": 1 })).token(token).await.ok();
+    }
+}
+
+/// How much lies in all cubbyholes.
+async fn stowed(server: &TestServer) -> usize {
+    server.rows(Space::Config).await.iter().filter(|(key, _)| key.starts_with(b"cubbyhole/")).count()
+}
+
+/// Story: the cubbyhole of a token that ended was cleared in one go, which counted as one change: until it was empty nothing else that came due was begun.
+#[tokio::test]
+async fn a_large_cubbyhole_gives_others_their_turn() {
+    let (server, book, _) = lender().await;
+    let before = (server.keys().await, server.expiry_entries().await);
+    let token = server.token(json!({ "policies": ["root"], "ttl": "100s" })).await;
+    fill(&server, &token, 3_500).await;
+    server.put("numbers/lend", json!({ "ttl": "100s" })).await.ok();
+    server.clock().advance(Duration::from_secs(100));
+    while book.out() != NOTHING {
+        tokio::task::yield_now().await;
+    }
+    let left = stowed(&server).await;
+    assert!(left >= 500, "{left}");
+    server.seconds(1).await;
+    server.seconds(1).await;
+    assert_eq!((server.keys().await, server.expiry_entries().await), before);
+}
+
+/// Story: a seal, a restore and the end of the process waited until it was empty.
+#[tokio::test]
+async fn a_seal_does_not_wait_for_a_large_cubbyhole() {
+    let (server, _, evil) = lender().await;
+    let before = (server.keys().await, server.expiry_entries().await);
+    let parent = server.token(json!({ "policies": ["root"], "ttl": "100s" })).await;
+    let of_child = child(&server, CREATE, &parent).await;
+    fill(&server, &of_child, 2_600).await;
+    evil.give_way(Arc::new(SeededEntropy::new(1)));
+    server.clock().advance(Duration::from_secs(100));
+    while stowed(&server).await == 2_600 {
+        tokio::task::yield_now().await;
+    }
+    server.core().seal().await;
+    let left = stowed(&server).await;
+    assert!(left >= 500, "{left}");
+    server.unseal().await;
+    seconds(&server, 5).await;
+    assert_eq!((server.keys().await, server.expiry_entries().await), before);
+}
+
 /// Who waits for the revocation of a large family does it himself, to its end, and beside the worker.
 #[tokio::test]
 async fn a_large_family_is_revoked_on_request_while_the_client_waits() {
