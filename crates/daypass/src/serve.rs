@@ -231,10 +231,12 @@ fn settings(args: &ServerArgs, config: &Config, api_addr: &str, storage: &str, l
         limits.json_array_elements = narrower(limits.json_array_elements, json.elements_max);
         limits.json_tokens = narrower(limits.json_tokens, json.tokens_max);
     }
-    limits.all_fields_bytes = memory::share(limits.all_fields_bytes);
-    limits.body_bytes = config.listeners.iter().map(listen::body_bytes).max().unwrap_or(limits.body_bytes);
+    limits.all_fields_bytes = memory::fields(limits.all_fields_bytes);
+    limits.json_memory_bytes = memory::json(limits.json_memory_bytes);
+    let count = config.listeners.len();
+    limits.body_bytes = config.listeners.iter().map(|listener| listen::body_bytes(listener, count)).max().unwrap_or(limits.body_bytes);
     limits.idle_timeout =
-        config.listeners.iter().map(|listener| listen::limits(listener).idle_timeout).max().unwrap_or(limits.idle_timeout);
+        config.listeners.iter().map(|listener| listen::limits(listener, count).idle_timeout).max().unwrap_or(limits.idle_timeout);
     Settings {
         ttls,
         limits,

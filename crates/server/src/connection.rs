@@ -260,6 +260,7 @@ async fn watch_over(talk: &mut impl Talk, session: &Session, stop: &mut watch::R
     let mut alarm = Alarm { clock: Arc::clone(pace.clock()), armed: None };
     let mut stopping = std::pin::pin!(stopped(stop));
     let mut finishing = false;
+    let mut goodbye: Option<Duration> = None;
     poll_fn(|cx| {
         loop {
             loop {
@@ -283,7 +284,16 @@ async fn watch_over(talk: &mut impl Talk, session: &Session, stop: &mut watch::R
             }
             loop {
                 let look_again = match pace.verdict(limits) {
-                    Verdict::Cut => return Poll::Ready(End::Cut),
+                    // Over HTTP/2 an idle client is told, and what it has sent meanwhile is answered. Over HTTP/1 there is nothing to say.
+                    Verdict::Cut if goodbye.is_none() && !finishing && parking == Parking::Impossible && pace.is_quiet() => {
+                        goodbye = Some(pace.clock().elapsed() + limits.linger);
+                        talk.finish();
+                        break;
+                    }
+                    Verdict::Cut => match goodbye.filter(|until| pace.clock().elapsed() < *until) {
+                        Some(until) => until,
+                        None => return Poll::Ready(End::Cut),
+                    },
                     Verdict::Park if parking == Parking::Allowed => return Poll::Ready(End::Parked),
                     Verdict::Wait(until) => until,
                     // Talking shows whether anybody listens on.

@@ -73,6 +73,8 @@ pub(crate) enum Spare {
     Quiet,
     /// Half a handshake, half a request, or an answer that is not taken, has not moved for a while.
     Stuck,
+    /// Nobody works for it, but it moved just now: to be closed only for another network, where its own has many.
+    Moving,
 }
 
 /// What is to be done with a connection now.
@@ -240,24 +242,32 @@ impl Pace {
         }
     }
 
-    /// Whether the connection can be closed for others. `None`: a request that has come in is not yet answered, or something moved just now.
-    pub(crate) fn spare(&self, now: Duration) -> Option<Stand> {
+    /// Whether the connection can be closed for others. `None`: a request that has come in is not yet answered, or its answer is on its way.
+    pub(crate) fn stand(&self, now: Duration) -> Option<Stand> {
         let requests = self.requests.load(Ordering::Acquire);
         let in_flight = in_flight(requests);
         // What has not come in whole is worked on by nobody.
-        if in_flight > 0 && self.unfinished.load(Ordering::Relaxed) != in_flight {
+        if in_flight > 0 && self.unfinished.load(Ordering::Acquire) != in_flight {
             return None;
         }
         let since = self.moved();
+        let still = now.saturating_sub(since);
         let (spare, after) = if self.is_quiet() { (Spare::Quiet, QUIET_FOR) } else { (Spare::Stuck, STUCK_FOR) };
-        (now.saturating_sub(since) >= after).then_some(Stand { spare, since, requests })
+        if still >= after {
+            return Some(Stand { spare, since, requests });
+        }
+        // An answer that was made just now is not lost for anybody.
+        let is_on_its_way = self.is_held() && still < QUIET_FOR;
+        (!is_on_its_way).then_some(Stand { spare: Spare::Moving, since, requests })
     }
 
-    /// Takes leave, if nothing has moved since then: no request begins any more, and none that has not come in whole is answered. The number alone excludes
-    /// that one began or came in since, whenever the time is looked at.
+    /// Takes leave, if nothing has moved since then that counts: no request begins any more, and none that has not come in whole is answered. The number alone
+    /// excludes that one began or came in since, whenever the time is looked at.
     pub(crate) fn leave(&self, stand: &Stand) -> bool {
         let leaving = stand.requests | LEAVING;
-        self.moved() == stand.since && self.requests.compare_exchange(stand.requests, leaving, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        // What moved anyhow may have gone on moving, but for an answer that its client takes again.
+        let stands_still = self.moved() == stand.since || (stand.spare == Spare::Moving && !self.is_held());
+        stands_still && self.requests.compare_exchange(stand.requests, leaving, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// When something moved last.
@@ -413,18 +423,27 @@ impl Drop for Streaming {
 /// A request whose client lets wait for its body.
 pub(crate) struct Unfinished {
     pace: Arc<Pace>,
+    /// What came since it last counted as going on.
+    bytes: usize,
 }
 
 impl Unfinished {
     pub(crate) fn begin(pace: &Arc<Pace>) -> Self {
-        pace.goes_on_for_no_time();
-        pace.unfinished.fetch_add(1, Ordering::Relaxed);
-        Self { pace: Arc::clone(pace) }
+        // Over HTTP/2 one more that does not come is no reason to spare the others.
+        if pace.unfinished.load(Ordering::Relaxed) == 0 {
+            pace.goes_on_for_no_time();
+        }
+        pace.unfinished.fetch_add(1, Ordering::Release);
+        Self { pace: Arc::clone(pace), bytes: 0 }
     }
 
-    /// A piece of the body came.
-    pub(crate) fn piece_came(&self) {
-        self.pace.goes_on_for_no_time();
+    /// So many bytes of the body came. Only when they are enough does it go on.
+    pub(crate) fn piece_came(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes >= GOES_ON_BYTES {
+            self.bytes = 0;
+            self.pace.goes_on_for_no_time();
+        }
     }
 }
 
@@ -471,12 +490,21 @@ const MOVED: u64 = 1 << 32;
 const QUIET_FOR: Duration = Duration::from_secs(1);
 /// A slow network is not a client that does nothing.
 const STUCK_FOR: Duration = Duration::from_secs(5);
+/// So much of a body must come in that time, or it is stuck: a byte now and then kept a connection for ever. Far below any link on which a login succeeds.
+const GOES_ON_BYTES: usize = 1024;
 
 #[cfg(test)]
 mod tests {
     use daypass_base::sim::SimClock;
 
     use super::*;
+
+    impl Pace {
+        /// How it can be spared whoever wants its place.
+        fn spare(&self, now: Duration) -> Option<Stand> {
+            self.stand(now).filter(|stand| stand.spare != Spare::Moving)
+        }
+    }
 
     #[test]
     fn a_connection_is_judged_by_what_it_waits_for() {
@@ -532,14 +560,16 @@ mod tests {
             let (clock, pace) = quiet_at(100);
             let request = InFlight::begin(&pace).unwrap();
             assert_eq!(pace.spare(clock.elapsed()), None, "it may be worked on");
-            let body = Unfinished::begin(&pace);
+            let mut body = Unfinished::begin(&pace);
+            body.piece_came(GOES_ON_BYTES - 1);
             clock.advance(Duration::from_secs(4));
-            body.piece_came();
+            body.piece_came(1);
             clock.advance(Duration::from_secs(4));
             assert_eq!(pace.spare(clock.elapsed()), None, "it went on");
+            body.piece_came(GOES_ON_BYTES - 1);
             clock.advance(Duration::from_secs(1));
             let stand = pace.spare(clock.elapsed()).unwrap();
-            assert_eq!((stand.spare, stand.since.as_secs()), (Spare::Stuck, 104));
+            assert_eq!((stand.spare, stand.since.as_secs()), (Spare::Stuck, 104), "too little came since");
             if comes {
                 drop(body);
                 assert!(request.has_come() && !pace.leave(&stand) && pace.spare(clock.elapsed()).is_none());
@@ -547,6 +577,47 @@ mod tests {
                 assert!(pace.leave(&stand) && !request.has_come());
             }
         }
+    }
+
+    #[test]
+    fn a_further_body_that_does_not_come_is_no_movement() {
+        let (clock, pace) = quiet_at(100);
+        let _requests = [InFlight::begin(&pace).unwrap(), InFlight::begin(&pace).unwrap()];
+        let _first = Unfinished::begin(&pace);
+        clock.advance(Duration::from_secs(4));
+        let _second = Unfinished::begin(&pace);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(pace.spare(clock.elapsed()).map(|stand| stand.since.as_secs()), Some(100));
+    }
+
+    /// What moved just now can go for others, but for what is worked on and answers on their way; whatever begins or comes in since excludes it.
+    #[test]
+    fn what_moves_can_go_unless_it_is_worked_on_or_answered() {
+        let (clock, pace) = quiet_at(100);
+        let stand = || pace.stand(clock.elapsed()).map(|stand| stand.spare);
+        pace.bytes_read();
+        assert_eq!(stand(), Some(Spare::Moving), "half a head");
+        let request = InFlight::begin(&pace).unwrap();
+        assert_eq!(stand(), None);
+        let mut body = Unfinished::begin(&pace);
+        let unfinished = pace.stand(clock.elapsed()).unwrap();
+        assert_eq!(unfinished.spare, Spare::Moving);
+        drop(body);
+        assert!(request.has_come() && stand().is_none() && !pace.leave(&unfinished));
+        let answer = request.answered();
+        assert_eq!(stand(), None, "it is on its way");
+        clock.advance(QUIET_FOR);
+        assert_eq!(stand(), Some(Spare::Moving), "nobody takes it");
+        drop(answer);
+        let idle = pace.stand(clock.elapsed()).unwrap();
+        assert_eq!(idle.spare, Spare::Moving);
+        let request = InFlight::begin(&pace).unwrap();
+        assert!(!pace.leave(&idle));
+        body = Unfinished::begin(&pace);
+        let unfinished = pace.stand(clock.elapsed()).unwrap();
+        clock.advance(Duration::from_secs(1));
+        body.piece_came(GOES_ON_BYTES);
+        assert!(pace.leave(&unfinished) && !request.has_come(), "a piece is no reason to stay");
     }
 
     /// Story: what HTTP/2 had of an answer, and a head that had just come, counted as quiet.

@@ -216,10 +216,8 @@ impl Session {
     async fn next_frame(&self, incoming: &mut Incoming, late: &mut Option<Late>) -> Next {
         std::future::poll_fn(|cx| {
             if let Poll::Ready(next) = Pin::new(&mut *incoming).poll_frame(cx) {
-                if let (Some((_, unfinished)), Some(Ok(frame))) = (&late, &next)
-                    && frame.data_ref().is_some_and(|data| !data.is_empty())
-                {
-                    unfinished.piece_came();
+                if let (Some((_, unfinished)), Some(Ok(frame))) = (&mut *late, &next) {
+                    unfinished.piece_came(frame.data_ref().map_or(0, Bytes::len));
                 }
                 return Poll::Ready(match next {
                     None => Next::End,

@@ -35,6 +35,7 @@ pub(super) async fn bind(args: &ServerArgs, config: &Config, entropy: &dyn Entro
         let tls = if args.dev_tls { Some(dev_tls(args, address, entropy)?) } else { None };
         out.add(tcp(address).await?, tls, Limits::default(), Rules::default())?;
     }
+    let count = config.listeners.len();
     for listener in &config.listeners {
         let bound = match &listener.place {
             Place::Tcp(address) => tcp(address).await?,
@@ -45,7 +46,7 @@ pub(super) async fn bind(args: &ServerArgs, config: &Config, entropy: &dyn Entro
             custom_headers: listener.custom_headers.clone(),
             opened: Opened { in_flight_requests: listener.open_in_flight_requests, metrics: listener.open_metrics },
         };
-        out.add(bound, listener.tls.as_ref().map(tls_files).transpose()?, limits(listener), rules)?;
+        out.add(bound, listener.tls.as_ref().map(tls_files).transpose()?, limits(listener, count), rules)?;
     }
     if out.listeners.is_empty() {
         return Err("The configuration has no listener. Add for example:\n\n    listener \"tcp\" { address = \"127.0.0.1:8200\" tls_cert_file = \"cert.pem\" tls_key_file = \"key.pem\" }".to_owned());
@@ -88,26 +89,28 @@ async fn unix(path: &Path, access: &listener::UnixAccess) -> Result<Listener, St
     Listener::unix(path, access).await.map_err(|error| format!("Cannot listen on {}: {error}", path.display()))
 }
 
-/// The longest body that a listener takes, in bytes.
-pub(super) fn body_bytes(listener: &listener::Listener) -> usize {
+/// The longest body that one of so many listeners takes, in bytes.
+pub(super) fn body_bytes(listener: &listener::Listener, listeners: usize) -> usize {
     let defaults = Limits::default();
+    let all = memory::bodies(listeners, defaults.all_bodies_bytes);
     match listener.max_request_size {
-        None => defaults.body_bytes,
-        Some(0) => memory::share(defaults.all_bodies_bytes),
+        // More would have more room than there is for all: bodies have half of it.
+        None => defaults.body_bytes.min(all / 2),
+        Some(0) => all,
         Some(size) => usize::try_from(size).unwrap_or(usize::MAX),
     }
 }
 
-/// What a listener grants.
-pub(super) fn limits(listener: &listener::Listener) -> Limits {
+/// What one of so many listeners grants.
+pub(super) fn limits(listener: &listener::Listener, listeners: usize) -> Limits {
     let defaults = Limits::default();
-    let body = body_bytes(listener);
+    let body = body_bytes(listener, listeners);
     let timeouts = &listener.timeouts;
     // Zero is as good as absent: a limit of no time at all would cut everybody off.
     let or = |time: Option<Seconds>, usual| time.and_then(Seconds::set).map_or(usual, Seconds::duration);
     Limits {
         body_bytes: body,
-        all_bodies_bytes: memory::share(defaults.all_bodies_bytes).max(body),
+        all_bodies_bytes: memory::bodies(listeners, defaults.all_bodies_bytes).max(body),
         header_timeout: or(timeouts.read_header, defaults.header_timeout),
         body_timeout: or(timeouts.read, defaults.body_timeout),
         idle_timeout: or(timeouts.idle, defaults.idle_timeout),
@@ -180,7 +183,7 @@ mod tests {
         let file = folder.path().join("config.hcl");
         std::fs::write(&file, format!("listener \"tcp\" {{\n tls_disable = true\n{settings}\n}}")).unwrap();
         let (config, _) = crate::config::load_with(&[file], |_| None).unwrap();
-        super::limits(&config.listeners[0])
+        super::limits(&config.listeners[0], 1)
     }
 
     /// Story: `http_read_header_timeout = 0`, which means the default in Vault, gave clients no time at all: nobody got an answer.

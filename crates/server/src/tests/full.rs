@@ -136,11 +136,11 @@ async fn a_body_that_does_not_come_makes_room_and_one_that_goes_on_does_not() {
     let mut halves = Vec::new();
     for _ in 0..2 {
         let mut half = test.connect().await;
-        half.write_all(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n{").await.unwrap();
+        half.write_all(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1032\r\n\r\n{").await.unwrap();
         halves.push(half);
     }
     test.later(4).await;
-    halves[1].write_all(b"{").await.unwrap();
+    halves[1].write_all(&[b'{'; 1024]).await.unwrap();
     test.later(2).await;
     let mut new = test.connect().await;
     test.later(1).await;
@@ -148,7 +148,121 @@ async fn a_body_that_does_not_come_makes_room_and_one_that_goes_on_does_not() {
     ask(&mut new).await;
     assert!(!is_open(&mut halves[0]).await && test.service.started.load(Ordering::SeqCst) == 1, "nothing of it is begun");
     halves[1].write_all(b"at last").await.unwrap();
-    assert!(read_answer(&mut halves[1]).await.ends_with("POST / {{at last"));
+    assert!(read_answer(&mut halves[1]).await.ends_with("{{at last"));
+}
+
+/// Begins a request whose body is to have seven bytes.
+async fn begin(stream: &mut TcpStream) {
+    stream.write_all(b"POST /v1/sys/seal-status HTTP/1.1\r\nHost: test\r\nContent-Length: 7\r\n\r\n").await.unwrap();
+}
+
+/// Story: a byte of a body now and then was a body that goes on. 2,900 small packets a second held ten thousand connections, of whoever had the same address
+/// as everybody else behind a balancer as well.
+#[tokio::test]
+async fn a_body_that_comes_byte_by_byte_makes_room() {
+    let test = start(few(2)).await;
+    let mut halves = [test.connect().await, test.connect().await];
+    for half in &mut halves {
+        begin(half).await;
+    }
+    for _ in 0..2 {
+        test.later(3).await;
+        for half in &mut halves {
+            half.write_all(b"{").await.unwrap();
+        }
+    }
+    settle().await;
+    let mut new = test.connect().await;
+    ask(&mut new).await;
+    assert_eq!(test.counts.closed_for_others(), 1);
+}
+
+/// Story: one address had a request on each connection, and another one each 0.7 s: none was idle for a second. Or a body on each, of which a byte came each
+/// 3.5 s. Nobody else was let in for as long as it liked.
+#[tokio::test]
+async fn one_address_that_moves_on_each_connection_keeps_nobody_else_out() {
+    for asks in [true, false] {
+        let test = start(few(4)).await;
+        let mut greedy = Vec::new();
+        for _ in 0..4 {
+            greedy.push(test.connect_from(3).await);
+        }
+        for stream in &mut greedy {
+            if asks {
+                ask(stream).await;
+            } else {
+                begin(stream).await;
+            }
+            settle().await;
+            test.clock.advance(Duration::from_millis(100));
+        }
+        settle().await;
+        let same = test.connect_from(3).await;
+        test.clock.advance(Duration::from_millis(200));
+        settle().await;
+        assert_eq!(test.counts.closed_for_others(), 0, "one of the same network waits: behind a balancer all are of one");
+        let mut others = Vec::new();
+        for last in [4, 5] {
+            let mut other = test.connect_from(last).await;
+            ask(&mut other).await;
+            others.push(other);
+        }
+        assert_eq!(test.counts.closed_for_others(), 2);
+        assert!(!is_open(&mut greedy[0]).await && !is_open(&mut greedy[1]).await, "those that have not moved for longest");
+        assert!(is_open(&mut greedy[2]).await && is_open(&mut greedy[3]).await);
+        for other in &mut others {
+            ask(other).await;
+        }
+        drop(same);
+    }
+}
+
+/// Clients of a network that has many connections wait beside the line and not in it, and only so many of them.
+#[tokio::test]
+async fn those_who_wait_for_more_connections_of_one_address_hold_up_nobody() {
+    let test = start(few(4)).await;
+    let mut greedy = Vec::new();
+    for _ in 0..4 {
+        let mut stream = test.connect_from(3).await;
+        ask(&mut stream).await;
+        greedy.push(stream);
+    }
+    let mut waiting = Vec::new();
+    for _ in 0..40 {
+        waiting.push(test.connect_from(3).await);
+    }
+    settle().await;
+    assert_eq!(test.counts.closed_for_others(), 0);
+    assert!(is_open(&mut waiting[0]).await && is_open(&mut waiting[31]).await && !is_open(&mut waiting[32]).await);
+    let mut new = test.connect_from(4).await;
+    ask(&mut new).await;
+    assert_eq!(test.counts.closed_for_others(), 1);
+    // Whoever waited comes in as others end, the first one first.
+    drop(greedy);
+    ask(&mut waiting[0]).await;
+    ask(&mut new).await;
+}
+
+#[tokio::test]
+async fn what_is_worked_on_is_left_to_one_address_whoever_waits() {
+    let test = start(few(2)).await;
+    let mut busy = Vec::new();
+    for count in [1, 2] {
+        let mut stream = test.connect_from(3).await;
+        stream.write_all(get("/slow").as_bytes()).await.unwrap();
+        test.started(count).await;
+        busy.push(stream);
+    }
+    let mut new = test.connect_from(4).await;
+    test.later(60).await;
+    assert_eq!(test.counts.closed_for_others(), 0);
+    for stream in &mut busy {
+        test.service.gate.notify_one();
+        assert!(read_answer(stream).await.ends_with("at last"));
+        test.later(1).await;
+        ask(&mut new).await;
+    }
+    assert_eq!(test.counts.closed_for_others(), 1);
 }
 
 #[tokio::test]

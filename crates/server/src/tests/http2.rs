@@ -2,6 +2,9 @@
 
 use super::*;
 
+const GO_AWAY: u8 = 7;
+const PING: u8 = 6;
+
 /// A client that writes its own frames.
 pub(super) struct Http2(pub(super) tokio_rustls::client::TlsStream<TcpStream>);
 
@@ -44,6 +47,22 @@ impl Http2 {
         }
     }
 
+    /// Reads until it is told that the connection is to end. Returns what it is asked to answer, so that the server knows when it knows.
+    async fn goodbye(&mut self) -> Vec<u8> {
+        while self.frame().await.0 != GO_AWAY {}
+        let (kind, payload) = self.frame().await;
+        assert_eq!(kind, PING);
+        payload
+    }
+
+    async fn frame(&mut self) -> (u8, Vec<u8>) {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+        self.0.read_exact(&mut payload).await.unwrap();
+        (head[3], payload)
+    }
+
     pub(super) async fn give_up(&mut self, stream: u8) {
         self.send(3, 0, stream, &[0, 0, 0, 8]).await;
         settle().await;
@@ -53,11 +72,8 @@ impl Http2 {
     pub(super) async fn read(&mut self, bytes: usize) {
         let mut body = Vec::new();
         while body.len() < bytes {
-            let mut head = [0; 9];
-            self.0.read_exact(&mut head).await.unwrap();
-            let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
-            self.0.read_exact(&mut payload).await.unwrap();
-            body.extend(payload.into_iter().filter(|_| head[3] == 0));
+            let (kind, payload) = self.frame().await;
+            body.extend(payload.into_iter().filter(|_| kind == 0));
         }
         settle().await;
     }
@@ -97,6 +113,36 @@ impl Http2 {
 pub(super) async fn client(test: &Test, issuer: &super::tls::Issuer) -> Http2 {
     let stream = super::tls::Client { protocols: &[b"h2"], ..super::tls::Client::of(issuer) }.connect(test).await.unwrap();
     Http2::speak(stream, 1 << 16).await
+}
+
+/// Story: an idle connection over HTTP/2 ended without a word, and a client whose next request met that on the way could not know whether it was done.
+#[tokio::test]
+async fn an_idle_client_is_told_before_its_connection_ends() {
+    let (test, issuer) = super::limits::start_http2(Limits::default()).await;
+    for answers in [true, false] {
+        let mut client = client(&test, &issuer).await;
+        client.ask(1, "/").await;
+        client.read("GET https://localhost/ ".len()).await;
+        test.clock.advance(Limits::default().idle_timeout);
+        let ping = client.goodbye().await;
+        // Sent before it knew.
+        client.ask(3, "/late").await;
+        client.read("GET https://localhost/late ".len()).await;
+        if answers {
+            client.send(PING, 1, 0, &ping).await;
+            settle().await;
+            assert!(!client.is_open().await, "nothing is under way");
+        } else {
+            let ((), took) = test.advance_until(async { while client.is_open().await {} }).await;
+            assert!(took <= Limits::default().idle_timeout + Duration::from_secs(1), "{took:?}");
+        }
+    }
+    let mut silent = client(&test, &issuer).await;
+    settle().await;
+    test.clock.advance(Limits::default().header_timeout);
+    let _ping = silent.goodbye().await;
+    let ((), took) = test.advance_until(async { while silent.is_open().await {} }).await;
+    assert!(took <= Limits::default().linger + Duration::from_secs(1), "{took:?}");
 }
 
 /// Story: over HTTP/2 half a head had the time of an idle connection, five minutes. HTTP keeps such a head unpacked and nobody counted it: ten thousand of them
