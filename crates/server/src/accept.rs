@@ -1,6 +1,5 @@
 //! Taking connections, and ending them: the one owner of every connection's task.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use crate::listener::{Parted, Socket};
 use crate::pace::Pace;
 use crate::request::{Running, Shared};
 use crate::room::OfAll;
-use crate::slots::{LOOK_AGAIN, Slots};
+use crate::slots::Slots;
 use crate::{Limits, Listener, Peer, Reloader, Service, connection};
 
 /// A listener with what it needs to serve.
@@ -118,8 +117,6 @@ impl Acceptor {
         let mut slots = Slots::new(self.shared.limits.connections, Arc::clone(&self.counts));
         // Came while all were taken: one is let in before there is room for it, which tells that room is wanted. Others wait in the kernel's queue.
         let mut guest: Option<(Socket, Peer)> = None;
-        // Those of a network that has many connections wait here: where nobody can be spared for them, somebody may be for whoever stands behind them.
-        let mut aside: VecDeque<(Socket, Peer)> = VecDeque::new();
         let mut backoff = Backoff::default();
         let mut stop = self.stop.clone();
         loop {
@@ -133,18 +130,14 @@ impl Acceptor {
                         error.id()
                     }
                 }),
-                () = self.clock.sleep(LOOK_AGAIN), if guest.is_some() || !aside.is_empty() => {
-                    if let Some((_, peer)) = guest.as_ref().or(aside.front()) {
-                        self.make_room(&mut slots, peer);
-                    }
-                }
+                () = self.clock.sleep(LOOK_AGAIN), if guest.is_some() => self.make_room(&mut slots),
                 accepted = poll_fn(|cx| self.listener.poll_accept(cx)), if guest.is_none() => match accepted {
-                    Ok((socket, peer)) => {
+                    Ok(came) => {
                         backoff = Backoff::default();
+                        guest = Some(came);
                         if slots.are_taken() {
-                            self.make_room(&mut slots, &peer);
+                            self.make_room(&mut slots);
                         }
-                        guest = Some((socket, peer));
                     }
                     Err(error) => if let Some(pause) = backoff.after(&error) {
                         tracing::warn!(%error, listener = self.listener.address(), pause_ms = pause.as_millis(), "cannot accept connections");
@@ -155,18 +148,13 @@ impl Acceptor {
                     },
                 },
             }
-            while !slots.are_taken()
-                && let Some((socket, peer)) = guest.take().or_else(|| aside.pop_front())
+            if !slots.are_taken()
+                && let Some((socket, peer)) = guest.take()
             {
                 self.spawn(&mut connections, &mut slots, socket, peer);
             }
-            if let Some(came) = guest.take_if(|(_, peer)| self.is_to_stand_aside(&slots, peer, aside.len()))
-                && aside.len() < ASIDE_MAX
-            {
-                aside.push_back(came);
-            }
         }
-        drop((guest, aside));
+        drop(guest);
         // The socket closes now: clients that come from here on are refused, or taken by the next process.
         drop(self.listener);
         let end = self.deadline.borrow_and_update().unwrap_or_default();
@@ -201,18 +189,13 @@ impl Acceptor {
         slots.take(&peer, pace, task);
     }
 
-    /// Whether whoever waits would only be in the way of others. No place is about to be there, or so many stand aside for it already.
-    fn is_to_stand_aside(&self, slots: &Slots, guest: &Peer, aside: usize) -> bool {
-        slots.has_many(guest) && (aside > 0 || !slots.one_is_going(self.clock.elapsed()))
-    }
-
-    /// Has somebody who can be spared go, for whoever waits.
-    fn make_room(&self, slots: &mut Slots, guest: &Peer) {
+    /// Has somebody who does nothing go, for whoever waits.
+    fn make_room(&self, slots: &mut Slots) {
         let now = self.clock.elapsed();
         if slots.one_is_going(now) {
             return;
         }
-        let gone = slots.make_room(guest, now);
+        let gone = slots.make_room(now);
         let Some(left_out) = self.full.may_tell(now, crate::TOLD_EVERY) else { return };
         let (connections, listener) = (self.shared.limits.connections, self.listener.address());
         if let Some(gone) = gone {
@@ -222,7 +205,7 @@ impl Acceptor {
                 from = ?gone.network,
                 of_those = gone.of_network,
                 left_out,
-                "all connections are taken: one that nothing was being done for was closed for a new one"
+                "all connections are taken: one that did nothing was closed for a new one"
             );
         } else {
             tracing::warn!(connections, listener, left_out, "all connections are taken and in use: new ones wait");
@@ -236,9 +219,8 @@ fn log_panic(error: &JoinError) {
     }
 }
 
-/// So many clients of networks that have many connections wait at one time. Further ones are turned away: in the kernel's queue they would keep everybody else
-/// waiting. Each takes an open file of those that are kept for other uses.
-const ASIDE_MAX: usize = 32;
+/// When a client waits for a connection and none has ended: after so long one that does nothing is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long to wait before the next accept. Without it, a process that has run out of file descriptors would spin: the connection stays
 /// in the queue, and the next accept fails at once.

@@ -73,8 +73,6 @@ pub(crate) enum Spare {
     Quiet,
     /// Half a handshake, half a request, or an answer that is not taken, has not moved for a while.
     Stuck,
-    /// Nobody works for it, but it moved just now: to be closed only for another network, where its own has many.
-    Moving,
 }
 
 /// What is to be done with a connection now.
@@ -242,8 +240,8 @@ impl Pace {
         }
     }
 
-    /// Whether the connection can be closed for others. `None`: a request that has come in is not yet answered, or its answer is on its way.
-    pub(crate) fn stand(&self, now: Duration) -> Option<Stand> {
+    /// Whether the connection can be closed for others. `None`: a request that has come in is not yet answered, or something moved just now.
+    pub(crate) fn spare(&self, now: Duration) -> Option<Stand> {
         let requests = self.requests.load(Ordering::Acquire);
         let in_flight = in_flight(requests);
         // What has not come in whole is worked on by nobody.
@@ -251,23 +249,15 @@ impl Pace {
             return None;
         }
         let since = self.moved();
-        let still = now.saturating_sub(since);
         let (spare, after) = if self.is_quiet() { (Spare::Quiet, QUIET_FOR) } else { (Spare::Stuck, STUCK_FOR) };
-        if still >= after {
-            return Some(Stand { spare, since, requests });
-        }
-        // An answer that was made just now is not lost for anybody.
-        let is_on_its_way = self.is_held() && still < QUIET_FOR;
-        (!is_on_its_way).then_some(Stand { spare: Spare::Moving, since, requests })
+        (now.saturating_sub(since) >= after).then_some(Stand { spare, since, requests })
     }
 
-    /// Takes leave, if nothing has moved since then that counts: no request begins any more, and none that has not come in whole is answered. The number alone
-    /// excludes that one began or came in since, whenever the time is looked at.
+    /// Takes leave, if nothing has moved since then: no request begins any more, and none that has not come in whole is answered. The number alone excludes
+    /// that one began or came in since, whenever the time is looked at.
     pub(crate) fn leave(&self, stand: &Stand) -> bool {
         let leaving = stand.requests | LEAVING;
-        // What moved anyhow may have gone on moving, but for an answer that its client takes again.
-        let stands_still = self.moved() == stand.since || (stand.spare == Spare::Moving && !self.is_held());
-        stands_still && self.requests.compare_exchange(stand.requests, leaving, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.moved() == stand.since && self.requests.compare_exchange(stand.requests, leaving, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// When something moved last.
@@ -499,13 +489,6 @@ mod tests {
 
     use super::*;
 
-    impl Pace {
-        /// How it can be spared whoever wants its place.
-        fn spare(&self, now: Duration) -> Option<Stand> {
-            self.stand(now).filter(|stand| stand.spare != Spare::Moving)
-        }
-    }
-
     #[test]
     fn a_connection_is_judged_by_what_it_waits_for() {
         let clock = SimClock::default();
@@ -588,36 +571,6 @@ mod tests {
         let _second = Unfinished::begin(&pace);
         clock.advance(Duration::from_secs(1));
         assert_eq!(pace.spare(clock.elapsed()).map(|stand| stand.since.as_secs()), Some(100));
-    }
-
-    /// What moved just now can go for others, but for what is worked on and answers on their way; whatever begins or comes in since excludes it.
-    #[test]
-    fn what_moves_can_go_unless_it_is_worked_on_or_answered() {
-        let (clock, pace) = quiet_at(100);
-        let stand = || pace.stand(clock.elapsed()).map(|stand| stand.spare);
-        pace.bytes_read();
-        assert_eq!(stand(), Some(Spare::Moving), "half a head");
-        let request = InFlight::begin(&pace).unwrap();
-        assert_eq!(stand(), None);
-        let mut body = Unfinished::begin(&pace);
-        let unfinished = pace.stand(clock.elapsed()).unwrap();
-        assert_eq!(unfinished.spare, Spare::Moving);
-        drop(body);
-        assert!(request.has_come() && stand().is_none() && !pace.leave(&unfinished));
-        let answer = request.answered();
-        assert_eq!(stand(), None, "it is on its way");
-        clock.advance(QUIET_FOR);
-        assert_eq!(stand(), Some(Spare::Moving), "nobody takes it");
-        drop(answer);
-        let idle = pace.stand(clock.elapsed()).unwrap();
-        assert_eq!(idle.spare, Spare::Moving);
-        let request = InFlight::begin(&pace).unwrap();
-        assert!(!pace.leave(&idle));
-        body = Unfinished::begin(&pace);
-        let unfinished = pace.stand(clock.elapsed()).unwrap();
-        clock.advance(Duration::from_secs(1));
-        body.piece_came(GOES_ON_BYTES);
-        assert!(pace.leave(&unfinished) && !request.has_come(), "a piece is no reason to stay");
     }
 
     /// Story: what HTTP/2 had of an answer, and a head that had just come, counted as quiet.
