@@ -143,7 +143,7 @@ async fn step(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, hands: &mut Hands, f
     let Look { leases: behind, place, met } = further.look(unsealed, &due, now).await?;
     let (mut of_leases, due): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|entry| lease_id(entry).is_some());
     of_leases.extend(behind);
-    let leases = hands.read(unsealed, of_leases, full).await;
+    let leases = hands.read(unsealed, of_leases).await;
     let token = due.iter().find(|entry| token_id(entry).is_some()).map(|entry| entry.at);
     let oldest = Oldest { lease: hands.oldest(&leases, met), token };
     unsealed.overdue.note(oldest);

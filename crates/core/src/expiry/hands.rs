@@ -50,21 +50,24 @@ pub(super) struct DueLease {
 }
 
 impl DueLease {
-    async fn read(unsealed: &Unsealed, entry: Due, among_many: bool) -> Self {
+    async fn read(unsealed: &Unsealed, entry: Due) -> Self {
         let held = match lease_id(&entry) {
             Some(id) => unsealed.leases.by_internal_id(id).await.ok().flatten(),
             None => None,
         };
-        let since = held.as_ref().map_or(entry.at, |held| since(&held.row, entry.at, among_many));
+        let since = held.as_ref().map_or(entry.at, |held| since(&held.row, entry.at));
         Self { mount: held.map(|held| held.row.mount_accessor).unwrap_or_default(), entry, since }
     }
 }
 
-/// Since when a lease is late whose entry came due at `at`. Its row says it, since the entry may be there because it was put off. What has failed is to be left
-/// alone until its entry comes due; but one among many may have been put off after that. A parked one is late with its daily try alone.
-fn since(row: &LeaseRow, at: Timestamp, among_many: bool) -> Timestamp {
-    let by_entry = row.irrevocable() || row.attempts > 0 && !among_many;
-    if by_entry { at } else { row.expires.min(at) }
+/// Since when a lease is late whose entry came due at `at`. Its row says it, since the entry may be there because it was put off, which leaves the row as it is.
+/// What has failed is to be left alone until it is tried again; a parked one, too. Rows of before say of a failure, but not until when: until the next one.
+fn since(row: &LeaseRow, at: Timestamp) -> Timestamp {
+    match row.again {
+        Some(again) => again.min(at),
+        None if row.attempts > 0 => at,
+        None => row.expires.min(at),
+    }
 }
 
 impl Hands {
@@ -72,12 +75,12 @@ impl Hands {
         Self { held: Tasks::new(), paces: HashMap::new(), slow: HashSet::new(), put_off: PutOff::default() }
     }
 
-    /// Reads leases that came due, but those that are in hand. `full`: more may have come due than these.
-    pub(super) async fn read(&self, unsealed: &Unsealed, due: Vec<Due>, full: bool) -> Vec<DueLease> {
+    /// Reads leases that came due, but those that are in hand.
+    pub(super) async fn read(&self, unsealed: &Unsealed, due: Vec<Due>) -> Vec<DueLease> {
         let mut leases = Vec::with_capacity(due.len());
         for entry in due {
             if !self.held.iter().any(|held| held.entry == entry) {
-                leases.push(DueLease::read(unsealed, entry, full).await);
+                leases.push(DueLease::read(unsealed, entry).await);
             }
         }
         leases
@@ -224,3 +227,26 @@ const PACE: Duration = Duration::from_millis(100);
 const MOUNTS_MAX: usize = 1_000;
 /// After so long other work has its turn, sweeps and what came due meanwhile.
 const TURN: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Story: the count went by the entry, which moves on each time that a hung mount does not come to a lease: a parked one was never late by more than a minute.
+    #[test]
+    fn a_lease_that_is_put_off_is_late_since_its_row_says_so() {
+        let at = Timestamp::from_seconds;
+        let row = |attempts: u32, again: Option<i64>| -> LeaseRow {
+            let row = json!({ "id": "numbers/lend/x", "mount_accessor": "lender_1", "token": null, "internal": {}, "issued": at(0), "expires": at(100), "ttl": 0,
+                              "max_ttl": 0, "renewable": false, "attempts": attempts, "again": again.map(at) });
+            serde_json::from_value(row).unwrap()
+        };
+        for (attempts, again, since_then) in
+            [(0, None, 100), (5, Some(400), 400), (6, Some(800), 800), (6, Some(2_000), 900), (0, Some(50), 50), (3, None, 900)]
+        {
+            assert_eq!(since(&row(attempts, again), at(900)), at(since_then), "{attempts} {again:?}");
+        }
+    }
+}

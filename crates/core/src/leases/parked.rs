@@ -35,7 +35,7 @@ impl Leases {
     }
 
     /// Has parked leases tried again that nothing would: those that were parked when none was tried again, and those whose expiry entry is lost. So many at
-    /// a time, each within the hour at a moment of its own. Returns how many. `goes_on`: whether to look at one more.
+    /// a time, each within the hour at a moment of its own. Returns how many. `goes_on`: whether to look at one more, and to write one more.
     pub(crate) async fn wake(&self, goes_on: impl Fn() -> bool + Send + Sync) -> Result<usize> {
         let (now, mut asleep) = (self.clock.now(), Vec::new());
         let is_asleep = |row: &LeaseRow| row.irrevocable() && row.again.is_none_or(|again| again + LOST <= now);
@@ -48,6 +48,10 @@ impl Leases {
         self.parked(show).await?;
         let mut woken = 0;
         for lease_id in asleep {
+            // A seal waits for this. The rest is found again.
+            if !goes_on() {
+                break;
+            }
             let Some(mut held) = self.find(&lease_id).await?.filter(|held| is_asleep(&held.row)) else { continue };
             let again = now + Duration::from_secs(self.entropy.below(SPREAD.as_secs()));
             let batch = Batch::new().taking_back().require(lease_key(held.id), Condition::Version(held.version));
@@ -75,6 +79,8 @@ const LOST: Duration = Duration::from_hours(24);
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
 
     use daypass_barrier::{Barrier, Keyring, RootKey};
     use daypass_base::Clock;
@@ -101,7 +107,11 @@ mod tests {
             let batch = rows.put_json(Batch::new().put(parked_key(&path), index_value(b'L', id)), lease_key(id), &row).unwrap();
             rows.commit(batch).await.unwrap();
         }
-        assert_eq!(leases.wake(|| true).await.unwrap(), 20);
+        // A seal stops it, also when all were found: twenty looks, and then five.
+        let left = AtomicUsize::new(25);
+        let goes_on = || left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        assert_eq!(leases.wake(goes_on).await.unwrap(), 5);
+        assert_eq!(leases.wake(|| true).await.unwrap(), 15);
         assert_eq!(leases.wake(|| true).await.unwrap(), 0);
         let due = backend.due(0, now + SPREAD, 100).await.unwrap();
         assert_eq!(due.len(), 20);

@@ -17,6 +17,11 @@ impl Removing {
         self.turn(uuid).lock_owned().await
     }
 
+    /// As [`Removing::alone`], for who need not wait. `None`: somebody is at it.
+    pub(crate) fn at_once(&self, uuid: &str) -> Option<OwnedMutexGuard<()>> {
+        self.turn(uuid).try_lock_owned().ok()
+    }
+
     fn turn(&self, uuid: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut turns = self.0.lock();
         if let Some(turn) = turns.get(uuid).and_then(Weak::upgrade) {
@@ -33,24 +38,16 @@ impl Removing {
 mod tests {
     use super::*;
 
-    /// A turn that nobody has to be waited for.
-    async fn at_once(removing: &Removing, uuid: &str) -> Option<OwnedMutexGuard<()>> {
-        tokio::select! {
-            biased;
-            turn = removing.alone(uuid) => Some(turn),
-            () = std::future::ready(()) => None,
-        }
-    }
-
     #[tokio::test]
     async fn two_wait_for_each_other_at_one_mount_only_and_nothing_is_kept_of_them() {
         let removing = Removing::default();
-        let first = at_once(&removing, "a").await.unwrap();
-        assert!(at_once(&removing, "a").await.is_none());
-        drop(at_once(&removing, "b").await.unwrap());
+        let first = removing.alone("a").await;
+        assert!(removing.at_once("a").is_none());
+        drop(removing.at_once("b").unwrap());
+        let second = removing.alone("a");
         drop(first);
-        drop(at_once(&removing, "a").await.unwrap());
-        drop(at_once(&removing, "c").await.unwrap());
+        drop(second.await);
+        drop(removing.at_once("c").unwrap());
         assert_eq!(removing.0.lock().len(), 1, "what is over goes when another begins");
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use daypass_sdk::{CommitFailure, Cx, Endpoint, Error, Operation, Reply, Result};
 use daypass_storage::Batch;
 use serde_json::{Map, Value};
+use tokio::sync::OwnedMutexGuard;
 
 use super::Sys;
 use super::mount_fields::{MountPath, Tuning, Wanted, check_plugin_version};
@@ -199,7 +200,11 @@ pub(super) async fn disable(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, path: 
         }
     }
     match found {
-        Some(row) => finish_removal(inner, unsealed, &row).await,
+        Some(row) => {
+            drain_or_warn(inner, unsealed, &row).await;
+            let alone = unsealed.removing.alone(&row.uuid).await;
+            finish_removal(inner, unsealed, &row, alone).await
+        }
         None => Ok(()),
     }
 }
@@ -221,9 +226,11 @@ async fn go_on(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow, pat
     if unsealed.revocation.is_paused() || is_in_use(unsealed, row) {
         return;
     }
+    // Whoever asked for it is at work, and may be for long.
+    let Some(alone) = unsealed.removing.at_once(&row.uuid) else { return };
     tokio::select! {
         biased;
-        done = finish_removal(inner, unsealed, row) => {
+        done = finish_removal(inner, unsealed, row, alone) => {
             if let Err(error) = done {
                 tracing::warn!(mount = %row.path, %error, "a mount could not be removed completely; it stays closed");
             }
@@ -236,12 +243,14 @@ async fn go_on(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow, pat
     }
 }
 
-/// What is left of a mount that no request reaches any more. Every step may be repeated.
-async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow) -> Result<()> {
+async fn drain_or_warn(inner: &Arc<Inner>, unsealed: &Unsealed, row: &MountRow) {
     if !drain(inner, unsealed, row).await {
         tracing::warn!(mount = %row.path, "a request to a mount that is being removed does not end; what it makes may be left beyond the server");
     }
-    let _alone = unsealed.removing.alone(&row.uuid).await;
+}
+
+/// Removes what is left of a mount that no request reaches any more. Every step may be repeated. `_alone`: nobody else is at it, see [`crate::mounts::Removing`].
+async fn finish_removal(inner: &Arc<Inner>, unsealed: &Arc<Unsealed>, row: &MountRow, _alone: OwnedMutexGuard<()>) -> Result<()> {
     if !stored_rows(unsealed).await?.iter().any(|stored| stored.uuid == row.uuid) {
         return Ok(());
     }
