@@ -127,7 +127,8 @@ impl Reader {
         let Some(known) = known else { return Ok(false) };
         let authority = unsealed.authority(&known.row, config_version).await?;
         let others = unsealed.table.load().stands_for(&self.path);
-        let question = Question { stands_for: &others.as_strs(), alike: others.alike, ..Question::new(&self.path, Operation::Read) };
+        let (stands_for, is_vaults) = (others.as_strs(), others.is_vaults);
+        let question = Question { stands_for: &stands_for, alike: others.alike, is_vaults, ..Question::new(&self.path, Operation::Read) };
         Ok(authority.acl.judge(&question).allowed)
     }
 }

@@ -275,10 +275,10 @@ impl Live {
 
     /// The full paths of what an endpoint stands for, see [`daypass_sdk::Endpoint::stands_for`].
     pub(crate) fn stands_for(&self, found: &Found) -> OtherPaths {
-        let StandsFor { below, apart, alike } = self.engine.stands_for(found);
+        let StandsFor { below, apart, alike, is_vaults } = self.engine.stands_for(found);
         let paths = below.into_iter().map(|below| format!("{}{below}", self.row.path)).collect();
         let alike = alike.iter().filter_map(|operation| crate::stages::judge::policy_operation(*operation).needs()).collect();
-        OtherPaths { paths, apart, alike }
+        OtherPaths { paths, apart, alike, is_vaults }
     }
 
     /// Returns once no other engine of the mount is at work, see [`Requests::alone`].
@@ -309,6 +309,8 @@ pub(crate) struct OtherPaths {
     pub(crate) apart: &'static [&'static str],
     /// Capabilities of which any one is enough there.
     pub(crate) alike: Capabilities,
+    /// Whether the path itself is Vault's and they are not.
+    pub(crate) is_vaults: bool,
 }
 
 impl OtherPaths {

@@ -9,6 +9,7 @@ use crate::arranged::Arranged;
 use crate::denies::{AllDenies, Best};
 use crate::fold::{Folded, bare};
 use crate::parameters::{is_allowed, is_denied, lower};
+use crate::pattern::{Class, class};
 use crate::verdict::{Reason, Rule, Verdict};
 use crate::{Capabilities, Capability, Identity, Operation, Permissions, Policy, PolicySet};
 
@@ -34,6 +35,9 @@ pub struct Question<'a> {
     pub apart: &'a [&'a str],
     /// Capabilities of which any one is enough at those other paths. Where a rule for one of them has none, none is granted here.
     pub alike: Capabilities,
+    /// Whether the path is Vault's own and those others are not: then a rule with wildcards for one of them, which may have been written for what Vault has
+    /// below it, takes no capability away here.
+    pub is_vaults: bool,
 }
 
 impl<'a> Question<'a> {
@@ -41,7 +45,18 @@ impl<'a> Question<'a> {
     #[must_use]
     pub fn new(path: &'a str, operation: Operation) -> Self {
         let alike = Capabilities::NONE;
-        Self { path, operation, data: None, wrap_ttl: None, sudo_path: false, comma_lists: &[], stands_for: &[], apart: &[], alike }
+        Self {
+            path,
+            operation,
+            data: None,
+            wrap_ttl: None,
+            sudo_path: false,
+            comma_lists: &[],
+            stands_for: &[],
+            apart: &[],
+            alike,
+            is_vaults: false,
+        }
     }
 }
 
@@ -152,7 +167,7 @@ impl Acl {
 
     /// Of the folded path, and of that without what is at its end.
     fn narrower_folded<'a>(&'a self, path: &str, operation: Operation, rule: &Rule) -> [Option<&'a Rule>; 2] {
-        let folded = Folded::new(path);
+        let folded = Folded::behind(path, to_the_letter(path));
         let (is_other, folded) = (!matches!(folded, Folded::Same(_)), folded.as_str());
         let bare = bare(folded);
         // A list is of what is below a name: its slash is no other spelling.
@@ -176,12 +191,12 @@ impl Acl {
     /// `["deny"]` for nothing. Like Vault it looks for the rule as a list would.
     #[must_use]
     pub fn capabilities(&self, path: &str) -> Vec<&'static str> {
-        self.capabilities_beside(path, &[], Capabilities::NONE)
+        self.capabilities_beside(path, &[], Capabilities::NONE, false)
     }
 
     /// The same of a path that stands for others, see [`Question::stands_for`]: without what their rules take away, which is all where one denies.
     #[must_use]
-    pub fn capabilities_beside(&self, path: &str, stands_for: &[&str], alike: Capabilities) -> Vec<&'static str> {
+    pub fn capabilities_beside(&self, path: &str, stands_for: &[&str], alike: Capabilities, is_vaults: bool) -> Vec<&'static str> {
         if self.root {
             return vec!["root"];
         }
@@ -192,7 +207,9 @@ impl Acl {
             if elsewhere.permissions.capabilities.denies() {
                 return Capabilities::NONE.names();
             }
-            granted = granted.iter().filter(|capability| !takes_away(elsewhere, other, *capability, rule, alike)).collect();
+            if weighs_lacks(elsewhere, is_vaults) {
+                granted = granted.iter().filter(|capability| !takes_away(elsewhere, other, *capability, rule, alike)).collect();
+            }
         }
         granted.names()
     }
@@ -286,7 +303,7 @@ impl Acl {
         granting: &Rule,
     ) -> Option<(Reason<'a>, &'a Rule, &'a str)> {
         let rule = self.rule_elsewhere(other, question.path, question.operation)?;
-        let lacks = |capability| takes_away(rule, other, capability, granting, question.alike);
+        let lacks = |capability| weighs_lacks(rule, question.is_vaults) && takes_away(rule, other, capability, granting, question.alike);
         refusal(&rule.permissions, question, needed, question.apart, lacks).map(|reason| (reason, rule, other))
     }
 
@@ -356,6 +373,11 @@ struct Spelled<'a, 'p> {
     exact: Option<&'a Rule>,
     wild: Option<Best<'a>>,
     wild_without: Option<Best<'a>>,
+}
+
+/// Whether what the rule for another path to the same thing lacks counts here: at Vault's own path only where the rule is of exactly that other one.
+fn weighs_lacks(elsewhere: &Rule, is_vaults: bool) -> bool {
+    !is_vaults || class(&elsewhere.pattern) == Class::Exact
 }
 
 /// Whether the rule for another path to the same thing takes away a capability that is granted here: where another, of those that are alike, would do there, none
@@ -444,6 +466,19 @@ pub(crate) fn described(permissions: &Permissions) -> Value {
 
 /// Below these, handlers take a name in any spelling for the same: policies, users, roles, entities. Elsewhere `Key` and `key` are two things.
 const FOLDED_BELOW: [&str; 3] = ["auth/", "identity/", "sys/"];
+
+/// Below these handlers take names as they are spelled: roles of tokens, keys and providers of OIDC, paths of mounts, leases. Only what is at the end is
+/// dropped there.
+const LETTERED_BELOW: [&str; 6] = ["auth/token/", "identity/oidc/", "sys/auth/", "sys/internal/ui/mounts/", "sys/leases/", "sys/mounts/"];
+
+/// How many bytes at the beginning of a path handlers take as they are spelled: the whole path below some, and the name of a mount below `auth/`.
+fn to_the_letter(path: &str) -> usize {
+    if LETTERED_BELOW.iter().any(|head| path.starts_with(head)) {
+        return path.len();
+    }
+    let below = path.strip_prefix("auth/").and_then(|mount| Some(mount.split_once('/')?.1));
+    below.map_or(0, |below| path.len() - below.len())
+}
 
 #[cfg(test)]
 mod tests;

@@ -47,6 +47,18 @@ impl<'a> Folded<'a> {
         Self::Short(short, length)
     }
 
+    /// Folds a text behind its first `kept` bytes, which stay as they are spelled.
+    pub(crate) fn behind(text: &'a str, kept: usize) -> Self {
+        let Some((head, rest)) = text.split_at_checked(kept) else { return Self::new(text) };
+        if head.is_empty() {
+            return Self::new(text);
+        }
+        match Self::new(rest) {
+            Self::Same(_) => Self::Same(text),
+            folded => Self::Long([head, folded.as_str()].concat()),
+        }
+    }
+
     /// What it is folded to.
     #[must_use]
     pub fn as_str(&self) -> &str {

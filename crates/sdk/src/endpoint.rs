@@ -28,6 +28,7 @@ pub struct Endpoint<E> {
     pub(crate) stands_for: Vec<Pattern>,
     pub(crate) apart: &'static [&'static str],
     pub(crate) alike: &'static [Operation],
+    pub(crate) vaults: Option<&'static str>,
     pub(crate) summary: &'static str,
     pub(crate) help: &'static str,
     pub(crate) actions: Vec<Action<E>>,
@@ -72,6 +73,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
             alike: &[],
             summary: "",
             help: "",
+            vaults: None,
             actions: Vec::new(),
             exists: None,
             body_apart: false,
@@ -97,9 +99,11 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
         self
     }
 
-    /// Each of its own paths stands for the others: see [`Self::stands_for`].
+    /// Each of its own paths stands for the others: see [`Self::stands_for`]. `vaults` is the one of them that Vault has: there a capability is taken away only
+    /// by a rule of exactly one of the others.
     #[must_use]
-    pub fn judged_as_one(mut self) -> Self {
+    pub fn judged_as_one(mut self, vaults: &'static str) -> Self {
+        self.vaults = Some(vaults);
         self.stands_for.clone_from(&self.patterns);
         self
     }

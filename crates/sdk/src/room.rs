@@ -39,6 +39,8 @@ pub struct StandsFor {
     pub apart: &'static [&'static str],
     /// Operations that all do the same there; see [`Endpoint::alike`].
     pub alike: &'static [Operation],
+    /// Whether the path itself is Vault's; see [`Endpoint::judged_as_one`].
+    pub is_vaults: bool,
 }
 
 /// What an endpoint says of itself before it is run.
@@ -204,7 +206,8 @@ impl<E: Engine> Mounted for Instance<E> {
         let Some(endpoint) = self.endpoint(found) else { return StandsFor::default() };
         let is_other = |pattern: &&crate::Pattern| endpoint.patterns.get(found.pattern).is_none_or(|own| own.text() != pattern.text());
         let below = endpoint.stands_for.iter().filter(is_other).filter_map(|pattern| pattern.filled(&found.captures)).collect();
-        StandsFor { below, apart: endpoint.apart, alike: endpoint.alike }
+        let is_vaults = endpoint.patterns.get(found.pattern).is_some_and(|own| endpoint.vaults == Some(own.text()));
+        StandsFor { below, apart: endpoint.apart, alike: endpoint.alike, is_vaults }
     }
 
     fn exists(&self, found: &Found, cx: Cx, input: Input) -> Option<BoxFuture<'static, Result<bool>>> {

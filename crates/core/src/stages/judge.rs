@@ -43,6 +43,7 @@ pub(crate) fn judge(parsed: &Parsed, routed: &Routed, identified: &Identified, i
         stands_for: &others.as_strs(),
         apart: others.apart,
         alike: others.alike,
+        is_vaults: others.is_vaults,
     };
     let mut verdict = acl.judge(&question);
     if trouble.is_some() && operation == Operation::Update && !verdict.allowed {

@@ -448,7 +448,7 @@ fn what_holds_at_a_path_holds_at_another_to_the_same_thing() {
         let found_elsewhere = explained.found.starts_with("it counts for another path");
         assert_eq!(explained.verdict.elsewhere.is_some(), found_elsewhere, "{name}");
         let denied = explained.verdict.reason == Reason::Denied;
-        assert_eq!(acl.capabilities_beside(&path, question.stands_for, question.alike) == ["deny"], denied, "{name}");
+        assert_eq!(acl.capabilities_beside(&path, question.stands_for, question.alike, false) == ["deny"], denied, "{name}");
         explained.verdict.to_string()
     };
     let at =
@@ -479,7 +479,7 @@ fn a_rule_about_both_paths_is_weighed_as_ever() {
     let reads = |text: &str, path: &str, other: &str| {
         let acl = acl(&[text]);
         let allowed = acl.judge(&Question { stands_for: &[other], ..Question::new(path, Operation::Read) }).allowed;
-        assert_eq!(acl.capabilities_beside(path, &[other], Capabilities::NONE) == ["read"], allowed);
+        assert_eq!(acl.capabilities_beside(path, &[other], Capabilities::NONE, false) == ["read"], allowed);
         allowed
     };
     let grant = r#"path "aws/container/prod" { capabilities = ["read"] }"#;
@@ -557,9 +557,64 @@ fn what_a_narrower_rule_takes_away_it_takes_away_at_another_path_to_the_same_thi
             verdict.elsewhere.is_some()
         );
         // What is shown is what is judged.
-        let shown = acl.capabilities_beside(path, &[other], alike);
+        let shown = acl.capabilities_beside(path, &[other], alike, false);
         let needed = operation.needs().map(Capability::as_str).unwrap();
         assert_eq!(shown.contains(&needed) && (!sudo_path || shown.contains(&"sudo")), verdict.allowed, "{operation:?} {path}: {shown:?}");
+    }
+}
+
+/// Story: a policy for Vault grants all in `sys/`, and at `sys/rotate/*`, which is about `sys/rotate/config` there, no more than writing. `sys/rotate` was refused for
+/// want of `sudo` at `sys/rotate/keyring`, which Vault does not have.
+#[test]
+fn at_vaults_own_path_only_an_exact_rule_takes_a_right_away() {
+    let all = r#"path "sys/*" { capabilities = ["update", "sudo"] }"#;
+    let writes = r#"{ capabilities = ["update"] }"#;
+    for (pattern, vaults) in [("sys/rotate/*", true), ("sys/rotate/+", true), ("sys/rotate/keyring", false), ("sys/rotate", false)] {
+        let acl = acl(&[&format!("{all} path {pattern:?} {writes}")]);
+        let judged = |path, other, is_vaults| {
+            let asked = Question { stands_for: &[other], sudo_path: true, is_vaults, ..Question::new(path, Operation::Update) };
+            let allowed = acl.judge(&asked).allowed;
+            assert_eq!(
+                acl.capabilities_beside(path, &[other], Capabilities::NONE, is_vaults).contains(&"sudo"),
+                allowed,
+                "{pattern} {path}"
+            );
+            allowed
+        };
+        assert_eq!(judged("sys/rotate", "sys/rotate/keyring", true), vaults, "{pattern}");
+        assert!(!judged("sys/rotate/keyring", "sys/rotate", false), "{pattern}");
+    }
+}
+
+/// Story: a policy that demands something of the token role `ci` bound the role `CI`, which is another one here and in Vault; so it was for mounts whose paths
+/// differ by case.
+#[test]
+fn a_narrower_grant_binds_no_other_name_where_case_counts() {
+    let acl = acl(&[r#"
+        path "auth/*" { capabilities = ["update"] }
+        path "auth/token/create/ci" { capabilities = ["update"] required_parameters = ["ttl"] }
+        path "auth/github/*" { capabilities = ["read"] }
+        path "auth/GitHub/map/teams/dev" { capabilities = ["read"] }
+        path "auth/userpass/users/admin" { capabilities = ["read"] }
+        path "identity/*" { capabilities = ["update"] }
+        path "identity/oidc/key/main" { capabilities = ["read"] }
+        path "sys/*" { capabilities = ["update"] }
+        path "sys/mounts/kv" { capabilities = ["read"] }
+        path "sys/leases/revoke-prefix/aws/*" { capabilities = ["read"] }"#]);
+    for (path, expected) in [
+        ("auth/token/create/CI", true),
+        ("auth/token/create/ci", false),
+        ("auth/token/create/ci/", false),
+        ("auth/GitHub/config", true),
+        ("auth/GitHub/map/teams/Dev", false),
+        ("auth/GitHub/map/teams/Ops", true),
+        ("auth/userpass/users/Admin", false),
+        ("identity/oidc/key/Main", true),
+        ("sys/mounts/KV", true),
+        ("sys/mounts/kv/", false),
+        ("sys/leases/revoke-prefix/AWS/x", true),
+    ] {
+        assert_eq!(acl.judge(&Question::new(path, Operation::Update)).allowed, expected, "{path}");
     }
 }
 

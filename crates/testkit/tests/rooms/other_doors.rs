@@ -149,3 +149,18 @@ async fn a_right_that_is_taken_away_at_one_door_is_taken_away_at_all() {
     assert_eq!(server.get("sys/storage/snapshot").token(&token).download().await.0.status, 200);
     assert_ne!(server.put("sys/storage/raft/snapshot", json!({})).token(&token).await.status, 403);
 }
+
+/// Story: a policy that works on Vault grants all in `sys/` and, at `sys/rotate/*`, no more than writing: `sys/rotate/config` is meant. `vault operator rotate` was refused,
+/// because daypass has `sys/rotate/keyring` for the same, which that rule is about.
+#[tokio::test]
+async fn a_wildcard_beside_vaults_own_path_takes_nothing_from_it() {
+    let all = r#"path "sys/*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }"#;
+    let (server, token) = with(&format!(r#"{all} path "sys/rotate/*" {{ capabilities = ["update"] }}"#)).await;
+    server.put("sys/rotate", json!({})).token(&token).await.ok();
+    assert_eq!(server.put("sys/rotate/keyring", json!({})).token(&token).await.refused(403), REFUSED);
+    let granted = json!(["create", "delete", "list", "read", "sudo", "update"]);
+    assert_eq!(capabilities(&server, &token, "sys/rotate").await, granted);
+    // Denies and demands count both ways, whatever they are written with.
+    let (server, token) = with(&format!(r#"{all} path "sys/rotate/*" {{ capabilities = ["deny"] }}"#)).await;
+    assert_eq!(server.put("sys/rotate", json!({})).token(&token).await.refused(403), REFUSED);
+}

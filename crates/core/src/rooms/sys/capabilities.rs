@@ -112,7 +112,7 @@ async fn answer(unsealed: &Unsealed, known: &Known, config_version: u64, paths: 
     let only = paths.len() == 1;
     for path in paths {
         let others = table.stands_for(path.trim_start_matches('/'));
-        let capabilities = json!(acl.capabilities_beside(&path, &others.as_strs(), others.alike));
+        let capabilities = json!(acl.capabilities_beside(&path, &others.as_strs(), others.alike, others.is_vaults));
         if only {
             data.insert("capabilities".to_owned(), capabilities.clone());
         }

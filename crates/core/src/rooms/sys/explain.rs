@@ -135,6 +135,7 @@ async fn explain(unsealed: &Unsealed, subject: &TokenRow, asked: OfCaller) -> Re
         stands_for: &others.as_strs(),
         apart: others.apart,
         alike: others.alike,
+        is_vaults: others.is_vaults,
     };
     let protected = found.as_ref().is_some_and(|(door, found)| door.live.engine.support(found, operation).sudo);
     let question = Question { sudo_path: protected && acl.judge(&plain).allowed, ..plain };

@@ -18,13 +18,13 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
     vec![
         Endpoint::at(["key-status"]).summary("Show the encryption key in use.").on(Operation::Read, key_status),
         Endpoint::at(["rotate", "rotate/keyring"])
-            .judged_as_one()
+            .judged_as_one("rotate")
             .summary("Start a new encryption key.")
             .help("What was sealed under older keys stays readable; what is written from now on is sealed under the new one.")
             .sudo()
             .on(Operation::Update, rotate),
         Endpoint::at(["rotate/config", "rotate/keyring/config"])
-            .judged_as_one()
+            .judged_as_one("rotate/config")
             .summary("Show or set when a new encryption key is started by itself.")
             .help(
                 "It is looked at once a minute. Where it is switched off, a new key is still started after 3865470566 encryptions: beyond \

@@ -20,7 +20,7 @@ use crate::snapshots::{self, Keys};
 pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
     vec![
         Endpoint::at(["storage/snapshot", "storage/raft/snapshot"])
-            .judged_as_one()
+            .judged_as_one("storage/raft/snapshot")
             .summary("Take a snapshot of the store, or restore one of this server's own.")
             .help(
                 "Reading gives a gzipped archive of one state of the store, sealed as the store is; writers are not held up. Writing takes such an archive as \
@@ -32,7 +32,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Sys>> {
             .on(Operation::Read, save)
             .on(Operation::Update, restore),
         Endpoint::at(["storage/snapshot-force", "storage/raft/snapshot-force"])
-            .judged_as_one()
+            .judged_as_one("storage/raft/snapshot-force")
             .summary("Restore a snapshot whatever its keys are.")
             .help(
                 "As a write to sys/storage/snapshot, but the snapshot may be of another server, or of a time before a rekey. The server is sealed afterwards, and is \
