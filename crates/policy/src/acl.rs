@@ -152,8 +152,8 @@ impl Acl {
         Spelled { without, exact, wild: best(path), wild_without: without.and_then(best) }
     }
 
-    /// The rules for the folded spelling of a path that are narrower than the one that decides about it as it is spelled. Below `auth/`, `identity/` and `sys/`
-    /// handlers fold names, so that a right to all names but for less to one would else be all rights to that one, spelled in another way. What they do not
+    /// The rules for the folded spelling of a path that are narrower than the one that decides about it as it is spelled. Of what is below `auth/`, `identity/` and `sys/`
+    /// handlers fold most names ([`LETTERED_BELOW`] has the others), so that a right to all names but for less to one would else be all rights to that one, spelled in another way. What they do not
     /// grant is not granted. None for a path that is spelled so already, and for one that has a rule of exactly its own: who writes that means it.
     ///
     /// Denies are not among them: [`Acl::rule_for`] weighs those, for every path.
@@ -469,7 +469,18 @@ const FOLDED_BELOW: [&str; 3] = ["auth/", "identity/", "sys/"];
 
 /// Below these handlers take names as they are spelled: roles of tokens, keys and providers of OIDC, paths of mounts, leases. Only what is at the end is
 /// dropped there.
-const LETTERED_BELOW: [&str; 6] = ["auth/token/", "identity/oidc/", "sys/auth/", "sys/internal/ui/mounts/", "sys/leases/", "sys/mounts/"];
+const LETTERED_BELOW: [&str; 10] = [
+    "auth/token/",
+    "identity/oidc/",
+    "sys/auth/",
+    "sys/internal/ui/mounts/",
+    "sys/leases/",
+    "sys/mounts/",
+    "sys/renew/",
+    "sys/revoke-force/",
+    "sys/revoke-prefix/",
+    "sys/revoke/",
+];
 
 /// How many bytes at the beginning of a path handlers take as they are spelled: the whole path below some, and the name of a mount below `auth/`.
 fn to_the_letter(path: &str) -> usize {
