@@ -307,10 +307,12 @@ async fn take_over(
     let reopened = match &replaced {
         Ok(()) => barrier,
         // Nothing was changed: on with the old state.
-        Err(CommitError::Failed(_) | CommitError::Held(_) | CommitError::Stopped(_)) => match inner.stored(SEALED_KEYRING).await {
-            Ok(Some(keyring)) => unsealed.rows.barrier().reopen(&keyring).ok(),
-            _ => None,
-        },
+        Err(CommitError::Failed(_) | CommitError::Full(_) | CommitError::Held(_) | CommitError::Stopped(_)) => {
+            match inner.stored(SEALED_KEYRING).await {
+                Ok(Some(keyring)) => unsealed.rows.barrier().reopen(&keyring).ok(),
+                _ => None,
+            }
+        }
         Err(_) => None,
     };
     // Also where it stays sealed: what was known of the seal before an exchange is not about the rows that are there now.

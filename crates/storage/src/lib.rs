@@ -285,7 +285,7 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Puts a staged store in the place of all that is stored. What was handed over before is done first, and lost with the rest. At any moment
     /// of this, a kill leaves the old rows or the new ones, never a mix. The configuration version is above both afterwards.
-    /// Errors: `Failed` and `Held` when nothing was changed; `Unknown` when it was, and the store cannot go on.
+    /// Errors: `Failed`, `Full`, `Held` and `Stopped` when nothing was changed; `Unknown` when it was, and the store cannot go on.
     fn replace(&self, staged: snapshot::Staged) -> BoxFuture<'_, Result<(), CommitError>>;
 
     /// What `seal-status` and `vault status` call it: `inmem`, `sqlite`.

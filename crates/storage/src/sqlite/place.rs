@@ -202,7 +202,7 @@ pub fn give_to_owner_of(model: &Path, made: &Path) -> io::Result<()> {
 fn sync(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
         // A file system that has nothing to sync there.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
         synced => synced,
     }
 }

@@ -51,16 +51,53 @@ impl NotLasting {
 /// Makes the name of the WAL last, and what is in it: that is written once more and synced. Until this has succeeded nothing may be committed or written back.
 pub(super) fn make_last(connection: &Connection, store: &Path) -> Result<(), NotLasting> {
     record_name(store).map_err(NotLasting::Unnamed)?;
-    let pages = u64::try_from(schema::wal_pages(connection)?).unwrap_or(0);
-    if pages == 0 {
-        return Ok(());
+    let wal = beside(store, "-wal");
+    let mut found = Found::look(connection, &wal)?;
+    for tries_left in (0..TRIES).rev() {
+        if found.pages == 0 {
+            return Ok(());
+        }
+        // Another program neither adds to the WAL meanwhile nor begins it anew.
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let written = write_anew(&wal, found.pages);
+        let ended = connection.execute_batch("ROLLBACK");
+        match written {
+            Ok(()) => return Ok(ended?),
+            Err(error) if tries_left > 0 && matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+                ended?;
+                // It may have done so before: while it was waited for. A WAL that is still the same one is the disk's fault.
+                let now = Found::look(connection, &wal)?;
+                if now == found {
+                    return Err(NotLasting::Unwritten(error));
+                }
+                found = now;
+            }
+            Err(error) => return Err(NotLasting::Unwritten(error)),
+        }
     }
-    // Another program neither adds to the WAL meanwhile nor begins it anew.
-    connection.execute_batch("BEGIN IMMEDIATE")?;
-    let written = write_anew(&beside(store, "-wal"), pages);
-    let ended = connection.execute_batch("ROLLBACK");
-    written.map_err(NotLasting::Unwritten)?;
-    Ok(ended?)
+    Ok(())
+}
+
+/// Which WAL it is, and how much of it counts.
+#[derive(PartialEq, Eq)]
+struct Found {
+    pages: u64,
+    /// With salts that are others each time that it begins anew.
+    header: [u8; HEADER_BYTES],
+}
+
+impl Found {
+    /// An empty WAL has no header. What it has cannot be asked for within a transaction.
+    fn look(connection: &Connection, wal: &Path) -> Result<Self, NotLasting> {
+        let pages = u64::try_from(schema::wal_pages(connection)?).unwrap_or(0);
+        let mut header = [0; HEADER_BYTES];
+        match OpenOptions::new().read(true).open(wal).and_then(|file| file.read_exact_at(&mut header, 0)) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {}
+            Err(error) => return Err(NotLasting::Unwritten(error)),
+        }
+        Ok(Self { pages, header })
+    }
 }
 
 /// SQLite syncs the directory too, with the first commit, and drops the error.
@@ -136,11 +173,15 @@ const HEADER_BYTES: usize = 32;
 /// A page with its header.
 const FRAME_BYTES: usize = 24 + 4096;
 const _: () = assert!(FRAME_BYTES as u64 == 24 + PAGE_BYTES);
+/// Another program may begin it anew as often before it is given up.
+const TRIES: u32 = 3;
 /// Pages written anew at once: a MiB.
 const PART_PAGES: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::super::{SqliteOptions, place};
     use super::*;
 
@@ -171,5 +212,38 @@ mod tests {
         assert!(!error.may_pass() && error.to_string().contains("not what it was"), "{error}");
         wal.write_all_at(&byte, at).unwrap();
         make_last(&connection, &place.path).unwrap();
+    }
+
+    thread_local! {
+        static OTHER: RefCell<Option<Connection>> = const { RefCell::new(None) };
+    }
+
+    /// Story: a shell had the store open at its start, and wrote the WAL back just when it was waited for. What had been counted before was no longer there, and the store
+    /// took no writes until a restart, on a sound disk.
+    #[test]
+    fn a_wal_that_another_program_begins_anew_meanwhile_is_looked_at_once_more() {
+        let root = tempfile::tempdir().unwrap();
+        let place = place::take(&root.path().join("store.db")).unwrap();
+        let connection = schema::open_writer(&place.path, &SqliteOptions::default()).unwrap().connection;
+        let grow = |connection: &Connection, pages: u32| {
+            connection.execute("INSERT INTO kv(k, ver, v) VALUES(randomblob(8), 1, randomblob(? * 4096))", [pages]).unwrap();
+        };
+        grow(&connection, 300);
+        let other = Connection::open(&place.path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        OTHER.set(Some(other));
+        let ends = |_| {
+            OTHER.with_borrow(|other| {
+                let other = other.as_ref().unwrap();
+                if !other.is_autocommit() {
+                    other.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+                    other.execute("INSERT INTO kv(k, ver, v) VALUES(x'07', 1, x'02')", []).unwrap();
+                }
+            });
+            true
+        };
+        connection.busy_handler(Some(ends)).unwrap();
+        make_last(&connection, &place.path).unwrap();
+        assert!(schema::wal_pages(&connection).unwrap() < 10);
     }
 }
