@@ -9,6 +9,7 @@ mod connect;
 mod error;
 mod follow;
 mod instead;
+mod runtime;
 mod sent;
 pub(crate) mod tls;
 
@@ -32,6 +33,7 @@ use connect::Connection;
 pub(crate) use error::{Error, Refusal, Trouble};
 pub(crate) use follow::Followed;
 pub(crate) use instead::Instead;
+use runtime::Runtime;
 use sent::Sent;
 
 /// Everything that flags, environment and files say about the server and how to reach it.
@@ -233,7 +235,7 @@ pub(crate) struct Client {
     config: Config,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    runtime: tokio::runtime::Runtime,
+    runtime: Runtime,
     // The connection that the last request left open, with the server it leads to.
     idle: RefCell<Option<(Address, Connection)>>,
 }
@@ -241,8 +243,7 @@ pub(crate) struct Client {
 impl Client {
     /// A client that has not connected yet. Fails when the system gives no runtime.
     pub(crate) fn new(config: Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { config, clock, entropy, runtime, idle: RefCell::new(None) })
+        Ok(Self { config, clock, entropy, runtime: Runtime::new()?, idle: RefCell::new(None) })
     }
 
     /// What the client was made with.

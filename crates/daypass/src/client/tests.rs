@@ -282,6 +282,22 @@ fn work_that_takes_long_ends_with_ctrl_c_also_after_a_transfer() {
     drop(interrupted);
 }
 
+/// Story: a command that had ended left `daypass run` waiting for the name of a server that no resolver answered for: the next credential had been asked for.
+#[test]
+fn the_end_waits_for_no_name_that_is_still_looked_up() {
+    let (client, _) = client(config("http://127.0.0.1:1"));
+    let ((begin, begun), (end, ending), (tell, told)) = (channel(), channel(), channel());
+    let looking_up = move || {
+        begin.send(()).unwrap();
+        tell.send(ending.recv_timeout(Duration::from_secs(20)).is_ok()).unwrap();
+    };
+    client.work(async { drop(tokio::task::spawn_blocking(looking_up)) });
+    begun.recv().unwrap();
+    drop(client);
+    end.send(()).unwrap();
+    assert!(told.recv().unwrap(), "the client's end came before that of the look-up");
+}
+
 /// Remembers every wait; none passes.
 #[derive(Default)]
 struct Still(Mutex<Vec<Duration>>);

@@ -103,6 +103,11 @@ impl Refused {
         }
     }
 
+    /// Whether it will be the same when the server is asked again, unless somebody does something about it.
+    pub(super) fn is_lasting(&self) -> bool {
+        !client::worth_retrying(self.status.as_u16())
+    }
+
     fn response(&self) -> Response<Full<Bytes>> {
         let code = match self.status.as_u16() {
             403 => "AccessDenied",

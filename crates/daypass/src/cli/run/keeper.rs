@@ -97,14 +97,16 @@ pub(super) struct Asked<C> {
 }
 
 impl<C: Clock> Asked<C> {
-    /// Makes the next credential whenever somebody wants it, and ahead of that where somebody has the last one and will.
+    /// Makes the next credential whenever somebody wants it, and ahead of that where somebody has the last one and will, unless the server has refused it: that is
+    /// asked again for somebody who wants it alone.
     pub(super) async fn serve(&mut self, mint: impl AsyncFn() -> Result<Minted, NotMinted>) -> Infallible {
         let used = Arc::clone(&self.used);
         loop {
+            let is_refused = self.failed.as_ref().is_some_and(|(_, refused)| refused.is_lasting());
             let first = tokio::select! {
                 biased;
                 first = self.asks.recv() => first,
-                () = ahead(&used, &self.kept, self.failed.as_ref().map(|(when, _)| *when), &*self.clock) => {
+                () = ahead(&used, &self.kept, self.failed.as_ref().map(|(when, _)| *when), &*self.clock), if !is_refused => {
                     let _next_time = self.outcome(&mint).await;
                     continue;
                 }
@@ -178,6 +180,11 @@ mod tests {
 
     fn sample(clock: &SimClock, name: &str) -> Minted {
         Minted::sample(name, clock.moment(), HOUR)
+    }
+
+    /// A server that is not there.
+    fn away() -> NotMinted {
+        NotMinted::Api(crate::client::Error::Unreadable("no answer".to_owned()))
     }
 
     /// So many askers at one moment, and what each of them got; with what the server answered, in its order, and how often it was asked.
@@ -257,7 +264,7 @@ mod tests {
         let (answers, mints) = (RefCell::new(VecDeque::new()), RefCell::new(Vec::new()));
         let mint = async || {
             mints.borrow_mut().push(clock.elapsed().as_secs() / 60);
-            answers.borrow_mut().pop_front().map_or(Err(NotMinted::Other), |name| Ok(sample(&clock, name)))
+            answers.borrow_mut().pop_front().map_or_else(|| Err(away()), |name| Ok(sample(&clock, name)))
         };
         let mut serving = Box::pin(asked.serve(mint));
         let mut minutes = |minutes: u64| {
@@ -287,6 +294,50 @@ mod tests {
         has("three");
         assert_eq!(minutes(30).len(), 1);
         assert!(minutes(240).is_empty(), "nobody has the last one");
+    }
+
+    /// Story: a role that had been taken away from a job was asked for again and again ahead of time: a line of refusal in the server's audit log each time, and nobody
+    /// wanted a credential.
+    #[test]
+    fn what_the_server_refuses_is_asked_for_again_when_somebody_wants_it() {
+        let clock = Arc::new(SimClock::default());
+        let (kept, mut asked) = keep(sample(&clock, "one"), Arc::clone(&clock));
+        let (answers, mints) = (RefCell::new(VecDeque::new()), RefCell::new(0));
+        let mint = async || {
+            *mints.borrow_mut() += 1;
+            answers.borrow_mut().pop_front().unwrap_or(Err(NotMinted::Other))
+        };
+        let mut serving = Box::pin(asked.serve(mint));
+        let mut pass = |minutes: u64| {
+            for _ in 0..minutes * 60 {
+                assert!(waits(&mut serving));
+                clock.advance(Duration::from_secs(1));
+            }
+            mints.take()
+        };
+        let mut got = Vec::new();
+        let mut want = |pass: &mut dyn FnMut(u64) -> u32| {
+            let mut work = Box::pin(kept.credential());
+            let mut polled = std::task::Context::from_waker(std::task::Waker::noop());
+            let mut made = 0;
+            let outcome = loop {
+                match work.as_mut().poll(&mut polled) {
+                    std::task::Poll::Ready(outcome) => break outcome,
+                    std::task::Poll::Pending => made += pass(1),
+                }
+            };
+            got.push(outcome);
+            made
+        };
+        assert_eq!(want(&mut pass), 0);
+        assert_eq!(pass(40), 1, "half an hour is over");
+        assert_eq!(want(&mut pass), 1);
+        assert_eq!(pass(5), 0);
+        answers.borrow_mut().push_back(Err(away()));
+        assert_eq!(want(&mut pass), 1);
+        answers.borrow_mut().push_back(Ok(sample(&clock, "two")));
+        assert_eq!(pass(5), 1, "a server that was away is asked ahead of time");
+        assert!(got.iter().all(|outcome| is(outcome, "one")), "{got:?}");
     }
 
     #[tokio::test]

@@ -38,6 +38,11 @@ impl Amount {
         self.bytes += bytes;
     }
 
+    #[cfg(test)]
+    fn with(self, other: Self) -> Self {
+        Self { places: self.places + other.places, bytes: self.bytes + other.bytes }
+    }
+
     fn subtract(&mut self, bytes: usize) {
         self.places = self.places.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
@@ -50,6 +55,14 @@ pub(super) struct Room {
     pub(super) all: Amount,
     /// Of one holder.
     pub(super) of_one: Amount,
+}
+
+/// What one holder has.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    all: Amount,
+    /// That part of it whose credentials are being made: it makes room for nothing.
+    making: Amount,
 }
 
 struct Held {
@@ -72,7 +85,7 @@ pub(super) struct Places {
     /// The same by whose they are, those that were made first before others.
     aging: BTreeMap<(Holder, u64), Arc<Same>>,
     taken: Amount,
-    of_each: HashMap<Holder, Amount>,
+    of_each: HashMap<Holder, Share>,
     numbered: u64,
     /// Warnings of credentials that found no place.
     short: Rare,
@@ -89,7 +102,7 @@ impl Places {
     }
 
     /// A new place. Those of its holder that were made first make room where there is none: whoever reads field by field reads soon, so that theirs are read, and
-    /// this one's may be not. `None` when that is not enough.
+    /// this one's may be not. `None`, and nothing is dropped, when that is not enough.
     pub(super) fn put(&mut self, same: &Same, holder: Holder, window: Window) -> Option<Place> {
         let bytes = same.bytes();
         self.remove(same);
@@ -102,7 +115,9 @@ impl Places {
             }
         }
         self.taken.add(bytes);
-        self.of_each.entry(holder).or_default().add(bytes);
+        let share = self.of_each.entry(holder).or_default();
+        share.all.add(bytes);
+        share.making.add(bytes);
         let place = Place::default();
         let held = Held { place: Arc::clone(&place), window, holder, bytes, closes: None };
         self.all.insert(Arc::new(same.clone()), held);
@@ -119,6 +134,8 @@ impl Places {
         if let Some(old) = held.closes.replace(spot) {
             self.closing.remove(&old);
             self.aging.remove(&(held.holder, old.1));
+        } else if let Some(share) = self.of_each.get_mut(&held.holder) {
+            share.making.subtract(held.bytes);
         }
         self.aging.insert((held.holder, spot.1), Arc::clone(&same));
         self.closing.insert(spot, same);
@@ -131,9 +148,12 @@ impl Places {
             self.aging.remove(&(held.holder, spot.1));
         }
         self.taken.subtract(held.bytes);
-        if let Some(amount) = self.of_each.get_mut(&held.holder) {
-            amount.subtract(held.bytes);
-            if *amount == Amount::default() {
+        if let Some(share) = self.of_each.get_mut(&held.holder) {
+            share.all.subtract(held.bytes);
+            if held.closes.is_none() {
+                share.making.subtract(held.bytes);
+            }
+            if share.all == Amount::default() {
                 self.of_each.remove(&held.holder);
             }
         }
@@ -164,19 +184,21 @@ impl Places {
         }
     }
 
-    fn of(&self, holder: &Holder) -> Amount {
+    fn of(&self, holder: &Holder) -> Share {
         self.of_each.get(holder).copied().unwrap_or_default()
     }
 
     fn has_room_for(&self, bytes: usize, holder: &Holder) -> bool {
-        self.taken.has_room_for(bytes, self.room.all) && self.of(holder).has_room_for(bytes, self.room.of_one)
+        self.taken.has_room_for(bytes, self.room.all) && self.of(holder).all.has_room_for(bytes, self.room.of_one)
     }
 
-    /// Whether there would be room if this holder had nothing else.
+    /// Whether there would be room if this holder had nothing but what is being made.
     fn could_have_room_for(&self, bytes: usize, holder: &Holder) -> bool {
-        let own = self.of(holder);
-        let others = Amount { places: self.taken.places.saturating_sub(own.places), bytes: self.taken.bytes.saturating_sub(own.bytes) };
-        others.has_room_for(bytes, self.room.all) && Amount::default().has_room_for(bytes, self.room.of_one)
+        let Share { all, making } = self.of(holder);
+        let left = |taken: usize, all: usize, making: usize| taken.saturating_sub(all).saturating_add(making);
+        let stays =
+            Amount { places: left(self.taken.places, all.places, making.places), bytes: left(self.taken.bytes, all.bytes, making.bytes) };
+        stays.has_room_for(bytes, self.room.all) && making.has_room_for(bytes, self.room.of_one)
     }
 
     /// Drops the one of a holder that was made first. Says whether there was one.
@@ -223,8 +245,10 @@ impl Places {
         let of_each = self
             .of_each
             .values()
-            .fold(Amount::default(), |all, one| Amount { places: all.places + one.places, bytes: all.bytes + one.bytes });
-        assert_eq!((self.taken, of_each), (counted, counted), "what is counted is what there is");
+            .fold(Share::default(), |sum, one| Share { all: sum.all.with(one.all), making: sum.making.with(one.making) });
+        let unmade = self.all.values().filter(|held| held.closes.is_none()).map(|held| held.bytes);
+        let making = unmade.fold(Amount::default(), |sum, bytes| sum.with(Amount { places: 1, bytes }));
+        assert_eq!((self.taken, of_each.all, of_each.making), (counted, counted, making), "what is counted is what there is");
         assert!(self.closing.iter().all(|(spot, same)| self.all[same].closes == Some(*spot)), "what closes is there");
         assert!(self.aging.iter().all(|((holder, number), same)| {
             let held = &self.all[same];

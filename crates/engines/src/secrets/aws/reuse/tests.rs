@@ -214,6 +214,55 @@ async fn the_oldest_of_a_client_makes_room_for_its_next_one() {
     assert_eq!(kept.of_callers.lock().taken().places, share);
 }
 
+/// Story: a client whose requests AWS did not answer lost all that was kept for its builds to the next request, which found no place for all that: what is being
+/// made cannot make room.
+#[tokio::test]
+async fn nothing_is_dropped_where_that_makes_no_room() {
+    let (mut bench, kept, asked) = (bench(), kept(), AtomicUsize::new(0));
+    let cx = of_client(&mut bench, "approle", 0);
+    let of_size = |number: usize, bytes: usize| {
+        let input = AssumeRole { policy: Some("p".repeat(bytes)), session_name: number.to_string(), ..AssumeRole::default() };
+        Same { input, ..same(1) }
+    };
+    let (small, half) = (of_size(0, 1), CALLERS.of_one.bytes / 2);
+    kept.get(&cx, small.clone(), WINDOW, || minted(&cx, &asked)).await.unwrap();
+    let mut making = Box::pin(kept.get(&cx, of_size(1, half), WINDOW, std::future::pending::<Result<Minted>>));
+    assert!(!std::future::poll_fn(|context| std::task::Poll::Ready(making.as_mut().poll(context).is_ready())).await);
+    let before = kept.of_callers.lock().taken();
+    for _ in 0..2 {
+        kept.get(&cx, of_size(2, half), WINDOW, || minted(&cx, &asked)).await.unwrap();
+        assert_eq!(kept.of_callers.lock().taken(), before, "it found no place");
+    }
+    kept.get(&cx, small, WINDOW, || minted(&cx, &asked)).await.unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 3, "what was kept is kept still");
+    // Once that is made or given up there is room again.
+    drop(making);
+    for _ in 0..2 {
+        kept.get(&cx, of_size(2, half), WINDOW, || minted(&cx, &asked)).await.unwrap();
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 4);
+}
+
+/// Story: what a role shares lay among the places of the client that came first. When that had used up its share, everybody got new keys between two reads.
+#[tokio::test]
+async fn what_a_role_shares_is_not_dropped_for_one_client() {
+    let (mut bench, kept, asked) = (bench(), kept(), AtomicUsize::new(0));
+    let shared = || Same { caller: None, ..same(1) };
+    for number in 0..=CALLERS.of_one.places {
+        let cx = of_client(&mut bench, "first", number);
+        let own = Same { input: AssumeRole { session_name: number.to_string(), ..AssumeRole::default() }, ..same(1) };
+        let next = if number == 0 { shared() } else { own };
+        kept.get(&cx, next, WINDOW, || minted(&cx, &asked)).await.unwrap();
+    }
+    let before = asked.load(Ordering::Relaxed);
+    let cx = of_client(&mut bench, "first", 0);
+    let own = Same { role: "last".to_owned(), ..same(1) };
+    kept.get(&cx, own, WINDOW, || minted(&cx, &asked)).await.unwrap();
+    let other = of_client(&mut bench, "other", 1);
+    kept.get(&other, shared(), WINDOW, || minted(&other, &asked)).await.unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), before + 1);
+}
+
 /// Story: sessions of roles on the way lay in the same places as what callers get, for most of an hour each. Where each build has a source identity of its
 /// own they took them all.
 #[tokio::test]
