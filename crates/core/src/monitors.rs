@@ -127,9 +127,8 @@ impl Reader {
         let Some(known) = known else { return Ok(false) };
         let authority = unsealed.authority(&known.row, config_version).await?;
         let others = unsealed.table.load().stands_for(&self.path);
-        let (stands_for, is_vaults) = (others.as_strs(), others.is_vaults);
-        let question = Question { stands_for: &stands_for, alike: others.alike, is_vaults, ..Question::new(&self.path, Operation::Read) };
-        Ok(authority.acl.judge(&question).allowed)
+        let paths = others.as_strs();
+        Ok(authority.acl.judge(&others.told(&paths, Question::new(&self.path, Operation::Read))).allowed)
     }
 }
 

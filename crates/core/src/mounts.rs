@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daypass_base::{Clock, Seconds};
-use daypass_policy::Capabilities;
+use daypass_policy::{Capabilities, Question};
 use daypass_sdk::{Changes, Error, Found, Mount, Mounted, Operation, Result, StandsFor, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -316,6 +316,11 @@ pub(crate) struct OtherPaths {
 impl OtherPaths {
     pub(crate) fn as_strs(&self) -> Vec<&str> {
         self.paths.iter().map(String::as_str).collect()
+    }
+
+    /// The question with what policies have to know of these; `paths` is [`Self::as_strs`].
+    pub(crate) fn told<'a>(&self, paths: &'a [&'a str], question: Question<'a>) -> Question<'a> {
+        Question { stands_for: paths, apart: self.apart, alike: self.alike, is_vaults: self.is_vaults, ..question }
     }
 }
 

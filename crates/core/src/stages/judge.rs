@@ -33,17 +33,13 @@ pub(crate) fn judge(parsed: &Parsed, routed: &Routed, identified: &Identified, i
     }
     let Some(acl) = &identified.acl else { return Err(crate::stages::identify::denied()) };
     check_lengths(parsed, &lists, limits)?;
+    let paths = others.as_strs();
     let question = Question {
-        path: &parsed.path,
-        operation: policy_operation(operation),
         data: Some(&parsed.fields),
         wrap_ttl: parsed.wrap_ttl,
         sudo_path: routed.support.sudo,
         comma_lists: &lists,
-        stands_for: &others.as_strs(),
-        apart: others.apart,
-        alike: others.alike,
-        is_vaults: others.is_vaults,
+        ..others.told(&paths, Question::new(&parsed.path, policy_operation(operation)))
     };
     let mut verdict = acl.judge(&question);
     if trouble.is_some() && operation == Operation::Update && !verdict.allowed {

@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Uid};
+use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, Pid};
 
 use super::snapshot::{self, beside};
@@ -200,11 +201,14 @@ pub fn give_to_owner_of(model: &Path, made: &Path) -> io::Result<()> {
 }
 
 fn sync(directory: &Path) -> io::Result<()> {
-    match File::open(directory)?.sync_all() {
-        // A file system that has nothing to sync there.
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-        synced => synced,
-    }
+    File::open(directory)?.sync_all().or_else(|error| if has_nothing_to_sync(&error) { Ok(()) } else { Err(error) })
+}
+
+/// What file systems answer where a directory cannot be synced: the kernel `EINVAL`, some in user space and of a network `EBADF` or `ENOTSUP`. The directory
+/// is open, so that `EBADF` says nothing else.
+fn has_nothing_to_sync(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
+        || error.raw_os_error() == Some(Errno::BADF.raw_os_error())
 }
 
 /// Locks the side file. A new one is the store's owner's: a server of another user could not open root's.
@@ -327,6 +331,21 @@ fn filesystem(magic: i128) -> Filesystem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Story: below a file system in user space that answers `EBADF` the store took that for a broken disk, and no writes.
+    #[test]
+    fn a_directory_that_cannot_be_synced_is_told_from_a_broken_disk() {
+        for (errno, nothing) in [
+            (Errno::INVAL, true),
+            (Errno::BADF, true),
+            (Errno::NOTSUP, true),
+            (Errno::IO, false),
+            (Errno::NOSPC, false),
+            (Errno::DQUOT, false),
+        ] {
+            assert_eq!(has_nothing_to_sync(&io::Error::from(errno)), nothing, "{errno}");
+        }
+    }
 
     #[test]
     fn network_file_systems_are_refused() {

@@ -47,6 +47,7 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Opened
             NotLasting::Sqlite(source) => sqlite(source),
             NotLasting::Unnamed(source) => io("record the WAL of")(source),
             NotLasting::Unwritten(source) => io("write once more what an earlier process has left in the WAL of")(source),
+            NotLasting::BegunAnew => io("take over the WAL of")(std::io::Error::new(std::io::ErrorKind::ResourceBusy, error)),
         })?);
         format.map_or_else(|| make(&connection), |from| migrate(&connection, from)).map_err(sqlite)?;
     }

@@ -25,6 +25,8 @@ pub(super) enum NotLasting {
     Unnamed(#[source] io::Error),
     #[error("it cannot be written once more: {0}")]
     Unwritten(#[source] io::Error),
+    #[error("another program began it anew {TRIES} times running")]
+    BegunAnew,
 }
 
 impl NotLasting {
@@ -35,6 +37,7 @@ impl NotLasting {
             Self::Unnamed(error) | Self::Unwritten(error) => {
                 matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
+            Self::BegunAnew => true,
         }
     }
 
@@ -42,7 +45,7 @@ impl NotLasting {
     pub(super) fn refusal(&self, store: &Path) -> CommitError {
         let text = format!("the WAL of {} does not last yet: {self}", store.display());
         match self {
-            Self::Sqlite(_) => CommitError::Failed(text),
+            Self::Sqlite(_) | Self::BegunAnew => CommitError::Failed(text),
             Self::Unnamed(_) | Self::Unwritten(_) => CommitError::Full(format!("{text}; make room")),
         }
     }
@@ -50,20 +53,26 @@ impl NotLasting {
 
 /// Makes the name of the WAL last, and what is in it: that is written once more and synced. Until this has succeeded nothing may be committed or written back.
 pub(super) fn make_last(connection: &Connection, store: &Path) -> Result<(), NotLasting> {
+    make_last_between(connection, store, || {})
+}
+
+/// `between` is called before each try, for tests.
+fn make_last_between(connection: &Connection, store: &Path, mut between: impl FnMut()) -> Result<(), NotLasting> {
     record_name(store).map_err(NotLasting::Unnamed)?;
     let wal = beside(store, "-wal");
     let mut found = Found::look(connection, &wal)?;
-    for tries_left in (0..TRIES).rev() {
+    for _try in 0..TRIES {
         if found.pages == 0 {
             return Ok(());
         }
+        between();
         // Another program neither adds to the WAL meanwhile nor begins it anew.
         connection.execute_batch("BEGIN IMMEDIATE")?;
         let written = write_anew(&wal, found.pages);
         let ended = connection.execute_batch("ROLLBACK");
         match written {
             Ok(()) => return Ok(ended?),
-            Err(error) if tries_left > 0 && matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
                 ended?;
                 // It may have done so before: while it was waited for. A WAL that is still the same one is the disk's fault.
                 let now = Found::look(connection, &wal)?;
@@ -75,7 +84,7 @@ pub(super) fn make_last(connection: &Connection, store: &Path) -> Result<(), Not
             Err(error) => return Err(NotLasting::Unwritten(error)),
         }
     }
-    Ok(())
+    Err(NotLasting::BegunAnew)
 }
 
 /// Which WAL it is, and how much of it counts.
@@ -245,5 +254,22 @@ mod tests {
         connection.busy_handler(Some(ends)).unwrap();
         make_last(&connection, &place.path).unwrap();
         assert!(schema::wal_pages(&connection).unwrap() < 10);
+    }
+
+    /// Story: a script wrote the WAL back in a loop while the server started. The third time that it began anew was taken for a fault of the disk, and the store took no writes until a restart.
+    #[test]
+    fn a_wal_that_begins_anew_again_and_again_is_not_taken_for_a_fault_of_the_disk() {
+        let root = tempfile::tempdir().unwrap();
+        let place = place::take(&root.path().join("store.db")).unwrap();
+        let connection = schema::open_writer(&place.path, &SqliteOptions::default()).unwrap().connection;
+        connection.execute("INSERT INTO kv(k, ver, v) VALUES(x'06', 1, randomblob(9000))", []).unwrap();
+        let other = Connection::open(&place.path).unwrap();
+        let begin_anew = || {
+            other.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+            other.execute("INSERT OR REPLACE INTO kv(k, ver, v) VALUES(x'07', 1, randomblob(9000))", []).unwrap();
+        };
+        let error = make_last_between(&connection, &place.path, begin_anew).unwrap_err();
+        assert!(error.may_pass() && error.to_string().contains("3 times"), "{error}");
+        make_last(&connection, &place.path).unwrap();
     }
 }

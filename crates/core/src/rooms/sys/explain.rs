@@ -125,17 +125,12 @@ async fn explain(unsealed: &Unsealed, subject: &TokenRow, asked: OfCaller) -> Re
     let door = table.find(&path);
     let found = door.as_ref().and_then(|door| Some((door, door.live.engine.find(&door.below)?)));
     let (lists, others) = found.as_ref().map(|(door, found)| door.live.judged_by(found, operation)).unwrap_or_default();
+    let paths = others.as_strs();
     let plain = Question {
-        path: &path,
-        operation: policy_operation(operation),
         data: Some(&asked.parameters),
         wrap_ttl: asked.wrap_ttl,
-        sudo_path: false,
         comma_lists: &lists,
-        stands_for: &others.as_strs(),
-        apart: others.apart,
-        alike: others.alike,
-        is_vaults: others.is_vaults,
+        ..others.told(&paths, Question::new(&path, policy_operation(operation)))
     };
     let protected = found.as_ref().is_some_and(|(door, found)| door.live.engine.support(found, operation).sudo);
     let question = Question { sudo_path: protected && acl.judge(&plain).allowed, ..plain };
