@@ -194,6 +194,10 @@ mod tests {
     use super::super::{SqliteOptions, place};
     use super::*;
 
+    fn grow(connection: &Connection, pages: u32) {
+        connection.execute("INSERT INTO kv(k, ver, v) VALUES(randomblob(8), 1, randomblob(? * 4096))", [pages]).unwrap();
+    }
+
     /// Story: where the WAL could not be written at the start, but hours later, the memory of the machine might have let go of it meanwhile. What the disk had there was written anew, and the
     /// first commit behind it was found by no start.
     #[test]
@@ -201,15 +205,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let place = place::take(&root.path().join("store.db")).unwrap();
         let connection = schema::open_writer(&place.path, &SqliteOptions::default()).unwrap().connection;
-        let grow = "INSERT INTO kv(k, ver, v) VALUES(randomblob(8), 1, randomblob(300 * 4096))";
         for _ in 0..3 {
-            connection.execute(grow, []).unwrap();
+            grow(&connection, 300);
             make_last(&connection, &place.path).unwrap();
         }
         assert!(schema::wal_pages(&connection).unwrap() > 900);
         // It begins anew, with more behind it that does not count.
         schema::write_back_some(&connection).unwrap();
-        connection.execute(grow, []).unwrap();
+        grow(&connection, 300);
         assert!(schema::wal_pages(&connection).unwrap() < 400);
         make_last(&connection, &place.path).unwrap();
         let wal = OpenOptions::new().read(true).write(true).open(beside(&place.path, "-wal")).unwrap();
@@ -234,9 +237,6 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let place = place::take(&root.path().join("store.db")).unwrap();
         let connection = schema::open_writer(&place.path, &SqliteOptions::default()).unwrap().connection;
-        let grow = |connection: &Connection, pages: u32| {
-            connection.execute("INSERT INTO kv(k, ver, v) VALUES(randomblob(8), 1, randomblob(? * 4096))", [pages]).unwrap();
-        };
         grow(&connection, 300);
         let other = Connection::open(&place.path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -262,11 +262,13 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let place = place::take(&root.path().join("store.db")).unwrap();
         let connection = schema::open_writer(&place.path, &SqliteOptions::default()).unwrap().connection;
-        connection.execute("INSERT INTO kv(k, ver, v) VALUES(x'06', 1, randomblob(9000))", []).unwrap();
+        grow(&connection, 400);
         let other = Connection::open(&place.path).unwrap();
+        let mut shorter = 400;
         let begin_anew = || {
+            shorter /= 4;
             other.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-            other.execute("INSERT OR REPLACE INTO kv(k, ver, v) VALUES(x'07', 1, randomblob(9000))", []).unwrap();
+            grow(&other, shorter);
         };
         let error = make_last_between(&connection, &place.path, begin_anew).unwrap_err();
         assert!(error.may_pass() && error.to_string().contains("3 times"), "{error}");
