@@ -467,15 +467,20 @@ pub(crate) fn described(permissions: &Permissions) -> Value {
 /// Below these, handlers take a name in any spelling for the same: policies, users, roles, entities. Elsewhere `Key` and `key` are two things.
 const FOLDED_BELOW: [&str; 3] = ["auth/", "identity/", "sys/"];
 
-/// Below these handlers take names as they are spelled: roles of tokens, keys and providers of OIDC, paths of mounts, leases. Only what is at the end is
+/// Below these handlers take names as they are spelled: roles of tokens, keys and providers of OIDC, paths of mounts and of audit devices, leases, password
+/// policies, quotas. Only what is at the end is
 /// dropped there.
-const LETTERED_BELOW: [&str; 10] = [
+const LETTERED_BELOW: [&str; 14] = [
     "auth/token/",
     "identity/oidc/",
+    "sys/audit-hash/",
+    "sys/audit/",
     "sys/auth/",
     "sys/internal/ui/mounts/",
     "sys/leases/",
     "sys/mounts/",
+    "sys/policies/password/",
+    "sys/quotas/",
     "sys/renew/",
     "sys/revoke-force/",
     "sys/revoke-prefix/",

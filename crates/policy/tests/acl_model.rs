@@ -229,7 +229,8 @@ impl Model {
         // Tokens, mounts and the like have names that are taken to the letter, and so has the mount below `auth/`.
         let mut lettered = ["auth/token/", "identity/oidc/", "sys/auth/", "sys/internal/ui/mounts/", "sys/leases/", "sys/mounts/"]
             .into_iter()
-            .chain(["sys/renew/", "sys/revoke-force/", "sys/revoke-prefix/", "sys/revoke/"]);
+            .chain(["sys/renew/", "sys/revoke-force/", "sys/revoke-prefix/", "sys/revoke/"])
+            .chain(["sys/audit-hash/", "sys/audit/", "sys/policies/password/", "sys/quotas/"]);
         let mount = path.strip_prefix("auth/").and_then(|rest| rest.find('/')).map_or(0, |slash| "auth/".len() + slash + 1);
         let kept = if lettered.any(|head| path.starts_with(head)) { path.len() } else { mount };
         let (head, rest) = path.split_at(kept);

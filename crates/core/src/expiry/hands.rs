@@ -79,7 +79,8 @@ impl Hands {
     pub(super) async fn read(&self, unsealed: &Unsealed, due: Vec<Due>) -> Vec<DueLease> {
         let mut leases = Vec::with_capacity(due.len());
         for entry in due {
-            if !self.held.iter().any(|held| held.entry == entry) {
+            // Not by the whole entry: a lease may have two, and its secret is taken back once at a time.
+            if !self.held.iter().any(|held| held.entry.id == entry.id) {
                 leases.push(DueLease::read(unsealed, entry).await);
             }
         }

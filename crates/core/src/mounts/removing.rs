@@ -44,7 +44,12 @@ mod tests {
         let first = removing.alone("a").await;
         assert!(removing.at_once("a").is_none());
         drop(removing.at_once("b").unwrap());
-        let second = removing.alone("a");
+        let mut second = std::pin::pin!(removing.alone("a"));
+        tokio::select! {
+            biased;
+            _turn = &mut second => panic!("the second does not wait"),
+            () = std::future::ready(()) => {}
+        }
         drop(first);
         drop(second.await);
         drop(removing.at_once("c").unwrap());

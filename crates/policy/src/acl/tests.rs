@@ -600,7 +600,11 @@ fn a_narrower_grant_binds_no_other_name_where_case_counts() {
         path "identity/oidc/key/main" { capabilities = ["read"] }
         path "sys/*" { capabilities = ["update"] }
         path "sys/mounts/kv" { capabilities = ["read"] }
-        path "sys/leases/revoke-prefix/aws/*" { capabilities = ["read"] }"#]);
+        path "sys/leases/revoke-prefix/aws/*" { capabilities = ["read"] }
+        path "sys/policies/password/ci" { capabilities = ["read"] }
+        path "sys/policies/acl/ci" { capabilities = ["read"] }
+        path "sys/quotas/rate-limit/builds" { capabilities = ["read"] }
+        path "sys/audit/file" { capabilities = ["read"] }"#]);
     for (path, expected) in [
         ("auth/token/create/CI", true),
         ("auth/token/create/ci", false),
@@ -613,6 +617,10 @@ fn a_narrower_grant_binds_no_other_name_where_case_counts() {
         ("sys/mounts/KV", true),
         ("sys/mounts/kv/", false),
         ("sys/leases/revoke-prefix/AWS/x", true),
+        ("sys/policies/password/CI", true),
+        ("sys/policies/acl/CI", false),
+        ("sys/quotas/rate-limit/Builds", true),
+        ("sys/audit/File", true),
     ] {
         assert_eq!(acl.judge(&Question::new(path, Operation::Update)).allowed, expected, "{path}");
     }
