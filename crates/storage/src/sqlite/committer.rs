@@ -468,20 +468,21 @@ impl Committer {
             at(Swap::Closed);
             if snapshot::is_held(&self.place.path) {
                 let held = self.held();
-                return self.take_up().and(Err(held));
+                return self.go_on().and(Err(held));
             }
             let renamed = self.place.replace_by(staged.path());
             at(Swap::Renamed);
-            self.shared.rows.forget();
-            let opened = self.take_up();
             if staged.path().exists() {
                 let why = renamed.err().map(|error| error.to_string()).unwrap_or_default();
-                return opened.and(Err(CommitError::Failed(format!("the restored file could not be put in the store's place: {why}"))));
+                return self
+                    .go_on()
+                    .and(Err(CommitError::Failed(format!("the restored file could not be put in the store's place: {why}"))));
             }
+            self.shared.rows.forget();
             if let Err(error) = renamed {
                 tracing::warn!(%error, "the store was replaced, and may be the old one again after a power cut");
             }
-            opened
+            self.take_up()
         })
     }
 
@@ -511,7 +512,15 @@ impl Committer {
         Ok(())
     }
 
-    /// Opens the file that is there now. Its configuration version is above all that was answered before.
+    /// Opens the same file again. Where another program writes to it just now, writes are refused until that is done, as at a start.
+    fn go_on(&mut self) -> Result<(), CommitError> {
+        let opened = schema::open_writer(&self.place.path, &self.options).map_err(|error| self.not_opened(error.to_string()))?;
+        self.connection = opened.connection;
+        self.take_over(opened.left);
+        Ok(())
+    }
+
+    /// Opens the file that took the place of the one before. Its configuration version is above all that was answered before.
     fn take_up(&mut self) -> Result<(), CommitError> {
         let before = self.shared.config_version.load(Ordering::Acquire);
         let opened = schema::open_writer(&self.place.path, &self.options).map_err(|error| error.to_string()).and_then(|opened| {
@@ -530,12 +539,14 @@ impl Committer {
                 self.shared.config_version.store(version, Ordering::Release);
                 Ok(())
             }
-            Err(reason) => {
-                tracing::error!(reason, "the store cannot be opened again: no more writes until a restart");
-                self.stop(format!("the store could not be opened again ({reason}), writes stay off until a restart"));
-                Err(CommitError::Unknown(reason))
-            }
+            Err(reason) => Err(self.not_opened(reason)),
         }
+    }
+
+    fn not_opened(&mut self, reason: String) -> CommitError {
+        tracing::error!(reason, "the store cannot be opened again: no more writes until a restart");
+        self.stop(format!("the store could not be opened again ({reason}), writes stay off until a restart"));
+        CommitError::Unknown(reason)
     }
 
     /// Refuses what came too late, writes the WAL back, and gives the file up before anyone is told.

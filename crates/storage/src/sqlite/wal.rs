@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode};
+use rustix::io::Errno;
 
 use super::place::sync_name;
 use super::schema::{self, PAGE_BYTES};
@@ -30,13 +31,11 @@ pub(super) enum NotLasting {
 }
 
 impl NotLasting {
-    /// Whether the disk may be sound: it has no room, where files are never written in place, or another program writes to the store just now.
+    /// Whether the disk may be sound: it has no room, where files are never written in place, no file can be opened, or another program writes to the store just now.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Sqlite(error) => matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)),
-            Self::Unnamed(error) | Self::Unwritten(error) => {
-                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
+            Self::Unnamed(error) | Self::Unwritten(error) => is_no_room(error) || is_no_descriptor(error),
             Self::BegunAnew => true,
         }
     }
@@ -45,10 +44,19 @@ impl NotLasting {
     pub(super) fn refusal(&self, store: &Path) -> CommitError {
         let text = format!("the WAL of {} does not last yet: {self}", store.display());
         match self {
-            Self::Sqlite(_) | Self::BegunAnew => CommitError::Failed(text),
-            Self::Unnamed(_) | Self::Unwritten(_) => CommitError::Full(format!("{text}; make room")),
+            Self::Unnamed(error) | Self::Unwritten(error) if is_no_room(error) => CommitError::Full(format!("{text}; make room")),
+            Self::Sqlite(_) | Self::Unnamed(_) | Self::Unwritten(_) | Self::BegunAnew => CommitError::Failed(text),
         }
     }
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Of this process or of the machine: it says nothing of the disk.
+fn is_no_descriptor(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].into_iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Makes the name of the WAL last, and what is in it: that is written once more and synced. Until this has succeeded nothing may be committed or written back.
@@ -66,6 +74,10 @@ fn make_last_between(connection: &Connection, store: &Path, mut between: impl Fn
             return Ok(());
         }
         between();
+        if !connection.is_autocommit() {
+            // A rollback failed.
+            connection.execute_batch("ROLLBACK")?;
+        }
         // Another program neither adds to the WAL meanwhile nor begins it anew.
         connection.execute_batch("BEGIN IMMEDIATE")?;
         let written = write_anew(&wal, found.pages);
@@ -224,6 +236,24 @@ mod tests {
         assert!(!error.may_pass() && error.to_string().contains("not what it was"), "{error}");
         wal.write_all_at(&byte, at).unwrap();
         make_last(&connection, &place.path).unwrap();
+    }
+
+    /// Story: the machine had no descriptors left for a moment, and the store took no writes until a restart.
+    #[test]
+    fn what_passes_is_told_from_a_fault_of_the_disk() {
+        let all = |errno: Errno| [NotLasting::Unnamed(errno.into()), NotLasting::Unwritten(errno.into())];
+        for (errno, passes, full) in [
+            (Errno::NOSPC, true, true),
+            (Errno::DQUOT, true, true),
+            (Errno::MFILE, true, false),
+            (Errno::NFILE, true, false),
+            (Errno::IO, false, false),
+        ] {
+            for error in all(errno) {
+                assert_eq!(error.may_pass(), passes, "{errno}");
+                assert_eq!(matches!(error.refusal(Path::new("s.db")), CommitError::Full(_)), full, "{errno}");
+            }
+        }
     }
 
     thread_local! {

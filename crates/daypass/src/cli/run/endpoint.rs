@@ -78,11 +78,13 @@ fn response(status: StatusCode, body: String) -> Response<Full<Bytes>> {
 pub(super) struct Refused {
     status: StatusCode,
     message: String,
+    /// Whether it will be the same when the server is asked again, unless somebody does something about it.
+    pub(super) is_lasting: bool,
 }
 
 impl Refused {
     fn new(status: StatusCode, message: String) -> Self {
-        Self { status, message }
+        Self { status, message, is_lasting: false }
     }
 
     /// It may be otherwise in a moment.
@@ -90,22 +92,20 @@ impl Refused {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }
 
-    /// Why the server gave none. What it refuses it will refuse again; too many requests and its own troubles pass.
+    /// Why the server gave none. What it refuses it will refuse again; too many requests and its own troubles pass. An answer that is no refusal and has no
+    /// credential may be that of a proxy before a server that is away.
     pub(super) fn of(problem: &NotMinted) -> Self {
         let message = problem.to_string().chars().take(MESSAGE_SIZE_MAX).collect();
         match problem {
             NotMinted::Api(client::Error::Api(refusal)) if !client::worth_retrying(refusal.status) => {
-                Self::new(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST), message)
+                let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+                Self { is_lasting: true, ..Self::new(status, message) }
             }
             NotMinted::Api(_) => Self::later(message),
             NotMinted::Nothing => Self::new(StatusCode::NOT_FOUND, message),
-            NotMinted::User { .. } | NotMinted::Other => Self::new(StatusCode::BAD_REQUEST, message),
+            NotMinted::User { .. } => Self { is_lasting: true, ..Self::new(StatusCode::BAD_REQUEST, message) },
+            NotMinted::Other => Self::new(StatusCode::BAD_REQUEST, message),
         }
-    }
-
-    /// Whether it will be the same when the server is asked again, unless somebody does something about it.
-    pub(super) fn is_lasting(&self) -> bool {
-        !client::worth_retrying(self.status.as_u16())
     }
 
     fn response(&self) -> Response<Full<Bytes>> {

@@ -102,7 +102,7 @@ impl<C: Clock> Asked<C> {
     pub(super) async fn serve(&mut self, mint: impl AsyncFn() -> Result<Minted, NotMinted>) -> Infallible {
         let used = Arc::clone(&self.used);
         loop {
-            let is_refused = self.failed.as_ref().is_some_and(|(_, refused)| refused.is_lasting());
+            let is_refused = self.failed.as_ref().is_some_and(|(_, refused)| refused.is_lasting);
             let first = tokio::select! {
                 biased;
                 first = self.asks.recv() => first,
@@ -175,6 +175,7 @@ mod tests {
     use daypass_base::sim::{SimClock, waits};
 
     use super::*;
+    use crate::client::Refusal;
 
     const HOUR: Duration = Duration::from_hours(1);
 
@@ -185,6 +186,20 @@ mod tests {
     /// A server that is not there.
     fn away() -> NotMinted {
         NotMinted::Api(crate::client::Error::Unreadable("no answer".to_owned()))
+    }
+
+    /// The server's own refusal.
+    fn denied() -> NotMinted {
+        let (method, url, errors) = ("GET".to_owned(), "http://x".to_owned(), vec!["permission denied".to_owned()]);
+        NotMinted::Api(crate::client::Error::Api(Refusal {
+            method,
+            url,
+            status: 403,
+            errors,
+            raw: false,
+            namespace: None,
+            token_sent: true,
+        }))
     }
 
     /// So many askers at one moment, and what each of them got; with what the server answered, in its order, and how often it was asked.
@@ -305,7 +320,7 @@ mod tests {
         let (answers, mints) = (RefCell::new(VecDeque::new()), RefCell::new(0));
         let mint = async || {
             *mints.borrow_mut() += 1;
-            answers.borrow_mut().pop_front().unwrap_or(Err(NotMinted::Other))
+            answers.borrow_mut().pop_front().unwrap_or_else(|| Err(denied()))
         };
         let mut serving = Box::pin(asked.serve(mint));
         let mut pass = |minutes: u64| {
@@ -333,10 +348,12 @@ mod tests {
         assert_eq!(pass(40), 1, "half an hour is over");
         assert_eq!(want(&mut pass), 1);
         assert_eq!(pass(5), 0);
-        answers.borrow_mut().push_back(Err(away()));
+        // A proxy before a server that is away answers this.
+        answers.borrow_mut().extend([Err(away()), Err(NotMinted::Nothing)]);
         assert_eq!(want(&mut pass), 1);
+        assert_eq!(pass(2), 1);
         answers.borrow_mut().push_back(Ok(sample(&clock, "two")));
-        assert_eq!(pass(5), 1, "a server that was away is asked ahead of time");
+        assert_eq!(pass(3), 1, "a server that was away is asked ahead of time");
         assert!(got.iter().all(|outcome| is(outcome, "one")), "{got:?}");
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Asking<'a> {
     pub(super) name: &'a str,
     /// Of the rows of role and `config/root`.
     pub(super) versions: (u64, u64),
+    /// Whether the request says of the session what the role does not; asked where the role shares its sessions.
+    pub(super) is_chosen: bool,
 }
 
 impl Asking<'_> {
@@ -55,7 +57,8 @@ impl Asking<'_> {
         let input = AssumeRole { session_name: if *is_stable { input.session_name.clone() } else { String::new() }, ..input.clone() };
         let caller = (!ours.reuse_shared).then_some(self.cx.request.caller.key);
         let written = (self.role.generation.clone(), self.versions.0);
-        let same = Same { caller, role: self.name.to_owned(), written, config: self.versions.1, input };
+        let is_chosen = self.is_chosen;
+        let same = Same { caller, is_chosen, role: self.name.to_owned(), written, config: self.versions.1, input };
         let fresh = std::sync::atomic::AtomicBool::new(false);
         let session_name = facts.iter().find(|(name, _)| name == "session_name").map(|(_, value)| value.clone()).unwrap_or_default();
         let minted = self.engine.kept.get(self.cx, same, window, || async {
@@ -182,7 +185,8 @@ impl Asking<'_> {
             ..AssumeRole::default()
         };
         // Its row does not matter: what is asked of AWS says everything.
-        let same = Same { caller: None, role: String::new(), written: (String::new(), 0), config: self.versions.1, input: input.clone() };
+        let (role, written, config) = (String::new(), (String::new(), 0), self.versions.1);
+        let same = Same { caller: None, is_chosen: false, role, written, config, input: input.clone() };
         let session = self.engine.kept.get(self.cx, same.clone(), Window::HOP, || async {
             let assume = Grant::Assume { input, is_stable: true, chained_from: None };
             let doing = "Error assuming the role on the way (via_role_arn)";

@@ -95,8 +95,10 @@ pub(super) async fn mint_by(engine: Arc<Aws>, cx: Cx, wanted: Wanted, door: Door
     if role.kind_at(door)? == CredentialType::IamUser {
         return Ok(Given { reply: users::issue(&engine, &cx, &role, &config, &wanted.name).await?, end: None });
     }
-    let asking = Asking { engine: &engine, cx: &cx, call: Call::usual(&target, deadline(&cx)), role: &role, name: &wanted.name, versions };
     let grant = grant(&cx, &role, &config, &wanted, door)?;
+    let is_chosen = role.ours.reuse_shared && is_chosen(&cx, &role, &config, &wanted, &grant);
+    let call = Call::usual(&target, deadline(&cx));
+    let asking = Asking { engine: &engine, cx: &cx, call, role: &role, name: &wanted.name, versions, is_chosen };
     let lowered = grant.lowered();
     let (minted, facts) = asking.credential(grant).await?;
     let mut reply = answer(&cx, &role, door, &minted)?;
@@ -164,6 +166,21 @@ fn assume(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted) -> Result<
         source_identity: attribution.source_identity(&ours.source_identity)?,
     };
     Ok(Grant::Assume { input, is_stable, chained_from: lifetime.chained_from })
+}
+
+/// Whether the request says of the session what the role does not say by itself: another lifetime or name, or an IAM role that is not in its list.
+fn is_chosen(cx: &Cx, role: &Role, config: &RootConfig, wanted: &Wanted, grant: &Grant) -> bool {
+    let Grant::Assume { input, is_stable, .. } = grant else { return false };
+    if wanted.ttl.is_none() && wanted.role_session_name.is_empty() && wanted.role_arn.is_empty() {
+        return false;
+    }
+    let role_arn = Some(&wanted.role_arn).filter(|arn| role.iam_role_arns.contains(arn)).cloned().unwrap_or_default();
+    let plain = Wanted { name: wanted.name.clone(), role_arn, ttl: None, role_session_name: String::new(), mfa_code: Secret::default() };
+    let Ok(Grant::Assume { input: mut plain, is_stable: plain_is_stable, .. }) = assume(cx, role, config, &plain) else { return true };
+    if !is_stable && !plain_is_stable {
+        plain.session_name.clone_from(&input.session_name);
+    }
+    plain != *input
 }
 
 /// How long a session of an IAM role shall last.

@@ -20,7 +20,7 @@ use places::{Amount, Holder, Place, Places, Room};
 
 /// Credentials that a mount keeps, and about how much memory they may take: session policies and tags may come from callers. When all places are taken
 /// by credentials whose window is open, others are made but not kept. One client has an eighth, with all tokens of its logins: it may name as many sessions as it
-/// likes. What a role shares among clients has another eighth.
+/// likes. What a role shares among clients has another eighth, but for what a client has chosen of it.
 const CALLERS: Room = Room { all: Amount { places: 10_000, bytes: 64 * MIB }, of_one: Amount { places: 10_000 / 8, bytes: 64 / 8 * MIB } };
 /// Sessions of roles on the way, which no window of a role's is held up by. They are the server's own.
 const HOPS: Room = Room { all: Amount { places: 2_000, bytes: 16 * MIB }, of_one: Amount { places: 2_000, bytes: 16 * MIB } };
@@ -33,6 +33,8 @@ const CREDENTIAL_BYTES: usize = 3 * 1024;
 pub(super) struct Same {
     /// Who asks; `None` where the role shares its credentials.
     pub(super) caller: Option<[u8; 16]>,
+    /// Whether the request says of it what the role does not, where the role shares its credentials.
+    pub(super) is_chosen: bool,
     /// Name of the daypass role; empty for the role on the way.
     pub(super) role: String,
     /// Generation and version of its row: what was made under another one is not handed out again.
@@ -163,12 +165,13 @@ impl Shared {
 }
 
 /// Whose places these requests take: those of the client, which may have as many tokens as it logs in for. What a role shares takes places of the role, so that
-/// no client's next credential takes it from the others. Sessions of roles on the way are the server's.
+/// no client's next credential takes it from the others: but not what a client has chosen, which may be as many as it likes. Sessions of roles on the way
+/// are the server's.
 fn holder(cx: &Cx, same: &Same) -> Holder {
     let caller = &cx.request.caller;
     match caller.client_id.as_bytes() {
         _ if same.is_hop() => Holder::default(),
-        _ if same.caller.is_none() => sha256(format!("role/{}", same.role).as_bytes()),
+        _ if same.caller.is_none() && !same.is_chosen => sha256(format!("role/{}", same.role).as_bytes()),
         b"" => sha256(&caller.key),
         client => sha256(client),
     }

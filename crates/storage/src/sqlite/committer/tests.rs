@@ -132,6 +132,36 @@ fn a_replacement_that_cannot_be_made_leaves_the_store_as_it_was() {
     committer.replace(&file, |_step| {}).unwrap();
 }
 
+/// Story: a restore was refused because a shell had the store open, and said that nothing was changed. The shell was writing just then, which was taken for a fault of
+/// the disk: no writes until a restart.
+#[test]
+fn a_replacement_that_is_refused_beside_a_program_that_writes_stops_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let mut committer = committer(&root);
+    let put = |connection: &Connection| connection.execute("INSERT INTO kv(k, ver, v) VALUES(randomblob(8), 1, x'02')", []).unwrap();
+    put(&committer.connection);
+    let version = committer.shared.config_version.load(Ordering::Acquire);
+    let only_one = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+    let staging = Box::new(SqliteStaging::begin(&committer.place.path, &committer.options, only_one).unwrap());
+    let Content::File(file) = (staging as Box<dyn Staging>).finish(7).unwrap().0 else { panic!("a file") };
+    let other = Connection::open(&committer.place.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    put(&other);
+    committer.connection.busy_timeout(Duration::ZERO).unwrap();
+    let refused = committer.replace(&file, |step| assert_ne!(step, Swap::Renamed));
+    assert!(matches!(&refused, Err(CommitError::Held(text)) if text.contains("nothing was changed")), "{refused:?}");
+    assert!(!committer.is_stopped());
+    // It is written to again once the other is done.
+    other.execute_batch("COMMIT").unwrap();
+    committer.lasting().unwrap();
+    put(&committer.connection);
+    assert_eq!(committer.shared.config_version.load(Ordering::Acquire), version, "nothing was changed");
+    let rows: i64 = committer.connection.query_row("SELECT count(*) FROM kv", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 3);
+    drop(other);
+    committer.replace(&file, |_step| {}).unwrap();
+}
+
 /// Story: the checkpoint that gives space back waited five seconds for whoever read, on the thread that commits. A snapshot reads for minutes, so after every
 /// two seconds without a write all writers stood still for five.
 #[test]

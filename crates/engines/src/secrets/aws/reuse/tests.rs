@@ -31,7 +31,8 @@ fn kept() -> Kept {
 }
 
 fn same(number: u8) -> Same {
-    Same { caller: Some([number; 16]), role: "r".to_owned(), written: (String::new(), 1), config: 0, input: AssumeRole::default() }
+    let (caller, input) = (Some([number; 16]), AssumeRole::default());
+    Same { caller, is_chosen: false, role: "r".to_owned(), written: (String::new(), 1), config: 0, input }
 }
 
 async fn minted(cx: &Cx, asked: &AtomicUsize) -> Result<Minted> {
@@ -261,6 +262,25 @@ async fn what_a_role_shares_is_not_dropped_for_one_client() {
     let other = of_client(&mut bench, "other", 1);
     kept.get(&other, shared(), WINDOW, || minted(&other, &asked)).await.unwrap();
     assert_eq!(asked.load(Ordering::Relaxed), before + 1);
+}
+
+/// Story: what a role shares had an eighth for all its clients, and one of them that asked for ttl=900 to 2149 took all of it: what the others shared was dropped
+/// between two reads.
+#[tokio::test]
+async fn what_a_client_chooses_of_a_shared_role_takes_its_own_places() {
+    let (mut bench, kept, asked) = (bench(), kept(), AtomicUsize::new(0));
+    let shared = || Same { caller: None, ..same(1) };
+    let other = of_client(&mut bench, "other", 1);
+    kept.get(&other, shared(), WINDOW, || minted(&other, &asked)).await.unwrap();
+    let greedy = of_client(&mut bench, "greedy", 0);
+    for number in 0..=CALLERS.of_one.places {
+        let input = AssumeRole { duration: Seconds(900 + u64::try_from(number).unwrap()), ..AssumeRole::default() };
+        kept.get(&greedy, Same { is_chosen: true, input, ..shared() }, WINDOW, || minted(&greedy, &asked)).await.unwrap();
+    }
+    assert_eq!(kept.of_callers.lock().taken().places, CALLERS.of_one.places + 1);
+    let before = asked.load(Ordering::Relaxed);
+    kept.get(&other, shared(), WINDOW, || minted(&other, &asked)).await.unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), before);
 }
 
 /// Story: sessions of roles on the way lay in the same places as what callers get, for most of an hour each. Where each build has a source identity of its
